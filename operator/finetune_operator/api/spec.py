@@ -1,0 +1,194 @@
+"""`FineTuneJob.spec`: what a user writes. Every docstring under a field is what `kubectl explain` prints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from finetune_operator.api.base import ApiModel
+from finetune_operator.api.training_arguments import TrainingArguments
+
+Quantity = Annotated[int | float | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+"""A Kubernetes quantity such as `2`, `500m` or `50Gi`."""
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+AbsolutePath = Annotated[str, Field(pattern=r"^/", max_length=1024)]
+
+
+class Model(ApiModel):
+    name: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Model on the Hub (`google-bert/bert-base-cased`), or an absolute path on a mounted volume."""
+    revision: Name | None = None
+    """Branch, tag or commit on the Hub; resolved to a commit before training and recorded in status."""
+
+
+class Files(ApiModel):
+    train: Annotated[tuple[AbsolutePath, ...], Field(min_length=1, max_length=256)]
+    """Absolute paths of csv, json, jsonl or parquet files on a mounted volume."""
+    validation: Annotated[tuple[AbsolutePath, ...], Field(min_length=1, max_length=256)] | None = None
+    """Files that the model is evaluated on; without them no evaluation runs."""
+
+
+class Splits(ApiModel):
+    train: Name = "train"
+    """Split to train on."""
+    validation: Name | None = None
+    """Split to evaluate on; without it `validation` is used where the dataset has one."""
+
+
+class Columns(ApiModel):
+    text: Name = "text"
+    """Column with the text to classify."""
+    text_pair: Name | None = None
+    """Column with the second sentence, where each row is a pair."""
+    label: Name = "label"
+    """Column with the label: class names, strings or integers from 0."""
+
+
+class MaxSamples(ApiModel):
+    train: Annotated[int, Field(ge=1)] | None = None
+    """Train on at most this many rows, shuffled with the seed first."""
+    validation: Annotated[int, Field(ge=1)] | None = None
+    """Evaluate on at most this many rows, shuffled with the seed first."""
+
+
+class Dataset(ApiModel):
+    name: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Dataset on the Hub (`yelp_review_full`). Exactly one of `name` and `files`."""
+    config: Name | None = None
+    """Configuration (subset) of the Hub dataset."""
+    revision: Name | None = None
+    """Branch, tag or commit on the Hub; resolved to a commit before training and recorded in status."""
+    files: Files | None = None
+    """Files on a mounted volume, by split. Exactly one of `name` and `files`."""
+    splits: Splits = Splits()
+    """Which splits of a Hub dataset to use."""
+    columns: Columns = Columns()
+    """Name of the column in your data for each role of the task."""
+    max_samples: MaxSamples = MaxSamples()
+    """Upper bounds on the rows used; more than there are is clamped and said."""
+
+
+class Preprocessing(ApiModel):
+    max_length: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """Tokens at most per row, longer ones are truncated; default: the model's own limit."""
+
+
+class SecretKeyRef(ApiModel):
+    name: Name
+    """Name of a Secret in the job's namespace."""
+    key: Name
+    """Key within the Secret."""
+
+
+class ConfigMapKeyRef(ApiModel):
+    name: Name
+    """Name of a ConfigMap in the job's namespace."""
+    key: Name
+    """Key within the ConfigMap."""
+
+
+class EnvVarSource(ApiModel):
+    secret_key_ref: SecretKeyRef | None = None
+    """Take the value from a key of a Secret."""
+    config_map_key_ref: ConfigMapKeyRef | None = None
+    """Take the value from a key of a ConfigMap."""
+
+
+class EnvVar(ApiModel):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=256)]
+    """Name of the environment variable."""
+    value: Annotated[str, Field(max_length=32768)] | None = None
+    """Value as it is. Exactly one of `value` and `valueFrom`."""
+    value_from: EnvVarSource | None = None
+    """Where the value comes from. Exactly one of `value` and `valueFrom`."""
+
+
+class Volume(ApiModel):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
+    """Name of the volume, unique within the job."""
+    mount_path: Annotated[str, Field(pattern=r"^/.", max_length=1024)]
+    """Where the training container sees it."""
+    sub_path: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Folder within the volume to mount in place of its root."""
+    read_only: bool = False
+    """Mount without write access."""
+    claim_name: Name | None = None
+    """A PersistentVolumeClaim of the job's namespace. Exactly one of `claimName`, `configMap` and `secret`."""
+    config_map: Name | None = None
+    """A ConfigMap of the job's namespace, a file per key."""
+    secret: Name | None = None
+    """A Secret of the job's namespace, a file per key."""
+
+
+class Resources(ApiModel):
+    limits: Annotated[dict[str, Quantity], Field(max_length=32)] = Field(default_factory=dict)
+    """Upper bounds per node (pod), accelerators among them: `nvidia.com/gpu: 8`."""
+    requests: Annotated[dict[str, Quantity], Field(max_length=32)] = Field(default_factory=dict)
+    """What the scheduler reserves per node (pod); default: the limits."""
+
+
+class Storage(ApiModel):
+    size: Quantity | None = None
+    """Size of the claim to make, named as the job: `50Gi`. Exactly one of `size` and `claimName`."""
+    storage_class_name: Name | None = None
+    """Storage class of the claim to make; default: the cluster's."""
+    claim_name: Name | None = None
+    """An existing claim to write to. Exactly one of `size` and `claimName`."""
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"] | None = None
+    """Access mode of the claim to make; default ReadWriteMany where `nodes` is over 1, else ReadWriteOnce. Fixed once made."""
+    retain: bool = True
+    """Keep the claim that was made, with model and checkpoints, when the job is deleted."""
+
+
+class HubAccess(ApiModel):
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1024)] | None = None
+    """Address of a Hub mirror; default: the public Hub."""
+    token_secret_ref: SecretKeyRef | None = None
+    """Secret with the access token for gated and private models and datasets; only the pods that talk to the Hub see it."""
+
+
+class FineTuneJobSpec(ApiModel):
+    """What to train, on what, with what. Fixed once training has started, except where a field says otherwise."""
+
+    task: Literal["text-classification"]
+    """What the model learns to do."""
+    model: Model
+    """The model to start from."""
+    dataset: Dataset
+    """The data to train and evaluate on."""
+    preprocessing: Preprocessing = Preprocessing()
+    """How the text is tokenised."""
+    training_arguments: TrainingArguments = TrainingArguments()
+    """Arguments of the Hugging Face Trainer, by their own names."""
+    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Number of nodes: pods that train together as one world."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Ranks per node; default: the accelerators in `resources`, else 1."""
+    resources: Resources = Resources()
+    """Resources of each node."""
+    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Training image; default: the one the operator was installed with."""
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=256)] = ()
+    """More environment variables for the training container."""
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=32)] = ()
+    """Volumes with models and data to mount into the pods."""
+    template: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+    """Partial pod template merged into the pods of all roles, containers by name (the training container is `trainer`)."""
+    storage: Storage
+    """Where checkpoints and the model go."""
+    hub: HubAccess = HubAccess()
+    """Access to the Hugging Face Hub."""
+    checkpoint_interval_seconds: Annotated[int, Field(ge=1, le=604800)] = 600
+    """Seconds between checkpoints where `trainingArguments` gives neither `save_strategy` nor `save_steps`."""
+    backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Crashes to try again after; preemptions and lost nodes do not count."""
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    """Seconds from the start after which the job fails, restarts included. May be changed at any time."""
+    start_deadline_seconds: Annotated[int, Field(ge=1)] = 1800
+    """Seconds in which all pods of an attempt must have started; then they are given up and tried again, uncounted."""
+    resume_from: Annotated[str, Field(pattern=r"^(auto|never|/.+)$", max_length=1024)] = "auto"
+    """`auto`: the newest good checkpoint of this job; `never`: from the start; or the absolute path of a checkpoint."""
+    retry: Annotated[int, Field(ge=0)] = 0
+    """Raise it to start a failed job again, from its last checkpoint. May be changed at any time."""

@@ -1,0 +1,209 @@
+"""`FineTuneJob.status`: what the operator observed. Written by the operator alone, read by people and by tools."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from finetune_operator.api.base import ApiModel
+
+
+class Phase(StrEnum):
+    PENDING = "Pending"
+    PREPARING = "Preparing"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class ConditionType(StrEnum):
+    VALIDATED = "Validated"
+    PREPARED = "Prepared"
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Condition(ApiModel):
+    type: ConditionType
+    """Name of the condition."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: str
+    """Why, in one CamelCase word."""
+    message: str
+    """Why, in a sentence that says what to do."""
+    last_transition_time: datetime
+    """When `status` changed last."""
+    observed_generation: int
+    """Generation of the spec that this is about."""
+
+
+class Restarts(ApiModel):
+    preemption: int = 0
+    """Restarts after pods were evicted, preempted or deleted; they are free."""
+    node: int = 0
+    """Restarts after a node was lost; they are free."""
+    error: int = 0
+    """Restarts after crashes; they count against `backoffLimit`."""
+    hang: int = 0
+    """Restarts after hangs; they count against `backoffLimit`."""
+
+
+class Nodes(ApiModel):
+    desired: int
+    """Nodes asked for."""
+    ready: int
+    """Nodes whose training container runs."""
+
+
+class Summary(ApiModel):
+    """Texts for the printer columns of `kubectl get`."""
+
+    nodes: str | None = None
+    """Ready and desired nodes: `2/2`."""
+    steps: str | None = None
+    """Completed and total steps: `120/375`."""
+    loss: str | None = None
+    """Training loss: `0.6132`."""
+    eta: str | None = None
+    """Time left: `41s`."""
+    restarts: str | None = None
+    """Restarts of all causes."""
+    dataset: str | None = None
+    """The dataset, short."""
+
+
+class Progress(ApiModel):
+    step: int | None = None
+    """Completed optimizer steps."""
+    total_steps: int | None = None
+    """Optimizer steps in all."""
+    epoch: float | None = None
+    """Completed epochs."""
+    percent: int | None = None
+    """Completed share of the steps."""
+    loss: float | None = None
+    """Training loss as last logged."""
+    samples_per_second: float | None = None
+    """Training rows per second, all ranks together."""
+    eta_seconds: int | None = None
+    """Estimated seconds to the last step."""
+    updated: datetime | None = None
+    """When the training pods reported last."""
+
+
+class Checkpoint(ApiModel):
+    step: int
+    """Step of the newest sealed checkpoint."""
+    time: datetime | None = None
+    """When it was sealed."""
+    path: str
+    """Where it lies, as the training pods see it."""
+    verified: bool = True
+    """Whether its manifest was complete when it was sealed or last read."""
+
+
+class Resolved(ApiModel):
+    model_revision: str | None = None
+    """Commit of the model on the Hub."""
+    dataset_revision: str | None = None
+    """Commit of the dataset on the Hub."""
+    image: str | None = None
+    """Image of the training pods, by digest once they run."""
+    precision: str | None = None
+    """Precision that training really runs in."""
+
+
+class ClaimStatus(ApiModel):
+    name: str
+    """Claim that the job writes to."""
+    access_mode: str | None = None
+    """Its access mode, fixed once made."""
+
+
+class ModelStatus(ApiModel):
+    claim_name: str
+    """Claim that holds the model."""
+    path: str
+    """Folder of the model within the claim."""
+
+
+class FailureStatus(ApiModel):
+    reason: str
+    """Why, in one CamelCase word."""
+    attempt: int | None = None
+    """Attempt that failed."""
+    node: int | None = None
+    """Index of the node where it began."""
+    rank: int | None = None
+    """Rank where it began."""
+    exit_code: int | None = None
+    """Exit code of the training container or rank."""
+    message: str
+    """What happened, with the last lines of the error."""
+    resolution: str
+    """What to do about it."""
+
+
+class Budget(ApiModel):
+    """Where the present round of attempts began: raising `spec.retry` begins another."""
+
+    retry: int = 0
+    """`spec.retry` of this round."""
+    first_attempt: int = 1
+    """First attempt of this round."""
+    errors_before: int = 0
+    """Crashes and hangs of earlier rounds, no longer counted."""
+
+
+class FineTuneJobStatus(ApiModel):
+    """What the operator observed."""
+
+    observed_generation: int | None = None
+    """Generation of the spec that this status is about."""
+    phase: Phase | None = None
+    """Where the job stands."""
+    conditions: tuple[Condition, ...] = ()
+    """The same in detail, for people and tools."""
+    prepare_attempt: int | None = None
+    """Number of the present (or last) prepare Job."""
+    attempt: int | None = None
+    """Number of the present (or last) training attempt."""
+    attempt_started: datetime | None = None
+    """When the pods of the present attempt were created."""
+    attempt_begun: datetime | None = None
+    """When the present attempt began: all its nodes had met and the attempt before was over."""
+    restarts: Restarts = Restarts()
+    """Restarts by cause."""
+    budget: Budget = Budget()
+    """Where counting against `backoffLimit` began."""
+    nodes: Nodes | None = None
+    """Nodes of the present attempt."""
+    summary: Summary | None = None
+    """Texts for `kubectl get`."""
+    progress: Progress | None = None
+    """How far training has come."""
+    evaluation: dict[str, float] | None = None
+    """Metrics of the newest evaluation."""
+    checkpoint: Checkpoint | None = None
+    """Newest sealed checkpoint."""
+    resolved: Resolved | None = None
+    """What names and defaults turned out to be."""
+    claim: ClaimStatus | None = None
+    """Where checkpoints and the model go."""
+    model: ModelStatus | None = None
+    """The trained model."""
+    failure: FailureStatus | None = None
+    """Why the job failed, or the last attempt did."""
+    messages: tuple[str, ...] = ()
+    """What a user should know: values clamped, precision changed, checkpoints moved aside."""
+    start_time: datetime | None = None
+    """When the operator first accepted the job."""
+    completion_time: datetime | None = None
+    """When the job succeeded or failed."""

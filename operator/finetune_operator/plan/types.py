@@ -1,0 +1,134 @@
+"""What a decision is made from, and what it is made of. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_trainer.config import Progress
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as a plain dict, as the API server speaks it."""
+
+
+class Ref(NamedTuple):
+    """Names an object in the job's namespace (StorageClass, Node: in the cluster)."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What an admin sets for all jobs and a plan depends on."""
+
+    trainer_image: str
+    accelerator_resources: tuple[str, ...] = (
+        "nvidia.com/gpu",
+        "nvidia.com/mig-*",
+        "amd.com/gpu",
+        "gpu.intel.com/*",
+        "google.com/tpu",
+        "habana.ai/gaudi",
+        "aws.amazon.com/neuron*",
+    )
+    """Extended resources that are accelerators; `*` at the end matches any rest."""
+    grace_period_seconds: int = 30
+    """`terminationGracePeriodSeconds` of training pods."""
+    progress_interval_seconds: float = 5.0
+    """Between two readings of a running job's progress."""
+    pod_diagnosis_seconds: float = 3.0
+    """A pod that has not started by then is diagnosed from its events."""
+
+
+@dataclass(frozen=True)
+class PodEvent:
+    """A Warning event about a pod or about a Job (FailedCreate)."""
+
+    reason: str
+    message: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that `decide` may know."""
+
+    job: FineTuneJob
+    now: datetime
+    settings: PlanSettings
+    objects: tuple[Manifest, ...]
+    """Every ConfigMap, Service, Job, Pod and PersistentVolumeClaim that carries the label `finetune.dev/job` = the job's name,
+    ours or not, and what lies at a planned name without the label. Pods of the newest attempts stay here after
+    they were deleted, as the watch last showed them, with `gone` below."""
+    gone: frozenset[str] = frozenset()
+    """uids of pods in `objects` that exist no longer."""
+    references: Mapping[Ref, Manifest | None] = field(default_factory=dict)
+    """Objects that the spec names: claims, ConfigMaps, storage classes. None: looked up, not there. No key: not looked up."""
+    nodes: Mapping[str, Manifest] | None = None
+    """Node objects by name; None where RBAC does not let us read them."""
+    events: Mapping[str, tuple[PodEvent, ...]] = field(default_factory=dict)
+    """Warning events by uid of pod or Job, for those that `Decision.wants_events` asked for."""
+    progress: Progress | None = None
+    """Last answer of node 0 of the newest attempt (check uid and attempt)."""
+    listed: bool = False
+    """`objects` come from a LIST made for this decision, not only from the watch."""
+
+
+@dataclass(frozen=True)
+class Create:
+    """POST; on 409 look at the owner: ours is success, anybody else's is NameTaken."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Suspend:
+    """Set `spec.suspend` of a Job: its active pods get SIGTERM and their grace period, finished ones keep their logs."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete one object, background propagation, with uid as a precondition."""
+
+    ref: Ref
+    uid: str
+    grace_period_seconds: int | None = None
+
+
+Action = Create | Suspend | Delete
+
+
+@dataclass(frozen=True)
+class EventNote:
+    """A Kubernetes event to post about the FineTuneJob."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One step. Actions of one step may be carried out side by side; then the status is written, then events are posted."""
+
+    actions: tuple[Action, ...] = ()
+    status: Manifest = field(default_factory=dict)
+    """The whole new `.status`, camelCase, as JSON values. Written only where it differs from the present one."""
+    events: tuple[EventNote, ...] = ()
+    """Posted once, after the status that shows their transition was written."""
+    requeue_after_seconds: float | None = None
+    """Look again then, if nothing wakes us before."""
+    wants_list: bool = False
+    """Decide again with `Observed.listed`: what comes next can't be undone."""
+    wants_references: tuple[Ref, ...] = ()
+    """Look these up (again) before the next decision, and decide again at once where they were not known."""
+    wants_events: tuple[str, ...] = ()
+    """uids of pods and Jobs whose events to read before the next decision."""
+    wants_progress: bool = False
+    """Read /progress of node 0 of the newest attempt before the next decision."""

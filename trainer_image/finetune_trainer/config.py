@@ -1,0 +1,324 @@
+"""The contract between who plans a job and what runs in its pods.
+
+`RunConfig` goes in (one JSON document, a file in every pod); `Progress` and `ResultRecord` come out. Pydantic only: the
+operator imports this module, so nothing here may import torch, transformers or anything that does input or output.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+RESULT_RECORD_MAX_BYTES = 4096
+"""A pod's termination message holds no more: kubelet truncates it there."""
+
+PodPath = Annotated[str, Field(pattern=r"^/")]
+"""An absolute path as the training pods see it. One function maps it to a folder where pods are local processes."""
+
+Scalar = bool | int | float | str
+
+
+class Document(BaseModel):
+    """A frozen JSON document in camelCase, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_json(self) -> str:
+        """The document as JSON: aliases, no nulls, no white space."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+# --- in: what to run ---------------------------------------------------------------------------------------------
+
+
+class ModelSource(Document):
+    name: str
+    """Hub id (`google-bert/bert-base-cased`), or an absolute path on a mounted volume."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; null is the Hub's default branch."""
+
+
+class DatasetSource(Document):
+    name: str | None = None
+    """Hub id; null where `files` is given."""
+    config: str | None = None
+    """Configuration (subset) of the Hub dataset."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; null is the Hub's default branch."""
+    files: dict[str, tuple[PodPath, ...]] = Field(default_factory=dict)
+    """Split name -> files of csv, json, jsonl or parquet."""
+    splits: dict[str, str] = Field(default_factory=dict)
+    """`train` / `validation` -> name of the split in the data."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Role of the task (`text`, `label`) -> name of the column in the data."""
+    max_samples: dict[str, int] = Field(default_factory=dict)
+    """`train` / `validation` -> rows at most, shuffled with the seed first."""
+
+
+class Preprocessing(Document):
+    max_length: int | None = None
+    """Tokens at most per row; null is the model's own limit."""
+
+
+class Hub(Document):
+    endpoint: str | None = None
+    """Base address of the Hub or of a mirror; null is the library's default."""
+    token_file: PodPath | None = None
+    """File that holds the token, mounted only in the pods that talk to the Hub."""
+
+
+class RunConfig(Document):
+    """Everything that the pods of a job must know. The same for every attempt and every role, so it is content-addressed."""
+
+    schema_version: Literal[1] = 1
+    namespace: str
+    job: str
+    """`metadata.name` of the FineTuneJob."""
+    uid: str
+    """`metadata.uid` of the FineTuneJob: the identity of a run on the volume."""
+    task: Literal["text-classification"]
+    model: ModelSource
+    dataset: DatasetSource
+    preprocessing: Preprocessing = Preprocessing()
+    training_arguments: dict[str, Scalar | dict[str, Scalar | None] | list[str] | None] = Field(default_factory=dict)
+    """What the user gave, under the pinned release's names (older names are translated by the planner)."""
+    nodes: int = Field(ge=1)
+    processes_per_node: int = Field(ge=1)
+    accelerators: bool
+    """Whether the pods were given accelerators. Without, training runs on the CPU with gloo, in fp32."""
+    output: PodPath
+    """Where the job's claim is mounted. The layout below it is `finetune_trainer.volume`'s."""
+    checkpoint_interval_seconds: int = 600
+    resume_from: str = "auto"
+    """`auto`, `never`, or an absolute path of a checkpoint."""
+    prepare: Literal["job", "inline"]
+    """`job`: a Job before training prepares. `inline`: node 0 of the attempt does, beside the ranks' imports."""
+    peers: str | None = None
+    """Address of node i as a format with `{attempt}` and `{node}`, e.g. `yelp-train-{attempt}-{node}.yelp:8080`; null for one node."""
+    port: int = 8080
+    """Port of `launch` in a pod: /metrics, /progress, /healthz, and what nodes tell each other."""
+    grace_period_seconds: int = 30
+    """`terminationGracePeriodSeconds` of the pods."""
+    hub: Hub = Hub()
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.nodes * self.processes_per_node
+
+
+class Env(StrEnum):
+    """Environment variables that `launch` and `prepare` read; the planner (or the local backend) sets them."""
+
+    CONFIG = "FINETUNE_CONFIG"
+    """Path of the RunConfig file."""
+    ATTEMPT = "FINETUNE_ATTEMPT"
+    """Number of the attempt (prepare: number of the try), from 1."""
+    NODE = "JOB_COMPLETION_INDEX"
+    """Index of the node, from 0; set by Kubernetes in the pods of an Indexed Job."""
+    PEERS = "FINETUNE_PEERS"
+    """`host:port,host:port,...`, node 0 first: overrides `RunConfig.peers` and `port` where the nodes share one host."""
+    TERMINATION_LOG = "FINETUNE_TERMINATION_LOG"
+    """File that receives the result record; default /dev/termination-log."""
+    PATHS = "FINETUNE_PATHS"
+    """JSON object of PodPath prefix -> folder, where pods are local processes; absent in a real pod."""
+
+
+class Exit(IntEnum):
+    """Exit codes of `launch` and `prepare`: they tell a person something, the operator reads the record."""
+
+    SUCCEEDED = 0
+    FAILED = 1
+    STOPPED = 143
+
+
+# --- out: what happened ------------------------------------------------------------------------------------------
+
+
+class PodPhase(StrEnum):
+    """What an attempt is doing, as node 0 knows it."""
+
+    WAITING = "waiting"
+    """For the other nodes, or for the attempt before to be over."""
+    PREPARING = "preparing"
+    STARTING = "starting"
+    """Ranks import, load, and build their process group."""
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    SAVING = "saving"
+    DONE = "done"
+
+
+class Outcome(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    """Ended by SIGTERM."""
+    SUPERSEDED = "superseded"
+    """A newer attempt has begun; this one left everything as it was."""
+
+
+class Cause(StrEnum):
+    """Who pays for a failure."""
+
+    USER = "user"
+    """Trying again cannot help: the job fails at once."""
+    ERROR = "error"
+    """Counts against `backoffLimit`."""
+    PREEMPTION = "preemption"
+    NODE = "node"
+    HANG = "hang"
+
+
+class Reason(StrEnum):
+    """Why something failed, in a word that a user can search for. `DIAGNOSIS` in the operator adds what to do."""
+
+    FILE_NOT_FOUND = "FileNotFound"
+    DATA_INVALID = "DataInvalid"
+    """Empty, broken or unreadable data; the message names file and line."""
+    COLUMN_NOT_FOUND = "ColumnNotFound"
+    LABELS_INVALID = "LabelsInvalid"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    DATASET_NOT_FOUND = "DatasetNotFound"
+    ACCESS_DENIED = "AccessDenied"
+    """401 or 403 from the Hub."""
+    HUB_UNAVAILABLE = "HubUnavailable"
+    ARGUMENTS_INVALID = "ArgumentsInvalid"
+    """The Trainer refused the training arguments."""
+    CHECKPOINT_NOT_FOUND = "CheckpointNotFound"
+    """`resumeFrom` names a path that holds no sealed checkpoint."""
+    CHECKPOINT_MISMATCH = "CheckpointMismatch"
+    VOLUME_NOT_WRITABLE = "VolumeNotWritable"
+    VOLUME_FULL = "VolumeFull"
+    NON_FINITE = "NonFiniteLoss"
+    OUT_OF_MEMORY = "OutOfMemory"
+    RANK_FAILED = "RankFailed"
+    """A rank raised an exception; message has its last lines."""
+    RANK_KILLED = "RankKilled"
+    """A rank ended by a signal."""
+    PEER_LOST = "PeerLost"
+    """A rank failed because another one did: never the cause."""
+    WORLD_SIZE_MISMATCH = "WorldSizeMismatch"
+    STOPPED = "Stopped"
+    SUPERSEDED = "Superseded"
+    INTERNAL = "InternalError"
+
+
+class CheckpointRef(Document):
+    step: int
+    path: PodPath
+    time: datetime
+    attempt: int = 1
+    verified: bool = True
+
+
+class Failure(Document):
+    reason: Reason
+    cause: Cause
+    message: str
+    """In the user's words, last lines of the traceback where there is one."""
+    node: int | None = None
+    rank: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class ResultRecord(Document):
+    """How a pod ended. At most `RESULT_RECORD_MAX_BYTES` as JSON (`message` is shortened to fit)."""
+
+    role: Literal["prepare", "train"]
+    uid: str
+    attempt: int
+    node: int = 0
+    outcome: Outcome
+    failure: Failure | None = None
+    started: datetime
+    finished: datetime
+    step: int | None = None
+    """Last optimizer step that was completed."""
+    checkpoint: CheckpointRef | None = None
+    """Newest sealed checkpoint (node 0)."""
+    model_path: PodPath | None = None
+    """The sealed final model (node 0, on success)."""
+    evaluation: dict[str, float] | None = None
+    """Metrics of the last evaluation (node 0)."""
+    resolved: Resolved | None = None
+    messages: tuple[str, ...] = ()
+    """What the user should know (a broken checkpoint moved aside, fp16 turned into fp32, rows clamped, ...)."""
+
+
+class Resolved(Document):
+    model_revision: str | None = None
+    """Commit on the Hub."""
+    dataset_revision: str | None = None
+    """Commit on the Hub."""
+    precision: str | None = None
+    """`fp32`, `fp16` or `bf16`: what training really ran in."""
+
+
+class PrepareSummary(Document):
+    """What was prepared, short enough for a status."""
+
+    train_rows: int
+    validation_rows: int | None = None
+    labels: tuple[str, ...] = ()
+    majority_share: float | None = None
+    """Share of the commonest label among the validation rows (else the training rows): the accuracy of guessing."""
+
+
+class Prepared(Document):
+    """What `prepare` leaves at `<run>/prepared.json` for the ranks."""
+
+    config_digest: str
+    """SHA-256 of the parts of the RunConfig that it was made from: another digest means prepare again."""
+    data: PodPath
+    """Folder with the tokenised splits as Arrow files."""
+    model: PodPath
+    """Folder to load model and tokenizer from, offline."""
+    label_names: tuple[str, ...]
+    """Class names by label id."""
+    summary: PrepareSummary
+    resolved: Resolved = Resolved()
+    messages: tuple[str, ...] = ()
+    """What the user should know: rows clamped, texts truncated, ..."""
+
+
+class Progress(Document):
+    """What node 0's `launch` answers on `/progress`."""
+
+    uid: str
+    attempt: int
+    begun: datetime | None = None
+    """When the attempt began: it wrote its mark on the volume. Null while it waits."""
+    phase: PodPhase
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    samples_per_second: float | None = None
+    eta_seconds: float | None = None
+    updated: datetime | None = None
+    """When a rank reported last."""
+    evaluation: dict[str, float] | None = None
+    checkpoint: CheckpointRef | None = None
+    resumed_from: CheckpointRef | None = None
+    model_path: PodPath | None = None
+    resolved: Resolved | None = None
+    prepared: PrepareSummary | None = None
+    messages: tuple[str, ...] = ()
+    earlier: tuple[ResultRecord, ...] = ()
+    """Result records of the attempt before, read from the volume: evidence that the cluster may have deleted."""
+
+
+ResultRecord.model_rebuild()
