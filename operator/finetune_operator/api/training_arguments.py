@@ -1,0 +1,170 @@
+"""`spec.trainingArguments`: the arguments of the Hugging Face Trainer, by their own names.
+
+Generated from transformers 5.23.0 by scripts/generate_training_arguments.py: do not edit. None means "not given".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from finetune_operator.api.base import ApiModel
+
+TRANSFORMERS_VERSION = "5.23.0"
+"""Release that these arguments are of."""
+
+Options = Annotated[
+    dict[str, bool | int | float | str | None],
+    Field(max_length=32, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+]
+"""Keyword arguments passed on: the names are those of the function that receives them."""
+
+
+class TrainingArguments(ApiModel):
+    """Arguments of the Hugging Face Trainer. What is not given has the default of transformers 5.23.0, or the system's."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    per_device_train_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Rows per rank and forward pass in training. Default: 8."""
+    num_train_epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training data; may be a fraction. Default: 3.0."""
+    max_steps: Annotated[int, Field(ge=-1)] | None = None
+    """Optimizer steps in all; overrides `num_train_epochs`. -1 is no limit. Default: -1."""
+    learning_rate: Annotated[float, Field(ge=0)] | None = None
+    """Peak learning rate. Default: 5e-05."""
+    lr_scheduler_type: (
+        Literal[
+            "linear",
+            "cosine",
+            "cosine_with_restarts",
+            "polynomial",
+            "constant",
+            "constant_with_warmup",
+            "inverse_sqrt",
+            "reduce_lr_on_plateau",
+            "cosine_with_min_lr",
+            "cosine_warmup_with_min_lr",
+            "warmup_stable_decay",
+            "greedy",
+        ]
+        | None
+    ) = None
+    """How the learning rate changes over training. Default: linear."""
+    lr_scheduler_kwargs: Options | None = None
+    """More arguments of the scheduler, such as `num_cycles` or `min_lr_rate`."""
+    warmup_steps: Annotated[float, Field(ge=0)] | None = None
+    """Steps over which the learning rate rises from 0. A whole number, or a share of all steps below 1. Default: 0."""
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"] | None = None
+    """Optimizer. Default: adamw_torch_fused."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Weight decay, on all weights but biases and layer norms. Default: 0.0."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of Adam's first moment. Default: 0.9."""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of Adam's second moment. Default: 0.999."""
+    adam_epsilon: Annotated[float, Field(ge=0)] | None = None
+    """Adam's term for numerical stability. Default: 1e-08."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] | None = None
+    """Forward passes per optimizer step: the global batch is `per_device_train_batch_size` x ranks x this. Default: 1."""
+    max_grad_norm: Annotated[float, Field(ge=0)] | None = None
+    """Norm to which gradients are clipped; 0 turns clipping off. Default: 1.0."""
+    label_smoothing_factor: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the probability spread over the other labels. Default: 0.0."""
+    bf16: bool | None = None
+    """Mixed precision with bfloat16 (Ampere or newer). Not together with `fp16`. Default: false."""
+    fp16: bool | None = None
+    """Mixed precision with float16 and fp32 master weights. Without an accelerator training runs in fp32. Default: false."""
+    tf32: bool | None = None
+    """TF32 arithmetic on Ampere and newer GPUs."""
+    activation_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: less memory, some 20 % slower."""
+    activation_checkpointing_kwargs: Options | None = None
+    """More arguments of activation checkpointing, such as `use_reentrant`."""
+    neftune_noise_alpha: Annotated[float, Field(gt=0)] | None = None
+    """Strength of NEFTune noise on the embeddings; 5 to 15 is usual."""
+    torch_empty_cache_steps: Annotated[int, Field(ge=1)] | None = None
+    """Steps between calls that empty the accelerator's cache."""
+    logging_strategy: Literal["no", "steps", "epoch"] | None = None
+    """When loss and learning rate are logged. Quote "no": without quotes YAML reads it as false. Default: steps."""
+    logging_steps: Annotated[float, Field(gt=0)] | None = None
+    """Steps between logs. A whole number, or a share of all steps below 1. Default: 500."""
+    logging_first_step: bool | None = None
+    """Log the first step as well. Default: false."""
+    log_level: Literal["debug", "info", "warning", "error", "critical", "passive"] | None = None
+    """How much rank 0 writes to its log. Default: passive."""
+    log_level_replica: Literal["debug", "info", "warning", "error", "critical", "passive"] | None = None
+    """How much the other ranks write to their logs. Default: warning."""
+    eval_strategy: Literal["no", "steps", "epoch"] | None = None
+    """When the model is evaluated. Where there is validation data it is evaluated at the end in any case. Quote "no": without quotes YAML reads it as false. Default: no."""
+    eval_steps: Annotated[float, Field(gt=0)] | None = None
+    """Steps between evaluations with `eval_strategy: steps`; default: `logging_steps`. A whole number, or a share of all steps below 1."""
+    eval_delay: Annotated[float, Field(ge=0)] | None = None
+    """Epochs or steps (as `eval_strategy` counts) before the first evaluation. Default: 0."""
+    eval_on_start: bool | None = None
+    """Evaluate before the first step. Default: false."""
+    eval_accumulation_steps: Annotated[int, Field(ge=1)] | None = None
+    """Prediction steps kept on the accelerator before they are moved to memory."""
+    per_device_eval_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Rows per rank and forward pass in evaluation. Default: 8."""
+    save_strategy: Literal["no", "steps", "epoch", "best"] | None = None
+    """When a checkpoint is written; `best`: when the metric has improved. Quote "no": without quotes YAML reads it as false. Default: by time: every `checkpointIntervalSeconds`, and at each evaluation."""
+    save_steps: Annotated[float, Field(gt=0)] | None = None
+    """Steps between checkpoints with `save_strategy: steps`. A whole number, or a share of all steps below 1. Default: by time, see `save_strategy`."""
+    save_total_limit: Annotated[int, Field(ge=1)] | None = None
+    """Checkpoints to keep; the newest and the best are always kept. Default: 2."""
+    load_best_model_at_end: bool | None = None
+    """Take the best checkpoint as the final model. Needs `save_strategy` equal to `eval_strategy`, or `best`. Default: false."""
+    metric_for_best_model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Metric that the best checkpoint is chosen by, such as `accuracy` or `f1`; default: `loss`."""
+    greater_is_better: bool | None = None
+    """Whether a greater metric is better; default: unless its name ends in `loss`."""
+    full_determinism: bool | None = None
+    """Make every operation deterministic: slower, for debugging. Default: false."""
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295)] | None = None
+    """Seed of weights, dropout and data order. Default: 42."""
+    data_seed: Annotated[int, Field(ge=0, le=4_294_967_295)] | None = None
+    """Seed of the data order alone; default: `seed`."""
+    dataloader_drop_last: bool | None = None
+    """Drop the last batch of an epoch where it is not full. Default: false."""
+    dataloader_num_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """Processes per rank that load data; 0: the rank itself. Default: 0."""
+    dataloader_pin_memory: bool | None = None
+    """Load batches into pinned memory. Default: true."""
+    dataloader_persistent_workers: bool | None = None
+    """Keep the loader's processes between epochs. Needs `dataloader_num_workers`. Default: false."""
+    dataloader_prefetch_factor: Annotated[int, Field(ge=1)] | None = None
+    """Batches that each loader process has ready. Needs `dataloader_num_workers`."""
+    dataloader_multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None
+    """How loader processes are started."""
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
+    """Order of the training rows; `group_by_length` batches rows of similar length, with the least padding. Default: group_by_length."""
+    ddp_find_unused_parameters: bool | None = None
+    """Look for parameters that took no part in the loss."""
+    ddp_bucket_cap_mb: Annotated[int, Field(ge=1)] | None = None
+    """Size in MiB of the buckets in which gradients are exchanged."""
+    ddp_broadcast_buffers: bool | None = None
+    """Broadcast the model's buffers at each forward pass."""
+    ddp_static_graph: bool | None = None
+    """Promise that the graph of the computation never changes, for a quicker exchange."""
+    ddp_timeout: Annotated[int, Field(ge=1)] | None = None
+    """Seconds after which an exchange between ranks counts as stuck. Default: 1800."""
+    debug: Literal["underflow_overflow"] | None = None
+    """`underflow_overflow`: stop with a report where an activation or weight is not finite."""
+    evaluation_strategy: Literal["no", "steps", "epoch"] | None = Field(default=None, deprecated=True)
+    """Deprecated: write `eval_strategy`."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = Field(default=None, deprecated=True)
+    """Deprecated: write `warmup_steps`."""
+    group_by_length: bool | None = Field(default=None, deprecated=True)
+    """Deprecated: write `train_sampling_strategy: group_by_length`."""
+    per_gpu_train_batch_size: Annotated[int, Field(ge=1)] | None = Field(default=None, deprecated=True)
+    """Deprecated: write `per_device_train_batch_size`."""
+    per_gpu_eval_batch_size: Annotated[int, Field(ge=1)] | None = Field(default=None, deprecated=True)
+    """Deprecated: write `per_device_eval_batch_size`."""
+    adafactor: bool | None = Field(default=None, deprecated=True)
+    """Deprecated: write `optim: adafactor`."""
+    gradient_checkpointing: bool | None = Field(default=None, deprecated=True)
+    """Deprecated: write `activation_checkpointing`."""
+    gradient_checkpointing_kwargs: Options | None = Field(default=None, deprecated=True)
+    """Deprecated: write `activation_checkpointing_kwargs`."""
