@@ -1,0 +1,182 @@
+"""What ranks and nodes say to `launch` over HTTP: the bodies of /rank/*, /peer/* and /healthz.
+
+Ranks import this module, so it is pydantic only. All times are UTC, all names of files relative to the folder of the
+checkpoint or model that they belong to.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from finetune_trainer.config import CheckpointRef, Document, Failure, Outcome, PodPath, PodPhase, ResultRecord
+
+
+class RankEnv(StrEnum):
+    """Environment variables that `launch` sets for a rank, beside torchrun's own and `config.Env`."""
+
+    LAUNCH_URL = "FINETUNE_LAUNCH_URL"
+    """`http://127.0.0.1:<port>`."""
+    TOKEN_FILE = "FINETUNE_LAUNCH_TOKEN_FILE"
+    """File with the token for `Authorization: Bearer`."""
+    STAGING = "FINETUNE_STAGING"
+    """Local folder in which ranks write `checkpoint-N` and `model`."""
+    RESUME = "FINETUNE_RESUME"
+    """Local folder of the sealed checkpoint to go on from; absent for a fresh start."""
+    OUTPUT = "FINETUNE_RANK_OUTPUT"
+    """Folder with a FIFO `<local rank>` for what each rank prints; `rank_output.attach` uses it."""
+
+
+def _relative(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != name:
+        raise ValueError(f"{name!r} is not a plain relative file name")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_relative)]
+"""A file below its folder: relative, normalised, never above it."""
+
+
+# --- rank -> its own launch, on loopback -----------------------------------------------------------------------------
+
+
+class RankProgress(Document):
+    """POST /rank/progress, by rank 0, at most once a second. The last value wins, `messages` and `stepSeconds` add up."""
+
+    phase: PodPhase | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    loss_scale: float | None = None
+    samples_per_second: float | None = None
+    tokens_total: int | None = None
+    """Since the start of this attempt."""
+    samples_total: int | None = None
+    """Since the start of this attempt."""
+    step_seconds: tuple[float, ...] = ()
+    """Duration of each optimizer step since the last report."""
+    evaluation: dict[str, float] | None = None
+    precision: str | None = None
+    """`fp32`, `fp16` or `bf16`: what training really runs in."""
+    messages: tuple[str, ...] = ()
+
+
+class RankCheckpoint(Document):
+    """POST /rank/checkpoint, by every rank after it has written (and closed) its files in `staging/checkpoint-<step>`."""
+
+    step: int = Field(ge=0)
+    rank: int = Field(ge=0)
+    files: tuple[FileName, ...]
+    """Each file is listed by the one rank that wrote it."""
+    best: bool = False
+    """Whether this is the best one so far by `metric_for_best_model`: rotation never takes the best."""
+
+
+class SealedCheckpoint(Document):
+    """GET /rank/checkpoint/<step>: 200 once it is sealed, 404 if it cannot be."""
+
+    path: PodPath
+
+
+class RankModel(Document):
+    """POST /rank/model, by rank 0, for `staging/model`. 200 when sealed; 409 when a newer attempt has begun."""
+
+    files: tuple[FileName, ...]
+
+
+class RankResult(Document):
+    """POST /rank/result, by every rank, the last thing before `os._exit`."""
+
+    rank: int = Field(ge=0)
+    outcome: Outcome
+    failure: Failure | None = None
+    step: int | None = None
+    evaluation: dict[str, float] | None = None
+    messages: tuple[str, ...] = ()
+
+
+# --- node -> node 0 --------------------------------------------------------------------------------------------------
+
+
+class Health(Document):
+    """GET /healthz: who answers at this address."""
+
+    uid: str
+    attempt: int
+    node: int
+    begun: bool
+
+
+class Join(Document):
+    """POST /peer/join: 204 every few seconds while the attempt has not begun, then 200 with `Begin`."""
+
+    uid: str
+    attempt: int
+    node: int = Field(ge=0)
+    port: int
+    """Port of the peer's own `launch`; its address is that of the connection."""
+
+
+class Begin(Document):
+    """All that a node needs to start its ranks."""
+
+    begun: datetime
+    master_address: str
+    master_port: int
+    resume: CheckpointRef | None = None
+    model: PodPath | None = None
+    """A sealed model of this run: there is nothing left to train."""
+
+
+class FileDigest(Document):
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class NodeCheckpoint(Document):
+    """POST /peer/checkpoint: the files of all ranks of a node lie in `checkpoint-<step>.partial`, on disk."""
+
+    node: int
+    step: int
+    files: dict[FileName, FileDigest] = Field(default_factory=dict)
+    best: bool = False
+    problem: str | None = None
+    """Why this node's part can't be had: the checkpoint is given up."""
+
+
+class NodeEnded(Document):
+    """POST /peer/ended: a node's own record, so that node 0 needs no second sign of it."""
+
+    record: ResultRecord
+
+
+class Superseded(Document):
+    """POST /peer/superseded, by node 0 of the attempt that has begun since."""
+
+    attempt: int
+
+
+__all__ = [
+    "Begin",
+    "FileDigest",
+    "FileName",
+    "Health",
+    "Join",
+    "NodeCheckpoint",
+    "NodeEnded",
+    "RankCheckpoint",
+    "RankEnv",
+    "RankModel",
+    "RankProgress",
+    "RankResult",
+    "SealedCheckpoint",
+    "Superseded",
+]

@@ -1,0 +1,22 @@
+"""Gives each rank a stream of its own to `launch`, which prints rank 0's and keeps the last lines of all.
+
+Called before anything is imported in a rank. Without the variable (a rank started by hand) nothing changes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from finetune_trainer.launch.protocol import RankEnv
+
+
+def attach() -> None:
+    """Point stdout and stderr at this rank's FIFO."""
+    folder = os.environ.get(RankEnv.OUTPUT)
+    if folder is None:
+        return
+    stream = os.open(Path(folder) / os.environ["LOCAL_RANK"], os.O_WRONLY)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    os.close(stream)
