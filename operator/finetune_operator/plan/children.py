@@ -1,0 +1,240 @@
+"""The child objects of a FineTuneJob as complete manifests, and the run config that its pods read.
+
+Pure functions from the job (and an admin's settings) to what is POSTed: names are deterministic, so that a stale view
+ends in a 409. What is in a pod is `children_pods`'s; when a child is made is `decide`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from finetune_operator.api.resource import (
+    API_VERSION,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_JOB,
+    LABEL_ROLE,
+    LABEL_UID,
+    FineTuneJob,
+)
+from finetune_operator.plan.accelerators import accelerators
+from finetune_operator.plan.children_pods import (
+    CONFIG_KEY,
+    OUTPUT_PATH,
+    PORT,
+    PORT_NAME,
+    TOKEN_FILE,
+    Role,
+    pod_template,
+)
+from finetune_operator.plan.template import template_problems
+from finetune_operator.plan.types import Manifest, PlanSettings
+from finetune_trainer.config import DatasetSource, Hub, ModelSource, Preprocessing, RunConfig
+
+__all__ = [
+    "accelerators",
+    "claim",
+    "claim_name",
+    "config_map",
+    "config_map_name",
+    "is_ours",
+    "needs_prepare_job",
+    "prepare_job",
+    "prepare_job_name",
+    "processes_per_node",
+    "run_config",
+    "service",
+    "template_problems",
+    "train_job",
+    "train_job_name",
+]
+
+
+def claim_name(job: FineTuneJob) -> str:
+    """The claim that the job writes to: the user's, or the one that is made for it."""
+    return job.spec.storage.claim_name or job.metadata.name
+
+
+def config_map_name(job: FineTuneJob, settings: PlanSettings) -> str:
+    """Content-addressed: another run config is another object, and a Job never reads one that changed under it."""
+    digest = hashlib.sha256(run_config(job, settings).to_json().encode()).hexdigest()
+    return f"{job.metadata.name}-{digest[:8]}"
+
+
+def prepare_job_name(job: FineTuneJob, number: int) -> str:
+    return f"{job.metadata.name}-prepare-{number}"
+
+
+def train_job_name(job: FineTuneJob, attempt: int) -> str:
+    return f"{job.metadata.name}-train-{attempt}"
+
+
+def processes_per_node(job: FineTuneJob, settings: PlanSettings) -> int:
+    """Ranks per node: what the user says, else one per accelerator, else one."""
+    return job.spec.processes_per_node or accelerators(job, settings) or 1
+
+
+def needs_prepare_job(job: FineTuneJob, settings: PlanSettings) -> bool:
+    """Whether preparing gets a Job of its own: accelerators would wait for it, the Hub is read, or a token is used."""
+    spec = job.spec
+    reads_hub = not spec.model.name.startswith("/") or spec.dataset.name is not None
+    return reads_hub or spec.hub.token_secret_ref is not None or accelerators(job, settings) > 0
+
+
+def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
+    """The whole contract with the training image, as the job's ConfigMap holds it."""
+    spec, name = job.spec, job.metadata.name
+    dataset = spec.dataset.model_dump(exclude_none=True)
+    return RunConfig(
+        namespace=job.metadata.namespace,
+        job=name,
+        uid=job.metadata.uid,
+        task=spec.task,
+        model=ModelSource(name=spec.model.name, revision=spec.model.revision),
+        dataset=DatasetSource.model_validate(dataset),
+        preprocessing=Preprocessing.model_validate(spec.preprocessing.model_dump()),
+        training_arguments=spec.training_arguments.model_dump(exclude_none=True),
+        nodes=spec.nodes,
+        processes_per_node=processes_per_node(job, settings),
+        accelerators=accelerators(job, settings) > 0,
+        output=OUTPUT_PATH,
+        checkpoint_interval_seconds=spec.checkpoint_interval_seconds,
+        resume_from=spec.resume_from,
+        prepare="job" if needs_prepare_job(job, settings) else "inline",
+        peers=f"{name}-train-{{attempt}}-{{node}}.{name}:{PORT}" if spec.nodes > 1 else None,
+        port=PORT,
+        grace_period_seconds=settings.grace_period_seconds,
+        hub=Hub(endpoint=spec.hub.endpoint, token_file=TOKEN_FILE if spec.hub.token_secret_ref else None),
+    )
+
+
+def config_map(job: FineTuneJob, settings: PlanSettings) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(job, config_map_name(job, settings)),
+        "immutable": True,
+        "data": {CONFIG_KEY: run_config(job, settings).to_json()},
+    }
+
+
+def service(job: FineTuneJob) -> Manifest | None:
+    """Stable names for the nodes before they are ready; None for one node, which has nobody to find."""
+    if job.spec.nodes == 1:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(job, job.metadata.name),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": _labels(job, Role.TRAIN),
+            "ports": [{"name": PORT_NAME, "port": PORT, "targetPort": PORT_NAME, "protocol": "TCP"}],
+        },
+    }
+
+
+def claim(job: FineTuneJob) -> Manifest | None:
+    """The claim to make; None where the user brings one. Retained, it carries our uid as a label and has no owner."""
+    storage = job.spec.storage
+    if storage.claim_name is not None:
+        return None
+    metadata = _metadata(job, job.metadata.name)
+    metadata["labels"][LABEL_UID] = job.metadata.uid
+    if storage.retain:
+        del metadata["ownerReferences"]
+    default_mode = "ReadWriteMany" if job.spec.nodes > 1 else "ReadWriteOnce"
+    spec: dict[str, Any] = {
+        "accessModes": [storage.access_mode or default_mode],
+        "resources": {"requests": {"storage": storage.size}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def prepare_job(job: FineTuneJob, settings: PlanSettings, number: int) -> Manifest:
+    """One pod without accelerators, placed where training can run, so that a volume that binds late binds there."""
+    labels = _labels(job, Role.PREPARE, number)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(job, prepare_job_name(job, number), labels),
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "template": _pods(job, settings, Role.PREPARE, number, labels),
+        },
+    }
+
+
+def train_job(job: FineTuneJob, settings: PlanSettings, attempt: int) -> Manifest:
+    """One pod per node. Whatever falls ends the gang, and the operator, not the Job, makes the next one.
+
+    No podFailurePolicy: with one, a lost node is noticed four times later.
+    """
+    labels = _labels(job, Role.TRAIN, attempt)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(job, train_job_name(job, attempt), labels),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": job.spec.nodes,
+            "parallelism": job.spec.nodes,
+            "backoffLimit": 0,
+            "template": _pods(job, settings, Role.TRAIN, attempt, labels),
+        },
+    }
+
+
+def is_ours(manifest: Manifest, job: FineTuneJob) -> bool:
+    """Whether an object of a planned name is this job's: by its controller, or by the uid label on a claim."""
+    metadata = manifest.get("metadata") or {}
+    owners = metadata.get("ownerReferences") or ()
+    if any(owner.get("controller") and owner.get("uid") == job.metadata.uid for owner in owners):
+        return True
+    is_claim = manifest.get("kind") == "PersistentVolumeClaim"
+    return is_claim and (metadata.get("labels") or {}).get(LABEL_UID) == job.metadata.uid
+
+
+def _pods(job: FineTuneJob, settings: PlanSettings, role: Role, number: int, labels: dict[str, str]) -> dict[str, Any]:
+    return pod_template(
+        job,
+        settings,
+        role=role,
+        number=number,
+        labels=labels,
+        config_map=config_map_name(job, settings),
+        claim=claim_name(job),
+    )
+
+
+def _labels(job: FineTuneJob, role: Role | None = None, number: int | None = None) -> dict[str, str]:
+    labels = {LABEL_JOB: job.metadata.name}
+    if role is not None:
+        labels[LABEL_ROLE] = role.value
+    if number is not None:
+        labels[LABEL_ATTEMPT] = str(number)
+    return labels
+
+
+def _metadata(job: FineTuneJob, name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": job.metadata.namespace,
+        "labels": dict(labels or _labels(job)),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": job.metadata.name,
+                "uid": job.metadata.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ],
+    }

@@ -1,0 +1,210 @@
+"""What is in a pod of a FineTuneJob: container, volumes, environment, security, and the user's template merged in.
+
+Pure. The paths here are the contract with the training image: the trainer reads them from its run config.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.spec import EnvVar, Volume
+from finetune_operator.plan.accelerators import accelerator_resources
+from finetune_operator.plan.template import SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
+from finetune_operator.plan.types import PlanSettings
+from finetune_trainer.config import Env
+
+CONFIG_KEY = "run.json"
+CONFIG_PATH = "/etc/finetune"
+OUTPUT_PATH = "/output"
+TOKEN_FILE = "/var/run/finetune/hub/token"
+TERMINATION_LOG = "/dev/termination-log"
+PORT = 8080
+PORT_NAME = "metrics"
+
+USER_ID = 10001
+"""uid and gid of the pods, and the group that volumes are handed to."""
+
+LOST_NODE_SECONDS = 5
+"""Pods leave a node that is gone after this long, not after the default 300: the new gang waits for no verdict, but
+until then the cluster tells nobody that the node, and not the program, is to blame."""
+
+ENVIRONMENT = {
+    "HOME": "/tmp",  # the root file system is read-only; caches of libraries go here
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONFAULTHANDLER": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # forked data loader workers deadlock or warn otherwise
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "NCCL_DEBUG": "WARN",
+}
+"""Defaults in every pod; `spec.env` overrides them by name."""
+
+
+class Role(StrEnum):
+    """What a pod does, and its label's value."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+
+
+def pod_template(
+    job: FineTuneJob,
+    settings: PlanSettings,
+    *,
+    role: Role,
+    number: int,
+    labels: dict[str, str],
+    config_map: str,
+    claim: str,
+) -> dict[str, Any]:
+    """The pod template of a Job of this role, the user's `spec.template` merged in. `number`: of the attempt or try."""
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": settings.grace_period_seconds,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": _tolerations(job, settings),
+        "containers": [_container(job, settings, role, number, claim)],
+        "volumes": _volumes(job, role, config_map, claim),
+    }
+    if role is Role.TRAIN and job.spec.nodes > 1:
+        spec["subdomain"] = job.metadata.name
+    return merge_template({"metadata": {"labels": dict(labels)}, "spec": spec}, job.spec.template)
+
+
+def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int, claim: str) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": TRAINER,
+        "image": job.spec.image or settings.trainer_image,
+        "command": ["python", "-m", "finetune_trainer"],
+        "args": ["launch" if role is Role.TRAIN else "prepare"],
+        "env": _environment(job.spec.env, number),
+        "resources": _resources(job, settings, role),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": _mounts(job, role, claim),
+    }
+    if role is Role.TRAIN:
+        container["ports"] = [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}]
+    return container
+
+
+def _environment(given: tuple[EnvVar, ...], number: int) -> list[dict[str, Any]]:
+    users = {variable.name: variable.model_dump(by_alias=True, exclude_none=True) for variable in given}
+    defaults = [{"name": name, "value": value} for name, value in ENVIRONMENT.items() if name not in users]
+    system = [
+        {"name": Env.CONFIG.value, "value": f"{CONFIG_PATH}/{CONFIG_KEY}"},
+        {"name": Env.ATTEMPT.value, "value": str(number)},
+    ]
+    return [*defaults, *users.values(), *system]
+
+
+def _resources(job: FineTuneJob, settings: PlanSettings, role: Role) -> dict[str, Any]:
+    """The pod's resources; preparing takes no extended ones (accelerators, network devices)."""
+    plain = ("cpu", "memory", "ephemeral-storage")
+    asked = {"limits": job.spec.resources.limits, "requests": job.spec.resources.requests}
+    kept = {
+        kind: {name: quantity for name, quantity in amounts.items() if role is Role.TRAIN or name in plain}
+        for kind, amounts in asked.items()
+    }
+    return {kind: amounts for kind, amounts in kept.items() if amounts}
+
+
+def _tolerations(job: FineTuneJob, settings: PlanSettings) -> list[dict[str, Any]]:
+    """Nodes with accelerators are often tainted with the resource's name: preparing must be able to run there too."""
+    lost = [
+        {
+            "key": f"node.kubernetes.io/{state}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": LOST_NODE_SECONDS,
+        }
+        for state in ("not-ready", "unreachable")
+    ]
+    accelerated: list[dict[str, Any]] = [
+        {"key": name, "operator": "Exists", "effect": "NoSchedule"}
+        for name in sorted(accelerator_resources(job, settings))
+    ]
+    return [*lost, *accelerated]
+
+
+def _claim_volumes(job: FineTuneJob, claim: str) -> dict[str, str]:
+    """Claim -> the one volume of the pod that has it: kubelet never starts a pod that names a claim in two volumes."""
+    names = {claim: f"{SYSTEM_VOLUME_PREFIX}output"}
+    for volume in job.spec.volumes:
+        if volume.claim_name is not None:
+            names.setdefault(volume.claim_name, volume.name)
+    return names
+
+
+def _mounts(job: FineTuneJob, role: Role, claim: str) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": f"{SYSTEM_VOLUME_PREFIX}config", "mountPath": CONFIG_PATH, "readOnly": True},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}output", "mountPath": OUTPUT_PATH},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}tmp", "mountPath": "/tmp"},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}shm", "mountPath": "/dev/shm"},
+    ]
+    if role is Role.PREPARE and job.spec.hub.token_secret_ref is not None:
+        folder = TOKEN_FILE.rpartition("/")[0]
+        mounts.append({"name": f"{SYSTEM_VOLUME_PREFIX}hub-token", "mountPath": folder, "readOnly": True})
+    shared = _claim_volumes(job, claim)
+    for volume in job.spec.volumes:
+        name = shared[volume.claim_name] if volume.claim_name is not None else volume.name
+        mount: dict[str, Any] = {"name": name, "mountPath": volume.mount_path}
+        if volume.sub_path is not None:
+            mount["subPath"] = volume.sub_path
+        if volume.read_only:
+            mount["readOnly"] = True
+        mounts.append(mount)
+    return mounts
+
+
+def _volumes(job: FineTuneJob, role: Role, config_map: str, claim: str) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": f"{SYSTEM_VOLUME_PREFIX}config", "configMap": {"name": config_map}},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}output", "persistentVolumeClaim": {"claimName": claim}},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}tmp", "emptyDir": {}},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    reference = job.spec.hub.token_secret_ref
+    if role is Role.PREPARE and reference is not None:
+        volumes.append(
+            {
+                "name": f"{SYSTEM_VOLUME_PREFIX}hub-token",
+                "secret": {
+                    "secretName": reference.name,
+                    "items": [{"key": reference.key, "path": TOKEN_FILE.rpartition("/")[2]}],
+                    "defaultMode": 0o440,  # root's, with the pods' group: nobody else reads it
+                },
+            }
+        )
+    shared = set(_claim_volumes(job, claim).values())
+    written = {volume.claim_name for volume in job.spec.volumes if not volume.read_only}
+    users = (volume for volume in job.spec.volumes if volume.claim_name is None or volume.name in shared)
+    return [*volumes, *(_users_volume(volume, written) for volume in users)]
+
+
+def _users_volume(volume: Volume, written: set[str | None]) -> dict[str, Any]:
+    """`written`: claims that the pod writes to; others are attached read-only, as ReadOnlyMany volumes demand."""
+    if volume.claim_name is not None:
+        source: dict[str, Any] = {"claimName": volume.claim_name}
+        if volume.claim_name not in written:
+            source["readOnly"] = True
+        return {"name": volume.name, "persistentVolumeClaim": source}
+    if volume.config_map is not None:
+        return {"name": volume.name, "configMap": {"name": volume.config_map}}
+    return {"name": volume.name, "secret": {"secretName": volume.secret}}

@@ -1,0 +1,191 @@
+"""Child objects against golden YAML, and what must hold of them whatever the job."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.plan import children
+from finetune_operator.plan.types import Manifest, PlanSettings
+from finetune_trainer.config import RunConfig
+from tests.support.golden import assert_golden, load
+
+SETTINGS = PlanSettings(trainer_image="registry.example/finetune-trainer:0.1.0")
+
+
+def job(name: str = "job-local.yaml", **spec: Any) -> FineTuneJob:
+    body = load(name)
+    return FineTuneJob.parse({**body, "spec": {**body["spec"], **spec}})
+
+
+def pod(manifest: Manifest) -> dict[str, Any]:
+    spec: dict[str, Any] = manifest["spec"]["template"]["spec"]
+    return spec
+
+
+def trainer(manifest: Manifest) -> dict[str, Any]:
+    (container,) = pod(manifest)["containers"]
+    assert container["name"] == "trainer"
+    found: dict[str, Any] = container
+    return found
+
+
+@pytest.mark.parametrize("name", ["local", "hub"])
+def test_children_are_as_reviewed(name: str) -> None:
+    given = job(f"job-{name}.yaml")
+    made = [
+        children.config_map(given, SETTINGS),
+        children.service(given),
+        children.claim(given),
+        children.prepare_job(given, SETTINGS, 1),
+        children.train_job(given, SETTINGS, 2),
+    ]
+    assert_golden(f"children-{name}.yaml", [manifest for manifest in made if manifest is not None])
+
+
+def test_config_map_holds_the_run_config_under_its_content_address() -> None:
+    one, other = job(), job(checkpointIntervalSeconds=30)
+    held = children.config_map(one, SETTINGS)
+    assert RunConfig.model_validate_json(held["data"]["run.json"]) == children.run_config(one, SETTINGS)
+    assert held["immutable"] is True
+    assert children.config_map_name(one, SETTINGS) == held["metadata"]["name"]
+    assert children.config_map_name(other, SETTINGS) != held["metadata"]["name"]
+    assert held["metadata"]["name"] in json.dumps(children.train_job(one, SETTINGS, 1))
+
+
+def test_only_prepare_sees_the_token() -> None:
+    given = job("job-hub.yaml")
+    assert "hf" in {
+        volume.get("secret", {}).get("secretName")
+        for volume in pod(children.prepare_job(given, SETTINGS, 1))["volumes"]
+    }
+    assert "hub-token" not in json.dumps(children.train_job(given, SETTINGS, 1))
+
+
+def test_prepare_takes_no_accelerator_but_is_placed_like_training() -> None:
+    given = job("job-hub.yaml")
+    prepare, train = children.prepare_job(given, SETTINGS, 1), children.train_job(given, SETTINGS, 1)
+    assert trainer(prepare)["resources"] == {"limits": {"cpu": 16, "memory": "64Gi"}}
+    assert trainer(train)["resources"]["limits"]["nvidia.com/gpu"] == 4
+    for field in ("nodeSelector", "tolerations"):
+        assert pod(prepare)[field] == pod(train)[field]
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod(prepare)["tolerations"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "count"),
+    [
+        ({}, 0),
+        ({"limits": {"cpu": 2}}, 0),
+        ({"limits": {"nvidia.com/gpu": 2}}, 2),
+        ({"requests": {"amd.com/gpu": "1"}, "limits": {"amd.com/gpu": "1"}}, 1),
+        ({"limits": {"nvidia.com/mig-1g.5gb": 3}}, 3),
+        ({"limits": {"nvidia.com/gpu": 0}}, 0),
+    ],
+)
+def test_accelerators_decide_processes_and_preparing(resources: dict[str, Any], count: int) -> None:
+    given = job(resources=resources)
+    assert children.accelerators(given, SETTINGS) == count
+    config = children.run_config(given, SETTINGS)
+    assert (config.processes_per_node, config.accelerators) == (count or 1, count > 0)
+    assert config.prepare == ("job" if count else "inline")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"name": "google-bert/bert-base-cased"}},
+        {"dataset": {"name": "yelp_review_full"}},
+        {"hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}},
+    ],
+)
+def test_whatever_talks_to_the_hub_is_prepared_in_its_own_job(spec: dict[str, Any]) -> None:
+    assert children.needs_prepare_job(job(**spec), SETTINGS)
+    assert not children.needs_prepare_job(job(), SETTINGS)
+
+
+def test_processes_per_node_is_what_the_user_says() -> None:
+    given = job(resources={"limits": {"nvidia.com/gpu": 4}}, processesPerNode=2)
+    assert children.run_config(given, SETTINGS).processes_per_node == 2
+
+
+def test_one_node_needs_no_service() -> None:
+    given = job(nodes=1)
+    assert children.service(given) is None
+    assert children.run_config(given, SETTINGS).peers is None
+    assert "subdomain" not in pod(children.train_job(given, SETTINGS, 1))
+
+
+def test_nodes_find_each_other_by_the_names_in_the_run_config() -> None:
+    given = job()
+    service, train = children.service(given), children.train_job(given, SETTINGS, 3)
+    assert service is not None
+    peers = children.run_config(given, SETTINGS).peers
+    assert peers is not None
+    assert peers.format(attempt=3, node=1) == f"{train['metadata']['name']}-1.{service['metadata']['name']}:8080"
+    assert pod(train)["subdomain"] == service["metadata"]["name"]
+    labels = train["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "storage", "mode"),
+    [
+        (1, {"size": "1Gi"}, "ReadWriteOnce"),
+        (2, {"size": "1Gi"}, "ReadWriteMany"),
+        (1, {"size": "1Gi", "accessMode": "ReadWriteMany"}, "ReadWriteMany"),
+    ],
+)
+def test_claim_has_the_mode_that_its_nodes_need(nodes: int, storage: dict[str, Any], mode: str) -> None:
+    made = children.claim(job(nodes=nodes, storage=storage))
+    assert made is not None
+    assert made["spec"]["accessModes"] == [mode]
+
+
+def test_retained_claim_has_no_owner_and_is_still_ours() -> None:
+    retained = children.claim(job())
+    owned = children.claim(job(storage={"size": "1Gi", "retain": False}))
+    assert retained is not None
+    assert owned is not None
+    assert "ownerReferences" not in retained["metadata"]
+    assert owned["metadata"]["ownerReferences"]
+    assert children.is_ours(retained, job())
+    assert children.is_ours(owned, job())
+
+
+def test_claim_of_the_user_is_not_made() -> None:
+    given = job(storage={"claimName": "shared"})
+    assert children.claim(given) is None
+    assert children.claim_name(given) == "shared"
+
+
+def test_ours_is_what_our_uid_controls() -> None:
+    given = job()
+    train = children.train_job(given, SETTINGS, 1)
+    assert children.is_ours(train, given)
+    body = load("job-local.yaml")
+    successor = FineTuneJob.parse({**body, "metadata": {**body["metadata"], "uid": "another"}})
+    assert not children.is_ours(train, successor)
+    assert not children.is_ours({"kind": "Job", "metadata": {"name": train["metadata"]["name"]}}, given)
+    labelled = {"kind": "Service", "metadata": {"labels": {"finetune.dev/uid": given.metadata.uid}}}
+    assert not children.is_ours(labelled, given)
+
+
+def test_claim_that_is_data_and_output_is_one_volume_with_two_mounts() -> None:
+    given = job(storage={"claimName": "reviews-data"})
+    train = children.train_job(given, SETTINGS, 1)
+    claims = [volume for volume in pod(train)["volumes"] if "persistentVolumeClaim" in volume]
+    assert claims == [{"name": "finetune-output", "persistentVolumeClaim": {"claimName": "reviews-data"}}]
+    mounts = {mount["mountPath"]: mount for mount in trainer(train)["volumeMounts"]}
+    assert mounts["/data"] == {"name": "finetune-output", "mountPath": "/data", "readOnly": True}
+    assert mounts["/output"]["name"] == "finetune-output"
+
+
+def test_names_fit_the_longest_job() -> None:
+    body = load("job-local.yaml")
+    longest = FineTuneJob.parse({**body, "metadata": {**body["metadata"], "name": "a" * 46}})
+    train = children.train_job(longest, SETTINGS, 99999)
+    assert len(f"{train['metadata']['name']}-999") <= 63
