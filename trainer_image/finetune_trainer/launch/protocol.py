@@ -46,7 +46,7 @@ FileName = Annotated[str, AfterValidator(_relative)]
 
 
 class RankProgress(Document):
-    """POST /rank/progress, by rank 0, at most once a second. The last value wins, `messages` and `stepSeconds` add up."""
+    """POST /rank/progress, by rank 0, at most once a second. The last value wins; `messages`, `stepSeconds` add up."""
 
     phase: PodPhase | None = None
     step: int | None = None
@@ -70,7 +70,7 @@ class RankProgress(Document):
 
 
 class RankCheckpoint(Document):
-    """POST /rank/checkpoint, by every rank after it has written (and closed) its files in `staging/checkpoint-<step>`."""
+    """POST /rank/checkpoint, by every rank once its files in `staging/checkpoint-<step>` are written and closed."""
 
     step: int = Field(ge=0)
     rank: int = Field(ge=0)
