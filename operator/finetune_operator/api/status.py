@@ -160,6 +160,18 @@ class Budget(ApiModel):
     """First attempt of this round."""
     errors_before: int = 0
     """Crashes and hangs of earlier rounds, no longer counted."""
+    started: datetime | None = None
+    """When this round began; `activeDeadlineSeconds` counts from here."""
+    first_prepare: int = 1
+    """First prepare Job of this round."""
+    prepare_errors: int = 0
+    """Prepare Jobs of this round that ended by an error worth another try."""
+    settled_attempt: int = 0
+    """Last attempt whose end has been accounted for in `restarts`."""
+    fruitless: int = 0
+    """Attempts in a row that ended without a step beyond `furthestStep`: the more, the longer the next one waits."""
+    furthest_step: int = 0
+    """Furthest step that an ended attempt had reached."""
 
 
 class FineTuneJobStatus(ApiModel):
@@ -179,6 +191,8 @@ class FineTuneJobStatus(ApiModel):
     """When the pods of the present attempt were created."""
     attempt_begun: datetime | None = None
     """When the present attempt began: all its nodes had met and the attempt before was over."""
+    attempt_ended: datetime | None = None
+    """When the present attempt fell or was given up, while the next one is not there yet."""
     restarts: Restarts = Restarts()
     """Restarts by cause."""
     budget: Budget = Budget()
@@ -193,6 +207,8 @@ class FineTuneJobStatus(ApiModel):
     """Metrics of the newest evaluation."""
     checkpoint: Checkpoint | None = None
     """Newest sealed checkpoint."""
+    resumed_from: Checkpoint | None = None
+    """Checkpoint that the present attempt went on from."""
     resolved: Resolved | None = None
     """What names and defaults turned out to be."""
     claim: ClaimStatus | None = None
