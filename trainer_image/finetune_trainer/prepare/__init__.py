@@ -1,0 +1,12 @@
+"""`prepare`: resolve, download, check and tokenise, once for all ranks and before an accelerator is taken.
+
+`command` is what the pod runs; `hub` and `files` bring rows in; `tasks` knows what each task needs of them; `store` keeps
+the result, content-addressed. Nothing here imports torch: it would cost seconds and serve nothing.
+"""
+
+
+def main() -> int:
+    """Run the command; returns its exit code."""
+    from finetune_trainer.prepare.command import main as run
+
+    return run()

@@ -1,0 +1,91 @@
+"""What `python -m finetune_trainer prepare` does: prepare, and say how it went in a result record and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from finetune_trainer.config import (
+    RESULT_RECORD_MAX_BYTES,
+    Cause,
+    Env,
+    Exit,
+    Failure,
+    Outcome,
+    Prepared,
+    Reason,
+    ResultRecord,
+    RunConfig,
+)
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.hub import environment
+from finetune_trainer.volume import DISK_FULL, Layout, VolumeError, explain
+
+TERMINATION_LOG = "/dev/termination-log"
+
+
+def main() -> int:
+    """Prepare the run of FINETUNE_CONFIG."""
+    started = datetime.now(UTC)
+    config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
+    os.environ.update(environment(config, Layout.of(config).hub_cache))
+    # transformers imports torch where it finds it: three seconds and 300 MB for tokenizers that have no use for it.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    outcome = attempt(config)
+    failure = outcome if isinstance(outcome, Failure) else None
+    prepared = outcome if isinstance(outcome, Prepared) else None
+    record = ResultRecord(
+        role="prepare",
+        uid=config.uid,
+        attempt=int(os.environ.get(Env.ATTEMPT, "1")),
+        outcome=Outcome.FAILED if failure else Outcome.SUCCEEDED,
+        failure=failure,
+        started=started,
+        finished=datetime.now(UTC),
+        resolved=prepared.resolved if prepared else None,
+        messages=prepared.messages if prepared else (),
+    )
+    write_record(record)
+    return Exit.FAILED if failure else Exit.SUCCEEDED
+
+
+def attempt(config: RunConfig) -> Prepared | Failure:
+    """Prepare; an expected failure is a value."""
+    from finetune_trainer.prepare.run import prepare
+
+    try:
+        prepared = prepare(config)
+    except (PrepareError, VolumeError) as error:
+        print(f"prepare: {error.failure.reason}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        return error.failure
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        return explain(error, Layout.of(config).output)
+    except MemoryError:
+        return Failure(reason=Reason.OUT_OF_MEMORY, cause=Cause.ERROR, message="Preparing the data ran out of memory.")
+    for message in prepared.messages:
+        print(f"prepare: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    return prepared
+
+
+def write_record(record: ResultRecord) -> None:
+    """Leave the record where the kubelet, or `launch`, reads it."""
+    path = Path(os.environ.get(Env.TERMINATION_LOG, TERMINATION_LOG))
+    if Env.TERMINATION_LOG in os.environ or path.exists():
+        path.write_text(fitted(record).to_json(), encoding="utf-8")
+
+
+def fitted(record: ResultRecord) -> ResultRecord:
+    """The record within what a termination message holds: messages go first, then the failure's text is cut."""
+    if len(record.to_json().encode()) > RESULT_RECORD_MAX_BYTES:
+        record = record.model_copy(update={"messages": tuple(message[:200] for message in record.messages[:8])})
+    excess = len(record.to_json().encode()) - RESULT_RECORD_MAX_BYTES
+    if excess <= 0 or record.failure is None:
+        return record
+    # JSON escapes make some characters longer: cut twice the excess rather than count them.
+    shorter = record.failure.message[: max(200, len(record.failure.message) - 2 * excess)]
+    return record.model_copy(update={"failure": record.failure.model_copy(update={"message": shorter})})

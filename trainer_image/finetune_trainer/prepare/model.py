@@ -1,0 +1,99 @@
+"""The model as `prepare` needs it: its configuration, its tokenizer, its limit; weights are only looked for.
+
+Knows nothing of tasks and data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.config import PodPath, Reason
+from finetune_trainer.paths import to_local
+from finetune_trainer.prepare.errors import PrepareError, names
+
+NO_LIMIT = 1_000_000
+"""Tokenizers without a limit of their own say 10^30."""
+POSITION_OFFSET = ("roberta", "camembert", "longformer", "bertweet", "mpnet")
+"""Architectures that number positions after the padding index, so that fewer tokens fit than there are positions."""
+
+
+@dataclass(frozen=True)
+class Model:
+    folder: Path
+    name: str
+    """What messages call it."""
+    config: Any
+    tokenizer: Any
+    max_tokens: int | None
+    """The longest row that the model can read; None where it has no limit."""
+    tokenizer_digest: str
+
+
+def local_model(path: PodPath) -> Path:
+    """The folder of a model on a mounted volume, or what is wrong with it."""
+    folder = to_local(path)
+    if not folder.exists():
+        parent = folder.parent
+        there = names(sorted(entry.name for entry in parent.iterdir())) if parent.is_dir() else None
+        hint = f"{os.path.dirname(path)} holds {there or 'nothing'}." if there is not None else "Is the volume mounted?"
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The model folder {path} does not exist. {hint}")
+    if not folder.is_dir():
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{path} is a file; spec.model.name takes the folder of a model.")
+    return folder
+
+
+def load(folder: Path, name: str) -> Model:
+    """Configuration and tokenizer of the model in `folder`."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    there = sorted(entry.name for entry in folder.iterdir())
+    if "config.json" not in there:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND, f"{name} is no model: it has no config.json; it holds {names(there) or 'nothing'}."
+        )
+    if not any(entry.endswith((".safetensors", ".bin")) for entry in there):
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} has no weights (*.safetensors); it holds {names(there)}.")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (ValueError, OSError, KeyError) as error:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The configuration of {name} cannot be used: {error}") from error
+    tokenizer_files = [entry for entry in there if _is_tokenizer_file(entry)]
+    if not tokenizer_files:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND,
+            f"{name} has no tokenizer (tokenizer.json, vocab.txt, ...); it holds {names(there)}. "
+            "Save one beside it with tokenizer.save_pretrained().",
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The tokenizer of {name} cannot be loaded: {error}") from error
+    return Model(folder, name, config, tokenizer, _max_tokens(config, tokenizer), _digest(folder, tokenizer_files))
+
+
+def _is_tokenizer_file(name: str) -> bool:
+    stems = ("tokenizer.", "vocab.", "merges.", "spiece.", "sentencepiece", "tekken.")
+    return name.startswith(stems) or name.endswith((".tiktoken", "tokenizer.model", ".bpe.model"))
+
+
+def _max_tokens(config: Any, tokenizer: Any) -> int | None:
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if isinstance(positions, int) and positions > 0:
+        offset = (config.pad_token_id or 0) + 1 if any(name in config.model_type for name in POSITION_OFFSET) else 0
+        limits.append(positions - offset)
+    return min(limits, default=None)
+
+
+def _digest(folder: Path, files: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted({*files, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}):
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

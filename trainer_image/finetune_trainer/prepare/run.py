@@ -1,0 +1,138 @@
+"""Preparing as one function: from a run config to `Prepared`, on the volume.
+
+Four steps: the model, the data's identity, rows that are checked, tokens on disk. What is there already is used again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig
+from finetune_trainer.paths import to_pod
+from finetune_trainer.prepare import arguments, model, splits, store, tasks
+from finetune_trainer.prepare.hub import Hub
+from finetune_trainer.prepare.key import config_digest, data_key
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.tasks import Checked, Task
+from finetune_trainer.volume import Layout, make_folder, probe, read_document, write_document
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Prepare a run, or find it prepared. Raises PrepareError and VolumeError."""
+    layout = Layout.of(config)
+    probe(layout)
+    earlier = read_document(layout.run.prepared, Prepared)
+    if earlier and earlier.config_digest == config_digest(config) and _is_there(earlier):
+        return earlier
+    hub = Hub(config)
+    loaded, model_commit = _model(config, hub, layout)
+    identity, dataset_commit = splits.identity(config, hub)
+    max_tokens, said = _max_tokens(config, loaded)
+    key = data_key(config, data=identity, tokenizer=loaded.tokenizer_digest, max_tokens=max_tokens)
+    folder = layout.prepared(key)
+    meta = store.read_meta(folder)
+    if meta is None:
+        meta = _make(config, hub, dataset_commit, loaded, max_tokens, folder)
+    summary = PrepareSummary.model_validate(meta["summary"])
+    rows = {"train": summary.train_rows}
+    if summary.validation_rows is not None:
+        rows["validation"] = summary.validation_rows
+    prepared = Prepared(
+        config_digest=config_digest(config),
+        data=to_pod(folder),
+        model=to_pod(loaded.folder),
+        label_names=tuple(meta["labelNames"]),
+        summary=summary,
+        resolved=Resolved(model_revision=model_commit, dataset_revision=dataset_commit),
+        messages=(*said, *meta["messages"], *arguments.check(config, rows)),
+    )
+    make_folder(layout.run.folder)
+    write_document(layout.run.prepared, prepared)
+    return prepared
+
+
+def _is_there(prepared: Prepared) -> bool:
+    from finetune_trainer.paths import to_local
+
+    return store.read_meta(to_local(prepared.data)) is not None and to_local(prepared.model).is_dir()
+
+
+def _model(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Model, str | None]:
+    if config.model.name.startswith("/"):
+        return model.load(model.local_model(config.model.name), f"The model {config.model.name}"), None
+    folder, commit = hub.model(config.model, layout.hub_cache)
+    return model.load(folder, f"The model {config.model.name}"), commit
+
+
+def _max_tokens(config: RunConfig, loaded: Model) -> tuple[int | None, tuple[str, ...]]:
+    wanted, limit = config.preprocessing.max_length, loaded.max_tokens
+    if wanted is None or limit is None or wanted <= limit:
+        return wanted or limit, ()
+    return limit, (f"preprocessing.maxLength is {wanted}, the model reads {limit} tokens at most: {limit} is used.",)
+
+
+@dataclass
+class _Tokens:
+    """Batches of a split on their way to the disk, and how many rows were cut."""
+
+    task: Task
+    rows: pa.Table
+    model: Model
+    max_tokens: int | None
+    truncated: int = field(default=0, init=False)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for part in self.task.tokenise(self.rows, self.model, self.max_tokens):
+            self.truncated += part.truncated
+            yield part.batch
+
+
+def _make(
+    config: RunConfig, hub: Hub, commit: str | None, loaded: Model, max_tokens: int | None, folder: Path
+) -> dict[str, Any]:
+    task = tasks.find(config.task)
+    read = splits.read(config, hub, commit, task.columns(config), task.text_columns(config))
+    checked = task.check(read, config)
+    messages = list(checked.messages)
+    tokens = {}
+    for role, table in checked.splits.items():
+        order, said = splits.sampled(table.num_rows, role, config)
+        messages += [said] if said else []
+        tokens[role] = _Tokens(task, table if order is None else table.take(order), loaded, max_tokens)
+    rows = {role: part.rows.num_rows for role, part in tokens.items()}
+    arguments.check(config, rows)
+    meta: dict[str, Any] = {
+        "labelNames": list(checked.label_names),
+        "summary": _summary(checked, {role: part.rows for role, part in tokens.items()}).model_dump(
+            by_alias=True, mode="json"
+        ),
+        "maxTokens": max_tokens,
+    }
+    store.write(folder, tokens, lambda: {**meta, "messages": [*messages, *_cut(tokens, max_tokens)]})
+    return store.read_meta(folder) or {}
+
+
+def _cut(tokens: dict[str, _Tokens], max_tokens: int | None) -> list[str]:
+    return [
+        f"{part.truncated} of {part.rows.num_rows} {role} rows are longer than {max_tokens} tokens and are cut."
+        for role, part in tokens.items()
+        if part.truncated
+    ]
+
+
+def _summary(checked: Checked, tables: dict[str, pa.Table]) -> PrepareSummary:
+    judged = tables.get("validation", tables["train"])
+    counts = Counter({item["values"]: item["counts"] for item in pc.value_counts(judged["label"]).to_pylist()})
+    return PrepareSummary(
+        train_rows=tables["train"].num_rows,
+        validation_rows=tables["validation"].num_rows if "validation" in tables else None,
+        labels=checked.label_names,
+        majority_share=counts.most_common(1)[0][1] / judged.num_rows,
+    )

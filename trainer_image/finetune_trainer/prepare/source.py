@@ -1,0 +1,51 @@
+"""Rows of one split as an Arrow table, and where each of them came from.
+
+The one shape in which data travels inside `prepare`, wherever it was read from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Source:
+    """A part of a split: a file, or the whole split of a Hub dataset."""
+
+    name: str
+    """What messages call it: a path, or `split 'train' of yelp_review_full`."""
+    rows: int
+    place: Callable[[int], str]
+    """Row of this part, from 0, -> its place for a person: `line 17`, `row 16`."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split as it was read, columns as they are called in the data."""
+
+    table: pa.Table
+    sources: tuple[Source, ...]
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Column -> names of its classes, where the dataset declares them."""
+
+    def place(self, row: int) -> str:
+        """`/data/train.csv, line 17`: where a row of the split came from."""
+        for source in self.sources:
+            if row < source.rows:
+                return f"{source.name}, {source.place(row)}"
+            row -= source.rows
+        raise IndexError(row)
+
+    @property
+    def name(self) -> str:
+        """What messages call the split as a whole."""
+        first = self.sources[0].name
+        return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1} more files"
+
+
+def row_place(row: int) -> str:
+    """Place in a part that has no lines: rows counted from 0, as in Python."""
+    return f"row {row}"

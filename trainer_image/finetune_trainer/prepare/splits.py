@@ -1,0 +1,86 @@
+"""Which rows a run uses: the splits that were asked for, and of each a shuffled sample where it is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune_trainer.config import DatasetSource, Reason, RunConfig
+from finetune_trainer.prepare import files, hub
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.key import file_digest, seed
+from finetune_trainer.prepare.source import Split
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a run, by role (`train`, `validation`), and what identifies their content."""
+
+    splits: dict[str, Split]
+    identity: object
+    commit: str | None = None
+
+
+def identity(config: RunConfig, client: hub.Hub) -> tuple[object, str | None]:
+    """What identifies the data without parsing it, and the commit where it is the Hub's."""
+    if config.dataset.name is not None:
+        commit = client.dataset_commit(config.dataset)
+        return commit, commit
+    digests = {
+        role: [file_digest(files.existing(path)) for path in paths]
+        for role, paths in _chosen_files(config.dataset).items()
+    }
+    return digests, None
+
+
+def read(
+    config: RunConfig, client: hub.Hub, commit: str | None, columns: Sequence[str], text_columns: Sequence[str]
+) -> dict[str, Split]:
+    """The splits by role, as they were read."""
+    if commit is None:
+        chosen = _chosen_files(config.dataset)
+        return {role: files.read_files(paths, columns, text_columns) for role, paths in chosen.items()}
+    there = client.dataset(config.dataset, commit)
+    splits = {role: _of_hub(there, role, config.dataset) for role in (TRAIN, VALIDATION)}
+    found = {role: split for role, split in splits.items() if split is not None}
+    for split in found.values():
+        for column in columns:
+            if column not in split.table.column_names:
+                raise files.column_missing(column, split.table.column_names, split.name)
+        if split.table.num_rows == 0:
+            raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
+    return found
+
+
+def _chosen_files(dataset: DatasetSource) -> dict[str, tuple[str, ...]]:
+    wanted = {role: dataset.splits.get(role) or role for role in (TRAIN, VALIDATION)}
+    chosen = {role: dataset.files[name] for role, name in wanted.items() if dataset.files.get(name)}
+    if TRAIN not in chosen:
+        raise PrepareError(Reason.DATASET_NOT_FOUND, "spec.dataset has no training data: set name or files.train.")
+    return chosen
+
+
+def _of_hub(there: dict[str, Split], role: str, dataset: DatasetSource) -> Split | None:
+    wanted = dataset.splits.get(role)
+    if wanted is None:
+        return (
+            there[TRAIN] if role == TRAIN and TRAIN in there else there.get(VALIDATION) if role == VALIDATION else None
+        )
+    if wanted not in there:
+        raise hub.split_missing(wanted, there, role)
+    return there[wanted]
+
+
+def sampled(split_rows: int, role: str, config: RunConfig) -> tuple[np.ndarray | None, str | None]:
+    """Rows to take, in order, or None for all; and what to tell the user."""
+    limit = config.dataset.max_samples.get(role)
+    if limit is None:
+        return None, None
+    order = np.random.RandomState(seed(config) % 2**32).permutation(split_rows)[:limit]
+    if limit > split_rows:
+        return order, f"maxSamples.{role} is {limit}, the data has {split_rows} rows: all of them are used."
+    return order, None
