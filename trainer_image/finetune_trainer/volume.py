@@ -291,6 +291,6 @@ def _not_writable(error: OSError, output: Path) -> str:
     return (
         f"The pods' user (uid {uid}, gid {gid}) may not write to {at} on the volume: it belongs to uid "
         f"{status.st_uid}, gid {status.st_gid}, mode {mode:04o}. Storage that supports it hands the volume over where "
-        f"`securityContext.fsGroup: {gid}` is set; NFS and host folders do not: run `chown {uid}:{gid}` (or `chgrp {gid}` "
-        f"and `chmod g+rwx`) on the folder where it is stored."
+        f"`securityContext.fsGroup: {gid}` is set; NFS and host folders do not: run `chown {uid}:{gid}` (or "
+        f"`chgrp {gid}` and `chmod g+rwx`) on the folder where it is stored."
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from finetune_trainer.config import CheckpointRef
 from finetune_trainer.launch import manifest
-from finetune_trainer.launch.marks import Mark, newest_mark, read_mark, successor
 from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.paths import to_local
+from finetune_trainer.launch.marks import Mark, newest_mark, read_mark, successor
+from finetune_trainer.paths import to_local, to_pod
 from finetune_trainer.volume import CHECKPOINT, Attempt, Layout, Run, make_folder, names_in, sync_folder, write_text
 
 PARTIAL = ".partial"
@@ -71,14 +71,14 @@ def usable_folders(run: Run, before: int) -> list[Path]:
 
 def choose(folders: Sequence[Path], run: Run) -> Choice:
     """The highest step whose manifest holds, every byte read. Broken ones on the way are moved aside."""
-    messages = []
+    messages: list[str] = []
     for folder in sorted(folders, key=_step, reverse=True):
         problem = manifest.problem(folder)
         found = manifest.read(folder)
         if problem is None and found is not None:
             return Choice(Sealed(folder, found), tuple(messages))
         aside = move_aside(run, folder, problem or "unreadable")
-        messages.append(f"{folder.name} was damaged ({problem}) and has been moved to {aside}")
+        messages.append(f"{folder.name} was damaged ({problem}) and has been moved to {to_pod(aside)}")
     return Choice(None, tuple(messages))
 
 
@@ -107,7 +107,7 @@ def move_aside(run: Run, folder: Path, why: str) -> Path:
 
 
 def surplus(sealed: Sequence[Sealed], limit: int | None, keep: Collection[Path]) -> list[Sealed]:
-    """Checkpoints that `save_total_limit` leaves no room for, oldest first: never the newest, the best, one in `keep`."""
+    """Checkpoints that `save_total_limit` leaves no room for, oldest first; never the newest, the best, `keep`."""
     if limit is None:
         return []
     ordered = sorted(sealed, key=lambda one: one.order)

@@ -65,8 +65,8 @@ def decide(layout: Layout, config: RunConfig, attempt: int) -> Decision:
     if config.resume_from == "never":
         return Decision(known=known, messages=messages)
     if config.resume_from == "auto":
-        found, more = _from_earlier_run(layout, config)
-        return Decision(resume=found, known=known, messages=messages + more)
+        earlier, more = _from_earlier_run(layout, config)
+        return Decision(resume=earlier, known=known, messages=messages + more)
     return Decision(resume=_named(config.resume_from), known=known, messages=messages)
 
 
@@ -78,7 +78,7 @@ def _finished_model(run: Run, previous: Mark) -> tuple[PodPath | None, tuple[str
     if problem is None:
         return to_pod(folder), ()
     aside = move_aside(run, folder, problem)
-    return None, (f"the finished model was damaged ({problem}) and has been moved to {aside}",)
+    return None, (f"the finished model was damaged ({problem}) and has been moved to {to_pod(aside)}",)
 
 
 def _named(path: PodPath) -> CheckpointRef:

@@ -1,0 +1,125 @@
+"""Which of a node's failures is the cause. Pure: evidence in, one Failure out.
+
+When one rank fails the others fail because of it, often sooner than torchrun sees the first: their messages are known.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from finetune_trainer.config import Cause, Failure, Outcome, Reason
+from finetune_trainer.launch.protocol import RankResult
+
+_TORCHRUN_EXIT = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
+_BECAUSE_OF_A_PEER = re.compile(
+    r"connection (reset|closed|refused) by peer|connection was likely closed|broken pipe|remote process exited"
+    r"|ncclRemoteError|socketProgress|failed to (recv|connect)|Timed out (after|waiting) .*(store|rank|recv|send)"
+    r"|DistNetworkError|DistStoreError|gloo.*(timed? ?out|closed)",
+    re.IGNORECASE,
+)
+_SIGNAL_BASE = 128
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a node knows when its ranks are over."""
+
+    node: int
+    results: Mapping[int, RankResult]
+    """By global rank."""
+    exits: Sequence[tuple[int, int]] = ()
+    """(global rank, exit code) in the order in which torchrun saw them; a negative code is a signal."""
+    torchrun_exit: int | None = None
+    memory_kills: int = 0
+    """Processes that the kernel killed for memory during the attempt."""
+    tails: Mapping[int, str] = field(default_factory=dict)
+    """Last lines that each rank printed."""
+    torchrun_tail: str = ""
+
+
+def rank_exits(torchrun_output: str, first_rank: int) -> list[tuple[int, int]]:
+    """(global rank, exit code) of the ranks that torchrun saw fail."""
+    found = _TORCHRUN_EXIT.finditer(torchrun_output)
+    return [(first_rank + int(match[2]), int(match[1])) for match in found]
+
+
+def classify(evidence: Evidence) -> Failure:
+    """The cause, as far as this node can tell: a rank's own report, then a killed rank, then a peer's failure."""
+    reported = [
+        _of_peer(result.failure, result.rank, evidence.node)
+        for result in evidence.results.values()
+        if result.outcome is Outcome.FAILED and result.failure is not None
+    ]
+    own = [failure for failure in reported if failure.reason is not Reason.PEER_LOST]
+    if own:
+        return own[0]
+    silent = [(rank, code) for rank, code in evidence.exits if rank not in evidence.results]
+    for rank, code in silent:
+        failure = _silent_rank(rank, code, evidence)
+        if failure.reason is not Reason.PEER_LOST:
+            return failure
+    if evidence.memory_kills:
+        return _out_of_memory(evidence, None)
+    if reported:
+        return reported[0]
+    if silent:
+        return _silent_rank(*silent[0], evidence)
+    return _torchrun(evidence)
+
+
+def _of_peer(failure: Failure, rank: int, node: int) -> Failure:
+    """A rank's own report, but for one that only says that another rank is gone."""
+    placed = failure.model_copy(update={"rank": rank, "node": node})
+    if failure.reason is Reason.RANK_FAILED and _BECAUSE_OF_A_PEER.search(failure.message):
+        return placed.model_copy(update={"reason": Reason.PEER_LOST, "cause": Cause.ERROR})
+    return placed
+
+
+def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
+    """A rank that ended without a report: a signal, or an error before it could speak."""
+    tail = evidence.tails.get(rank, "")
+    number = -code if code < 0 else code - _SIGNAL_BASE if code > _SIGNAL_BASE else None
+    if number == signal.SIGKILL and evidence.memory_kills:
+        return _out_of_memory(evidence, rank)
+    common = {"node": evidence.node, "rank": rank, "exit_code": code}
+    if number is not None:
+        message = f"Rank {rank} was ended by {_name(number)}.{_last_lines(tail)}"
+        return Failure(reason=Reason.RANK_KILLED, cause=Cause.ERROR, message=message, signal=number, **common)
+    reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(tail) else Reason.RANK_FAILED
+    message = f"Rank {rank} ended with exit code {code} without a report.{_last_lines(tail)}"
+    return Failure(reason=reason, cause=Cause.ERROR, message=message, **common)
+
+
+def _out_of_memory(evidence: Evidence, rank: int | None) -> Failure:
+    who = f"Rank {rank}" if rank is not None else "A process of the pod"
+    return Failure(
+        reason=Reason.OUT_OF_MEMORY,
+        cause=Cause.ERROR,
+        message=f"{who} was killed by the kernel: the container's memory limit was reached. Raise "
+        "`resources.limits.memory`, or lower `per_device_train_batch_size` or `dataloader_num_workers`.",
+        node=evidence.node,
+        rank=rank,
+        signal=signal.SIGKILL,
+    )
+
+
+def _torchrun(evidence: Evidence) -> Failure:
+    code = evidence.torchrun_exit
+    last = evidence.torchrun_tail or next(iter(evidence.tails.values()), "")
+    reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(evidence.torchrun_tail) else Reason.RANK_FAILED
+    message = f"torchrun ended with exit code {code} and no rank reported success.{_last_lines(last)}"
+    return Failure(reason=reason, cause=Cause.ERROR, message=message, node=evidence.node, exit_code=code)
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_lines(tail: str) -> str:
+    return f" Last lines:\n{tail}" if tail.strip() else ""

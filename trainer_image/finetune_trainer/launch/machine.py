@@ -1,0 +1,78 @@
+"""What this machine is: addresses, interfaces, cores, memory events. Read from the system, decided nowhere else."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+_NOWHERE = ("192.0.2.1", 9)
+"""A documentation address: connecting a datagram socket sends nothing, but picks the source address."""
+
+
+def own_address(towards: tuple[str, int] = _NOWHERE) -> str:
+    """The address that this machine has towards another; loopback where it has no network at all."""
+    family = socket.AF_INET6 if ":" in towards[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(towards)
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def interface_of(address: str) -> str | None:
+    """Name of the network interface that holds an address: what gloo and NCCL must be told."""
+    for name, entries in psutil.net_if_addrs().items():
+        if any(entry.address.partition("%")[0] == address for entry in entries):
+            return name
+    return "lo" if address.startswith("127.") else None
+
+
+def free_port(address: str) -> int:
+    """A TCP port that nobody listens on at an address, now."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def cores(cgroup: Path = _CGROUP) -> int:
+    """CPU cores that this container may use: affinity, cut by its cgroup's quota (v2 and v1)."""
+    available = len(os.sched_getaffinity(0))
+    quota = _quota(cgroup)
+    return max(1, min(available, int(quota))) if quota else available
+
+
+def _quota(cgroup: Path) -> float | None:
+    v2 = cgroup / "cpu.max"
+    if v2.exists():
+        quota, period = v2.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    v1 = cgroup / "cpu" / "cpu.cfs_quota_us"
+    if not v1.exists():
+        return None
+    microseconds = int(v1.read_text())
+    return microseconds / int(v1.with_name("cpu.cfs_period_us").read_text()) if microseconds > 0 else None
+
+
+def out_of_memory_kills(cgroup: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int:
+    """Processes of this container that the kernel has killed for memory so far (cgroup v2 and v1)."""
+    for file in _memory_event_files(cgroup, own):
+        if file.exists():
+            lines = dict(line.split(maxsplit=1) for line in file.read_text().splitlines())
+            return int(lines.get("oom_kill", "0"))
+    return 0
+
+
+def _memory_event_files(cgroup: Path, own: Path) -> list[Path]:
+    files = []
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            files.append(cgroup / path.lstrip("/") / "memory.events")
+        elif "memory" in controllers.split(","):
+            files.append(cgroup / "memory" / path.lstrip("/") / "memory.oom_control")
+    return [*files, cgroup / "memory.events", cgroup / "memory" / "memory.oom_control"]

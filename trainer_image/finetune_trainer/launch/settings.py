@@ -1,0 +1,98 @@
+"""What `launch` is told by its environment, read once at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_trainer.config import Env, RunConfig
+from finetune_trainer.paths import to_local
+from finetune_trainer.volume import Layout
+
+DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+DEFAULT_SAVE_TOTAL_LIMIT = 2
+RANK_COMMAND = ("-m", "finetune_trainer", "train")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where the `launch` of a node listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Peer:
+        host, _, port = text.rpartition(":")
+        return cls(host.strip("[]"), int(port))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One node of one attempt."""
+
+    config: RunConfig
+    config_file: Path
+    attempt: int
+    node: int
+    peers: tuple[Peer, ...]
+    """Node 0 first."""
+    bind: str | None
+    """Address to listen on; None is all of them."""
+    termination_log: Path
+    rank_command: tuple[str, ...] = RANK_COMMAND
+    """What torchrun runs as a rank, after `python`."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], rank_command: tuple[str, ...] = RANK_COMMAND) -> Settings:
+        config_file = to_local(env[Env.CONFIG])
+        config = RunConfig.model_validate_json(config_file.read_text(encoding="utf-8"))
+        attempt, node = int(env[Env.ATTEMPT]), int(env.get(Env.NODE, "0"))
+        peers = _peers(config, attempt, env.get(Env.PEERS))
+        return cls(
+            config=config,
+            config_file=config_file,
+            attempt=attempt,
+            node=node,
+            peers=peers,
+            bind=peers[node].host if env.get(Env.PEERS) else None,
+            termination_log=Path(env.get(Env.TERMINATION_LOG, DEFAULT_TERMINATION_LOG)),
+            rank_command=rank_command,
+        )
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of(self.config)
+
+    @property
+    def port(self) -> int:
+        return self.peers[self.node].port
+
+    @property
+    def url(self) -> str:
+        """Where ranks reach this node's `launch`."""
+        return f"http://{Peer(self.bind or '127.0.0.1', self.port)}"
+
+    @property
+    def local_ranks(self) -> range:
+        """Global ranks of this node."""
+        first = self.node * self.config.processes_per_node
+        return range(first, first + self.config.processes_per_node)
+
+    @property
+    def save_total_limit(self) -> int | None:
+        """Sealed checkpoints to keep; None keeps all."""
+        limit = self.config.training_arguments.get("save_total_limit", DEFAULT_SAVE_TOTAL_LIMIT)
+        return limit if isinstance(limit, int) else None
+
+
+def _peers(config: RunConfig, attempt: int, override: str | None) -> tuple[Peer, ...]:
+    if override:
+        return tuple(map(Peer.parse, override.split(",")))
+    if config.peers is None:
+        return (Peer("127.0.0.1", config.port),)
+    return tuple(Peer.parse(config.peers.format(attempt=attempt, node=node)) for node in range(config.nodes))
