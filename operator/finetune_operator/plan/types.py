@@ -54,6 +54,19 @@ class PodEvent:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """The API server refused to create an object (admission, quota, RBAC, an invalid manifest) and would do so again."""
+
+    ref: Ref
+    status: int
+    """HTTP status: 400, 403, 422, ..."""
+    reason: str
+    """`Forbidden`, `Invalid`, ..."""
+    message: str
+    """The API server's own words."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that `decide` may know."""
 
@@ -69,13 +82,17 @@ class Observed:
     references: Mapping[Ref, Manifest | None] = field(default_factory=dict)
     """Objects that the spec names: claims, ConfigMaps, storage classes. None: looked up, not there. No key: not looked up."""
     nodes: Mapping[str, Manifest] | None = None
-    """Node objects by name; None where RBAC does not let us read them."""
+    """Node objects by name, of those that `wants_references` asked for as `Ref("Node", name)`; None where RBAC does not
+    let us read them."""
     events: Mapping[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     """Warning events by uid of pod or Job, for those that `Decision.wants_events` asked for."""
     progress: Progress | None = None
     """Last answer of node 0 of the newest attempt (check uid and attempt)."""
     listed: bool = False
     """`objects` come from a LIST made for this decision, not only from the watch."""
+    refusals: tuple[Refusal, ...] = ()
+    """Creates that were refused, to be shown in a condition (`Validated=False` or `Running=False` with the message). A refusal
+    stays here until its object may be tried again (backoff of 2 to 60 s, the engine's); then `Create` it again."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +132,17 @@ class EventNote:
 
 @dataclass(frozen=True)
 class Decision:
-    """One step. Actions of one step may be carried out side by side; then the status is written, then events are posted."""
+    """One step. Actions of one step may be carried out side by side; then events are posted, then the status is written.
+
+    Events go first so that none is lost where the operator is killed between the two; their names follow from the state that
+    was decided on, so that posting again changes nothing.
+    """
 
     actions: tuple[Action, ...] = ()
     status: Manifest = field(default_factory=dict)
     """The whole new `.status`, camelCase, as JSON values. Written only where it differs from the present one."""
     events: tuple[EventNote, ...] = ()
-    """Posted once, after the status that shows their transition was written."""
+    """Posted once, with the status that shows their transition: only where `status` changes."""
     requeue_after_seconds: float | None = None
     """Look again then, if nothing wakes us before."""
     wants_list: bool = False

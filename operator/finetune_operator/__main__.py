@@ -1,0 +1,135 @@
+"""`python -m finetune_operator`: wires the parts together and runs until it is told to end.
+
+Configured by environment variables alone (`settings`). Ending at any moment is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import kopf
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from finetune_operator import logs
+from finetune_operator.api.resource import KIND
+from finetune_operator.cluster import Cluster
+from finetune_operator.exceptions import NotFound, OperatorError, Unavailable
+from finetune_operator.handlers import make_registry, make_settings
+from finetune_operator.lookups import Lookups
+from finetune_operator.metrics import Metrics
+from finetune_operator.progress import ProgressReader
+from finetune_operator.queue import QueueObserver, WorkQueue
+from finetune_operator.reconcile import Decide, Reconciler
+from finetune_operator.resync import Resync
+from finetune_operator.settings import OperatorSettings
+from finetune_operator.store import Key, Store
+
+WAIT_FOR_CRD_SECONDS = 2.0
+STOP_GRACE_SECONDS = 5.0
+log = structlog.get_logger("finetune_operator")
+
+
+def main() -> None:
+    """Blocks until SIGTERM or SIGINT."""
+    from finetune_operator.plan.decide import decide
+
+    settings = OperatorSettings()
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        asyncio.run(run(settings, decide))
+    except OperatorError as error:
+        log.error("the operator can't run", error=str(error))
+        sys.exit(1)
+
+
+async def run(settings: OperatorSettings, decide: Decide) -> None:
+    """The operator, until it is told to end."""
+    cluster = Cluster(settings.kubeconfig)
+    connection = await cluster.connect()
+    log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
+    await _wait_for_crd(cluster, settings)
+    store = Store()
+    progress = ProgressReader(cluster, settings.progress_access)
+    metrics = Metrics(lambda: len(queue), lambda: _phases(store))
+    lookups = Lookups(cluster, store, progress, lambda key: queue.wake(key))
+    reconciler = Reconciler(cluster, store, lookups, settings.plan(), decide, metrics)
+    observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
+    queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer)
+    resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)
+    server = await _serve(settings, metrics, queue)
+    queue.start()
+    looking = asyncio.create_task(resync.run(), name="resync")
+    try:
+        await kopf.operator(
+            registry=make_registry(cluster, store, queue.wake, resync.relisted),
+            settings=make_settings(),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+        )
+    finally:
+        log.info("ending")
+        looking.cancel()
+        await queue.stop(STOP_GRACE_SECONDS)
+        await progress.close()
+        await cluster.close()
+        await server.cleanup()
+
+
+async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:
+    """The API server answers 404 for a kind that it does not know: wait for somebody to apply `crds/`."""
+    while True:
+        try:
+            await cluster.metadata(KIND, next(iter(settings.namespaces), None), None)
+        except NotFound:
+            log.warning("the FineTuneJob definition is not installed: kubectl apply -f crds/")
+        except Unavailable as error:
+            log.warning("the API server does not answer", error=str(error))
+        else:
+            return
+        await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
+
+
+async def _serve(settings: OperatorSettings, metrics: Metrics, queue: WorkQueue[Key]) -> web.AppRunner:
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def show_health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if queue.alive else web.Response(text="no worker is alive\n", status=503)
+
+    app = web.Application()
+    app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/healthz", show_health)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    if settings.metrics_port:
+        await web.TCPSite(runner, settings.metrics_host, settings.metrics_port).start()
+    return runner
+
+
+def _phases(store: Store) -> list[str]:
+    return [(state.body.get("status") or {}).get("phase") or "Pending" for state in store if state.body is not None]
+
+
+def _failed(metrics: Metrics) -> Callable[[Key, Exception], None]:
+    def count(key: Key, error: Exception) -> None:
+        if isinstance(error, Unavailable):
+            metrics.reconciles.labels("unavailable").inc()
+            log.warning(
+                "the API server can't do it now, it is tried again",
+                namespace=key.namespace,
+                job=key.name,
+                error=str(error),
+            )
+        else:
+            metrics.reconciles.labels("error").inc()
+            log.error("reconcile failed, it is tried again", namespace=key.namespace, job=key.name, exc_info=error)
+
+    return count
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""What can go wrong between the operator and the API server, by what to do about it."""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """The base of everything that the operator raises on purpose."""
+
+
+class ApiError(OperatorError):
+    """The API server answered a request with an error."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class NotFound(ApiError):
+    """404: the object, or its namespace, is not there."""
+
+
+class Conflict(ApiError):
+    """409: the name is taken, the resourceVersion is old, or the uid is another one."""
+
+
+class Refused(ApiError):
+    """Any other 4xx (admission, quota, RBAC, an invalid object): the same request fails until somebody mends it."""
+
+
+class Unavailable(ApiError):
+    """429, 5xx, or no answer at all (status 0): try again later."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(status, reason, message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Undecided(OperatorError):
+    """Deciding and acting did not come to rest within the rounds of one reconcile."""

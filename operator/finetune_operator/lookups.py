@@ -1,0 +1,134 @@
+"""What a decision asks for beyond the watch: references, nodes, events, progress. Fetches, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cluster import Cluster
+from finetune_operator.exceptions import NotFound, Refused
+from finetune_operator.plan.children import is_ours
+from finetune_operator.plan.types import Decision, Manifest, Ref
+from finetune_operator.progress import ProgressReader, node_0
+from finetune_operator.store import JobState, Key, Store, trimmed
+
+LEAST_AGE_SECONDS = 1.0
+"""What was looked up is not looked up again before."""
+PROGRESS_WAIT_SECONDS = 0.25
+"""A reconcile waits so long for a pod's answer; a later one wakes the job again."""
+log = structlog.get_logger(__name__)
+
+
+class Lookups:
+    """Fetches into `JobState` what the last decision wants."""
+
+    def __init__(self, cluster: Cluster, store: Store, progress: ProgressReader, wake: Callable[[Key], None]) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._progress = progress
+        self._wake = wake
+        self._reading: dict[Key, asyncio.Task[None]] = {}
+        self.nodes: dict[str, Manifest] | None = {}
+        """Nodes as last read; None once RBAC has refused them."""
+
+    async def refresh(self, state: JobState, job: FineTuneJob) -> None:
+        """Before a decision: fetch what the last one wanted, and look again at what others have at our names."""
+        wanted = state.decision or Decision()
+        await asyncio.gather(
+            self.references(state, tuple(ref for ref in wanted.wants_references if ref in state.references)),
+            *(self._events(state, uid) for uid in wanted.wants_events if _due(state, uid)),
+            *(
+                self._foreign(state, item)
+                for item in _unwatched_foreign(state, job)
+                if _due(state, item["metadata"]["uid"])
+            ),
+            self._read_progress(state) if wanted.wants_progress else _nothing(),
+        )
+
+    async def references(self, state: JobState, refs: tuple[Ref, ...]) -> None:
+        await asyncio.gather(
+            *(self._reference(state, ref) for ref in refs if ref not in state.references or _due(state, ref))
+        )
+
+    def missing(self, state: JobState, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
+        """Those that were never looked up."""
+        return tuple(ref for ref in refs if ref not in state.references)
+
+    async def _reference(self, state: JobState, ref: Ref) -> None:
+        state.looked_up[ref] = time.monotonic()
+        if ref.kind == "Node" and self.nodes is None:
+            state.references[ref] = None
+            return
+        found: Manifest | None = None
+        try:
+            found = trimmed(await self._cluster.get(ref.kind, state.key.namespace, ref.name))
+        except NotFound:
+            pass
+        except Refused as error:
+            if ref.kind != "Node":
+                raise
+            log.warning("nodes can't be read: lost nodes show later, and only by their pods", error=error.message)
+            self.nodes = None
+        state.references[ref] = found
+        if ref.kind == "Node" and self.nodes is not None:
+            self.nodes.pop(ref.name, None)
+            if found is not None:
+                self.nodes[ref.name] = found
+
+    async def _events(self, state: JobState, uid: str) -> None:
+        state.looked_up[uid] = time.monotonic()
+        state.events[uid] = await self._cluster.warnings(state.key.namespace, uid)
+
+    async def _foreign(self, state: JobState, item: Manifest) -> None:
+        """Somebody else's object keeps us waiting, and no watch tells when it goes."""
+        metadata = item["metadata"]
+        state.looked_up[metadata["uid"]] = time.monotonic()
+        try:
+            found = await self._cluster.get(item["kind"], state.key.namespace, metadata["name"])
+        except NotFound:
+            state.remove(item)
+            return
+        if found["metadata"]["uid"] != metadata["uid"]:
+            state.remove(item)
+        state.put(found)
+
+    async def _read_progress(self, state: JobState) -> None:
+        """Never holds a worker up: an answer that takes long comes with a wake-up of its own."""
+        pod = node_0(state)
+        if pod is None:
+            return
+        task = self._reading.get(state.key)
+        if task is None and _due(state, "progress"):
+            state.looked_up["progress"] = time.monotonic()
+            task = asyncio.create_task(self._progress_task(state, pod), name=f"progress of {state.key}")
+            self._reading[state.key] = task
+        if task is not None:
+            await asyncio.wait({task}, timeout=PROGRESS_WAIT_SECONDS)
+
+    async def _progress_task(self, state: JobState, pod: Manifest) -> None:
+        begun = time.monotonic()
+        try:
+            answer = await self._progress.read(pod)
+        finally:
+            del self._reading[state.key]
+        if answer is not None and answer != state.progress:
+            state.progress = answer
+            if time.monotonic() - begun > PROGRESS_WAIT_SECONDS:
+                self._wake(state.key)
+
+
+def _due(state: JobState, what: object) -> bool:
+    return time.monotonic() - state.looked_up.get(what, float("-inf")) >= LEAST_AGE_SECONDS
+
+
+def _unwatched_foreign(state: JobState, job: FineTuneJob) -> list[Manifest]:
+    """Objects at planned names that are not the job's. Pods never lie at planned names."""
+    return [item for item in state.objects.values() if item["kind"] != "Pod" and not is_ours(item, job)]
+
+
+async def _nothing() -> None:
+    return None

@@ -1,0 +1,187 @@
+"""Moves one job one step: read, decide, act, write the status. The decision itself is `plan.decide`'s.
+
+Every step can be cut off anywhere: what was made is found again by its name, what was not written is decided again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from finetune_operator.actions import Actor
+from finetune_operator.api.resource import KIND, FineTuneJob
+from finetune_operator.api.status import Phase
+from finetune_operator.cluster import Cluster
+from finetune_operator.exceptions import ApiError, Conflict, NotFound, Undecided
+from finetune_operator.lookups import Lookups
+from finetune_operator.metrics import Metrics
+from finetune_operator.notes import event
+from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed, PlanSettings
+from finetune_operator.store import JobState, Key, Store
+from finetune_operator.unreadable import unreadable_status
+
+ROUNDS = 8
+"""Decisions within one reconcile: each lookup, conflict or foreign object costs one."""
+AFTER_ACTION_SECONDS = 0.5
+"""What was done is looked at again then, if the watch does not wake the job before."""
+FINAL_PHASES = frozenset({Phase.SUCCEEDED.value, Phase.FAILED.value})
+log = structlog.get_logger(__name__)
+
+Decide = Callable[[Observed], Decision]
+
+
+class Reconciler:
+    """Works on one job per call; the queue calls it for many, never twice at a time for the same."""
+
+    def __init__(
+        self, cluster: Cluster, store: Store, lookups: Lookups, settings: PlanSettings, decide: Decide, metrics: Metrics
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._lookups = lookups
+        self._actor = Actor(cluster)
+        self._settings = settings
+        self._decide = decide
+        self._metrics = metrics
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns the seconds after which to look again if nothing wakes the job before."""
+        with (
+            structlog.contextvars.bound_contextvars(namespace=key.namespace, job=key.name),
+            self._metrics.reconcile_duration.time(),
+        ):
+            delay = await self._reconcile(key)
+        self._metrics.reconciles.labels("done").inc()
+        return delay
+
+    async def _reconcile(self, key: Key) -> float | None:
+        listed = refreshed = False
+        for _ in range(ROUNDS):
+            state = self._store.get(key)
+            if state is None or state.body is None or state.body["metadata"].get("deletionTimestamp"):
+                return None
+            body = state.body
+            try:
+                job = FineTuneJob.parse(body)
+            except ValidationError as error:
+                log.warning(
+                    "the job is not understood", error=str(error.errors(include_url=False, include_input=False))
+                )
+                if await self._write_status(state, body, unreadable_status(body, error, datetime.now(UTC)), ()):
+                    return None
+                continue
+            if not refreshed:
+                refreshed = True
+                await self._lookups.refresh(state, job)
+            if not state.settled and not listed:
+                listed = await self._settle(state, body)
+            decision = state.decision = self._decide(self._observed(state, job, listed=listed))
+            if not listed and (decision.wants_list or (not state.settled and _changes(decision, body))):
+                listed = await self._list(state)
+            elif missing := self._lookups.missing(state, decision.wants_references):
+                await self._lookups.references(state, missing)
+            elif await self._carry_out(state, job, body, decision):
+                return _delay(state, decision)
+        raise Undecided(f"no rest after {ROUNDS} decisions")
+
+    def _observed(self, state: JobState, job: FineTuneJob, *, listed: bool) -> Observed:
+        return Observed(
+            job=job,
+            now=datetime.now(UTC),
+            settings=self._settings,
+            objects=tuple(state.objects.values()),
+            gone=frozenset(state.gone),
+            references=dict(state.references),
+            nodes=self._lookups.nodes,
+            events=dict(state.events),
+            progress=state.progress,
+            listed=listed,
+            refusals=state.refusals(),
+        )
+
+    async def _settle(self, state: JobState, body: Manifest) -> bool:
+        """After a start, list what there is before anything is decided; True where that was done.
+
+        A job without status has no children but those of an operator that was killed at its first step, and they are
+        found by their names. A finished one is listed only if there is something to change.
+        """
+        phase = (body.get("status") or {}).get("phase")
+        if phase is None:
+            state.settled = True
+        elif phase not in FINAL_PHASES:
+            return await self._list(state)
+        return False
+
+    async def _list(self, state: JobState) -> bool:
+        known = frozenset(state.objects)
+        state.replace(await self._cluster.children(*state.key), known)
+        state.settled = True
+        return True
+
+    async def _carry_out(self, state: JobState, job: FineTuneJob, body: Manifest, decision: Decision) -> bool:
+        """Actions, then events, then the status. False where the world turned out to be another one."""
+        if not await self._actor.act(state, job, decision.actions):
+            return False
+        return await self._write_status(state, body, decision.status, decision.events)
+
+    async def _write_status(
+        self, state: JobState, body: Manifest, status: Manifest, notes: tuple[EventNote, ...]
+    ) -> bool:
+        """Write where it differs. False where the job has changed since `body` was read: then nothing was written."""
+        before: Manifest = body.get("status") or {}
+        if status == before or state.written == (body["metadata"]["resourceVersion"], status):
+            return True
+        if self._store.get(state.key) is not state or state.body is not body:
+            return False
+        await asyncio.gather(*(self._post(body, note) for note in notes))
+        try:
+            written = await self._cluster.replace_status(body, status)
+        except NotFound:
+            return True
+        except Conflict:
+            await self._read_again(state)
+            return False
+        state.written = (written["metadata"]["resourceVersion"], status)
+        self._store.observe(written, deleted=False)
+        self._metrics.status_written(body["metadata"]["uid"], before, status, time.monotonic())
+        if before.get("phase") != status.get("phase"):
+            log.info("phase", before=before.get("phase"), phase=status.get("phase"), attempt=status.get("attempt"))
+        return True
+
+    async def _post(self, body: Manifest, note: EventNote) -> None:
+        """An event is for people: that it can't be posted must not hold the job up."""
+        try:
+            await self._cluster.create(body["metadata"]["namespace"], event(body, note, datetime.now(UTC)))
+        except Conflict:
+            log.debug("event is posted already", reason=note.reason)
+        except ApiError as error:
+            log.warning("event not posted", reason=note.reason, error=str(error))
+
+    async def _read_again(self, state: JobState) -> None:
+        """The watch will show what has changed; we do not wait for it."""
+        try:
+            found = await self._cluster.get(KIND, *state.key)
+        except NotFound:
+            if state.body is not None:
+                self._store.observe(state.body, deleted=True)
+            return
+        self._store.observe(found, deleted=False)
+
+
+def _changes(decision: Decision, body: Manifest) -> bool:
+    return bool(decision.actions) or decision.status != (body.get("status") or {})
+
+
+def _delay(state: JobState, decision: Decision) -> float | None:
+    now = time.monotonic()
+    delays = [one.retry_at - now for one in state.refused.values() if one.retry_at > now]
+    if decision.requeue_after_seconds is not None:
+        delays.append(decision.requeue_after_seconds)
+    if decision.actions:
+        delays.append(AFTER_ACTION_SECONDS)
+    return max(min(delays), 0.02) if delays else None

@@ -1,0 +1,73 @@
+"""What an administrator sets, from environment variables `FINETUNE_OPERATOR_<NAME>`. Knows nothing of the cluster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from finetune_operator.plan.types import PlanSettings
+
+
+class ProgressAccess(StrEnum):
+    """The way to the training pods' port."""
+
+    AUTO = "auto"
+    """Straight to the pod's address; where the operator runs outside of the cluster, else through the API server."""
+    DIRECT = "direct"
+    """Straight to the pod's address only."""
+    PROXY = "proxy"
+    """Through the API server only; needs `get` on `pods/proxy`."""
+
+
+_DEFAULTS = PlanSettings(trainer_image="")
+
+
+class OperatorSettings(BaseSettings):
+    """Every setting has a default that suits an installation from `deploy/`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FINETUNE_OPERATOR_", frozen=True, use_attribute_docstrings=True, extra="ignore"
+    )
+
+    trainer_image: str = "docker.io/finetune/trainer:dev"
+    """Image of the training pods where a job names none."""
+    accelerator_resources: tuple[str, ...] = _DEFAULTS.accelerator_resources
+    """Extended resources that are accelerators, as a JSON list; `*` at the end matches any rest."""
+    grace_period_seconds: Annotated[int, Field(ge=1)] = _DEFAULTS.grace_period_seconds
+    """Time that training pods get to save when they are asked to stop."""
+    progress_interval_seconds: Annotated[float, Field(gt=0)] = _DEFAULTS.progress_interval_seconds
+    """Between two readings of a running job's progress, and so between two progress writes to its status."""
+    pod_diagnosis_seconds: Annotated[float, Field(gt=0)] = _DEFAULTS.pod_diagnosis_seconds
+    """A pod that has not started by then is diagnosed from its events."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to serve, as a JSON list; empty serves the whole cluster."""
+    kubeconfig: Path | None = None
+    """Kubeconfig file; default: the service account of the pod, else KUBECONFIG, else ~/.kube/config."""
+    progress_access: ProgressAccess = ProgressAccess.AUTO
+    """How to reach the training pods' progress: auto, direct or proxy."""
+    concurrency: Annotated[int, Field(ge=1)] = 16
+    """Jobs that are worked on at the same time."""
+    resync_seconds: Annotated[float, Field(ge=1)] = 60.0
+    """Between two comparisons of what the watch showed with a list of what is there."""
+    metrics_host: str = "0.0.0.0"
+    """Address to serve /metrics and /healthz on."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """Port of /metrics and /healthz; 0 serves neither."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of the log."""
+    log_format: Literal["json", "text"] = "json"
+    """One JSON document a line, or text for a terminal."""
+
+    def plan(self) -> PlanSettings:
+        """The part that decisions depend on."""
+        return PlanSettings(
+            trainer_image=self.trainer_image,
+            accelerator_resources=self.accelerator_resources,
+            grace_period_seconds=self.grace_period_seconds,
+            progress_interval_seconds=self.progress_interval_seconds,
+            pod_diagnosis_seconds=self.pod_diagnosis_seconds,
+        )
