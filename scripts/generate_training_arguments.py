@@ -11,6 +11,7 @@ import dataclasses
 import enum
 import subprocess
 import sys
+import textwrap
 import types
 import typing
 from pathlib import Path
@@ -44,7 +45,7 @@ Options = Annotated[
 
 
 class TrainingArguments(ApiModel):
-    """Arguments of the Hugging Face Trainer. What is not given has the default of transformers {version}, or the system's."""
+    """Arguments of the Hugging Face Trainer. What is not given has transformers' default, or the system's."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -130,7 +131,8 @@ def field_text(name: str, annotation: str, bounds: str, description: str, *, dep
     if bounds:
         annotation = f"Annotated[{annotation}, Field({bounds})]"
     default = "Field(default=None, deprecated=True)" if deprecated else "None"
-    return f'    {name}: {annotation} | None = {default}\n    """{description}"""\n'
+    text = textwrap.fill(f'"""{description}"""', 116, break_long_words=False, break_on_hyphens=False)
+    return f"    {name}: {annotation} | None = {default}\n{textwrap.indent(text, '    ')}\n"
 
 
 def formatted(text: str) -> str:

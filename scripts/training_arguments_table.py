@@ -91,7 +91,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
 """Why -> names."""
 
 NARROWED: dict[str, tuple[str, ...]] = {
-    # The others need bitsandbytes, torchao, galore, apollo, lomo, schedule-free, ..., or an accelerator we do not support.
+    # The others need bitsandbytes, torchao, galore, apollo, lomo, ..., or an accelerator that is not supported.
     "optim": ("adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"),
     # `batch_rebalance` orders rows by the per-process batch, so that another number of ranks trains on another order.
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
@@ -229,4 +229,4 @@ DEPRECATED: dict[str, Old] = {
     "gradient_checkpointing": Old("bool", "activation_checkpointing"),
     "gradient_checkpointing_kwargs": Old("Options", "activation_checkpointing_kwargs"),
 }
-"""Names that tutorials still use. Those of the dataclass itself are here too, where the release calls them deprecated."""
+"""Names that tutorials still use. Those that the release itself calls deprecated are here too."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from finetune_operator.api.base import ApiModel
 from finetune_operator.api.training_arguments import TrainingArguments
 
-Quantity = Annotated[int | float | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32})]
 """A Kubernetes quantity such as `2`, `500m` or `50Gi`."""
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
+_BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+"""A list that is merged by name, each name once."""
 AbsolutePath = Annotated[str, Field(pattern=r"^/", max_length=1024)]
 
 
@@ -123,9 +126,9 @@ class Volume(ApiModel):
 
 
 class Resources(ApiModel):
-    limits: Annotated[dict[str, Quantity], Field(max_length=32)] = Field(default_factory=dict)
+    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """Upper bounds per node (pod), accelerators among them: `nvidia.com/gpu: 8`."""
-    requests: Annotated[dict[str, Quantity], Field(max_length=32)] = Field(default_factory=dict)
+    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """What the scheduler reserves per node (pod); default: the limits."""
 
 
@@ -137,7 +140,8 @@ class Storage(ApiModel):
     claim_name: Name | None = None
     """An existing claim to write to. Exactly one of `size` and `claimName`."""
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"] | None = None
-    """Access mode of the claim to make; default ReadWriteMany where `nodes` is over 1, else ReadWriteOnce. Fixed once made."""
+    """Access mode of the claim to make; default: ReadWriteMany where `nodes` is over 1, else ReadWriteOnce. Fixed once
+    the claim is made."""
     retain: bool = True
     """Keep the claim that was made, with model and checkpoints, when the job is deleted."""
 
@@ -146,7 +150,8 @@ class HubAccess(ApiModel):
     endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1024)] | None = None
     """Address of a Hub mirror; default: the public Hub."""
     token_secret_ref: SecretKeyRef | None = None
-    """Secret with the access token for gated and private models and datasets; only the pods that talk to the Hub see it."""
+    """Secret with the access token for gated and private models and datasets. Only the pods that talk to the Hub see
+    it."""
 
 
 class FineTuneJobSpec(ApiModel):
@@ -170,12 +175,15 @@ class FineTuneJobSpec(ApiModel):
     """Resources of each node."""
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Training image; default: the one the operator was installed with."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=256)] = ()
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=128, json_schema_extra=_BY_NAME)] = ()
     """More environment variables for the training container."""
-    volumes: Annotated[tuple[Volume, ...], Field(max_length=32)] = ()
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=32, json_schema_extra=_BY_NAME)] = ()
     """Volumes with models and data to mount into the pods."""
-    template: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
-    """Partial pod template merged into the pods of all roles, containers by name (the training container is `trainer`)."""
+    template: dict[str, Any] = Field(
+        default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    )
+    """Partial pod template merged into the pods of all roles, containers by name; the training container is
+    `trainer`."""
     storage: Storage
     """Where checkpoints and the model go."""
     hub: HubAccess = HubAccess()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from finetune_operator.api.base import ApiModel
 
@@ -121,9 +123,9 @@ class Resolved(ApiModel):
 
 
 class ClaimStatus(ApiModel):
-    name: str
+    name: Annotated[str, Field(max_length=253)]
     """Claim that the job writes to."""
-    access_mode: str | None = None
+    access_mode: Annotated[str, Field(max_length=32)] | None = None
     """Its access mode, fixed once made."""
 
 
@@ -215,6 +217,8 @@ class FineTuneJobStatus(ApiModel):
     """Where checkpoints and the model go."""
     model: ModelStatus | None = None
     """The trained model."""
+    verdict: str | None = None
+    """Why the job as a whole failed, in one CamelCase word: `BackoffLimitExceeded`, or the reason of `failure`."""
     failure: FailureStatus | None = None
     """Why the job failed, or the last attempt did."""
     messages: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ Options = Annotated[
 
 
 class TrainingArguments(ApiModel):
-    """Arguments of the Hugging Face Trainer. What is not given has the default of transformers 5.23.0, or the system's."""
+    """Arguments of the Hugging Face Trainer. What is not given has transformers' default, or the system's."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -67,7 +67,8 @@ class TrainingArguments(ApiModel):
     adam_epsilon: Annotated[float, Field(ge=0)] | None = None
     """Adam's term for numerical stability. Default: 1e-08."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] | None = None
-    """Forward passes per optimizer step: the global batch is `per_device_train_batch_size` x ranks x this. Default: 1."""
+    """Forward passes per optimizer step: the global batch is `per_device_train_batch_size` x ranks x this. Default:
+    1."""
     max_grad_norm: Annotated[float, Field(ge=0)] | None = None
     """Norm to which gradients are clipped; 0 turns clipping off. Default: 1.0."""
     label_smoothing_factor: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -75,7 +76,8 @@ class TrainingArguments(ApiModel):
     bf16: bool | None = None
     """Mixed precision with bfloat16 (Ampere or newer). Not together with `fp16`. Default: false."""
     fp16: bool | None = None
-    """Mixed precision with float16 and fp32 master weights. Without an accelerator training runs in fp32. Default: false."""
+    """Mixed precision with float16 and fp32 master weights. Without an accelerator training runs in fp32. Default:
+    false."""
     tf32: bool | None = None
     """TF32 arithmetic on Ampere and newer GPUs."""
     activation_checkpointing: bool | None = None
@@ -97,9 +99,11 @@ class TrainingArguments(ApiModel):
     log_level_replica: Literal["debug", "info", "warning", "error", "critical", "passive"] | None = None
     """How much the other ranks write to their logs. Default: warning."""
     eval_strategy: Literal["no", "steps", "epoch"] | None = None
-    """When the model is evaluated. Where there is validation data it is evaluated at the end in any case. Quote "no": without quotes YAML reads it as false. Default: no."""
+    """When the model is evaluated. Where there is validation data it is evaluated at the end in any case. Quote "no":
+    without quotes YAML reads it as false. Default: no."""
     eval_steps: Annotated[float, Field(gt=0)] | None = None
-    """Steps between evaluations with `eval_strategy: steps`; default: `logging_steps`. A whole number, or a share of all steps below 1."""
+    """Steps between evaluations with `eval_strategy: steps`; default: `logging_steps`. A whole number, or a share of
+    all steps below 1."""
     eval_delay: Annotated[float, Field(ge=0)] | None = None
     """Epochs or steps (as `eval_strategy` counts) before the first evaluation. Default: 0."""
     eval_on_start: bool | None = None
@@ -109,13 +113,16 @@ class TrainingArguments(ApiModel):
     per_device_eval_batch_size: Annotated[int, Field(ge=1)] | None = None
     """Rows per rank and forward pass in evaluation. Default: 8."""
     save_strategy: Literal["no", "steps", "epoch", "best"] | None = None
-    """When a checkpoint is written; `best`: when the metric has improved. Quote "no": without quotes YAML reads it as false. Default: by time: every `checkpointIntervalSeconds`, and at each evaluation."""
+    """When a checkpoint is written; `best`: when the metric has improved. Quote "no": without quotes YAML reads it as
+    false. Default: by time: every `checkpointIntervalSeconds`, and at each evaluation."""
     save_steps: Annotated[float, Field(gt=0)] | None = None
-    """Steps between checkpoints with `save_strategy: steps`. A whole number, or a share of all steps below 1. Default: by time, see `save_strategy`."""
+    """Steps between checkpoints with `save_strategy: steps`. A whole number, or a share of all steps below 1. Default:
+    by time, see `save_strategy`."""
     save_total_limit: Annotated[int, Field(ge=1)] | None = None
     """Checkpoints to keep; the newest and the best are always kept. Default: 2."""
     load_best_model_at_end: bool | None = None
-    """Take the best checkpoint as the final model. Needs `save_strategy` equal to `eval_strategy`, or `best`. Default: false."""
+    """Take the best checkpoint as the final model. Needs `save_strategy` equal to `eval_strategy`, or `best`. Default:
+    false."""
     metric_for_best_model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     """Metric that the best checkpoint is chosen by, such as `accuracy` or `f1`; default: `loss`."""
     greater_is_better: bool | None = None
@@ -139,7 +146,8 @@ class TrainingArguments(ApiModel):
     dataloader_multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None
     """How loader processes are started."""
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
-    """Order of the training rows; `group_by_length` batches rows of similar length, with the least padding. Default: group_by_length."""
+    """Order of the training rows; `group_by_length` batches rows of similar length, with the least padding. Default:
+    group_by_length."""
     ddp_find_unused_parameters: bool | None = None
     """Look for parameters that took no part in the loss."""
     ddp_bucket_cap_mb: Annotated[int, Field(ge=1)] | None = None

@@ -1,0 +1,232 @@
+"""Rules of a spec by itself: what must be given together, what excludes each other, what is the system's."""
+
+from __future__ import annotations
+
+from finetune_operator.api.rules.rule import Rule, at_least_zero, cel_list, exactly_one, starts_with_any, whole_quantity
+
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_MAX_LENGTH = 46
+"""A Job's pods are named after it: `-train-`, five digits of attempt and three of index must fit into 63."""
+
+RESERVED_MOUNT_PATHS = (
+    "/output",
+    "/etc/finetune",
+    "/var/run/finetune",
+    "/run/finetune",
+    "/tmp",
+    "/dev",
+    "/proc",
+    "/sys",
+)
+RESERVED_VOLUME_PREFIX = "finetune-"
+RESERVED_ENV = (
+    "RANK",
+    "LOCAL_RANK",
+    "GROUP_RANK",
+    "ROLE_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_WORLD_SIZE",
+    "ROLE_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "JOB_COMPLETION_INDEX",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
+)
+RESERVED_ENV_PREFIXES = ("FINETUNE_", "TORCHELASTIC_", "KUBEFLOW_TRAINER_", "ACCELERATE_")
+TOKEN_ENV = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+
+ACCELERATORS = (
+    "^(nvidia[.]com/(gpu|mig-.*)|amd[.]com/gpu|gpu[.]intel[.]com/.*|google[.]com/tpu|habana[.]ai/gaudi"
+    "|aws[.]amazon[.]com/neuron.*)$"
+)
+"""The accelerators that the operator counts unless its settings say otherwise."""
+
+_EXTENDED = "k.contains('/') && !k.contains('kubernetes.io/')"
+_LIMIT = "self.resources.limits[k]"
+_COUNT = (
+    f"self.resources.limits.map(k, k.matches('{ACCELERATORS}') && {whole_quantity(_LIMIT)} ? "
+    f"quantity(string({_LIMIT})).asInteger() : 0).sum()"
+)
+
+_GOOD_NAME = (
+    f"must be at most {NAME_MAX_LENGTH} lower case letters, digits and hyphens, beginning with a letter and ending with "
+    "a letter or digit: the Service and the Jobs are named after it"
+)
+_ONE_DATASET = "give exactly one of name (a dataset on the Hub) and files (on a mounted volume)"
+_ONLY_HUB = "only means something for a dataset on the Hub: leave it out, or give name in place of files"
+_ONLY_NEW_CLAIM = "is about the claim that the job makes: leave it out, or give size in place of claimName"
+
+OBJECT = (
+    Rule(
+        "",
+        "oldSelf.hasValue() || "
+        f"self.metadata.name.matches('{NAME_PATTERN}') && size(self.metadata.name) <= {NAME_MAX_LENGTH}",
+        _GOOD_NAME,
+        f"'\"' + self.metadata.name + '\" {_GOOD_NAME}'",
+        field=".metadata.name",
+        optional_old_self=True,
+    ),
+)
+
+SOURCES = (
+    Rule(
+        "spec.model.name",
+        "self.startsWith('/') || self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$')",
+        "must be a model on the Hub (name or owner/name) or an absolute path on a mounted volume",
+    ),
+    Rule(
+        "spec.model",
+        "!has(self.revision) || !self.name.startsWith('/')",
+        "only means something for a model on the Hub: leave it out for a path",
+        field=".revision",
+    ),
+    Rule("spec.dataset", exactly_one("name", "files"), _ONE_DATASET),
+    Rule(
+        "spec.dataset.name",
+        "self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$')",
+        "must be a dataset on the Hub (name or owner/name); data on a volume goes under files",
+    ),
+    *(
+        Rule("spec.dataset", f"!has(self.{field}) || !has(self.files)", _ONLY_HUB, field=f".{field}")
+        for field in ("config", "revision", "splits")
+    ),
+)
+
+STORAGE = (
+    Rule(
+        "spec.storage",
+        exactly_one("size", "claimName"),
+        "give exactly one of size (of a claim to make) and claimName (of a claim that is there)",
+    ),
+    Rule(
+        "spec.storage.size",
+        "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+        "must be a quantity above 0, such as 50Gi",
+    ),
+    *(
+        Rule("spec.storage", f"!has(self.{field}) || !has(self.claimName)", _ONLY_NEW_CLAIM, field=f".{field}")
+        for field in ("storageClassName", "accessMode", "retain")
+    ),
+    Rule(
+        "spec",
+        "!has(self.nodes) || self.nodes <= 1 || !has(self.storage.accessMode) || "
+        "self.storage.accessMode == 'ReadWriteMany'",
+        "must be ReadWriteMany where nodes is over 1: every node writes to the claim",
+        field=".storage.accessMode",
+    ),
+)
+
+ENV = (
+    Rule("spec.env[]", exactly_one("value", "valueFrom"), "give exactly one of value and valueFrom"),
+    Rule(
+        "spec.env[].valueFrom",
+        exactly_one("secretKeyRef", "configMapKeyRef"),
+        "give exactly one of secretKeyRef and configMapKeyRef",
+    ),
+    Rule(
+        "spec.env[]",
+        f"!(self.name in {cel_list(RESERVED_ENV)}) && !{starts_with_any('self.name', RESERVED_ENV_PREFIXES)}",
+        "is set by the system: leave it out",
+        "self.name + ' is set by the system: leave it out'",
+        field=".name",
+    ),
+    Rule(
+        "spec.env[]",
+        f"!(self.name in {cel_list(TOKEN_ENV)})",
+        "would hand the token to every pod: name its Secret in hub.tokenSecretRef",
+        "self.name + ' would hand the token to every pod: name its Secret in hub.tokenSecretRef'",
+        field=".name",
+    ),
+    Rule(
+        "spec.env[]", "self.name != 'HF_ENDPOINT'", "HF_ENDPOINT is set by the system: give hub.endpoint", field=".name"
+    ),
+)
+
+VOLUMES = (
+    Rule(
+        "spec.volumes[]",
+        exactly_one("claimName", "configMap", "secret"),
+        "give exactly one of claimName, configMap and secret",
+    ),
+    Rule(
+        "spec.volumes[].name",
+        f"!self.startsWith('{RESERVED_VOLUME_PREFIX}')",
+        f"names that begin with {RESERVED_VOLUME_PREFIX} are the system's: choose another",
+    ),
+    Rule(
+        "spec.volumes[].mountPath",
+        "self.matches('^(/[^/:]+)+$') && !self.matches('/[.]{1,2}(/|$)')",
+        "must be an absolute path without `..`, `.`, `:` and a slash at its end",
+    ),
+    Rule(
+        "spec.volumes[].mountPath",
+        f"!{cel_list(RESERVED_MOUNT_PATHS)}.exists(p, "
+        "self == p || self.startsWith(p + '/') || p.startsWith(self + '/'))",
+        "the system mounts there, above or below: choose another path, such as /data",
+        "self + ': the system mounts there, above or below: choose another path, such as /data'",
+    ),
+    Rule(
+        "spec.volumes[].subPath",
+        "!self.startsWith('/') && !self.matches('(^|/)[.][.](/|$)')",
+        "must be a path within the volume, without `..`",
+    ),
+    Rule(
+        "spec.volumes",
+        "self.all(v, self.exists_one(w, w.mountPath == v.mountPath))",
+        "two volumes are mounted at one path: each needs a mountPath of its own",
+    ),
+)
+
+RESOURCES = (
+    *(
+        Rule(
+            f"spec.resources.{which}",
+            "self.all(k, k.contains('/') || k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-'))",
+            "unknown resource: cpu, memory, ephemeral-storage, or a device with its domain, such as nvidia.com/gpu",
+        )
+        for which in ("limits", "requests")
+    ),
+    *(
+        Rule(
+            f"spec.resources.{which}[]",
+            f"isQuantity(string(self)) && {at_least_zero('self')}",
+            "must be a quantity, not below 0, such as 2, 500m or 16Gi",
+            "'\"' + string(self) + '\": must be a quantity, not below 0, such as 2, 500m or 16Gi'",
+        )
+        for which in ("limits", "requests")
+    ),
+    Rule(
+        "spec.resources.limits",
+        f"self.all(k, !({_EXTENDED}) || !isQuantity(string(self[k])) || {whole_quantity('self[k]')})",
+        "devices are given out whole: give a whole number",
+    ),
+    Rule(
+        "spec.resources",
+        f"!has(self.requests) || self.requests.all(k, !({_EXTENDED}) || has(self.limits) && k in self.limits && "
+        "(!isQuantity(string(self.requests[k])) || !isQuantity(string(self.limits[k])) || "
+        "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) == 0))",
+        "a device has the same number in requests and limits: give it in limits alone",
+        field=".requests",
+    ),
+    Rule(
+        "spec.resources",
+        "!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || "
+        "!isQuantity(string(self.requests[k])) || !isQuantity(string(self.limits[k])) || "
+        "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+        "a request is over its limit: raise the limit or lower the request",
+        field=".requests",
+    ),
+    Rule(
+        "spec",
+        f"!has(self.processesPerNode) || !has(self.resources) || !has(self.resources.limits) || {_COUNT} == 0 || "
+        f"self.processesPerNode <= {_COUNT}",
+        "more ranks than accelerators: lower it, or raise the accelerators in resources.limits",
+        field=".processesPerNode",
+    ),
+)
+
+RULES = (*OBJECT, *SOURCES, *STORAGE, *ENV, *VOLUMES, *RESOURCES)

@@ -1,0 +1,77 @@
+"""One CEL rule as data, and small pieces of CEL that rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule, where it is attached, and what a user reads where it does not hold."""
+
+    at: str
+    """Dotted path of the schema node that `self` is, `[]` for what a list or map holds; empty for the whole object.
+
+    The narrowest that the rule needs: the API server tolerates a value that broke a rule before the rule came."""
+    rule: str
+    """CEL. One that speaks of `oldSelf` holds wherever `self.spec == oldSelf.spec`, or status could not be written."""
+    message: str
+    """What is wrong and what to do, without naming the field: the API server puts its path before it."""
+    message_expression: str = ""
+    """CEL that makes a message with the value in it; `message` is used where it fails."""
+    field: str = ""
+    """Path below `at` of the field that is to blame: `.name`."""
+    reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
+    optional_old_self: bool = False
+    """Evaluated at creation too, `oldSelf` being an optional."""
+
+    @property
+    def is_transition(self) -> bool:
+        """Whether only a change of an existing object can break it."""
+        return "oldSelf" in self.rule and not self.optional_old_self
+
+    def validation(self) -> dict[str, str | bool]:
+        """The entry of `x-kubernetes-validations`."""
+        entry: dict[str, str | bool] = {"rule": self.rule, "message": self.message}
+        if self.message_expression:
+            entry["messageExpression"] = self.message_expression
+        if self.field:
+            entry["fieldPath"] = self.field
+        if self.reason != "FieldValueInvalid":
+            entry["reason"] = self.reason
+        if self.optional_old_self:
+            entry["optionalOldSelf"] = True
+        return entry
+
+
+def cel_list(values: Iterable[str]) -> str:
+    """A CEL list of strings."""
+    return "[" + ", ".join(f"'{value}'" for value in values) + "]"
+
+
+def starts_with_any(value: str, prefixes: Iterable[str]) -> str:
+    """CEL: the string begins with one of the prefixes."""
+    return "(" + " || ".join(f"{value}.startsWith('{prefix}')" for prefix in prefixes) + ")"
+
+
+def at_most_one(*names: str) -> str:
+    """CEL: no more than one of the fields of self is given."""
+    return " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names) + " <= 1"
+
+
+def exactly_one(*names: str) -> str:
+    """CEL: one of the fields of self is given, and no other."""
+    return " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names) + " == 1"
+
+
+def at_least_zero(value: str) -> str:
+    """CEL: a quantity is not below 0."""
+    return f"!quantity(string({value})).isLessThan(quantity('0'))"
+
+
+def whole_quantity(value: str) -> str:
+    """CEL: a string or number is a quantity without a fraction, and not below 0."""
+    text = f"string({value})"
+    return f"isQuantity({text}) && quantity({text}).isInteger() && {at_least_zero(value)}"

@@ -1,0 +1,128 @@
+"""Rules of `spec.trainingArguments`: combinations that the Trainer would refuse, minutes later and on a GPU."""
+
+from __future__ import annotations
+
+from finetune_operator.api.deprecated import SUCCESSORS
+from finetune_operator.api.rules.rule import Rule
+
+AT = "spec.trainingArguments"
+
+_EVAL = (
+    "(has(self.eval_strategy) ? self.eval_strategy : has(self.evaluation_strategy) ? self.evaluation_strategy : 'no')"
+)
+_EVAL_OF_JOB = _EVAL.replace("self.", "self.trainingArguments.")
+_BEST = "(has(self.load_best_model_at_end) && self.load_best_model_at_end)"
+# What is not given at all is saved by time and at each evaluation, so that it always suits.
+_SAVE_STEPS = "(has(self.save_strategy) ? self.save_strategy == 'steps' : has(self.save_steps))"
+_EVERY_SAVE = "(has(self.save_steps) ? double(self.save_steps) : 500.0)"
+_EVERY_EVAL = (
+    "(has(self.eval_steps) ? double(self.eval_steps) : has(self.logging_steps) ? double(self.logging_steps) : 500.0)"
+)
+_WORKERS = "has(self.dataloader_num_workers) && self.dataloader_num_workers > 0"
+_NEEDS_OPTIONS = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay")
+_NEEDS_EVALUATION = ("reduce_lr_on_plateau", "greedy")
+
+
+def _both(first: str, second: str) -> str:
+    return f"!(has(self.{first}) && self.{first} && has(self.{second}) && self.{second})"
+
+
+PRECISION = (Rule(AT, _both("fp16", "bf16"), "fp16 and bf16 exclude each other: set one of them", field=".bf16"),)
+
+EVALUATION = (
+    Rule(
+        AT,
+        f"!{_BEST} || {_EVAL} != 'no'",
+        "needs evaluations to know the best: set eval_strategy to epoch or steps",
+        field=".load_best_model_at_end",
+    ),
+    Rule(
+        AT,
+        f"!{_BEST} || {_EVAL} == 'no' || (has(self.save_strategy) ? self.save_strategy in ['best', {_EVAL}] : "
+        f"!has(self.save_steps) || {_EVAL} == 'steps')",
+        "needs a checkpoint at each evaluation: leave save_strategy and save_steps out, or set save_strategy to what "
+        "eval_strategy is, or to best",
+        field=".load_best_model_at_end",
+    ),
+    Rule(
+        AT,
+        f"!{_BEST} || {_EVAL} != 'steps' || !{_SAVE_STEPS} || "
+        f"({_EVERY_EVAL} < 1.0) == ({_EVERY_SAVE} < 1.0) && ({_EVERY_EVAL} < 1.0 ? "
+        f"int({_EVERY_SAVE} * 1000000.0 + 0.5) % int({_EVERY_EVAL} * 1000000.0 + 0.5) == 0 : "
+        f"int({_EVERY_SAVE}) % int({_EVERY_EVAL}) == 0)",
+        "needs a checkpoint at an evaluation: make save_steps a multiple of eval_steps (default of both: 500)",
+        field=".save_steps",
+    ),
+    Rule(
+        AT,
+        f"!has(self.save_strategy) || self.save_strategy != 'best' || has(self.metric_for_best_model) || {_BEST}",
+        "best needs metric_for_best_model, such as accuracy",
+        field=".save_strategy",
+    ),
+    Rule(
+        AT,
+        f"!has(self.save_strategy) || self.save_strategy != 'best' || {_EVAL} != 'no'",
+        "best needs evaluations: set eval_strategy to epoch or steps",
+        field=".save_strategy",
+    ),
+    Rule(
+        "spec",
+        "!has(self.dataset.files) || has(self.dataset.files.validation) || !has(self.trainingArguments) || "
+        f"{_EVAL_OF_JOB} == 'no'",
+        "needs data to evaluate on: give dataset.files.validation",
+        field=".trainingArguments.eval_strategy",
+    ),
+)
+
+SCHEDULER = (
+    Rule(
+        AT,
+        f"!has(self.lr_scheduler_type) || !(self.lr_scheduler_type in {list(_NEEDS_EVALUATION)}) || {_EVAL} != 'no'",
+        "follows a metric: set eval_strategy to epoch or steps",
+        "self.lr_scheduler_type + ' follows a metric: set eval_strategy to epoch or steps'",
+        field=".lr_scheduler_type",
+    ),
+    Rule(
+        AT,
+        f"!has(self.lr_scheduler_type) || !(self.lr_scheduler_type in {list(_NEEDS_OPTIONS)}) || "
+        "has(self.lr_scheduler_kwargs)",
+        "needs lr_scheduler_kwargs: min_lr or min_lr_rate for a cosine, num_decay_steps for warmup_stable_decay",
+        "self.lr_scheduler_type + ' needs lr_scheduler_kwargs: min_lr or min_lr_rate for a cosine, num_decay_steps for "
+        "warmup_stable_decay'",
+        field=".lr_scheduler_type",
+    ),
+)
+
+STEPS = tuple(
+    Rule(
+        f"{AT}.{name}",
+        "double(self) <= 1.0 || double(self) == double(int(double(self)))",
+        "must be a whole number of steps, or a share of all steps below 1",
+    )
+    for name in ("logging_steps", "eval_steps", "save_steps", "warmup_steps")
+)
+
+LOADER = tuple(
+    Rule(
+        AT, f"!({given}) || {_WORKERS}", "needs loader processes: set dataloader_num_workers above 0", field=f".{name}"
+    )
+    for name, given in (
+        ("dataloader_prefetch_factor", "has(self.dataloader_prefetch_factor)"),
+        (
+            "dataloader_persistent_workers",
+            "has(self.dataloader_persistent_workers) && self.dataloader_persistent_workers",
+        ),
+    )
+)
+
+RENAMED = tuple(
+    Rule(
+        AT,
+        f"!has(self.{old}) || !has(self.{new})",
+        f"is the older name of {new}, which is given too: leave the older one out",
+        field=f".{old}",
+    )
+    for old, new in SUCCESSORS.items()
+)
+
+RULES = (*PRECISION, *EVALUATION, *SCHEDULER, *STEPS, *LOADER, *RENAMED)

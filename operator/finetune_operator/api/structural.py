@@ -1,0 +1,107 @@
+"""JSON schema of pydantic models in the dialect of a CustomResourceDefinition: a structural schema.
+
+Kubernetes knows no references, no null, no union and no `const`, and reads bounds as OpenAPI 3.0 does. What can be said
+in its dialect is translated; everything else raises, so that no constraint is lost on the way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+Schema = dict[str, Any]
+
+INT_OR_STRING = "x-kubernetes-int-or-string"
+PRESERVE_UNKNOWN = "x-kubernetes-preserve-unknown-fields"
+_DEFAULT = "default"
+
+KEYWORDS = frozenset(
+    {
+        *(
+            "type",
+            "description",
+            "enum",
+            "format",
+            "pattern",
+            INT_OR_STRING,
+            PRESERVE_UNKNOWN,
+            "x-kubernetes-validations",
+        ),
+        *("properties", "required", "additionalProperties", "minProperties", "maxProperties", "x-kubernetes-map-type"),
+        *("items", "minItems", "maxItems", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
+    }
+)
+"""What a structural schema can say and the models use."""
+
+
+class NotStructuralError(ValueError):
+    """A model says something that a structural schema cannot."""
+
+
+class StructuralSchema(GenerateJsonSchema):
+    """Translates where the core schema still tells what was meant: null, defaults, literals."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """None means "not given": the field is left out, never null."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """A default goes into the description: one in the schema would be written to `spec` by the API server."""
+        inner = self.generate_inner(schema["schema"])
+        default = schema.get("default")
+        return {**inner, _DEFAULT: default} if isinstance(default, bool | int | float | str) else inner
+
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        """An enum, also where there is one value."""
+        return {"type": "string", "enum": list(schema["expected"])}
+
+
+def structural_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a model, fields by alias. Raises NotStructuralError."""
+    schema = model.model_json_schema(by_alias=True, schema_generator=StructuralSchema, mode="validation")
+    definitions = schema.pop("$defs", {})
+    return _structural(schema, definitions, model.__name__)
+
+
+def _structural(schema: Schema, definitions: Schema, where: str) -> Schema:
+    """One node and all below it, references replaced by what they name."""
+    if "$ref" in schema:
+        target = definitions[schema["$ref"].removeprefix("#/$defs/")]
+        # What is said beside the reference (the field's description) is nearer than what the model says of itself.
+        return _structural({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions, where)
+    node = {k: v for k, v in schema.items() if k not in ("title", "deprecated")}
+    if "description" in node:
+        node["description"] = " ".join(node["description"].split())
+    if (default := node.pop(_DEFAULT, None)) is not None:
+        node["description"] = _with_default(node.get("description", ""), default)
+    if node.get("additionalProperties") is False:
+        del node["additionalProperties"]  # The API server prunes, or refuses where the client asks it to be strict.
+    if INT_OR_STRING in node:
+        node.pop("anyOf", None)
+    if PRESERVE_UNKNOWN in node:
+        node.pop("additionalProperties", None)
+    for bound in ("Minimum", "Maximum"):
+        if (limit := node.pop(f"exclusive{bound}", None)) is not None:
+            node |= {bound.lower(): limit, f"exclusive{bound}": True}
+    if unknown := set(node) - KEYWORDS:
+        raise NotStructuralError(f"{where}: a structural schema cannot say {sorted(unknown)}")
+    if "type" not in node and INT_OR_STRING not in node:
+        raise NotStructuralError(f"{where}: has no single type")
+    if "properties" in node:
+        node["properties"] = {
+            name: _structural(child, definitions, f"{where}.{name}") for name, child in node["properties"].items()
+        }
+    for inner in ("items", "additionalProperties"):
+        if inner in node:
+            node[inner] = _structural(node[inner], definitions, f"{where}[]")
+    return node
+
+
+def _with_default(description: str, default: bool | int | float | str) -> str:
+    if "efault" in description:
+        return description
+    return f"{description} Default: {str(default).lower() if isinstance(default, bool) else default}."
