@@ -1,0 +1,109 @@
+"""Fixtures that stand for real things: a control plane, a cluster with nodes and images, a namespace in either.
+
+Tiers are folders (unit, training, cluster, e2e, gpu) and run in this order, so that what takes long to prepare
+(binaries, images) is prepared in the background while the first ones run. A tier that this machine can't run is skipped
+with the reason, and fails where CI=true.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.support import machine
+from tests.support.cache import cache_folder
+from tests.support.cluster import guard
+from tests.support.cluster.binaries import binaries
+from tests.support.cluster.client import Client, ExistingCluster
+from tests.support.cluster.control_plane import ControlPlane
+from tests.support.cluster.nodes import NodeCluster
+from tests.support.images.background import Preparation
+from tests.support.images.store import store_folder
+
+TESTS = Path(__file__).parent
+TIERS = ("unit", "training", "cluster", "e2e", "gpu")
+PREPARATION = pytest.StashKey[Preparation]()
+
+
+def tier_of(item: pytest.Item) -> str:
+    """The tier that a test belongs to: its first folder."""
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tiers first; within a tier the order stays."""
+    items.sort(key=lambda item: TIERS.index(tier) if (tier := tier_of(item)) in TIERS else len(TIERS))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to build what the later tiers need while the earlier ones run."""
+    tiers = {tier_of(item) for item in session.items}
+    if not session.config.option.collectonly and tiers & {"cluster", "e2e"} and not machine.why_no_own_cluster():
+        session.config.stash[PREPARATION] = Preparation.begin(images="e2e" in tiers)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what is still being built when the tests have ended early."""
+    if preparation := config.stash.get(PREPARATION, None):
+        preparation.end()
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Client]:
+    """A real API server with its controllers and the project's resource definitions; no nodes."""
+    if reason := machine.why_no_own_cluster():
+        yield _existing_cluster(reason)
+        return
+    folder = cache_folder("clusters") / f"c{os.getpid()}"
+    with guard.guarded(folder):
+        control_plane = ControlPlane(folder, binaries())
+        control_plane.start()
+        control_plane.install_crds()
+        yield control_plane
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[NodeCluster]:
+    """A real cluster with two nodes that have the project's images."""
+    if reason := machine.why_no_own_cluster():
+        _cannot_run(f"the end-to-end tests kill nodes and read their volumes, which takes {reason}")
+    request.config.stash[PREPARATION].wait()
+    folder = cache_folder("clusters") / f"e{os.getpid()}"
+    guard.refuse_second(folder)
+    with guard.guarded(folder):
+        cluster = NodeCluster(folder, binaries(), nodes=2, image_store=store_folder())
+        cluster.start()
+        cluster.install_crds()
+        yield cluster
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh namespace in the cluster of the test's tier."""
+    in_e2e = tier_of(request.node) == "e2e"
+    client: Client = request.getfixturevalue("cluster" if in_e2e else "control_plane")
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    client.create_namespace(name)
+    yield name
+    client.delete_namespace(name)
+
+
+def _existing_cluster(reason: str) -> Client:
+    kubeconfig = machine.given_kubeconfig()
+    if kubeconfig is None:
+        _cannot_run(f"{reason}; or set KUBECONFIG to a cluster that tests may use")
+    try:
+        client = ExistingCluster(kubeconfig)
+    except LookupError as error:
+        _cannot_run(str(error))
+    client.install_crds()
+    return client
+
+
+def _cannot_run(reason: str) -> NoReturn:
+    if machine.in_ci():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,76 @@
+"""Speak to a cluster: the same few members whether the tests started it or found it."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.commands import CommandFailed, run, wait_for
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+class Client:
+    """A cluster as a user of it sees it."""
+
+    def __init__(self, kubeconfig: Path, kubectl: Path | str = "kubectl") -> None:
+        self.kubeconfig = kubeconfig
+        self._kubectl = kubectl
+
+    def kubectl(
+        self, *args: str | Path, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as the cluster's administrator."""
+        return run(self._kubectl, f"--kubeconfig={self.kubeconfig}", *args, stdin=stdin, check=check)
+
+    def get(self, *args: str) -> dict[str, Any]:
+        """`kubectl get` of one object or list, parsed."""
+        parsed: dict[str, Any] = json.loads(self.kubectl("get", *args, "--output=json").stdout)
+        return parsed
+
+    def apply(self, *objects: dict[str, Any], namespace: str = "default") -> None:
+        """Apply manifests on the server's side."""
+        document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.kubectl(
+            "apply", "--server-side", "--force-conflicts", f"--namespace={namespace}", "-f", "-", stdin=document
+        )
+
+    def install_crds(self) -> None:
+        """Apply the project's resource definitions and wait until the server serves them."""
+        folder = REPOSITORY / "crds"
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", folder)
+        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", folder)
+
+    def create_namespace(self, name: str) -> None:
+        """Make a namespace in which pods can be created at once."""
+        self.kubectl("create", "namespace", name)
+        wait_for(f"the service account of {name}", lambda: self._has_account(name))
+
+    def delete_namespace(self, name: str) -> None:
+        """Delete a namespace; what is in it goes in the background."""
+        self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+    def kubeconfig_of(self, account: str, namespace: str, folder: Path) -> Path:
+        """Write a kubeconfig for a service account: what it does is in the audit log under its own name."""
+        token = self.kubectl("create", "token", account, f"--namespace={namespace}", "--duration=4h").stdout.strip()
+        given = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--output=json").stdout)
+        given["users"] = [{"name": given["contexts"][0]["context"]["user"], "user": {"token": token}}]
+        path = folder / f"{namespace}-{account}.kubeconfig"
+        path.write_text(json.dumps(given))
+        path.chmod(0o600)
+        return path
+
+    def _has_account(self, namespace: str) -> bool:
+        self.kubectl("get", "serviceaccount", "default", f"--namespace={namespace}")
+        return True
+
+
+class ExistingCluster(Client):
+    """The cluster of KUBECONFIG, on a machine that can't run its own. There is no audit log to read."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        super().__init__(kubeconfig)
+        try:
+            self.kubectl("version", "--request-timeout=10s")
+        except (CommandFailed, FileNotFoundError) as error:
+            raise LookupError(f"the cluster of KUBECONFIG={kubeconfig} does not answer to kubectl: {error}") from error

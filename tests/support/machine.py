@@ -1,0 +1,75 @@
+"""What this machine can do, and what it lacks, in the words of whoever has to mend it.
+
+A tier that cannot run is skipped with the reason, or fails where CI=true: a green run there means that everything ran.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tests.support.commands import run
+
+# Command -> Debian package that brings it.
+FOR_CONTROL_PLANE = {"openssl": "openssl"}
+FOR_NODES = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "sysctl": "procps",
+    "nsenter": "util-linux",
+}
+FOR_IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "containers-storage": "containers-storage"}
+
+
+def in_ci() -> bool:
+    """Whether a tier that cannot run is a failure."""
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def why_no_own_cluster() -> str | None:
+    """What keeps this machine from running a cluster of its own; None if nothing does."""
+    if sys.platform != "linux":
+        return "a cluster of its own needs Linux"
+    if os.geteuid() != 0:
+        return "a cluster of its own needs root (namespaces, cgroups, bridges)"
+    if not shutil.which("go"):
+        return "a cluster of its own needs Go 1.24 or newer, to build Kubernetes from its modules (https://go.dev/dl)"
+    return None
+
+
+def given_kubeconfig() -> Path | None:
+    """The cluster to use where this machine can't run one."""
+    path = os.environ.get("KUBECONFIG")
+    return Path(path) if path else None
+
+
+def missing_packages(commands: dict[str, str]) -> list[str]:
+    """The packages whose commands are not here."""
+    return sorted({package for command, package in commands.items() if not shutil.which(command)})
+
+
+def install(commands: dict[str, str]) -> None:
+    """Bring the commands that are missing. On Debian and its kin only; elsewhere say what is needed."""
+    missing = missing_packages(commands)
+    if not missing:
+        return
+    if not shutil.which("apt-get"):
+        raise LookupError(f"these programs are needed, and there is no apt-get to bring them: {', '.join(missing)}")
+    print(f"installing {', '.join(missing)}", file=sys.stderr, flush=True)
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", "-qq", env=quiet)
+    # No package may start a daemon of its own: the test cluster runs its own containerd.
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        run("apt-get", "install", "-qq", "--no-install-recommends", *missing, env=quiet)
+    finally:
+        if ours:
+            policy.unlink()
