@@ -53,8 +53,8 @@ _COUNT = (
 )
 
 _GOOD_NAME = (
-    f"must be at most {NAME_MAX_LENGTH} lower case letters, digits and hyphens, beginning with a letter and ending with "
-    "a letter or digit: the Service and the Jobs are named after it"
+    f"must be at most {NAME_MAX_LENGTH} lower case letters, digits and hyphens, beginning with a letter and ending "
+    "with a letter or digit: the Service and the Jobs are named after it"
 )
 _ONE_DATASET = "give exactly one of name (a dataset on the Hub) and files (on a mounted volume)"
 _ONLY_HUB = "only means something for a dataset on the Hub: leave it out, or give name in place of files"

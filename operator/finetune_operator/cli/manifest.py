@@ -1,0 +1,165 @@
+"""Reads manifests as kubectl does, so that one file means the same to `kubectl`, `finetune run` and `validate`.
+
+kubectl turns YAML 1.1 into JSON with rules of its own: `5e-5` is a number (PyYAML reads text), `y`, `no` and `on` are
+booleans, `012` is octal, a date is text, `3.0` is a whole number. Knows nothing of what a manifest may say.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import sys
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetune_operator.cli.errors import CommandError, ExitCode
+
+Manifest = dict[str, Any]
+Scalar = bool | int | float | str | None
+
+_WORDS: dict[str, bool | float | None] = {
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+_BASES = (
+    (re.compile(r"[-+]?0[xX][0-9a-fA-F]+"), 16),
+    (re.compile(r"[-+]?0[bB][01]+"), 2),
+    (re.compile(r"[-+]?0[oO]?[0-7]+"), 8),
+    (re.compile(r"[-+]?(0|[1-9][0-9]*)"), 10),
+)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INT64 = range(-(2**63), 2**63)
+_TAG = "tag:yaml.org,2002:"
+
+
+def read(path: str) -> tuple[Manifest, ...]:
+    """The manifests in a file, or on standard input for `-`. Raises CommandError."""
+    if path == "-":
+        return load(sys.stdin.read(), "standard input")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path}: not UTF-8 text (byte {error.start})", ExitCode.FAILED) from error
+    return load(text, path)
+
+
+def load(text: str, source: str = "manifest") -> tuple[Manifest, ...]:
+    """The manifests in YAML or JSON text, empty documents left out. Raises CommandError that names the place."""
+    try:
+        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
+    except yaml.MarkedYAMLError as error:
+        raise CommandError(_where(source, error), ExitCode.FAILED) from error
+    except yaml.YAMLError as error:
+        raise CommandError(f"{source}: {error}", ExitCode.FAILED) from error
+    for document in documents:
+        if not isinstance(document, dict):
+            raise CommandError(f"{source}: not a Kubernetes object: {json.dumps(document)[:80]}", ExitCode.FAILED)
+    return tuple(documents)
+
+
+def _where(source: str, error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark
+    place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+    return f"{place}: {error.problem}" + (f" ({error.context})" if error.context else "")
+
+
+def plain_scalar(text: str) -> Scalar:
+    """What an unquoted word means to kubectl."""
+    if text in _WORDS:
+        return _WORDS[text]
+    digits = text.replace("_", "") if text[0] in "+-0123456789" else text
+    for pattern, base in _BASES:
+        if pattern.fullmatch(digits):
+            number = int(re.sub(r"^([-+]?)0[xXbBoO]", r"\1", digits), base)
+            return number if number in _INT64 else _as_json(float(number))
+    if _FLOAT.fullmatch(digits) and math.isfinite(value := float(digits)):
+        return _as_json(value)
+    return text
+
+
+def _as_json(value: float) -> int | float:
+    """JSON has one kind of number: a whole one reaches the API server as an integer."""
+    return int(value) if value.is_integer() and int(value) in _INT64 else value
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with kubectl's idea of scalars, keys as strings, and no key twice."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        """The tag of a node that carries none."""
+        if kind is not yaml.ScalarNode:
+            return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        if value == "<<" and implicit[0]:
+            return f"{_TAG}merge"
+        return f"{_TAG}plain" if implicit[0] else f"{_TAG}str"
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == f"{_TAG}merge":
+                continue
+            key = self._key(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key}" is given twice', key_node.start_mark)
+            seen.add(key)
+        self.flatten_mapping(node)
+        # Keys merged in by `<<` come first, so that the mapping's own win.
+        return {self._key(key): self.construct_object(value, deep=True) for key, value in node.value}
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a word", node.start_mark)
+        key = self.construct_object(node)
+        return key if isinstance(key, str) else json.dumps(key)
+
+    def construct_plain(self, node: yaml.ScalarNode) -> Scalar:
+        """An unquoted word."""
+        return _finite(plain_scalar(node.value), node)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A word tagged `!!int` or `!!float`."""
+        value = _finite(plain_scalar(node.value), node)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise yaml.constructor.ConstructorError(None, None, f'"{node.value}" is no number', node.start_mark)
+        return value
+
+    def construct_map(self, node: yaml.MappingNode) -> Iterator[dict[Hashable, Any]]:
+        """In two steps, so that an alias may point at a mapping that is still being read."""
+        data: dict[Hashable, Any] = {}
+        yield data
+        data.update(self.construct_mapping(node))
+
+
+def _finite(value: Scalar, node: yaml.ScalarNode) -> Scalar:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise yaml.constructor.ConstructorError(None, None, f"JSON has no {node.value}", node.start_mark)
+    return value
+
+
+def _binary(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return base64.b64decode(node.value).decode("utf-8", "replace")
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
+
+
+_Loader.add_constructor(f"{_TAG}plain", _Loader.construct_plain)
+_Loader.add_constructor(f"{_TAG}int", _Loader.construct_number)
+_Loader.add_constructor(f"{_TAG}float", _Loader.construct_number)
+_Loader.add_constructor(f"{_TAG}bool", _Loader.construct_plain)
+_Loader.add_constructor(f"{_TAG}null", _Loader.construct_plain)
+_Loader.add_constructor(f"{_TAG}map", _Loader.construct_map)
+_Loader.add_constructor(f"{_TAG}binary", _binary)
+_Loader.add_constructor(f"{_TAG}timestamp", _text)
