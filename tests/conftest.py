@@ -26,6 +26,7 @@ from tests.support.images.store import store_folder
 TESTS = Path(__file__).parent
 TIERS = ("unit", "training", "cluster", "e2e", "gpu")
 PREPARATION = pytest.StashKey[Preparation]()
+NO_GPU = pytest.StashKey[str]()
 
 
 def tier_of(item: pytest.Item) -> str:
@@ -33,9 +34,20 @@ def tier_of(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tiers first; within a tier the order stays."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Quick tiers first; within a tier the order stays. The gpu tier alone may be absent."""
     items.sort(key=lambda item: TIERS.index(tier) if (tier := tier_of(item)) in TIERS else len(TIERS))
+    gpu = [item for item in items if tier_of(item) == "gpu"]
+    if gpu and not machine.has_cuda():
+        config.stash[NO_GPU] = f"gpu tier: there is no CUDA device here, its {len(gpu)} tests were not run"
+        config.hook.pytest_deselected(items=gpu)
+        items[:] = [item for item in items if tier_of(item) != "gpu"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, in one plain line."""
+    if line := config.stash.get(NO_GPU, None):
+        terminalreporter.line(line)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -41,6 +41,15 @@ def why_no_own_cluster() -> str | None:
     return None
 
 
+def has_cuda() -> bool:
+    """Whether torch sees a CUDA device; torch is imported only where there may be one."""
+    if not shutil.which("nvidia-smi") and not Path("/dev/nvidiactl").exists():
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def given_kubeconfig() -> Path | None:
     """The cluster to use where this machine can't run one."""
     path = os.environ.get("KUBECONFIG")

@@ -1,0 +1,28 @@
+"""Build what test clusters run: `python -m tests.support.images binaries|all`. Started by `background`, isolated."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.support import machine
+from tests.support.cache import cache_folder, locked
+from tests.support.cluster.binaries import binaries
+from tests.support.images import build, store
+from tests.support.images.storage import Storage
+
+
+def main(what: str) -> None:
+    """Build the binaries, and with `all` the images beside them; then put the images into the store."""
+    if what == "binaries":
+        machine.install(machine.FOR_CONTROL_PLANE)
+        binaries()
+        return
+    machine.install(machine.FOR_CONTROL_PLANE | machine.FOR_NODES | machine.FOR_IMAGES)
+    with ThreadPoolExecutor() as pool, locked(cache_folder("images")):
+        programs = pool.submit(binaries)
+        storage = Storage.open()
+        names = build.build(storage)
+        store.update(storage, names, programs.result())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,44 @@
+"""Build binaries and images in the background, so that the quick tests need not wait for them."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.cache import cache_folder
+from tests.support.cluster.client import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A process that builds. It ends with this one, and with everything that it has started."""
+
+    process: subprocess.Popen[bytes]
+    log: Path | None
+
+    @classmethod
+    def begin(cls, *, images: bool, quiet: bool = True) -> "Preparation":
+        """Start to build the cluster's binaries, and where asked for the images too; `quiet` writes to a log file."""
+        # Its own process namespace: when the first process of it goes, all go, and their mounts with them.
+        isolated = ["setpriv", "--pdeathsig", "SIGKILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        what = "all" if images else "binaries"
+        command = [*isolated, "--mount-proc", sys.executable, "-m", "tests.support.images", what]
+        if not quiet:
+            return cls(subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=sys.stderr), None)
+        log = cache_folder("logs") / "preparation.log"
+        with open(log, "wb") as out:
+            process = subprocess.Popen(
+                command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+        return cls(process, log)
+
+    def wait(self) -> None:
+        """Wait until everything is built and stored."""
+        if self.process.wait():
+            said = self.log.read_text()[-8000:] if self.log else "see above"
+            raise RuntimeError(f"what the tests need could not be built: {said}")
+
+    def end(self) -> None:
+        """Stop building."""
+        self.process.kill()
+        self.process.wait()

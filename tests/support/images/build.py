@@ -1,0 +1,40 @@
+"""Run the Dockerfile with buildah: one image a target."""
+
+import sys
+from pathlib import Path
+
+from tests.support.cluster.client import REPOSITORY
+from tests.support.images.base import base_image
+from tests.support.images.storage import Storage
+
+TARGETS = ("operator", "trainer")
+# What a build needs of this machine to reach package registries; none of it stays in an image.
+HOST_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf", "/etc/uv")
+
+
+def image_name(target: str) -> str:
+    """The name under which a target of the Dockerfile is known to the nodes."""
+    return f"docker.io/finetune/{target}:dev"
+
+
+def build(storage: Storage) -> list[str]:
+    """Build all targets; the names of their images."""
+    base = base_image(storage)
+    mounts = [f"--volume={path}:{path}:ro" for path in HOST_SETTINGS if Path(path).exists()]
+    for target in TARGETS:
+        print(f"building {image_name(target)}", file=sys.stderr, flush=True)
+        storage.buildah(
+            "build",
+            "--quiet",
+            "--network=host",
+            "--isolation=chroot",
+            "--pull-never",
+            "--layers",
+            *mounts,
+            f"--build-arg=PYTHON={base}",
+            f"--target={target}",
+            f"--tag={image_name(target)}",
+            f"--file={REPOSITORY / 'Dockerfile'}",
+            REPOSITORY,
+        )
+    return [image_name(target) for target in TARGETS]

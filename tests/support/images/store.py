@@ -1,0 +1,62 @@
+"""containerd's image store with the project's images in it, kept between runs: the pristine copy for every new node."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from tests.support.cache import cache_folder, size_bytes
+from tests.support.cluster.binaries import Binaries
+from tests.support.cluster.manifests import containerd
+from tests.support.commands import output, run, wait_for
+from tests.support.images.storage import Storage
+from tests.support.images.transport import load
+
+# One generation of the training image is 11 GB: as content and as an unpacked snapshot.
+LIMIT_BYTES = 18_000_000_000
+
+
+def store_folder() -> Path:
+    """The store's root. Copy it only while it is locked or nobody writes to it."""
+    return cache_folder("nodes") / "containerd"
+
+
+def update(storage: Storage, names: Sequence[str], binaries: Binaries) -> None:
+    """Bring the store up to date with the images in buildah's storage; no work where nothing has changed."""
+    wanted = {name: sha256(storage.image(name).manifest).hexdigest() for name in names}
+    wanted["pause"] = sha256(binaries.pause_archive.read_bytes()).hexdigest()
+    stamp = cache_folder("nodes") / "holds.json"
+    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    if store_folder().exists() and size_bytes(store_folder()) > LIMIT_BYTES:
+        shutil.rmtree(store_folder())
+    with _running_containerd() as ctr:
+        run(*ctr, "images", "import", binaries.pause_archive)
+        for name in names:
+            sent = load(storage, name, ctr)
+            print(f"{name}: {sent / 1e6:.1f} MB loaded", file=sys.stderr, flush=True)
+        # What the new tags no longer name is collected with the next image that is removed.
+        run(*ctr, "images", "tag", "--force", names[0], "localhost/garbage:1")
+        run(*ctr, "images", "rm", "--sync", "localhost/garbage:1")
+    stamp.write_text(json.dumps(wanted))
+
+
+@contextmanager
+def _running_containerd() -> Iterator[tuple[str, ...]]:
+    """A containerd on the store, without any network or kubelet; the command to ask it with."""
+    state = Path("/run/finetune-images/containerd")
+    state.mkdir(parents=True, exist_ok=True)
+    config, socket, log = state / "config.toml", state / "containerd.sock", cache_folder("logs") / "image-store.log"
+    config.write_text(containerd(store_folder(), state / "state", socket, state / "cni"))
+    ctr = ("ctr", "--address", str(socket), "--namespace", "k8s.io")
+    with open(log, "wb") as out, subprocess.Popen(["containerd", "-c", config], stdout=out, stderr=out) as process:
+        try:
+            wait_for("containerd of the image store", lambda: output(*ctr, "version"))
+            yield ctr
+        finally:
+            process.terminate()
