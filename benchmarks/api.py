@@ -1,0 +1,141 @@
+"""The benchmarks' own way to the API server: plain JSON over HTTPS, and when each pod was first seen.
+
+It is not the operator's client: what a figure is compared with must not get faster or slower with the operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import aiohttp
+import yaml
+
+Manifest = dict[str, Any]
+JOBS = "apis/batch/v1/namespaces/{}/jobs"
+PODS = "api/v1/namespaces/{}/pods"
+FINETUNE_JOBS = "apis/finetune.dev/v1alpha1/namespaces/{}/finetunejobs"
+PATCH = {"Content-Type": "application/merge-patch+json"}
+JOB_NAME = "batch.kubernetes.io/job-name"
+
+
+class Api:
+    """One API server, with the credentials of a kubeconfig (token or client certificate)."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
+        self._session, self._server = session, server
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, kubeconfig: Path) -> AsyncIterator[Api]:
+        """Use the kubeconfig's first cluster and user."""
+        cluster, user = _read(kubeconfig)
+        context = ssl.create_default_context(cafile=_file(cluster, "certificate-authority"))
+        if certificate := _file(user, "client-certificate"):
+            context.load_cert_chain(certificate, _file(user, "client-key"))
+        headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+        connector = aiohttp.TCPConnector(ssl=context, keepalive_timeout=300)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
+            yield cls(session, cluster["server"])
+
+    async def request(
+        self, method: str, path: str, body: Manifest | None = None, headers: dict[str, str] | None = None
+    ) -> Manifest:
+        """One request; an answer that is an error raises."""
+        async with self._session.request(method, f"{self._server}/{path}", json=body, headers=headers) as response:
+            answer: Manifest = await response.json()
+        if response.status >= 300:
+            raise RuntimeError(f"{method} {path}: {response.status} {answer.get('message')}")
+        return answer
+
+    async def create(self, path: str, manifest: Manifest) -> Manifest:
+        """POST."""
+        return await self.request("POST", path, manifest)
+
+    async def delete(self, path: str) -> None:
+        """DELETE, and what it owns after it."""
+        await self.request("DELETE", path, {"propagationPolicy": "Background"})
+
+    async def watch(self, path: str) -> AsyncIterator[tuple[str, Manifest]]:
+        """(type, object) of everything that is there and then happens."""
+        async with self._session.get(f"{self._server}/{path}", params={"watch": "1"}) as response:
+            buffer = b""
+            async for chunk in response.content.iter_any():
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    yield event["type"], event["object"]
+
+
+class Pods:
+    """The pods of a namespace as a watch shows them. All times are `time.monotonic()`."""
+
+    def __init__(self) -> None:
+        self.present: dict[str, Manifest] = {}
+        self.first_seen: dict[str, float] = {}
+        self.failed: dict[str, float] = {}
+        self._changed = asyncio.Condition()
+
+    @classmethod
+    @asynccontextmanager
+    async def follow(cls, api: Api, namespace: str) -> AsyncIterator[Pods]:
+        """Watch until the block ends."""
+        pods = cls()
+        task = asyncio.create_task(pods._follow(api, PODS.format(namespace)))
+        try:
+            yield pods
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self, api: Api, path: str) -> None:
+        async for kind, pod in api.watch(path):
+            now, uid = time.monotonic(), pod["metadata"]["uid"]
+            if kind == "DELETED":
+                self.present.pop(uid, None)
+            else:
+                self.present[uid] = pod
+                self.first_seen.setdefault(uid, now)
+                if pod["status"].get("phase") == "Failed":
+                    self.failed.setdefault(uid, now)
+            async with self._changed:
+                self._changed.notify_all()
+
+    def of(self, job: str) -> list[Manifest]:
+        """The pods of a Job, by index."""
+        mine = [pod for pod in self.present.values() if pod["metadata"]["labels"].get(JOB_NAME) == job]
+        return sorted(mine, key=lambda pod: pod["metadata"]["name"])
+
+    async def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
+        """Wait until the pods are as asked; raises TimeoutError."""
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: bool(condition()))
+
+    async def created(self, job: str, count: int = 2) -> float:
+        """When the last of the Job's pods was first seen."""
+        await self.until(lambda: len(self.of(job)) >= count)
+        return max(self.first_seen[pod["metadata"]["uid"]] for pod in self.of(job))
+
+
+def _read(kubeconfig: Path) -> tuple[Manifest, Manifest]:
+    config = yaml.safe_load(kubeconfig.read_text())
+    return config["clusters"][0]["cluster"], config["users"][0]["user"]
+
+
+def _file(section: Manifest, key: str) -> str | None:
+    """The path of a credential, which a kubeconfig holds as a path or as base64."""
+    if data := section.get(f"{key}-data"):
+        with NamedTemporaryFile(delete=False) as file:
+            file.write(base64.b64decode(data))
+        return file.name
+    path = section.get(key)
+    return str(path) if path else None

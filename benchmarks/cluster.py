@@ -1,0 +1,178 @@
+"""Clusters and the operator process that benchmarks run against, and what the audit log says that it asked for."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tests.support import machine
+from tests.support.cache import cache_folder
+from tests.support.cluster.binaries import binaries
+from tests.support.cluster.client import REPOSITORY
+from tests.support.cluster.control_plane import ControlPlane
+from tests.support.cluster.guard import guarded
+
+NAMESPACE = "bench"
+CLAIM = "output"
+OPERATOR_ACCOUNT = "bench-operator"
+OPERATOR_USER = f"system:serviceaccount:{NAMESPACE}:{OPERATOR_ACCOUNT}"
+START_SECONDS = 60
+
+
+@contextmanager
+def control_plane() -> Iterator[ControlPlane]:
+    """A control plane without nodes, with a namespace, a bound claim, and an account for the operator."""
+    if reason := machine.why_no_own_cluster():
+        raise SystemExit(reason)
+    machine.install(machine.FOR_CONTROL_PLANE)
+    folder = cache_folder("clusters") / f"bench-{secrets.token_hex(3)}"
+    with guarded(folder):
+        cluster = ControlPlane(folder, binaries())
+        cluster.start()
+        furnish(cluster)
+        cluster.apply(*_bound_claim(), namespace=NAMESPACE)
+        yield cluster
+
+
+def furnish(cluster: ControlPlane) -> None:
+    """What every benchmark needs: the resource definition, the namespace, the operator's account."""
+    cluster.install_crds()
+    cluster.create_namespace(NAMESPACE)
+    cluster.kubectl("create", "serviceaccount", OPERATOR_ACCOUNT, f"--namespace={NAMESPACE}")
+    binding = ("create", "clusterrolebinding", OPERATOR_ACCOUNT, "--clusterrole=cluster-admin")
+    cluster.kubectl(*binding, f"--serviceaccount={NAMESPACE}:{OPERATOR_ACCOUNT}")
+
+
+@contextmanager
+def operator(cluster: ControlPlane, **settings: str) -> Iterator[int]:
+    """The operator under its own account; the process id, once it watches and its workers are alive."""
+    kubeconfig = cluster.kubeconfig_of(OPERATOR_ACCOUNT, NAMESPACE, cluster.folder)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    environment = {
+        "FINETUNE_OPERATOR_KUBECONFIG": str(kubeconfig),
+        "FINETUNE_OPERATOR_METRICS_HOST": "127.0.0.1",
+        "FINETUNE_OPERATOR_METRICS_PORT": str(port),
+        **{f"FINETUNE_OPERATOR_{name.upper()}": value for name, value in settings.items()},
+    }
+    command = [sys.executable, "-m", "finetune_operator"]
+    with process(command, environment, cluster.folder / "logs" / "operator.log") as pid:
+        wait_until(lambda: _healthy(f"http://127.0.0.1:{port}/healthz"), "the operator")
+        watching = {"finetunejobs", "jobs", "pods"}
+        wait_until(lambda: watching <= _watched(cluster), "the operator's watches")
+        yield pid
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[int]:
+    """A process that ends with the block, and whose output is in `log`."""
+    with open(log, "ab") as out:
+        started = subprocess.Popen(
+            command, cwd=REPOSITORY, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+    try:
+        yield started.pid
+        if started.poll() is not None:
+            raise RuntimeError(f"`{' '.join(command)}` ended with {started.returncode}; its log is {log}")
+    finally:
+        started.terminate()
+        try:
+            started.wait(20)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Ask ten times a second, for a minute."""
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come up within {START_SECONDS} s")
+        time.sleep(0.1)
+
+
+def requests_of(cluster: ControlPlane, begin: datetime, end: datetime) -> Counter[str]:
+    """What the operator asked for between two moments: `verb resource` -> count. Watches are not a job's."""
+    counts: Counter[str] = Counter()
+    for event in cluster.audit_events(OPERATOR_USER):
+        received = datetime.fromisoformat(event["requestReceivedTimestamp"])
+        if event["verb"] != "watch" and begin <= received <= end:
+            about = event.get("objectRef", {})
+            counts[f"{event['verb']} {'/'.join(filter(None, (about.get('resource'), about.get('subresource'))))}"] += 1
+    return counts
+
+
+def _watched(cluster: ControlPlane) -> set[str]:
+    """Resources that the operator watches. A watch is in the audit log at once, as its answer begins to stream."""
+    events = cluster.audit_events(OPERATOR_USER)
+    return {event["objectRef"]["resource"] for event in events if event["verb"] == "watch"}
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own process
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _bound_claim() -> list[dict[str, Any]]:
+    """An existing claim, bound to a volume that nobody mounts."""
+    capacity = {"storage": "1Gi"}
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    volume = {**common, "capacity": capacity, "hostPath": {"path": "/nowhere"}}
+    claim = {**common, "volumeName": CLAIM, "resources": {"requests": capacity}}
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": CLAIM}, "spec": volume},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": claim},
+    ]
+
+
+def finetune_job(name: str) -> dict[str, Any]:
+    """Two nodes, an existing claim, model and data on a volume: nothing to prepare in a Job of its own."""
+    spec = {
+        "task": "text-classification",
+        "model": {"name": "/data/model"},
+        "dataset": {"files": {"train": ["/data/train.csv"]}, "columns": {"text": "review", "label": "stars"}},
+        "nodes": 2,
+        "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": CLAIM}],
+        "storage": {"claimName": CLAIM},
+    }
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }
+
+
+def bare_job(name: str) -> dict[str, Any]:
+    """The baseline: an Indexed Job of two pods, and nothing else."""
+    container = {"name": "main", "image": "docker.io/finetune/pause:1"}
+    pod = {"restartPolicy": "Never", "containers": [container]}
+    spec = {
+        "completionMode": "Indexed",
+        "completions": 2,
+        "parallelism": 2,
+        "backoffLimit": 0,
+        "template": {"spec": pod},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }

@@ -1,0 +1,145 @@
+"""From `apply` to training pods, what it asks of the API server, and the memory of an idle operator.
+
+On a control plane without nodes. The baseline is what a script can do at best: it POSTs an Indexed Job of two pods. The
+two take turns, one job at a time, and each is deleted and gone before the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from benchmarks.api import FINETUNE_JOBS, JOBS, Api, Pods
+from benchmarks.cluster import NAMESPACE, bare_job, control_plane, finetune_job, operator, process, requests_of
+from benchmarks.common import Figure, percentile, show, spread
+from benchmarks.kubelet import Progress, run_pods
+from tests.support.cluster.control_plane import ControlPlane
+
+REPEATS = 50
+PAUSE_SECONDS = 0.5
+"""Between two jobs: the controllers' 20 requests a second are shared by what was deleted and what comes next."""
+SETTLE_SECONDS = 12
+RUNNING = 8
+"""Jobs that are followed to Running, to count requests."""
+
+
+def main(repeats: int = REPEATS) -> None:
+    """Run and show."""
+    with control_plane() as cluster:
+        idle = memory_figures(cluster)
+        with operator(cluster, progress_access="direct"):
+            bare, ours = asyncio.run(latencies(cluster, repeats))
+            counts = asyncio.run(requests_until_running(cluster, RUNNING))
+    show(
+        "apply -> 2 training pods created (median / p95)",
+        [
+            Figure("p95", spread(bare), spread(ours), percentile(ours, 0.95) / percentile(bare, 0.95), 1.9),
+            Figure("median", spread(bare), spread(ours), median(ours) / median(bare)),
+        ],
+    )
+    totals = sorted(count.total() for count in counts)
+    usual = min(counts, key=lambda count: abs(count.total() - median(totals)))
+    detail = ", ".join(f"{count} {what}" for what, count in sorted(usual.items()))
+    requests = Figure("median of jobs", "-", detail, median(totals), 12, "requests")
+    most = Figure("most of any job", "-", "", totals[-1], None, "requests")
+    show("operator's API requests, apply -> Running", [requests, most])
+    show("resident memory, idle", idle)
+
+
+@asynccontextmanager
+async def view(cluster: ControlPlane) -> AsyncIterator[tuple[Api, Pods]]:
+    """A connection, and the pods of the benchmarks' namespace."""
+    async with Api.connect(cluster.kubeconfig) as api, Pods.follow(api, NAMESPACE) as pods:
+        yield api, pods
+
+
+async def latencies(cluster: ControlPlane, repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds from POST to the second pod: of bare Jobs, and of FineTuneJobs."""
+    bare: list[float] = []
+    ours: list[float] = []
+    async with view(cluster) as (api, pods):
+        jobs, finetune_jobs = JOBS.format(NAMESPACE), FINETUNE_JOBS.format(NAMESPACE)
+        for number in range(-2, repeats):  # the first ones open connections and fill caches
+            for times, path, manifest, job in (
+                (bare, jobs, bare_job(f"bare-{number + 2}"), f"bare-{number + 2}"),
+                (ours, finetune_jobs, finetune_job(f"ours-{number + 2}"), f"ours-{number + 2}-train-1"),
+            ):
+                begin = time.monotonic()
+                await api.create(path, manifest)
+                seconds = await pods.created(job) - begin
+                if number >= 0:
+                    times.append(seconds)
+                await remove(api, pods, f"{path}/{manifest['metadata']['name']}", job)
+    return bare, ours
+
+
+async def remove(api: Api, pods: Pods, path: str, job: str) -> None:
+    """Delete a job and let the controllers come to rest."""
+    await api.delete(path)
+    await pods.until(lambda: not pods.of(job))
+    await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def requests_until_running(cluster: ControlPlane, count: int) -> list[Counter[str]]:
+    """The operator's requests for one job after the other, each until its status says Running."""
+    counts = []
+    async with (
+        Api.connect(cluster.kubeconfig) as api,
+        Pods.follow(api, NAMESPACE) as pods,
+        Progress.serve() as progress,
+    ):
+        for number in range(count):
+            name = f"running-{number}"
+            path = FINETUNE_JOBS.format(NAMESPACE)
+            begin = datetime.now(UTC)
+            created = await api.create(path, finetune_job(name))
+            await pods.created(f"{name}-train-1")
+            progress.training(created["metadata"]["uid"], attempt=1)
+            await run_pods(api, pods, f"{name}-train-1", progress.address)
+            await until_phase(api, f"{path}/{name}", "Running")
+            await asyncio.sleep(0.2)  # the events about it follow the status
+            counts.append(requests_of(cluster, begin, datetime.now(UTC)))
+            await remove(api, pods, f"{path}/{name}", f"{name}-train-1")
+    return counts
+
+
+async def until_phase(api: Api, path: str, phase: str, seconds: float = 60) -> None:
+    """Poll the status under the benchmark's own account."""
+    deadline = time.monotonic() + seconds
+    while ((await api.request("GET", path)).get("status") or {}).get("phase") != phase:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} did not become {phase} within {seconds:g} s")
+        await asyncio.sleep(0.1)
+
+
+def memory_figures(cluster: ControlPlane) -> list[Figure]:
+    """Resident memory of the idle operator and of bare kopf processes, each alone."""
+    kubeconfig = str(cluster.kubeconfig)
+    script = str(Path(__file__).with_name("bare_kopf.py"))
+    log = cluster.folder / "logs" / "bare-kopf.log"
+    with process([sys.executable, script, kubeconfig], {}, log) as pid:
+        bare = idle_mebibytes(pid)
+    with process([sys.executable, script, kubeconfig, "slim"], {}, log) as pid:
+        slim = idle_mebibytes(pid)
+    with operator(cluster) as pid:
+        ours = idle_mebibytes(pid)
+    return [
+        Figure("over kopf + kubernetes.aio", f"{bare:.1f} MiB", f"{ours:.1f} MiB", ours - bare, 25, "MiB"),
+        Figure("over kopf + only its ApiClient", f"{slim:.1f} MiB", f"{ours:.1f} MiB", ours - slim, None, "MiB"),
+    ]
+
+
+def idle_mebibytes(pid: int) -> float:
+    """After the start has settled."""
+    time.sleep(SETTLE_SECONDS)
+    resident: int = psutil.Process(pid).memory_info().rss
+    return resident / 2**20
