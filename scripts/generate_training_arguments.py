@@ -74,7 +74,16 @@ def module_text() -> str:
         lines.append(field_text(name, annotation, offer.bounds, with_default(name, offer.description, field.default)))
     for name, old in DEPRECATED.items():
         lines.append(field_text(name, old.annotation, old.bounds, old.description, deprecated=True))
+    lines.append(left_out_text())
     return formatted("".join(lines))
+
+
+def left_out_text() -> str:
+    """The table of what is left out, for a message that says why."""
+    entries = "".join(f'    "{why}": {names!r},\n' for why, names in LEFT_OUT.items())
+    return (
+        f'\n\nLEFT_OUT: dict[str, tuple[str, ...]] = {{\n{entries}}}\n"""Why -> arguments that a job cannot give."""\n'
+    )
 
 
 def require_complete_tables(names: set[str]) -> None:

@@ -217,8 +217,6 @@ class FineTuneJobStatus(ApiModel):
     """Where checkpoints and the model go."""
     model: ModelStatus | None = None
     """The trained model."""
-    verdict: str | None = None
-    """Why the job as a whole failed, in one CamelCase word: `BackoffLimitExceeded`, or the reason of `failure`."""
     failure: FailureStatus | None = None
     """Why the job failed, or the last attempt did."""
     messages: tuple[str, ...] = ()

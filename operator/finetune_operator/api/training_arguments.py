@@ -176,3 +176,82 @@ class TrainingArguments(ApiModel):
     """Deprecated: write `activation_checkpointing`."""
     gradient_checkpointing_kwargs: Options | None = Field(default=None, deprecated=True)
     """Deprecated: write `activation_checkpointing_kwargs`."""
+
+
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "where output goes is the volume layout's decision (storage)": ("output_dir", "save_on_each_node"),
+    "which checkpoint a run goes on from, and exactly how, is decided once for all ranks (resumeFrom)": (
+        "resume_from_checkpoint",
+        "ignore_data_skip",
+        "restore_callback_states_from_checkpoint",
+    ),
+    "a checkpoint that cannot be resumed from breaks the promise of surviving preemption": ("save_only_model",),
+    "saving at SIGTERM is the system's; the stock one loses the checkpoint where only one pod is told": (
+        "enable_jit_checkpoint",
+    ),
+    "publishing is a step of its own, after the accelerators are given back": (
+        "push_to_hub",
+        "hub_token",
+        "hub_private_repo",
+        "hub_model_id",
+        "hub_strategy",
+        "hub_always_push",
+        "hub_revision",
+    ),
+    "progress and metrics are reported by the system; no tracker is in the image": (
+        "report_to",
+        "run_name",
+        "project",
+        "trackio_space_id",
+        "trackio_bucket_id",
+        "trackio_static_space_id",
+        "disable_tqdm",
+        "log_on_each_node",
+        "include_num_input_tokens_seen",
+        "skip_memory_metrics",
+    ),
+    "hides a loss that is not finite, which is an error here": ("logging_nan_inf_filter",),
+    "the world is formed from nodes, processesPerNode and resources": (
+        "local_rank",
+        "ddp_backend",
+        "use_cpu",
+        "accelerator_config",
+    ),
+    "sharded training enters with the work that makes its checkpoints resumable": (
+        "parallelism_config",
+        "fsdp",
+        "fsdp_config",
+        "deepspeed",
+    ),
+    "the global batch is part of what a run is; one rank that shrinks it alone blocks the others": (
+        "auto_find_batch_size",
+    ),
+    "only example scripts read it; here the task and the data decide": ("do_train", "do_eval", "do_predict"),
+    "the task owns its metrics and needs all predictions for them": (
+        "prediction_loss_only",
+        "eval_do_concat_batches",
+        "eval_use_gather_object",
+        "include_for_metrics",
+        "batch_eval_metrics",
+        "label_names",
+    ),
+    "prepare owns the columns of the tokenised data": ("remove_unused_columns", "length_column_name"),
+    "rows must come in one order, or a resume trains some twice": ("dataloader_in_order",),
+    "belongs to tasks that generate text or count their loss in tokens": (
+        "sortish_sampler",
+        "predict_with_generate",
+        "generation_max_length",
+        "generation_num_beams",
+        "generation_config",
+        "average_tokens_across_devices",
+        "use_cache",
+    ),
+    "needs a C compiler in the image, which has none": ("torch_compile", "torch_compile_backend", "torch_compile_mode"),
+    "needs a package that is not in the image": ("use_liger_kernel", "liger_kernel_config"),
+    "only for optimizers that need packages that are not in the image": ("optim_args", "optim_target_modules"),
+    "is ignored while training runs, and afterwards would save the model in half precision": (
+        "bf16_full_eval",
+        "fp16_full_eval",
+    ),
+}
+"""Why -> arguments that a job cannot give."""

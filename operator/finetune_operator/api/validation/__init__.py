@@ -1,0 +1,76 @@
+"""Says of a manifest, without an API server, what the API server would say. Pure.
+
+`structure` holds it against the schema of the CustomResourceDefinition, `evaluate` evaluates the same CEL rules,
+`suggest` finds what was meant. The rules of a change (what may not change once training has started) need the object
+that is there, and are left to the API server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from finetune_operator.api import crd
+from finetune_operator.api.resource import API_VERSION, KIND
+from finetune_operator.api.structural import PRESERVE_UNKNOWN, Schema
+from finetune_operator.api.validation import evaluate, structure
+from finetune_operator.api.validation.problem import Kind, Problem
+from finetune_operator.api.validation.suggest import nearest
+
+__all__ = ["Kind", "Problem", "check", "normalised"]
+
+_TEXT = {"type": "string"}
+_TEXTS = {"type": "object", "additionalProperties": _TEXT}
+_OBJECTS = {"type": "array", "items": {"type": "object", PRESERVE_UNKNOWN: True}}
+_METADATA: Schema = {
+    **{name: _TEXT for name in ("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink")},
+    **{name: _TEXT for name in ("creationTimestamp", "deletionTimestamp")},
+    **{name: {"type": "integer"} for name in ("generation", "deletionGracePeriodSeconds")},
+    **{name: _TEXTS for name in ("labels", "annotations")},
+    **{name: _OBJECTS for name in ("ownerReferences", "managedFields")},
+    "finalizers": {"type": "array", "items": _TEXT},
+}
+"""ObjectMeta, which every API server knows and no CustomResourceDefinition declares."""
+
+
+def check(manifest: dict[str, Any]) -> tuple[Problem, ...]:
+    """Everything that is wrong with a manifest; empty for a good FineTuneJob."""
+    if wrong := tuple(_identity_problems(manifest)):
+        return wrong
+    given = normalised(manifest)
+    schema = crd.schema()
+    metadata = given.get("metadata", {})
+    found = [
+        *structure.problems({"type": "object", "properties": _METADATA}, metadata, "metadata"),
+        *(_name_problems(metadata) if isinstance(metadata, dict) else ()),
+        *_top_level_problems(given, schema),
+    ]
+    bad = tuple(problem.field for problem in found if problem.kind is not Kind.UNKNOWN)
+    return (*found, *evaluate.broken_rules(given, bad))
+
+
+def normalised(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest as `kubectl apply` sends it: fields that are null are left out, status is not the user's."""
+    given: dict[str, Any] = structure.without_nulls(crd.schema(), manifest)
+    return {name: value for name, value in given.items() if name != "status"}
+
+
+def _identity_problems(manifest: dict[str, Any]) -> Iterator[Problem]:
+    for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
+        given = manifest.get(name)
+        if given is None:
+            yield Problem(name, Kind.REQUIRED, f"{name}: {wanted}")
+        elif given != wanted:
+            yield Problem(name, Kind.UNSUPPORTED, f'supported values: "{wanted}"{nearest(given, [wanted])}', given)
+
+
+def _name_problems(metadata: dict[str, Any]) -> Iterator[Problem]:
+    if "name" not in metadata and "generateName" not in metadata:
+        yield Problem("metadata.name", Kind.REQUIRED, "name or generateName is required")
+
+
+def _top_level_problems(given: dict[str, Any], schema: Schema) -> Iterator[Problem]:
+    top = {name: value for name, value in given.items() if name not in ("apiVersion", "kind", "metadata")}
+    fields = {"type": "object", "properties": {"spec": schema["properties"]["spec"]}, "required": ["spec"]}
+    for problem in structure.problems(fields, top, ""):
+        yield Problem(problem.field.removeprefix("."), problem.kind, problem.message.lstrip("."), problem.value)

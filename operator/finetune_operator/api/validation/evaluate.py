@@ -1,0 +1,121 @@
+"""Evaluates the rules of a FineTuneJob outside the API server: the same CEL text, with the functions it lacks here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import cel
+
+from finetune_operator.api.rules import RULES, Rule
+from finetune_operator.api.validation.problem import Kind, Problem
+from finetune_operator.api.validation.structure import type_name
+
+_QUANTITY = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]?|[eE][+-]?[0-9]+)")
+_SUFFIXES = {
+    **{suffix: Fraction(1000) ** power for power, suffix in enumerate("num", start=-3)},
+    **{suffix: Fraction(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
+    **{suffix: Fraction(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
+    "": Fraction(1),
+}
+_KINDS = {
+    "FieldValueInvalid": Kind.INVALID,
+    "FieldValueForbidden": Kind.FORBIDDEN,
+    "FieldValueRequired": Kind.REQUIRED,
+}
+
+
+def broken_rules(manifest: dict[str, Any], bad: tuple[str, ...]) -> Iterator[Problem]:
+    """The rules that the manifest breaks. Left out: those about a value that has, or holds, a field of `bad`."""
+    for rule in RULES:
+        if rule.is_transition:
+            continue
+        for field, value in _values(manifest, rule.at.split(".") if rule.at else [], ""):
+            blame = field + rule.field if field else rule.field.removeprefix(".")
+            about = blame if not rule.at else field
+            if not any(_within(other, about) for other in bad) and not _holds(rule.rule, value):
+                yield Problem(blame, _KINDS[rule.reason], _message(rule, value), _shown(value, rule.field))
+
+
+def _values(value: Any, path: list[str], field: str) -> Iterator[tuple[str, Any]]:
+    """Every value that a rule's path leads to, with its field."""
+    if not path:
+        yield field, value
+        return
+    name, *rest = path
+    holder = value.get(name.removesuffix("[]")) if isinstance(value, dict) else None
+    if holder is None:
+        return
+    inner = f"{field}.{name}".removeprefix(".").removesuffix("[]")
+    if not name.endswith("[]"):
+        yield from _values(holder, rest, inner)
+    elif isinstance(holder, list):
+        for index, item in enumerate(holder):
+            yield from _values(item, rest, f"{inner}[{index}]")
+    elif isinstance(holder, dict):
+        for key, item in holder.items():
+            yield from _values(item, rest, f"{inner}[{key}]")
+
+
+def _within(field: str, holder: str) -> bool:
+    return field == holder or field.startswith((f"{holder}.", f"{holder}["))
+
+
+def _holds(rule: str, value: Any) -> bool:
+    """Whether a rule holds. One that cannot be evaluated does not: the API server has it so."""
+    try:
+        return _program(rule).execute(_context(value)) is True
+    except (RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _message(rule: Rule, value: Any) -> str:
+    if not rule.message_expression:
+        return rule.message
+    return str(_program(rule.message_expression).execute(_context(value)))
+
+
+def _shown(value: Any, field: str) -> Any:
+    """What is to blame: a scalar as it is, anything else by the name of its type."""
+    for name in field.split(".")[1:]:
+        value = value.get(name) if isinstance(value, dict) else None
+    return type_name(value) if isinstance(value, dict | list) else value
+
+
+@cache
+def _program(expression: str) -> Any:
+    return cel.compile(expression)
+
+
+def _context(value: Any) -> cel.Context:
+    context = cel.Context(variables={"self": value, "oldSelf": ""})
+    for name, function in _FUNCTIONS.items():
+        context.add_function(name, function)
+    return context
+
+
+def _fraction(text: str) -> Fraction:
+    """A Kubernetes quantity. Raises ValueError."""
+    if (match := _QUANTITY.fullmatch(text)) is None:
+        raise ValueError(f"{text} is no quantity")
+    number, suffix = match.groups()
+    factor = _SUFFIXES[suffix] if suffix in _SUFFIXES else Fraction(10) ** int(suffix[1:])
+    return Fraction(number) * factor
+
+
+# A quantity travels through the CEL library as the text of a fraction: exact, and a type that the library knows.
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "isQuantity": lambda text: _QUANTITY.fullmatch(text) is not None,
+    "quantity": lambda text: str(_fraction(text)),
+    "isInteger": lambda one: Fraction(one).denominator == 1,
+    "asInteger": lambda one: int(Fraction(one)),
+    "isLessThan": lambda one, other: Fraction(one) < Fraction(other),
+    "isGreaterThan": lambda one, other: Fraction(one) > Fraction(other),
+    "compareTo": lambda one, other: (Fraction(one) > Fraction(other)) - (Fraction(one) < Fraction(other)),
+    "sum": sum,
+    # `oldSelf` of a rule that is evaluated at creation too: there is none.
+    "hasValue": lambda _: False,
+}
