@@ -57,6 +57,11 @@ class Api:
             raise RuntimeError(f"{method} {path}: {response.status} {answer.get('message')}")
         return answer
 
+    async def text(self, path: str) -> str:
+        """GET of what is not JSON; empty where there is nothing yet."""
+        async with self._session.get(f"{self._server}/{path}") as response:
+            return await response.text() if response.status == 200 else ""
+
     async def create(self, path: str, manifest: Manifest) -> Manifest:
         """POST."""
         return await self.request("POST", path, manifest)

@@ -11,54 +11,81 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.support import machine
 from tests.support.cache import cache_folder
 from tests.support.cluster.binaries import binaries
 from tests.support.cluster.client import REPOSITORY
 from tests.support.cluster.control_plane import ControlPlane
-from tests.support.cluster.guard import guarded
+from tests.support.cluster.guard import guarded, refuse_second
+from tests.support.cluster.nodes import NodeCluster
+from tests.support.images.background import Preparation
+from tests.support.images.store import store_folder
 
 NAMESPACE = "bench"
 CLAIM = "output"
-OPERATOR_ACCOUNT = "bench-operator"
-OPERATOR_USER = f"system:serviceaccount:{NAMESPACE}:{OPERATOR_ACCOUNT}"
+DEPLOYMENT = REPOSITORY / "deploy" / "operator.yaml"
+OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "finetune-system", "finetune-operator"
+OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_ACCOUNT}"
 START_SECONDS = 60
 
 
 @contextmanager
 def control_plane() -> Iterator[ControlPlane]:
     """A control plane without nodes, with a namespace, a bound claim, and an account for the operator."""
-    if reason := machine.why_no_own_cluster():
-        raise SystemExit(reason)
-    machine.install(machine.FOR_CONTROL_PLANE)
-    folder = cache_folder("clusters") / f"bench-{secrets.token_hex(3)}"
-    with guarded(folder):
+    with _folder() as folder:
+        machine.install(machine.FOR_CONTROL_PLANE)
         cluster = ControlPlane(folder, binaries())
         cluster.start()
-        furnish(cluster)
+        _furnish(cluster)
         cluster.apply(*_bound_claim(), namespace=NAMESPACE)
         yield cluster
 
 
-def furnish(cluster: ControlPlane) -> None:
-    """What every benchmark needs: the resource definition, the namespace, the operator's account."""
+@contextmanager
+def node_cluster(claims: Sequence[str]) -> Iterator[NodeCluster]:
+    """The same with two nodes that have the project's images, and with claims of real volumes."""
+    with _folder() as folder:
+        Preparation.begin(images=True, quiet=False).wait()
+        refuse_second(folder)
+        cluster = NodeCluster(folder, binaries(), nodes=2, image_store=store_folder())
+        cluster.start()
+        _furnish(cluster)
+        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+        cluster.apply(*({**kind, "metadata": {"name": name}, "spec": spec} for name in claims), namespace=NAMESPACE)
+        yield cluster
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Where a cluster may be as long as this process lives."""
+    if reason := machine.why_no_own_cluster():
+        raise SystemExit(reason)
+    folder = cache_folder("clusters") / f"bench-{secrets.token_hex(3)}"
+    with guarded(folder):
+        yield folder
+
+
+def _furnish(cluster: ControlPlane) -> None:
+    """What every benchmark needs: the resource definition, the namespace, the operator's account and its own rights."""
     cluster.install_crds()
     cluster.create_namespace(NAMESPACE)
-    cluster.kubectl("create", "serviceaccount", OPERATOR_ACCOUNT, f"--namespace={NAMESPACE}")
-    binding = ("create", "clusterrolebinding", OPERATOR_ACCOUNT, "--clusterrole=cluster-admin")
-    cluster.kubectl(*binding, f"--serviceaccount={NAMESPACE}:{OPERATOR_ACCOUNT}")
+    documents = yaml.safe_load_all(DEPLOYMENT.read_text())
+    cluster.apply(*(document for document in documents if document["kind"] != "Deployment"))
 
 
 @contextmanager
 def operator(cluster: ControlPlane, **settings: str) -> Iterator[int]:
     """The operator under its own account; the process id, once it watches and its workers are alive."""
-    kubeconfig = cluster.kubeconfig_of(OPERATOR_ACCOUNT, NAMESPACE, cluster.folder)
+    kubeconfig = cluster.kubeconfig_of(OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, cluster.folder)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     environment = {

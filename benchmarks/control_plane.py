@@ -92,11 +92,7 @@ async def remove(api: Api, pods: Pods, path: str, job: str) -> None:
 async def requests_until_running(cluster: ControlPlane, count: int) -> list[Counter[str]]:
     """The operator's requests for one job after the other, each until its status says Running."""
     counts = []
-    async with (
-        Api.connect(cluster.kubeconfig) as api,
-        Pods.follow(api, NAMESPACE) as pods,
-        Progress.serve() as progress,
-    ):
+    async with view(cluster) as (api, pods), Progress.serve() as progress:
         for number in range(count):
             name = f"running-{number}"
             path = FINETUNE_JOBS.format(NAMESPACE)
@@ -128,13 +124,13 @@ def memory_figures(cluster: ControlPlane) -> list[Figure]:
     log = cluster.folder / "logs" / "bare-kopf.log"
     with process([sys.executable, script, kubeconfig], {}, log) as pid:
         bare = idle_mebibytes(pid)
-    with process([sys.executable, script, kubeconfig, "slim"], {}, log) as pid:
-        slim = idle_mebibytes(pid)
+    with process([sys.executable, script, kubeconfig, "typed"], {}, log) as pid:
+        typed = idle_mebibytes(pid)
     with operator(cluster) as pid:
         ours = idle_mebibytes(pid)
     return [
         Figure("over kopf + kubernetes.aio", f"{bare:.1f} MiB", f"{ours:.1f} MiB", ours - bare, 25, "MiB"),
-        Figure("over kopf + only its ApiClient", f"{slim:.1f} MiB", f"{ours:.1f} MiB", ours - slim, None, "MiB"),
+        Figure("over kopf + its typed API classes", f"{typed:.1f} MiB", f"{ours:.1f} MiB", ours - typed, None, "MiB"),
     ]
 
 

@@ -1,0 +1,168 @@
+"""From `apply` to the first training step, on two real nodes, with the image that users run.
+
+The baseline is what a user would do without an operator: a headless Service and an Indexed Job whose pods run torchrun
+on `train_by_hand.py`, with the same image, model, data and arguments. The two take turns. Both are timed in the same
+way: by the moment at which node 0's container printed the loss of step 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.api import FINETUNE_JOBS, JOBS, PODS, Api, Manifest, Pods
+from benchmarks.cluster import NAMESPACE, finetune_job, node_cluster, operator, requests_of
+from benchmarks.common import Figure, show, spread
+from benchmarks.control_plane import until_phase, view
+from tests.support.cluster.nodes import NodeCluster
+from tests.support.tiny import reviews, tiny_bert, write_rows
+
+REPEATS = 5
+ROWS = 4000
+SCRIPT = Path(__file__).with_name("train_by_hand.py")
+SERVICES = "api/v1/namespaces/{}/services"
+LOSS = re.compile(r"^(\S+) .*['\"]loss['\"]", re.MULTILINE)
+PATIENCE_SECONDS = 180
+ARGUMENTS: Manifest = {
+    "max_steps": 20,
+    "per_device_train_batch_size": 8,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+}
+
+
+def main(repeats: int = REPEATS) -> None:
+    """Run and show."""
+    with node_cluster(claims=("data", "output")) as cluster:
+        furnish_data(cluster)
+        with operator(cluster):
+            by_hand, ours, counts = asyncio.run(first_steps(cluster, repeats))
+    ratio = median(ours) / median(by_hand)
+    figures = [
+        Figure("median", spread(by_hand, "s", 1), spread(ours, "s", 1), ratio, 1.25),
+        Figure("quickest", f"{min(by_hand):.1f} s", f"{min(ours):.1f} s", min(ours) / min(by_hand)),
+    ]
+    show("apply -> first step, 2 nodes (median / p95)", figures)
+    totals = [count.total() for count in counts]
+    detail = ", ".join(f"{count} {what}" for what, count in sorted(counts[-1].items()))
+    requests = Figure("median of jobs on real nodes", "-", detail, median(totals), 12, "requests")
+    show("operator's API requests, apply -> Running", [requests])
+
+
+def furnish_data(cluster: NodeCluster) -> None:
+    """Model, data and the script of the baseline on the data claim, as pods may read them."""
+    folder = cluster.volume_path("data", NAMESPACE)
+    tiny_bert(folder / "model", size="small")
+    write_rows(folder / "train.csv", reviews(ROWS, labels=("negative", "positive")))
+    write_rows(folder / "validation.csv", reviews(ROWS // 10, seed=1))
+    (folder / SCRIPT.name).write_text(SCRIPT.read_text())
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+async def first_steps(cluster: NodeCluster, repeats: int) -> tuple[list[float], list[float], list[Counter[str]]]:
+    """Seconds from apply to step 1: by hand, and of FineTuneJobs; and the operator's requests until each ran."""
+    by_hand: list[float] = []
+    ours: list[float] = []
+    counts: list[Counter[str]] = []
+    async with view(cluster) as (api, pods):
+        for number in range(-1, repeats):  # the first ones fill the page cache
+            hand_seconds = await first_step_by_hand(api, pods, f"hand-{number + 1}")
+            our_seconds, count = await first_step(cluster, api, pods, f"ours-{number + 1}")
+            print(f"by hand {hand_seconds:.2f} s, FineTuneJob {our_seconds:.2f} s", flush=True)
+            if number >= 0:
+                by_hand.append(hand_seconds)
+                ours.append(our_seconds)
+                counts.append(count)
+    return by_hand, ours, counts
+
+
+async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> tuple[float, Counter[str]]:
+    """A FineTuneJob."""
+    manifest = finetune_job(name)
+    spec = manifest["spec"]
+    spec["trainingArguments"] = ARGUMENTS
+    spec["preprocessing"] = {"maxLength": 64}
+    spec["dataset"]["files"]["validation"] = ["/data/validation.csv"]
+    spec["volumes"][0]["claimName"] = "data"
+    path = FINETUNE_JOBS.format(NAMESPACE)
+    begin = datetime.now(UTC)
+    await api.create(path, manifest)
+    await until_phase(api, f"{path}/{name}", "Running", PATIENCE_SECONDS)
+    count = requests_of(cluster, begin, datetime.now(UTC))
+    seconds = await printed_first_loss(api, pods, f"{name}-train-1", begin)
+    await api.delete(f"{path}/{name}")
+    await pods.until(lambda: not pods.of(f"{name}-train-1"), PATIENCE_SECONDS)
+    return seconds, count
+
+
+async def first_step_by_hand(api: Api, pods: Pods, name: str) -> float:
+    """A Service and an Indexed Job with torchrun."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": {"by-hand": name}},
+    }
+    begin = datetime.now(UTC)
+    await api.create(SERVICES.format(NAMESPACE), service)
+    await api.create(JOBS.format(NAMESPACE), torchrun_job(name))
+    seconds = await printed_first_loss(api, pods, name, begin)
+    await api.delete(f"{JOBS.format(NAMESPACE)}/{name}")
+    await api.delete(f"{SERVICES.format(NAMESPACE)}/{name}")
+    await pods.until(lambda: not pods.of(name), PATIENCE_SECONDS)
+    return seconds
+
+
+def torchrun_job(name: str) -> dict[str, Any]:
+    """Two pods with static rendezvous, as PyTorch's documentation has it."""
+    rendezvous = [f"--master-addr={name}-0.{name}", "--master-port=29500", "--node-rank=$(JOB_COMPLETION_INDEX)"]
+    command = ["torchrun", "--nnodes=2", "--nproc-per-node=1", *rendezvous, f"/data/{SCRIPT.name}"]
+    environment = {
+        "GLOO_SOCKET_IFNAME": "eth0",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": "/tmp/hf",
+    }
+    container = {
+        "name": "main",
+        "image": "docker.io/finetune/trainer:dev",
+        "command": command,
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True}],
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "subdomain": name,
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {"fsGroup": 10001},
+        "containers": [container],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}}],
+    }
+    spec = {
+        "completionMode": "Indexed",
+        "completions": 2,
+        "parallelism": 2,
+        "backoffLimit": 0,
+        "template": {"metadata": {"labels": {"by-hand": name}}, "spec": pod},
+    }
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+
+
+async def printed_first_loss(api: Api, pods: Pods, job: str, begin: datetime) -> float:
+    """Seconds from `begin` to the first loss in the log of node 0, as the container runtime stamped that line."""
+    await pods.created(job)
+    path = f"{PODS.format(NAMESPACE)}/{pods.of(job)[0]['metadata']['name']}/log?timestamps=true"
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := LOSS.search(log := await api.text(path))):
+        if time.monotonic() > deadline or any(pod["status"].get("phase") == "Failed" for pod in pods.of(job)):
+            raise RuntimeError(f"{job} printed no loss:\n{log[-4000:]}")
+        await asyncio.sleep(0.5)
+    return (datetime.fromisoformat(found[1]) - begin).total_seconds()
