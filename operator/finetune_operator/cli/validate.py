@@ -8,7 +8,6 @@ from finetune_operator.api.resource import KIND
 from finetune_operator.api.spec import FineTuneJobSpec
 from finetune_operator.api.validation import Problem, check, normalised
 
-
 __all__ = ["Problem", "is_fine_tune_job", "normalised", "validate", "warnings"]
 
 

@@ -23,11 +23,11 @@ _TEXT = {"type": "string"}
 _TEXTS = {"type": "object", "additionalProperties": _TEXT}
 _OBJECTS = {"type": "array", "items": {"type": "object", PRESERVE_UNKNOWN: True}}
 _METADATA: Schema = {
-    **{name: _TEXT for name in ("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink")},
-    **{name: _TEXT for name in ("creationTimestamp", "deletionTimestamp")},
+    **dict.fromkeys(("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink"), _TEXT),
+    **dict.fromkeys(("creationTimestamp", "deletionTimestamp"), _TEXT),
     **{name: {"type": "integer"} for name in ("generation", "deletionGracePeriodSeconds")},
-    **{name: _TEXTS for name in ("labels", "annotations")},
-    **{name: _OBJECTS for name in ("ownerReferences", "managedFields")},
+    **dict.fromkeys(("labels", "annotations"), _TEXTS),
+    **dict.fromkeys(("ownerReferences", "managedFields"), _OBJECTS),
     "finalizers": {"type": "array", "items": _TEXT},
 }
 """ObjectMeta, which every API server knows and no CustomResourceDefinition declares."""
