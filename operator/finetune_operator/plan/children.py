@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from finetune_operator.api.deprecated import translate
 from finetune_operator.api.resource import (
     API_VERSION,
     KIND,
@@ -94,7 +95,7 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
         model=ModelSource(name=spec.model.name, revision=spec.model.revision),
         dataset=DatasetSource.model_validate(dataset),
         preprocessing=Preprocessing.model_validate(spec.preprocessing.model_dump()),
-        training_arguments=spec.training_arguments.model_dump(exclude_none=True),
+        training_arguments=translate(spec.training_arguments)[0],
         nodes=spec.nodes,
         processes_per_node=processes_per_node(job, settings),
         accelerators=accelerators(job, settings) > 0,
