@@ -21,7 +21,7 @@ from finetune_trainer.paths import to_local
 
 CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 D = TypeVar("D", bound=Document)
 
@@ -270,7 +270,7 @@ def explain(error: OSError, output: Path) -> Failure:
             cause=Cause.USER,
             message=f"The volume at {output} is full ({free} bytes free): {error}. Enlarge the claim or empty it.",
         )
-    if error.errno in _NOT_WRITABLE:
+    if error.errno in NOT_WRITABLE:
         return Failure(reason=Reason.VOLUME_NOT_WRITABLE, cause=Cause.USER, message=_not_writable(error, output))
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         message = f"There is no folder {output}: the volume is not mounted ({error})."

@@ -1,0 +1,185 @@
+"""From a started pod to an attempt that has begun: meet, fence, decide, mark.
+
+The order is what makes it safe: the attempt before is over before anything is decided; the mark is on the volume before
+any rank starts; and whoever has written a mark looks once more for others, so that of two that begin at once the older
+one always learns of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+import structlog
+
+from finetune_trainer.config import Cause, Failure, Reason
+from finetune_trainer.launch import machine
+from finetune_trainer.launch.checkpoints import sweep, usable_folders
+from finetune_trainer.launch.fencing import until_over
+from finetune_trainer.launch.marks import Mark, newest_mark, read_results
+from finetune_trainer.launch.node import Node
+from finetune_trainer.launch.protocol import Begin, Superseded
+from finetune_trainer.launch.resume import Decision, decide, runs_to_continue
+from finetune_trainer.launch.sealing import assert_newest
+from finetune_trainer.launch.settings import Peer
+from finetune_trainer.paths import to_local
+from finetune_trainer.volume import Run, VolumeError, make_folder, probe, write_document, write_text
+
+log = structlog.get_logger()
+
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this node is in the network."""
+
+    address: str
+    interface: str | None
+
+
+async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Place]:
+    """Return when the attempt has begun. VolumeError or SupersededError where it can't."""
+    await asyncio.to_thread(probe, node.settings.layout)
+    if node.settings.node == 0:
+        started, address = await _as_node_zero(node, session)
+    else:
+        started = await node.client.join(node.settings.layout.run.attempt(node.settings.attempt).secret)
+        node.secret = await asyncio.to_thread(_read_secret, node)
+        address = machine.own_address((started.master_address, started.master_port))
+    node.board.begun = started.begun
+    node.board.resumed_from = started.resume
+    node.board.model_path = started.model
+    interface = machine.interface_of(_LOOPBACK if node.settings.config.nodes == 1 else address)
+    log.info("attempt has begun", resume=started.resume.path if started.resume else None)
+    return started, Place(address, interface)
+
+
+def _read_secret(node: Node) -> str:
+    return node.settings.layout.run.attempt(node.settings.attempt).secret.read_text(encoding="utf-8").strip()
+
+
+async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, str]:
+    settings, gang = node.settings, node.node_zero_parts().gang
+    run = settings.layout.run
+    node.secret = await asyncio.to_thread(_claim, run, settings.attempt)
+    previous = await asyncio.to_thread(newest_mark, run, settings.attempt)
+    if previous is not None:
+        node.board.earlier = await asyncio.to_thread(read_results, run.attempt(previous.attempt))
+    peers = await gang.complete()
+    address = gang.seen_as or settings.bind or machine.own_address()
+    addresses = (str(Peer(address, settings.port)), *(peers[index] for index in sorted(peers)))
+    mark = await _mark(node, session, addresses)
+    node.node_zero_parts().saving.mark = mark
+    master = _LOOPBACK if settings.config.nodes == 1 else address
+    started = Begin(
+        begun=mark.begun,
+        master_address=master,
+        master_port=machine.free_port(master),
+        resume=mark.resume,
+        model=mark.model,
+    )
+    gang.begin.set_result(started)
+    return started, address
+
+
+def _claim(run: Run, attempt: int) -> str:
+    """Take the attempt's folder: its secret is what the other nodes wait for."""
+    assert_newest(run, attempt)
+    own = run.attempt(attempt)
+    if own.mark.exists():
+        message = f"Attempt {attempt} has begun before, in another pod: an attempt begins once."
+        raise VolumeError(Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=message))
+    make_folder(own.staging)
+    make_folder(own.checkpoints)
+    secret = secrets.token_urlsafe(32)
+    write_text(own.secret, secret + "\n", mode=0o600)
+    return secret
+
+
+async def _mark(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> Mark:
+    """Fence, decide, write the mark; again if an older attempt turns out to have begun meanwhile."""
+    settings = node.settings
+    layout, run, number = settings.layout, settings.layout.run, settings.attempt
+    fenced: set[tuple[str, int]] = set()
+    while True:
+        before = await _fence(node, session, fenced)
+        await asyncio.to_thread(assert_newest, run, number)
+        decision = await asyncio.to_thread(decide, layout, settings.config, number)
+        mark = _mark_of(node, addresses, decision)
+        await asyncio.to_thread(_write, node, mark)
+        await asyncio.to_thread(assert_newest, run, number)
+        if await asyncio.to_thread(newest_mark, run, number) == before and _still_there(mark):
+            break
+        log.info("another attempt began at the same time: looking again")
+    node.board.say(decision.messages)
+    await asyncio.to_thread(sweep, run, number)
+    return mark
+
+
+def _still_there(mark: Mark) -> bool:
+    """An older attempt that was not over may have rotated between our look and our mark; from the mark on it won't."""
+    return mark.resume is None or to_local(mark.resume.path).is_dir()
+
+
+def _mark_of(node: Node, addresses: tuple[str, ...], decision: Decision) -> Mark:
+    settings = node.settings
+    return Mark(
+        uid=settings.config.uid,
+        attempt=settings.attempt,
+        begun=datetime.now(UTC),
+        addresses=addresses,
+        grace_period_seconds=settings.config.grace_period_seconds,
+        world_size=settings.config.world_size,
+        resume=decision.resume,
+        known=decision.known,
+        model=decision.model,
+    )
+
+
+def _write(node: Node, mark: Mark) -> None:
+    run = node.settings.layout.run
+    if not run.config.exists():
+        write_document(run.config, node.settings.config)
+    write_document(run.attempt(mark.attempt).mark, mark)
+
+
+async def _fence(node: Node, session: aiohttp.ClientSession, fenced: set[tuple[str, int]]) -> Mark | None:
+    """Wait for the attempt before, and for an earlier run that this one may go on from; returns the former's mark."""
+    settings = node.settings
+    run = settings.layout.run
+    before = await asyncio.to_thread(newest_mark, run, settings.attempt)
+    waiting = [(run, before)] if before is not None else []
+    if settings.config.resume_from == "auto" and not await asyncio.to_thread(usable_folders, run, settings.attempt):
+        waiting += await asyncio.to_thread(runs_to_continue, settings.layout, settings.config)
+    for its_run, mark in waiting:
+        if (mark.uid, mark.attempt) not in fenced:
+            await until_over(session, its_run.attempt(mark.attempt), mark)
+            fenced.add((mark.uid, mark.attempt))
+    if before is not None:
+        node.board.earlier = await asyncio.to_thread(read_results, run.attempt(before.attempt))
+    return before
+
+
+async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
+    """Let an attempt before that still runs (its node was cut off) know that its work is no longer wanted."""
+    settings = node.settings
+    run = settings.layout.run
+    before = await asyncio.to_thread(newest_mark, run, settings.attempt)
+    if before is None:
+        return
+    secret = await asyncio.to_thread(run.attempt(before.attempt).secret.read_text)
+    for address in before.addresses:
+        try:
+            async with session.post(
+                f"http://{address}/peer/superseded",
+                data=Superseded(attempt=settings.attempt).to_json(),
+                headers={"Authorization": f"Bearer {secret.strip()}"},
+                timeout=aiohttp.ClientTimeout(total=5),
+            ) as answer:
+                log.info("told an earlier attempt to end", earlier=before.attempt, status=answer.status)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            continue  # nobody there any more: the usual case

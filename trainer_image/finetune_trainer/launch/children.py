@@ -1,0 +1,78 @@
+"""Child processes of a pid 1: none outlives `launch`, and no orphan stays a zombie."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LOOK_AGAIN_SECONDS = 0.05
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends: ranks live in sessions of their own, out of reach."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Children:
+    """Starts children, reaps whatever else ends up as a child of this process, ends all of them at the end."""
+
+    def __init__(self) -> None:
+        self._own: set[int] = set()
+        self._starting = 0
+        self._loop = asyncio.get_running_loop()
+        # As pid 1 orphans come here anyway; elsewhere this makes them.
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+
+    async def start(self, command: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
+        """Start a child with stdout and stderr in one pipe."""
+        self._starting += 1
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                env=dict(env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+            )
+            self._own.add(child.pid)
+        finally:
+            self._starting -= 1
+        return child
+
+    def _reap(self) -> None:
+        """Take the exit status of orphans; that of our own children asyncio takes."""
+        if self._starting:
+            self._loop.call_later(_LOOK_AGAIN_SECONDS, self._reap)
+            return
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            if ended.si_pid in self._own:
+                self._loop.call_later(_LOOK_AGAIN_SECONDS, self._reap)
+                return
+            with suppress(ChildProcessError):
+                os.waitpid(ended.si_pid, os.WNOHANG)
+
+    def kill_all(self) -> None:
+        """SIGKILL every process below this one."""
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def close(self) -> None:
+        self._loop.remove_signal_handler(signal.SIGCHLD)

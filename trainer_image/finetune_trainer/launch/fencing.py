@@ -1,0 +1,58 @@
+"""Waits until an attempt that has begun is over, so that the next one may begin.
+
+Over is a node whose result record lies on the volume, or whose `launch` can't be reached for a while, or whose grace
+period has passed since we began to wait: an old gang keeps its time to save, a dead one costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import structlog
+from pydantic import ValidationError
+
+from finetune_trainer.launch.marks import Mark
+from finetune_trainer.launch.protocol import Health
+from finetune_trainer.volume import Attempt
+
+UNREACHABLE_SECONDS = 5.0
+_POLL_SECONDS = 0.25
+_ANSWER_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+
+async def answers(session: aiohttp.ClientSession, address: str, uid: str, attempt: int, node: int) -> bool:
+    """Whether the `launch` of this very node of this very attempt answers at an address."""
+    try:
+        async with session.get(
+            f"http://{address}/healthz", timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
+        ) as response:
+            health = Health.model_validate_json(await response.read())
+    except (aiohttp.ClientError, TimeoutError, ValidationError, OSError):
+        return False
+    return (health.uid, health.attempt, health.node) == (uid, attempt, node)
+
+
+async def until_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mark) -> None:
+    """Return when every node of the attempt is over."""
+    ways = await asyncio.gather(
+        *(_node_over(session, attempt, mark, node, address) for node, address in enumerate(mark.addresses))
+    )
+    log.info("earlier attempt is over", earlier=mark.attempt, nodes=dict(enumerate(ways)))
+
+
+async def _node_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mark, node: int, address: str) -> str:
+    now = asyncio.get_running_loop().time
+    began = last_seen = now()
+    while True:
+        if await asyncio.to_thread(attempt.result(node).exists):
+            return "record"
+        if now() - began >= mark.grace_period_seconds:
+            return "grace period"
+        if await answers(session, address, mark.uid, mark.attempt, node):
+            last_seen = now()
+        elif now() - last_seen >= UNREACHABLE_SECONDS:
+            return "unreachable"
+        await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,54 @@
+"""Node 0's view of the other nodes: who waits to begin, what they were told, who has ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+from finetune_trainer.config import Outcome, ResultRecord
+from finetune_trainer.launch.protocol import Begin
+
+
+class Gang:
+    """The nodes of one attempt, as node 0 knows them."""
+
+    def __init__(self, nodes: int) -> None:
+        self._nodes = nodes
+        self._changed = asyncio.Condition()
+        self._waiting: dict[int, str] = {}
+        self.begin: asyncio.Future[Begin] = asyncio.get_running_loop().create_future()
+        self.ended: dict[int, ResultRecord] = {}
+        self.seen_as: str | None = None
+        """Our own address, as the last peer that joined reached it."""
+
+    async def joined(self, node: int, address: str, seen_as: str) -> None:
+        """A peer waits with an open connection."""
+        async with self._changed:
+            self._waiting[node] = address
+            self.seen_as = seen_as
+            self._changed.notify_all()
+
+    async def left(self, node: int) -> None:
+        """A peer's connection broke before the attempt had begun."""
+        async with self._changed:
+            self._waiting.pop(node, None)
+
+    async def complete(self) -> dict[int, str]:
+        """`ip:port` of every peer, once all of them wait at the same time."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._waiting) == self._nodes - 1)
+            return dict(self._waiting)
+
+    async def has_ended(self, record: ResultRecord) -> None:
+        async with self._changed:
+            self.ended[record.node] = record
+            self._changed.notify_all()
+
+    async def all_ended(self) -> None:
+        """Until every peer has said how it ended."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.ended) == self._nodes - 1)
+
+    @property
+    def failed(self) -> ResultRecord | None:
+        """The first peer that ended without success."""
+        return next((record for record in self.ended.values() if record.outcome is not Outcome.SUCCEEDED), None)

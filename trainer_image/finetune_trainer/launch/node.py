@@ -1,0 +1,157 @@
+"""The parts of one node's `launch`, and the one thing that they share: how the node's work came to an end.
+
+Whatever ends it first is what counts; `run` acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from finetune_trainer.config import Cause, Failure, Outcome, PodPath, PodPhase, Prepared, Reason
+from finetune_trainer.launch.background import Background
+from finetune_trainer.launch.board import Board
+from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.gang import Gang
+from finetune_trainer.launch.metrics import Metrics
+from finetune_trainer.launch.peers import NodeZero, PeerLostError
+from finetune_trainer.launch.protocol import NodeCheckpoint, RankResult
+from finetune_trainer.launch.ranks import Ranks
+from finetune_trainer.launch.saving import Placing, Saving
+from finetune_trainer.launch.sealing import SupersededError
+from finetune_trainer.launch.settings import Settings
+from finetune_trainer.paths import to_pod
+from finetune_trainer.volume import DISK_FULL, NOT_WRITABLE, VolumeError, explain
+
+log = structlog.get_logger()
+
+
+class Ending(StrEnum):
+    """What ended a node's work."""
+
+    RANKS_DONE = "ranks done"
+    """Every local rank has reported, none of them a failure."""
+    RANK_FAILED = "rank failed"
+    TORCHRUN_ENDED = "torchrun ended"
+    PEER_FAILED = "peer failed"
+    PREPARE_FAILED = "prepare failed"
+    STOPPED = "stopped"
+    """SIGTERM or SIGINT."""
+    SUPERSEDED = "superseded"
+    NOTHING_TO_DO = "nothing to do"
+    """The model of this run was sealed by an attempt before."""
+    BROKEN = "broken"
+    """A defect or a volume that can't be used: `Node.failure` says which."""
+
+
+class NodeZeroParts(NamedTuple):
+    gang: Gang
+    saving: Saving
+
+
+class Node:
+    """One node of one attempt. Made inside the event loop."""
+
+    def __init__(self, settings: Settings, children: Children, client: NodeZero, temporary: Path) -> None:
+        self.settings = settings
+        self.children = children
+        self.client = client
+        self.temporary = temporary
+        self.board = Board(settings.config.uid, settings.attempt)
+        self.metrics = Metrics()
+        self.ranks = Ranks(settings, children, temporary)
+        self.placing = Placing(settings, self.metrics, self._report_checkpoint, self.went_wrong)
+        self.background = Background(self.went_wrong)
+        first = settings.node == 0
+        self.gang = Gang(settings.config.nodes) if first else None
+        self.saving = Saving(settings, self.board, self.metrics, self.went_wrong) if first else None
+        self.secret: str | None = None
+        """Of the attempt: what other nodes must know to talk to this one."""
+        self.failure: Failure | None = None
+        loop = asyncio.get_running_loop()
+        self.prepared: asyncio.Future[Prepared | Failure] = loop.create_future()
+        self.ended: asyncio.Future[tuple[Ending, str]] = loop.create_future()
+        self.stopped = asyncio.Event()
+        """A signal came, before or after the end."""
+        self._stop_time = 0.0
+
+    def node_zero_parts(self) -> NodeZeroParts:
+        """What only node 0 has; its routes exist only there."""
+        if self.gang is None or self.saving is None:
+            raise RuntimeError("only node 0 answers this")
+        return NodeZeroParts(self.gang, self.saving)
+
+    def end(self, ending: Ending, text: str = "", failure: Failure | None = None) -> None:
+        """Say that the node's work is over; only the first word counts."""
+        if not self.ended.done():
+            log.info("ending", because=ending.value, detail=text or None)
+            self.failure = failure
+            self.ended.set_result((ending, text))
+
+    def stop(self) -> None:
+        """A signal came: the grace period runs from now."""
+        self._stop_time = asyncio.get_running_loop().time()
+        self.stopped.set()
+        self.end(Ending.STOPPED)
+
+    def seconds_left(self, reserve: float, limit: float) -> float:
+        """Time for something at the end: `limit`, or what is left of the grace period but for a reserve."""
+        if not self.stopped.is_set():
+            return limit
+        passed = asyncio.get_running_loop().time() - self._stop_time
+        return max(0.0, min(limit, self.settings.config.grace_period_seconds - reserve - passed))
+
+    def went_wrong(self, error: Exception) -> None:
+        """Something beside the main line failed: what it means for the node."""
+        match error:
+            case SupersededError():
+                self.end(Ending.SUPERSEDED, str(error))
+            case PeerLostError():
+                self.end(Ending.PEER_FAILED, str(error))
+            case VolumeError(failure=failure):
+                self.end(Ending.BROKEN, str(error), failure)
+            case OSError() if error.errno in DISK_FULL | NOT_WRITABLE:
+                failure = explain(error, self.settings.layout.output)
+                self.end(Ending.BROKEN, str(error), failure)
+            case _:
+                log.error("unexpected error", exc_info=error)
+                text = "".join(traceback.format_exception(error))
+                failure = Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=text, node=self.settings.node)
+                self.end(Ending.BROKEN, repr(error), failure)
+
+    def rank_reported(self, result: RankResult) -> None:
+        """A rank's last word."""
+        self.ranks.results[result.rank] = result
+        self.board.say(result.messages)
+        if result.outcome is Outcome.FAILED:
+            self.end(Ending.RANK_FAILED, f"rank {result.rank}")
+        elif all(rank in self.ranks.results for rank in self.settings.local_ranks):
+            self.end(Ending.RANKS_DONE)
+
+    def prepared_as(self, prepared: Prepared | Failure) -> None:
+        """Preparing is over, well or not."""
+        self.prepared.set_result(prepared)
+        if isinstance(prepared, Failure):
+            self.end(Ending.PREPARE_FAILED, prepared.message, prepared)
+        else:
+            self.board.prepared_as(prepared)
+            if self.board.phase is PodPhase.PREPARING:
+                self.board.phase = PodPhase.STARTING
+
+    async def _report_checkpoint(self, report: NodeCheckpoint) -> None:
+        if self.saving is not None:
+            await self.saving.node_reported(report)
+        else:
+            await self.client.report_checkpoint(report)
+
+    async def sealed(self, step: int) -> PodPath | None:
+        """Path of a checkpoint once it is sealed; None if it was given up."""
+        if self.saving is None:
+            return await self.client.checkpoint(step)
+        folder = await asyncio.shield(self.saving.done(step))
+        return to_pod(folder) if folder else None

@@ -1,0 +1,74 @@
+"""From how a node's work ended to its result record. Reads the node, changes nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
+from finetune_trainer.launch import manifest
+from finetune_trainer.launch.cause import classify
+from finetune_trainer.launch.node import Ending, Node
+from finetune_trainer.paths import to_local
+
+
+def record_of(node: Node, started: datetime) -> ResultRecord:
+    """The record of a node whose work is over."""
+    outcome, failure = _outcome(node)
+    first = node.settings.node == 0
+    steps = [result.step for result in node.ranks.results.values() if result.step is not None]
+    model = node.board.model_path if first and outcome is Outcome.SUCCEEDED else None
+    return ResultRecord(
+        role="train",
+        uid=node.settings.config.uid,
+        attempt=node.settings.attempt,
+        node=node.settings.node,
+        outcome=outcome,
+        failure=failure,
+        started=started,
+        finished=datetime.now(UTC),
+        step=max(steps, default=node.board.step),
+        checkpoint=(node.board.checkpoint or node.board.resumed_from) if first else None,
+        model_path=model,
+        evaluation=_evaluation(node, to_local(model) if model else None) if first else None,
+        resolved=node.board.resolved if first else None,
+        messages=node.board.messages,
+    )
+
+
+def _evaluation(node: Node, model: Path | None) -> dict[str, float] | None:
+    """The last one reported; that of the attempt that sealed the model where this one had nothing left to train."""
+    reported = [result.evaluation for result in node.ranks.results.values() if result.evaluation]
+    if reported or node.board.evaluation:
+        return reported[-1] if reported else node.board.evaluation
+    sealed = manifest.read(model) if model else None
+    return sealed.evaluation if sealed else None
+
+
+def _outcome(node: Node) -> tuple[Outcome, Failure | None]:
+    ending, text = node.ended.result()
+    if ending is Ending.NOTHING_TO_DO or _trained(node):
+        return Outcome.SUCCEEDED, None
+    if ending is Ending.SUPERSEDED:
+        return Outcome.SUPERSEDED, _failure(node, Reason.SUPERSEDED, Cause.PREEMPTION, text)
+    if node.failure is not None:
+        return Outcome.FAILED, node.failure
+    if ending is Ending.STOPPED or node.ranks.all_reported(Outcome.STOPPED):
+        text = "The pod was asked to end (SIGTERM): an eviction, a drain, a newer attempt, or a deletion."
+        return Outcome.STOPPED, _failure(node, Reason.STOPPED, Cause.PREEMPTION, text)
+    if node.ranks.all_reported(Outcome.SUCCEEDED):
+        text = "All ranks reported success, but no model was handed over."
+        return Outcome.FAILED, _failure(node, Reason.INTERNAL, Cause.ERROR, text)
+    if ending is Ending.PEER_FAILED:
+        return Outcome.FAILED, _failure(node, Reason.PEER_LOST, Cause.ERROR, text)
+    return Outcome.FAILED, classify(node.ranks.evidence())
+
+
+def _trained(node: Node) -> bool:
+    """Success is what the ranks say and, on node 0, a model on the volume: how torchrun ended does not decide."""
+    sealed = node.settings.node != 0 or node.board.model_path is not None
+    return node.ranks.all_reported(Outcome.SUCCEEDED) and sealed
+
+
+def _failure(node: Node, reason: Reason, cause: Cause, message: str) -> Failure:
+    return Failure(reason=reason, cause=cause, message=message, node=node.settings.node)

@@ -1,0 +1,82 @@
+"""What ranks print: rank 0's goes to standard output as it is, of all the last lines are kept for failure messages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from functools import partial
+from pathlib import Path
+
+TAIL_LINES = 40
+_LINE_MAX = 2000
+_CHUNK_BYTES = 1 << 16
+_DRAIN_SECONDS = 1.0
+
+
+class Tail:
+    """The last lines of a stream; a line that overwrites itself (a progress bar) counts as its last state."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self._rest = ""
+
+    def feed(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk.decode("utf-8", "replace")).split("\n")
+        self._lines.extend(line.rstrip("\r").rsplit("\r", 1)[-1][:_LINE_MAX] for line in lines)
+        self._rest = self._rest[-_LINE_MAX:]
+
+    def text(self) -> str:
+        rest = self._rest.rsplit("\r", 1)[-1]
+        return "\n".join([*self._lines, *([rest] if rest else [])])
+
+
+class RankOutputs:
+    """A FIFO for each local rank (torchrun hands no descriptors down), read until its last writer is gone."""
+
+    def __init__(self, folder: Path, ranks: range) -> None:
+        folder.mkdir(mode=0o700)
+        self.folder = folder
+        self._ranks = ranks
+        self._tails = {rank: Tail() for rank in ranks}
+        self._writers: list[int] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        for local, rank in enumerate(self._ranks):
+            fifo = self.folder / str(local)
+            os.mkfifo(fifo, 0o600)
+            reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            # Held open so that the stream does not end before the first rank has opened it.
+            self._writers.append(os.open(fifo, os.O_WRONLY))
+            stream = asyncio.StreamReader()
+            pipe = os.fdopen(reading, "rb", buffering=0)
+            protocol = asyncio.StreamReaderProtocol(stream)
+            await asyncio.get_running_loop().connect_read_pipe(partial(_same, protocol), pipe)
+            self._tasks.append(asyncio.create_task(follow(stream, self._tails[rank], echo=rank == 0)))
+
+    async def close(self) -> None:
+        """Read what is left; a process that still holds a stream is not waited for long."""
+        for writer in self._writers:
+            os.close(writer)
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=_DRAIN_SECONDS)
+            for task in unfinished:
+                task.cancel()
+
+    def tails(self) -> dict[int, str]:
+        return {rank: tail.text() for rank, tail in self._tails.items()}
+
+
+def _same(protocol: asyncio.StreamReaderProtocol) -> asyncio.StreamReaderProtocol:
+    return protocol
+
+
+async def follow(stream: asyncio.StreamReader, tail: Tail, *, echo: bool) -> None:
+    """Read a stream to its end."""
+    while chunk := await stream.read(_CHUNK_BYTES):
+        tail.feed(chunk)
+        if echo:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()

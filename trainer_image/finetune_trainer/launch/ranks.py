@@ -1,0 +1,156 @@
+"""The ranks of a node: torchrun as a child, its environment, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from finetune_trainer.config import CheckpointRef, Env, Outcome
+from finetune_trainer.launch import machine
+from finetune_trainer.launch.cause import Evidence, rank_exits
+from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.output import RankOutputs, Tail, follow
+from finetune_trainer.launch.protocol import Begin, RankEnv, RankResult
+from finetune_trainer.launch.settings import Settings
+from finetune_trainer.paths import to_local
+
+log = structlog.get_logger()
+
+SHUTDOWN_MARGIN_SECONDS = 10
+"""torchrun gives ranks this much less than the pod's grace period, so that the record is written in time."""
+
+
+def command(settings: Settings, begin: Begin) -> list[str]:
+    """Static rendezvous, fixed size, no restarts inside: the quickest to fall, and the only predictable one."""
+    config = settings.config
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={config.nodes}",
+        f"--nproc-per-node={config.processes_per_node}",
+        f"--node-rank={settings.node}",
+        f"--master-addr={begin.master_address}",
+        f"--master-port={begin.master_port}",
+        "--max-restarts=0",
+        *settings.rank_command,
+    ]
+
+
+def environment(
+    settings: Settings,
+    base: Mapping[str, str],
+    interface: str | None,
+    token_file: Path,
+    outputs: Path,
+    resume: CheckpointRef | None,
+) -> dict[str, str]:
+    """What a rank is told. What the user set (threads, interfaces) stays as it is."""
+    config = settings.config
+    threads = max(1, machine.cores() // config.processes_per_node)
+    defaults = {
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HOME": str(settings.layout.hub_cache),
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if interface is not None:
+        defaults |= {"GLOO_SOCKET_IFNAME": interface}
+        if interface != "lo":
+            defaults |= {"NCCL_SOCKET_IFNAME": f"={interface}"}
+    own = {
+        Env.CONFIG: str(settings.config_file),
+        Env.ATTEMPT: str(settings.attempt),
+        RankEnv.LAUNCH_URL: settings.url,
+        RankEnv.TOKEN_FILE: str(token_file),
+        RankEnv.STAGING: str(settings.layout.run.attempt(settings.attempt).staging),
+        RankEnv.OUTPUT: str(outputs),
+        "KUBEFLOW_TRAINER_SERVER_URL": f"{settings.url}/kubeflow",
+        "KUBEFLOW_TRAINER_SERVER_TOKEN": str(token_file),
+        "HF_HUB_OFFLINE": "1",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, config.grace_period_seconds - SHUTDOWN_MARGIN_SECONDS)),
+    }
+    resumed = {RankEnv.RESUME: str(to_local(resume.path))} if resume else {}
+    inherited = {name: value for name, value in base.items() if name != RankEnv.RESUME}
+    return {str(name): value for name, value in (defaults | inherited | own | resumed).items()}
+
+
+class Ranks:
+    """Starts torchrun, collects what its ranks report, ends it."""
+
+    def __init__(self, settings: Settings, children: Children, temporary: Path) -> None:
+        self._settings = settings
+        self._children = children
+        self._outputs = RankOutputs(temporary / "output", settings.local_ranks)
+        self._torchrun: asyncio.subprocess.Process | None = None
+        self._torchrun_tail = Tail()
+        self._following: asyncio.Task[None] | None = None
+        self._memory_kills = 0
+        self._exit: asyncio.Task[int] | None = None
+        self.results: dict[int, RankResult] = {}
+        self.token = secrets.token_urlsafe(32)
+        self._token_file = temporary / "token"
+        descriptor = os.open(self._token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(self.token)
+
+    async def start(self, begin: Begin, interface: str | None, on_exit: Callable[[], None]) -> None:
+        """Start torchrun; `on_exit` is called when it has ended."""
+        await self._outputs.open()
+        env = environment(self._settings, os.environ, interface, self._token_file, self._outputs.folder, begin.resume)
+        self._memory_kills = machine.out_of_memory_kills()
+        self._torchrun = await self._children.start(command(self._settings, begin), env)
+        if self._torchrun.stdout is None:
+            raise RuntimeError("torchrun was started without a pipe")
+        self._following = asyncio.create_task(follow(self._torchrun.stdout, self._torchrun_tail, echo=False))
+        self._exit = asyncio.create_task(self._torchrun.wait())
+        self._exit.add_done_callback(lambda _: on_exit())
+        log.info("ranks started", interface=interface, threads=env["OMP_NUM_THREADS"])
+
+    def all_reported(self, outcome: Outcome) -> bool:
+        """Whether every local rank has reported this outcome."""
+        return all(
+            rank in self.results and self.results[rank].outcome is outcome for rank in self._settings.local_ranks
+        )
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether torchrun has ended within a time."""
+        if self._exit is None:
+            return True
+        done, _ = await asyncio.wait([self._exit], timeout=max(0.0, seconds))
+        return bool(done)
+
+    async def end(self, *, patience_seconds: float, graceful_seconds: float) -> None:
+        """Let torchrun end by itself for a time, then ask it to, then force it. Nothing of it is left afterwards."""
+        if self._torchrun is None or self._exit is None or self._following is None:
+            return
+        if not await self.wait(patience_seconds):
+            with suppress(ProcessLookupError):
+                self._torchrun.send_signal(signal.SIGTERM)
+            if not await self.wait(graceful_seconds):
+                log.warning("torchrun did not end in time: killed")
+        self._children.kill_all()
+        await self._exit
+        await asyncio.wait([self._following], timeout=1)
+        await self._outputs.close()
+
+    def evidence(self) -> Evidence:
+        """What there is to say why the ranks are over."""
+        output = self._torchrun_tail.text()
+        return Evidence(
+            node=self._settings.node,
+            results=self.results,
+            exits=rank_exits(output, self._settings.local_ranks.start),
+            torchrun_exit=self._torchrun.returncode if self._torchrun else None,
+            memory_kills=machine.out_of_memory_kills() - self._memory_kills,
+            tails=self._outputs.tails(),
+            torchrun_tail=output,
+        )

@@ -1,0 +1,193 @@
+"""The life of a node: begin, run the ranks, wind down, leave a record. The order of things, and nothing else.
+
+Unexpected errors end here, with a record of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from finetune_trainer.config import Exit, Outcome, PodPhase, ResultRecord
+from finetune_trainer.launch import logs, preparation, records
+from finetune_trainer.launch.begin import begin, tell_superseded
+from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.node import Ending, Node
+from finetune_trainer.launch.outcome import record_of
+from finetune_trainer.launch.peers import NodeZero
+from finetune_trainer.launch.server import application
+from finetune_trainer.launch.settings import RANK_COMMAND, Settings
+
+log = structlog.get_logger()
+
+EXIT_BARRIER_SECONDS = 5.0
+"""torchrun waits up to five minutes for the other nodes' agents; the ranks' own records have decided by then."""
+FAILURE_SECONDS = 5.0
+"""After a rank's failure: time for torchrun to see which rank fell first, and how."""
+PEERS_SECONDS = 60.0
+"""Node 0 seals and serves the group's store, so it stays until the other nodes are done too."""
+SEALING_SECONDS = 60.0
+_RESERVE_SECONDS = 4.0
+"""Of the grace period, for sealing what is under way and the record."""
+
+
+def main(rank_command: tuple[str, ...] = RANK_COMMAND) -> int:
+    """Run this node; the exit code is 0 only when the record says success."""
+    settings = Settings.from_env(os.environ, rank_command)
+    logs.configure(settings.node, settings.attempt)
+    record = asyncio.run(_run(settings))
+    codes = {Outcome.SUCCEEDED: Exit.SUCCEEDED, Outcome.STOPPED: Exit.STOPPED}
+    return codes.get(record.outcome, Exit.FAILED)
+
+
+async def _run(settings: Settings) -> ResultRecord:
+    started = datetime.now(UTC)
+    children = Children()
+    connector = aiohttp.TCPConnector(use_dns_cache=False, limit=0)
+    with tempfile.TemporaryDirectory(prefix="finetune-") as folder:
+        async with aiohttp.ClientSession(connector=connector) as session:
+            node = Node(settings, children, NodeZero(session, settings), Path(folder))
+            _listen_to_signals(node)
+            runner = web.AppRunner(application(node), handler_cancellation=True, access_log=None, shutdown_timeout=1)
+            await runner.setup()
+            try:
+                return await _serve(node, session, runner, started)
+            finally:
+                children.kill_all()
+                await node.background.cancel()
+                await runner.cleanup()
+                children.close()
+
+
+def _listen_to_signals(node: Node) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+
+
+async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunner, started: datetime) -> ResultRecord:
+    try:
+        await web.TCPSite(runner, node.settings.bind, node.settings.port).start()
+        await _work(node, session)
+    except Exception as error:  # noqa: BLE001 - the outermost loop: everything ends in a record
+        node.went_wrong(error)
+        await node.ranks.end(patience_seconds=0, graceful_seconds=2)
+    node.board.phase = PodPhase.DONE
+    record = record_of(node, started)
+    await _leave(node, record)
+    return record
+
+
+async def _work(node: Node, session: aiohttp.ClientSession) -> None:
+    beginning = asyncio.create_task(begin(node, session))
+    either: list[asyncio.Future[Any]] = [beginning, node.ended]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not beginning.done():
+        beginning.cancel()
+        await asyncio.wait({beginning})
+        return
+    started, place = beginning.result()
+    if started.model is not None:
+        node.end(Ending.NOTHING_TO_DO, started.model)
+        await _wait_for_peers(node)
+        return
+    inline = node.settings.config.prepare == "inline"
+    node.board.phase = PodPhase.PREPARING if inline else PodPhase.STARTING
+    node.background.start(_prepare(node))
+    node.background.start(tell_superseded(node, session) if node.gang is not None else _watch_node_zero(node))
+    await node.ranks.start(started, place.interface, lambda: node.end(Ending.TORCHRUN_ENDED))
+    await asyncio.shield(node.ended)
+    await _wind_down(node)
+
+
+async def _prepare(node: Node) -> None:
+    if node.gang is None:
+        prepared = await node.client.prepared()
+    elif node.settings.config.prepare == "inline":
+        prepared = await preparation.inline(node.settings, node.children, node.temporary)
+    else:
+        prepared = await asyncio.to_thread(preparation.left_by_job, node.settings.layout.run)
+    node.prepared_as(prepared)
+
+
+async def _watch_node_zero(node: Node) -> None:
+    node.end(Ending.PEER_FAILED, await node.client.end())
+
+
+async def _wind_down(node: Node) -> None:
+    """Leave the ranks the time that is theirs, seal what they have handed over, and end what is left."""
+    ending, _ = node.ended.result()
+    match ending:
+        case Ending.RANKS_DONE:
+            await _settle(node)
+            await _wait_for_peers(node)
+            await node.ranks.end(patience_seconds=node.seconds_left(2, EXIT_BARRIER_SECONDS), graceful_seconds=1)
+        case Ending.STOPPED:
+            # The seam of the coordinated stop: ranks that agree on a last step report a checkpoint before they end.
+            left = node.seconds_left(_RESERVE_SECONDS, node.settings.config.grace_period_seconds)
+            await node.ranks.end(patience_seconds=0, graceful_seconds=left)
+        case Ending.SUPERSEDED | Ending.PREPARE_FAILED | Ending.BROKEN:
+            await node.ranks.end(patience_seconds=0, graceful_seconds=2)
+        case _:
+            await node.ranks.end(patience_seconds=node.seconds_left(3, FAILURE_SECONDS), graceful_seconds=2)
+    if ending is not Ending.SUPERSEDED:
+        await _settle(node)
+
+
+async def _settle(node: Node) -> None:
+    """Wait until what was handed over is sealed; a volume that hangs is not waited for without end."""
+    seconds = node.seconds_left(1, SEALING_SECONDS)
+    try:
+        await asyncio.wait_for(node.placing.idle(), seconds)
+        if node.saving is not None:
+            await asyncio.wait_for(node.saving.idle(), seconds)
+    except TimeoutError:
+        node.board.say(("the last checkpoint could not be sealed in time",))
+        log.error("sealing did not end in time", seconds=seconds)
+
+
+async def _wait_for_peers(node: Node) -> None:
+    """Node 0 alone: until every other node has said how it ended, or a signal comes."""
+    if node.gang is None:
+        return
+    ended = asyncio.create_task(node.gang.all_ended())
+    stopped = asyncio.create_task(node.stopped.wait())
+    _, unfinished = await asyncio.wait({ended, stopped}, timeout=PEERS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    for task in unfinished:
+        task.cancel()
+    if node.saving is not None:
+        await node.saving.idle()
+
+
+async def _leave(node: Node, record: ResultRecord) -> None:
+    """Volume first: it is what the next attempt waits for."""
+    settings = node.settings
+    try:
+        await asyncio.to_thread(records.write_to_volume, settings.layout.run.attempt(settings.attempt), record)
+    except OSError as error:
+        log.error("the record could not be written to the volume", error=str(error))
+    try:
+        records.write_to_termination_log(settings.termination_log, record)
+    except OSError as error:
+        log.error("the record could not be written to the termination log", error=str(error))
+    failure = record.failure
+    log.info(
+        "ended",
+        outcome=record.outcome.value,
+        reason=failure.reason.value if failure else None,
+        message=failure.message if failure else None,
+    )
+    if node.gang is None and node.board.begun is not None:
+        try:
+            await node.client.ended(record)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.info("node 0 was not told of the end", error=str(error))

@@ -1,0 +1,226 @@
+"""When checkpoints and the model are sealed: gathers what ranks and nodes report, drives `sealing` in threads.
+
+`Placing` works on every node, `Saving` on node 0. A checkpoint that can't be sealed is given up with a message and a
+metric, and training goes on: the one before is still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from finetune_trainer.config import CheckpointRef, PodPath
+from finetune_trainer.launch import sealing
+from finetune_trainer.launch.background import Background
+from finetune_trainer.launch.board import Board
+from finetune_trainer.launch.checkpoints import rotate
+from finetune_trainer.launch.manifest import Manifest
+from finetune_trainer.launch.marks import Mark
+from finetune_trainer.launch.metrics import Metrics
+from finetune_trainer.launch.protocol import FileDigest, FileName, NodeCheckpoint, RankCheckpoint, RankModel
+from finetune_trainer.launch.sealing import SupersededError
+from finetune_trainer.launch.settings import Settings
+from finetune_trainer.paths import to_pod
+from finetune_trainer.volume import DISK_FULL, replace_link
+
+log = structlog.get_logger()
+
+
+def reason_of(error: Exception) -> str:
+    """A word for `finetune_checkpoint_failures_total`."""
+    if isinstance(error, SupersededError):
+        return "superseded"
+    if isinstance(error, OSError):
+        return "volume_full" if error.errno in DISK_FULL else "volume"
+    return "protocol"
+
+
+class Placing:
+    """One node's part of each checkpoint."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        report: Callable[[NodeCheckpoint], Awaitable[None]],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._work = Background(on_error)
+        self._settings = settings
+        self._attempt = settings.layout.run.attempt(settings.attempt)
+        self._metrics = metrics
+        self._report = report
+        self._reports: dict[int, dict[int, RankCheckpoint]] = {}
+
+    def rank_reported(self, report: RankCheckpoint) -> None:
+        """Take in one rank's list; the last one of a step starts the work."""
+        of_step = self._reports.setdefault(report.step, {})
+        of_step[report.rank] = report
+        if len(of_step) < self._settings.config.processes_per_node:
+            return
+        self._work.start(self._place(report.step, self._reports.pop(report.step)))
+
+    async def _place(self, step: int, reports: dict[int, RankCheckpoint]) -> None:
+        names = list(dict.fromkeys(name for report in reports.values() for name in report.files))
+        final, staged = self._attempt.checkpoint(step), self._attempt.staging / f"checkpoint-{step}"
+        files: dict[FileName, FileDigest] = {}
+        problem = None
+        with self._metrics.checkpoint_seconds.labels(stage="place").time():
+            try:
+                files = await asyncio.to_thread(sealing.place, staged, final, names)
+            except OSError as error:
+                problem = f"{reason_of(error)}: {error}"
+        best = any(report.best for report in reports.values())
+        await self._report(NodeCheckpoint(node=self._settings.node, step=step, files=files, best=best, problem=problem))
+
+    async def idle(self) -> None:
+        """Until all that was reported so far has been handed to node 0."""
+        await self._work.idle()
+
+
+class Saving:
+    """Node 0's part: seal when all nodes have placed, rotate, answer who waits."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        metrics: Metrics,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._work = Background(on_error)
+        self._on_error = on_error
+        self._settings = settings
+        self._layout = settings.layout
+        self._attempt = self._layout.run.attempt(settings.attempt)
+        self._board = board
+        self._metrics = metrics
+        self._parts: dict[int, dict[int, NodeCheckpoint]] = {}
+        self._done: dict[int, asyncio.Future[Path | None]] = {}
+        self._lock = asyncio.Lock()
+        self.mark: Mark | None = None
+        """Set when the attempt has begun."""
+
+    def done(self, step: int) -> asyncio.Future[Path | None]:
+        """Resolves to the sealed folder, or None if the checkpoint was given up."""
+        if step not in self._done:
+            self._done[step] = asyncio.get_running_loop().create_future()
+        return self._done[step]
+
+    async def node_reported(self, report: NodeCheckpoint) -> None:
+        """Take in one node's part; the last one of a step starts the sealing."""
+        parts = self._parts.setdefault(report.step, {})
+        parts[report.node] = report
+        if len(parts) < self._settings.config.nodes:
+            return
+        self._work.start(self._seal(report.step, self._parts.pop(report.step)))
+
+    async def _seal(self, step: int, parts: dict[int, NodeCheckpoint]) -> None:
+        final = self._attempt.checkpoint(step)
+        async with self._lock:
+            started = time.monotonic()
+            if final.is_dir():
+                self._resolve(step, final)
+                return
+            try:
+                sealed = self._manifest(step, parts)
+                await asyncio.to_thread(sealing.seal, self._layout.run, final, sealed)
+            except (OSError, ValueError, SupersededError) as error:
+                await self._give_up(step, error)
+                return
+            finally:
+                self._metrics.checkpoint_seconds.labels(stage="seal").observe(time.monotonic() - started)
+            self._sealed(sealed.ref(final), final)
+            await self._rotate()
+        await asyncio.to_thread(sealing.discard, self._attempt.staging / final.name)
+
+    def _manifest(self, step: int, parts: dict[int, NodeCheckpoint]) -> Manifest:
+        problems = [f"node {node}: {part.problem}" for node, part in sorted(parts.items()) if part.problem]
+        if problems:
+            raise _PartMissing(problems[0])
+        return Manifest(
+            step=step,
+            attempt=self._settings.attempt,
+            world_size=self._settings.config.world_size,
+            time=datetime.now(UTC),
+            best=any(part.best for part in parts.values()),
+            files=sealing.merged(parts[node].files for node in sorted(parts)),
+        )
+
+    def _sealed(self, ref: CheckpointRef, folder: Path) -> None:
+        self._board.checkpoint = ref
+        self._metrics.last_checkpoint_time.set(ref.time.timestamp())
+        self._resolve(ref.step, folder)
+        log.info("checkpoint sealed", step=ref.step, path=ref.path)
+
+    async def _give_up(self, step: int, error: Exception) -> None:
+        reason = error.reason if isinstance(error, _PartMissing) else reason_of(error)
+        self._metrics.checkpoint_failures.labels(reason=reason).inc()
+        message = f"checkpoint {step} was not saved ({reason}): {error}"
+        self._board.say((message,))
+        log.error("checkpoint given up", step=step, reason=reason, error=str(error))
+        final = self._attempt.checkpoint(step)
+        await asyncio.to_thread(sealing.discard, sealing.partial(final), self._attempt.staging / f"checkpoint-{step}")
+        self._resolve(step, None)
+        if isinstance(error, SupersededError):
+            self._on_error(error)
+
+    def _resolve(self, step: int, folder: Path | None) -> None:
+        future = self.done(step)
+        if not future.done():
+            future.set_result(folder)
+
+    async def _rotate(self) -> None:
+        if self.mark is None:
+            raise RuntimeError("a checkpoint was sealed before the attempt had begun")
+        with self._metrics.checkpoint_seconds.labels(stage="rotate").time():
+            try:
+                gone = await asyncio.to_thread(rotate, self._layout, self.mark, self._settings.save_total_limit)
+            except OSError as error:
+                self._board.say((f"old checkpoints could not be deleted: {error}",))
+                log.warning("rotation failed", error=str(error))
+                return
+        for folder in gone:
+            log.info("old checkpoint deleted", path=to_pod(folder))
+
+    async def seal_model(self, report: RankModel, step: int | None) -> PodPath:
+        """Seal `staging/model`, and let people's link point at it."""
+        final = self._attempt.model
+
+        def work() -> None:
+            if final.is_dir():
+                return
+            files = sealing.place(self._attempt.staging / "model", final, report.files)
+            sealed = Manifest(
+                step=step or 0,
+                attempt=self._settings.attempt,
+                world_size=self._settings.config.world_size,
+                time=datetime.now(UTC),
+                evaluation=self._board.evaluation,
+                files=files,
+            )
+            sealing.seal(self._layout.run, final, sealed)
+            replace_link(self._layout.model_link, final)
+
+        async with self._lock:
+            await asyncio.to_thread(work)
+        self._board.model_path = to_pod(final)
+        log.info("model sealed", path=self._board.model_path)
+        return self._board.model_path
+
+    async def idle(self) -> None:
+        """Until everything that all nodes have reported is sealed or given up."""
+        await self._work.idle()
+
+
+class _PartMissing(ValueError):
+    """A node could not place its files; its problem begins with the reason."""
+
+    @property
+    def reason(self) -> str:
+        return str(self).split(": ")[1]

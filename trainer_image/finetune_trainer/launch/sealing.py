@@ -1,0 +1,96 @@
+"""Moves what ranks have written into its sealed place on the volume.
+
+Two steps, so that a crash between any two lines leaves what was sealed before untouched: every node *places* its ranks'
+files under `<name>.partial`, digested and on disk; node 0 *seals* when all nodes have: the manifest last, then one
+rename. These are the file operations alone; `saving` says when.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from finetune_trainer.launch import manifest
+from finetune_trainer.launch.checkpoints import PARTIAL
+from finetune_trainer.launch.manifest import Manifest
+from finetune_trainer.launch.marks import successor
+from finetune_trainer.launch.protocol import FileDigest, FileName
+from finetune_trainer.volume import Run, make_folder, sync_file, sync_folder, write_document
+
+
+class SupersededError(Exception):
+    """A newer attempt has begun: this one may change nothing any more."""
+
+    def __init__(self, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} has begun")
+        self.attempt = attempt
+
+
+def assert_newest(run: Run, attempt: int) -> None:
+    """Raise SupersededError if a newer attempt has begun."""
+    newer = successor(run, attempt)
+    if newer is not None:
+        raise SupersededError(newer)
+
+
+def partial(final: Path) -> Path:
+    """Where the files of a folder are gathered before it is sealed."""
+    return final.with_name(final.name + PARTIAL)
+
+
+def place(staged: Path, final: Path, names: Iterable[FileName]) -> dict[FileName, FileDigest]:
+    """Bring files from staging to `<final>.partial`, on disk; returns their digests."""
+    target = make_folder(partial(final))
+    digests: dict[FileName, FileDigest] = {}
+    for name in names:
+        digests[name] = manifest.digest(staged / name)
+        make_folder((target / name).parent)
+        _move(staged / name, target / name)
+    for folder in {(target / name).parent for name in digests}:
+        sync_folder(folder)
+    return digests
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename where staging lies on the volume, copy where it lies elsewhere; the content is on disk before the name."""
+    try:
+        sync_file(source)
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(source, target)
+        sync_file(target)
+        source.unlink()
+
+
+def seal(run: Run, final: Path, sealed: Manifest) -> None:
+    """Make `<final>.partial`, which holds all files of the manifest, into `final`."""
+    folder = partial(final)
+    missing = [name for name in sealed.files if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(errno.ENOENT, "not placed", str(folder / missing[0]))
+    write_document(folder / manifest.NAME, sealed)
+    assert_newest(run, sealed.attempt)
+    os.rename(folder, final)
+    sync_folder(final.parent)
+
+
+def discard(*folders: Path) -> None:
+    """Free the space of what was given up."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def merged(parts: Iterable[Mapping[FileName, FileDigest]]) -> dict[FileName, FileDigest]:
+    """The files of all nodes; one that two ranks claim to have written is an error."""
+    files: dict[FileName, FileDigest] = {}
+    for part in parts:
+        twice = files.keys() & part.keys()
+        if twice:
+            raise ValueError(f"{min(twice)} was listed by two nodes")
+        files |= part
+    return files

@@ -1,0 +1,264 @@
+"""The HTTP server of a node: /metrics, /progress and /healthz for the cluster, /rank for its ranks, /peer for nodes.
+
+Handlers parse, hand over to the node's parts, and answer; they decide nothing. Ranks authenticate with a token and come
+from loopback; nodes authenticate with the attempt's secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import os
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from pydantic import BaseModel, ValidationError
+
+from finetune_trainer.config import Document, Failure, Outcome
+from finetune_trainer.launch.board import KubeflowStatus
+from finetune_trainer.launch.node import Ending, Node
+from finetune_trainer.launch.peers import HOLD_SECONDS
+from finetune_trainer.launch.protocol import (
+    Health,
+    Join,
+    NodeCheckpoint,
+    NodeEnded,
+    RankCheckpoint,
+    RankModel,
+    RankProgress,
+    RankResult,
+    SealedCheckpoint,
+    Superseded,
+)
+from finetune_trainer.launch.sealing import SupersededError
+from finetune_trainer.paths import to_pod
+
+log = structlog.get_logger()
+
+B = TypeVar("B", bound=BaseModel)
+T = TypeVar("T")
+_BODY_BYTES_MAX = 64 << 20
+"""Lists of files can be long; nothing larger is ever sent."""
+
+
+def application(node: Node) -> web.Application:
+    """All routes of a node."""
+    app = web.Application(middlewares=[_guard(node)], client_max_size=_BODY_BYTES_MAX)
+    app.add_routes(_Cluster(node).routes() + _FromRanks(node).routes() + _FromPeers(node).routes())
+    return app
+
+
+def _guard(node: Node) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith(("/rank/", "/kubeflow")):
+            _require(request, node.ranks.token)
+            if not _from_loopback(request):
+                raise web.HTTPForbidden(text="only ranks of this pod may ask")
+        elif request.path.startswith("/peer/"):
+            _require(request, node.secret)
+        try:
+            return await handler(request)
+        except ValidationError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        except SupersededError as error:
+            node.end(Ending.SUPERSEDED, str(error))
+            raise web.HTTPConflict(text=str(error)) from error
+
+    return guard
+
+
+def _require(request: web.Request, secret: str | None) -> None:
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if secret is None or not hmac.compare_digest(given.encode(), secret.encode()):
+        raise web.HTTPUnauthorized(text="the token does not fit")
+
+
+def _from_loopback(request: web.Request) -> bool:
+    address = ipaddress.ip_address(request.remote or "0.0.0.0")
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+async def _body(request: web.Request, kind: type[B]) -> B:
+    return kind.model_validate_json(await request.read())
+
+
+def _json(document: Document, status: int = 200) -> web.Response:
+    return web.Response(text=document.to_json(), status=status, content_type="application/json")
+
+
+async def _held(future: asyncio.Future[T]) -> T:
+    """Wait for a result, not longer than a peer waits for an answer; then 204: ask again."""
+    try:
+        return await asyncio.wait_for(asyncio.shield(future), HOLD_SECONDS)
+    except TimeoutError as error:
+        raise web.HTTPNoContent from error
+
+
+class _Cluster:
+    """For the operator, Prometheus and kubelet."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/metrics", self.metrics),
+            web.get("/progress", self.progress),
+            web.get("/healthz", self.healthz),
+        ]
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        node = self._node
+        node.metrics.set_phase(node.board.phase)
+        with suppress(OSError, TimeoutError):  # a volume that hangs must not take the other metrics with it
+            space = await asyncio.wait_for(asyncio.to_thread(os.statvfs, node.settings.layout.output), 1)
+            node.metrics.free_bytes.set(space.f_bavail * space.f_frsize)
+        return web.Response(body=node.metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def progress(self, _: web.Request) -> web.Response:
+        return _json(self._node.board.progress())
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        settings = self._node.settings
+        begun = self._node.board.begun is not None
+        return _json(Health(uid=settings.config.uid, attempt=settings.attempt, node=settings.node, begun=begun))
+
+
+class _FromRanks:
+    """For the ranks of this node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/rank/prepared", self.prepared),
+            web.post("/rank/progress", self.progress),
+            web.post("/rank/checkpoint", self.checkpoint),
+            web.get(r"/rank/checkpoint/{step:\d+}", self.sealed),
+            web.post("/rank/model", self.model),
+            web.post("/rank/result", self.result),
+            web.post("/kubeflow", self.kubeflow),
+        ]
+
+    async def prepared(self, _: web.Request) -> web.Response:
+        prepared = await asyncio.shield(self._node.prepared)
+        return _json(prepared, 409 if isinstance(prepared, Failure) else 200)
+
+    async def progress(self, request: web.Request) -> web.Response:
+        report = await _body(request, RankProgress)
+        self._node.board.absorb(report, datetime.now(UTC))
+        self._node.metrics.absorb(report, time.time())
+        return web.Response()
+
+    async def kubeflow(self, request: web.Request) -> web.Response:
+        status = await _body(request, KubeflowStatus)
+        report = self._node.board.absorb_kubeflow(status, datetime.now(UTC))
+        if report is not None:
+            self._node.metrics.absorb(report, time.time())
+        return web.Response()
+
+    async def checkpoint(self, request: web.Request) -> web.Response:
+        self._node.placing.rank_reported(await _body(request, RankCheckpoint))
+        return web.Response()
+
+    async def sealed(self, request: web.Request) -> web.Response:
+        path = await self._node.sealed(int(request.match_info["step"]))
+        if path is None:
+            raise web.HTTPNotFound(text="the checkpoint was given up")
+        return _json(SealedCheckpoint(path=path))
+
+    async def model(self, request: web.Request) -> web.Response:
+        node = self._node
+        if node.saving is None:
+            raise web.HTTPConflict(text="only rank 0 hands over a model")
+        path = await node.saving.seal_model(await _body(request, RankModel), node.board.step)
+        return _json(SealedCheckpoint(path=path))
+
+    async def result(self, request: web.Request) -> web.Response:
+        result = await _body(request, RankResult)
+        self._node.rank_reported(result)
+        return web.Response()
+
+
+class _FromPeers:
+    """For the other nodes' `launch`; all but /peer/superseded on node 0 alone."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> list[web.RouteDef]:
+        anyone = [web.post("/peer/superseded", self.superseded)]
+        if self._node.gang is None:
+            return anyone
+        return [
+            *anyone,
+            web.post("/peer/join", self.join),
+            web.get("/peer/prepared", self.prepared),
+            web.post("/peer/checkpoint", self.checkpoint),
+            web.get(r"/peer/checkpoint/{step:\d+}", self.sealed),
+            web.get("/peer/end", self.end),
+            web.post("/peer/ended", self.ended),
+        ]
+
+    async def superseded(self, request: web.Request) -> web.Response:
+        notice = await _body(request, Superseded)
+        if notice.attempt > self._node.settings.attempt:
+            self._node.end(Ending.SUPERSEDED, f"attempt {notice.attempt} has begun")
+        return web.Response()
+
+    async def join(self, request: web.Request) -> web.Response:
+        join = await _body(request, Join)
+        gang, settings = self._node.node_zero_parts().gang, self._node.settings
+        if (join.uid, join.attempt) != (settings.config.uid, settings.attempt) or join.node >= settings.config.nodes:
+            raise web.HTTPConflict(text=f"this is attempt {settings.attempt} of {settings.config.uid}")
+        own = request.transport.get_extra_info("sockname")[0] if request.transport else ""
+        await gang.joined(join.node, _address(request.remote or "", join.port), own)
+        try:
+            begun = await _held(gang.begin)
+        except asyncio.CancelledError:
+            await gang.left(join.node)
+            raise
+        return _json(begun)
+
+    async def prepared(self, _: web.Request) -> web.Response:
+        prepared = await _held(self._node.prepared)
+        return _json(prepared, 409 if isinstance(prepared, Failure) else 200)
+
+    async def checkpoint(self, request: web.Request) -> web.Response:
+        await self._node.node_zero_parts().saving.node_reported(await _body(request, NodeCheckpoint))
+        return web.Response()
+
+    async def sealed(self, request: web.Request) -> web.Response:
+        folder = await _held(self._node.node_zero_parts().saving.done(int(request.match_info["step"])))
+        if folder is None:
+            raise web.HTTPNotFound(text="the checkpoint was given up")
+        return _json(SealedCheckpoint(path=to_pod(folder)))
+
+    async def end(self, _: web.Request) -> web.Response:
+        ending, text = await _held(self._node.ended)
+        if ending in (Ending.RANKS_DONE, Ending.NOTHING_TO_DO):
+            await asyncio.sleep(HOLD_SECONDS)
+            raise web.HTTPNoContent
+        return web.Response(text=f"node 0 has ended: {text}")
+
+    async def ended(self, request: web.Request) -> web.Response:
+        record = (await _body(request, NodeEnded)).record
+        await self._node.node_zero_parts().gang.has_ended(record)
+        if record.outcome is not Outcome.SUCCEEDED:
+            reason = record.failure.reason if record.failure else record.outcome
+            self._node.end(Ending.PEER_FAILED, f"node {record.node} has ended: {reason}")
+        return web.Response()
+
+
+def _address(host: str, port: int) -> str:
+    plain = host.removeprefix("::ffff:")
+    return f"[{plain}]:{port}" if ":" in plain else f"{plain}:{port}"
