@@ -32,15 +32,18 @@ class Lookups:
         self._progress = progress
         self._wake = wake
         self._reading: dict[Key, asyncio.Task[None]] = {}
-        self.nodes: dict[str, Manifest] | None = {}
-        """Nodes as last read; None once RBAC has refused them."""
+        self._nodes_readable = True
+        """Until RBAC refuses them."""
 
     async def refresh(self, state: JobState, job: FineTuneJob) -> None:
         """Before a decision: fetch what the last one wanted, and look again at what others have at our names."""
         wanted = state.decision or Decision()
+        for ref in [ref for ref in state.references if ref.kind == "Node" and ref not in wanted.wants_references]:
+            del state.references[ref]  # how a node was once says nothing about how it is
+        state.events = {}  # of use for the decision that follows: later ones ask again when it is time
         await asyncio.gather(
             self.references(state, tuple(ref for ref in wanted.wants_references if ref in state.references)),
-            *(self._events(state, uid) for uid in wanted.wants_events if _due(state, uid)),
+            *(self._events(state, uid) for uid in wanted.wants_events),
             *(
                 self._foreign(state, item)
                 for item in _unwatched_foreign(state, job)
@@ -54,13 +57,20 @@ class Lookups:
             *(self._reference(state, ref) for ref in refs if ref not in state.references or _due(state, ref))
         )
 
+    def nodes(self, state: JobState) -> dict[str, Manifest] | None:
+        """Nodes that were looked up, by name; one that exists no longer is an object without status."""
+        if not self._nodes_readable:
+            return None
+        nodes = {ref.name: found for ref, found in state.references.items() if ref.kind == "Node"}
+        return {name: found or {"kind": "Node", "metadata": {"name": name}} for name, found in nodes.items()}
+
     def missing(self, state: JobState, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
         """Those that were never looked up."""
         return tuple(ref for ref in refs if ref not in state.references)
 
     async def _reference(self, state: JobState, ref: Ref) -> None:
         state.looked_up[ref] = time.monotonic()
-        if ref.kind == "Node" and self.nodes is None:
+        if ref.kind == "Node" and not self._nodes_readable:
             state.references[ref] = None
             return
         found: Manifest | None = None
@@ -72,15 +82,10 @@ class Lookups:
             if ref.kind != "Node":
                 raise
             log.warning("nodes can't be read: lost nodes show later, and only by their pods", error=error.message)
-            self.nodes = None
+            self._nodes_readable = False
         state.references[ref] = found
-        if ref.kind == "Node" and self.nodes is not None:
-            self.nodes.pop(ref.name, None)
-            if found is not None:
-                self.nodes[ref.name] = found
 
     async def _events(self, state: JobState, uid: str) -> None:
-        state.looked_up[uid] = time.monotonic()
         state.events[uid] = await self._cluster.warnings(state.key.namespace, uid)
 
     async def _foreign(self, state: JobState, item: Manifest) -> None:

@@ -97,7 +97,7 @@ class Reconciler:
             objects=tuple(state.objects.values()),
             gone=frozenset(state.gone),
             references=dict(state.references),
-            nodes=self._lookups.nodes,
+            nodes=self._lookups.nodes(state),
             events=dict(state.events),
             progress=state.progress,
             listed=listed,

@@ -85,7 +85,7 @@ class Observed:
     """Node objects by name, of those that `wants_references` asked for as `Ref("Node", name)`; None where RBAC does not
     let us read them."""
     events: Mapping[str, tuple[PodEvent, ...]] = field(default_factory=dict)
-    """Warning events by uid of pod or Job, for those that `Decision.wants_events` asked for."""
+    """Warning events by uid of pod or Job, for those that the last `Decision.wants_events` asked for, and no others."""
     progress: Progress | None = None
     """Last answer of node 0 of the newest attempt (check uid and attempt)."""
     listed: bool = False

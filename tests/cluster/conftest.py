@@ -1,0 +1,61 @@
+"""What the operator's tests share: its service account from `deploy/`, the API, a claim to write to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.api import Api
+from tests.support.cluster.client import REPOSITORY, Client
+from tests.support.kubelet import PlayedKubelet
+from tests.support.operator import Operator, running_operator
+
+SYSTEM_NAMESPACE = "finetune-system"
+ACCOUNT = "finetune-operator"
+
+StartOperator = Callable[..., Operator]
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(control_plane: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every operator under test may do what `deploy/operator.yaml` lets it do, and no more."""
+    documents = yaml.safe_load_all((REPOSITORY / "deploy/operator.yaml").read_text())
+    control_plane.apply(*(one for one in documents if one["kind"] != "Deployment"), namespace=SYSTEM_NAMESPACE)
+    return control_plane.kubeconfig_of(ACCOUNT, SYSTEM_NAMESPACE, tmp_path_factory.mktemp("account"))
+
+
+@pytest.fixture
+def api(control_plane: Client, namespace: str) -> Api:
+    """The test's namespace, as the cluster's administrator."""
+    return Api(control_plane.kubeconfig, namespace)
+
+
+@pytest.fixture
+def start_operator(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator[StartOperator]:
+    """Starts an operator for the test's namespace; all are killed at the end."""
+    with ExitStack() as stack:
+
+        def start(kubeconfig: Path = operator_kubeconfig, **settings: object) -> Operator:
+            return stack.enter_context(running_operator(kubeconfig, tmp_path / "operator.log", namespace, **settings))
+
+        yield start
+
+
+@pytest.fixture
+def kubelet(api: Api) -> Iterator[PlayedKubelet]:
+    """Plays the pods of the job `yelp`."""
+    with PlayedKubelet(api, "yelp") as played:
+        yield played
+
+
+@pytest.fixture
+def claim(api: Api) -> str:
+    """A claim that the jobs of the test write to and read from."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+    api.create({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": spec})
+    return "shared"
+

@@ -1,0 +1,89 @@
+"""A job's life as its objects and its status show it: made, running, done, deleted."""
+
+from __future__ import annotations
+
+from tests.cluster.conftest import StartOperator
+from tests.support.api import Api
+from tests.support.jobs import condition, eventually, finetune_job, phase, status, wait_for_phase
+from tests.support.kubelet import PlayedKubelet
+
+
+def test_from_apply_to_succeeded(api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator) -> None:
+    start_operator()
+    made = api.create(finetune_job())
+    eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+    wait_for_phase(api, "Starting")
+
+    kubelet.report(1, step=5)
+    kubelet.run(1)
+    running = wait_for_phase(api, "Running")
+    assert running["nodes"] == {"desired": 2, "ready": 2}
+    eventually("progress", lambda: status(api).get("progress", {}).get("step") == 5)
+    kubelet.report(1, step=6, loss=0.5)
+    eventually("more progress", lambda: status(api).get("summary", {}).get("steps") == "6/100")
+
+    kubelet.succeed(1, step=100, evaluation={"accuracy": 0.9})
+    done = wait_for_phase(api, "Succeeded")
+    assert done["evaluation"] == {"accuracy": 0.9}
+    assert done["model"]["claimName"] == claim
+    assert condition(api, "Complete")["status"] == "True"
+    assert done["observedGeneration"] == made["metadata"]["generation"]
+    reasons = [event["reason"] for event in api.list("Event") if event["involvedObject"]["kind"] == "FineTuneJob"]
+    assert sorted(reasons) == ["AttemptStarted", "Succeeded", "Training"], "an event for each transition, once"
+
+
+def test_every_child_is_labelled_and_owned(api: Api, claim: str, start_operator: StartOperator) -> None:
+    start_operator()
+    job = api.create(finetune_job())
+    eventually("the gang", lambda: api.get("Job", "yelp-train-1"))
+    wait_for_phase(api, "Starting")
+    for kind in ("Job", "Service", "ConfigMap"):
+        (child,) = api.list(kind, labelSelector="finetune.dev/job=yelp")
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (job["metadata"]["uid"], True, False)
+    assert phase(api) == "Starting"
+
+
+def test_the_users_object_stays_the_users(api: Api, claim: str, start_operator: StartOperator) -> None:
+    start_operator()
+    applied = api.create(finetune_job())
+    wait_for_phase(api, "Starting")
+    body = api.get("FineTuneJob", "yelp")
+    assert body is not None
+    assert body["spec"] == applied["spec"]
+    assert not {"annotations", "finalizers", "ownerReferences"} & body["metadata"].keys()
+    assert body["metadata"]["generation"] == 1
+
+
+def test_deletion_leaves_the_retained_claim_alone(api: Api, claim: str, start_operator: StartOperator) -> None:
+    start_operator()
+    api.create(finetune_job(storage={"size": "1Gi", "storageClassName": "", "accessMode": "ReadWriteMany"}))
+    eventually("the gang", lambda: api.get("Job", "yelp-train-1"))
+    eventually("its claim", lambda: api.get("PersistentVolumeClaim", "yelp"))
+    api.delete("FineTuneJob", "yelp")
+    kinds = ("Job", "Service", "ConfigMap", "Pod")
+    eventually("all gone", lambda: not any(api.list(one, labelSelector="finetune.dev/job=yelp") for one in kinds), 30)
+    kept = api.get("PersistentVolumeClaim", "yelp")
+    assert kept is not None
+    assert "deletionTimestamp" not in kept["metadata"]
+
+
+def test_a_claim_that_is_not_retained_goes_with_the_job(api: Api, claim: str, start_operator: StartOperator) -> None:
+    start_operator()
+    api.create(finetune_job(storage={"size": "1Gi", "retain": False}))
+    eventually("its claim", lambda: api.get("PersistentVolumeClaim", "yelp"))
+    api.delete("FineTuneJob", "yelp")
+    eventually("no claim", lambda: api.get("PersistentVolumeClaim", "yelp") is None, 30)
+    assert api.get("PersistentVolumeClaim", "shared") is not None
+
+
+def test_sigterm_ends_the_operator_soon_and_jobs_go_on(api: Api, claim: str, start_operator: StartOperator) -> None:
+    operator = start_operator()
+    api.create(finetune_job())
+    wait_for_phase(api, "Starting")
+    seconds = operator.terminate()
+    assert operator.process.returncode == 0
+    assert seconds < 5
+    job = api.get("Job", "yelp-train-1")
+    assert job is not None
+    assert not job["spec"].get("suspend")

@@ -1,0 +1,154 @@
+"""A proxy between the operator and the API server that does to its requests what networks and power cuts do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+
+from tests.support.api import Api
+
+MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+HOP_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"})
+
+
+class Fault(Enum):
+    """What happens to one request."""
+
+    CUT_BEFORE = auto()
+    """The operator dies before the API server sees it."""
+    CUT_AFTER = auto()
+    """The API server carries it out; the operator dies before it sees the answer."""
+    LOSE_ANSWER = auto()
+    """The API server carries it out; the connection breaks before the answer."""
+    UNAVAILABLE = auto()
+    """503, and the API server never sees it."""
+
+
+class FaultProxy:
+    """Forwards everything but what `fault` names. Use as a context."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.fault: Callable[[int, str, str], Fault | None] = lambda number, method, path: None
+        """(number among the changing requests from 1, method, path) -> what happens to it; called for changing requests."""
+        self.cut: Callable[[], None] = lambda: None
+        """Kills the operator."""
+        self.changes: list[str] = []
+        """Changing requests so far, as `METHOD path`."""
+        self.blind = False
+        """While true, watches are silent; then they are told that their version is too old."""
+        self._watches: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(10)
+
+    def kubeconfig(self, folder: Path) -> Path:
+        """For an operator with the credentials of the API that was given."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "proxy",
+            "clusters": [{"name": "proxy", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "users": [{"name": "operator", "user": {"token": self._api.token}}],
+            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "operator"}}],
+        }
+        path = folder / "proxy.kubeconfig"
+        path.write_text(json.dumps(config))
+        return path
+
+    def break_watches(self) -> None:
+        """Every watch ends as after a long gap: the operator has to list again."""
+        self.blind = True
+        self._loop.call_soon_threadsafe(self._cancel_watches)
+
+    def _cancel_watches(self) -> None:
+        for task in self._watches:
+            task.cancel()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        context = self._api._context
+        connector = aiohttp.TCPConnector(ssl=context, limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
+            app = web.Application(client_max_size=2**25)
+            app.router.add_route("*", "/{path:.*}", self._handle)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self._ready.set()
+            await self._ended.wait()
+            self._cancel_watches()
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        fault = None
+        if request.method in MUTATING:
+            self.changes.append(f"{request.method} {request.path}")
+            fault = self.fault(len(self.changes), request.method, request.path)
+        if fault is Fault.CUT_BEFORE:
+            await asyncio.to_thread(self.cut)
+            return web.Response(status=500)
+        if fault is Fault.UNAVAILABLE:
+            return web.json_response({"kind": "Status", "reason": "ServiceUnavailable", "message": "try later"}, status=503)
+        if request.query.get("watch") == "true":
+            return await self._watch(request)
+        body = await request.read()
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_HEADERS}
+        url = f"{self._api.server}{request.path_qs}"
+        async with self._session.request(request.method, url, data=body, headers=headers) as answer:
+            data = await answer.read()
+        if fault is Fault.CUT_AFTER:
+            await asyncio.to_thread(self.cut)
+        if fault is Fault.LOSE_ANSWER and request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=answer.status, body=data, content_type=answer.content_type)
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        task = asyncio.create_task(self._stream(request, response))
+        self._watches.add(task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not self.blind:
+                raise
+            while self.blind:  # what happens meanwhile is missed
+                await asyncio.sleep(0.05)
+            gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
+            await response.write(json.dumps(gone).encode() + b"\n")
+        finally:
+            self._watches.discard(task)
+        return response
+
+    async def _stream(self, request: web.Request, response: web.StreamResponse) -> None:
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_HEADERS}
+        forever = aiohttp.ClientTimeout(total=None)
+        async with self._session.get(f"{self._api.server}{request.path_qs}", headers=headers, timeout=forever) as answer:
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)

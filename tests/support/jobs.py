@@ -1,0 +1,63 @@
+"""FineTuneJobs for tests of the operator, and how to wait for what becomes of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tests.support.api import Api, Manifest
+
+T = TypeVar("T")
+
+
+def finetune_job(name: str = "yelp", **spec: Any) -> Manifest:
+    """A job of two nodes whose model and data lie on the claim `shared`."""
+    usual = {
+        "task": "text-classification",
+        "model": {"name": "/data/model"},
+        "dataset": {"files": {"train": ["/data/train.csv"]}},
+        "nodes": 2,
+        "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": "shared"}],
+        "storage": {"claimName": "shared"},
+    }
+    metadata = {"name": name}
+    return {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": {**usual, **spec}}
+
+
+def phase(api: Api, name: str = "yelp") -> str | None:
+    """Phase of a job; None before it has one."""
+    return status(api, name).get("phase")
+
+
+def status(api: Api, name: str = "yelp") -> Manifest:
+    body = api.get("FineTuneJob", name)
+    assert body is not None
+    found: Manifest = body.get("status") or {}
+    return found
+
+
+def condition(api: Api, kind: str, name: str = "yelp") -> Manifest:
+    """One condition of a job; empty before it has that."""
+    conditions: list[Manifest] = status(api, name).get("conditions") or []
+    return next((one for one in conditions if one["type"] == kind), {})
+
+
+def eventually(what: str, check: Callable[[], T], seconds: float = 10.0, show: Callable[[], object] = lambda: "") -> T:
+    """The first true answer of `check`; an AssertionError that says what was there if none comes in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if answer := check():
+            return answer
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; last seen: {answer!r} {show()}"
+        time.sleep(0.02)
+
+
+def wait_for_phase(api: Api, wanted: str, name: str = "yelp", seconds: float = 10.0) -> Manifest:
+    """The status in which the job first has this phase."""
+
+    def check() -> Manifest | None:
+        seen = status(api, name)
+        return seen if seen.get("phase") == wanted else None
+
+    return eventually(f"{name} is {wanted}", check, seconds, show=lambda: status(api, name))

@@ -1,0 +1,153 @@
+"""Plays kubelet and the training container for pods of a control plane without nodes.
+
+The pods are real objects and their status goes through the real API server; only nobody runs them. Node 0 answers
+`/progress` on a loopback address that is its pod IP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+from finetune_trainer.config import Outcome, PodPhase, Progress, ResultRecord
+from tests.support.api import Api, ApiFailed, Manifest
+
+PORT = 8080
+IMAGE = "docker.io/finetune/trainer:dev"
+IMAGE_ID = "sha256:" + "0" * 64
+
+
+class PlayedKubelet:
+    """Pods of one FineTuneJob, by attempt and index. Use as a context, so that its servers end."""
+
+    _addresses = 0
+
+    def __init__(self, api: Api, job: str) -> None:
+        self.api = api
+        self.job = job
+        self.progress: dict[int, Progress] = {}
+        """What node 0 of an attempt answers."""
+        self._servers: list[ThreadingHTTPServer] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def pods(self, attempt: int, role: str = "train") -> list[Manifest]:
+        """The attempt's pods by index."""
+        selector = f"finetune.dev/job={self.job},finetune.dev/role={role},finetune.dev/attempt={attempt}"
+        pods = self.api.list("Pod", labelSelector=selector)
+        return sorted(pods, key=lambda pod: int(pod["metadata"]["annotations"].get("batch.kubernetes.io/job-completion-index", 0)))
+
+    def run(self, attempt: int, role: str = "train") -> list[Manifest]:
+        """All pods of the attempt get an address and a running container."""
+        return [self._start(pod, attempt, index) for index, pod in enumerate(self.pods(attempt, role))]
+
+    def report(self, attempt: int, step: int = 0, total_steps: int = 100, **more: Any) -> None:
+        """Node 0 has begun, and trains."""
+        body = self.api.get("FineTuneJob", self.job)
+        assert body is not None
+        now = datetime.now(UTC)
+        begun = self.progress[attempt].begun if attempt in self.progress else now
+        values = {"phase": PodPhase.TRAINING, "begun": begun, "updated": now, "step": step, "total_steps": total_steps, **more}
+        self.progress[attempt] = Progress(uid=body["metadata"]["uid"], attempt=attempt, **values)
+
+    def succeed(self, attempt: int, role: str = "train", **more: Any) -> None:
+        """All pods end with a record of success."""
+        for index, pod in enumerate(self.pods(attempt, role)):
+            self.end(pod, self._record(attempt, role, index, Outcome.SUCCEEDED, **more))
+
+    def crash(self, pod: Manifest, exit_code: int = 1) -> None:
+        """The container ends without a record."""
+        self._terminate(pod, exit_code, "")
+
+    def end(self, pod: Manifest, record: ResultRecord) -> None:
+        """The container ends with this record."""
+        self._terminate(pod, 0 if record.outcome is Outcome.SUCCEEDED else 1, record.to_json())
+
+    def _record(self, attempt: int, role: Any, index: int, outcome: Outcome, **more: Any) -> ResultRecord:
+        body = self.api.get("FineTuneJob", self.job)
+        assert body is not None
+        now = datetime.now(UTC)
+        if index == 0 and role == "train" and outcome is Outcome.SUCCEEDED:
+            more.setdefault("model_path", f"/output/{self.job}/runs/{body['metadata']['uid']}/attempts/{attempt}/model")
+        return ResultRecord(
+            role=role,
+            uid=body["metadata"]["uid"],
+            attempt=attempt,
+            node=index,
+            outcome=outcome,
+            started=now,
+            finished=now,
+            **(more if index == 0 else {}),
+        )
+
+    def _start(self, pod: Manifest, attempt: int, index: int) -> Manifest:
+        address = self._serve(attempt) if index == 0 else self._address()
+        state = {"running": {"startedAt": _now()}}
+        status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "startTime": _now()}
+        return self._write(pod, {**status, **_containers(state, ready=True)})
+
+    def _terminate(self, pod: Manifest, exit_code: int, message: str) -> None:
+        ended = {"exitCode": exit_code, "reason": "Completed" if exit_code == 0 else "Error", "message": message}
+        state = {"terminated": {**ended, "startedAt": _now(), "finishedAt": _now()}}
+        self._write(pod, {"phase": "Succeeded" if exit_code == 0 else "Failed", **_containers(state, ready=False)})
+
+    def _write(self, pod: Manifest, status: Manifest) -> Manifest:
+        return self.api.patch("Pod", pod["metadata"]["name"], {"status": status}, "status")
+
+    def remove(self, pod: Manifest) -> None:
+        """The pod's containers are gone: kubelet confirms its deletion."""
+        try:
+            self.api.delete("Pod", pod["metadata"]["name"], gracePeriodSeconds=0)
+        except ApiFailed as error:
+            if error.status != 404:
+                raise
+
+    @classmethod
+    def _address(cls) -> str:
+        cls._addresses += 1
+        return f"127.9.{cls._addresses // 250}.{cls._addresses % 250 + 1}"
+
+    def _serve(self, attempt: int) -> str:
+        address = self._address()
+        server = ThreadingHTTPServer((address, PORT), _handler(lambda: self.progress.get(attempt)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._servers.append(server)
+        return address
+
+
+def _handler(answer: Callable[[], Progress | None]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            progress = answer()
+            data = progress.to_json().encode() if progress else b"{}"
+            self.send_response(200 if progress and self.path == "/progress" else 503)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nobody reads it."""
+
+    return Handler
+
+
+def _containers(state: Manifest, *, ready: bool) -> Manifest:
+    container = {"name": "trainer", "image": IMAGE, "imageID": IMAGE_ID, "restartCount": 0, "ready": ready, "state": state}
+    conditions = [{"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": _now()}]
+    return {"containerStatuses": [container], "conditions": conditions}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+

@@ -1,0 +1,91 @@
+"""The operator as a process of its own, as it runs for users: started, watched, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.commands import wait_for
+
+
+class Operator:
+    """`python -m finetune_operator`."""
+
+    def __init__(self, kubeconfig: Path, log: Path, namespace: str | None, **settings: object) -> None:
+        self.log = log
+        self.metrics_port = _free_port()
+        given = {
+            "kubeconfig": kubeconfig,
+            "metrics_host": "127.0.0.1",
+            "metrics_port": self.metrics_port,
+            "progress_access": "direct",
+            "progress_interval_seconds": 1,
+            "log_level": "debug",
+            **({"namespaces": f'["{namespace}"]'} if namespace else {}),
+            **settings,
+        }
+        environment = {f"FINETUNE_OPERATOR_{name.upper()}": str(value) for name, value in given.items()}
+        with open(log, "ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "finetune_operator"],
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def wait_until_ready(self) -> None:
+        wait_for(f"the operator (see {self.log})", self._healthy, timeout_seconds=20, interval_seconds=0.02)
+
+    def metrics(self) -> dict[str, float]:
+        """Its samples by name and labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+
+    def rss_bytes(self) -> int:
+        """Resident memory."""
+        return int(self.metrics()["process_resident_memory_bytes"])
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def terminate(self) -> float:
+        """SIGTERM; the seconds until it has ended."""
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        return time.monotonic() - begun
+
+    def _healthy(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the operator ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/healthz", timeout=1) as answer:
+            return bool(answer.status == 200)
+
+
+@contextmanager
+def running_operator(kubeconfig: Path, log: Path, namespace: str | None = None, **settings: object) -> Iterator[Operator]:
+    """An operator that serves one namespace (or all), ended with SIGKILL: nothing may depend on a good end."""
+    operator = Operator(kubeconfig, log, namespace, **settings)
+    try:
+        operator.wait_until_ready()
+        yield operator
+    finally:
+        if operator.process.poll() is None:
+            operator.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port: int = held.getsockname()[1]
+        return port

@@ -1,0 +1,149 @@
+"""What the store makes of watch events: order, tombstones, another object of the same name."""
+
+from typing import Any
+
+from finetune_operator.store import JobState, Key, Store
+
+KEY = Key("ns", "yelp")
+
+
+def ftj(version: int = 1, uid: str = "job-1", **status: Any) -> dict[str, Any]:
+    metadata = {"name": "yelp", "namespace": "ns", "uid": uid, "resourceVersion": str(version), "managedFields": [{}]}
+    return {"kind": "FineTuneJob", "metadata": metadata, "spec": {}, "status": status}
+
+
+def child(kind: str, name: str, version: int = 1, attempt: int = 1, uid: str | None = None, **more: Any) -> dict[str, Any]:
+    labels = {"finetune.dev/job": "yelp", "finetune.dev/role": "train", "finetune.dev/attempt": str(attempt)}
+    metadata = {"name": name, "namespace": "ns", "uid": uid or f"uid-{name}", "resourceVersion": str(version), "labels": labels}
+    return {"kind": kind, "metadata": metadata, **more}
+
+
+def pod(name: str, version: int = 1, attempt: int = 1, phase: str = "Running") -> dict[str, Any]:
+    return child("Pod", name, version, attempt, status={"phase": phase})
+
+
+def state_of(store: Store) -> JobState:
+    state = store.get(KEY)
+    assert state is not None
+    return state
+
+
+def test_children_come_to_the_job_of_their_label_in_any_order() -> None:
+    store = Store()
+    assert store.observe(pod("a"), deleted=False) == KEY
+    assert store.observe(ftj(), deleted=False) == KEY
+    assert list(state_of(store).objects) == ["uid-a"]
+
+
+def test_an_object_without_the_label_wakes_nobody() -> None:
+    store = Store()
+    stranger = child("Job", "other")
+    stranger["metadata"]["labels"] = {}
+    assert store.observe(stranger, deleted=False) is None
+
+
+def test_what_is_known_already_or_older_wakes_nobody() -> None:
+    store = Store()
+    store.observe(ftj(version=10), deleted=False)
+    assert store.observe(ftj(version=10), deleted=False) is None
+    assert store.observe(ftj(version=9), deleted=False) is None
+    assert store.observe(ftj(version=11), deleted=False) == KEY
+
+
+def test_a_deleted_pod_stays_as_it_was_last_seen() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    store.observe(pod("a"), deleted=False)
+    assert store.observe(pod("a", version=5, phase="Failed"), deleted=True) == KEY
+    state = state_of(store)
+    assert state.gone == {"uid-a"}
+    assert state.objects["uid-a"]["status"]["phase"] == "Failed"
+    assert state.find("Pod", "a") is None
+    assert store.observe(pod("a", version=4), deleted=False) is None, "a late event does not bring it back"
+
+
+def test_deleted_pods_of_the_newest_two_attempts_are_kept() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    for attempt in (1, 2, 3):
+        store.observe(pod(f"a{attempt}", attempt=attempt), deleted=False)
+        store.observe(pod(f"a{attempt}", version=2, attempt=attempt, phase="Failed"), deleted=True)
+    assert state_of(store).gone == {"uid-a2", "uid-a3"}
+
+
+def test_other_deleted_objects_are_forgotten() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    store.observe(child("Job", "yelp-train-1"), deleted=False)
+    store.observe(child("Job", "yelp-train-1", version=2), deleted=True)
+    assert not state_of(store).objects
+
+
+def test_a_list_replaces_what_the_watch_showed_before_it() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    for name in ("stays", "went"):
+        store.observe(pod(name), deleted=False)
+    state = state_of(store)
+    known_before = frozenset(state.objects)
+    store.observe(pod("came while the list was on its way"), deleted=False)
+    state.replace([pod("stays", version=3), pod("only in the list")], known_before)
+    living = {item["metadata"]["name"] for uid, item in state.objects.items() if uid not in state.gone}
+    assert living == {"stays", "only in the list", "came while the list was on its way"}
+    assert state.gone == {"uid-went"}
+
+
+def test_a_list_by_label_says_nothing_about_objects_without_it() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    foreign = child("Service", "yelp")
+    foreign["metadata"]["labels"] = {}
+    state = state_of(store)
+    state.put(foreign)
+    state.replace([], frozenset(state.objects))
+    assert state.find("Service", "yelp") is not None
+
+
+def test_another_job_of_the_same_name_begins_without_the_old_ones_memory() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    store.observe(pod("dead"), deleted=False)
+    store.observe(pod("dead", version=2), deleted=True)
+    store.observe(pod("alive"), deleted=False)
+    state_of(store).settled = True
+    assert store.observe(ftj(version=50, uid="job-2"), deleted=False) == KEY
+    state = state_of(store)
+    assert set(state.objects) == {"uid-alive"}
+    assert not state.settled
+    assert store.observe(ftj(version=49, uid="job-1"), deleted=True) is None, "the old one's end comes late"
+    assert state_of(store).body is not None
+
+
+def test_a_deleted_job_is_forgotten_with_its_last_child() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    store.observe(pod("a"), deleted=False)
+    assert store.observe(ftj(version=2), deleted=True) == KEY
+    assert store.get(KEY) is not None
+    store.observe(pod("a", version=3), deleted=True)
+    assert store.get(KEY) is None
+
+
+def test_what_no_decision_reads_is_not_kept() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    container = {"name": "trainer", "image": "i", "resources": {"limits": {"cpu": 1}}, "env": [{"name": "A", "value": "x" * 999}]}
+    spec = {"nodeName": "n1", "terminationGracePeriodSeconds": 30, "containers": [container], "volumes": [{"name": "v"}]}
+    store.observe({**pod("a"), "spec": spec}, deleted=False)
+    store.observe(child("Job", "j", spec={"suspend": False, "template": {"spec": {}}}), deleted=False)
+    state = state_of(store)
+    state.put(child("ConfigMap", "c", data={"run.json": "{}"}))
+    assert state.objects["uid-a"]["spec"] == {
+        "nodeName": "n1",
+        "terminationGracePeriodSeconds": 30,
+        "containers": [{key: container[key] for key in ("name", "image", "resources")}],
+    }
+    assert state.objects["uid-j"]["spec"] == {"suspend": False}
+    assert state.objects["uid-c"]["data"] == {"run.json": ""}
+    assert state.body is not None
+    assert "managedFields" not in state.body["metadata"]
