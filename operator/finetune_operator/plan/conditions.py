@@ -1,0 +1,109 @@
+"""Conditions of a FineTuneJob: facts in, conditions with stable transition times out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from finetune_operator.api.status import Condition, ConditionType, FineTuneJobStatus, Phase
+
+MESSAGE_MAX = 4096
+TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED})
+GIVEN = frozenset({ConditionType.VALIDATED, ConditionType.PREPARED, ConditionType.RUNNING})
+"""Conditions that a step states itself; the others follow from the phase."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a condition says; None is Unknown."""
+
+    holds: bool | None
+    reason: str
+    message: str
+
+
+Facts = Mapping[ConditionType, Fact]
+
+
+def find(status: FineTuneJobStatus, kind: ConditionType) -> Condition | None:
+    return next((condition for condition in status.conditions if condition.type is kind), None)
+
+
+def holds(status: FineTuneJobStatus, kind: ConditionType) -> bool:
+    condition = find(status, kind)
+    return condition is not None and condition.status == "True"
+
+
+def build(status: FineTuneJobStatus, given: Facts, generation: int, now: datetime) -> tuple[Condition, ...]:
+    """All conditions for the phase of `status`, whose present conditions say what flipped and what stays."""
+    facts = {kind: given.get(kind) or _kept(status, kind) for kind in ConditionType if kind in GIVEN}
+    verdict = given.get(ConditionType.FAILED)
+    facts |= _derived(status, facts, verdict.reason if verdict else _failed_reason(status))
+    return tuple(_condition(find(status, kind), kind, facts[kind], generation, now) for kind in ConditionType)
+
+
+def _condition(old: Condition | None, kind: ConditionType, fact: Fact, generation: int, now: datetime) -> Condition:
+    value = _word(fact.holds)
+    since = old.last_transition_time if old is not None and old.status == value else now.replace(microsecond=0)
+    return Condition(
+        type=kind,
+        status=value,
+        reason=fact.reason,
+        message=fact.message[:MESSAGE_MAX],
+        last_transition_time=since,
+        observed_generation=generation,
+    )
+
+
+def _kept(status: FineTuneJobStatus, kind: ConditionType) -> Fact:
+    """What nobody has stated now stays as it was."""
+    old = find(status, kind)
+    if kind is ConditionType.RUNNING and status.phase is not Phase.RUNNING:
+        if old is not None and old.status == "False" and status.phase not in TERMINAL:
+            return Fact(False, old.reason, old.message)
+        return Fact(False, str(status.phase), _RESTING.get(status.phase, "no training pods run"))
+    if old is None:
+        return Fact(False if kind is ConditionType.RUNNING else None, "NotYet", "not there yet")
+    return Fact({"True": True, "False": False, "Unknown": None}[old.status], old.reason, old.message)
+
+
+_RESTING: Mapping[Phase | None, str] = {
+    Phase.SUCCEEDED: "training is over",
+    Phase.FAILED: "the job has failed",
+    Phase.PREPARING: "model and data are being prepared",
+}
+
+
+def _derived(status: FineTuneJobStatus, given: Facts, verdict: str) -> dict[ConditionType, Fact]:
+    phase = status.phase or Phase.PENDING
+    waiting_for = next((fact.message for fact in given.values() if fact.holds is not True), "")
+    moving, failed = Fact(True, phase, waiting_for), Fact(False, phase, "not failed")
+    stalled = Fact(False, phase, "not stalled")
+    if phase is Phase.FAILED and status.failure is not None:
+        failed = Fact(True, verdict, f"{status.failure.message} What to do: {status.failure.resolution}")
+        moving, stalled = Fact(False, phase, "nothing is being done"), failed
+    elif phase in (Phase.SUCCEEDED, Phase.RUNNING):
+        moving = Fact(False, phase, "as asked for")
+    done = phase is Phase.SUCCEEDED
+    return {
+        ConditionType.COMPLETE: Fact(done, phase, "the model is there" if done else "not complete"),
+        ConditionType.FAILED: failed,
+        ConditionType.RECONCILING: moving,
+        ConditionType.STALLED: stalled,
+    }
+
+
+def _failed_reason(status: FineTuneJobStatus) -> str:
+    """`status.failure` tells of the last attempt; the verdict may be that there were too many."""
+    old = find(status, ConditionType.FAILED)
+    if old is not None and old.status == "True":
+        return old.reason
+    return status.failure.reason if status.failure else "Failed"
+
+
+def _word(holds: bool | None) -> Literal["True", "False", "Unknown"]:
+    if holds is None:
+        return "Unknown"
+    return "True" if holds else "False"

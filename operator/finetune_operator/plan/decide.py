@@ -1,0 +1,219 @@
+"""`decide`: what was observed in, the next step out. Right whenever it is called, however often, and after any restart.
+
+There is no memory but status and objects. This module orders the stages: validation, preparing, training, the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from finetune_operator.api.status import Budget, ClaimStatus, ConditionType, FineTuneJobStatus, Phase
+from finetune_operator.plan import attempts, children, conditions, prepare, report, steps, validation
+from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.diagnosis import Diagnosis
+from finetune_operator.plan.steps import Step
+from finetune_operator.plan.transitions import transitions
+from finetune_operator.plan.types import Decision, Manifest, Observed, Suspend
+from finetune_operator.plan.validation import Problem
+from finetune_operator.plan.view import Family, family
+from finetune_trainer.config import Cause
+
+WAIT_FIRST_SECONDS = 2.0
+WAIT_MAX_SECONDS = 60.0
+
+
+def decide(observed: Observed) -> Decision:
+    job = observed.job
+    if job.metadata.deletion_timestamp is not None:
+        return Decision(status=to_json(job.status))  # garbage collection does the cleaning
+    members = family(observed)
+    status = _new_round(observed, job.status)
+    if status.phase in conditions.TERMINAL:
+        step = _rest(observed, members, status)
+    else:
+        step = _refused(observed, _advance(observed, members, _absorbed(observed, status)))
+    return _decision(observed, step)
+
+
+def to_json(status: FineTuneJobStatus) -> Manifest:
+    """A status as the API server speaks it; nothing where nothing was observed yet."""
+    if status == FineTuneJobStatus():
+        return {}
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+    current = attempts.current_attempt(members, status)
+    training = current >= status.budget.first_attempt
+    step = (
+        attempts.train(observed, members, status, current) if training else _before_training(observed, members, status)
+    )
+    if step.status.phase in conditions.TERMINAL or step.wants_list:
+        return step
+    limit, began = observed.job.spec.active_deadline_seconds, step.status.budget.started
+    if limit is None or began is None:
+        return step
+    left = steps.seconds_until(began + timedelta(seconds=limit), observed.now)
+    if left == 0:
+        return attempts.out_of_time(observed, members, step.status)
+    return replace(step, requeue_after_seconds=steps.soonest(step.requeue_after_seconds, left))
+
+
+def _before_training(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+    needed = validation.needed(observed.job)
+    unknown = tuple(ref for ref in needed if ref not in observed.references)
+    if unknown:
+        return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
+    first = status.budget.first_attempt
+    found = validation.problems(observed, attempts.planned(observed, first))
+    if found:
+        return _invalid(observed, members, status, found)
+    valid = Fact(True, "Valid", "the spec is valid and what it names is there")
+    started = steps.stamp(observed.now)
+    accepted = status.model_copy(
+        update={
+            "start_time": status.start_time or started,
+            "budget": status.budget.model_copy(update={"started": status.budget.started or started}),
+            "claim": ClaimStatus(name=children.claim_name(observed.job), access_mode=validation.access_mode(observed)),
+        }
+    )
+    prepared = prepare.prepare(observed, members, accepted)
+    if isinstance(prepared, Step):
+        return replace(prepared, facts={ConditionType.VALIDATED: valid, **prepared.facts})
+    facts = {ConditionType.VALIDATED: valid, ConditionType.PREPARED: prepared.fact}
+    return attempts.start(observed, members, prepared.status, first, facts)
+
+
+def _invalid(observed: Observed, members: Family, status: FineTuneJobStatus, found: tuple[Problem, ...]) -> Step:
+    """Wait for what something else can mend, fail for what only an edit can."""
+    fatal = next((problem for problem in found if not problem.mendable), None)
+    told = fatal or found[0]
+    message = "; ".join(problem.message for problem in found)
+    fact = Fact(False, told.reason, message)
+    if fatal is not None:
+        diagnosis = Diagnosis(Cause.USER, told.reason, message, "Edit the spec: that starts the job again.")
+        return steps.fail(observed, members, status, diagnosis, facts={ConditionType.VALIDATED: fact})
+    return Step(
+        status.model_copy(update={"phase": Phase.PENDING}),
+        facts={ConditionType.VALIDATED: fact},
+        requeue_after_seconds=_waiting_seconds(observed),
+        wants_references=validation.needed(observed.job),
+    )
+
+
+def _waiting_seconds(observed: Observed) -> float:
+    """The longer it has been so, the more rarely we look: 2 s to 60 s."""
+    condition = conditions.find(observed.job.status, ConditionType.VALIDATED)
+    if condition is None or condition.status == "True":
+        return WAIT_FIRST_SECONDS
+    age = (observed.now - condition.last_transition_time).total_seconds()
+    return min(max(age, WAIT_FIRST_SECONDS), WAIT_MAX_SECONDS)
+
+
+def _refused(observed: Observed, step: Step) -> Step:
+    """Say what the API server has refused to create; it is tried again when the refusal is withdrawn."""
+    if not observed.refusals or step.wants_list or step.status.phase in conditions.TERMINAL:
+        return step
+    refusal = observed.refusals[0]
+    text = (
+        f"the API server refused {refusal.ref.kind} {refusal.ref.name!r}: {refusal.message.rstrip('. ')}. What to do: change what "
+        "the message names (quota, admission rule, `spec.template`); it is tried again"
+    )
+    kind = ConditionType.RUNNING if step.status.attempt_begun is not None else ConditionType.VALIDATED
+    pending = Phase.PENDING if step.status.attempt_started is None else step.status.phase
+    return replace(
+        step,
+        status=step.status.model_copy(update={"phase": pending}),
+        facts={**step.facts, kind: Fact(False, f"Create{refusal.reason}", text)},
+        requeue_after_seconds=steps.soonest(step.requeue_after_seconds, _waiting_seconds(observed)),
+    )
+
+
+def _new_round(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:
+    """A failed job starts again when `retry` was raised, or, before its first attempt, when its spec was edited."""
+    spec, attempt = observed.job.spec, status.attempt or 0
+    edited = attempt == 0 and status.observed_generation != observed.job.metadata.generation
+    if status.phase is not Phase.FAILED or not (edited or spec.retry > status.budget.retry):
+        return status
+    prepared = conditions.holds(status, ConditionType.PREPARED)
+    budget = Budget(
+        retry=spec.retry,
+        first_attempt=attempt + 1,
+        errors_before=status.restarts.error + status.restarts.hang,
+        first_prepare=status.budget.first_prepare if prepared else (status.prepare_attempt or 0) + 1,
+        settled_attempt=attempt,
+        furthest_step=status.budget.furthest_step,
+    )
+    cleared = {
+        "attempt_started": None,
+        "attempt_begun": None,
+        "attempt_ended": None,
+        "completion_time": None,
+        "failure": None,
+    }
+    return status.model_copy(update={"phase": Phase.PENDING, "budget": budget, **cleared})
+
+
+def _absorbed(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:
+    """`retry` raised while nothing has failed asks for nothing; it must not start a round at a later failure."""
+    budget = status.budget.model_copy(update={"retry": observed.job.spec.retry})
+    return status.model_copy(update={"budget": budget, "phase": status.phase or Phase.PENDING})
+
+
+def _rest(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+    """A finished job holds nothing: its pods have their grace period to end, then they are told to."""
+    active = tuple(job for job in members.jobs if job.active)
+    if not active or status.completion_time is None:
+        return Step(status)
+    grace = timedelta(seconds=observed.settings.grace_period_seconds if status.phase is Phase.SUCCEEDED else 0)
+    left = steps.seconds_until(status.completion_time + grace, observed.now)
+    if left > 0:
+        return Step(status, requeue_after_seconds=left)
+    return Step(status, actions=tuple(Suspend(job.name) for job in active))
+
+
+def _decision(observed: Observed, step: Step) -> Decision:
+    """The step with what follows from it: conditions, summary, events. A status that only ticks on is left as it is."""
+    job = observed.job
+    asked = Decision(
+        status=to_json(job.status),
+        requeue_after_seconds=step.requeue_after_seconds,
+        wants_list=step.wants_list,
+        wants_references=step.wants_references,
+    )
+    if (
+        step.status is job.status
+        and not step.facts
+        and not step.actions
+        and job.status.phase not in conditions.TERMINAL
+    ):
+        return asked
+    generation = job.metadata.generation
+    dressed = step.status.model_copy(update={"observed_generation": generation})
+    given = conditions.build(
+        dressed.model_copy(update={"conditions": job.status.conditions}), step.facts, generation, observed.now
+    )
+    new = report.with_summary(dressed.model_copy(update={"conditions": given}), job)
+    if _only_ticked(observed, new):
+        new = job.status
+    return replace(
+        asked,
+        actions=step.actions,
+        status=to_json(new),
+        events=transitions(job, job.status, new),
+        wants_events=step.wants_events,
+        wants_progress=step.wants_progress,
+    )
+
+
+def _only_ticked(observed: Observed, new: FineTuneJobStatus) -> bool:
+    """Whether nothing but the progress differs, and the one that is written is young."""
+    old = observed.job.status
+    if old.progress is None or new.progress is None or old.progress.updated is None or new.progress.updated is None:
+        return False
+    ticking = ("progress", "summary")
+    if new.model_copy(update={name: getattr(old, name) for name in ticking}) != old:
+        return False
+    age = (new.progress.updated - old.progress.updated).total_seconds()
+    return age < observed.settings.progress_interval_seconds

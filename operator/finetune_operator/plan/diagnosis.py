@@ -1,0 +1,277 @@
+"""Why a gang ended: from result records, pods and nodes to one cause. A pure function; the first to fall is often not it.
+
+What each pod tells is a finding. Findings are of ranks: what the user must mend is above what the program says of itself,
+that above what the cluster did, and a peer's complaint about a lost connection is below everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+
+from finetune_operator.plan.gang import Gang
+from finetune_operator.plan.resolutions import ClusterReason, resolution
+from finetune_operator.plan.view import PodView
+from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
+
+MESSAGE_MAX = 2048
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    cause: Cause
+    reason: str
+    message: str
+    resolution: str
+    node: int | None = None
+    """Index of the node where it began."""
+    rank: int | None = None
+    exit_code: int | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts against `backoffLimit`."""
+        return self.cause in (Cause.ERROR, Cause.HANG)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    diagnosis: Diagnosis
+    final: bool
+    """Whether no evidence to come can change it."""
+
+
+class Weight(IntEnum):
+    """The lower one is the cause, whatever else happened."""
+
+    USER = 0
+    """Trying again cannot help."""
+    EVIDENT = 1
+    """A reason that no fall of another pod brings about: out of memory, a full volume, ..."""
+    CLUSTER = 2
+    """Evicted, preempted, lost with its node: the cluster says so itself."""
+    FELL = 3
+    """A rank died, or a pod was deleted: whichever came first."""
+    VANISHED = 4
+    """A pod is gone without a word."""
+    ECHO = 5
+    """Something that follows from another pod's end."""
+    NOTHING = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    weight: Weight
+    at: datetime
+    order: int
+    """Within one second: a deletion before the failures that it brings about."""
+    diagnosis: Diagnosis
+
+
+ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
+AMBIGUOUS = frozenset({Reason.RANK_FAILED, Reason.RANK_KILLED, Reason.INTERNAL})
+"""A rank whose peer is gone may end like this too."""
+
+EVICTIONS = {
+    "EvictionByEvictionAPI": (Cause.PREEMPTION, ClusterReason.EVICTED),
+    "PreemptionByScheduler": (Cause.PREEMPTION, ClusterReason.PREEMPTED),
+    "TerminationByKubelet": (Cause.PREEMPTION, ClusterReason.EVICTED),
+    "DeletionByTaintManager": (Cause.NODE, ClusterReason.NODE_LOST),
+    "DeletionByPodGC": (Cause.NODE, ClusterReason.NODE_LOST),
+}
+"""Reasons of the pod condition DisruptionTarget. The taint manager also obeys an administrator's NoExecute taint: both are free."""
+
+REFUSALS = frozenset(
+    {"UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods", "OutOfephemeral-storage"}
+)
+"""Reasons of a pod that kubelet did not accept."""
+
+
+def diagnose(gang: Gang) -> Verdict:
+    """The cause of a gang's end, as far as the evidence tells. Never raises: with no evidence at all the reason is `Unknown`."""
+    findings = sorted(_findings(gang), key=lambda finding: (finding.weight, finding.at, finding.order))
+    best = findings[0] if findings else _nothing(gang)
+    return Verdict(best.diagnosis, final=best.weight <= Weight.EVIDENT or gang.evidence_complete)
+
+
+def _findings(gang: Gang) -> Iterator[Finding]:
+    shown = {pod.index for pod in gang.pods if pod.record is not None}
+    for node, record in gang.records.items():
+        if node not in shown:
+            yield from _from_record(record, None)
+    for pod in gang.pods:
+        if pod.succeeded:
+            continue
+        if pod.record is not None:
+            yield from _from_record(pod.record, pod)
+        elif (killed := _from_container(pod)) is not None:
+            yield killed
+        if (cluster := _from_cluster(gang, pod)) is not None:
+            yield cluster
+        if (deleted := _from_deletion(gang, pod)) is not None:
+            yield deleted
+    if gang.job is None and gang.pods:
+        yield Finding(
+            Weight.VANISHED, FOREVER, 0, _cluster(ClusterReason.JOB_DELETED, Cause.PREEMPTION, "the Job was deleted")
+        )
+
+
+def _from_record(record: ResultRecord, pod: PodView | None) -> Iterator[Finding]:
+    """What `launch` said of its own end."""
+    if record.outcome is Outcome.SUCCEEDED:
+        return
+    failure = record.failure
+    if failure is None:
+        reason = Reason.SUPERSEDED if record.outcome is Outcome.SUPERSEDED else Reason.STOPPED
+        message = f"node {record.node} was told to stop"
+        diagnosis = Diagnosis(Cause.PREEMPTION, reason, message, resolution(reason), node=record.node)
+        yield Finding(Weight.ECHO, record.finished, 1, diagnosis)
+        return
+    if pod is not None and _out_of_memory(pod) and failure.cause is not Cause.USER:
+        yield Finding(Weight.EVIDENT, _second(record.finished), 0, _memory(pod, failure))
+        return
+    yield Finding(_weight(failure), _second(record.finished), 1, _of_failure(failure, record.node))
+
+
+def _weight(failure: Failure) -> Weight:
+    if failure.cause is Cause.USER:
+        return Weight.USER
+    if failure.reason in ECHOES:
+        return Weight.ECHO
+    if failure.reason in AMBIGUOUS or failure.cause is not Cause.ERROR:
+        return Weight.FELL
+    return Weight.EVIDENT
+
+
+def _of_failure(failure: Failure, node: int) -> Diagnosis:
+    return Diagnosis(
+        cause=failure.cause,
+        reason=failure.reason,
+        message=failure.message[:MESSAGE_MAX],
+        resolution=resolution(failure.reason),
+        node=node if failure.node is None else failure.node,
+        rank=failure.rank,
+        exit_code=failure.exit_code,
+    )
+
+
+def _from_container(pod: PodView) -> Finding | None:
+    """A container that ended without a record: out of memory takes `launch` too."""
+    failed = next((one for one in pod.others if one.ended and one.exit_code != 0), None)
+    trainer = pod.trainer
+    if trainer is None or not trainer.ended:
+        if failed is None or pod.phase != "Failed":
+            return None
+        text = f"container {failed.name} of node {pod.index} ended with exit code {failed.exit_code}: {failed.ended_message}"
+        found = Diagnosis(
+            Cause.ERROR,
+            ClusterReason.INIT_CONTAINER_FAILED,
+            text[:MESSAGE_MAX].rstrip(": "),
+            resolution(ClusterReason.INIT_CONTAINER_FAILED),
+            node=pod.index,
+            exit_code=failed.exit_code,
+        )
+        return Finding(Weight.FELL, failed.ended_at or FOREVER, 1, found)
+    at = trainer.ended_at or FOREVER
+    if _out_of_memory(pod):
+        return Finding(Weight.EVIDENT, at, 0, _memory(pod, None))
+    if trainer.ended_reason in ("ContainerStatusUnknown", None) or trainer.exit_code == 0:
+        return None  # kubelet lost sight of it, or it never ran; a plain program that saved on SIGTERM exits with 0
+    reason = ClusterReason.CONTAINER_KILLED if trainer.exit_code == 137 else ClusterReason.CONTAINER_FAILED
+    if trainer.ended_reason in ("StartError", "ContainerCannotRun"):
+        reason = ClusterReason.NOT_STARTED
+    text = (
+        f"the training container of node {pod.index} ended with exit code {trainer.exit_code}, without a result record"
+    )
+    message = f"{text}: {trainer.ended_message}" if trainer.ended_message else text
+    found = Diagnosis(
+        Cause.ERROR, reason, message[:MESSAGE_MAX], resolution(reason), node=pod.index, exit_code=trainer.exit_code
+    )
+    return Finding(Weight.FELL, at, 1, found)
+
+
+def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
+    """What the cluster says that it did to the pod."""
+    where = f"node {pod.index}" + (f" on {pod.node}" if pod.node else "")
+    at = pod.deleted_at or (pod.trainer.ended_at if pod.trainer else None) or FOREVER
+    said = pod.disruption_message or pod.status_message
+    if pod.status_reason == "Evicted" and "exceeds" in pod.status_message:
+        own = _cluster(ClusterReason.DISK_LIMIT, Cause.ERROR, f"{where} was evicted: {pod.status_message}", pod.index)
+        return Finding(Weight.EVIDENT, at, 0, own)
+    if pod.disruption is not None:
+        cause, reason = EVICTIONS.get(pod.disruption, (Cause.PREEMPTION, ClusterReason.EVICTED))
+        return Finding(Weight.CLUSTER, at, 0, _cluster(reason, cause, f"{where}: {said or pod.disruption}", pod.index))
+    if gang.on_lost_node(pod):
+        text = f"{where} is lost: the machine does not answer any more"
+        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_LOST, Cause.NODE, text, pod.index))
+    if pod.phase != "Failed" or pod.status_reason is None:
+        return None
+    if pod.status_reason in REFUSALS:
+        text = f"{where} was refused by its machine ({pod.status_reason}): {pod.status_message}"
+        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.POD_REFUSED, Cause.NODE, text, pod.index))
+    if pod.status_reason in ("NodeLost", "Shutdown", "NodeShutdown", "Terminated"):
+        text = f"{where}: {said or pod.status_reason}"
+        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_SHUTDOWN, Cause.NODE, text, pod.index))
+    if pod.status_reason == "Evicted":
+        return Finding(
+            Weight.CLUSTER, at, 0, _cluster(ClusterReason.EVICTED, Cause.PREEMPTION, f"{where}: {said}", pod.index)
+        )
+    return None
+
+
+def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
+    """Somebody deleted the pod. After the Job has failed or was suspended that is the Job controller's doing, and no cause."""
+    if pod.deleted_at is None and not pod.gone:
+        return None
+    if pod.deleted_at is None:
+        gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"the pod of node {pod.index} is gone", pod.index)
+        already = pod.trainer is not None and pod.trainer.ended
+        return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone)
+    ended = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
+    if ended and pod.deleted_at >= min(ended):
+        return None
+    if pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at < pod.deleted_at:
+        return None  # it had ended before
+    text = f"the pod of node {pod.index} was deleted"
+    return Finding(
+        Weight.FELL, _second(pod.deleted_at), 0, _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
+    )
+
+
+def _nothing(gang: Gang) -> Finding:
+    """The best guess of all: bounded by `backoffLimit`, so that nothing goes on for ever unseen."""
+    text = f"attempt {gang.number} ended, and nothing is left that tells why"
+    found = _cluster(ClusterReason.UNKNOWN, Cause.ERROR, text)
+    return Finding(Weight.NOTHING, FOREVER, 0, found)
+
+
+def _cluster(reason: ClusterReason, cause: Cause, message: str, node: int | None = None) -> Diagnosis:
+    return Diagnosis(cause, reason, message[:MESSAGE_MAX], resolution(reason), node=node)
+
+
+def _out_of_memory(pod: PodView) -> bool:
+    return pod.trainer is not None and pod.trainer.ended_reason == "OOMKilled"
+
+
+def _memory(pod: PodView, failure: Failure | None) -> Diagnosis:
+    """The kernel's word: a rank was killed, or `launch` with it, for memory."""
+    message = f"node {pod.index} ran out of memory and was killed"
+    if failure is not None and failure.message:
+        message = f"{message}: {failure.message}"
+    return Diagnosis(
+        Cause.ERROR,
+        Reason.OUT_OF_MEMORY,
+        message[:MESSAGE_MAX],
+        resolution(Reason.OUT_OF_MEMORY),
+        node=pod.index,
+        rank=failure.rank if failure else None,
+        exit_code=pod.trainer.exit_code if pod.trainer else None,
+    )
+
+
+def _second(moment: datetime) -> datetime:
+    """The API server's clock ticks in seconds."""
+    return moment.replace(microsecond=0)

@@ -1,0 +1,153 @@
+"""What a status says about training: progress, evaluation, checkpoint, what names turned out to be. From what pods tell.
+
+Values that JSON can't carry (a loss that is not a number) become null; nothing else is changed or guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from finetune_operator.api import status as api
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.plan.gang import Gang
+from finetune_trainer import config
+from finetune_trainer.config import ResultRecord
+
+MESSAGES_MAX = 32
+MESSAGE_MAX = 1024
+READY_PATIENCE = timedelta(seconds=2)
+
+
+def with_progress(status: FineTuneJobStatus, told: config.Progress) -> FineTuneJobStatus:
+    """The status after node 0 of the present attempt has told how far it is."""
+    update: dict[str, object] = {"messages": merged(status.messages, told.messages)}
+    if told.step is not None or told.total_steps is not None:
+        update["progress"] = _progress(told)
+    if told.evaluation:
+        update["evaluation"] = finite(told.evaluation)
+    if told.checkpoint is not None:
+        update["checkpoint"] = _checkpoint(told.checkpoint)
+    if told.begun is not None:
+        update["attempt_begun"] = told.begun
+        update["resumed_from"] = _checkpoint(told.resumed_from) if told.resumed_from else None
+    if told.resolved is not None:
+        update["resolved"] = _resolved(status.resolved, told.resolved)
+    return status.model_copy(update=update)
+
+
+def with_record(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobStatus:
+    """The status after a result record has come in: the last word of an attempt, which progress may not have had."""
+    update: dict[str, object] = {"messages": merged(status.messages, record.messages)}
+    if record.evaluation:
+        update["evaluation"] = finite(record.evaluation)
+    if record.checkpoint is not None and (
+        status.checkpoint is None or record.checkpoint.step >= status.checkpoint.step
+    ):
+        update["checkpoint"] = _checkpoint(record.checkpoint)
+    if record.resolved is not None:
+        update["resolved"] = _resolved(status.resolved, record.resolved)
+    return status.model_copy(update=update)
+
+
+def with_final_step(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobStatus:
+    """Training is over: the last step that was polled is not the last one."""
+    if record.step is None:
+        return status
+    old = status.progress or api.Progress()
+    progress = old.model_copy(
+        update={
+            "step": record.step,
+            "total_steps": old.total_steps or record.step,
+            "percent": 100,
+            "eta_seconds": None,
+            "updated": record.finished,
+        }
+    )
+    return status.model_copy(update={"progress": progress})
+
+
+def with_nodes(status: FineTuneJobStatus, gang: Gang, now: datetime) -> FineTuneJobStatus:
+    nodes = api.Nodes(desired=gang.nodes, ready=gang.ready(now, READY_PATIENCE))
+    images = sorted({pod.trainer.image_id for pod in gang.pods if pod.trainer is not None and pod.trainer.image_id})
+    resolved = status.resolved or api.Resolved()
+    if images and nodes.ready == nodes.desired:  # not pod by pod: each change is a request
+        resolved = resolved.model_copy(update={"image": images[0]})
+    return status.model_copy(update={"nodes": nodes, "resolved": resolved})
+
+
+def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStatus:
+    """The texts for the printer columns."""
+    progress, nodes = status.progress, status.nodes
+    restarts = status.restarts
+    dataset = job.spec.dataset
+    files = dataset.files.train if dataset.files else ()
+    more = f" (+{len(files) - 1})" if len(files) > 1 else ""
+    summary = api.Summary(
+        nodes=f"{nodes.ready}/{nodes.desired}" if nodes else None,
+        steps=_steps(progress) if progress else None,
+        loss=f"{progress.loss:.4f}" if progress and progress.loss is not None else None,
+        eta=duration(progress.eta_seconds) if progress and progress.eta_seconds is not None else None,
+        restarts=str(restarts.preemption + restarts.node + restarts.error + restarts.hang),
+        dataset=dataset.name or (files[0].rsplit("/", 1)[-1] + more if files else None),
+    )
+    return status.model_copy(update={"summary": summary})
+
+
+def merged(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
+    """Each message once, in the order in which they came, the newest kept where there are too many."""
+    return tuple(dict.fromkeys([*old, *(message[:MESSAGE_MAX] for message in new)]))[-MESSAGES_MAX:]
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def duration(seconds: int) -> str:
+    """`41s`, `3m05s`, `2h10m`, `3d4h`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def _steps(progress: api.Progress) -> str | None:
+    if progress.step is None:
+        return None
+    return f"{progress.step}/{progress.total_steps}" if progress.total_steps else str(progress.step)
+
+
+def _progress(told: config.Progress) -> api.Progress:
+    percent = None
+    if told.step is not None and told.total_steps:
+        percent = min(100, 100 * told.step // told.total_steps)
+    eta = _finite(told.eta_seconds)
+    return api.Progress(
+        step=told.step,
+        total_steps=told.total_steps,
+        epoch=_finite(told.epoch, 4),
+        percent=percent,
+        loss=_finite(told.loss, 6),
+        samples_per_second=_finite(told.samples_per_second, 2),
+        eta_seconds=round(eta) if eta is not None else None,
+        updated=told.updated.replace(microsecond=0) if told.updated else None,
+    )
+
+
+def _checkpoint(ref: config.CheckpointRef) -> api.Checkpoint:
+    return api.Checkpoint(step=ref.step, time=ref.time, path=ref.path, verified=ref.verified)
+
+
+def _resolved(old: api.Resolved | None, told: config.Resolved) -> api.Resolved:
+    known = told.model_dump(include={"model_revision", "dataset_revision", "precision"}, exclude_none=True)
+    return (old or api.Resolved()).model_copy(update=known)
+
+
+def _finite(value: float | None, digits: int = 3) -> float | None:
+    return round(value, digits) if value is not None and math.isfinite(value) else None

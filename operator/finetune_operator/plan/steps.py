@@ -1,0 +1,117 @@
+"""What one stage of a decision hands back, and the two ends of a job that every stage may come to.
+
+A step holds the next status without what follows from it (conditions, summary): `decide` adds that once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJobStatus, Phase
+from finetune_operator.plan import validation
+from finetune_operator.plan.children_pods import LOST_NODE_SECONDS
+from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.diagnosis import Diagnosis
+from finetune_operator.plan.types import Action, Create, Manifest, Observed, Ref, Suspend
+from finetune_operator.plan.view import Family
+
+RETRY_FIRST_SECONDS = 10.0
+RETRY_MAX_SECONDS = 300.0
+SILENCE = timedelta(seconds=60)
+"""How long a machine may be silent before the cluster says that it is lost (node-monitor-grace-period 50 s, and some)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    status: FineTuneJobStatus
+    facts: Mapping[ConditionType, Fact] = field(default_factory=dict)
+    actions: tuple[Action, ...] = ()
+    requeue_after_seconds: float | None = None
+    wants_list: bool = False
+    wants_references: tuple[Ref, ...] = ()
+    wants_events: tuple[str, ...] = ()
+    wants_progress: bool = False
+
+
+def wants_list(observed: Observed) -> Step:
+    """What comes next can't be undone: nothing is done or written before the children have been listed."""
+    return Step(observed.job.status, wants_list=True)
+
+
+def retry_delay(times: int) -> timedelta:
+    """Before trying again what has failed `times` times in a row: 0, 10, 20, 40, ... 300 s."""
+    if times <= 0:
+        return timedelta(0)
+    return timedelta(seconds=min(RETRY_FIRST_SECONDS * 2.0 ** min(times - 1, 10), RETRY_MAX_SECONDS))
+
+
+def creates(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
+    """Those of the planned objects that are not there yet, and that the API server has not just refused."""
+    refused = {refusal.ref for refusal in observed.refusals}
+    names = ((manifest, Ref(manifest["kind"], manifest["metadata"]["name"])) for manifest in planned)
+    return tuple(
+        Create(manifest) for manifest, ref in names if ref not in refused and validation.find(observed, *ref) is None
+    )
+
+
+def stop_all(members: Family) -> tuple[Suspend, ...]:
+    """Give everything back that a Job still holds."""
+    return tuple(Suspend(job.name) for job in members.jobs if job.active)
+
+
+def fail(
+    observed: Observed,
+    members: Family,
+    status: FineTuneJobStatus,
+    diagnosis: Diagnosis,
+    *,
+    attempt: int | None = None,
+    verdict: str | None = None,
+    facts: Mapping[ConditionType, Fact] | None = None,
+) -> Step:
+    """The job has failed: `diagnosis` is of what failed last, `verdict` the reason of the whole where that is another."""
+    if not observed.listed:
+        return wants_list(observed)
+    failed = status.model_copy(
+        update={
+            "phase": Phase.FAILED,
+            "completion_time": stamp(observed.now),
+            "failure": failure(diagnosis, attempt),
+            "attempt": max(status.attempt or 0, members.highest("train")) or None,
+            "prepare_attempt": max(status.prepare_attempt or 0, members.highest("prepare")) or None,
+        }
+    )
+    fact = Fact(True, verdict or diagnosis.reason, diagnosis.message)
+    return Step(failed, facts={**(facts or {}), ConditionType.FAILED: fact}, actions=stop_all(members))
+
+
+def failure(diagnosis: Diagnosis, attempt: int | None) -> FailureStatus:
+    return FailureStatus(
+        reason=str(diagnosis.reason),
+        attempt=attempt,
+        node=diagnosis.node,
+        rank=diagnosis.rank,
+        exit_code=diagnosis.exit_code,
+        message=diagnosis.message,
+        resolution=diagnosis.resolution,
+    )
+
+
+def stamp(moment: datetime) -> datetime:
+    """Kubernetes' times have no fractions."""
+    return moment.replace(microsecond=0)
+
+
+def evidence_patience(observed: Observed) -> timedelta:
+    """How long evidence of a gang's end may take: pods end within their grace period, lost nodes are noticed and evicted."""
+    return timedelta(seconds=observed.settings.grace_period_seconds + LOST_NODE_SECONDS) + SILENCE
+
+
+def seconds_until(moment: datetime, now: datetime) -> float:
+    return max(0.0, (moment - now).total_seconds())
+
+
+def soonest(*delays: float | None) -> float | None:
+    return min((delay for delay in delays if delay is not None), default=None)
