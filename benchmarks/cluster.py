@@ -79,7 +79,8 @@ def _furnish(cluster: ControlPlane) -> None:
     cluster.install_crds()
     cluster.create_namespace(NAMESPACE)
     documents = yaml.safe_load_all(DEPLOYMENT.read_text())
-    cluster.apply(*(document for document in documents if document["kind"] != "Deployment"))
+    rights = [document for document in documents if document["kind"] != "Deployment"]
+    cluster.apply(*rights, namespace=OPERATOR_NAMESPACE)
 
 
 @contextmanager
