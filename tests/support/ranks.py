@@ -1,0 +1,197 @@
+"""Ranks under a real torchrun, with the least of a `launch` beside them: it answers, takes notes and copies checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.config import Prepared, RunConfig
+from finetune_trainer.prepare.run import prepare
+
+PACKAGES = Path(__file__).parents[2] / "trainer_image"
+TOKEN = "for-the-ranks-of-this-test"
+
+
+@dataclass
+class Heard:
+    """What the ranks have said."""
+
+    progress: list[dict[str, Any]] = field(default_factory=list)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def last(self, name: str) -> Any:
+        """The newest value of a field of the progress reports."""
+        return next(report[name] for report in reversed(self.progress) if name in report)
+
+    def messages(self) -> list[str]:
+        return [message for report in self.progress for message in report.get("messages", [])]
+
+
+@dataclass
+class Finished:
+    heard: Heard
+    returncode: int
+    output: str
+    staging: Path
+    sealed: Path
+
+    @property
+    def model(self) -> Path:
+        return self.staging / "model"
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        """Of the first rank that failed."""
+        return next(result["failure"] for _, result in sorted(self.heard.results.items()) if "failure" in result)
+
+    def checkpoint(self, step: int) -> Path:
+        return self.sealed / f"checkpoint-{step}"
+
+    def log(self, step: int | None = None) -> list[dict[str, Any]]:
+        """`log_history` of a checkpoint, the newest if none is named."""
+        steps = [int(path.name.split("-")[1]) for path in self.sealed.iterdir()]
+        state = json.loads((self.checkpoint(step or max(steps)) / "trainer_state.json").read_text())
+        return list(state["log_history"])
+
+
+def run_ranks(
+    folder: Path,
+    config: RunConfig,
+    *,
+    world: int = 1,
+    resume: Path | None = None,
+    kill_after_checkpoint: int | None = None,
+    environment: dict[str, str] | None = None,
+    prepared: Prepared | None = None,
+    timeout_seconds: float = 180,
+) -> Finished:
+    """Prepare in this process, then train with `world` ranks; `kill_after_checkpoint` SIGKILLs all of them at that step."""
+    staging, sealed = folder / "staging", folder / "sealed"
+    staging.mkdir(parents=True)
+    sealed.mkdir()
+    heard = Heard()
+    launch = _Launch(heard, prepared or prepare(config), staging, sealed, world, kill_after_checkpoint)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(launch))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (folder / "run.json").write_text(config.to_json())
+    (folder / "token").write_text(TOKEN)
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGES),
+        "FINETUNE_CONFIG": str(folder / "run.json"),
+        "FINETUNE_LAUNCH_URL": f"http://127.0.0.1:{server.server_port}",
+        "FINETUNE_LAUNCH_TOKEN_FILE": str(folder / "token"),
+        "FINETUNE_STAGING": str(staging),
+        "HF_HUB_OFFLINE": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        **({"FINETUNE_RESUME": str(resume)} if resume else {}),
+        **(environment or {}),
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={world}"]
+    command += ["--master-addr=127.0.0.1", f"--master-port={_free_port()}", "--max-restarts=0"]
+    process = subprocess.Popen(
+        [*command, "-m", "finetune_trainer", "train"],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    launch.process = process
+    try:
+        output, _ = process.communicate(timeout=timeout_seconds)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        server.shutdown()
+        server.server_close()
+    return Finished(heard, process.returncode, output, staging, sealed)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class _Launch:
+    heard: Heard
+    prepared: Prepared
+    staging: Path
+    sealed: Path
+    world: int
+    kill_after: int | None
+    process: subprocess.Popen[str] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def post(self, path: str, body: dict[str, Any]) -> None:
+        with self.lock:
+            match path:
+                case "/rank/progress":
+                    self.heard.progress.append(body)
+                case "/rank/checkpoint":
+                    self.heard.checkpoints.append(body)
+                    self._seal(body["step"])
+                case "/rank/model":
+                    self.heard.models.append(body)
+                case "/rank/result":
+                    self.heard.results[body["rank"]] = body
+
+    def _seal(self, step: int) -> None:
+        parts = [part for part in self.heard.checkpoints if part["step"] == step]
+        if len(parts) < self.world:
+            return
+        target = self.sealed / f"checkpoint-{step}"
+        partial = target.with_suffix(".partial")
+        for name in [name for part in parts for name in part["files"]]:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.staging / target.name / name, partial / name)
+        partial.rename(target)
+        shutil.rmtree(self.staging / target.name)
+        if step == self.kill_after and self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _handler(launch: _Launch) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path == "/rank/prepared":
+                self._answer(200, launch.prepared.to_json())
+                return
+            folder = launch.sealed / f"checkpoint-{self.path.rsplit('/', 1)[1]}"
+            self._answer(200, json.dumps({"path": str(folder)})) if folder.is_dir() else self._answer(404)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path.startswith("/rank/") and self.headers["Authorization"] != f"Bearer {TOKEN}":
+                self._answer(401)
+                return
+            launch.post(self.path, body)
+            self._answer(200)
+
+        def _answer(self, status: int, body: str = "") -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    return Handler

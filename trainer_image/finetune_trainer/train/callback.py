@@ -1,0 +1,179 @@
+"""What happens at the Trainer's events: progress, agreed checkpoints, errors that must not pass as numbers."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from finetune_trainer.config import Cause, PodPhase, Reason
+from finetune_trainer.launch.protocol import RankCheckpoint
+from finetune_trainer.train.failures import TrainError
+from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.train.order import GlobalOrder, MicroBatches
+from finetune_trainer.train.pulse import Beat, Pulse
+from finetune_trainer.train.report import Reporter
+from finetune_trainer.train.world import World
+
+
+class RankCallback(TrainerCallback):
+    """One for each rank; only rank 0's reporter is active."""
+
+    def __init__(
+        self,
+        world: World,
+        client: LaunchClient,
+        reporter: Reporter,
+        pulse: Pulse,
+        batches: MicroBatches,
+        *,
+        scaled: bool,
+    ) -> None:
+        self._world = world
+        self._client = client
+        self._reporter = reporter
+        self._pulse = pulse
+        self._batches = batches
+        self._scaled = scaled
+        self._first_step = 0
+        self._step_began: float | None = None
+        self._tokens = 0
+        self._tokens_until = 0
+        self.evaluated_step: int | None = None
+        self.evaluation: dict[str, float] | None = None
+        self.step = 0
+
+    @property
+    def _order(self) -> GlobalOrder:
+        return self._batches.order
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._first_step = self._tokens_until = self.step = state.global_step
+        self._pulse.saved()
+        self._reporter.tell(phase=PodPhase.TRAINING, step=state.global_step, total_steps=state.max_steps)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # Not left to the data loader: after a resume within an epoch accelerate's wrappers do not pass the epoch on.
+        self._batches.set_epoch(state.global_step // self._order.steps)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._step_began is None:
+            self._step_began = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        now = time.monotonic()
+        if self._step_began is not None:
+            self._reporter.step_took(now - self._step_began)
+        self._step_began = now
+        self.step = state.global_step
+        beat = self._pulse.step()
+        if beat is not None:
+            if not math.isfinite(beat.loss):
+                raise _not_finite("loss", beat.loss, state.global_step)
+            control.should_save = control.should_save or beat.save
+            if self._world.rank == 0:
+                self._report(beat, state, kwargs.get("lr_scheduler"))
+        return control
+
+    def _report(self, beat: Beat, state: TrainerState, scheduler: Any) -> None:
+        step = state.global_step
+        self._tokens += self._order.tokens(self._tokens_until, step)
+        self._tokens_until = step
+        rows = self._order.samples(step) - self._order.samples(step - beat.steps)
+        self._reporter.tell(
+            phase=PodPhase.TRAINING,
+            step=step,
+            total_steps=state.max_steps,
+            epoch=state.epoch,
+            loss=beat.loss,
+            learning_rate=float(scheduler.get_last_lr()[0]) if scheduler is not None else None,
+            samples_per_second=rows / max(beat.seconds, 1e-6),
+            samples_total=self._order.samples(step) - self._order.samples(self._first_step),
+            tokens_total=self._tokens,
+        )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        logs = logs or {}
+        for name in ("loss", "grad_norm"):
+            value = logs.get(name)
+            # With the gradient scaler a norm that is not finite is how it finds its scale: the step is left out.
+            if value is None or math.isfinite(value) or (name == "grad_norm" and self._scaled):
+                continue
+            raise _not_finite(name.replace("_", "ient "), value, state.global_step)
+        if "grad_norm" in logs and math.isfinite(logs["grad_norm"]):
+            self._reporter.tell(grad_norm=float(logs["grad_norm"]))
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_began = None
+        self._reporter.tell(phase=PodPhase.EVALUATING)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.evaluation = plain(metrics or {})
+        self.evaluated_step = state.global_step
+        self._step_began = None
+        self._reporter.tell(phase=PodPhase.TRAINING, evaluation=self.evaluation)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        step = state.global_step
+        folder = Path(args.output_dir) / f"checkpoint-{step}"
+        self._client.checkpoint(
+            RankCheckpoint(
+                step=step,
+                rank=self._world.rank,
+                files=tuple(own_files(folder, self._world)),
+                best=state.best_global_step == step,
+            )
+        )
+        self._pulse.saved()
+        self._step_began = None
+
+
+def own_files(folder: Path, world: World) -> list[str]:
+    """The files of a checkpoint that this rank wrote: all of them rank 0's but the other ranks' random states."""
+    mine = "rng_state.pth" if world.size == 1 else f"rng_state_{world.rank}.pth"
+    if world.rank != 0:
+        return [mine]
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return [name for name in files if name == mine or not name.startswith("rng_state")]
+
+
+def plain(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics of an evaluation under their own names: `accuracy`, not `eval_accuracy`; timings left out."""
+    timings = ("runtime", "per_second", "preparation_time", "epoch")
+    named = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+    return {name: float(value) for name, value in named.items() if not name.endswith(timings)}
+
+
+def _not_finite(name: str, value: float, step: int) -> TrainError:
+    return TrainError(
+        Reason.NON_FINITE,
+        Cause.USER,
+        f"The {name} at or shortly before step {step} is {value}: the weights are no longer of use.",
+    )

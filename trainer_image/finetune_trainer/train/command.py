@@ -1,0 +1,51 @@
+"""What `python -m finetune_trainer train` does: train as one rank, tell `launch` how it ended, and end at once.
+
+`os._exit` rather than a return: at interpreter exit gloo aborts now and then, after a good run. So everything that must
+survive is written and flushed before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from finetune_trainer.config import Env, Exit, Failure, Outcome, RunConfig
+from finetune_trainer.launch.protocol import RankResult
+from finetune_trainer.train.launch_client import LaunchClient, LaunchError
+
+
+def main() -> NoReturn:
+    """Run the rank of torchrun's environment."""
+    rank = int(os.environ["RANK"])
+    config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
+    client = LaunchClient.from_environment()
+    result = _run(config, client, rank)
+    try:
+        client.result(result)
+    except LaunchError as error:
+        print(f"the result was not delivered: {error}", file=sys.stderr)  # noqa: T201
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Exit.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else Exit.FAILED)
+
+
+def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
+    from finetune_trainer.train.failures import failure_of
+    from finetune_trainer.train.report import Reporter
+
+    reporter = Reporter(client, active=rank == 0)
+    try:
+        from finetune_trainer.train.recipe import train
+
+        trained = train(config, client, reporter)
+    except BaseException as error:
+        # The outermost frame of the process: whatever it was, launch must hear of it before the process is gone.
+        traceback.print_exc()
+        failure: Failure = failure_of(error, rank)
+        reporter.close()
+        return RankResult(rank=rank, outcome=Outcome.FAILED, failure=failure)
+    reporter.close()
+    return RankResult(rank=rank, outcome=Outcome.SUCCEEDED, step=trained.step, evaluation=trained.evaluation)

@@ -1,0 +1,90 @@
+"""Training arguments: what the user gave, where our defaults differ from Hugging Face's, and what the system owns.
+
+Every default that differs stands here and nowhere else. A value that the user gives is taken verbatim; only where the
+machine cannot do it (half precision on a CPU) it is replaced, and said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.train.failures import TrainError
+from finetune_trainer.train.order import Strategy
+
+LOGGING_STEPS = 500
+"""transformers' own default, which `eval_steps` falls back to."""
+OWNED: dict[str, Any] = {
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_nan_inf_filter": False,  # it would log a loss of 0.0 where there is none
+    "save_total_limit": None,  # launch rotates what is sealed on the volume; see `save_total_limit` of the job
+    "train_sampling_strategy": "random",  # never used in training: `order` decides. The stock one would also order evaluation
+    "label_names": ["labels"],
+    "remove_unused_columns": True,
+}
+ACCELERATOR_ONLY = ("fp16", "bf16", "tf32")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How this run trains, resolved for this machine."""
+
+    arguments: dict[str, Any]
+    """Keyword arguments of TrainingArguments, without the output folder."""
+    strategy: Strategy
+    precision: str
+    timed: bool
+    """Whether checkpoints are made by the clock (and at each evaluation)."""
+    load_best: bool
+    messages: tuple[str, ...]
+
+
+def plan(config: RunConfig, *, cuda: bool) -> Plan:
+    """Resolve the training arguments of a run."""
+    given = {name: value for name, value in config.training_arguments.items() if value is not None}
+    if given.get("max_steps") == 0:
+        raise TrainError(
+            Reason.ARGUMENTS_INVALID,
+            Cause.USER,
+            "trainingArguments.max_steps: 0 trains nothing; leave it out for no limit.",
+        )
+    strategy = Strategy(given.pop("train_sampling_strategy", Strategy.GROUPED))
+    timed = "save_strategy" not in given and "save_steps" not in given
+    messages = []
+    if not cuda:
+        refused = [name for name in ACCELERATOR_ONLY if given.pop(name, False)]
+        if refused:
+            messages.append(f"{', '.join(refused)}: there is no accelerator, training runs in fp32 on the CPU.")
+    precision = "fp16" if given.get("fp16") else "bf16" if given.get("bf16") else "fp32"
+    arguments = {**(_saves(given) if timed else {}), **given, **OWNED, "use_cpu": not cuda}
+    return Plan(
+        arguments=arguments,
+        strategy=strategy,
+        precision=precision,
+        timed=timed,
+        load_best=bool(given.get("load_best_model_at_end")),
+        messages=tuple(messages),
+    )
+
+
+def _saves(given: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint at each evaluation; those by the clock are the pulse's."""
+    strategy = given.get("eval_strategy", "no")
+    if strategy != "steps":
+        return {"save_strategy": strategy}
+    return {
+        "save_strategy": "steps",
+        "save_steps": given.get("eval_steps") or given.get("logging_steps", LOGGING_STEPS),
+    }
+
+
+def training_arguments(plan: Plan, staging: str) -> Any:
+    """The Trainer's arguments; what it refuses is the user's to mend."""
+    from transformers import TrainingArguments
+
+    try:
+        return TrainingArguments(output_dir=staging, **plan.arguments)
+    except (ValueError, TypeError, ImportError) as error:
+        raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error

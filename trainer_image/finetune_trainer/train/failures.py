@@ -1,0 +1,51 @@
+"""From exceptions of a rank to failures in the user's words: who pays, and what it was called."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+from finetune_trainer.config import Cause, Failure, Reason
+
+MESSAGE_CHARACTERS = 1500
+TRACEBACK_LINES = 12
+PEER_GONE = re.compile(
+    r"Connection (reset|closed|refused)|Broken pipe|\bGloo\b.*(closed|timed? ?out|failure)|gloo/transport|"
+    r"NCCL.*(remote process|unhandled system error|connection|timeout)|DistNetworkError|Timed out waiting",
+    re.IGNORECASE,
+)
+"""What gloo, NCCL and the store say when the other end of a connection has gone."""
+
+
+class TrainError(Exception):
+    """A failure that is understood where it is raised."""
+
+    def __init__(self, reason: Reason, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.cause = cause
+
+
+def failure_of(error: BaseException, rank: int) -> Failure:
+    """What an exception means."""
+    if isinstance(error, TrainError):
+        return Failure(reason=error.reason, cause=error.cause, message=str(error), rank=rank)
+    reason = _reason(error)
+    return Failure(reason=reason, cause=Cause.ERROR, message=last_lines(error), rank=rank)
+
+
+def _reason(error: BaseException) -> Reason:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "OutOfMemoryError" in names or isinstance(error, MemoryError):
+        return Reason.OUT_OF_MEMORY
+    if names & {"DistNetworkError", "DistBackendError", "DistStoreError"}:
+        return Reason.PEER_LOST
+    if isinstance(error, RuntimeError | ConnectionError) and PEER_GONE.search(str(error)):
+        return Reason.PEER_LOST
+    return Reason.RANK_FAILED
+
+
+def last_lines(error: BaseException) -> str:
+    """The end of the traceback: where it happened, and what was said."""
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    return "\n".join(lines[-TRACEBACK_LINES:])[-MESSAGE_CHARACTERS:]

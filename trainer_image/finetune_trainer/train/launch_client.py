@@ -1,0 +1,91 @@
+"""What a rank says to its own pod's `launch`, over loopback HTTP.
+
+Standard library only, one connection a request: ranks send one message a second at most.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from finetune_trainer.config import Document, Prepared
+from finetune_trainer.launch.protocol import (
+    RankCheckpoint,
+    RankEnv,
+    RankModel,
+    RankProgress,
+    RankResult,
+    SealedCheckpoint,
+)
+from finetune_trainer.paths import to_local
+
+WAIT_SECONDS = 3600.0
+"""For answers that `launch` holds back until there is one."""
+REPORT_SECONDS = 10.0
+
+
+class LaunchError(Exception):
+    """`launch` refused, or does not answer any more."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LaunchClient:
+    """The requests of a rank."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._address = urlsplit(url).netloc
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    @classmethod
+    def from_environment(cls) -> LaunchClient:
+        token = Path(os.environ[RankEnv.TOKEN_FILE]).read_text(encoding="utf-8").strip()
+        return cls(os.environ[RankEnv.LAUNCH_URL], token)
+
+    def prepared(self) -> Prepared:
+        """The prepared data, once it is there. LaunchError with status 409 if preparing has failed."""
+        return Prepared.model_validate_json(self._ask("GET", "/rank/prepared", timeout=WAIT_SECONDS))
+
+    def progress(self, progress: RankProgress) -> None:
+        self._ask("POST", "/rank/progress", progress)
+
+    def checkpoint(self, checkpoint: RankCheckpoint) -> None:
+        """All files of this rank are written; `launch` makes them durable beside the training."""
+        self._ask("POST", "/rank/checkpoint", checkpoint)
+
+    def sealed(self, step: int) -> Path | None:
+        """The folder of a sealed checkpoint, once it is sealed; None if it cannot be."""
+        try:
+            answer = self._ask("GET", f"/rank/checkpoint/{step}", timeout=WAIT_SECONDS)
+        except LaunchError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return to_local(SealedCheckpoint.model_validate_json(answer).path)
+
+    def model(self, model: RankModel) -> None:
+        """Seal the final model; returns when it is on the volume."""
+        self._ask("POST", "/rank/model", model, timeout=WAIT_SECONDS)
+
+    def result(self, result: RankResult) -> None:
+        """The last word of a rank."""
+        self._ask("POST", "/rank/result", result)
+
+    def _ask(self, method: str, path: str, body: Document | None = None, *, timeout: float = REPORT_SECONDS) -> bytes:
+        connection = http.client.HTTPConnection(self._address, timeout=timeout)
+        try:
+            connection.request(method, path, body.to_json() if body else None, self._headers)
+            response = connection.getresponse()
+            answer = response.read()
+        except OSError as error:
+            raise LaunchError(f"{method} {path}: launch does not answer: {error}") from error
+        finally:
+            connection.close()
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise LaunchError(f"{method} {path}: {response.status} {answer[:200].decode()}", response.status)
+        return answer

@@ -1,0 +1,83 @@
+"""What all ranks must decide alike: asked about once a second, in one small exchange over the CPUs.
+
+Rank 0's clock says when a checkpoint is due and when to ask again; all ranks learn both in the same step, so that nobody
+waits for a save that another one does not make. The exchange also brings the loss of the whole world together, which is
+where a loss that is not finite shows without asking the accelerator at every step.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+PERIOD_SECONDS = 1.0
+LONGEST_WAIT_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What the ranks agreed on."""
+
+    save: bool
+    loss: float
+    """Mean over the world and over the steps since the last beat."""
+    steps: int
+    """Steps since the last beat."""
+    seconds: float
+    """Time since the last beat, by this rank's clock."""
+
+
+class Pulse:
+    """Counts steps, and beats when the ranks have agreed to."""
+
+    def __init__(self, world_size: int, rank: int, group: Any, *, save_seconds: float | None) -> None:
+        self._world_size = world_size
+        self._rank = rank
+        self._group = group
+        self._save_seconds = save_seconds
+        self._saved = time.monotonic()
+        self._beaten = time.monotonic()
+        self._steps = 0
+        self._next = 1
+        self._loss: torch.Tensor | None = None
+
+    def add(self, loss: torch.Tensor) -> None:
+        """The loss of one forward pass, as its share of the step; stays on its device."""
+        self._loss = loss.detach().clone() if self._loss is None else self._loss + loss.detach()
+
+    def saved(self) -> None:
+        """A checkpoint was made, for whatever reason."""
+        self._saved = time.monotonic()
+
+    def step(self) -> Beat | None:
+        """After each optimizer step, on every rank."""
+        self._steps += 1
+        if self._steps < self._next:
+            return None
+        now = time.monotonic()
+        seconds = now - self._beaten
+        loss = float(self._loss.item()) if self._loss is not None else 0.0
+        due = self._save_seconds is not None and now - self._saved >= self._save_seconds
+        shared = torch.tensor(
+            [loss, float(due and self._rank == 0), float(self._wait(seconds) if self._rank == 0 else 0)],
+            dtype=torch.float64,
+        )
+        if self._world_size > 1:
+            dist.all_reduce(shared, group=self._group)
+        beat = Beat(
+            save=bool(shared[1] > 0),
+            loss=float(shared[0]) / self._world_size / self._steps,
+            steps=self._steps,
+            seconds=seconds,
+        )
+        self._next, self._steps, self._loss, self._beaten = int(shared[2]), 0, None, now
+        return beat
+
+    def _wait(self, seconds: float) -> int:
+        """Steps until the next beat, from how long they took: soon enough for the next checkpoint as well."""
+        period = PERIOD_SECONDS if self._save_seconds is None else min(PERIOD_SECONDS, self._save_seconds / 10)
+        return max(1, min(LONGEST_WAIT_STEPS, 2 * self._steps, int(period * self._steps / max(seconds, 1e-6))))

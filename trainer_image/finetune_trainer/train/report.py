@@ -1,0 +1,70 @@
+"""Progress on its way to `launch`: gathered at once, sent from a thread of its own, once a second at most.
+
+Training never waits for it. What was not delivered is sent again with the next report.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from finetune_trainer.launch.protocol import RankProgress
+from finetune_trainer.train.launch_client import LaunchClient, LaunchError
+
+PERIOD_SECONDS = 1.0
+
+
+class Reporter:
+    """Rank 0's reports; on other ranks it swallows what it is told."""
+
+    def __init__(self, client: LaunchClient, *, active: bool) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._fields: dict[str, Any] = {}
+        self._messages: list[str] = []
+        self._step_seconds: list[float] = []
+        self._closed = threading.Event()
+        self._active = active
+        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+        if active:
+            self._thread.start()
+
+    def tell(self, *messages: str, **fields: Any) -> None:
+        """Note fields of RankProgress; the last value of each counts."""
+        if self._active:
+            with self._lock:
+                self._fields.update(fields)
+                self._messages += messages
+
+    def step_took(self, seconds: float) -> None:
+        """The duration of an optimizer step."""
+        if self._active:
+            with self._lock:
+                self._step_seconds.append(seconds)
+
+    def close(self) -> None:
+        """Send what is left, and end the thread."""
+        self._closed.set()
+        if self._active and self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(PERIOD_SECONDS):
+            self._send()
+        self._send()
+
+    def _send(self) -> None:
+        with self._lock:
+            fields, messages, seconds = self._fields, self._messages, self._step_seconds
+            self._fields, self._messages, self._step_seconds = {}, [], []
+        if not fields and not messages and not seconds:
+            return
+        try:
+            self._client.progress(RankProgress(**fields, messages=tuple(messages), step_seconds=tuple(seconds)))
+        except LaunchError as error:
+            print(f"progress was not delivered: {error}", file=sys.stderr)  # noqa: T201
+            with self._lock:
+                self._fields = {**fields, **self._fields}
+                self._messages = messages + self._messages
+                self._step_seconds = seconds + self._step_seconds

@@ -1,0 +1,68 @@
+"""The rank's place in the world, and the process group, before anything of the Trainer could make its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from finetune_trainer.config import Cause, Reason
+from finetune_trainer.train.failures import TrainError
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int
+    local_rank: int
+    size: int
+    cuda: bool
+
+    @classmethod
+    def from_environment(cls, accelerators: bool) -> World:
+        """From torchrun's variables. An accelerator that was given but cannot be used is an error, not a slow run."""
+        if accelerators and not torch.cuda.is_available():
+            raise TrainError(
+                Reason.RANK_FAILED,
+                Cause.ERROR,
+                "The job was given accelerators, but torch finds no usable CUDA device: is the driver of the node older "
+                f"than CUDA {torch.version.cuda} needs?",
+            )
+        return cls(
+            rank=int(os.environ["RANK"]),
+            local_rank=int(os.environ["LOCAL_RANK"]),
+            size=int(os.environ["WORLD_SIZE"]),
+            cuda=accelerators,
+        )
+
+    def form(self, timeout_seconds: float) -> None:
+        """Build the process group. On the CPU the Trainer would leave its timeout at 30 minutes whatever the user set."""
+        timeout = timedelta(seconds=timeout_seconds)
+        if self.cuda:
+            torch.cuda.set_device(self.local_rank)
+            dist.init_process_group("nccl", timeout=timeout, device_id=torch.device("cuda", self.local_rank))
+        elif self.size > 1:
+            dist.init_process_group("gloo", timeout=timeout)
+
+    def control_group(self, timeout_seconds: float) -> Any:
+        """A group over the CPUs, for decisions: asking the accelerators would make them wait for each other."""
+        if self.size == 1:
+            return None
+        if not self.cuda:
+            return dist.group.WORLD
+        return dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+
+    def check(self, arguments: Any) -> None:
+        """The Trainer must see the world that torchrun made; else each rank would quietly train alone."""
+        from transformers.training_args import ParallelMode
+
+        together = arguments.parallel_mode is ParallelMode.DISTRIBUTED or self.size == 1
+        if arguments.world_size != self.size or not together or arguments.n_gpu > 1:
+            raise TrainError(
+                Reason.WORLD_SIZE_MISMATCH,
+                Cause.ERROR,
+                f"torchrun started {self.size} ranks, the Trainer sees {arguments.world_size} ({arguments.parallel_mode}).",
+            )
