@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE, FineTuneJob
+from finetune_operator.plan.children import is_ours
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import (
     Action,
@@ -66,6 +67,10 @@ def claim(name: str, modes: tuple[str, ...] = ("ReadWriteMany",), **metadata: An
     }
 
 
+def _well(name: str) -> Manifest:
+    return {"metadata": {"name": name}, "status": {"conditions": [condition("Ready", START)]}}
+
+
 class Killed(Exception):
     """The operator was killed."""
 
@@ -88,6 +93,7 @@ class World:
     )
     """What the spec may name."""
     nodes: dict[str, Manifest] | None = field(default_factory=dict)
+    """Machines that tests have made silent, and those that were asked for."""
     events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     """Warning events by uid, as the API server holds them."""
     refusals: tuple[Refusal, ...] = ()
@@ -105,8 +111,14 @@ class World:
     effects: int = 0
     decision: Decision = field(default_factory=Decision)
     known: dict[Ref, Manifest | None] = field(default_factory=dict)
+    asked_nodes: set[str] = field(default_factory=set)
     read_events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    """uids of objects that no watch shows: somebody else's, found when their name is wanted."""
+    conflict: bool = False
     made: int = 0
+    _posted: set[tuple[int, EventNote]] = field(default_factory=set)
+    """An event's name follows from the state that was decided on: posted again it is the same one."""
 
     # --- the operator ---------------------------------------------------------------------------------------------
 
@@ -125,10 +137,12 @@ class World:
             job=self.job(),
             now=self.now,
             settings=self.settings,
-            objects=tuple(copy.deepcopy(list(self.objects.values()))),
+            objects=tuple(copy.deepcopy(item) for uid, item in self.objects.items() if uid not in self.hidden),
             gone=frozenset(self.gone),
             references=dict(self.known),
-            nodes=None if self.nodes is None else dict(self.nodes),
+            nodes=None
+            if self.nodes is None
+            else {name: self.nodes.get(name, _well(name)) for name in self.asked_nodes},
             events=dict(self.read_events),
             progress=self.progress,
             listed=listed,
@@ -141,12 +155,17 @@ class World:
         for _ in range(ROUNDS):
             decision = decide(self.observed(listed=listed))
             self.decision = decision
+            machines = {ref.name for ref in decision.wants_references if ref.kind == "Node"}
             unknown = [ref for ref in decision.wants_references if ref.kind != "Node" and ref not in self.known]
+            unknown += [Ref("Node", name) for name in machines - self.asked_nodes]
+            self.asked_nodes = machines
             self.known |= {ref: self.cluster.get(ref) for ref in decision.wants_references if ref.kind != "Node"}
             self.read_events = {uid: self.events.get(uid, ()) for uid in decision.wants_events}
             listed = decision.wants_list
             self.lists += decision.wants_list
-            if self._carry_out(decision) or unknown or listed or decision.wants_events:
+            if unknown or listed:
+                continue
+            if self._carry_out(decision) or decision.wants_events:
                 continue
             return decision
         raise AssertionError(f"no rest after {ROUNDS} decisions: {decision}")
@@ -158,8 +177,8 @@ class World:
             del self.objects[uid]
         self.gone.clear()
         self.known.clear()
-        self.read_events.clear()
-        self.progress = None
+        self.asked_nodes = set()
+        self.read_events = {}
 
     def after(self, seconds: float) -> Decision:
         self.now += timedelta(seconds=seconds)
@@ -178,9 +197,16 @@ class World:
             self._act(action)
             self.actions.append(action)
             done = True
+        if self.conflict:
+            self.conflict = False
+            return True
         if decision.status != self.status:
+            for note in decision.events:
+                self._effect()
+                if (self.writes, note) not in self._posted:
+                    self._posted.add((self.writes, note))
+                    self.notes.append(note)
             self._effect()
-            self.notes.extend(decision.events)
             self.status = json.loads(json.dumps(decision.status))
             self.writes += 1
             if self.phases[-1:] != [self.status["phase"]]:
@@ -216,6 +242,9 @@ class World:
         """POST. A name that is there already answers 409, which is success where the object is ours."""
         there = self.find(manifest["kind"], manifest["metadata"]["name"])
         if there is not None:
+            if not is_ours(there, self.job()):
+                self.hidden.discard(there["metadata"]["uid"])
+                self.conflict = True
             return there
         self.made += 1
         item = copy.deepcopy(manifest)
@@ -348,6 +377,9 @@ class World:
         ready = "True" if taint else "Unknown"
         self.nodes[name] = {"metadata": {"name": name}, "spec": {"taints": taints}, "status": {"conditions": []}}
         self.nodes[name]["status"]["conditions"].append(condition("Ready", self.now, status=ready))
+        for pod in self.objects.values():
+            if pod["kind"] == "Pod" and pod["spec"].get("nodeName") == name:
+                pod["status"]["conditions"] = [condition("Ready", self.now, status="False")]
 
     @staticmethod
     def _conditions(item: Manifest) -> list[Manifest]:
@@ -358,9 +390,9 @@ class World:
 
     def tell(self, attempt: int, *, begun: bool = True, phase: PodPhase = PodPhase.TRAINING, **told: Any) -> None:
         """Node 0's /progress."""
-        self.progress = Progress(
-            uid=UID, attempt=attempt, begun=self.now if begun else None, phase=phase, updated=self.now, **told
-        )
+        before = self.progress.begun if self.progress and self.progress.attempt == attempt else None
+        moment = (before or self.now) if begun else None
+        self.progress = Progress(uid=UID, attempt=attempt, begun=moment, phase=phase, updated=self.now, **told)
 
     def record(
         self,
@@ -393,8 +425,9 @@ class World:
         path = f"/output/{self.name}/runs/{UID}/attempts/{attempt}/model"
         for pod in self.pods_of(f"{self.name}-train-{attempt}"):
             node = int(pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
-            told = {"model_path": path, "evaluation": {"accuracy": 0.9}, "step": 100} if node == 0 else {}
-            self.end(pod, self.record(attempt, node, **told), exit_code=0, reason="Completed")
+            told: dict[str, Any] = {"model_path": path, "evaluation": {"accuracy": 0.9}, "step": 100}
+            record = self.record(attempt, node, **(told if node == 0 else {}))
+            self.end(pod, record, exit_code=0, reason="Completed")
         self.finish_job(f"{self.name}-train-{attempt}")
 
     def crash(self, attempt: int, node: int = 0, reason: Reason = Reason.RANK_FAILED, **told: Any) -> None:

@@ -12,9 +12,10 @@ from finetune_operator.api.status import Budget, ClaimStatus, ConditionType, Fin
 from finetune_operator.plan import attempts, children, conditions, prepare, report, steps, validation
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis
+from finetune_operator.plan.gang import progress_of, training_gang
 from finetune_operator.plan.steps import Step
 from finetune_operator.plan.transitions import transitions
-from finetune_operator.plan.types import Decision, Manifest, Observed, Suspend
+from finetune_operator.plan.types import Decision, Delete, Manifest, Observed, Ref, Suspend
 from finetune_operator.plan.validation import Problem
 from finetune_operator.plan.view import Family, family
 from finetune_trainer.config import Cause
@@ -78,11 +79,30 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
             "claim": ClaimStatus(name=children.claim_name(observed.job), access_mode=validation.access_mode(observed)),
         }
     )
+    if (claim := children.claim(observed.job)) is not None and (made := steps.creates(observed, (claim,))):
+        # Alone: if the name turns out to be another's, no pod may ever have written there.
+        return Step(observed.job.status, actions=made, requeue_after_seconds=0.0)
     prepared = prepare.prepare(observed, members, accepted)
     if isinstance(prepared, Step):
         return replace(prepared, facts={ConditionType.VALIDATED: valid, **prepared.facts})
     facts = {ConditionType.VALIDATED: valid, ConditionType.PREPARED: prepared.fact}
     return attempts.start(observed, members, prepared.status, first, facts)
+
+
+def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int) -> Step | None:
+    """A name was taken that the first attempt of a round needs, as its creation found: take back the attempt, and wait."""
+    if attempt != status.budget.first_attempt or status.attempt_begun is not None or status.attempt_ended is not None:
+        return None
+    gang = training_gang(observed, members, attempt)
+    if gang.job is None or gang.fallen or gang.succeeded or progress_of(observed, attempt) is not None:
+        return None
+    planned = attempts.planned(observed, attempt)
+    blocked = tuple(problem for problem in (validation.taken(observed, one) for one in planned) if problem is not None)
+    if not blocked:
+        return None
+    back = status.model_copy(update={"attempt": attempt - 1 or None, "attempt_started": None})
+    waiting = _invalid(observed, members, back, blocked)
+    return replace(waiting, actions=(Delete(Ref("Job", gang.job.name), gang.job.uid),))
 
 
 def _invalid(observed: Observed, members: Family, status: FineTuneJobStatus, found: tuple[Problem, ...]) -> Step:

@@ -230,14 +230,15 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
         gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"the pod of node {pod.index} is gone", pod.index)
         already = pod.trainer is not None and pod.trainer.ended
         return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone)
-    ended = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
-    if ended and pod.deleted_at >= min(ended):
+    told = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
+    if told and pod.deleted_at > min(told):
         return None
     if pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at < pod.deleted_at:
         return None  # it had ended before
+    order = 2 if told and pod.deleted_at == min(told) else 0  # in that very second it may be either
     text = f"the pod of node {pod.index} was deleted"
     return Finding(
-        Weight.FELL, _second(pod.deleted_at), 0, _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
+        Weight.FELL, _second(pod.deleted_at), order, _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     )
 
 

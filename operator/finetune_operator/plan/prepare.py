@@ -79,7 +79,9 @@ def plan_digest(observed: Observed) -> str:
 
 
 def _start(observed: Observed, members: Family, status: FineTuneJobStatus, number: int) -> Step:
-    planned = _with_claim(observed, children.config_map(observed.job, observed.settings), manifest(observed, number))
+    job, settings = observed.job, observed.settings
+    made = (children.claim(job), children.config_map(job, settings), children.service(job), manifest(observed, number))
+    planned = tuple(one for one in made if one is not None)  # the Service too: if its name is taken we know it now
     older = [job for job in members.jobs if job.role == "prepare" and job.number < number]
     stop = tuple(Suspend(job.name) for job in older if job.active)
     clean = tuple(
@@ -97,11 +99,6 @@ def _start(observed: Observed, members: Family, status: FineTuneJobStatus, numbe
 def _preparing(observed: Observed, number: int) -> Fact:
     """The same text from creation to end: each change of it would be a request."""
     return Fact(False, "Preparing", f"Job {children.prepare_job_name(observed.job, number)} prepares model and data")
-
-
-def _with_claim(observed: Observed, *planned: Manifest) -> tuple[Manifest, ...]:
-    claim = children.claim(observed.job)
-    return (claim, *planned) if claim is not None else planned
 
 
 def _new_budget(status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
