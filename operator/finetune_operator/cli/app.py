@@ -1,0 +1,112 @@
+"""The commands of `finetune` and their options. Each imports what it needs when it is called: --help is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune_operator.cli.errors import CommandError, ExitCode
+
+app = typer.Typer(
+    name="finetune",
+    help="Fine-tune Hugging Face models from a FineTuneJob manifest, with or without a cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes longer to import than everything else here
+)
+
+
+class Output(StrEnum):
+    """What `finetune run` prints on standard output."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+ManifestFile = Annotated[str, typer.Argument(metavar="FILE", help="Manifest of a FineTuneJob; - reads standard input.")]
+
+
+@app.command()
+def run(
+    manifest: ManifestFile,
+    work_dir: Annotated[Path, typer.Option(help="Where claims, checkpoints and logs live.")] = Path(".finetune"),
+    volume: Annotated[list[str], typer.Option(metavar="NAME=FOLDER", help="Folder that stands for a claim.")] = [],  # noqa: B006
+    secret: Annotated[
+        list[str], typer.Option(metavar="NAME=FOLDER", help="Folder with a file per key of a Secret.")
+    ] = [],  # noqa: B006
+    config_map: Annotated[
+        list[str], typer.Option(metavar="NAME=FOLDER", help="Folder with a file per key of a ConfigMap.")
+    ] = [],  # noqa: B006
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="json: the final status alone on standard output.")
+    ] = Output.TEXT,
+) -> None:
+    """Train on this machine, nodes as local processes. An interrupted run goes on when it is started again."""
+
+    def command() -> ExitCode:
+        from finetune_operator.cli import run as module
+
+        folders = module.Folders(
+            work_dir, _pairs("--volume", volume), _pairs("--secret", secret), _pairs("--config-map", config_map)
+        )
+        return module.run(manifest, folders, as_json=output is Output.JSON)
+
+    _end(command)
+
+
+@app.command()
+def render(
+    manifest: ManifestFile,
+    image: Annotated[str | None, typer.Option(help="Training image where the manifest names none.")] = None,
+) -> None:
+    """Print the objects that the operator would make of a job's first attempt, as YAML. Applies nothing."""
+
+    def command() -> ExitCode:
+        from finetune_operator.cli import render as module
+
+        return module.render(manifest, image)
+
+    _end(command)
+
+
+@app.command()
+def validate(
+    manifests: Annotated[list[str], typer.Argument(metavar="FILE...", help="Manifests; - reads standard input.")],
+) -> None:
+    """Check manifests as the API server would, without one. Exit code 1 where any of them is refused."""
+
+    def command() -> ExitCode:
+        from finetune_operator.cli import check as module
+
+        return module.check(manifests)
+
+    _end(command)
+
+
+def _end(command: Callable[[], ExitCode]) -> None:
+    """Run a command; what the user can mend is one line on standard error."""
+    try:
+        code = command()
+    except CommandError as error:
+        print(f"finetune: {error}", file=sys.stderr)
+        code = error.code
+    raise typer.Exit(code)
+
+
+def _pairs(option: str, values: list[str]) -> dict[str, Path]:
+    """`NAME=FOLDER` options as a mapping."""
+    pairs: dict[str, Path] = {}
+    for value in values:
+        name, separator, folder = value.partition("=")
+        if not (name and separator and folder):
+            raise CommandError(f"{option} {value}: write it as NAME=FOLDER")
+        if not Path(folder).is_dir():
+            raise CommandError(f"{option} {value}: there is no folder {folder}")
+        pairs[name] = Path(folder).resolve()
+    return pairs

@@ -1,0 +1,115 @@
+"""Shows a running job: a bar that moves where there is a terminal, plain lines where there is none. Decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+from finetune_operator.cli.story import Line, Story, steps
+from finetune_operator.plan.types import EventNote, Manifest
+from finetune_trainer.config import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+PLAIN_INTERVAL_SECONDS = 5.0
+HEAD_WIDTH = 10
+
+
+class Display(Protocol):
+    """Where lines and progress go, between `with` and its end."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+    def line(self, line: Line) -> None: ...
+    def progress(self, status: Manifest) -> None: ...
+
+
+class Watcher:
+    """Told of every new status by the loop; shows what is new in it."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._story = Story()
+        self.last_progress: Progress | None = None
+
+    def __call__(self, status: Manifest, progress: Progress | None, events: Sequence[EventNote]) -> None:
+        self.last_progress = progress or self.last_progress
+        for line in self._story.lines(status, progress, events):
+            self._display.line(line)
+        self._display.progress(status)
+
+
+class PlainDisplay:
+    """Lines, one after another: for logs, pipes and CI."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown_at = 0.0
+        self._shown = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        self._stream.flush()
+
+    def line(self, line: Line) -> None:
+        print(f"{line.head:<{HEAD_WIDTH}} {line.text}".strip(), file=self._stream, flush=True)
+
+    def progress(self, status: Manifest) -> None:
+        text = steps(status)
+        if text and text != self._shown and time.monotonic() - self._shown_at >= PLAIN_INTERVAL_SECONDS:
+            self._shown, self._shown_at = text, time.monotonic()
+            self.line(Line(text))
+
+
+class LiveDisplay:
+    """One bar at the bottom, lines above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+        self._console = Console(file=stream, highlight=False)
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=self._console,
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
+        self._bar.stop()
+
+    def line(self, line: Line) -> None:
+        style = "yellow" if line.warning else "bold"
+        self._console.print(f"[{style}]{line.head:<{HEAD_WIDTH}}[/] ", end="")
+        self._console.print(line.text, markup=False, soft_wrap=True)
+
+    def progress(self, status: Manifest) -> None:
+        progress = status.get("progress") or {}
+        if not progress.get("totalSteps"):
+            return
+        text = steps(status).partition(", ")[2]
+        if self._task is None:
+            self._task = self._bar.add_task(text, total=progress["totalSteps"])
+        self._bar.update(
+            self._task, completed=progress.get("step") or 0, total=progress["totalSteps"], description=text
+        )
+
+
+def display_for(stream: TextIO) -> Display:
+    return LiveDisplay(stream) if stream.isatty() else PlainDisplay(stream)

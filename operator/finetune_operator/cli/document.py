@@ -1,0 +1,25 @@
+"""From a manifest's file to one checked FineTuneJob, with what an API server would add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_operator.api.resource import KIND, FineTuneJob
+from finetune_operator.cli import manifest
+from finetune_operator.cli.check import completed, problems
+from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.validate import is_fine_tune_job
+
+
+def job_of(path: str) -> tuple[FineTuneJob, dict[str, Any]]:
+    """The one FineTuneJob of a file, and its body with metadata filled in. Raises CommandError."""
+    found = [document for document in manifest.read(path) if is_fine_tune_job(document)]
+    if len(found) != 1:
+        raise CommandError(f"{path}: holds {len(found)} {KIND}s; exactly one is taken at a time")
+    wrong = problems(found[0])
+    if wrong:
+        raise CommandError("\n".join(f"{path}: {problem}" for problem in wrong), ExitCode.FAILED)
+    body = completed(found[0])
+    if "name" not in body["metadata"]:
+        raise CommandError(f"{path}: metadata.name is needed here: it is what a second run finds the first one by")
+    return FineTuneJob.parse(body), body

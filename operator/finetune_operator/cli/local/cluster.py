@@ -1,0 +1,302 @@
+"""Carries out what was decided, and tells what there is: API server, Job controller and kubelet of one job in one.
+
+It decides nothing: no attempt begins and no gang ends but by an action, or by a process that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_ROLE, FineTuneJob
+from finetune_operator.cli.local import objects, processes
+from finetune_operator.cli.local.volumes import Volumes, container_environment, pod_paths
+from finetune_operator.plan.children_pods import ENVIRONMENT
+from finetune_operator.plan.types import Action, Create, Delete, Manifest, Ref, Suspend
+from finetune_operator.plan.view import INDEX_KEY
+from finetune_trainer.config import Env
+
+LOOPBACK = "127.0.0.1"
+NOT_INHERITED = (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+)
+"""Variables of this process that a pod must not see: secrets, and what would make it part of another world."""
+
+
+@dataclass
+class Pod:
+    """One pod: what the API shows of it, and the process behind it."""
+
+    manifest: Manifest
+    folder: Path
+    process: processes.PodProcess | None = None
+
+
+@dataclass
+class LocalCluster:
+    """The children of one job."""
+
+    job: FineTuneJob
+    volumes: Volumes
+    folder: Path
+    """A folder per pod is made here."""
+    devices: tuple[tuple[str, ...], ...] = ()
+    """By node, the accelerators it gets."""
+    token_file: Path | None = None
+    grace_seconds: int = 30
+    others: dict[Ref, Manifest] = field(default_factory=dict)
+    """Everything but pods."""
+    pods: dict[str, Pod] = field(default_factory=dict)
+    """By name."""
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    """By Job, `host:port` of each node."""
+    gone: set[str] = field(default_factory=set)
+
+    # --- what there is ---
+
+    def objects(self) -> tuple[Manifest, ...]:
+        return (*self.others.values(), *(pod.manifest for pod in self.pods.values()))
+
+    def saved(self) -> list[Manifest]:
+        """What the next `finetune run` must know."""
+        return [item for item in self.objects() if item["kind"] in ("Job", "Pod")]
+
+    def reference(self, ref: Ref) -> Manifest | None:
+        """The object that the spec names, as far as a folder can stand for it."""
+        namespace = self.job.metadata.namespace
+        if ref.kind == "PersistentVolumeClaim" and self.volumes.claim(ref.name).is_dir():
+            return objects.existing_claim(ref.name, namespace)
+        folder = self.volumes.config_map(ref.name)
+        if ref.kind == "ConfigMap" and folder.is_dir():
+            data = {file.name: file.read_text(errors="replace") for file in folder.iterdir() if file.is_file()}
+            return {"kind": "ConfigMap", "metadata": {"name": ref.name, "namespace": namespace}, "data": data}
+        if ref.kind == "StorageClass":  # every class is the file system of this machine
+            return {"kind": "StorageClass", "metadata": {"name": ref.name}}
+        return None
+
+    def refresh(self) -> bool:
+        """Look at the processes; returns whether anything has changed."""
+        ended = [pod for pod in self.pods.values() if pod.process is not None and not pod.process.running()]
+        for pod in ended:
+            self._settle(pod)
+            if pod.manifest["metadata"].get("deletionTimestamp"):
+                self.gone.add(pod.manifest["metadata"]["uid"])
+        for pod in ended:
+            self._fail_gang(pod)
+        self._update_jobs()
+        self._forget_orphans()
+        return bool(ended)
+
+    def progress_address(self) -> str | None:
+        """`host:port` of node 0 of the newest attempt, while it runs."""
+        running = [
+            pod for pod in self.pods.values() if pod.process is not None and _index(pod) == 0 and _role(pod) == "train"
+        ]
+        if not running:
+            return None
+        newest = max(running, key=lambda pod: int(pod.manifest["metadata"]["labels"][LABEL_ATTEMPT]))
+        return self.addresses[_owner(newest)][0]
+
+    # --- what is done ---
+
+    def carry_out(self, action: Action) -> None:
+        match action:
+            case Create(manifest):
+                self._create(manifest)
+            case Suspend(name):
+                ref = Ref("Job", name)
+                self.others[ref] = {**self.others[ref], "spec": {**self.others[ref]["spec"], "suspend": True}}
+                self._delete_pods(name)
+            case Delete(ref, _, grace_period_seconds):
+                self._delete(ref, at_once=grace_period_seconds == 0)
+        self._update_jobs()
+
+    def stop(self, at_once: Callable[[], bool]) -> None:
+        """The end of `finetune run`: every pod is asked to stop, as if evicted, and killed after its grace period.
+
+        `at_once`: whether the user has lost patience.
+        """
+        for pod in self._running():
+            pod.manifest = objects.disrupted(objects.deleted(pod.manifest, self.grace_seconds))
+            if pod.process is not None:
+                pod.process.stop()
+        deadline = time.monotonic() + self.grace_seconds
+        while self._running() and time.monotonic() < deadline and not at_once():
+            time.sleep(0.05)
+            self._settle_ended()
+        self.kill()
+
+    def drain(self, timeout_seconds: float) -> None:
+        """Pods of a job that is over end by themselves; they get the time."""
+        deadline = time.monotonic() + timeout_seconds
+        while self._running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+            self._settle_ended()
+
+    def kill(self) -> None:
+        """End what still runs, at once."""
+        for pod in self._running():
+            if pod.process is not None:
+                pod.process.kill()
+                pod.process.supervisor.wait()
+        self._settle_ended()
+        processes.kill_all(processes.marked(self.folder))
+
+    def restore(self, saved: Sequence[Manifest]) -> None:
+        """Objects of the run before: what still ran then was interrupted with it."""
+        for item in saved:
+            if item["kind"] != "Pod":
+                self.others[Ref(item["kind"], item["metadata"]["name"])] = item
+                continue
+            pod = Pod(item, self.folder / item["metadata"]["name"])
+            self.pods[item["metadata"]["name"]] = pod
+            if not objects.is_final(item):
+                pod.manifest = objects.disrupted(objects.deleted(item, 0))
+                self._settle(pod)
+        self._update_jobs()
+
+    # --- how ---
+
+    def _create(self, manifest: Manifest) -> None:
+        made, ref = objects.created(manifest), Ref(manifest["kind"], manifest["metadata"]["name"])
+        if ref in self.others:
+            return
+        if ref.kind == "PersistentVolumeClaim":
+            self.volumes.claim(ref.name).mkdir(parents=True, exist_ok=True)
+            made = objects.bound(made)
+        elif ref.kind == "ConfigMap":
+            folder = self.volumes.config_map(ref.name)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in made["data"].items():
+                (folder / name).write_text(text)
+        self.others[ref] = made
+        if ref.kind == "Job":
+            self._start_job(made)
+
+    def _start_job(self, job: Manifest) -> None:
+        gang = objects.pods_of(job)
+        name = job["metadata"]["name"]
+        self.addresses[name] = _free_addresses(len(gang))
+        for manifest in gang:
+            pod = Pod(manifest, self.folder / manifest["metadata"]["name"])
+            self.pods[manifest["metadata"]["name"]] = pod
+            shutil.rmtree(pod.folder, ignore_errors=True)
+            pod.folder.mkdir(parents=True)
+            container = manifest["spec"]["containers"][0]
+            command = [sys.executable, *container["command"][1:], *container["args"]]
+            pod.process = processes.start(pod.folder, command, self._environment(pod, len(gang)), self.grace_seconds)
+            pod.manifest = objects.running(manifest)
+
+    def _environment(self, pod: Pod, nodes: int) -> dict[str, str]:
+        """This process's own variables, then the container's, then what makes a process of this machine a pod."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in NOT_INHERITED and not name.startswith("FINETUNE_")
+        }
+        spec, index = pod.manifest["spec"], _index(pod)
+        own = container_environment(spec["containers"][0], self.volumes)
+        if own.get("HOME") == ENVIRONMENT["HOME"]:
+            del own["HOME"]
+        devices = self.devices[index] if _role(pod) == "train" and self.devices else ()
+        local = {
+            Env.NODE: str(index),
+            Env.PEERS: ",".join(self.addresses[_owner(pod)]),
+            Env.PATHS: json.dumps(pod_paths(self.job, spec, self.volumes, self.token_file)),
+            Env.TERMINATION_LOG: str(pod.folder / processes.TERMINATION_FILE),
+            "CUDA_VISIBLE_DEVICES": ",".join(devices),
+        }
+        return {**inherited, **_threads(nodes, self.job), **own, **local}
+
+    def _delete(self, ref: Ref, *, at_once: bool) -> None:
+        deleted = self.others.pop(ref, None)
+        if ref.kind == "Pod":
+            self._delete_pod(self.pods[ref.name], at_once=at_once)
+        elif deleted is not None and ref.kind == "Job":
+            self._delete_pods(ref.name, at_once=at_once)
+            self._forget_orphans()
+
+    def _delete_pods(self, job: str, *, at_once: bool = False) -> None:
+        for pod in self.pods.values():
+            if _owner(pod) == job and pod.process is not None:
+                self._delete_pod(pod, at_once=at_once)
+
+    def _delete_pod(self, pod: Pod, *, at_once: bool = False) -> None:
+        if pod.process is None:
+            self.gone.add(pod.manifest["metadata"]["uid"])
+            return
+        if not pod.manifest["metadata"].get("deletionTimestamp"):
+            pod.manifest = objects.deleted(pod.manifest, 0 if at_once else self.grace_seconds)
+        if at_once:
+            pod.process.kill()
+        else:
+            pod.process.stop()
+
+    def _fail_gang(self, fallen: Pod) -> None:
+        """The Job controller fails a Job with its first failed pod, and deletes the others."""
+        if fallen.manifest["status"]["phase"] == "Failed":
+            self._update_jobs()  # the Job's failure is noted before the deletions that follow from it
+            self._delete_pods(_owner(fallen))
+
+    def _forget_orphans(self) -> None:
+        """Pods that have ended go with their Job; their folders, and so their logs, stay."""
+        for name, pod in list(self.pods.items()):
+            if pod.process is None and Ref("Job", _owner(pod)) not in self.others:
+                del self.pods[name]
+
+    def _settle_ended(self) -> None:
+        for pod in self.pods.values():
+            if pod.process is not None and not pod.process.running():
+                self._settle(pod)
+
+    def _settle(self, pod: Pod) -> None:
+        message = processes.termination_message(pod.folder)
+        pod.manifest = objects.ended(pod.manifest, processes.ending(pod.folder), message)
+        pod.process = None
+
+    def _running(self) -> list[Pod]:
+        return [pod for pod in self.pods.values() if pod.process is not None]
+
+    def _update_jobs(self) -> None:
+        for ref, item in self.others.items():
+            if ref.kind == "Job":
+                own = [pod.manifest for pod in self.pods.values() if _owner(pod) == ref.name]
+                self.others[ref] = objects.with_job_status(item, own)
+
+
+def _index(pod: Pod) -> int:
+    return int(pod.manifest["metadata"]["annotations"][INDEX_KEY])
+
+
+def _role(pod: Pod) -> str:
+    return str(pod.manifest["metadata"]["labels"][LABEL_ROLE])
+
+
+def _owner(pod: Pod) -> str:
+    return str(pod.manifest["metadata"]["ownerReferences"][0]["name"])
+
+
+def _threads(nodes: int, job: FineTuneJob) -> Mapping[str, str]:
+    """Every node believes that all cores are its own; here they share them."""
+    ranks = nodes * (job.spec.processes_per_node or 1)
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // ranks))}
+
+
+def _free_addresses(count: int) -> list[str]:
+    """Ports that nobody listens on now, all different because they are held until all are chosen."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for one in held:
+            one.bind((LOOPBACK, 0))
+        return [f"{LOOPBACK}:{one.getsockname()[1]}" for one in held]
+    finally:
+        for one in held:
+            one.close()

@@ -1,0 +1,74 @@
+"""Which accelerators this machine has, and the job as it can run with them.
+
+Asks nvidia-smi and never torch, whose import takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.plan.accelerators import accelerator_resources
+from finetune_operator.plan.types import PlanSettings
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A job as it runs here."""
+
+    job: FineTuneJob
+    devices: tuple[tuple[str, ...], ...]
+    """By node, the devices it gets."""
+    warning: str | None = None
+    """What differs from the manifest."""
+
+
+def present() -> tuple[str, ...]:
+    """Indices or ids of the CUDA devices that may be used."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return tuple(device for device in allowed.split(",") if device and device != "-1")
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    query = [program, "--query-gpu=index", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    return tuple(answer.stdout.split()) if answer.returncode == 0 else ()
+
+
+def place(job: FineTuneJob, settings: PlanSettings, devices: tuple[str, ...]) -> Placement:
+    """The job with the accelerators that are there in place of those it asks for."""
+    asked = accelerator_resources(job, settings)
+    wanted, nodes = sum(asked.values()), job.spec.nodes
+    if wanted == 0:
+        return Placement(job, ((),) * nodes)
+    each = min(len(devices) // nodes, wanted)
+    shares = tuple(tuple(devices[node * each : (node + 1) * each]) for node in range(nodes))
+    if each == wanted:
+        return Placement(job, shares)
+    here = _with_accelerators(job, asked, each)
+    per_node = f"{wanted} accelerator{'s' if wanted > 1 else ''} per node"
+    if each == 0:
+        text = f"{per_node} asked for, {len(devices)} here for {nodes} node(s): training runs on the CPU, in fp32"
+    else:
+        text = f"{per_node} asked for, {each} here: each node trains with {each}"
+    return Placement(here, shares, text)
+
+
+def _with_accelerators(job: FineTuneJob, asked: dict[str, int], count: int) -> FineTuneJob:
+    """The same job with `count` of the first kind of accelerator that it asks for. Fewer ranks follow from it."""
+    resources = job.spec.resources
+    plain = {name: quantity for name, quantity in resources.limits.items() if name not in asked}
+    requests = {name: quantity for name, quantity in resources.requests.items() if name not in asked}
+    limits = {**plain, next(iter(asked)): count} if count else plain
+    processes = job.spec.processes_per_node
+    spec = job.spec.model_copy(
+        update={
+            "resources": resources.model_copy(update={"limits": limits, "requests": requests}),
+            "processes_per_node": min(processes, count) if processes and count else processes,
+        }
+    )
+    return job.model_copy(update={"spec": spec})

@@ -1,0 +1,127 @@
+"""What outlives one `finetune run`: identity and status of a job, its objects, and the lock that only one run holds.
+
+Lies in `<work-dir>/jobs/<name>/`. A job that is over, or whose manifest has changed, begins anew with a new uid; any
+other goes on as the same job.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetune_operator.cli.errors import CommandError
+from finetune_operator.plan.types import Manifest
+
+STATE_FILE = "state.json"
+LOCK_FILE = "lock"
+PODS = "pods"
+OVER = ("Succeeded", "Failed")
+
+
+@dataclass
+class State:
+    """One job in one work folder. Written whole and renamed: a kill leaves the state before or the one after."""
+
+    folder: Path
+    uid: str
+    spec_digest: str
+    created: str
+    status: Manifest
+    objects: list[Manifest]
+    """Jobs and Pods as last seen."""
+    continued: bool
+    """Whether an earlier `finetune run` had begun it."""
+
+    @property
+    def pods(self) -> Path:
+        """A folder per pod: log, result record, exit code."""
+        return self.folder / PODS
+
+    def save(self) -> None:
+        content = {
+            "uid": self.uid,
+            "specDigest": self.spec_digest,
+            "created": self.created,
+            "status": self.status,
+            "objects": self.objects,
+        }
+        temporary = self.folder / f"{STATE_FILE}.tmp"
+        temporary.write_text(json.dumps(content, indent=1))
+        temporary.replace(self.folder / STATE_FILE)
+
+
+def job_folder(work_dir: Path, name: str) -> Path:
+    return work_dir / "jobs" / name
+
+
+def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
+    """The state to go on from: that of the interrupted run of this manifest, else a new one. Call it under the lock."""
+    folder, digest = job_folder(work_dir, name), _digest(spec)
+    found = _read(folder / STATE_FILE)
+    if found is not None and found["specDigest"] == digest and found["status"].get("phase") not in OVER:
+        return State(
+            folder=folder,
+            uid=found["uid"],
+            spec_digest=digest,
+            created=found["created"],
+            status=found["status"],
+            objects=found["objects"],
+            continued=True,
+        )
+    shutil.rmtree(folder / PODS, ignore_errors=True)
+    return State(
+        folder=folder,
+        uid=str(uuid.uuid4()),
+        spec_digest=digest,
+        created=datetime.now(UTC).isoformat(),
+        status={},
+        objects=[],
+        continued=False,
+    )
+
+
+@contextmanager
+def locked(work_dir: Path, name: str) -> Iterator[None]:
+    """Holds the job for this process. The kernel lets go of it with the process, however that ends."""
+    folder = job_folder(work_dir, name)
+    try:
+        (folder / PODS).mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_FILE).open("a+")
+    except OSError as error:
+        raise CommandError(
+            f"--work-dir: {work_dir} can't be written to ({error.strerror}); name another folder"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            text = f"job {name} is already running here (process {holder}); wait for it, or choose another --work-dir"
+            raise CommandError(text) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _digest(spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return found

@@ -1,0 +1,164 @@
+"""Claims, ConfigMaps and Secrets of a local run: folders of this machine. From a pod's paths and variables to real ones.
+
+Knows nothing of processes. What the manifest names and nobody brought is an error before anything starts: on a cluster
+the job would wait for it, here nobody would make it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cli.errors import CommandError
+from finetune_operator.plan.children import claim_name
+
+OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What the command line says, and what lies in the work folder."""
+
+    work_dir: Path
+    claims: Mapping[str, Path] = field(default_factory=dict)
+    """`--volume NAME=PATH`"""
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    """`--secret NAME=PATH`: a folder with a file per key."""
+    config_maps: Mapping[str, Path] = field(default_factory=dict)
+    """`--config-map NAME=PATH`: a folder with a file per key."""
+
+    def claim(self, name: str) -> Path:
+        """The folder of a claim, there or not."""
+        return self.claims.get(name) or self.work_dir / "claims" / name
+
+    def secret(self, name: str) -> Path:
+        """The folder or, for the Hub token of the login, the file's folder of a Secret."""
+        return self.secrets.get(name) or self.work_dir / "secrets" / name
+
+    def config_map(self, name: str) -> Path:
+        return self.config_maps.get(name) or self.work_dir / "configmaps" / name
+
+
+def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
+    """What the job needs and is not there, each with the way out."""
+    spec = job.spec
+    if spec.storage.claim_name is not None:
+        yield from _missing_claim("spec.storage.claimName", spec.storage.claim_name, volumes)
+    for volume in spec.volumes:
+        where = f"spec.volumes[{volume.name}]"
+        if volume.sub_path is not None and ".." in PurePosixPath(volume.sub_path).parts:
+            yield f"{where}.subPath: must not contain '..'"
+        if volume.claim_name is not None:
+            yield from _missing_claim(f"{where}.claimName", volume.claim_name, volumes)
+        elif volume.config_map is not None:
+            yield from _missing_folder(where, "ConfigMap", volume.config_map, volumes.config_map(volume.config_map))
+        elif volume.secret is not None:
+            yield from _missing_folder(where, "Secret", volume.secret, volumes.secret(volume.secret))
+    for variable in spec.env:
+        source, where = variable.value_from, f"spec.env[{variable.name}]"
+        if source is not None and source.secret_key_ref is not None:
+            ref = source.secret_key_ref
+            yield from _missing_key(where, "Secret", ref.name, volumes.secret(ref.name) / ref.key)
+        elif source is not None and source.config_map_key_ref is not None:
+            key = source.config_map_key_ref
+            yield from _missing_key(where, "ConfigMap", key.name, volumes.config_map(key.name) / key.key)
+
+
+def hub_token(job: FineTuneJob, volumes: Volumes) -> str | Path | None:
+    """The Hub token of the job: a file that holds it, or the token itself; None where the job names none."""
+    reference = job.spec.hub.token_secret_ref
+    if reference is None:
+        return None
+    given = volumes.secret(reference.name) / reference.key
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    login = Path(os.environ.get("HF_TOKEN_PATH") or home / "token")
+    if given.is_file():
+        return given
+    if os.environ.get("HF_TOKEN"):
+        return os.environ["HF_TOKEN"]
+    if login.is_file():
+        return login
+    raise CommandError(
+        f"spec.hub.tokenSecretRef: there is no Secret {reference.name} here; set HF_TOKEN, log in with "
+        f"`hf auth login`, or say --secret {reference.name}=FOLDER (with the token in a file named {reference.key})"
+    )
+
+
+def pod_paths(job: FineTuneJob, pod: Mapping[str, Any], volumes: Volumes, token: Path | None) -> dict[str, str]:
+    """Mount points of the training container -> folders (or files), what `FINETUNE_PATHS` holds."""
+    by_name = {volume["name"]: volume for volume in pod["volumes"]}
+    trainer = pod["containers"][0]
+    paths: dict[str, str] = {}
+    for mount in trainer["volumeMounts"]:
+        paths |= _mounted(mount, by_name[mount["name"]], volumes)
+    if job.spec.hub.token_secret_ref is not None and token is not None:
+        paths = {place: str(token) if place.endswith("/hub/token") else folder for place, folder in paths.items()}
+    return paths
+
+
+def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
+    """The container's variables with what they refer to put in."""
+    values: dict[str, str] = {}
+    for variable in container["env"]:
+        source = variable.get("valueFrom") or {}
+        if "secretKeyRef" in source:
+            ref = source["secretKeyRef"]
+            values[variable["name"]] = (volumes.secret(ref["name"]) / ref["key"]).read_text()
+        elif "configMapKeyRef" in source:
+            ref = source["configMapKeyRef"]
+            values[variable["name"]] = (volumes.config_map(ref["name"]) / ref["key"]).read_text()
+        elif "value" in variable:
+            values[variable["name"]] = variable["value"]
+    return values
+
+
+def own_claim(job: FineTuneJob, volumes: Volumes) -> Path:
+    """The folder that the job writes to."""
+    return volumes.claim(claim_name(job))
+
+
+def _mounted(mount: Mapping[str, Any], volume: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
+    place = mount["mountPath"]
+    if "persistentVolumeClaim" in volume:
+        folder = volumes.claim(volume["persistentVolumeClaim"]["claimName"])
+    elif "configMap" in volume:
+        folder = volumes.config_map(volume["configMap"]["name"])
+    elif "secret" in volume:
+        folder = volumes.secret(volume["secret"]["secretName"])
+        items = volume["secret"].get("items") or ()
+        if items:
+            return {f"{place}/{item['path']}": str(folder / item["key"]) for item in items}
+    else:
+        return {}  # scratch space and shared memory are this machine's own
+    return {place: str(folder / mount.get("subPath", ""))}
+
+
+def _missing_claim(where: str, name: str, volumes: Volumes) -> Iterator[str]:
+    yield from _bad_name(where, name)
+    folder = volumes.claim(name)
+    if not folder.is_dir():
+        yield f"{where}: claim {name} has no folder here; make {folder}, or say --volume {name}=FOLDER"
+
+
+def _missing_folder(where: str, kind: str, name: str, folder: Path) -> Iterator[str]:
+    yield from _bad_name(where, name)
+    if not folder.is_dir():
+        option = "--secret" if kind == "Secret" else "--config-map"
+        yield f"{where}: {kind} {name} is not here; say {option} {name}=FOLDER (a folder with a file per key)"
+
+
+def _missing_key(where: str, kind: str, name: str, file: Path) -> Iterator[str]:
+    problems = list(_missing_folder(where, kind, name, file.parent))
+    yield from problems
+    if not problems and not file.is_file():
+        yield f"{where}: {kind} {name} has no key {file.name} in {file.parent}"
+
+
+def _bad_name(where: str, name: str) -> Iterator[str]:
+    if OBJECT_NAME.fullmatch(name) is None:
+        yield f"{where}: {name!r} is no name of a Kubernetes object"

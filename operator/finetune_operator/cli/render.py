@@ -1,0 +1,32 @@
+"""`finetune render`: the child objects of a job's first attempt as YAML. Reads one file, talks to nobody."""
+
+from __future__ import annotations
+
+import sys
+
+import yaml
+
+from finetune_operator.cli.document import job_of
+from finetune_operator.cli.errors import ExitCode
+from finetune_operator.plan import children
+from finetune_operator.plan.types import PlanSettings
+
+DEFAULT_IMAGE = "docker.io/finetune/trainer:dev"
+HEADER = """\
+# What the operator makes for the first attempt of FineTuneJob {name}. For reading and for policy checks, not for
+# applying: uid, and with it the name of the ConfigMap, are known only once the FineTuneJob is there.
+"""
+
+
+def render(path: str, image: str | None) -> ExitCode:
+    job, _ = job_of(path)
+    settings = PlanSettings(trainer_image=image or DEFAULT_IMAGE)
+    made = [children.claim(job), children.config_map(job, settings), children.service(job)]
+    if children.needs_prepare_job(job, settings):
+        made.append(children.prepare_job(job, settings, 1))
+    made.append(children.train_job(job, settings, 1))
+    sys.stdout.write(HEADER.format(name=job.metadata.name))
+    yaml.safe_dump_all(
+        [one for one in made if one is not None], sys.stdout, sort_keys=False, explicit_start=True, width=140
+    )
+    return ExitCode.SUCCEEDED

@@ -1,0 +1,243 @@
+"""`finetune run`: one job on this machine, from manifest to model. Puts the local backend and the display together."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cli.display import Display, Watcher, display_for
+from finetune_operator.cli.document import job_of
+from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.local import devices, processes, state, volumes
+from finetune_operator.cli.local.cluster import LocalCluster
+from finetune_operator.cli.local.loop import Interruption, Loop
+from finetune_operator.cli.story import Line, accuracy, metrics
+from finetune_operator.plan.children import accelerators, processes_per_node
+from finetune_operator.plan.types import Manifest, PlanSettings
+from finetune_trainer.config import Progress, ResultRecord
+
+SETTINGS = PlanSettings(trainer_image="this-machine", progress_interval_seconds=0.5)
+TRAINER_PACKAGES = ("torch", "transformers", "datasets", "accelerate")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HUB_TOKEN_FILE = "hub-token"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things lie, as the command line says."""
+
+    work_dir: Path
+    claims: Mapping[str, Path]
+    secrets: Mapping[str, Path]
+    config_maps: Mapping[str, Path]
+
+
+def run(manifest: str, folders: Folders, *, as_json: bool) -> ExitCode:
+    """Run the job to its end, or until it is interrupted."""
+    began = time.monotonic()
+    stream = sys.stderr if as_json else sys.stdout
+    job, body = job_of(manifest)
+    _require_trainer()
+    placement = devices.place(job, SETTINGS, devices.present())
+    there = volumes.Volumes(folders.work_dir.resolve(), folders.claims, folders.secrets, folders.config_maps)
+    wrong = list(volumes.missing(job, there))
+    if wrong:
+        raise CommandError("\n".join(wrong))
+    with state.locked(there.work_dir, job.metadata.name), display_for(stream) as display:
+        _introduce(display, placement)
+        saved = state.load(there.work_dir, job.metadata.name, {**body["spec"]})
+        _end_leftovers(saved, display)
+        over, watcher = _train(placement, body, there, saved, display)
+    if as_json:
+        print(json.dumps(saved.status, indent=2))
+    if not over:
+        _tell_interrupted(saved, stream)
+        return ExitCode.INTERRUPTED
+    if saved.status["phase"] == "Failed":
+        _tell_failed(saved)
+        return ExitCode.FAILED
+    _tell_succeeded(saved.status, there, watcher.last_progress, time.monotonic() - began, stream)
+    return ExitCode.SUCCEEDED
+
+
+def _train(
+    placement: devices.Placement, body: dict[str, Any], there: volumes.Volumes, saved: state.State, display: Display
+) -> tuple[bool, Watcher]:
+    """The job on the local cluster; returns whether it is over."""
+    metadata = {**body["metadata"], "uid": saved.uid, "creationTimestamp": saved.created}
+    here = {
+        **body,
+        "metadata": metadata,
+        "spec": placement.job.spec.model_dump(by_alias=True, exclude_none=True, mode="json"),
+    }
+    job = FineTuneJob.parse(here)
+    watcher, interruption = Watcher(display), Interruption()
+    with _token_file(job, there, saved.folder) as token, _signals(interruption, display):
+        cluster = LocalCluster(
+            job=job,
+            volumes=there,
+            folder=saved.pods,
+            devices=placement.devices,
+            token_file=token,
+            grace_seconds=SETTINGS.grace_period_seconds,
+        )
+        if saved.continued:
+            display.line(Line(_where_it_was(saved.status), "Continues"))
+            cluster.restore(saved.objects)
+        try:
+            over = Loop(here, SETTINGS, cluster, saved, watcher, interruption).run()
+            if over and saved.status["phase"] == "Succeeded":
+                cluster.drain(SETTINGS.grace_period_seconds)
+        finally:
+            cluster.stop(at_once=lambda: interruption.count > 1)
+            saved.objects = cluster.saved()
+            saved.save()
+    return over, watcher
+
+
+def _introduce(display: Display, placement: devices.Placement) -> None:
+    job = placement.job
+    nodes, each = job.spec.nodes, processes_per_node(job, SETTINGS)
+    where = f"{accelerators(job, SETTINGS)} accelerator(s) per node" if accelerators(job, SETTINGS) else "CPU"
+    ranks = f"{nodes} node{'s' if nodes > 1 else ''} x {each} process{'es' if each > 1 else ''}, {where}"
+    display.line(Line(f"{job.metadata.name}: {job.spec.task}, {ranks}", "Job"))
+    if placement.warning is not None:
+        display.line(Line(placement.warning, "Warning", warning=True))
+    spec = job.spec
+    ignored = {
+        "image": spec.image is not None,
+        "template": bool(spec.template),
+        "storage.size": spec.storage.size is not None,
+        "storage.storageClassName": spec.storage.storage_class_name is not None,
+        "resources other than accelerators": bool(
+            {*spec.resources.limits, *spec.resources.requests} & {"cpu", "memory"}
+        ),
+    }
+    names = [name for name, given in ignored.items() if given]
+    if names:
+        display.line(Line(f"no meaning on this machine: {', '.join(names)}", "Ignored"))
+
+
+def _require_trainer() -> None:
+    absent = [name for name in TRAINER_PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        text = f"training on this machine needs {', '.join(absent)}: pip install 'finetune-operator[operator,trainer]'"
+        raise CommandError(text)
+
+
+def _end_leftovers(saved: state.State, display: Display) -> None:
+    """A run that was killed leaves pods that are just stopping: they get their grace period, then they are ended."""
+    left = processes.marked(saved.pods)
+    if not left:
+        return
+    display.line(Line(f"waiting for {len(left)} processes of the run before to end", "Continues"))
+    processes.kill_all(processes.wait_for_end(left, SETTINGS.grace_period_seconds))
+
+
+def _where_it_was(status: Manifest) -> str:
+    checkpoint, progress = status.get("checkpoint"), status.get("progress") or {}
+    if checkpoint is not None:
+        return f"the run that was interrupted, from its last checkpoint (step {checkpoint['step']})"
+    if progress.get("step"):
+        return f"the run that was interrupted at step {progress['step']}, from its last checkpoint if there is one"
+    return "the run that was interrupted before its first step"
+
+
+@contextmanager
+def _signals(interruption: Interruption, display: Display) -> Iterator[None]:
+    """Ctrl-C, SIGTERM or a closed terminal once: stop in order. Twice: at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        interruption.count += 1
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _token_file(job: FineTuneJob, there: volumes.Volumes, folder: Path) -> Iterator[Path | None]:
+    """The Hub token as a file that only its owner reads, for as long as the job runs."""
+    token = volumes.hub_token(job, there)
+    if not isinstance(token, str):
+        yield token
+        return
+    path = folder / HUB_TOKEN_FILE
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _tell_interrupted(saved: state.State, stream: TextIO) -> None:
+    records = [_record(processes.termination_message(folder)) for folder in saved.pods.glob("*-train-*")]
+    steps = [record.checkpoint.step for record in records if record is not None and record.checkpoint is not None]
+    known = saved.status.get("checkpoint")
+    steps += [known["step"]] if known else []
+    where = f"the checkpoint of step {max(steps)}" if steps else "the start: there is no checkpoint yet"
+    print(f"Interrupted. The same command goes on from {where}.", file=stream)
+
+
+def _record(text: str) -> ResultRecord | None:
+    return ResultRecord.model_validate_json(text) if text.startswith("{") else None
+
+
+def _tell_failed(saved: state.State) -> None:
+    failure = saved.status.get("failure") or {}
+    where = ", ".join(
+        f"{name} {failure[key]}" for name, key in (("node", "node"), ("rank", "rank")) if failure.get(key) is not None
+    )
+    print(f"Failed: {failure.get('reason', 'Unknown')}{f' ({where})' if where else ''}", file=sys.stderr)
+    for key in ("message", "resolution"):
+        if failure.get(key):
+            print(failure[key], file=sys.stderr)
+    print(f"Logs: {_short(saved.pods)}/*/{processes.LOG_FILE}", file=sys.stderr)
+
+
+def _tell_succeeded(
+    status: Manifest, there: volumes.Volumes, progress: Progress | None, seconds: float, stream: TextIO
+) -> None:
+    prepared = progress.prepared if progress is not None else None
+    reached = accuracy(status.get("evaluation"))
+    print(f"Succeeded in {seconds:.0f} s", file=stream)
+    if reached is not None and prepared is not None and prepared.majority_share is not None:
+        guess = f"guessing the commonest label: {prepared.majority_share:.3f}"
+        print(f"accuracy   {reached:.3f} ({guess})", file=stream)
+    if status.get("evaluation"):
+        print(f"evaluation {metrics(status['evaluation'])}", file=stream)
+    model = status.get("model")
+    if model is not None:
+        folder = _short(_model_folder(there.claim(model["claimName"]), model["path"]))
+        code = f"from transformers import pipeline; print(pipeline('text-classification', '{folder}')('your text'))"
+        print(f"model      {folder}", file=stream)
+        print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
+
+
+def _model_folder(claim: Path, path: str) -> Path:
+    """Where the model lies: by the short name that points there, where it does."""
+    folder = claim / path.lstrip("/")
+    short = claim / Path(path.lstrip("/")).parts[0] / "model"
+    return short if short.resolve() == folder.resolve() else folder
+
+
+def _short(path: Path) -> str:
+    """Relative to the current folder where it lies in it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
