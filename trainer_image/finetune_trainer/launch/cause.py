@@ -46,6 +46,12 @@ def rank_exits(torchrun_output: str, first_rank: int) -> list[tuple[int, int]]:
     return [(first_rank + int(match[2]), int(match[1])) for match in found]
 
 
+def before_remarks(torchrun_output: str) -> str:
+    """What was printed before torchrun reports a failed rank at length."""
+    found = _TORCHRUN_EXIT.search(torchrun_output)
+    return torchrun_output[: torchrun_output.rfind("\n", 0, found.start()) + 1] if found else torchrun_output
+
+
 def classify(evidence: Evidence) -> Failure:
     """The cause, as far as this node can tell: a rank's own report, then a killed rank, then a peer's failure."""
     reported = [
@@ -80,7 +86,8 @@ def _of_peer(failure: Failure, rank: int, node: int) -> Failure:
 
 def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
     """A rank that ended without a report: a signal, or an error before it could speak."""
-    tail = evidence.tails.get(rank, "")
+    # What a rank printed before it had a stream of its own stands in torchrun's output, before its own remarks.
+    tail = evidence.tails.get(rank) or before_remarks(evidence.torchrun_tail)
     number = -code if code < 0 else code - _SIGNAL_BASE if code > _SIGNAL_BASE else None
     if number == signal.SIGKILL and evidence.memory_kills:
         return _out_of_memory(evidence, rank)

@@ -18,8 +18,8 @@ _DRAIN_SECONDS = 1.0
 class Tail:
     """The last lines of a stream; a line that overwrites itself (a progress bar) counts as its last state."""
 
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+    def __init__(self, lines: int = TAIL_LINES) -> None:
+        self._lines: deque[str] = deque(maxlen=lines)
         self._rest = ""
 
     def feed(self, chunk: bytes) -> None:
@@ -65,12 +65,24 @@ class RankOutputs:
             for task in unfinished:
                 task.cancel()
 
+    def echo_others(self) -> None:
+        """Print the last lines of the ranks that were not printed as they came."""
+        for rank, tail in self._tails.items():
+            if rank != 0 and tail.text():
+                print_block(f"last lines of rank {rank}", tail.text())
+
     def tails(self) -> dict[int, str]:
         return {rank: tail.text() for rank, tail in self._tails.items()}
 
 
 def _same(protocol: asyncio.StreamReaderProtocol) -> asyncio.StreamReaderProtocol:
     return protocol
+
+
+def print_block(title: str, text: str) -> None:
+    """Lines of somebody else's on our standard output, with their origin."""
+    sys.stdout.write(f"--- {title} ---\n{text}\n---\n")
+    sys.stdout.flush()
 
 
 async def follow(stream: asyncio.StreamReader, tail: Tail, *, echo: bool) -> None:

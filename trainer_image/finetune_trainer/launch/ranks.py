@@ -17,7 +17,7 @@ from finetune_trainer.config import CheckpointRef, Env, Outcome
 from finetune_trainer.launch import machine
 from finetune_trainer.launch.cause import Evidence, rank_exits
 from finetune_trainer.launch.children import Children
-from finetune_trainer.launch.output import RankOutputs, Tail, follow
+from finetune_trainer.launch.output import RankOutputs, Tail, follow, print_block
 from finetune_trainer.launch.protocol import Begin, RankEnv, RankResult
 from finetune_trainer.launch.settings import Settings
 from finetune_trainer.paths import to_local
@@ -26,6 +26,9 @@ log = structlog.get_logger()
 
 SHUTDOWN_MARGIN_SECONDS = 10
 """torchrun gives ranks this much less than the pod's grace period, so that the record is written in time."""
+
+TORCHRUN_LINES = 200
+"""It says a lot when a rank fails; what ranks printed before they had streams of their own comes first."""
 
 
 def command(settings: Settings, begin: Begin) -> list[str]:
@@ -91,7 +94,7 @@ class Ranks:
         self._children = children
         self._outputs = RankOutputs(temporary / "output", settings.local_ranks)
         self._torchrun: asyncio.subprocess.Process | None = None
-        self._torchrun_tail = Tail()
+        self._torchrun_tail = Tail(TORCHRUN_LINES)
         self._following: asyncio.Task[None] | None = None
         self._memory_kills = 0
         self._exit: asyncio.Task[int] | None = None
@@ -141,6 +144,12 @@ class Ranks:
         await self._exit
         await asyncio.wait([self._following], timeout=1)
         await self._outputs.close()
+
+    def echo(self) -> None:
+        """Print what was held back, for the log of a failure."""
+        self._outputs.echo_others()
+        if self._torchrun_tail.text():
+            print_block("torchrun", self._torchrun_tail.text())
 
     def evidence(self) -> Evidence:
         """What there is to say why the ranks are over."""

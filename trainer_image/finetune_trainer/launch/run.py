@@ -29,13 +29,14 @@ from finetune_trainer.launch.settings import RANK_COMMAND, Settings
 
 log = structlog.get_logger()
 
-EXIT_BARRIER_SECONDS = 5.0
+EXIT_BARRIER_SECONDS = 1.0
 """torchrun waits up to five minutes for the other nodes' agents; the ranks' own records have decided by then."""
 FAILURE_SECONDS = 5.0
 """After a rank's failure: time for torchrun to see which rank fell first, and how."""
 PEERS_SECONDS = 60.0
 """Node 0 seals and serves the group's store, so it stays until the other nodes are done too."""
 SEALING_SECONDS = 60.0
+MESSAGE_IN_LOG = 400
 _RESERVE_SECONDS = 4.0
 """Of the grace period, for sealing what is under way and the record."""
 
@@ -83,6 +84,8 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
         await node.ranks.end(patience_seconds=0, graceful_seconds=2)
     node.board.phase = PodPhase.DONE
     record = record_of(node, started)
+    if record.outcome is Outcome.FAILED:
+        node.ranks.echo()
     await _leave(node, record)
     return record
 
@@ -141,6 +144,8 @@ async def _wind_down(node: Node) -> None:
             await node.ranks.end(patience_seconds=node.seconds_left(3, FAILURE_SECONDS), graceful_seconds=2)
     if ending is not Ending.SUPERSEDED:
         await _settle(node)
+    if node.saving is not None and node.board.model_path is not None:
+        await node.saving.tidy()
 
 
 async def _settle(node: Node) -> None:
@@ -184,7 +189,7 @@ async def _leave(node: Node, record: ResultRecord) -> None:
         "ended",
         outcome=record.outcome.value,
         reason=failure.reason.value if failure else None,
-        message=failure.message if failure else None,
+        message=failure.message[:MESSAGE_IN_LOG] if failure else None,
     )
     if node.gang is None and node.board.begun is not None:
         try:

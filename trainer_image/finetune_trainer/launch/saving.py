@@ -213,6 +213,10 @@ class Saving:
         log.info("model sealed", path=self._board.model_path)
         return self._board.model_path
 
+    async def tidy(self) -> None:
+        """Remove staging: what counts of it is sealed."""
+        await asyncio.to_thread(sealing.discard, self._attempt.staging)
+
     async def idle(self) -> None:
         """Until everything that all nodes have reported is sealed or given up."""
         await self._work.idle()

@@ -1,0 +1,192 @@
+"""Nodes of an attempt as `launch` processes on loopback, as the local backend runs them, with stand-in ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.config import Env, Prepared, PrepareSummary, Progress, ResultRecord, RunConfig
+from finetune_trainer.volume import Layout, make_folder, write_document
+
+PACKAGES = Path(__file__).parents[2] / "trainer_image"
+RANK_PROGRAM = Path(__file__).parent / "stand_in" / "rank_program.py"
+START = "import sys; from finetune_trainer.launch.run import main; sys.exit(main((sys.argv[1],)))"
+DEADLINE_SECONDS = 90.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: Callable[[], Any], seconds: float = DEADLINE_SECONDS) -> Any:
+    """Wait for something to become true, and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := what():
+            return value
+        time.sleep(0.02)
+    raise TimeoutError(f"not within {seconds} s")
+
+
+@dataclass
+class NodeProcess:
+    """One `launch`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    termination_log: Path
+    output: Path
+
+    def get(self, path: str, token: str | None = None) -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def progress(self) -> Progress | None:
+        """What /progress answers; None while nobody listens."""
+        try:
+            return Progress.model_validate_json(self.get("/progress"))
+        except OSError:
+            return None
+
+    def wait(self) -> int:
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def record(self) -> ResultRecord:
+        return ResultRecord.model_validate_json(self.termination_log.read_text(encoding="utf-8"))
+
+    def text(self) -> str:
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass
+class Launches:
+    """Starts attempts of one job on one claim."""
+
+    folder: Path
+    nodes: int = 1
+    processes: int = 1
+    arguments: dict[str, Any] = field(default_factory=dict)
+    uid: str = "11111111-aaaa"
+    grace_period_seconds: int = 12
+    resume_from: str = "auto"
+    start_code: str = START
+    started: list[NodeProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.claim.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def claim(self) -> Path:
+        return self.folder / "claim"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.claim, "reviews", self.uid)
+
+    def config(self) -> RunConfig:
+        return RunConfig.model_validate(
+            {
+                "namespace": "default",
+                "job": "reviews",
+                "uid": self.uid,
+                "task": "text-classification",
+                "model": {"name": "/data/model"},
+                "dataset": {"files": {"train": ["/data/train.csv"]}},
+                "trainingArguments": self.arguments,
+                "nodes": self.nodes,
+                "processesPerNode": self.processes,
+                "accelerators": False,
+                "output": "/output",
+                "prepare": "job",
+                "gracePeriodSeconds": self.grace_period_seconds,
+                "resumeFrom": self.resume_from,
+            }
+        )
+
+    def prepare(self) -> None:
+        """Leave what the prepare step leaves."""
+        make_folder(self.layout.run.folder)
+        summary = PrepareSummary(train_rows=8, labels=("bad", "good"))
+        prepared = Prepared(
+            config_digest="0", data="/output/d", model="/data/model", label_names=("bad", "good"), summary=summary
+        )
+        write_document(self.layout.run.prepared, prepared)
+
+    def start(
+        self,
+        attempt: int = 1,
+        plan: Mapping[str, Any] | None = None,
+        only: tuple[int, ...] | None = None,
+        ports: list[int] | None = None,
+        **popen: Any,
+    ) -> list[NodeProcess]:
+        """Start the nodes of an attempt (or some of them)."""
+        ports = ports or [free_port() for _ in range(self.nodes)]
+        return [
+            self._start_node(attempt, node, ports, plan or {}, popen)
+            for node in range(self.nodes)
+            if only is None or node in only
+        ]
+
+    def _start_node(
+        self, attempt: int, node: int, ports: list[int], plan: Mapping[str, Any], popen: dict[str, Any]
+    ) -> NodeProcess:
+        home = self.folder / f"{self.uid}-{attempt}-{node}"
+        home.mkdir(parents=True, exist_ok=True)
+        config = home / "run.json"
+        config.write_text(self.config().to_json(), encoding="utf-8")
+        env = dict(os.environ) | {
+            "PYTHONPATH": str(PACKAGES),
+            "OMP_NUM_THREADS": "1",
+            "PLAN": json.dumps(plan),
+            Env.CONFIG.value: str(config),
+            Env.ATTEMPT.value: str(attempt),
+            Env.NODE.value: str(node),
+            Env.PEERS.value: ",".join(f"127.0.0.1:{port}" for port in ports),
+            Env.TERMINATION_LOG.value: str(home / "termination-log"),
+            Env.PATHS.value: json.dumps({"/output": str(self.claim)}),
+        }
+        env.update(popen.pop("env", {}))
+        output = home / "output"
+        with output.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-c", self.start_code, str(RANK_PROGRAM)],
+                env=env,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **popen,
+            )
+        started = NodeProcess(process, ports[node], home / "termination-log", output)
+        self.started.append(started)
+        return started
+
+    def run(self, attempt: int = 1, plan: Mapping[str, Any] | None = None) -> list[ResultRecord]:
+        """Run an attempt to its end."""
+        nodes = self.start(attempt, plan)
+        for node in nodes:
+            node.wait()
+        return [node.record() for node in nodes]
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        for node in self.started:
+            if node.process.poll() is None:
+                node.process.send_signal(signal.SIGKILL)
+                node.process.wait()
