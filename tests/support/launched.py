@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -9,9 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,20 @@ class NodeProcess:
     output: Path
 
     def get(self, path: str, token: str | None = None) -> bytes:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
-        if token:
-            request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            content: bytes = answer.read()
+        status, content = self.ask("GET", path, token)
+        if status != HTTPStatus.OK:
+            raise OSError(f"{path}: {status}")
         return content
+
+    def ask(self, method: str, path: str, token: str | None = None, body: str | None = None) -> tuple[int, bytes]:
+        """One request: status and content of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body, {"Authorization": f"Bearer {token}"} if token else {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
 
     def progress(self) -> Progress | None:
         """What /progress answers; None while nobody listens."""

@@ -1,1 +1,1 @@
-"""Programs that tests have torchrun start: in a folder of their own, because a script's folder leads its import path."""
+"""Programs that tests have torchrun start: in a folder of their own, since a script's folder leads its import path."""

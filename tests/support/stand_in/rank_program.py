@@ -3,15 +3,16 @@
 `PLAN` (JSON) says how it behaves; files of a checkpoint hold the step, so that a resume can be followed.
 """
 
+import http.client
 import json
 import os
 import signal
 import sys
 import time
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from finetune_trainer.config import Document, Outcome, PodPhase
 from finetune_trainer.launch.protocol import RankCheckpoint, RankEnv, RankModel, RankProgress, RankResult
@@ -35,15 +36,23 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+class RefusedError(Exception):
+    """launch said no."""
+
+
 def ask(method: str, path: str, body: Document | dict[str, Any] | None = None) -> bytes:
     """One request to our own launch."""
     token = Path(os.environ[RankEnv.TOKEN_FILE]).read_text(encoding="utf-8")
     data = None if body is None else (body.to_json() if isinstance(body, Document) else json.dumps(body)).encode()
-    request = urllib.request.Request(
-        os.environ[RankEnv.LAUNCH_URL] + path, data=data, method=method, headers={"Authorization": f"Bearer {token}"}
-    )
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        content: bytes = answer.read()
+    connection = http.client.HTTPConnection(urlsplit(os.environ[RankEnv.LAUNCH_URL]).netloc, timeout=120)
+    try:
+        connection.request(method, path, data, {"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        content = answer.read()
+    finally:
+        connection.close()
+    if answer.status != HTTPStatus.OK:
+        raise RefusedError(f"{method} {path}: {answer.status} {content.decode()}")
     return content
 
 
@@ -95,8 +104,8 @@ def save(plan: dict[str, Any], step: int, rank: int) -> None:
     if plan["wait_sealed"]:
         try:
             print("sealed", json.loads(ask("GET", f"/rank/checkpoint/{step}"))["path"])
-        except urllib.error.HTTPError as error:
-            print("not sealed", error.code)
+        except RefusedError as error:
+            print("not sealed", error)
 
 
 def misbehave(plan: dict[str, Any], step: int, rank: int) -> None:
