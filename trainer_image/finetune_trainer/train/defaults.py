@@ -50,7 +50,7 @@ def plan(config: RunConfig, *, cuda: bool) -> Plan:
             Cause.USER,
             "trainingArguments.max_steps: 0 trains nothing; leave it out for no limit.",
         )
-    strategy = Strategy(given.pop("train_sampling_strategy", Strategy.GROUPED))
+    strategy = Strategy(str(given.pop("train_sampling_strategy", Strategy.GROUPED)))
     timed = "save_strategy" not in given and "save_steps" not in given
     messages = []
     if not cuda:
