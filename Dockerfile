@@ -17,6 +17,12 @@ RUN cd /build && for extra in operator trainer; do \
         /opt/tools/bin/uv --system-certs pip compile --quiet --no-cache --no-header --no-annotate \
             -c constraints.txt --extra $extra -o $extra.txt pyproject.toml || exit 1; \
     done
+# The packages are copied, not installed; this is what `importlib.metadata` reads their version from.
+RUN cd /build && python3 -c 'import pathlib, tomllib; \
+    project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]; \
+    info = pathlib.Path("info", project["name"].replace("-", "_") + ".dist-info"); \
+    info.mkdir(parents=True); \
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".format(**project))'
 
 FROM python AS operator-dependencies
 COPY --from=tools /build/operator.txt /opt/requirements.txt
@@ -25,6 +31,7 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     -r /opt/requirements.txt
 
 FROM operator-dependencies AS operator
+COPY --from=tools /build/info /opt/app
 COPY trainer_image/finetune_trainer/__init__.py trainer_image/finetune_trainer/config.py /opt/app/finetune_trainer/
 COPY operator/finetune_operator /opt/app/finetune_operator
 ENV PYTHONPATH=/opt/app HOME=/tmp
@@ -38,6 +45,7 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     -r /opt/requirements.txt
 
 FROM trainer-dependencies AS trainer
+COPY --from=tools /build/info /opt/app
 COPY trainer_image/finetune_trainer /opt/app/finetune_trainer
 ENV PYTHONPATH=/opt/app HOME=/tmp
 USER 10001:10001

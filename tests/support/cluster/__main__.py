@@ -1,6 +1,7 @@
 """A cluster by hand.
 
 python -m tests.support.cluster up [--nodes N]     a cluster with the project's resource definitions and images
+python -m tests.support.cluster load               the images as they are now, into its nodes
 python -m tests.support.cluster down               its end
 """
 
@@ -12,7 +13,7 @@ from tests.support import machine
 from tests.support.cache import cache_folder
 from tests.support.cluster import guard
 from tests.support.cluster.binaries import binaries
-from tests.support.cluster.control_plane import ControlPlane
+from tests.support.cluster.control_plane import ControlPlane, cgroup_of
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.images.background import Preparation
 from tests.support.images.store import store_folder
@@ -24,6 +25,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start a cluster and print how to reach it")
     up.add_argument("--nodes", type=int, default=2, help="0: the control plane alone (default: 2)")
+    commands.add_parser("load", help="build the images and bring them to the cluster's nodes")
     commands.add_parser("down", help="end the cluster")
     commands.add_parser("guard", help="for the tests: end a cluster with the process that started it").add_argument(
         "folder", type=Path
@@ -34,6 +36,9 @@ def main() -> int:
             guard.serve(arguments.folder)
         case "up":
             _up(_by_hand(), arguments.nodes)
+        case "load":
+            sockets = sorted((Path("/run") / cgroup_of(_by_hand()).name).glob("node*.sock"))
+            Preparation.begin(images=True, quiet=False, sockets=sockets).wait()
         case "down":
             guard.sweep()
             if _by_hand().exists():

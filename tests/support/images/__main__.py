@@ -1,4 +1,7 @@
-"""Build what test clusters run: `python -m tests.support.images binaries|all`. Started by `background`, isolated."""
+"""Build what test clusters run: `python -m tests.support.images binaries|all [SOCKET ...]`.
+
+Started by `background`, isolated. The images also go to the containerds at the sockets.
+"""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +11,10 @@ from tests.support.cache import cache_folder, locked
 from tests.support.cluster.binaries import binaries
 from tests.support.images import build, store
 from tests.support.images.storage import Storage
+from tests.support.images.transport import load
 
 
-def main(what: str) -> None:
+def main(what: str, *sockets: str) -> None:
     """Build the binaries, and with `all` the images beside them; then put the images into the store."""
     if what == "binaries":
         machine.install(machine.FOR_CONTROL_PLANE)
@@ -22,7 +26,10 @@ def main(what: str) -> None:
         storage = Storage.open()
         names = build.build(storage)
         store.update(storage, names, programs.result())
+        for socket in sockets:
+            for name in names:
+                load(storage, name, ("ctr", "--address", socket, "--namespace", "k8s.io"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,15 @@ class Preparation:
     log: Path | None
 
     @classmethod
-    def begin(cls, *, images: bool, quiet: bool = True) -> "Preparation":
-        """Start to build the cluster's binaries, and where asked for the images too; `quiet` writes to a log file."""
+    def begin(cls, *, images: bool, quiet: bool = True, sockets: Sequence[Path] = ()) -> "Preparation":
+        """Start to build the cluster's binaries, and where asked for the images too; `quiet` writes to a log file.
+
+        The images also go to the running containerds at these sockets.
+        """
         # Its own process namespace: when the first process of it goes, all go, and their mounts with them.
         isolated = ["setpriv", "--pdeathsig", "SIGKILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         what = "all" if images else "binaries"
-        command = [*isolated, "--mount-proc", sys.executable, "-m", "tests.support.images", what]
+        command = [*isolated, "--mount-proc", sys.executable, "-m", "tests.support.images", what, *map(str, sockets)]
         if not quiet:
             return cls(subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=sys.stderr), None)
         log = cache_folder("logs") / "preparation.log"

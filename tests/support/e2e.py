@@ -1,0 +1,209 @@
+"""What the end-to-end tests do with a cluster: put data on claims, follow a job, look at what it left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.support import tiny
+from tests.support.api import Api, Manifest
+from tests.support.cluster.nodes import NodeCluster
+from tests.support.commands import wait_for
+
+DATA_CLAIM = "reviews-data"
+TRAIN_ROWS = 960
+BATCH = 8
+STEPS = 300
+"""Long enough that something can happen while it trains, on machines twice as fast as this one."""
+SAVE_STEPS = 60
+
+
+def make_data(cluster: NodeCluster, namespace: str) -> Path:
+    """A claim with a tiny model without dropout and reviews to train it on; its folder on this machine."""
+    cluster.apply(claim_manifest(DATA_CLAIM), namespace=namespace)
+    folder = cluster.volume_path(DATA_CLAIM, namespace)
+    tiny.tiny_bert(folder / "model", dropout=0.0, size="small")
+    tiny.write_rows(folder / "train.csv", tiny.reviews(TRAIN_ROWS, seed=1))
+    tiny.write_rows(folder / "validation.csv", tiny.reviews(100, seed=2))
+    return folder
+
+
+def claim_manifest(name: str) -> Manifest:
+    """A claim that all nodes can mount."""
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
+def job_manifest(name: str, *, nodes: int = 2, batch: int = BATCH, arguments: Manifest | None = None) -> Manifest:
+    """A job on the data of `make_data`; `batch` rows a rank and step, whatever the number of nodes."""
+    training_arguments = {
+        "max_steps": STEPS,
+        "per_device_train_batch_size": batch,
+        "learning_rate": 5e-4,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": SAVE_STEPS,
+        "eval_strategy": "steps",
+        "eval_steps": STEPS,
+        **(arguments or {}),
+    }
+    spec = {
+        "task": "text-classification",
+        "model": {"name": "/data/model"},
+        "dataset": {
+            "files": {"train": ["/data/train.csv"], "validation": ["/data/validation.csv"]},
+            "columns": {"text": "review", "label": "stars"},
+        },
+        "preprocessing": {"maxLength": 32},
+        "trainingArguments": training_arguments,
+        "nodes": nodes,
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+        "storage": {"size": "1Gi", "accessMode": "ReadWriteMany"},
+        "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": DATA_CLAIM}],
+    }
+    return {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
+
+
+class Story:
+    """All statuses that a job has had, in order, as a watch shows them. Use as a context."""
+
+    def __init__(self, cluster: NodeCluster, namespace: str, name: str) -> None:
+        where = (f"--kubeconfig={cluster.kubeconfig}", f"--namespace={namespace}")
+        command = [str(cluster.binaries.kubectl), *where, "get", "finetunejob", name, "--watch", "--output=json"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self.statuses: list[Manifest] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.kill()
+        self._thread.join()
+        self._process.communicate()
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases in the order in which they followed each other."""
+        seen = [status["phase"] for status in list(self.statuses) if "phase" in status]
+        return [phase for index, phase in enumerate(seen) if index == 0 or seen[index - 1] != phase]
+
+    @property
+    def last(self) -> Manifest:
+        """The newest status."""
+        return self.statuses[-1] if self.statuses else {}
+
+    def wait_for(self, phase: str, timeout_seconds: float = 120) -> Manifest:
+        """Wait until the job is in this phase; fails at once when the job has ended otherwise."""
+
+        def reached() -> bool:
+            found = self.last.get("phase")
+            if found in {"Succeeded", "Failed"} and found != phase:
+                raise AssertionError(f"the job is {found}, not {phase}: {json.dumps(self.last, indent=1)}")
+            return bool(found == phase)
+
+        wait_for(f"{phase} (last: {self.last.get('phase')})", reached, timeout_seconds=timeout_seconds)
+        return self.last
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        decoder, pending = json.JSONDecoder(), ""
+        while chunk := self._process.stdout.readline():
+            pending += chunk
+            if chunk.rstrip("\n") == "}":  # the end of an indented document
+                document, _ = decoder.raw_decode(pending.lstrip())
+                pending = ""
+                self.statuses.append(document.get("status") or {})
+
+
+def attempt_folder(volume: Path, job: str, attempt: int) -> Path:
+    """What an attempt of the only run of this job has left on its volume."""
+    (run,) = (volume / job / "runs").iterdir()
+    return run / "attempts" / str(attempt)
+
+
+def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: float = 120) -> Path:
+    """The first sealed checkpoint of an attempt, once there is one."""
+
+    def sealed() -> list[Path]:
+        return sorted(attempt_folder(volume, job, attempt).glob("checkpoints/checkpoint-*/manifest.json"))
+
+    wait_for("a sealed checkpoint", sealed, timeout_seconds=timeout_seconds, not_yet=(OSError, ValueError))
+    return sealed()[0].parent
+
+
+def losses(checkpoint: Path) -> list[tuple[int, float]]:
+    """(step, training loss) as the Trainer logged them, up to this checkpoint."""
+    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
+    return [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+
+
+def pod_metrics(api: Api, job: str, attempt: int = 1) -> dict[str, float]:
+    """The samples of node 0's `/metrics`, over the pod network."""
+    pod = node_pod(api, job, 0, attempt)
+    with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8080/metrics", timeout=2) as answer:
+        lines = answer.read().decode().splitlines()
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+
+
+def wait_for_metrics(api: Api, job: str, beyond_step: int, timeout_seconds: float = 120) -> dict[str, float]:
+    """The metrics of a job that is training, once it has passed a step."""
+    found: dict[str, float] = {}
+
+    def training() -> bool:
+        found.update(pod_metrics(api, job))
+        return found.get("finetune_global_step", 0) > beyond_step
+
+    not_yet = (OSError, urllib.error.URLError, LookupError)
+    wait_for("metrics of a training step", training, timeout_seconds=timeout_seconds, not_yet=not_yet)
+    return found
+
+
+def node_pod(api: Api, job: str, node: int, attempt: int) -> Manifest:
+    """The pod of a node of an attempt."""
+    pods = api.list(
+        "Pod", labelSelector=f"finetune.dev/job={job},finetune.dev/role=train,finetune.dev/attempt={attempt}"
+    )
+    found = [pod for pod in pods if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == str(node)]
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} pods of node {node} of attempt {attempt} of {job}")
+    return found[0]
+
+
+def children(api: Api) -> dict[str, list[str]]:
+    """What is in the namespace, of all kinds that jobs make, without what Kubernetes puts into each."""
+    kinds = ("FineTuneJob", "Job", "Pod", "ConfigMap", "Service", "PersistentVolumeClaim")
+    named = {kind: [item["metadata"]["name"] for item in api.list(kind)] for kind in kinds}
+    return {kind: left for kind, names in named.items() if (left := sorted({*names} - {"kube-root-ca.crt"}))}
+
+
+def wait_until_only(api: Api, expected: dict[str, list[str]], timeout_seconds: float = 60) -> None:
+    """Wait until garbage collection has left nothing but this."""
+    deadline = time.monotonic() + timeout_seconds
+    while (left := children(api)) != expected:
+        assert time.monotonic() < deadline, f"still in the namespace: {left}, expected {expected}"
+        time.sleep(0.2)
+
+
+def accuracy(model: Path, rows: list[tiny.Row]) -> float:
+    """What share of the rows the saved model gets right, by its own label names."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    classifier: Any = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    right = 0
+    for row in rows:
+        encoded = tokenizer(row["review"], truncation=True, max_length=32, return_tensors="pt")
+        with torch.no_grad():
+            label = int(classifier(**encoded).logits.argmax())
+        right += classifier.config.id2label[label] == row["stars"]
+    return right / len(rows)
