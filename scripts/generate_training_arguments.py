@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,19 @@ import typing
 from pathlib import Path
 
 import transformers
-from training_arguments_table import DEPRECATED, LEFT_OUT, NARROWED, OFFERED, SYSTEM_DEFAULTS
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from training_arguments_table import (
+    CHECKPOINTING_OPTIONS,
+    DEPRECATED,
+    LEFT_OUT,
+    NARROWED,
+    OFFERED,
+    SCHEDULER_OPTIONS,
+    SCHEDULER_OPTIONS_LEFT_OUT,
+    SYSTEM_DEFAULTS,
+    Option,
+)
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, GreedyLR
 
 TARGET = Path(__file__).parents[1] / "operator" / "finetune_operator" / "api" / "training_arguments.py"
 
@@ -36,20 +49,19 @@ from finetune_operator.api.base import ApiModel
 
 TRANSFORMERS_VERSION = "{version}"
 """Release that these arguments are of."""
+'''
 
-Options = Annotated[
-    dict[str, bool | int | float | str | None],
-    Field(max_length=32, json_schema_extra={{"x-kubernetes-preserve-unknown-fields": True}}),
-]
-"""Keyword arguments passed on: the names are those of the function that receives them."""
+CLASS = '''
 
-
-class TrainingArguments(ApiModel):
-    """Arguments of the Hugging Face Trainer. What is not given has transformers' default, or the system's."""
+class {name}(ApiModel):
+    """{description}"""
 
     model_config = ConfigDict(alias_generator=None)
 
 '''
+
+OBJECTS = {"lr_scheduler_kwargs": "SchedulerOptions", "activation_checkpointing_kwargs": "CheckpointingOptions"}
+"""Arguments that are objects themselves -> their class."""
 
 
 def main() -> int:
@@ -67,23 +79,24 @@ def module_text() -> str:
     """The module, formatted as the repository formats its code."""
     fields = {field.name: field for field in dataclasses.fields(transformers.Seq2SeqTrainingArguments)}
     require_complete_tables(set(fields))
-    lines = [HEADER.format(version=transformers.__version__)]
+    taken = scheduler_options()
+    parts = [
+        HEADER.format(version=transformers.__version__),
+        options_text("SchedulerOptions", "Arguments of one scheduler or another.", described(SCHEDULER_OPTIONS, taken)),
+        options_text("CheckpointingOptions", "Arguments of activation checkpointing.", CHECKPOINTING_OPTIONS),
+        CLASS.format(
+            name="TrainingArguments", description="Arguments of the Hugging Face Trainer, by their own names."
+        ),
+    ]
     for name, offer in OFFERED.items():
         field = fields[name]
-        annotation = annotation_of(name, field.type)
-        lines.append(field_text(name, annotation, offer.bounds, with_default(name, offer.description, field.default)))
+        annotation = OBJECTS.get(name) or annotation_of(name, field.type)
+        parts.append(field_text(name, annotation, offer.bounds, with_default(name, offer.description, field.default)))
     for name, old in DEPRECATED.items():
-        lines.append(field_text(name, old.annotation, old.bounds, old.description, deprecated=True))
-    lines.append(left_out_text())
-    return formatted("".join(lines))
-
-
-def left_out_text() -> str:
-    """The table of what is left out, for a message that says why."""
-    entries = "".join(f'    "{why}": {names!r},\n' for why, names in LEFT_OUT.items())
-    return (
-        f'\n\nLEFT_OUT: dict[str, tuple[str, ...]] = {{\n{entries}}}\n"""Why -> arguments that a job cannot give."""\n'
-    )
+        parts.append(field_text(name, old.annotation, old.bounds, old.description, deprecated=True))
+    parts.append(table_text("SCHEDULER_OPTIONS", taken, "Scheduler -> keyword arguments that it takes."))
+    parts.append(table_text("LEFT_OUT", LEFT_OUT, "Why -> arguments that a job cannot give."))
+    return formatted("".join(parts))
 
 
 def require_complete_tables(names: set[str]) -> None:
@@ -98,16 +111,41 @@ def require_complete_tables(names: set[str]) -> None:
         )
 
 
+def scheduler_options() -> dict[str, tuple[str, ...]]:
+    """Scheduler -> the keyword arguments that it takes, from the signatures of the release."""
+    classes = {"reduce_lr_on_plateau": ReduceLROnPlateau.__init__, "greedy": GreedyLR.__init__}
+    given = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", *SCHEDULER_OPTIONS_LEFT_OUT}
+    taken = {
+        scheduler.value: tuple(
+            name for name in inspect.signature(classes.get(scheduler.value, function)).parameters if name not in given
+        )
+        for scheduler, function in TYPE_TO_SCHEDULER_FUNCTION.items()
+    }
+    if unknown := {name for names in taken.values() for name in names} ^ set(SCHEDULER_OPTIONS):
+        raise SystemExit(f"training_arguments_table: SCHEDULER_OPTIONS and the release differ in {sorted(unknown)}")
+    return taken
+
+
+def described(options: dict[str, Option], taken: dict[str, tuple[str, ...]]) -> dict[str, Option]:
+    """The options, each with the schedulers that take it in its description."""
+
+    def takers(name: str) -> str:
+        return ", ".join(scheduler for scheduler, names in taken.items() if name in names)
+
+    return {
+        name: option._replace(description=f"{option.description} For {takers(name)}.")
+        for name, option in options.items()
+    }
+
+
 def annotation_of(name: str, declared: object) -> str:
     """The annotation, as text, of an argument that the dataclass declares with the given type."""
     if name in NARROWED:
         return literal(NARROWED[name])
-    choices = [t for t in alternatives(declared) if t is not type(None)]
+    choices = [choice for choice in alternatives(declared) if choice is not type(None)]
     for choice in choices:
         if isinstance(choice, type) and issubclass(choice, enum.Enum):
             return literal(tuple(str(member.value) for member in choice))
-    if any(choice is dict or typing.get_origin(choice) is dict for choice in choices):
-        return "Options"
     if len(choices) == 1 and choices[0] in (bool, int, float, str):
         return str(choices[0].__name__)
     raise SystemExit(f"{name}: cannot say {declared} in a schema")
@@ -135,6 +173,14 @@ def with_default(name: str, description: str, default: object) -> str:
     return f"{description} Default: {text}."
 
 
+def options_text(name: str, description: str, options: dict[str, Option]) -> str:
+    """A class of keyword arguments."""
+    fields = (
+        field_text(name, option.annotation, option.bounds, option.description) for name, option in options.items()
+    )
+    return CLASS.format(name=name, description=description) + "".join(fields)
+
+
 def field_text(name: str, annotation: str, bounds: str, description: str, *, deprecated: bool = False) -> str:
     """The lines of one field."""
     if bounds:
@@ -142,6 +188,12 @@ def field_text(name: str, annotation: str, bounds: str, description: str, *, dep
     default = "Field(default=None, deprecated=True)" if deprecated else "None"
     text = textwrap.fill(f'"""{description}"""', 116, break_long_words=False, break_on_hyphens=False)
     return f"    {name}: {annotation} | None = {default}\n{textwrap.indent(text, '    ')}\n"
+
+
+def table_text(name: str, table: dict[str, tuple[str, ...]], docstring: str) -> str:
+    """A constant, for rules and messages."""
+    entries = "".join(f'    "{key}": {values!r},\n' for key, values in table.items())
+    return f'\n\n{name}: dict[str, tuple[str, ...]] = {{\n{entries}}}\n"""{docstring}"""\n'
 
 
 def formatted(text: str) -> str:

@@ -130,7 +130,7 @@ OFFERED: dict[str, Offer] = {
     "max_steps": Offer("Optimizer steps in all; overrides `num_train_epochs`. -1 is no limit.", "ge=-1"),
     "learning_rate": Offer("Peak learning rate.", "ge=0"),
     "lr_scheduler_type": Offer("How the learning rate changes over training."),
-    "lr_scheduler_kwargs": Offer("More arguments of the scheduler, such as `num_cycles` or `min_lr_rate`."),
+    "lr_scheduler_kwargs": Offer("More arguments of the scheduler; each says which scheduler takes it."),
     "warmup_steps": Offer("Steps over which the learning rate rises from 0. " + _STEPS_OR_SHARE, "ge=0"),
     "optim": Offer("Optimizer."),
     "weight_decay": Offer("Weight decay, on all weights but biases and layer norms.", "ge=0"),
@@ -148,7 +148,7 @@ OFFERED: dict[str, Offer] = {
     ),
     "tf32": Offer("TF32 arithmetic on Ampere and newer GPUs."),
     "activation_checkpointing": Offer("Recompute activations in the backward pass: less memory, some 20 % slower."),
-    "activation_checkpointing_kwargs": Offer("More arguments of activation checkpointing, such as `use_reentrant`."),
+    "activation_checkpointing_kwargs": Offer("How activations are recomputed."),
     "neftune_noise_alpha": Offer("Strength of NEFTune noise on the embeddings; 5 to 15 is usual.", "gt=0"),
     "torch_empty_cache_steps": Offer("Steps between calls that empty the accelerator's cache.", "ge=1"),
     "logging_strategy": Offer("When loss and learning rate are logged. " + QUOTE),
@@ -203,6 +203,54 @@ OFFERED: dict[str, Offer] = {
     "debug": Offer("`underflow_overflow`: stop with a report where an activation or weight is not finite."),
 }
 
+
+class Option(NamedTuple):
+    """A keyword argument of what an argument switches on."""
+
+    annotation: str
+    description: str
+    bounds: str = ""
+
+
+SCHEDULER_OPTIONS: dict[str, Option] = {
+    "num_cycles": Option("float", "Waves of the cosine.", "gt=0"),
+    "lr_end": Option("float", "Learning rate at the end.", "ge=0"),
+    "power": Option("float", "Power of the polynomial.", "gt=0"),
+    "timescale": Option("int", "Steps over which the rate halves at first; default: the warmup.", "ge=1"),
+    "min_lr": Option("float", "Learning rate that is not fallen below.", "ge=0"),
+    "min_lr_rate": Option("float", "The same as a share of `learning_rate`.", "ge=0, le=1"),
+    "warmup_lr_rate": Option("float", "Share of `learning_rate` that the warmup begins with.", "ge=0, le=1"),
+    "num_decay_steps": Option("int", "Steps of the decay at the end.", "ge=0"),
+    "num_stable_steps": Option("int", "Steps at the peak; default: those that are left.", "ge=0"),
+    "warmup_type": Option('Literal["linear", "cosine", "1-sqrt"]', "Shape of the warmup."),
+    "decay_type": Option('Literal["linear", "cosine", "1-sqrt"]', "Shape of the decay."),
+    "min_lr_ratio": Option("float", "Share of `learning_rate` left at the end.", "ge=0, le=1"),
+    "mode": Option('Literal["min", "max"]', "Whether the metric should fall or rise."),
+    "factor": Option("float", "What the learning rate is multiplied by.", "gt=0, lt=1"),
+    "patience": Option("int", "Evaluations without progress before it changes.", "ge=0"),
+    "threshold": Option("float", "Change of the metric that counts as progress.", "ge=0"),
+    "threshold_mode": Option('Literal["rel", "abs"]', "Whether `threshold` is a share or a difference."),
+    "cooldown": Option("int", "Evaluations to wait after a change.", "ge=0"),
+    "eps": Option("float", "A smaller change of the learning rate is not made.", "ge=0"),
+    "warmup": Option("int", "Evaluations to wait before the rate may rise.", "ge=0"),
+    "max_lr": Option("float", "Learning rate that is not exceeded.", "gt=0"),
+    "smooth": Option("bool", "Judge by the mean of the last `window_size` values."),
+    "window_size": Option("int", "Values in that mean.", "ge=1"),
+    "reset_start": Option("int", "Evaluations after which the scheduler starts anew; 0: never.", "ge=0"),
+}
+"""Keyword arguments of the schedulers; which takes which is read from their signatures."""
+
+SCHEDULER_OPTIONS_LEFT_OUT = ("verbose", "kwargs")
+"""`verbose` prints to a log that nobody reads; `kwargs` stands for those of a class."""
+
+CHECKPOINTING_OPTIONS: dict[str, Option] = {
+    "use_reentrant": Option("bool", "Use the older, reentrant way."),
+    "every_n_layers": Option("int", "Recompute only every n-th layer: quicker, with more memory.", "ge=1"),
+    "offload": Option("bool", "Hold what is saved in the host's memory: slower, with less on the accelerator."),
+    "preserve_rng_state": Option("bool", "Recompute with the same dropout."),
+    "determinism_check": Option('Literal["default", "none"]', "Compare shapes of what is recomputed."),
+}
+
 _INSTEAD = "Deprecated: write "
 
 
@@ -227,6 +275,6 @@ DEPRECATED: dict[str, Old] = {
     "per_gpu_eval_batch_size": Old("int", "per_device_eval_batch_size", "ge=1"),
     "adafactor": Old("bool", "optim: adafactor"),
     "gradient_checkpointing": Old("bool", "activation_checkpointing"),
-    "gradient_checkpointing_kwargs": Old("Options", "activation_checkpointing_kwargs"),
+    "gradient_checkpointing_kwargs": Old("CheckpointingOptions", "activation_checkpointing_kwargs"),
 }
 """Names that tutorials still use. Those that the release itself calls deprecated are here too."""

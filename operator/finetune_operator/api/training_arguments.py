@@ -14,15 +14,83 @@ from finetune_operator.api.base import ApiModel
 TRANSFORMERS_VERSION = "5.23.0"
 """Release that these arguments are of."""
 
-Options = Annotated[
-    dict[str, bool | int | float | str | None],
-    Field(max_length=32, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
-]
-"""Keyword arguments passed on: the names are those of the function that receives them."""
+
+class SchedulerOptions(ApiModel):
+    """Arguments of one scheduler or another."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    num_cycles: Annotated[float, Field(gt=0)] | None = None
+    """Waves of the cosine. For cosine, cosine_with_restarts, cosine_with_min_lr, cosine_warmup_with_min_lr,
+    warmup_stable_decay."""
+    lr_end: Annotated[float, Field(ge=0)] | None = None
+    """Learning rate at the end. For polynomial."""
+    power: Annotated[float, Field(gt=0)] | None = None
+    """Power of the polynomial. For polynomial."""
+    timescale: Annotated[int, Field(ge=1)] | None = None
+    """Steps over which the rate halves at first; default: the warmup. For inverse_sqrt."""
+    min_lr: Annotated[float, Field(ge=0)] | None = None
+    """Learning rate that is not fallen below. For reduce_lr_on_plateau, cosine_with_min_lr, cosine_warmup_with_min_lr,
+    greedy."""
+    min_lr_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The same as a share of `learning_rate`. For cosine_with_min_lr, cosine_warmup_with_min_lr."""
+    warmup_lr_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of `learning_rate` that the warmup begins with. For cosine_warmup_with_min_lr."""
+    num_decay_steps: Annotated[int, Field(ge=0)] | None = None
+    """Steps of the decay at the end. For warmup_stable_decay."""
+    num_stable_steps: Annotated[int, Field(ge=0)] | None = None
+    """Steps at the peak; default: those that are left. For warmup_stable_decay."""
+    warmup_type: Literal["linear", "cosine", "1-sqrt"] | None = None
+    """Shape of the warmup. For warmup_stable_decay."""
+    decay_type: Literal["linear", "cosine", "1-sqrt"] | None = None
+    """Shape of the decay. For warmup_stable_decay."""
+    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of `learning_rate` left at the end. For warmup_stable_decay."""
+    mode: Literal["min", "max"] | None = None
+    """Whether the metric should fall or rise. For reduce_lr_on_plateau, greedy."""
+    factor: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """What the learning rate is multiplied by. For reduce_lr_on_plateau, greedy."""
+    patience: Annotated[int, Field(ge=0)] | None = None
+    """Evaluations without progress before it changes. For reduce_lr_on_plateau, greedy."""
+    threshold: Annotated[float, Field(ge=0)] | None = None
+    """Change of the metric that counts as progress. For reduce_lr_on_plateau, greedy."""
+    threshold_mode: Literal["rel", "abs"] | None = None
+    """Whether `threshold` is a share or a difference. For reduce_lr_on_plateau, greedy."""
+    cooldown: Annotated[int, Field(ge=0)] | None = None
+    """Evaluations to wait after a change. For reduce_lr_on_plateau, greedy."""
+    eps: Annotated[float, Field(ge=0)] | None = None
+    """A smaller change of the learning rate is not made. For reduce_lr_on_plateau, greedy."""
+    warmup: Annotated[int, Field(ge=0)] | None = None
+    """Evaluations to wait before the rate may rise. For greedy."""
+    max_lr: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate that is not exceeded. For greedy."""
+    smooth: bool | None = None
+    """Judge by the mean of the last `window_size` values. For greedy."""
+    window_size: Annotated[int, Field(ge=1)] | None = None
+    """Values in that mean. For greedy."""
+    reset_start: Annotated[int, Field(ge=0)] | None = None
+    """Evaluations after which the scheduler starts anew; 0: never. For greedy."""
+
+
+class CheckpointingOptions(ApiModel):
+    """Arguments of activation checkpointing."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    use_reentrant: bool | None = None
+    """Use the older, reentrant way."""
+    every_n_layers: Annotated[int, Field(ge=1)] | None = None
+    """Recompute only every n-th layer: quicker, with more memory."""
+    offload: bool | None = None
+    """Hold what is saved in the host's memory: slower, with less on the accelerator."""
+    preserve_rng_state: bool | None = None
+    """Recompute with the same dropout."""
+    determinism_check: Literal["default", "none"] | None = None
+    """Compare shapes of what is recomputed."""
 
 
 class TrainingArguments(ApiModel):
-    """Arguments of the Hugging Face Trainer. What is not given has transformers' default, or the system's."""
+    """Arguments of the Hugging Face Trainer, by their own names."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -52,8 +120,8 @@ class TrainingArguments(ApiModel):
         | None
     ) = None
     """How the learning rate changes over training. Default: linear."""
-    lr_scheduler_kwargs: Options | None = None
-    """More arguments of the scheduler, such as `num_cycles` or `min_lr_rate`."""
+    lr_scheduler_kwargs: SchedulerOptions | None = None
+    """More arguments of the scheduler; each says which scheduler takes it."""
     warmup_steps: Annotated[float, Field(ge=0)] | None = None
     """Steps over which the learning rate rises from 0. A whole number, or a share of all steps below 1. Default: 0."""
     optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"] | None = None
@@ -82,8 +150,8 @@ class TrainingArguments(ApiModel):
     """TF32 arithmetic on Ampere and newer GPUs."""
     activation_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, some 20 % slower."""
-    activation_checkpointing_kwargs: Options | None = None
-    """More arguments of activation checkpointing, such as `use_reentrant`."""
+    activation_checkpointing_kwargs: CheckpointingOptions | None = None
+    """How activations are recomputed."""
     neftune_noise_alpha: Annotated[float, Field(gt=0)] | None = None
     """Strength of NEFTune noise on the embeddings; 5 to 15 is usual."""
     torch_empty_cache_steps: Annotated[int, Field(ge=1)] | None = None
@@ -174,8 +242,46 @@ class TrainingArguments(ApiModel):
     """Deprecated: write `optim: adafactor`."""
     gradient_checkpointing: bool | None = Field(default=None, deprecated=True)
     """Deprecated: write `activation_checkpointing`."""
-    gradient_checkpointing_kwargs: Options | None = Field(default=None, deprecated=True)
+    gradient_checkpointing_kwargs: CheckpointingOptions | None = Field(default=None, deprecated=True)
     """Deprecated: write `activation_checkpointing_kwargs`."""
+
+
+SCHEDULER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "polynomial": ("lr_end", "power"),
+    "constant": (),
+    "constant_with_warmup": (),
+    "inverse_sqrt": ("timescale",),
+    "reduce_lr_on_plateau": ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps"),
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate", "warmup_lr_rate"),
+    "warmup_stable_decay": (
+        "num_decay_steps",
+        "num_stable_steps",
+        "warmup_type",
+        "decay_type",
+        "min_lr_ratio",
+        "num_cycles",
+    ),
+    "greedy": (
+        "mode",
+        "factor",
+        "patience",
+        "threshold",
+        "threshold_mode",
+        "cooldown",
+        "warmup",
+        "min_lr",
+        "max_lr",
+        "eps",
+        "smooth",
+        "window_size",
+        "reset_start",
+    ),
+}
+"""Scheduler -> keyword arguments that it takes."""
 
 
 LEFT_OUT: dict[str, tuple[str, ...]] = {

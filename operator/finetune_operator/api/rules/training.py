@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_operator.api.deprecated import SUCCESSORS
 from finetune_operator.api.rules.rule import Rule
+from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
 
 AT = "spec.trainingArguments"
 
@@ -18,9 +19,14 @@ _EVERY_SAVE = "(has(self.save_steps) ? double(self.save_steps) : 500.0)"
 _EVERY_EVAL = (
     "(has(self.eval_steps) ? double(self.eval_steps) : has(self.logging_steps) ? double(self.logging_steps) : 500.0)"
 )
+_SCHEDULER = "(has(self.lr_scheduler_type) ? self.lr_scheduler_type : 'linear')"
 _WORKERS = "has(self.dataloader_num_workers) && self.dataloader_num_workers > 0"
-_NEEDS_OPTIONS = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay")
+_MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _NEEDS_EVALUATION = ("reduce_lr_on_plateau", "greedy")
+
+
+def _takers(option: str) -> list[str]:
+    return [scheduler for scheduler, options in SCHEDULER_OPTIONS.items() if option in options]
 
 
 def _both(first: str, second: str) -> str:
@@ -84,12 +90,27 @@ SCHEDULER = (
     ),
     Rule(
         AT,
-        f"!has(self.lr_scheduler_type) || !(self.lr_scheduler_type in {list(_NEEDS_OPTIONS)}) || "
-        "has(self.lr_scheduler_kwargs)",
-        "needs lr_scheduler_kwargs: min_lr or min_lr_rate for a cosine, num_decay_steps for warmup_stable_decay",
-        "self.lr_scheduler_type + ' needs lr_scheduler_kwargs: min_lr or min_lr_rate for a cosine, num_decay_steps for "
-        "warmup_stable_decay'",
+        f"!({_SCHEDULER} in {list(_MIN_LR)}) || has(self.lr_scheduler_kwargs) && "
+        "has(self.lr_scheduler_kwargs.min_lr) != has(self.lr_scheduler_kwargs.min_lr_rate)",
+        "a cosine with a minimum needs exactly one of lr_scheduler_kwargs.min_lr and lr_scheduler_kwargs.min_lr_rate",
         field=".lr_scheduler_type",
+    ),
+    Rule(
+        AT,
+        f"{_SCHEDULER} != 'warmup_stable_decay' || has(self.lr_scheduler_kwargs) && "
+        "has(self.lr_scheduler_kwargs.num_decay_steps)",
+        "warmup_stable_decay needs lr_scheduler_kwargs.num_decay_steps",
+        field=".lr_scheduler_type",
+    ),
+    *(
+        Rule(
+            AT,
+            f"!has(self.lr_scheduler_kwargs) || !has(self.lr_scheduler_kwargs.{option}) || "
+            f"{_SCHEDULER} in {_takers(option)}",
+            f"only goes with lr_scheduler_type {' or '.join(_takers(option))}",
+            field=f".lr_scheduler_kwargs.{option}",
+        )
+        for option in sorted({option for options in SCHEDULER_OPTIONS.values() for option in options})
     ),
 )
 

@@ -61,7 +61,9 @@ def _values(value: Any, path: list[str], field: str) -> Iterator[tuple[str, Any]
 
 
 def _within(field: str, holder: str) -> bool:
-    return field == holder or field.startswith((f"{holder}.", f"{holder}["))
+    """Whether a field is another one, or lies in it. The API server writes a map's key as `.key` or as `[key]`."""
+    plain, outer = (path.replace("[", ".").replace("]", "") for path in (field, holder))
+    return plain == outer or plain.startswith(f"{outer}.")
 
 
 def _holds(rule: str, value: Any) -> bool:
@@ -75,7 +77,10 @@ def _holds(rule: str, value: Any) -> bool:
 def _message(rule: Rule, value: Any) -> str:
     if not rule.message_expression:
         return rule.message
-    return str(_program(rule.message_expression).execute(_context(value)))
+    try:
+        return str(_program(rule.message_expression).execute(_context(value)))
+    except (RuntimeError, TypeError, ValueError):
+        return rule.message
 
 
 def _shown(value: Any, field: str) -> Any:

@@ -139,5 +139,5 @@ def _number_problems(schema: Schema, value: float, field: str) -> Iterator[Probl
 
 
 def _number(bound: float) -> str:
-    """A bound as Go prints a float64: an exponent from 21 digits on, or below 0.0001."""
-    return f"{bound:g}" if bound == int(bound) and abs(bound) < 1e6 else repr(float(bound))
+    """A bound without a useless fraction."""
+    return str(int(bound)) if bound == int(bound) else repr(bound)
