@@ -34,7 +34,8 @@ FROM operator-dependencies AS operator
 COPY --from=tools /build/info /opt/app
 COPY trainer_image/finetune_trainer/__init__.py trainer_image/finetune_trainer/config.py /opt/app/finetune_trainer/
 COPY operator/finetune_operator /opt/app/finetune_operator
-ENV PYTHONPATH=/opt/app HOME=/tmp
+# USER: the number has no name in /etc/passwd, and libraries ask for one.
+ENV PYTHONPATH=/opt/app HOME=/tmp USER=finetune
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "finetune_operator"]
 
@@ -47,6 +48,6 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
 FROM trainer-dependencies AS trainer
 COPY --from=tools /build/info /opt/app
 COPY trainer_image/finetune_trainer /opt/app/finetune_trainer
-ENV PYTHONPATH=/opt/app HOME=/tmp
+ENV PYTHONPATH=/opt/app HOME=/tmp USER=finetune
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "finetune_trainer"]
