@@ -1,0 +1,50 @@
+"""Run configs for reviews on this machine's disk: pod paths are local ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.config import DatasetSource, Hub, ModelSource, Preprocessing, RunConfig
+
+
+def run_config(
+    output: Path,
+    *,
+    model: Path | str,
+    train: Path | tuple[Path, ...] | None = None,
+    validation: Path | None = None,
+    dataset: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    max_length: int | None = None,
+    processes: int = 1,
+    accelerators: bool = False,
+    hub: Mapping[str, Any] | None = None,
+    checkpoint_interval_seconds: int = 600,
+) -> RunConfig:
+    """A run that classifies column `review` into column `stars`."""
+    output.mkdir(parents=True, exist_ok=True)
+    files = {}
+    if train is not None:
+        files["train"] = tuple(str(path) for path in (train if isinstance(train, tuple) else (train,)))
+    if validation is not None:
+        files["validation"] = (str(validation),)
+    source = {"files": files, "columns": {"text": "review", "label": "stars"}, **(dataset or {})}
+    return RunConfig(
+        namespace="default",
+        job="reviews",
+        uid="11111111-aaaa",
+        task="text-classification",
+        model=ModelSource(name=str(model)),
+        dataset=DatasetSource.model_validate(source),
+        preprocessing=Preprocessing(max_length=max_length),
+        training_arguments=dict(arguments or {}),
+        nodes=1,
+        processes_per_node=processes,
+        accelerators=accelerators,
+        output=str(output),
+        checkpoint_interval_seconds=checkpoint_interval_seconds,
+        prepare="inline",
+        hub=Hub.model_validate(hub or {}),
+    )
