@@ -156,10 +156,10 @@ def _adopted(observed: Observed, members: Family, status: FineTuneJobStatus, cur
         if attempt >= status.budget.first_attempt and not (attempt == status.attempt and status.attempt_ended):
             status = accounts.close_attempt(observed, status, training_gang(observed, members, attempt))
     job = members.job("train", current)
-    restarted = current > status.budget.first_attempt and status.phase not in (Phase.PENDING, Phase.PREPARING)
+    restarted = current > status.budget.first_attempt and not _gave_up(status)
     return status.model_copy(
         update={
-            "phase": Phase.RESTARTING if restarted else Phase.STARTING,
+            "phase": Phase.RESTARTING if restarted or status.phase is Phase.RESTARTING else Phase.STARTING,
             "attempt": current,
             "attempt_started": job.created if job else stamp(observed.now),
             "attempt_begun": None,
@@ -268,11 +268,7 @@ def _give_up(observed: Observed, members: Family, status: FineTuneJobStatus, gan
 def _fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
     """The gang is over. The next one starts now, or when it is due, or never."""
     ended = status.attempt_ended or stamp(accounts.ended_at(gang, observed.now))
-    gave_up = (
-        status.attempt_ended is not None
-        and status.failure is not None
-        and status.failure.reason == ClusterReason.START_DEADLINE
-    )
+    gave_up = _gave_up(status)
     verdict = diagnose(gang)
     settled = status.budget.settled_attempt >= gang.number
     if status.attempt_ended is None:
@@ -297,6 +293,12 @@ def _fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang
         requeue_after_seconds=max(0.1, seconds_until(due if observed.now < due else guess_due, observed.now)),
         wants_references=doubtful_nodes(observed, gang),
     )
+
+
+def _gave_up(status: FineTuneJobStatus) -> bool:
+    """Whether the present attempt was ended by us because it did not begin."""
+    failed = status.failure
+    return status.attempt_ended is not None and failed is not None and failed.reason == ClusterReason.START_DEADLINE
 
 
 def _fallen_fact(gang: Gang, diagnosis: Diagnosis) -> Fact:

@@ -63,7 +63,7 @@ def _kept(status: FineTuneJobStatus, kind: ConditionType) -> Fact:
     if kind is ConditionType.RUNNING and status.phase is not Phase.RUNNING:
         if old is not None and old.status == "False" and status.phase not in TERMINAL:
             return Fact(False, old.reason, old.message)
-        return Fact(False, str(status.phase), _RESTING.get(status.phase, "no training pods run"))
+        return Fact(False, status.phase or Phase.PENDING, _RESTING.get(status.phase, "no training pods run"))
     if old is None:
         return Fact(False if kind is ConditionType.RUNNING else None, "NotYet", "not there yet")
     return Fact({"True": True, "False": False, "Unknown": None}[old.status], old.reason, old.message)

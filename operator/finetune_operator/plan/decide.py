@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from finetune_operator.api.status import Budget, ClaimStatus, ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import attempts, children, conditions, prepare, report, steps, validation
-from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.conditions import Fact, Facts
 from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.gang import progress_of, training_gang
 from finetune_operator.plan.steps import Step
@@ -22,6 +22,7 @@ from finetune_trainer.config import Cause
 
 WAIT_FIRST_SECONDS = 2.0
 WAIT_MAX_SECONDS = 60.0
+VALID = Fact(True, "Valid", "the spec is valid and what it names is there")
 
 
 def decide(observed: Observed) -> Decision:
@@ -46,10 +47,10 @@ def to_json(status: FineTuneJobStatus) -> Manifest:
 
 def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
     current = attempts.current_attempt(members, status)
-    training = current >= status.budget.first_attempt
-    step = (
-        attempts.train(observed, members, status, current) if training else _before_training(observed, members, status)
-    )
+    if current >= status.budget.first_attempt:
+        step = _undone(observed, members, status, current) or _training(observed, members, status, current)
+    else:
+        step = _before_training(observed, members, status)
     if step.status.phase in conditions.TERMINAL or step.wants_list:
         return step
     limit, began = observed.job.spec.active_deadline_seconds, step.status.budget.started
@@ -57,35 +58,54 @@ def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> 
         return step
     left = steps.seconds_until(began + timedelta(seconds=limit), observed.now)
     if left == 0:
-        return attempts.out_of_time(observed, members, step.status)
+        return attempts.out_of_time(observed, members, status if status.budget.started else step.status)
     return replace(step, requeue_after_seconds=steps.soonest(step.requeue_after_seconds, left))
 
 
+def _training(observed: Observed, members: Family, status: FineTuneJobStatus, current: int) -> Step:
+    if (status.attempt or 0) >= status.budget.first_attempt:
+        return attempts.train(observed, members, status, current)
+    # The round's first attempt was created, but the status that says so was not written: all of it is told now.
+    unknown = _unknown_references(observed)
+    if unknown:
+        return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
+    accepted = _accepted(observed, status)
+    prepared = prepare.prepare(observed, members, accepted)
+    facts: Facts = {ConditionType.VALIDATED: VALID}
+    if not isinstance(prepared, Step):
+        accepted, facts = prepared.status, {**facts, ConditionType.PREPARED: prepared.fact}
+    step = attempts.train(observed, members, accepted, current)
+    return step if step.wants_list else replace(step, facts={**facts, **step.facts})
+
+
+def _accepted(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:
+    """What is said of a valid job, whatever comes of it."""
+    started = steps.stamp(observed.now)
+    claim = ClaimStatus(name=children.claim_name(observed.job), access_mode=validation.access_mode(observed))
+    budget = status.budget.model_copy(update={"started": status.budget.started or started})
+    return status.model_copy(update={"start_time": status.start_time or started, "budget": budget, "claim": claim})
+
+
+def _unknown_references(observed: Observed) -> tuple[Ref, ...]:
+    return tuple(ref for ref in validation.needed(observed.job) if ref not in observed.references)
+
+
 def _before_training(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
-    needed = validation.needed(observed.job)
-    unknown = tuple(ref for ref in needed if ref not in observed.references)
+    unknown = _unknown_references(observed)
     if unknown:
         return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
     first = status.budget.first_attempt
     found = validation.problems(observed, attempts.planned(observed, first))
     if found:
         return _invalid(observed, members, status, found)
-    valid = Fact(True, "Valid", "the spec is valid and what it names is there")
-    started = steps.stamp(observed.now)
-    accepted = status.model_copy(
-        update={
-            "start_time": status.start_time or started,
-            "budget": status.budget.model_copy(update={"started": status.budget.started or started}),
-            "claim": ClaimStatus(name=children.claim_name(observed.job), access_mode=validation.access_mode(observed)),
-        }
-    )
+    accepted = _accepted(observed, status)
     if (claim := children.claim(observed.job)) is not None and (made := steps.creates(observed, (claim,))):
         # Alone: if the name turns out to be another's, no pod may ever have written there.
         return Step(observed.job.status, actions=made, requeue_after_seconds=0.0)
     prepared = prepare.prepare(observed, members, accepted)
     if isinstance(prepared, Step):
-        return replace(prepared, facts={ConditionType.VALIDATED: valid, **prepared.facts})
-    facts = {ConditionType.VALIDATED: valid, ConditionType.PREPARED: prepared.fact}
+        return replace(prepared, facts={ConditionType.VALIDATED: VALID, **prepared.facts})
+    facts = {ConditionType.VALIDATED: VALID, ConditionType.PREPARED: prepared.fact}
     return attempts.start(observed, members, prepared.status, first, facts)
 
 
@@ -197,18 +217,14 @@ def _decision(observed: Observed, step: Step) -> Decision:
     """The step with what follows from it: conditions, summary, events. A status that only ticks on is left as it is."""
     job = observed.job
     asked = Decision(
+        actions=step.actions,
         status=to_json(job.status),
         requeue_after_seconds=step.requeue_after_seconds,
         wants_list=step.wants_list,
         wants_references=step.wants_references,
     )
-    if (
-        step.status is job.status
-        and not step.facts
-        and not step.actions
-        and job.status.phase not in conditions.TERMINAL
-    ):
-        return asked
+    if step.status is job.status and not step.facts and job.status.phase not in conditions.TERMINAL:
+        return asked  # something has to be known or made first
     generation = job.metadata.generation
     dressed = step.status.model_copy(update={"observed_generation": generation})
     given = conditions.build(
@@ -219,7 +235,6 @@ def _decision(observed: Observed, step: Step) -> Decision:
         new = job.status
     return replace(
         asked,
-        actions=step.actions,
         status=to_json(new),
         events=transitions(job, job.status, new),
         wants_events=step.wants_events,

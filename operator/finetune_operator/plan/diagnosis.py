@@ -69,6 +69,8 @@ class Finding:
     order: int
     """Within one second: a deletion before the failures that it brings about."""
     diagnosis: Diagnosis
+    ended: datetime = FOREVER
+    """Of two pods that were deleted in one second the one that ended first was told first."""
 
 
 ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
@@ -92,7 +94,7 @@ REFUSALS = frozenset(
 
 def diagnose(gang: Gang) -> Verdict:
     """The cause of a gang's end, as far as the evidence tells. Never raises: with no evidence at all the reason is `Unknown`."""
-    findings = sorted(_findings(gang), key=lambda finding: (finding.weight, finding.at, finding.order))
+    findings = sorted(_findings(gang), key=lambda finding: (finding.weight, finding.at, finding.order, finding.ended))
     best = findings[0] if findings else _nothing(gang)
     return Verdict(best.diagnosis, final=best.weight <= Weight.EVIDENT or gang.evidence_complete)
 
@@ -237,9 +239,9 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
         return None  # it had ended before
     order = 2 if told and pod.deleted_at == min(told) else 0  # in that very second it may be either
     text = f"the pod of node {pod.index} was deleted"
-    return Finding(
-        Weight.FELL, _second(pod.deleted_at), order, _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
-    )
+    found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
+    ended = pod.trainer.ended_at if pod.trainer is not None else None
+    return Finding(Weight.FELL, _second(pod.deleted_at), order, found, ended or FOREVER)
 
 
 def _nothing(gang: Gang) -> Finding:

@@ -10,7 +10,7 @@ from datetime import datetime
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import children, conditions, report
 from finetune_operator.plan.conditions import Fact
-from finetune_operator.plan.diagnosis import Verdict, diagnose
+from finetune_operator.plan.diagnosis import Diagnosis, diagnose
 from finetune_operator.plan.gang import Gang, preparing_gang
 from finetune_operator.plan.resolutions import ClusterReason
 from finetune_operator.plan.steps import (
@@ -48,6 +48,7 @@ def prepare(observed: Observed, members: Family, status: FineTuneJobStatus) -> S
     number = max(status.prepare_attempt or 0, members.highest("prepare"))
     if number < status.budget.first_prepare:
         return _start(observed, members, status, status.budget.first_prepare)
+    status = _caught_up(observed, members, status, number)
     gang = preparing_gang(observed, members, number)
     if gang.job is not None and gang.job.plan_digest != plan_digest(observed):
         if not observed.listed:
@@ -141,7 +142,7 @@ def _fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang
             status.model_copy(update={"phase": Phase.PREPARING, "prepare_attempt": gang.number}),
             requeue_after_seconds=pause,
         )
-    status = _counted(observed, members, status, gang, verdict)
+    uncounted, status = status, _counted(status, diagnosis)
     if status.budget.prepare_errors > observed.job.spec.backoff_limit:
         return fail(
             observed,
@@ -154,7 +155,7 @@ def _fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang
     tries = gang.number - status.budget.first_prepare + (1 if diagnosis.counts else 0)
     due = ended + retry_delay(tries)
     if observed.now < due:
-        waiting = observed.job.status.model_copy(update={"phase": Phase.PREPARING, "prepare_attempt": gang.number})
+        waiting = uncounted.model_copy(update={"phase": Phase.PREPARING, "prepare_attempt": gang.number})
         text = f"{fact.message} Tried again in {round(seconds_until(due, observed.now))} s at most."
         kept = conditions.find(status, ConditionType.PREPARED)
         same = kept is not None and kept.reason == fact.reason
@@ -166,15 +167,20 @@ def _fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang
     return replace(step, status=step.status.model_copy(update={"failure": failure(diagnosis, None)}))
 
 
-def _counted(
-    observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang, verdict: Verdict
-) -> FineTuneJobStatus:
-    """Errors of this round: of tries that no status knows of yet, and of the present one."""
-    first = max(status.prepare_attempt or gang.number, status.budget.first_prepare)
-    unknown = (diagnose(preparing_gang(observed, members, number)) for number in range(first, gang.number))
-    errors = sum(one.diagnosis.counts for one in (*unknown, verdict))
-    budget = status.budget.model_copy(update={"prepare_errors": status.budget.prepare_errors + errors})
-    return status.model_copy(update={"budget": budget})
+def _caught_up(observed: Observed, members: Family, status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
+    """The status, where a Job was created before it could be written: why the tries before had failed is told now."""
+    first = max(status.prepare_attempt or number, status.budget.first_prepare)
+    for earlier in range(first, number):
+        gang = preparing_gang(observed, members, earlier)
+        if gang.job is not None and gang.job.plan_digest == plan_digest(observed):
+            diagnosis = diagnose(gang).diagnosis
+            status = _counted(status, diagnosis).model_copy(update={"failure": failure(diagnosis, None)})
+    return status
+
+
+def _counted(status: FineTuneJobStatus, diagnosis: Diagnosis) -> FineTuneJobStatus:
+    errors = status.budget.prepare_errors + diagnosis.counts
+    return status.model_copy(update={"budget": status.budget.model_copy(update={"prepare_errors": errors})})
 
 
 def _ended(gang: Gang) -> datetime | None:

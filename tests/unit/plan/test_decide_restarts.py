@@ -1,0 +1,200 @@
+"""The operator is killed before each single effect of whole histories: what comes out must be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from finetune_operator.plan.types import Create
+from finetune_trainer.config import Cause, Outcome, Reason
+from tests.support.simulated import HUB_SPEC, SPEC, Killed, World, checkpoint
+
+Event = Callable[[World], None]
+SECOND = 1.0
+
+
+def train(attempt: int, step: int, **told: Any) -> list[Event]:
+    """The gang starts, begins, and reaches a step."""
+    return [
+        lambda world: world.run(attempt),
+        lambda world: world.tell(attempt, step=step, total_steps=100, **told),
+        lambda world: world.tell(attempt, step=step, total_steps=100, checkpoint=checkpoint(step, attempt), **told),
+    ]
+
+
+def prepare(number: int, **told: Any) -> list[Event]:
+    code = 1 if told else 0
+    return [
+        lambda world: world.run(number, "prepare"),
+        lambda world: world.end(
+            world.pod(number, 0, "prepare"), world.record(number, role="prepare", **told), exit_code=code
+        ),
+    ]
+
+
+def delete_pod(attempt: int, node: int) -> list[Event]:
+    """Somebody deletes a pod: it stops, its peer loses it, both leave their records."""
+
+    def stopped(world: World) -> None:
+        world.end(world.pod(attempt, node), world.record(attempt, node, outcome=Outcome.STOPPED))
+
+    def lost(world: World) -> None:
+        world.end(world.pod(attempt, 1 - node), world.record(attempt, 1 - node, reason=Reason.PEER_LOST))
+
+    return [lambda world: world.ask_to_end(world.pod(attempt, node)), stopped, lost]
+
+
+def evict(attempt: int, node: int) -> list[Event]:
+    def ended(world: World) -> None:
+        for index in (0, 1):
+            world.end(world.pod(attempt, index), world.record(attempt, index, outcome=Outcome.STOPPED))
+
+    return [lambda world: world.disrupt(world.pod(attempt, node), "EvictionByEvictionAPI"), ended]
+
+
+def crash(attempt: int, reason: Reason = Reason.RANK_FAILED, **told: Any) -> list[Event]:
+    return [lambda world: world.crash(attempt, reason=reason, **told)]
+
+
+def wait(seconds: float) -> list[Event]:
+    def pause(world: World) -> None:
+        world.now = world.now + type(world.now - world.now)(seconds=seconds)
+
+    return [pause]
+
+
+def succeed(attempt: int) -> list[Event]:
+    return [lambda world: world.succeed(attempt)]
+
+
+def retry(world: World) -> None:
+    world.spec = {**world.spec, "retry": 1}
+    world.generation += 1
+
+
+HISTORIES: dict[str, tuple[dict[str, Any], list[Event], str]] = {
+    "undisturbed": (SPEC, [*train(1, 50), *succeed(1)], "Succeeded"),
+    "prepared": (HUB_SPEC, [*prepare(1), *train(1, 50), *succeed(1)], "Succeeded"),
+    "claim made": ({**SPEC, "storage": {"size": "5Gi"}}, [*train(1, 50), *succeed(1)], "Succeeded"),
+    "prepared twice": (
+        HUB_SPEC,
+        [*prepare(1, reason=Reason.HUB_UNAVAILABLE), *wait(10), *prepare(2), *train(1, 50), *succeed(1)],
+        "Succeeded",
+    ),
+    "user's error in preparing": (
+        HUB_SPEC,
+        prepare(1, reason=Reason.COLUMN_NOT_FOUND, cause=Cause.USER),
+        "Failed",
+    ),
+    "a pod deleted": (SPEC, [*train(1, 50), *delete_pod(1, 1), *train(2, 60), *succeed(2)], "Succeeded"),
+    "evicted twice": (
+        SPEC,
+        [*train(1, 50), *evict(1, 1), *train(2, 60), *evict(2, 0), *train(3, 70), *succeed(3)],
+        "Succeeded",
+    ),
+    "crashes until the budget is spent": (
+        {**SPEC, "backoffLimit": 2},
+        [*train(1, 50), *crash(1), *train(2, 60), *crash(2), *train(3, 70), *crash(3)],
+        "Failed",
+    ),
+    "crashes that get nowhere": (
+        {**SPEC, "backoffLimit": 3},
+        [*crash(1), *crash(2), *wait(10), *crash(3), *wait(20), *crash(4)],
+        "Failed",
+    ),
+    "user's error in training": (
+        SPEC,
+        [*train(1, 50), *crash(1, Reason.ARGUMENTS_INVALID, cause=Cause.USER)],
+        "Failed",
+    ),
+    "started in vain": (
+        {**SPEC, "startDeadlineSeconds": 60},
+        [*wait(60), *wait(10), *train(2, 10), *succeed(2)],
+        "Succeeded",
+    ),
+    "failed, and retried": (
+        {**SPEC, "backoffLimit": 0},
+        [*train(1, 50), *crash(1), retry, *train(2, 60), *succeed(2)],
+        "Succeeded",
+    ),
+    "out of time": (
+        {**SPEC, "activeDeadlineSeconds": 60},
+        [*train(1, 50), *wait(60)],
+        "Failed",
+    ),
+}
+
+
+def live(world: World, events: list[Event]) -> None:
+    """One wake-up for each event and one a second later; a killed operator starts again."""
+    for event in (lambda _: None, *events):
+        event(world)
+        for seconds in (0.0, SECOND):
+            world.now = world.now + type(world.now - world.now)(seconds=seconds)
+            try:
+                world.wake()
+            except Killed:
+                world.restart()
+                world.wake()
+
+
+def outcome(world: World) -> dict[str, Any]:
+    """What must not depend on when the operator was killed. Times may."""
+    created = [a.manifest["metadata"]["name"] for a in world.actions if isinstance(a, Create)]
+    conditions = {one["type"]: (one["status"], one["reason"], one["message"]) for one in world.status["conditions"]}
+    kept = (
+        "phase",
+        "attempt",
+        "prepareAttempt",
+        "restarts",
+        "model",
+        "evaluation",
+        "checkpoint",
+        "failure",
+        "progress",
+    )
+    return {
+        **{name: world.status.get(name) for name in kept},
+        "budget": {name: value for name, value in world.status["budget"].items() if name != "started"},
+        "conditions": conditions,
+        "jobs": world.names("Job"),
+        "suspended": sorted(n for n in world.names("Job") if (world.find("Job", n) or {})["spec"].get("suspend")),
+        "created": sorted(set(created)),
+        "phases": world.phases,
+        "events": [(note.type, note.reason) for note in world.notes],
+    }
+
+
+def undisturbed(name: str) -> World:
+    spec, events, _ = HISTORIES[name]
+    world = World(spec=dict(spec))
+    live(world, events)
+    return world
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_history_ends_as_it_should(name: str) -> None:
+    world = undisturbed(name)
+    assert world.phase == HISTORIES[name][2], world.status
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_killed_before_any_effect_the_operator_carries_on(name: str) -> None:
+    spec, events, _ = HISTORIES[name]
+    whole = undisturbed(name)
+    expected = outcome(whole)
+    for moment in range(whole.effects):
+        world = World(spec=dict(spec), kill_after=moment)
+        live(world, events)
+        assert outcome(world) == expected, f"killed before effect {moment}"
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_no_child_is_made_twice(name: str) -> None:
+    """A create is repeated only where the first one was not carried out."""
+    world = undisturbed(name)
+    created = [a.manifest["metadata"]["name"] for a in world.actions if isinstance(a, Create)]
+    named = [a.manifest["kind"] + a.manifest["metadata"]["name"] for a in world.actions if isinstance(a, Create)]
+    assert len(named) == len(set(named)), created
