@@ -39,8 +39,9 @@ DESCRIPTION = (
 
 
 @cache
-def _schema() -> Schema:
-    schema: Schema = {
+def schema() -> Schema:
+    """The schema of the whole resource, rules included: one for all, not to be changed."""
+    whole: Schema = {
         "type": "object",
         "description": DESCRIPTION,
         "required": ["spec"],
@@ -53,13 +54,8 @@ def _schema() -> Schema:
         },
     }
     for rule in RULES:
-        _node(schema, rule.at).setdefault("x-kubernetes-validations", []).append(rule.validation())
-    return schema
-
-
-def schema() -> Schema:
-    """The schema of the whole resource, rules included; a copy."""
-    return deepcopy(_schema())
+        _node(whole, rule.at).setdefault("x-kubernetes-validations", []).append(rule.validation())
+    return whole
 
 
 def _node(root: Schema, path: str) -> Schema:
@@ -94,7 +90,7 @@ def manifest() -> dict[str, Any]:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "schema": {"openAPIV3Schema": schema()},
+                    "schema": {"openAPIV3Schema": deepcopy(schema())},
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
                         {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}

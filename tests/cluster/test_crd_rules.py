@@ -1,0 +1,56 @@
+"""The table of good and bad specs against the real API server; `tests/unit/api` asks `finetune validate` the same."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from tests.support.cluster.client import Client
+from tests.support.schema_cases import schema_cases
+from tests.support.spec_cases import RULE_CASES, Case
+
+CASES = {case.name: case for case in (*RULE_CASES, *schema_cases())}
+REFUSED = re.compile(r'FineTuneJob\.finetune\.dev "([^"]+)" is invalid: (.*)')
+ACCEPTED = re.compile(r"finetunejob\.finetune\.dev/(\S+) created \(server dry run\)")
+
+Answers = dict[str, str]
+"""Name of a case and `good` or `bad` -> what the API server said, empty where it accepted."""
+
+
+@pytest.fixture(scope="module")
+def answers(control_plane: Client) -> Answers:
+    """All cases in two runs of kubectl, as dry runs on the server."""
+    found: Answers = {}
+    for kind in ("good", "bad"):
+        names: dict[str, str] = {}
+        manifests = []
+        for number, case in enumerate(CASES.values()):
+            manifest = case.good_manifest() if kind == "good" else case.bad_manifest()
+            if kind == "good" or not case.metadata:
+                manifest["metadata"]["name"] = f"{kind}-{number}"
+            names[manifest["metadata"]["name"]] = f"{case.name} {kind}"
+            manifests.append(json.dumps(manifest))
+        said = _create(control_plane, manifests)
+        found |= {names[name]: "" for name in ACCEPTED.findall(said.stdout)}
+        found |= {names[name]: message for name, message in REFUSED.findall(said.stderr)}
+    return found
+
+
+def _create(client: Client, manifests: list[str]) -> subprocess.CompletedProcess[str]:
+    # A stream that begins with a brace would be read as JSON alone, up to the first `---`.
+    stream = "---\n" + "\n---\n".join(manifests)
+    return client.kubectl("create", "--dry-run=server", "--namespace=default", "-f", "-", stdin=stream, check=False)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_good_is_accepted(case: Case, answers: Answers) -> None:
+    assert answers[f"{case.name} good"] == ""
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_bad_is_refused_with_the_field_and_the_way_out(case: Case, answers: Answers) -> None:
+    said = answers[f"{case.name} bad"]
+
+    assert f"{case.field}: " in said
+    assert case.message in said

@@ -1,0 +1,219 @@
+"""Good and bad specs made from the schema: one for each type, enum, bound, pattern and required field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from finetune_operator.api import crd
+from finetune_operator.api.structural import INT_OR_STRING, PRESERVE_UNKNOWN, Schema
+from finetune_operator.cli.validate import validate
+from tests.support.spec_cases import Case, Patch, manifest
+
+_EVALUATED = {"trainingArguments.eval_strategy": "epoch"}
+_SECRET = {"name": "s", "key": "k"}
+_FILES = {"dataset.name": None, "dataset.files": {"train": ["/data/a.csv"], "validation": ["/data/b.csv"]}}
+
+SURROUNDINGS: dict[str, Patch] = {
+    # Beginning of a path -> what must be around it for the spec to be good.
+    "dataset.files": _FILES,
+    "storage.claimName": {"storage.size": None},
+    "env[]": {"env": [{"name": "A", "value": "1"}]},
+    "env[].valueFrom": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": _SECRET}}]},
+    "env[].valueFrom.configMapKeyRef": {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": _SECRET}}]},
+    "volumes[]": {"volumes": [{"name": "data", "mountPath": "/data", "claimName": "c"}]},
+    "volumes[].configMap": {"volumes": [{"name": "data", "mountPath": "/data"}]},
+    "volumes[].secret": {"volumes": [{"name": "data", "mountPath": "/data"}]},
+    "hub.tokenSecretRef": {"hub.tokenSecretRef": _SECRET},
+    "trainingArguments": {"trainingArguments.dataloader_num_workers": 1, **_EVALUATED},
+    "trainingArguments.dataloader_num_workers": _EVALUATED,
+    "trainingArguments.evaluation_strategy": {},
+    "trainingArguments.eval_strategy": {},
+    "trainingArguments.save_strategy": {"trainingArguments.metric_for_best_model": "f1", **_EVALUATED},
+}
+SCHEDULERS = {
+    # Scheduler -> options that it needs.
+    "cosine_with_min_lr": {"min_lr": 0.1},
+    "cosine_warmup_with_min_lr": {"min_lr": 0.1},
+    "warmup_stable_decay": {"num_decay_steps": 1},
+}
+USUAL_OBJECTS: dict[str, Any] = {
+    "dataset": {"name": "yelp_review_full"},
+    "storage": {"size": "1Gi"},
+    "env[]": {"name": "A", "value": "1"},
+    "env[].valueFrom": {"secretKeyRef": _SECRET},
+    "volumes[]": {"name": "data", "mountPath": "/data", "claimName": "c"},
+}
+WRONG_TYPES: dict[str, Any] = {
+    "object": "a word",
+    "array": "a word",
+    "string": 1,
+    "boolean": "true",
+    "integer": "1",
+    "number": "5e-5",
+}
+
+
+def schema_cases() -> Iterator[Case]:
+    """Every case that the schema of spec gives rise to."""
+    spec: Schema = crd.schema()["properties"]["spec"]
+    for name, schema in spec["properties"].items():
+        yield from _cases(schema, name)
+    for name in spec["required"]:
+        yield Case(f"{name}-required", {}, {name: None}, f"spec.{name}", "Required value")
+
+
+def _cases(schema: Schema, path: str) -> Iterator[Case]:
+    field = f"spec.{path.replace('[]', '[0]')}"
+
+    def case(kind: str, good: Any, bad: Any, message: str) -> Case:
+        return Case(f"{path}-{kind}", good_patch(path, good), patch(path, bad), field, message)
+
+    if INT_OR_STRING in schema:
+        yield case("type", usual_value(schema, path), True, "must be of type integer,string")
+        yield case("length", "1" * 19 + "." + "1" * 12, "1" * 33, "may not be more than 32 bytes")
+        return
+    yield case("type", usual_value(schema, path), WRONG_TYPES[schema["type"]], f"must be of type {schema['type']}")
+    for choice in schema.get("enum", ()):
+        yield case(f"enum-{choice}", choice, "nonsense", "supported values")
+    yield from (case(*bound) for bound in (*_bounds(schema), *_lengths(schema, path), *_counts(schema, path)))
+    for name in schema.get("required", ()):
+        whole = usual_value(schema, path)
+        without = {key: value for key, value in whole.items() if key != name}
+        yield Case(
+            f"{path}.{name}-required", good_patch(path, whole), patch(path, without), f"{field}.{name}", "Required"
+        )
+    for name, child in schema.get("properties", {}).items():
+        yield from _cases(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from _cases(schema["items"], f"{path}[]")
+
+
+def _bounds(schema: Schema) -> Iterator[tuple[str, Any, Any, str]]:
+    """Kind, good value, bad value and message for each bound of a number."""
+    step = 1 if schema["type"] == "integer" else 0.001
+    for kind, sign, word in (("minimum", 1, "greater than"), ("maximum", -1, "less than")):
+        if kind in schema:
+            exclusive = schema.get(f"exclusive{kind.capitalize()}", False)
+            bound = schema[kind]
+            good, bad = (bound + sign * step, bound) if exclusive else (bound, bound - sign * step)
+            yield kind, good, bad, f"should be {word} {'' if exclusive else 'or equal to '}{int(bound)}"
+
+
+def _lengths(schema: Schema, path: str) -> Iterator[tuple[str, Any, Any, str]]:
+    if schema["type"] != "string":
+        return
+    if "maxLength" in schema:
+        limit = schema["maxLength"]
+        yield "longest", _text(path, limit), "a" * (limit + 1), f"may not be more than {limit} bytes"
+    if "minLength" in schema:
+        yield "shortest", _text(path, schema["minLength"]), "", "should be at least 1 chars long"
+    if "pattern" in schema:
+        yield "pattern", _text(path, 8), "not good!", "should match"
+
+
+def _counts(schema: Schema, path: str) -> Iterator[tuple[str, Any, Any, str]]:
+    if "maxItems" in schema:
+        limit = schema["maxItems"]
+        yield "most", _items(path, limit), _items(path, limit + 1), f"must have at most {limit} items"
+    if "minItems" in schema:
+        yield "least", _items(path, schema["minItems"]), [], "should have at least 1 items"
+    if "maxProperties" in schema and "additionalProperties" in schema:
+        limit = schema["maxProperties"]
+        yield "most", _devices(limit), _devices(limit + 1), f"must have at most {limit} items"
+
+
+def usual_value(schema: Schema, path: str) -> Any:
+    """Some good value."""
+    if INT_OR_STRING in schema:
+        return 1
+    match schema["type"]:
+        case "object":
+            if schema.get(PRESERVE_UNKNOWN):
+                return {}
+            names = schema.get("required", ())
+            return USUAL_OBJECTS.get(path) or {
+                name: usual_value(schema["properties"][name], f"{path}.{name}") for name in names
+            }
+        case "array":
+            return _items(path, 1)
+        case "string":
+            return schema["enum"][-1] if "enum" in schema else _text(path, 8)
+        case "boolean":
+            return True
+        case _:
+            return next((good for kind, good, _, _ in _bounds(schema) if kind == "minimum"), 1)
+
+
+def _text(path: str, length: int) -> str:
+    """A good string of a length for a field: of a few kinds the one that fits."""
+    kinds = ("a" * length, "/" + "a" * (length - 1), "https://a".ljust(length, "a"), "auto", "1" * length)
+    return next(kind for kind in kinds if not validate(manifest(good_patch(path, kind))))
+
+
+def _items(path: str, count: int) -> list[Any]:
+    match path:
+        case "env":
+            return [{"name": f"A{number}", "value": ""} for number in range(count)]
+        case "volumes":
+            return [{"name": f"v{n}", "mountPath": f"/data/{n}", "claimName": "c"} for n in range(count)]
+        case _:
+            return [f"/data/{number}.csv" for number in range(count)]
+
+
+def _devices(count: int) -> dict[str, int]:
+    return {f"example.com/device{number}": 1 for number in range(count)}
+
+
+def good_patch(path: str, value: Any) -> Patch:
+    """A patch that sets a field, with all around it that a good spec needs."""
+    if path.startswith("resources.requests") and isinstance(value, dict):
+        return {path: value, "resources.limits": value}
+    if path == "trainingArguments.lr_scheduler_type":
+        return {**_EVALUATED, path: value, "trainingArguments.lr_scheduler_kwargs": SCHEDULERS.get(value, {})}
+    if path.startswith("trainingArguments.lr_scheduler_kwargs."):
+        return _option_patch(path, value)
+    return patch(path, value)
+
+
+def _option_patch(path: str, value: Any) -> Patch:
+    """An option of a scheduler, with the first scheduler that takes it."""
+    schedulers = crd.schema()["properties"]["spec"]["properties"]["trainingArguments"]["properties"][
+        "lr_scheduler_type"
+    ]
+    option = path.rpartition(".")[2]
+    for scheduler in schedulers["enum"]:
+        needed = {} if option == "min_lr_rate" else SCHEDULERS.get(scheduler, {})
+        options = {**needed, option: value}
+        found = {
+            **_EVALUATED,
+            "trainingArguments.lr_scheduler_type": scheduler,
+            "trainingArguments.lr_scheduler_kwargs": options,
+        }
+        if not validate(manifest(found)):
+            return found
+    raise AssertionError(f"no scheduler takes {option}={value}")
+
+
+def patch(path: str, value: Any) -> Patch:
+    """A patch that sets a field, `[]` being the first of a list, within what must be around it."""
+    around: Patch = {}
+    for beginning, surroundings in SURROUNDINGS.items():
+        if path == beginning or path.startswith((f"{beginning}.", f"{beginning}[")):
+            around = surroundings
+    around = deepcopy(around)
+    if "[]" not in path:
+        return {**around, path: value}
+    holder, _, rest = path.partition("[]")
+    if not rest:
+        return {**around, holder: [value]}
+    items = around.get(holder, [{}])
+    _set(items[0], rest.removeprefix(".").split("."), value)
+    return {**around, holder: items}
+
+
+def _set(target: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        target = target.setdefault(name, {})
+    target[path[-1]] = value

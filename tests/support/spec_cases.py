@@ -1,0 +1,502 @@
+"""One table of good and bad FineTuneJobs: every rule, enum and bound, for the API server and for `finetune validate`.
+
+`RULE_CASES` has a case or more for each CEL rule. Those of enums, bounds, types and required fields are made from
+the schema, in `schema_cases`.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_operator.api.deprecated import SUCCESSORS
+from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
+
+Patch = dict[str, Any]
+"""Dotted path below spec -> value; None takes the field away."""
+
+BASE: dict[str, Any] = {
+    "apiVersion": "finetune.dev/v1alpha1",
+    "kind": "FineTuneJob",
+    "metadata": {"name": "reviews"},
+    "spec": {
+        "task": "text-classification",
+        "model": {"name": "google-bert/bert-base-cased"},
+        "dataset": {"name": "yelp_review_full"},
+        "storage": {"size": "10Gi"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A spec that is accepted, and one near it that is refused with a message."""
+
+    name: str
+    good: Patch
+    bad: Patch
+    field: str
+    """What the message begins with."""
+    message: str
+    """Part of the message."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Metadata of the bad one, in place of a spec."""
+
+    def good_manifest(self) -> dict[str, Any]:
+        return manifest(self.good)
+
+    def bad_manifest(self) -> dict[str, Any]:
+        return manifest(self.bad, self.metadata)
+
+
+def manifest(patch: Patch, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The base with some fields changed."""
+    job = deepcopy(BASE)
+    job["metadata"].update(metadata or {})
+    for path, value in patch.items():
+        *holders, last = path.split(".")
+        target = job["spec"]
+        for holder in holders:
+            target = target.setdefault(holder, {})
+        if value is None:
+            target.pop(last, None)
+        else:
+            target[last] = deepcopy(value)
+    return job
+
+
+def _volume(**fields: Any) -> dict[str, Any]:
+    return {"name": "data", "mountPath": "/data", "claimName": "reviews"} | fields
+
+
+_FILES = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"], "validation": ["/data/test.csv"]}}
+_TRAIN_ONLY = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"]}}
+_CLAIM = {"storage.size": None, "storage.claimName": "results"}
+_ARGUMENTS = "trainingArguments"
+_GOOD_NAME = "must be at most 46 lower case letters, digits and hyphens"
+
+
+def _arguments(**arguments: Any) -> Patch:
+    return {_ARGUMENTS: arguments}
+
+
+OBJECT_CASES = (
+    Case("name-with-dot", {}, {}, "metadata.name", f'"my.job" {_GOOD_NAME}', {"name": "my.job"}),
+    Case("name-begins-with-digit", {}, {}, "metadata.name", f'"7b" {_GOOD_NAME}', {"name": "7b"}),
+    Case("name-too-long", {}, {}, "metadata.name", _GOOD_NAME, {"name": "a" * 47}),
+)
+
+SOURCE_CASES = (
+    Case(
+        "model-name",
+        {"model.name": "/models/bert"},
+        {"model.name": "a/b/c"},
+        "spec.model.name",
+        "must be a model on the Hub (name or owner/name) or an absolute path",
+    ),
+    Case(
+        "model-revision-of-path",
+        {"model.revision": "main"},
+        {"model": {"name": "/models/bert", "revision": "main"}},
+        "spec.model.revision",
+        "only means something for a model on the Hub",
+    ),
+    Case(
+        "dataset-name-and-files",
+        _FILES,
+        {**_FILES, "dataset.name": "yelp_review_full"},
+        "spec.dataset",
+        "give exactly one of name",
+    ),
+    Case(
+        "dataset-neither", {}, {"dataset.name": None, "dataset.columns": {}}, "spec.dataset", "give exactly one of name"
+    ),
+    Case("dataset-name", {}, {"dataset.name": "/data/x.csv"}, "spec.dataset.name", "must be a dataset on the Hub"),
+    *(
+        Case(
+            f"dataset-{name}-of-files",
+            {f"dataset.{name}": value},
+            {**_FILES, f"dataset.{name}": value},
+            f"spec.dataset.{name}",
+            "only means something for a dataset on the Hub",
+        )
+        for name, value in (("config", "en"), ("revision", "main"), ("splits", {"train": "train"}))
+    ),
+)
+
+STORAGE_CASES = (
+    Case("storage-neither", _CLAIM, {"storage.size": None}, "spec.storage", "give exactly one of size"),
+    Case("storage-both", {}, {"storage.claimName": "x"}, "spec.storage", "give exactly one of size"),
+    Case("storage-size-zero", {"storage.size": "1"}, {"storage.size": 0}, "spec.storage.size", "a quantity above 0"),
+    Case("storage-size-word", {"storage.size": "500M"}, {"storage.size": "big"}, "spec.storage.size", "above 0"),
+    *(
+        Case(
+            f"storage-{name}-of-claim",
+            {f"storage.{name}": value},
+            {**_CLAIM, f"storage.{name}": value},
+            f"spec.storage.{name}",
+            "is about the claim that the job makes",
+        )
+        for name, value in (("storageClassName", "nfs"), ("accessMode", "ReadWriteMany"), ("retain", False))
+    ),
+    Case(
+        "storage-access-mode-of-many-nodes",
+        {"nodes": 2, "storage.accessMode": "ReadWriteMany"},
+        {"nodes": 2, "storage.accessMode": "ReadWriteOnce"},
+        "spec.storage.accessMode",
+        "must be ReadWriteMany where nodes is over 1",
+    ),
+)
+
+_SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
+ENV_CASES = (
+    Case(
+        "env-neither",
+        {"env": [{"name": "A", "value": ""}]},
+        {"env": [{"name": "A"}]},
+        "spec.env[0]",
+        "give exactly one of value and valueFrom",
+    ),
+    Case(
+        "env-both",
+        {"env": [{"name": "A", "valueFrom": _SECRET}]},
+        {"env": [{"name": "A", "value": "x", "valueFrom": _SECRET}]},
+        "spec.env[0]",
+        "give exactly one of value and valueFrom",
+    ),
+    Case(
+        "env-source",
+        {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}}]},
+        {"env": [{"name": "A", "valueFrom": {}}]},
+        "spec.env[0].valueFrom",
+        "give exactly one of secretKeyRef and configMapKeyRef",
+    ),
+    *(
+        Case(
+            f"env-{name}",
+            {"env": [{"name": f"MY_{name}", "value": "1"}]},
+            {"env": [{"name": name, "value": "1"}]},
+            "spec.env[0].name",
+            f"{name} is set by the system: leave it out",
+        )
+        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "FINETUNE_X", "KUBEFLOW_TRAINER_SERVER_URL")
+    ),
+    Case("env-token", {}, {"env": [{"name": "HF_TOKEN", "value": "x"}]}, "spec.env[0].name", "hub.tokenSecretRef"),
+    Case("env-endpoint", {}, {"env": [{"name": "HF_ENDPOINT", "value": "x"}]}, "spec.env[0].name", "give hub.endpoint"),
+    Case(
+        "env-twice",
+        {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
+        {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+        "spec.env[1]",
+        "Duplicate value",
+    ),
+)
+
+VOLUME_CASES = (
+    Case(
+        "volume-two-sources",
+        {"volumes": [{"name": "data", "mountPath": "/data", "secret": "s"}]},
+        {"volumes": [_volume(secret="s")]},
+        "spec.volumes[0]",
+        "give exactly one of claimName, configMap and secret",
+    ),
+    Case(
+        "volume-no-source",
+        {"volumes": [{"name": "data", "mountPath": "/data", "configMap": "c"}]},
+        {"volumes": [{"name": "data", "mountPath": "/data"}]},
+        "spec.volumes[0]",
+        "give exactly one of claimName, configMap and secret",
+    ),
+    Case(
+        "volume-name-reserved",
+        {"volumes": [_volume(name="my-finetune")]},
+        {"volumes": [_volume(name="finetune-output")]},
+        "spec.volumes[0].name",
+        "are the system's: choose another",
+    ),
+    *(
+        Case(
+            f"volume-path-{number}",
+            {"volumes": [_volume(mountPath=good)]},
+            {"volumes": [_volume(mountPath=bad)]},
+            "spec.volumes[0].mountPath",
+            "must be an absolute path",
+        )
+        for number, (good, bad) in enumerate((("/a/b", "/a/"), ("/a.b", "/a/../b"), ("/...", "/./a"), ("/a_b", "/a:b")))
+    ),
+    *(
+        Case(
+            f"volume-at{path.replace('/', '-')}",
+            {"volumes": [_volume(mountPath=f"/my{path}")]},
+            {"volumes": [_volume(mountPath=path)]},
+            "spec.volumes[0].mountPath",
+            f"{path}: the system mounts there, above or below",
+        )
+        for path in ("/output", "/output/more", "/etc", "/etc/finetune", "/tmp", "/dev/shm", "/var/run/finetune")
+    ),
+    Case(
+        "volume-sub-path",
+        {"volumes": [_volume(subPath="a/..b")]},
+        {"volumes": [_volume(subPath="a/../b")]},
+        "spec.volumes[0].subPath",
+        "must be a path within the volume",
+    ),
+    Case(
+        "volume-one-path-twice",
+        {"volumes": [_volume(), _volume(name="more", mountPath="/more")]},
+        {"volumes": [_volume(), _volume(name="more")]},
+        "spec.volumes",
+        "two volumes are mounted at one path",
+    ),
+    Case(
+        "volume-name-twice",
+        {"volumes": [_volume(), _volume(name="more", mountPath="/more")]},
+        {"volumes": [_volume(), _volume(mountPath="/more")]},
+        "spec.volumes[1]",
+        "Duplicate value",
+    ),
+)
+
+_GPU = "nvidia.com/gpu"
+RESOURCE_CASES = (
+    *(
+        Case(
+            f"{which}-unknown",
+            {"resources": {"limits": {"cpu": 2, "memory": "1Gi", "hugepages-2Mi": "4Mi", _GPU: 1}}},
+            {"resources": {which: {"gpu": 1}}},
+            f"spec.resources.{which}",
+            "unknown resource: cpu, memory, ephemeral-storage, or a device with its domain",
+        )
+        for which in ("limits", "requests")
+    ),
+    *(
+        Case(
+            f"{which}-quantity-{number}",
+            {f"resources.{which}": {"memory": good}},
+            {f"resources.{which}": {"memory": bad}},
+            f"spec.resources.{which}[memory]",
+            f'"{bad}": must be a quantity, not below 0',
+        )
+        for which in ("limits", "requests")
+        for number, (good, bad) in enumerate((("1Gi", "1GB"), ("1e3", "lots"), ("0.5G", "-1"), (5, "")))
+    ),
+    Case(
+        "half-an-accelerator",
+        {"resources.limits": {_GPU: "1", "cpu": "500m"}},
+        {"resources.limits": {_GPU: "500m"}},
+        "spec.resources.limits",
+        "devices are given out whole",
+    ),
+    Case(
+        "accelerator-only-requested",
+        {"resources": {"requests": {_GPU: 1}, "limits": {_GPU: "1"}}},
+        {"resources": {"requests": {_GPU: 1}}},
+        "spec.resources.requests",
+        "a device has the same number in requests and limits",
+    ),
+    Case(
+        "fewer-accelerators-requested",
+        {"resources": {"requests": {"cpu": 1}, "limits": {_GPU: 2}}},
+        {"resources": {"requests": {_GPU: 1}, "limits": {_GPU: 2}}},
+        "spec.resources.requests",
+        "a device has the same number in requests and limits",
+    ),
+    Case(
+        "request-over-limit",
+        {"resources": {"requests": {"memory": "1000Mi"}, "limits": {"memory": "1Gi"}}},
+        {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}},
+        "spec.resources.requests",
+        "a request is over its limit",
+    ),
+    Case(
+        "more-ranks-than-accelerators",
+        {"processesPerNode": 3, "resources.limits": {_GPU: 1, "nvidia.com/mig-1g.5gb": "2"}},
+        {"processesPerNode": 3, "resources.limits": {_GPU: 2, "cpu": 8}},
+        "spec.processesPerNode",
+        "more ranks than accelerators",
+    ),
+)
+
+PRECISION_AND_LOADER_CASES = (
+    Case(
+        "fp16-and-bf16",
+        _arguments(fp16=True, bf16=False),
+        _arguments(fp16=True, bf16=True),
+        "spec.trainingArguments.bf16",
+        "fp16 and bf16 exclude each other",
+    ),
+    Case(
+        "prefetch-without-workers",
+        _arguments(dataloader_prefetch_factor=2, dataloader_num_workers=1),
+        _arguments(dataloader_prefetch_factor=2),
+        "spec.trainingArguments.dataloader_prefetch_factor",
+        "needs loader processes: set dataloader_num_workers above 0",
+    ),
+    Case(
+        "persistent-without-workers",
+        _arguments(dataloader_persistent_workers=True, dataloader_num_workers=1),
+        _arguments(dataloader_persistent_workers=True, dataloader_num_workers=0),
+        "spec.trainingArguments.dataloader_persistent_workers",
+        "needs loader processes",
+    ),
+    *(
+        Case(
+            f"{name}-fraction",
+            _arguments(**{name: good}),
+            _arguments(**{name: 10.5}),
+            f"spec.trainingArguments.{name}",
+            "must be a whole number of steps, or a share of all steps below 1",
+        )
+        for name, good in (("logging_steps", 10), ("eval_steps", 0.1), ("save_steps", 1), ("warmup_steps", 0))
+    ),
+)
+
+_BEST_FIELD = "spec.trainingArguments.load_best_model_at_end"
+EVALUATION_CASES = (
+    Case(
+        "best-without-evaluation",
+        _arguments(load_best_model_at_end=True, eval_strategy="epoch"),
+        _arguments(load_best_model_at_end=True),
+        _BEST_FIELD,
+        "needs evaluations to know the best",
+    ),
+    Case(
+        "best-with-old-name",
+        _arguments(load_best_model_at_end=True, evaluation_strategy="epoch"),
+        _arguments(load_best_model_at_end=True, evaluation_strategy="no"),
+        _BEST_FIELD,
+        "needs evaluations",
+    ),
+    Case(
+        "best-with-other-strategy",
+        _arguments(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch"),
+        _arguments(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="steps"),
+        _BEST_FIELD,
+        "needs a checkpoint at each evaluation",
+    ),
+    Case(
+        "best-with-save-steps",
+        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=20),
+        _arguments(load_best_model_at_end=True, eval_strategy="epoch", save_steps=20),
+        _BEST_FIELD,
+        "needs a checkpoint at each evaluation",
+    ),
+    Case(
+        "best-with-other-steps",
+        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=0.1, save_steps=0.3),
+        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=15),
+        "spec.trainingArguments.save_steps",
+        "make save_steps a multiple of eval_steps",
+    ),
+    Case(
+        "best-with-share-and-steps",
+        _arguments(load_best_model_at_end=True, eval_strategy="steps", save_strategy="steps"),
+        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=0.2),
+        "spec.trainingArguments.save_steps",
+        "make save_steps a multiple of eval_steps",
+    ),
+    Case(
+        "save-best-without-metric",
+        _arguments(save_strategy="best", eval_strategy="epoch", metric_for_best_model="accuracy"),
+        _arguments(save_strategy="best", eval_strategy="epoch"),
+        "spec.trainingArguments.save_strategy",
+        "best needs metric_for_best_model",
+    ),
+    Case(
+        "save-best-without-evaluation",
+        _arguments(save_strategy="best", eval_strategy="steps", load_best_model_at_end=True),
+        _arguments(save_strategy="best", metric_for_best_model="f1"),
+        "spec.trainingArguments.save_strategy",
+        "best needs evaluations",
+    ),
+    Case(
+        "evaluation-without-data",
+        {**_FILES, **_arguments(eval_strategy="epoch")},
+        {**_TRAIN_ONLY, **_arguments(eval_strategy="epoch")},
+        "spec.trainingArguments.eval_strategy",
+        "needs data to evaluate on: give dataset.files.validation",
+    ),
+)
+
+SCHEDULER_CASES = (
+    *(
+        Case(f"{scheduler}-without-evaluation", _arguments(lr_scheduler_type=scheduler, eval_strategy="epoch"),
+             _arguments(lr_scheduler_type=scheduler), "spec.trainingArguments.lr_scheduler_type",
+             f"{scheduler} follows a metric")
+        for scheduler in ("reduce_lr_on_plateau", "greedy")
+    ),
+    *(
+        Case(f"{scheduler}-{number}", _arguments(lr_scheduler_type=scheduler, lr_scheduler_kwargs={"min_lr": 1e-6}),
+             _arguments(lr_scheduler_type=scheduler, **bad), "spec.trainingArguments.lr_scheduler_type",
+             "a cosine with a minimum needs exactly one of")
+        for scheduler in ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
+        for number, bad in enumerate(
+            ({}, {"lr_scheduler_kwargs": {}}, {"lr_scheduler_kwargs": {"min_lr": 1e-6, "min_lr_rate": 0.1}})
+        )
+    ),
+    Case("decay-without-steps",
+         _arguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 10}),
+         _arguments(lr_scheduler_type="warmup_stable_decay"),
+         "spec.trainingArguments.lr_scheduler_type", "needs lr_scheduler_kwargs.num_decay_steps"),
+)  # fmt: skip
+
+_OPTION_VALUES: dict[str, Any] = {
+    "warmup_type": "linear",
+    "decay_type": "linear",
+    "mode": "max",
+    "threshold_mode": "abs",
+}
+_NEEDED_OPTIONS = {
+    "cosine_with_min_lr": {"min_lr": 0.1},
+    "cosine_warmup_with_min_lr": {"min_lr": 0.1},
+    "warmup_stable_decay": {"num_decay_steps": 1},
+}
+
+
+def _option_case(option: str) -> Case:
+    """An option with a scheduler that takes it, and without."""
+    taker = next(scheduler for scheduler, options in reversed(SCHEDULER_OPTIONS.items()) if option in options)
+    value = _OPTION_VALUES.get(option, option == "smooth" or (0.5 if option in ("factor", "min_lr_rate") else 1))
+    needed = {} if option == "min_lr_rate" else _NEEDED_OPTIONS.get(taker, {})
+    good = _arguments(lr_scheduler_type=taker, lr_scheduler_kwargs={**needed, option: value}, eval_strategy="epoch")
+    bad = _arguments(lr_scheduler_kwargs={option: value})
+    field_path = f"spec.trainingArguments.lr_scheduler_kwargs.{option}"
+    return Case(f"option-{option}", good, bad, field_path, "only goes with lr_scheduler_type")
+
+
+_VALUES_OF_RENAMED: dict[str, tuple[Any, Any]] = {
+    # Older name -> its value, and one of its successor.
+    "evaluation_strategy": ("epoch", "epoch"),
+    "warmup_ratio": (0.1, 0.1),
+    "group_by_length": (True, "random"),
+    "per_gpu_train_batch_size": (8, 8),
+    "per_gpu_eval_batch_size": (8, 8),
+    "adafactor": (True, "sgd"),
+    "gradient_checkpointing": (True, True),
+    "gradient_checkpointing_kwargs": ({"use_reentrant": False}, {"use_reentrant": False}),
+}
+RENAMED_CASES = tuple(
+    Case(
+        f"renamed-{old}",
+        _arguments(**{old: _VALUES_OF_RENAMED[old][0]}),
+        _arguments(**{old: _VALUES_OF_RENAMED[old][0], new: _VALUES_OF_RENAMED[old][1]}),
+        f"spec.trainingArguments.{old}",
+        f"is the older name of {new}, which is given too",
+    )
+    for old, new in SUCCESSORS.items()
+)
+
+RULE_CASES: tuple[Case, ...] = (
+    *OBJECT_CASES,
+    *SOURCE_CASES,
+    *STORAGE_CASES,
+    *ENV_CASES,
+    *VOLUME_CASES,
+    *RESOURCE_CASES,
+    *PRECISION_AND_LOADER_CASES,
+    *EVALUATION_CASES,
+    *SCHEDULER_CASES,
+    *(_option_case(option) for option in sorted({name for names in SCHEDULER_OPTIONS.values() for name in names})),
+    *RENAMED_CASES,
+)
