@@ -133,7 +133,7 @@ async def _wind_down(node: Node) -> None:
         case Ending.RANKS_DONE:
             await _settle(node)
             await _wait_for_peers(node)
-            await node.ranks.end(patience_seconds=node.seconds_left(2, EXIT_BARRIER_SECONDS), graceful_seconds=1)
+            await node.ranks.end(patience_seconds=node.seconds_left(2, EXIT_BARRIER_SECONDS), graceful_seconds=0)
         case Ending.STOPPED:
             # The seam of the coordinated stop: ranks that agree on a last step report a checkpoint before they end.
             left = node.seconds_left(_RESERVE_SECONDS, node.settings.config.grace_period_seconds)

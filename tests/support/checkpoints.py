@@ -1,0 +1,90 @@
+"""Attempts and sealed checkpoints made by hand, in the layout of the volume."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from finetune_trainer.config import CheckpointRef, RunConfig
+from finetune_trainer.launch import sealing
+from finetune_trainer.launch.manifest import Manifest
+from finetune_trainer.launch.marks import Mark
+from finetune_trainer.volume import Layout, Run, make_folder, write_document
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def run_config(uid: str = "u", **fields: object) -> RunConfig:
+    base: dict[str, object] = {
+        "namespace": "default",
+        "job": "reviews",
+        "uid": uid,
+        "task": "text-classification",
+        "model": {"name": "/data/model"},
+        "dataset": {"files": {"train": ["/data/train.csv"]}},
+        "nodes": 1,
+        "processes_per_node": 2,
+        "accelerators": False,
+        "output": "/output",
+        "prepare": "job",
+    }
+    return RunConfig.model_validate(base | fields)
+
+
+def begin(
+    run: Run,
+    attempt: int,
+    known: tuple[CheckpointRef, ...] = (),
+    model: str | None = None,
+    resume: CheckpointRef | None = None,
+) -> Mark:
+    """Write the mark of an attempt."""
+    mark = Mark(
+        uid=run.uid,
+        attempt=attempt,
+        begun=START + timedelta(minutes=attempt),
+        addresses=("127.0.0.1:1",),
+        grace_period_seconds=1,
+        world_size=2,
+        known=known,
+        model=model,
+        resume=resume,
+    )
+    make_folder(run.attempt(attempt).folder)
+    write_document(run.attempt(attempt).mark, mark)
+    return mark
+
+
+def stage(run: Run, attempt: int, step: int) -> tuple[str, ...]:
+    """What ranks write into staging."""
+    folder = make_folder(run.attempt(attempt).staging / f"checkpoint-{step}")
+    names = ("model.safetensors", "optimizer.pt", "rng_state_0.pth")
+    for name in names:
+        (folder / name).write_bytes(f"{name} of step {step}".encode() * 50)
+    return names
+
+
+def seal(run: Run, attempt: int, step: int, *, best: bool = False) -> Path:
+    """Stage, place and seal a checkpoint."""
+    names = stage(run, attempt, step)
+    own = run.attempt(attempt)
+    final = own.checkpoint(step)
+    files = sealing.place(own.staging / final.name, final, names)
+    sealing.seal(
+        run,
+        final,
+        Manifest(step=step, attempt=attempt, world_size=2, time=START, best=best, files=files),
+    )
+    return final
+
+
+def seal_model(run: Run, attempt: int) -> Path:
+    """A sealed final model."""
+    own = run.attempt(attempt)
+    make_folder(own.staging / "model")
+    (own.staging / "model" / "model.safetensors").write_text("weights")
+    files = sealing.place(own.staging / "model", own.model, ["model.safetensors"])
+    sealing.seal(run, own.model, Manifest(step=9, attempt=attempt, world_size=2, time=START, files=files))
+    return own.model
+
+
+def layout(folder: Path, uid: str = "u") -> Layout:
+    return Layout(folder, "reviews", uid)

@@ -1,0 +1,160 @@
+"""Sealing survives SIGKILL between any two of its file operations."""
+
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.launch import manifest, sealing
+from finetune_trainer.launch.checkpoints import choose, rotate, sweep, usable_folders
+from finetune_trainer.launch.protocol import FileDigest
+from finetune_trainer.launch.resume import decide
+from finetune_trainer.launch.sealing import SupersededError
+from finetune_trainer.volume import Layout
+from tests.support.checkpoints import begin, layout, run_config, seal, seal_model, stage
+
+OPERATIONS = ("open", "mkdir", "rename", "fsync", "unlink", "rmdir", "write")
+
+
+def killed_at(operation: int, work: Callable[[], object]) -> bool:
+    """Run `work` in a forked process that SIGKILLs itself before its n-th file operation; whether it got so far."""
+    child = os.fork()
+    if child == 0:
+        counted = 0
+
+        def counting(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                nonlocal counted
+                counted += 1
+                if counted == operation:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*args, **kwargs)
+
+            return call
+
+        for name in OPERATIONS:
+            setattr(os, name, counting(getattr(os, name)))
+        try:
+            work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+def every_moment(folder: Path, set_up: Callable[[Layout], None], work: Callable[[Layout], object]) -> list[Layout]:
+    """The volume after a SIGKILL before the first, second, ... file operation of `work`."""
+    volumes = []
+    for operation in range(1, 500):
+        place = layout(folder / str(operation))
+        set_up(place)
+        volumes.append(place)
+        if not killed_at(operation, lambda place=place: work(place)):  # type: ignore[misc]
+            return volumes
+        assert os.listdir(place.output), "nothing there"
+    raise AssertionError("the work never ended")
+
+
+def two_sealed(place: Layout) -> None:
+    begin(place.run, 1)
+    seal(place.run, 1, 10)
+    seal(place.run, 1, 20)
+
+
+def newest_good(place: Layout) -> int:
+    decision = decide(place, run_config(), 2)
+    assert decision.resume is not None
+    return decision.resume.step
+
+
+def test_a_checkpoint_is_sealed_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    volumes = every_moment(tmp_path, two_sealed, lambda place: seal(place.run, 1, 30))
+    steps = [newest_good(place) for place in volumes]
+    assert set(steps) == {20, 30}
+    assert steps == sorted(steps)
+    assert len(steps) > 20
+    for place in volumes:
+        begin(place.run, 2)
+        sweep(place.run, 2)
+        assert not list(place.run.attempt(1).checkpoints.glob("*.partial"))
+        assert not place.run.broken.exists()
+
+
+def test_rotation_never_loses_the_newest(tmp_path: Path) -> None:
+    def rotating(place: Layout) -> None:
+        seal(place.run, 1, 30)
+        mark = begin(place.run, 1)
+        rotate(place, mark, 1)
+
+    assert {newest_good(place) for place in every_moment(tmp_path, two_sealed, rotating)} == {20, 30}
+
+
+def test_a_model_is_there_as_a_whole_or_trained_again(tmp_path: Path) -> None:
+    volumes = every_moment(tmp_path, two_sealed, lambda place: seal_model(place.run, 1))
+    found = [decide(place, run_config(), 2) for place in volumes]
+    assert {decision.model is None for decision in found} == {True, False}
+    assert all(decision.model or decision.resume for decision in found)
+    assert not any(decision.messages for decision in found)
+
+
+def test_moving_a_broken_one_aside_may_be_interrupted(tmp_path: Path) -> None:
+    def damaged(place: Layout) -> None:
+        two_sealed(place)
+        (place.run.attempt(1).checkpoint(20) / "model.safetensors").write_text("")
+
+    volumes = every_moment(tmp_path, damaged, lambda place: choose(usable_folders(place.run, 2), place.run))
+    assert {newest_good(place) for place in volumes} == {10}
+
+
+def test_a_superseded_attempt_seals_nothing(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    begin(run, 2)
+    with pytest.raises(SupersededError):
+        seal(run, 1, 10)
+    assert not run.attempt(1).checkpoint(10).exists()
+
+
+def test_a_manifest_is_not_written_over_missing_files(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    final = seal(run, 1, 10)
+    found = manifest.read(final)
+    assert found is not None
+    with pytest.raises(FileNotFoundError):
+        sealing.seal(run, run.attempt(1).checkpoint(20), found)
+
+
+def test_staging_on_another_file_system_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    names = stage(run, 1, 10)
+    rename = os.rename
+
+    def across(source: Path, target: Path) -> None:
+        if "staging" in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", across)
+    own = run.attempt(1)
+    digests = sealing.place(own.staging / "checkpoint-10", own.checkpoint(10), names)
+    placed = sealing.partial(own.checkpoint(10))
+    assert {name: manifest.digest(placed / name) for name in names} == digests
+    assert not any((own.staging / "checkpoint-10" / name).exists() for name in names)
+
+
+def test_a_file_that_two_nodes_claim_is_refused() -> None:
+    digest = FileDigest(size=1, sha256="0" * 64)
+    with pytest.raises(ValueError, match="was listed by two nodes"):
+        sealing.merged([{"trainer_state.json": digest}, {"trainer_state.json": digest}])
+
+
+def test_discard_of_what_is_not_there(tmp_path: Path) -> None:
+    sealing.discard(tmp_path / "nothing")
+    assert shutil.disk_usage(tmp_path).free > 0
