@@ -152,6 +152,8 @@ class World:
     def wake(self) -> Decision:
         """As the engine does it: decide and act until nothing is left to do now. Raises Killed where told to."""
         listed = False
+        wanted = self.decision.wants_references
+        self.known |= {ref: self.cluster.get(ref) for ref in wanted if ref.kind != "Node"}
         for _ in range(ROUNDS):
             decision = decide(self.observed(listed=listed))
             self.decision = decision

@@ -9,13 +9,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, ModelStatus, Phase
-from finetune_operator.plan import accounts, children, report, validation
+from finetune_operator.plan import accounts, children, report
 from finetune_operator.plan.conditions import Fact, Facts
 from finetune_operator.plan.diagnosis import Diagnosis, diagnose
 from finetune_operator.plan.gang import Gang, doubtful_nodes, progress_of, training_gang
 from finetune_operator.plan.resolutions import ClusterReason, resolution
 from finetune_operator.plan.steps import (
     Step,
+    blocked,
     creates,
     evidence_patience,
     fail,
@@ -56,16 +57,11 @@ def planned(observed: Observed, attempt: int) -> tuple[Manifest, ...]:
 
 def start(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int, facts: Facts) -> Step:
     """Create an attempt. The one before is stopped, it keeps its logs; older ones are removed once they are accounted for."""
+    manifests = planned(observed, attempt)
+    if (waiting := blocked(observed, status, manifests)) is not None:
+        return waiting
     if attempt > 1 and not observed.listed:
         return wants_list(observed)
-    manifests = planned(observed, attempt)
-    blocked = next((problem for problem in (validation.taken(observed, one) for one in manifests) if problem), None)
-    if blocked is not None:
-        return Step(
-            status,
-            facts={**facts, ConditionType.VALIDATED: Fact(False, blocked.reason, blocked.message)},
-            requeue_after_seconds=5.0,
-        )
     first = attempt == status.budget.first_attempt
     begun = status.model_copy(
         update={
@@ -180,6 +176,12 @@ def _alive(observed: Observed, members: Family, status: FineTuneJobStatus, gang:
     waiting = why_waiting(gang, observed.events, started, observed.now, observed.settings.pod_diagnosis_seconds)
     fact = waiting.fact or _running_fact(status, gang, told, observed.now - started)
     facts: dict[ConditionType, Fact] = {ConditionType.RUNNING: fact} if waiting.known or status.attempt_begun else {}
+    missing: tuple[Action, ...] = ()
+    if status.attempt_begun is None:  # what is made beside the Job may have been refused, or its name be taken
+        needed = planned(observed, gang.number)
+        missing = creates(observed, needed)
+        kept = blocked(observed, status, needed)
+        facts |= kept.facts if kept is not None else {}
     poll = None
     if gang.first is not None:
         begun = status.attempt_begun is not None
@@ -187,7 +189,7 @@ def _alive(observed: Observed, members: Family, status: FineTuneJobStatus, gang:
     return Step(
         status,
         facts={**facts, **_prepared_inline(observed, status, told)},
-        actions=_retire(observed, members, gang.number),
+        actions=(*missing, *_retire(observed, members, gang.number)),
         requeue_after_seconds=soonest(poll, waiting.look_again_seconds, *_deadlines(observed, status)),
         wants_references=doubtful_nodes(observed, gang),
         wants_events=waiting.ask,
@@ -283,7 +285,8 @@ def _fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang
         status, settled = books.status, True
     due = ended + accounts.pause(status, gave_up=gave_up)
     if observed.now >= due and (settled or accounts.may_go_on(observed, status, verdict)):
-        restarting = status.model_copy(update={"phase": status.phase if gave_up else Phase.RESTARTING})
+        over = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
+        restarting = status.model_copy(update=over)
         return start(observed, members, restarting, gang.number + 1, {})
     update = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
     return Step(

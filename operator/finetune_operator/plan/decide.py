@@ -34,7 +34,7 @@ def decide(observed: Observed) -> Decision:
     if status.phase in conditions.TERMINAL:
         step = _rest(observed, members, status)
     else:
-        step = _refused(observed, _advance(observed, members, _absorbed(observed, status)))
+        step = _advance(observed, members, _absorbed(observed, status))
     return _decision(observed, step)
 
 
@@ -95,9 +95,12 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
     if unknown:
         return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
     first = status.budget.first_attempt
-    found = validation.problems(observed, attempts.planned(observed, first))
+    planned = (*attempts.planned(observed, first), *prepare.planned(observed, members, status))
+    found = validation.problems(observed, planned)
     if found:
         return _invalid(observed, members, status, found)
+    if (refused := steps.refused(observed, status, planned)) is not None:
+        return refused
     accepted = _accepted(observed, status)
     if (claim := children.claim(observed.job)) is not None and (made := steps.creates(observed, (claim,))):
         # Alone: if the name turns out to be another's, no pod may ever have written there.
@@ -149,25 +152,6 @@ def _waiting_seconds(observed: Observed) -> float:
         return WAIT_FIRST_SECONDS
     age = (observed.now - condition.last_transition_time).total_seconds()
     return min(max(age, WAIT_FIRST_SECONDS), WAIT_MAX_SECONDS)
-
-
-def _refused(observed: Observed, step: Step) -> Step:
-    """Say what the API server has refused to create; it is tried again when the refusal is withdrawn."""
-    if not observed.refusals or step.wants_list or step.status.phase in conditions.TERMINAL:
-        return step
-    refusal = observed.refusals[0]
-    text = (
-        f"the API server refused {refusal.ref.kind} {refusal.ref.name!r}: {refusal.message.rstrip('. ')}. What to do: change what "
-        "the message names (quota, admission rule, `spec.template`); it is tried again"
-    )
-    kind = ConditionType.RUNNING if step.status.attempt_begun is not None else ConditionType.VALIDATED
-    pending = Phase.PENDING if step.status.attempt_started is None else step.status.phase
-    return replace(
-        step,
-        status=step.status.model_copy(update={"phase": pending}),
-        facts={**step.facts, kind: Fact(False, f"Create{refusal.reason}", text)},
-        requeue_after_seconds=steps.soonest(step.requeue_after_seconds, _waiting_seconds(observed)),
-    )
 
 
 def _new_round(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:

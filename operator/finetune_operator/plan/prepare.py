@@ -15,6 +15,7 @@ from finetune_operator.plan.gang import Gang, preparing_gang
 from finetune_operator.plan.resolutions import ClusterReason
 from finetune_operator.plan.steps import (
     Step,
+    blocked,
     creates,
     evidence_patience,
     fail,
@@ -65,24 +66,32 @@ def prepare(observed: Observed, members: Family, status: FineTuneJobStatus) -> S
 
 def manifest(observed: Observed, number: int) -> Manifest:
     """The prepare Job, marked with what it was made from."""
-    planned = children.prepare_job(observed.job, observed.settings, number)
-    planned["metadata"]["annotations"] = {
-        **planned["metadata"].get("annotations", {}),
-        PLAN_DIGEST: plan_digest(observed),
-    }
-    return planned
+    made = children.prepare_job(observed.job, observed.settings, number)
+    annotations = made["metadata"].setdefault("annotations", {})
+    annotations[PLAN_DIGEST] = plan_digest(observed)
+    return made
+
+
+def planned(observed: Observed, members: Family, status: FineTuneJobStatus) -> tuple[Manifest, ...]:
+    """The prepare Job that there is or will be first; none where node 0 of the attempt prepares."""
+    if not children.needs_prepare_job(observed.job, observed.settings):
+        return ()
+    number = max(status.prepare_attempt or 0, members.highest("prepare"), status.budget.first_prepare)
+    return (manifest(observed, number),)
 
 
 def plan_digest(observed: Observed) -> str:
     """Of everything that a prepare Job depends on. An edit that changes nothing of it needs no new one."""
-    planned = children.prepare_job(observed.job, observed.settings, 0)["spec"]
-    return hashlib.sha256(json.dumps(planned, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    spec = children.prepare_job(observed.job, observed.settings, 0)["spec"]
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _start(observed: Observed, members: Family, status: FineTuneJobStatus, number: int) -> Step:
     job, settings = observed.job, observed.settings
     made = (children.claim(job), children.config_map(job, settings), children.service(job), manifest(observed, number))
-    planned = tuple(one for one in made if one is not None)  # the Service too: if its name is taken we know it now
+    wanted = tuple(one for one in made if one is not None)  # the Service too: if its name is taken we know it now
+    if (waiting := blocked(observed, status, wanted)) is not None:
+        return waiting
     older = [job for job in members.jobs if job.role == "prepare" and job.number < number]
     stop = tuple(Suspend(job.name) for job in older if job.active)
     clean = tuple(
@@ -92,7 +101,7 @@ def _start(observed: Observed, members: Family, status: FineTuneJobStatus, numbe
     return Step(
         started,
         facts={ConditionType.PREPARED: _preparing(observed, number)},
-        actions=(*creates(observed, planned), *stop, *clean),
+        actions=(*creates(observed, wanted), *stop, *clean),
         requeue_after_seconds=observed.settings.pod_diagnosis_seconds,
     )
 

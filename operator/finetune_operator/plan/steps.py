@@ -19,6 +19,9 @@ from finetune_operator.plan.view import Family
 
 RETRY_FIRST_SECONDS = 10.0
 RETRY_MAX_SECONDS = 300.0
+REFUSED_SECONDS = 60.0
+"""At the latest: the engine withdraws a refusal earlier, and wakes the job."""
+TAKEN_SECONDS = 5.0
 SILENCE = timedelta(seconds=60)
 """How long a machine may be silent before the cluster says that it is lost (node-monitor-grace-period 50 s, and some)."""
 
@@ -54,6 +57,35 @@ def creates(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Create, 
     return tuple(
         Create(manifest) for manifest, ref in names if ref not in refused and validation.find(observed, *ref) is None
     )
+
+
+def refused(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:
+    """Say what the API server refuses to create; None where it refuses nothing. Tried again when the refusal is withdrawn."""
+    names = {Ref(manifest["kind"], manifest["metadata"]["name"]) for manifest in planned}
+    refusal = next((one for one in observed.refusals if one.ref in names), None)
+    if refusal is None:
+        return None
+    text = (
+        f"the API server refused {refusal.ref.kind} {refusal.ref.name!r}: {refusal.message.rstrip('. ')}. "
+        "What to do: change what the message names (quota, admission rule, `spec.template`). It is tried again."
+    )
+    waiting = status.attempt_started is None
+    kind = ConditionType.VALIDATED if waiting else ConditionType.RUNNING
+    phase = Phase.PENDING if waiting else status.phase
+    fact = Fact(False, f"Create{refusal.reason}", text)
+    return Step(status.model_copy(update={"phase": phase}), facts={kind: fact}, requeue_after_seconds=REFUSED_SECONDS)
+
+
+def blocked(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:
+    """Wait, where a planned object is refused or its name is somebody else's."""
+    waiting = refused(observed, status, planned)
+    if waiting is not None:
+        return waiting
+    problem = next((one for one in (validation.taken(observed, manifest) for manifest in planned) if one), None)
+    if problem is None:
+        return None
+    fact = Fact(False, problem.reason, problem.message)
+    return Step(status, facts={ConditionType.VALIDATED: fact}, requeue_after_seconds=TAKEN_SECONDS)
 
 
 def stop_all(members: Family) -> tuple[Suspend, ...]:
