@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,19 @@ from tests.support.operator import Operator, running_operator
 
 SYSTEM_NAMESPACE = "finetune-system"
 ACCOUNT = "finetune-operator"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what was in its namespace: afterwards nobody can look."""
+    report = yield
+    fixtures = getattr(item, "funcargs", {})
+    if report.when == "call" and report.failed and "namespace" in fixtures:
+        report.sections.append(("the namespace", e2e.evidence(fixtures["cluster"], fixtures["namespace"])))
+        log = fixtures.get("tmp_path", Path()) / "operator.log"
+        if log.exists():
+            report.sections.append(("the operator", log.read_text()[-6000:]))
+    return report
 
 
 @pytest.fixture(scope="session")

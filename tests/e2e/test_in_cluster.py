@@ -14,6 +14,7 @@ ACCOUNT = "system:serviceaccount:finetune-system:finetune-operator"
 
 
 @pytest.mark.usefixtures("data")
+@pytest.mark.timeout(600)
 def test_the_installed_operator_trains_a_job(cluster: NodeCluster, api: Api, namespace: str) -> None:
     manifests = REPOSITORY / "deploy" / "operator.yaml"
     (deployment,) = (one for one in yaml.safe_load_all(manifests.read_text()) if one["kind"] == "Deployment")

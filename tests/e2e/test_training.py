@@ -11,7 +11,7 @@ from tests.support.api import Api
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.operator import Operator
 
-pytestmark = pytest.mark.usefixtures("data")
+pytestmark = [pytest.mark.usefixtures("data"), pytest.mark.timeout(900)]
 NEVER_BACKWARDS = ["Pending", "Preparing", "Starting", "Running", "Restarting", "Starting", "Running", "Succeeded"]
 
 

@@ -32,6 +32,8 @@ def make_data(cluster: NodeCluster, namespace: str) -> Path:
     tiny.tiny_bert(folder / "model", dropout=0.0, size="small")
     tiny.write_rows(folder / "train.csv", tiny.reviews(TRAIN_ROWS, seed=1))
     tiny.write_rows(folder / "validation.csv", tiny.reviews(100, seed=2))
+    for path in [folder, *folder.rglob("*")]:  # this process is root, the pods are not; weights are saved as 0600
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return folder
 
 
@@ -101,7 +103,7 @@ class Story:
         """The newest status."""
         return self.statuses[-1] if self.statuses else {}
 
-    def wait_for(self, phase: str, timeout_seconds: float = 120) -> Manifest:
+    def wait_for(self, phase: str, timeout_seconds: float = 300) -> Manifest:
         """Wait until the job is in this phase; fails at once when the job has ended otherwise."""
 
         def reached() -> bool:
@@ -130,7 +132,7 @@ def attempt_folder(volume: Path, job: str, attempt: int) -> Path:
     return run / "attempts" / str(attempt)
 
 
-def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: float = 120) -> Path:
+def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: float = 300) -> Path:
     """The first sealed checkpoint of an attempt, once there is one."""
 
     def sealed() -> list[Path]:
@@ -154,7 +156,7 @@ def pod_metrics(api: Api, job: str, attempt: int = 1) -> dict[str, float]:
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
-def wait_for_metrics(api: Api, job: str, beyond_step: int, timeout_seconds: float = 120) -> dict[str, float]:
+def wait_for_metrics(api: Api, job: str, beyond_step: int, timeout_seconds: float = 300) -> dict[str, float]:
     """The metrics of a job that is training, once it has passed a step."""
     found: dict[str, float] = {}
 
@@ -191,6 +193,18 @@ def wait_until_only(api: Api, expected: dict[str, list[str]], timeout_seconds: f
     while (left := children(api)) != expected:
         assert time.monotonic() < deadline, f"still in the namespace: {left}, expected {expected}"
         time.sleep(0.2)
+
+
+def evidence(cluster: NodeCluster, namespace: str) -> str:
+    """All that may explain a failure: objects, statuses, events, the logs of all pods."""
+    shown = [
+        cluster.kubectl("get", "finetunejobs,jobs,pods,persistentvolumeclaims", "-o=wide", "-n", namespace),
+        cluster.kubectl("get", "finetunejobs", "--output=jsonpath={.items[*].status}", "-n", namespace),
+        cluster.kubectl("get", "events", "--sort-by=.lastTimestamp", "-n", namespace),
+    ]
+    pods = cluster.kubectl("get", "pods", "--output=name", "-n", namespace).stdout.split()
+    shown += [cluster.kubectl("logs", pod, "--tail=60", "--prefix", "-n", namespace, check=False) for pod in pods]
+    return "\n".join(done.stdout + done.stderr for done in shown)
 
 
 def accuracy(model: Path, rows: list[tiny.Row]) -> float:
