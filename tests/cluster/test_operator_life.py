@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.cluster.conftest import StartOperator
 from tests.support.api import Api
 from tests.support.jobs import condition, eventually, finetune_job, phase, status, wait_for_phase
@@ -19,8 +21,10 @@ def test_from_apply_to_succeeded(api: Api, claim: str, kubelet: PlayedKubelet, s
     running = wait_for_phase(api, "Running")
     assert running["nodes"] == {"desired": 2, "ready": 2}
     eventually("progress", lambda: status(api).get("progress", {}).get("step") == 5)
-    kubelet.report(1, step=6, loss=0.5)
-    eventually("more progress", lambda: status(api).get("summary", {}).get("steps") == "6/100")
+    for step in (6, 7, 8):
+        time.sleep(1)
+        kubelet.report(1, step=step, loss=0.5)
+    eventually("more progress", lambda: status(api).get("summary", {}).get("steps") == "8/100")
 
     kubelet.succeed(1, step=100, evaluation={"accuracy": 0.9})
     done = wait_for_phase(api, "Succeeded")
@@ -57,7 +61,7 @@ def test_the_users_object_stays_the_users(api: Api, claim: str, start_operator: 
 
 def test_deletion_leaves_the_retained_claim_alone(api: Api, claim: str, start_operator: StartOperator) -> None:
     start_operator()
-    api.create(finetune_job(storage={"size": "1Gi", "storageClassName": "", "accessMode": "ReadWriteMany"}))
+    api.create(finetune_job(storage={"size": "1Gi"}))
     eventually("the gang", lambda: api.get("Job", "yelp-train-1"))
     eventually("its claim", lambda: api.get("PersistentVolumeClaim", "yelp"))
     api.delete("FineTuneJob", "yelp")

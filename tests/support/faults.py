@@ -14,7 +14,7 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
-from tests.support.api import Api
+from tests.support.api import Api, Manifest
 
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 HOP_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"})
@@ -23,8 +23,6 @@ HOP_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connect
 class Fault(Enum):
     """What happens to one request."""
 
-    CUT_BEFORE = auto()
-    """The operator dies before the API server sees it."""
     CUT_AFTER = auto()
     """The API server carries it out; the operator dies before it sees the answer."""
     LOSE_ANSWER = auto()
@@ -38,8 +36,8 @@ class FaultProxy:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self.fault: Callable[[int, str, str], Fault | None] = lambda number, method, path: None
-        """(number among the changing requests from 1, method, path) -> what happens to it; called for changing requests."""
+        self.fault: Callable[[str, str, Manifest], Fault | None] = lambda method, path, body: None
+        """What happens to a changing request."""
         self.cut: Callable[[], None] = lambda: None
         """Kills the operator."""
         self.changes: list[str] = []
@@ -109,10 +107,7 @@ class FaultProxy:
         fault = None
         if request.method in MUTATING:
             self.changes.append(f"{request.method} {request.path}")
-            fault = self.fault(len(self.changes), request.method, request.path)
-        if fault is Fault.CUT_BEFORE:
-            await asyncio.to_thread(self.cut)
-            return web.Response(status=500)
+            fault = self.fault(request.method, request.path, json.loads(await request.read() or b"{}"))
         if fault is Fault.UNAVAILABLE:
             return web.json_response({"kind": "Status", "reason": "ServiceUnavailable", "message": "try later"}, status=503)
         if request.query.get("watch") == "true":
@@ -120,7 +115,7 @@ class FaultProxy:
         body = await request.read()
         headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_HEADERS}
         url = f"{self._api.server}{request.path_qs}"
-        async with self._session.request(request.method, url, data=body, headers=headers) as answer:
+        async with self._session.request(request.method, url, data=body or None, headers=headers) as answer:
             data = await answer.read()
         if fault is Fault.CUT_AFTER:
             await asyncio.to_thread(self.cut)
@@ -135,6 +130,8 @@ class FaultProxy:
         self._watches.add(task)
         try:
             await task
+        except ConnectionError:
+            return response  # the operator was killed
         except asyncio.CancelledError:
             if not self.blind:
                 raise

@@ -127,7 +127,7 @@ class PlayedKubelet:
 
 def _handler(answer: Callable[[], Progress | None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             progress = answer()
             data = progress.to_json().encode() if progress else b"{}"
             self.send_response(200 if progress and self.path == "/progress" else 503)
