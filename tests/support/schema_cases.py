@@ -32,7 +32,7 @@ SURROUNDINGS: dict[str, Patch] = {
     "trainingArguments.eval_strategy": {},
     "trainingArguments.save_strategy": {"trainingArguments.metric_for_best_model": "f1", **_EVALUATED},
 }
-SCHEDULERS = {
+SCHEDULERS: dict[str, dict[str, Any]] = {
     # Scheduler -> options that it needs.
     "cosine_with_min_lr": {"min_lr": 0.1},
     "cosine_warmup_with_min_lr": {"min_lr": 0.1},

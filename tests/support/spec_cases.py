@@ -6,8 +6,8 @@ the schema, in `schema_cases`.
 
 from __future__ import annotations
 
+import dataclasses
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
 
 from finetune_operator.api.deprecated import SUCCESSORS
@@ -29,7 +29,7 @@ BASE: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Case:
     """A spec that is accepted, and one near it that is refused with a message."""
 
@@ -40,7 +40,7 @@ class Case:
     """What the message begins with."""
     message: str
     """Part of the message."""
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Metadata of the bad one, in place of a spec."""
 
     def good_manifest(self) -> dict[str, Any]:
@@ -334,6 +334,20 @@ PRECISION_AND_LOADER_CASES = (
         "needs loader processes: set dataloader_num_workers above 0",
     ),
     Case(
+        "context-without-workers",
+        _arguments(dataloader_multiprocessing_context="spawn", dataloader_num_workers=1),
+        _arguments(dataloader_multiprocessing_context="spawn"),
+        "spec.trainingArguments.dataloader_multiprocessing_context",
+        "needs loader processes",
+    ),
+    Case(
+        "no-steps",
+        _arguments(max_steps=-1),
+        _arguments(max_steps=0),
+        "spec.trainingArguments.max_steps",
+        "0 trains nothing: leave it out for no limit",
+    ),
+    Case(
         "persistent-without-workers",
         _arguments(dataloader_persistent_workers=True, dataloader_num_workers=1),
         _arguments(dataloader_persistent_workers=True, dataloader_num_workers=0),
@@ -352,6 +366,11 @@ PRECISION_AND_LOADER_CASES = (
     ),
 )
 
+_WRONG_MINIMA: tuple[dict[str, Any], ...] = (
+    {},
+    {"lr_scheduler_kwargs": {}},
+    {"lr_scheduler_kwargs": {"min_lr": 1e-6, "min_lr_rate": 0.1}},
+)
 _BEST_FIELD = "spec.trainingArguments.load_best_model_at_end"
 EVALUATION_CASES = (
     Case(
@@ -411,6 +430,13 @@ EVALUATION_CASES = (
         "best needs evaluations",
     ),
     Case(
+        "evaluation-at-start-without-data",
+        {**_FILES, **_arguments(eval_on_start=True)},
+        {**_TRAIN_ONLY, **_arguments(eval_on_start=True)},
+        "spec.trainingArguments.eval_on_start",
+        "needs data to evaluate on: give dataset.files.validation",
+    ),
+    Case(
         "evaluation-without-data",
         {**_FILES, **_arguments(eval_strategy="epoch")},
         {**_TRAIN_ONLY, **_arguments(eval_strategy="epoch")},
@@ -421,25 +447,34 @@ EVALUATION_CASES = (
 
 SCHEDULER_CASES = (
     *(
-        Case(f"{scheduler}-without-evaluation", _arguments(lr_scheduler_type=scheduler, eval_strategy="epoch"),
-             _arguments(lr_scheduler_type=scheduler), "spec.trainingArguments.lr_scheduler_type",
-             f"{scheduler} follows a metric")
+        Case(
+            f"{scheduler}-without-evaluation",
+            _arguments(lr_scheduler_type=scheduler, eval_strategy="epoch"),
+            _arguments(lr_scheduler_type=scheduler),
+            "spec.trainingArguments.lr_scheduler_type",
+            f"{scheduler} follows a metric",
+        )
         for scheduler in ("reduce_lr_on_plateau", "greedy")
     ),
     *(
-        Case(f"{scheduler}-{number}", _arguments(lr_scheduler_type=scheduler, lr_scheduler_kwargs={"min_lr": 1e-6}),
-             _arguments(lr_scheduler_type=scheduler, **bad), "spec.trainingArguments.lr_scheduler_type",
-             "a cosine with a minimum needs exactly one of")
-        for scheduler in ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
-        for number, bad in enumerate(
-            ({}, {"lr_scheduler_kwargs": {}}, {"lr_scheduler_kwargs": {"min_lr": 1e-6, "min_lr_rate": 0.1}})
+        Case(
+            f"{scheduler}-{number}",
+            _arguments(lr_scheduler_type=scheduler, lr_scheduler_kwargs={"min_lr": 1e-6}),
+            _arguments(lr_scheduler_type=scheduler, **bad),
+            "spec.trainingArguments.lr_scheduler_type",
+            "a cosine with a minimum needs exactly one of",
         )
+        for scheduler in ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
+        for number, bad in enumerate(_WRONG_MINIMA)
     ),
-    Case("decay-without-steps",
-         _arguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 10}),
-         _arguments(lr_scheduler_type="warmup_stable_decay"),
-         "spec.trainingArguments.lr_scheduler_type", "needs lr_scheduler_kwargs.num_decay_steps"),
-)  # fmt: skip
+    Case(
+        "decay-without-steps",
+        _arguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 10}),
+        _arguments(lr_scheduler_type="warmup_stable_decay"),
+        "spec.trainingArguments.lr_scheduler_type",
+        "needs lr_scheduler_kwargs.num_decay_steps",
+    ),
+)
 
 _OPTION_VALUES: dict[str, Any] = {
     "warmup_type": "linear",
@@ -447,7 +482,7 @@ _OPTION_VALUES: dict[str, Any] = {
     "mode": "max",
     "threshold_mode": "abs",
 }
-_NEEDED_OPTIONS = {
+_NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
     "cosine_with_min_lr": {"min_lr": 0.1},
     "cosine_warmup_with_min_lr": {"min_lr": 0.1},
     "warmup_stable_decay": {"num_decay_steps": 1},

@@ -78,6 +78,13 @@ EVALUATION = (
         "needs data to evaluate on: give dataset.files.validation",
         field=".trainingArguments.eval_strategy",
     ),
+    Rule(
+        "spec",
+        "!has(self.dataset.files) || has(self.dataset.files.validation) || !has(self.trainingArguments) || "
+        "!has(self.trainingArguments.eval_on_start) || !self.trainingArguments.eval_on_start",
+        "needs data to evaluate on: give dataset.files.validation",
+        field=".trainingArguments.eval_on_start",
+    ),
 )
 
 SCHEDULER = (
@@ -114,13 +121,16 @@ SCHEDULER = (
     ),
 )
 
-STEPS = tuple(
-    Rule(
-        f"{AT}.{name}",
-        "double(self) <= 1.0 || double(self) == double(int(double(self)))",
-        "must be a whole number of steps, or a share of all steps below 1",
-    )
-    for name in ("logging_steps", "eval_steps", "save_steps", "warmup_steps")
+STEPS = (
+    Rule(f"{AT}.max_steps", "self != 0", "0 trains nothing: leave it out for no limit"),
+    *(
+        Rule(
+            f"{AT}.{name}",
+            "double(self) <= 1.0 || double(self) == double(int(double(self)))",
+            "must be a whole number of steps, or a share of all steps below 1",
+        )
+        for name in ("logging_steps", "eval_steps", "save_steps", "warmup_steps")
+    ),
 )
 
 LOADER = tuple(
@@ -129,6 +139,7 @@ LOADER = tuple(
     )
     for name, given in (
         ("dataloader_prefetch_factor", "has(self.dataloader_prefetch_factor)"),
+        ("dataloader_multiprocessing_context", "has(self.dataloader_multiprocessing_context)"),
         (
             "dataloader_persistent_workers",
             "has(self.dataloader_persistent_workers) && self.dataloader_persistent_workers",

@@ -1,0 +1,203 @@
+"""What may change in the life of a job, as the API server decides it: spec while training, status always."""
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from finetune_operator.api import crd
+from finetune_operator.api.rules.transitions import OPTIONAL_FIELDS, REQUIRED_FIELDS
+from tests.support.cluster.client import Client
+from tests.support.spec_cases import manifest
+
+CHANGES: dict[str, Any] = {
+    # Field of spec -> another value that is good in itself. `task` has but one value so far.
+    "model": {"name": "/models/other"},
+    "dataset": {"name": "imdb"},
+    "preprocessing": {"maxLength": 128},
+    "trainingArguments": {"learning_rate": 1e-3},
+    "nodes": 2,
+    "processesPerNode": 2,
+    "resources": {"limits": {"cpu": 2}},
+    "image": "example.com/trainer:2",
+    "env": [{"name": "A", "value": "1"}],
+    "volumes": [{"name": "data", "mountPath": "/data", "claimName": "c"}],
+    "template": {"spec": {"nodeSelector": {"zone": "a"}}},
+    "storage": {"claimName": "other"},
+    "hub": {"endpoint": "https://hub.example.com"},
+    "checkpointIntervalSeconds": 60,
+    "backoffLimit": 5,
+    "startDeadlineSeconds": 60,
+    "resumeFrom": "never",
+}
+ALWAYS = {"activeDeadlineSeconds": 60, "retry": 3}
+
+
+class Job:
+    """A job on the API server, as its user and as the operator."""
+
+    def __init__(self, client: Client, namespace: str, name: str) -> None:
+        self.client, self.namespace, self.name = client, namespace, name
+
+    def create(self, patch: dict[str, Any]) -> None:
+        body = manifest(patch, {"name": self.name})
+        self.client.kubectl("create", f"--namespace={self.namespace}", "-f", "-", stdin=json.dumps(body))
+
+    def set_status(self, status: dict[str, Any], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self._patch({"status": status}, "--subresource=status", check=check)
+
+    def change(self, spec: dict[str, Any], *args: str) -> str:
+        """What the API server says against a change; empty where it accepts it."""
+        return self._patch({"spec": spec}, *args, check=False).stderr
+
+    def _patch(self, body: dict[str, Any], *args: str, check: bool) -> subprocess.CompletedProcess[str]:
+        target = ("patch", "ftj", self.name, f"--namespace={self.namespace}", "--type=merge")
+        return self.client.kubectl(*target, *args, "-p", json.dumps(body), check=check)
+
+
+@pytest.fixture(scope="module")
+def namespace(control_plane: Client) -> Iterator[str]:
+    """One for all tests here: jobs have names of their own."""
+    name = f"life-{uuid.uuid4().hex[:8]}"
+    control_plane.create_namespace(name)
+    yield name
+    control_plane.delete_namespace(name)
+
+
+def _new_job(client: Client, namespace: str, patch: dict[str, Any]) -> Job:
+    job = Job(client, namespace, f"job-{uuid.uuid4().hex[:8]}")
+    job.create(patch)
+    return job
+
+
+@pytest.fixture
+def job(control_plane: Client, namespace: str) -> Job:
+    """A job that has not begun to train."""
+    return _new_job(control_plane, namespace, {"retry": 1, "template": {"spec": {"nodeSelector": {"zone": "b"}}}})
+
+
+@pytest.fixture(scope="module")
+def training(control_plane: Client, namespace: str) -> Job:
+    """A job whose first attempt was made. Only ever changed as a dry run."""
+    job = _new_job(control_plane, namespace, {"retry": 1, "template": {"spec": {"nodeSelector": {"zone": "b"}}}})
+    job.set_status({"phase": "Running", "attempt": 1})
+    return job
+
+
+def test_the_table_of_changes_is_complete() -> None:
+    fields = set(crd.schema()["properties"]["spec"]["properties"])
+
+    assert set(CHANGES) | {"task"} == set(REQUIRED_FIELDS) | set(OPTIONAL_FIELDS)
+    assert set(CHANGES) | {"task"} | set(ALWAYS) == fields
+
+
+def test_before_training_everything_may_change(job: Job) -> None:
+    assert (
+        job.change(CHANGES | ALWAYS | {"storage": {"size": None, "claimName": "x"}, "dataset": {"name": "imdb"}}) == ""
+    )
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_field_is_fixed_while_training(training: Job, field: str) -> None:
+    next_step = (REQUIRED_FIELDS | OPTIONAL_FIELDS)[field]
+    given = {field: CHANGES[field]} if field != "storage" else {"storage": {"size": None, "claimName": "other"}}
+
+    said = training.change(given, "--dry-run=server")
+
+    assert f"spec.{field}: Forbidden: is fixed once training has started: {next_step}" in said
+
+
+@pytest.mark.parametrize("field", ["template", "trainingArguments", "env", "resources"])
+def test_a_field_cannot_be_taken_away_while_training(control_plane: Client, namespace: str, field: str) -> None:
+    job = _new_job(control_plane, namespace, {field: CHANGES[field]})
+    job.set_status({"attempt": 1})
+
+    assert f"spec.{field}: Forbidden: is fixed once training has started" in job.change(
+        {field: None}, "--dry-run=server"
+    )
+
+
+def test_task_is_required_and_has_one_value(training: Job) -> None:
+    assert "spec.task: Unsupported value" in training.change({"task": "summarization"}, "--dry-run=server")
+
+
+@pytest.mark.parametrize("field", ALWAYS)
+def test_some_fields_may_change_while_training(training: Job, field: str) -> None:
+    assert training.change({field: ALWAYS[field]}, "--dry-run=server") == ""
+
+
+@pytest.mark.parametrize("lower", [0, None])
+def test_retry_only_rises(job: Job, lower: int | None) -> None:
+    assert "spec.retry: Invalid value" in (said := job.change({"retry": lower}, "--dry-run=server"))
+    assert "may only rise: give the number of before, or a higher one" in said
+
+
+@pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteOncePod"])
+def test_nodes_are_not_raised_on_a_claim_of_one_node(job: Job, mode: str) -> None:
+    job.set_status({"claim": {"name": "reviews", "accessMode": mode}})
+
+    said = job.change({"nodes": 2}, "--dry-run=server")
+
+    assert f"spec.nodes: Forbidden: cannot be raised: the claim reviews is {mode}, and a claim keeps its access" in said
+    assert job.change({"nodes": 1}, "--dry-run=server") == ""
+
+
+def test_nodes_are_raised_on_a_shared_claim_before_training(job: Job) -> None:
+    job.set_status({"claim": {"name": "reviews", "accessMode": "ReadWriteMany"}})
+
+    assert job.change({"nodes": 2}) == ""
+
+
+def test_a_claim_that_was_made_keeps_its_size(job: Job) -> None:
+    job.set_status({"claim": {"name": "reviews", "accessMode": "ReadWriteOnce"}})
+
+    assert "spec.storage: Forbidden: cannot change once its claim is there" in job.change({"storage": {"size": "20Gi"}})
+    assert job.change({"storage": {"size": None, "claimName": "other"}}) == ""
+
+
+@pytest.fixture
+def relaxed(control_plane: Client, namespace: str) -> Job:
+    """A job that breaks every kind of rule: it came before the rules did."""
+    definition = crd.manifest()
+    _without_rules(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+    job = Job(control_plane, namespace, f"7b.{uuid.uuid4().hex[:8]}")
+    try:
+        control_plane.apply(definition)
+        job.create(
+            {
+                "nodes": 2,
+                "storage": {"size": "nothing", "claimName": "x", "accessMode": "ReadWriteOnce"},
+                "trainingArguments": {"fp16": True, "bf16": True},
+                "env": [{"name": "RANK", "value": "1"}],
+            }
+        )
+    finally:
+        control_plane.install_crds()
+    return job
+
+
+def _without_rules(schema: Any) -> None:
+    if isinstance(schema, dict):
+        schema.pop("x-kubernetes-validations", None)
+        for child in schema.values():
+            _without_rules(child)
+
+
+def test_status_is_written_on_an_object_that_breaks_newer_rules(relaxed: Job) -> None:
+    assert relaxed.change({"env": [{"name": "RANK", "value": "2"}]}, "--dry-run=server") != ""
+
+    relaxed.set_status({"phase": "Running", "attempt": 1, "claim": {"name": "x", "accessMode": "ReadWriteOnce"}})
+    relaxed.set_status({"phase": "Failed", "attempt": 2})
+
+    found = relaxed.client.get("ftj", relaxed.name, f"--namespace={relaxed.namespace}")
+    assert found["status"]["phase"] == "Failed"
+    assert found["spec"]["env"] == [{"name": "RANK", "value": "1"}]
+
+
+def test_labels_are_written_on_an_object_that_breaks_newer_rules(relaxed: Job) -> None:
+    done = relaxed.client.kubectl("label", "ftj", relaxed.name, f"--namespace={relaxed.namespace}", "team=nlp")
+
+    assert "labeled" in done.stdout
