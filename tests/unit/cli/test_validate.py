@@ -1,0 +1,118 @@
+"""What `finetune validate` adds to the API server's words: what was meant, and where it belongs."""
+
+from typing import Any
+
+import pytest
+
+from finetune_operator.cli.manifest import load
+from finetune_operator.cli.validate import is_fine_tune_job, normalised, validate, warnings
+from tests.support.spec_cases import manifest
+
+
+def said(patch: dict[str, Any]) -> list[str]:
+    return [str(problem) for problem in validate(manifest(patch))]
+
+
+@pytest.mark.parametrize(
+    ("patch", "line"),
+    [
+        (
+            {"trainingArguments": {"learnin_rate": 1}},
+            "spec.trainingArguments.learnin_rate: unknown field: did you mean learning_rate?",
+        ),
+        (
+            {"trainingArguments": {"learningRate": 1}},
+            "spec.trainingArguments.learningRate: unknown field: did you mean learning_rate?",
+        ),
+        ({"learning_rate": 1}, "spec.learning_rate: unknown field: did you mean spec.trainingArguments.learning_rate?"),
+        ({"mod": {}}, "spec.mod: unknown field: did you mean model?"),
+        ({"xyz": {}}, "spec.xyz: unknown field"),
+        (
+            {"task": "text-clasification"},
+            'spec.task: Unsupported value: "text-clasification": supported values: "text-classification"; '
+            'did you mean "text-classification"?',
+        ),
+        (
+            {"resources.limits": {"cpu": 0.5}},
+            'spec.resources.limits.cpu: Invalid value: "number": spec.resources.limits.cpu in body must be of type '
+            'integer,string: "number" (quote it: "0.5")',
+        ),
+    ],
+)
+def test_what_was_meant(patch: dict[str, Any], line: str) -> None:
+    assert said(patch) == [line]
+
+
+def test_an_argument_that_the_system_owns_says_so() -> None:
+    (line,) = said({"trainingArguments": {"output_dir": "/output"}})
+
+    assert line.startswith("spec.trainingArguments.output_dir: unknown field: not offered: ")
+    assert "storage" in line
+
+
+def test_no_without_quotes() -> None:
+    job = manifest({"trainingArguments": load("eval_strategy: no")[0]})
+
+    (line,) = (str(problem) for problem in validate(job))
+
+    assert 'must be of type string: "boolean" (YAML reads no without quotes as false: write "no")' in line
+
+
+def test_several_problems_at_once() -> None:
+    assert len(said({"nodes": 0, "task": None, "env": [{"name": "RANK", "value": "1"}]})) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"apiVersion": "finetune.dev/v1"}, 'apiVersion: Unsupported value: "finetune.dev/v1": supported values: '),
+        (
+            {"kind": "FinetuneJob"},
+            'kind: Unsupported value: "FinetuneJob": supported values: "FineTuneJob"; did you mean',
+        ),
+        ({"spec": None}, "spec: Required value"),
+        ({"spec": []}, 'spec: Invalid value: "array": spec in body must be of type object: "array"'),
+        ({"metadata": {}}, "metadata.name: Required value: name or generateName is required"),
+        ({"metadata": {"name": "a", "labls": {}}}, "metadata.labls: unknown field: did you mean labels?"),
+        ({"metadata": {"name": 7}}, 'metadata.name: Invalid value: "integer"'),
+        ({"metadata": {"name": "a", "labels": {"a": 1}}}, 'metadata.labels.a: Invalid value: "integer"'),
+        ({"metadata": None}, "metadata.name: Required value"),
+        ({"specc": {}}, "specc: unknown field: did you mean spec?"),
+    ],
+)
+def test_the_rest_of_the_object(change: dict[str, Any], line: str) -> None:
+    problems = [str(problem) for problem in validate({**manifest({}), **change})]
+
+    assert any(problem.startswith(line) for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "broken", [None, 1, "x", [], {"env": 1}, {"env": [1]}, {"model": []}, {"dataset": {"files": []}}]
+)
+def test_nothing_makes_it_fall(broken: Any) -> None:
+    assert validate({**manifest({}), "spec": broken}) != ()
+
+
+def test_null_is_not_given() -> None:
+    job = manifest({})
+    job["spec"] |= {"image": None, "trainingArguments": {"seed": None}, "template": {"kept": None}}
+
+    assert validate(job) == ()
+    assert normalised(job)["spec"].keys() == job["spec"].keys() - {"image"}
+    assert normalised(job)["spec"]["template"] == {"kept": None}
+
+
+def test_status_is_not_looked_at() -> None:
+    assert validate({**manifest({}), "status": {"phase": "Nonsense"}}) == ()
+
+
+def test_older_names_are_warnings() -> None:
+    job = manifest({"trainingArguments": {"evaluation_strategy": "epoch"}})
+
+    assert validate(job) == ()
+    assert "eval_strategy: epoch" in warnings(job)[0]
+
+
+def test_other_kinds_are_told_apart() -> None:
+    assert is_fine_tune_job(manifest({}))
+    assert not is_fine_tune_job({"apiVersion": "v1", "kind": "Secret"})
