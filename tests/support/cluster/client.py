@@ -39,7 +39,9 @@ class Client:
         """Apply the project's resource definitions and wait until the server serves them."""
         folder = REPOSITORY / "crds"
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", folder)
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", folder)
+        # kubectl does not wait for a definition that has no conditions yet: it fails.
+        established = ("wait", "--for=condition=Established", "--timeout=30s", "-f", folder)
+        wait_for("the resource definitions", lambda: self.kubectl(*established))
 
     def create_namespace(self, name: str) -> None:
         """Make a namespace in which pods can be created at once."""
