@@ -65,6 +65,7 @@ def job_manifest(name: str, *, nodes: int = 2, batch: int = BATCH, arguments: Ma
         },
         "preprocessing": {"maxLength": 32},
         "trainingArguments": training_arguments,
+        "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],  # both nodes share the cores of this machine
         "nodes": nodes,
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
         "storage": {"size": "1Gi", "accessMode": "ReadWriteMany"},
