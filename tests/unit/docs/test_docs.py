@@ -1,0 +1,41 @@
+"""What the documents show is what the code does: manifests are valid, settings are complete, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from finetune_operator.cli.validate import validate
+from finetune_operator.settings import OperatorSettings
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def manifests() -> list[tuple[str, str]]:
+    found = [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))]
+    for page in PAGES:
+        blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), flags=re.DOTALL)
+        found += [(f"{page.relative_to(ROOT)}#{number}", text) for number, text in enumerate(blocks)]
+    return found
+
+
+@pytest.mark.parametrize(("where", "text"), manifests(), ids=[where for where, _ in manifests()])
+def test_every_manifest_shown_is_valid(where: str, text: str) -> None:
+    assert validate(yaml.safe_load(text)) == ()
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    documented = set(re.findall(r"^\| `FINETUNE_OPERATOR_(\w+)`", page, flags=re.MULTILINE))
+    assert documented == {name.upper() for name in OperatorSettings.model_fields}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
