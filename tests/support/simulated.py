@@ -153,6 +153,7 @@ class World:
         """As the engine does it: decide and act until nothing is left to do now. Raises Killed where told to."""
         listed = False
         wanted = self.decision.wants_references
+        self.asked_nodes &= {ref.name for ref in wanted if ref.kind == "Node"}
         self.known |= {ref: self.cluster.get(ref) for ref in wanted if ref.kind != "Node"}
         for _ in range(ROUNDS):
             decision = decide(self.observed(listed=listed))
@@ -160,7 +161,7 @@ class World:
             machines = {ref.name for ref in decision.wants_references if ref.kind == "Node"}
             unknown = [ref for ref in decision.wants_references if ref.kind != "Node" and ref not in self.known]
             unknown += [Ref("Node", name) for name in machines - self.asked_nodes]
-            self.asked_nodes = machines
+            self.asked_nodes |= machines
             self.known |= {ref: self.cluster.get(ref) for ref in decision.wants_references if ref.kind != "Node"}
             self.read_events = {uid: self.events.get(uid, ()) for uid in decision.wants_events}
             listed = decision.wants_list

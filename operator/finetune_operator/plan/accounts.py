@@ -27,13 +27,16 @@ class Accounts:
     over_budget: bool = False
 
 
-def settle(observed: Observed, members: Family, status: FineTuneJobStatus, current: int) -> Accounts:
-    """Account for the attempts before `current`, as far as their evidence is in (or the time for it over)."""
+def settle(observed: Observed, members: Family, status: FineTuneJobStatus, current: int, *, over: bool) -> Accounts:
+    """Account for the attempts before `current`, as far as their evidence is in, or the time for it is.
+
+    That is `over` at the latest when the present attempt has fallen too: its end is accounted for next.
+    """
     for attempt in range(status.budget.settled_attempt + 1, current):
         gang = training_gang(observed, members, attempt)
         verdict = diagnose(gang)
         waited = status.attempt_started is None or observed.now - status.attempt_started >= evidence_patience(observed)
-        if not (verdict.final or waited or attempt < current - 1):
+        if not (verdict.final or waited or over or attempt < current - 1):
             break
         accounts = charge(observed, status, attempt, verdict.diagnosis)
         if accounts.fatal is not None:

@@ -6,6 +6,7 @@ can be told from status and objects alone, also when a status write was lost aft
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, ModelStatus, Phase
@@ -91,19 +92,20 @@ def train(observed: Observed, members: Family, status: FineTuneJobStatus, curren
     for candidate in (gang, before):
         if candidate.succeeded and candidate.number >= status.budget.first_attempt:
             return succeed(observed, members, status, candidate)
-    books = accounts.settle(observed, members, status, current)
-    if books.fatal is not None:
-        return _verdict(observed, members, books)
-    status = books.status
     if gang.job is None and not observed.listed:
         just_made = observed.now - (status.attempt_started or observed.now) < WATCH_LAG
         return Step(status, requeue_after_seconds=POLL_STARTING_SECONDS) if just_made else wants_list(observed)
-    if status.attempt_ended is not None or gang.job is None or gang.fallen:
-        expired = status.attempt_ended is None and _expired(observed, status, gang)
-        return _give_up(observed, members, status, gang) if expired else _fallen(observed, members, status, gang)
-    if _expired(observed, status, gang):
-        return _give_up(observed, members, status, gang)
-    return _alive(observed, members, status, gang)
+    expired = status.attempt_ended is None and _expired(observed, status, gang)
+    over = expired or status.attempt_ended is not None or gang.job is None or gang.fallen
+    books = accounts.settle(observed, members, status, current, over=over)
+    if books.fatal is not None:
+        return _verdict(observed, members, books)
+    status = books.status
+    if over:
+        return (_give_up if expired else _fallen)(observed, members, status, gang)
+    step = _alive(observed, members, status, gang)
+    unsettled = doubtful_nodes(observed, before) if status.budget.settled_attempt < before.number else ()
+    return replace(step, wants_references=tuple(dict.fromkeys((*step.wants_references, *unsettled))))
 
 
 def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:

@@ -135,7 +135,9 @@ def _from_record(record: ResultRecord, pod: PodView | None) -> Iterator[Finding]
     if pod is not None and _out_of_memory(pod) and failure.cause is not Cause.USER:
         yield Finding(Weight.EVIDENT, _second(record.finished), 0, _memory(pod, failure))
         return
-    yield Finding(_weight(failure), _second(record.finished), 1, _of_failure(failure, record.node))
+    weight = _weight(failure)
+    at = record.finished if weight is Weight.ECHO else _second(record.finished)
+    yield Finding(weight, at, 1, _of_failure(failure, record.node))
 
 
 def _weight(failure: Failure) -> Weight:
@@ -237,11 +239,17 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
         return None
     if pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at < pod.deleted_at:
         return None  # it had ended before
-    order = 2 if told and pod.deleted_at == min(told) else 0  # in that very second it may be either
+    same_second = bool(told) and pod.deleted_at == min(told)
+    if same_second and any(_ended_by(other, pod.deleted_at) for other in gang.pods if other is not pod):
+        return None  # another one fell first, and the Job was stopped for it
     text = f"the pod of node {pod.index} was deleted"
     found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None
-    return Finding(Weight.FELL, _second(pod.deleted_at), order, found, ended or FOREVER)
+    return Finding(Weight.FELL, _second(pod.deleted_at), 0, found, ended or FOREVER)
+
+
+def _ended_by(pod: PodView, moment: datetime) -> bool:
+    return pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at <= moment
 
 
 def _nothing(gang: Gang) -> Finding:

@@ -40,7 +40,8 @@ class Step:
 
 def wants_list(observed: Observed) -> Step:
     """What comes next can't be undone: nothing is done or written before the children have been listed."""
-    return Step(observed.job.status, wants_list=True)
+    machines = tuple(Ref("Node", name) for name in sorted(observed.nodes or ()))  # what they showed may be why
+    return Step(observed.job.status, wants_list=True, wants_references=machines)
 
 
 def retry_delay(times: int) -> timedelta:
