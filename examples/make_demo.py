@@ -20,7 +20,7 @@ DEFAULT_FOLDER = Path(".finetune/claims/reviews-data")
 STAMP = "made-by"
 ROWS = {"train": 4000, "validation": 800}
 SEED = 20
-MAX_LENGTH = 96
+MAX_LENGTH = 64
 VOCABULARY = 1200
 
 ASPECTS = {
@@ -53,7 +53,7 @@ WORDS = {
     "hour": ("seven", "eight", "ten", "midnight"),
     "relative": ("sister", "uncle", "husband", "daughter", "neighbour"),
 }
-CLAUSES = (1, 1, 2, 2, 2, 3, 3, 4, 5, 8)
+CLAUSES = (1, 1, 1, 2, 2, 3, 3, 5)
 """Opinions per review: most are short, a few are long."""
 
 
@@ -65,7 +65,7 @@ def opinion(source: random.Random) -> tuple[str, int]:
     if news == 0:
         return f"the {subject} was {source.choice(PLAIN)}", 0
     good, bad = OPINIONS[aspect]
-    if source.random() < 0.25:
+    if source.random() < 0.15:
         opposite = bad if news > 0 else good
         return f"the {subject} was {source.choice(NEGATIONS)} {source.choice(opposite)}", news
     return f"the {subject} was {source.choice(EMPHASIS)}{source.choice(good if news > 0 else bad)}", news
@@ -84,7 +84,7 @@ def reviews(count: int, source: random.Random) -> Iterator[dict[str, str]]:
             clause, news = opinion(source)
             clauses.append(clause)
             total += news
-        for _ in range(source.choice((0, 0, 1, 1, 2, 4))):
+        for _ in range(source.choice((0, 0, 0, 1, 1, 2))):
             clauses.insert(source.randrange(len(clauses) + 1), filler(source))
         label = "positive" if total > 0 else "negative" if total < 0 else "neutral"
         yield {"review": source.choice((", ", ". ", " and ")).join(clauses), "stars": label}

@@ -35,7 +35,7 @@ Watcher = Callable[[Manifest, Progress | None, Sequence[EventNote]], None]
 
 @dataclass
 class Interruption:
-    """How often the user asked for an end. A plain number: a signal handler sets it, and a lock could deadlock there."""
+    """How often the user asked for an end. A plain number, set by a signal handler, where a lock could deadlock."""
 
     count: int = 0
 

@@ -1,4 +1,4 @@
-"""Claims, ConfigMaps and Secrets of a local run: folders of this machine. From a pod's paths and variables to real ones.
+"""Claims, ConfigMaps and Secrets of a local run are folders; where a pod's paths lie, what its variables hold.
 
 Knows nothing of processes. What the manifest names and nobody brought is an error before anything starts: on a cluster
 the job would wait for it, here nobody would make it.
