@@ -1,0 +1,136 @@
+"""What only the operator can know: said within 2 s, and the job goes on by itself once it is mended."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import StartOperator
+from tests.support.api import Api, Manifest
+from tests.support.cluster.client import REPOSITORY, Client
+from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
+
+CLAIM: Manifest = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "late"},
+    "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""},
+}
+
+
+def refused(api: Api, name: str = "yelp") -> Manifest:
+    """The condition Validated, once it is False."""
+
+    def check() -> Manifest | None:
+        seen = condition(api, "Validated", name)
+        return seen if seen.get("status") == "False" else None
+
+    return eventually("Validated=False", check, show=lambda: status(api, name))
+
+
+def warm_up(api: Api) -> None:
+    """A job that is as it should be, so that what follows is measured on an operator that works."""
+    api.create(finetune_job("warm"))
+    eventually("it is looked at", lambda: status(api, "warm"))
+
+
+def test_a_missing_claim_is_said_and_waited_for(api: Api, claim: str, start_operator: StartOperator) -> None:
+    start_operator()
+    warm_up(api)
+    begun = time.monotonic()
+    api.create(finetune_job(storage={"claimName": "late"}))
+    found = refused(api)
+    assert time.monotonic() - begun < 2
+    assert "late" in found["message"]
+    assert api.get("Job", "yelp-train-1") is None
+
+    api.create(CLAIM)
+    wait_for_phase(api, "Starting", seconds=15)
+    assert condition(api, "Validated")["status"] == "True"
+    reasons = [event["reason"] for event in api.list("Event") if event["involvedObject"]["name"] == "yelp"]
+    assert len([one for one in reasons if one == found["reason"]]) == 1, "the transition is told once"
+
+
+def test_a_claim_that_one_node_only_can_write_to(api: Api, claim: str, start_operator: StartOperator) -> None:
+    start_operator()
+    warm_up(api)
+    api.create({**CLAIM, "spec": {**CLAIM["spec"], "accessModes": ["ReadWriteOnce"]}})
+    begun = time.monotonic()
+    api.create(finetune_job(storage={"claimName": "late"}))
+    found = refused(api)
+    assert time.monotonic() - begun < 2
+    assert "ReadWriteOnce" in found["message"]
+
+    api.delete("PersistentVolumeClaim", "late")
+    eventually("gone", lambda: api.get("PersistentVolumeClaim", "late") is None)
+    api.create(CLAIM)
+    wait_for_phase(api, "Starting", seconds=15)
+
+
+def test_quota_refuses_and_is_raised(api: Api, claim: str, start_operator: StartOperator) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    api.create(quota)
+    eventually("quota is counted", lambda: (api.get("ResourceQuota", "q") or {}).get("status", {}).get("hard"))
+    start_operator()
+    api.create(finetune_job())
+    found = refused(api)
+    assert "quota" in found["message"]
+    assert "yelp-train-1" in found["message"]
+    api.delete("ResourceQuota", "q")
+    eventually("the gang", lambda: api.get("Job", "yelp-train-1"), 20, show=lambda: status(api))
+    eventually("Validated", lambda: condition(api, "Validated").get("status") == "True")
+
+
+def test_a_bad_job_does_not_disturb_a_good_one(api: Api, claim: str, start_operator: StartOperator) -> None:
+    start_operator()
+    for number in range(5):
+        api.create(finetune_job(f"bad{number}", storage={"claimName": f"none{number}"}))
+    api.create(finetune_job())
+    wait_for_phase(api, "Starting", seconds=5)
+    for number in range(5):
+        assert refused(api, f"bad{number}")["status"] == "False"
+
+
+@pytest.fixture
+def loose_crd(control_plane: Client) -> Any:
+    """The resource definition of an older version, which lets more pass than the models do."""
+    name = "finetunejobs.finetune.dev"
+    change = [{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec", "value": {"type": "object"}}]
+    change[0]["value"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    rules = {"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations"}
+    crd = control_plane.get("crd", name)
+    if "x-kubernetes-validations" in crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]:
+        change.append(rules)
+    import json
+
+    control_plane.kubectl("patch", "crd", name, "--type=json", f"--patch={json.dumps(change)}")
+    yield
+    control_plane.kubectl("replace", "-f", REPOSITORY / "crds" / "finetunejobs.finetune.dev.yaml", check=False)
+    control_plane.install_crds()
+
+
+def test_what_the_models_refuse_is_said_and_ends_nothing(
+    loose_crd: None, api: Api, claim: str, start_operator: StartOperator
+) -> None:
+    operator = start_operator()
+    nonsense = finetune_job("nonsense")
+    nonsense["spec"] |= {"nodes": "two", "surprise": True}
+
+    def accepted() -> bool:
+        try:
+            api.create(nonsense)
+        except Exception as error:  # noqa: BLE001 - the API server takes a moment to serve the other schema
+            print(error)
+            return False
+        return True
+
+    eventually("the loose schema is served", accepted)
+    found = refused(api, "nonsense")
+    assert found["reason"] == "SpecInvalid"
+    assert "spec.nodes" in found["message"]
+    api.create(finetune_job())
+    wait_for_phase(api, "Starting")
+    assert operator.process.poll() is None
+    assert api.list("Job", labelSelector="finetune.dev/job=nonsense") == []
