@@ -468,6 +468,13 @@ SCHEDULER_CASES = (
         for number, bad in enumerate(_WRONG_MINIMA)
     ),
     Case(
+        "polynomial-that-rises",
+        _arguments(lr_scheduler_type="polynomial", learning_rate=1e-3, lr_scheduler_kwargs={"lr_end": 1e-4}),
+        _arguments(lr_scheduler_type="polynomial", lr_scheduler_kwargs={"lr_end": 1e-4}),
+        "spec.trainingArguments.lr_scheduler_type",
+        "polynomial needs lr_scheduler_kwargs.lr_end (default: 1e-07) below learning_rate",
+    ),
+    Case(
         "decay-without-steps",
         _arguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 10}),
         _arguments(lr_scheduler_type="warmup_stable_decay"),
@@ -477,6 +484,7 @@ SCHEDULER_CASES = (
 )
 
 _OPTION_VALUES: dict[str, Any] = {
+    "lr_end": 1e-6,
     "warmup_type": "linear",
     "decay_type": "linear",
     "mode": "max",

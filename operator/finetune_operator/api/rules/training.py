@@ -20,6 +20,11 @@ _EVERY_EVAL = (
     "(has(self.eval_steps) ? double(self.eval_steps) : has(self.logging_steps) ? double(self.logging_steps) : 500.0)"
 )
 _SCHEDULER = "(has(self.lr_scheduler_type) ? self.lr_scheduler_type : 'linear')"
+_LR_END = (
+    "(has(self.lr_scheduler_kwargs) && has(self.lr_scheduler_kwargs.lr_end) ? "
+    "double(self.lr_scheduler_kwargs.lr_end) : 0.0000001)"
+)
+_LEARNING_RATE = "(has(self.learning_rate) ? double(self.learning_rate) : 0.00005)"
 _WORKERS = "has(self.dataloader_num_workers) && self.dataloader_num_workers > 0"
 _MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _NEEDS_EVALUATION = ("reduce_lr_on_plateau", "greedy")
@@ -107,6 +112,12 @@ SCHEDULER = (
         f"{_SCHEDULER} != 'warmup_stable_decay' || has(self.lr_scheduler_kwargs) && "
         "has(self.lr_scheduler_kwargs.num_decay_steps)",
         "warmup_stable_decay needs lr_scheduler_kwargs.num_decay_steps",
+        field=".lr_scheduler_type",
+    ),
+    Rule(
+        AT,
+        f"{_SCHEDULER} != 'polynomial' || {_LR_END} < {_LEARNING_RATE}",
+        "polynomial needs lr_scheduler_kwargs.lr_end (default: 1e-07) below learning_rate (default: 5e-05)",
         field=".lr_scheduler_type",
     ),
     *(
