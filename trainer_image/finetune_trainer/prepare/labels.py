@@ -71,7 +71,7 @@ def _values(split: Split, column: str) -> pa.ChunkedArray:
 def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Csv has no numbers, only text that looks like them."""
     distinct = pc.unique(values)
-    empty = pc.index(pc.equal(pc.utf8_trim_whitespace(values), ""), True).as_py()
+    empty = pc.index(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0), True).as_py()
     if empty >= 0:
         raise PrepareError(Reason.LABELS_INVALID, f"{split.place(empty)}: the label in column {column!r} is empty.")
     if pc.all(pc.match_substring_regex(distinct, INTEGER)).as_py():

@@ -1,0 +1,215 @@
+"""Preparing as a whole: what it leaves, what it uses again, what it says of a model, and its record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.config import Cause, Failure, Outcome, Prepared, Reason, ResultRecord
+from finetune_trainer.prepare.command import fitted
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.run import prepare
+from tests.support.ranks import PACKAGES
+from tests.support.runs import run_config
+from tests.support.tiny import reviews, tiny_bert, write_rows
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bert(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_rows(
+        tmp_path / "data/validation.jsonl", [*reviews(30, seed=1), *reviews(10, seed=2, labels=("positive",) * 2)]
+    )
+    return write_rows(tmp_path / "data/train.csv", reviews(50))
+
+
+def test_leaves_what_the_ranks_need(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(
+        tmp_path / "output", model=model, train=data, validation=data.with_name("validation.jsonl"), max_length=12
+    )
+    prepared = prepare(config)
+    assert (
+        Prepared.model_validate_json((tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json").read_text())
+        == prepared
+    )
+    assert prepared.label_names == ("negative", "positive")
+    assert prepared.model == str(model)
+    assert prepared.summary.model_dump() == {
+        "train_rows": 50,
+        "validation_rows": 40,
+        "labels": ("negative", "positive"),
+        "majority_share": 25 / 40,
+    }
+    assert {path.name for path in Path(prepared.data).iterdir()} == {"train.arrow", "validation.arrow", "meta.json"}
+    assert any("longer than 12 tokens and are cut" in message for message in prepared.messages)
+
+
+def test_the_same_content_is_tokenised_once(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "output", model=model, train=data)
+    first = prepare(config)
+    stamp = (Path(first.data) / "train.arrow").stat().st_mtime_ns
+    moved = data.rename(data.with_name("moved.csv"))
+    other_run = run_config(tmp_path / "output", model=model, train=moved).model_copy(update={"uid": "22222222-bbbb"})
+    assert prepare(other_run).data == first.data
+    assert (Path(first.data) / "train.arrow").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config, model: config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"max_length": 9})}),
+        lambda config, model: config.model_copy(update={"dataset": config.dataset.model_copy(update={"max_samples": {"train": 9}})}),
+        lambda config, model: (write_rows(Path(config.dataset.files["train"][0]), reviews(51)), config)[1],
+        lambda config, model: (_lengthen_vocabulary(model), config)[1],
+    ],
+    ids=["maximum length", "samples", "the file's content", "the tokenizer"],
+)  # fmt: skip
+def test_other_content_has_another_name(
+    change: Callable[[Any, Path], Any], model: Path, data: Path, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copytree(model, tmp_path / "model"))
+    config = run_config(tmp_path / "output", model=mine, train=data)
+    first = prepare(config)
+    other = change(config, mine).model_copy(update={"uid": "22222222-bbbb"})
+    assert prepare(other).data != first.data
+
+
+def _lengthen_vocabulary(model: Path) -> None:
+    path = model / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"]["another"] = max(tokenizer["model"]["vocab"].values()) + 1
+    path.write_text(json.dumps(tokenizer))
+
+
+def test_a_corrected_run_config_prepares_again(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "output", model=model, train=data)
+    first = prepare(config)
+    second = prepare(
+        config.model_copy(update={"dataset": config.dataset.model_copy(update={"max_samples": {"train": 5}})})
+    )
+    assert (first.summary.train_rows, second.summary.train_rows) == (50, 5)
+    assert first.config_digest != second.config_digest
+
+
+def test_half_written_data_is_not_used(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "output", model=model, train=data)
+    prepared = Path(prepare(config).data)
+    (prepared / "meta.json").unlink()
+    (tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json").unlink()
+    shutil.rmtree(prepared)
+    prepared.with_name(f"{prepared.name}.partial-1").mkdir()
+    assert Path(prepare(config).data) == prepared
+    assert (prepared / "meta.json").is_file()
+
+
+def test_the_models_own_limit_counts(model: Path, data: Path, tmp_path: Path) -> None:
+    prepared = prepare(run_config(tmp_path / "output", model=model, train=data, max_length=4000))
+    assert "preprocessing.maxLength is 4000, the model reads 64 tokens at most: 64 is used." in prepared.messages
+
+
+def test_few_rows_are_said(model: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "train.jsonl", reviews(4))
+    prepared = prepare(run_config(tmp_path / "output", model=model, train=file))
+    assert any("fewer than one global batch of 8: an epoch is one step" in message for message in prepared.messages)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: shutil.rmtree(folder), ("does not exist", "holds")),
+        (lambda folder: (folder / "config.json").unlink(), ("has no config.json", "model.safetensors")),
+        (lambda folder: (folder / "model.safetensors").unlink(), ("has no weights",)),
+        (lambda folder: [(folder / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")], ("has no tokenizer", "config.json")),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), ("tokenizer", "cannot be loaded")),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "no-such"}'), ("configuration", "no-such")),
+    ],
+    ids=["no folder", "no configuration", "no weights", "no tokenizer", "broken tokenizer", "unknown architecture"],
+)  # fmt: skip
+def test_a_model_that_cannot_be_used(
+    spoil: Callable[[Path], object], says: tuple[str, ...], model: Path, data: Path, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copytree(model, tmp_path / "models/mine"))
+    spoil(mine)
+    with pytest.raises(PrepareError) as raised:
+        prepare(run_config(tmp_path / "output", model=mine, train=data))
+    assert raised.value.reason is Reason.MODEL_NOT_FOUND
+    assert raised.value.cause is Cause.USER
+    for part in says:
+        assert part in str(raised.value)
+
+
+def command(config: Any, folder: Path, paths: dict[str, str] | None = None) -> tuple[int, ResultRecord, str]:
+    """`python -m finetune_trainer prepare` as the pod runs it."""
+    (folder / "run.json").write_text(config.to_json())
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGES),
+        "FINETUNE_CONFIG": str(folder / "run.json"),
+        "FINETUNE_TERMINATION_LOG": str(folder / "termination-log"),
+        "FINETUNE_PATHS": json.dumps(paths or {}),
+        "FINETUNE_ATTEMPT": "3",
+    }
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "finetune_trainer", "prepare"],
+        env=variables,
+        capture_output=True,
+        text=True,
+    )
+    record = ResultRecord.model_validate_json((folder / "termination-log").read_text())
+    return process.returncode, record, process.stderr
+
+
+def test_the_command_maps_paths_and_leaves_a_record_without_torch(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "unused", model="/models/mine", train=Path("/data/train.csv"))
+    config = config.model_copy(update={"output": "/output"})
+    (tmp_path / "claim").mkdir()
+    paths = {"/models/mine": str(model), "/data": str(data.parent), "/output": str(tmp_path / "claim")}
+    code, record, imports = command(config, tmp_path, paths)
+    assert (code, record.outcome, record.attempt, record.role) == (0, Outcome.SUCCEEDED, 3, "prepare")
+    prepared = Prepared.model_validate_json((tmp_path / "claim/reviews/runs/11111111-aaaa/prepared.json").read_text())
+    assert prepared.model == "/models/mine"
+    assert prepared.data.startswith("/output/reviews/prepared/")
+    loaded = {line.rpartition("|")[2].strip() for line in imports.splitlines() if line.startswith("import time:")}
+    assert "transformers" in loaded
+    assert loaded.isdisjoint({"torch", "datasets", "sklearn"})
+
+
+def test_the_commands_failure_is_the_users_in_the_record(model: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "train.csv", [{"text": "good", "stars": 1}])
+    code, record, output = command(run_config(tmp_path / "output", model=model, train=file), tmp_path)
+    assert (code, record.outcome) == (1, Outcome.FAILED)
+    assert record.failure is not None
+    assert (record.failure.reason, record.failure.cause) == (Reason.COLUMN_NOT_FOUND, Cause.USER)
+    assert "it has text, stars" in record.failure.message
+    assert "ColumnNotFound" in output
+
+
+def test_a_volume_that_cannot_be_written_is_said(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "output", model=model, train=data)
+    (tmp_path / "file").touch()
+    config = config.model_copy(update={"output": str(tmp_path / "file/claim")})
+    code, record, _ = command(config, tmp_path)
+    assert code == 1
+    assert record.failure is not None
+    assert record.failure.reason is Reason.VOLUME_NOT_WRITABLE
+
+
+def test_a_record_fits_a_termination_message() -> None:
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC)
+    failure = Failure(reason=Reason.DATA_INVALID, cause=Cause.USER, message='ä"\n' * 5000)
+    record = ResultRecord(role="prepare", uid="u", attempt=1, outcome=Outcome.FAILED, failure=failure, started=now, finished=now, messages=("said " * 500,) * 40)  # fmt: skip
+    assert len(fitted(record).to_json().encode()) <= 4096

@@ -1,0 +1,236 @@
+"""Training by real ranks: one world, the right loss, a model that scores what was reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.train import tasks
+from tests.support.ranks import Finished, run_ranks
+from tests.support.runs import run_config
+from tests.support.tiny import reviews, tiny_bert, write_rows
+
+ARGUMENTS = {
+    "num_train_epochs": 2,
+    "learning_rate": 3e-3,
+    "logging_steps": 1,
+    "per_device_train_batch_size": 8,
+    "eval_strategy": "epoch",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_rows(folder / "train.csv", reviews(203))
+    write_rows(folder / "validation.jsonl", reviews(61, seed=1))
+    return folder
+
+
+def train(folder: Path, data: Path, *, world: int = 1, model: Path | None = None, **arguments: Any) -> Finished:
+    config = run_config(
+        folder / "output",
+        model=model or tiny_bert(folder / "initial"),
+        train=data / "train.csv",
+        validation=data / "validation.jsonl",
+        arguments={**ARGUMENTS, **arguments},
+        processes=world,
+    )
+    return run_ranks(folder / "run", config, world=world)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
+    """One rank that accumulates two batches of 8."""
+    return train(tmp_path_factory.mktemp("alone"), data, gradient_accumulation_steps=2)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
+    """Two ranks with a batch of 8 each."""
+    return train(tmp_path_factory.mktemp("together"), data, world=2)
+
+
+def test_two_ranks_train_as_one(alone: Finished, together: Finished) -> None:
+    for finished in (alone, together):
+        assert finished.returncode == 0, finished.output
+    one, two = alone.log(), together.log()
+    assert len(one) == len(two) == 26 + 2
+    for mine, theirs in zip(one, two, strict=True):
+        for name in ("loss", "grad_norm", "learning_rate", "eval_loss", "eval_accuracy", "eval_f1"):
+            assert mine.get(name) == pytest.approx(theirs.get(name), abs=1e-5), name
+    from safetensors.torch import load_file
+
+    weights, others = (load_file(finished.model / "model.safetensors") for finished in (alone, together))
+    assert weights.keys() == others.keys()
+    assert max(float((weights[name] - others[name]).abs().max()) for name in weights) < 1e-5
+
+
+def test_the_loss_starts_at_that_of_guessing(together: Finished) -> None:
+    assert together.log()[0]["loss"] == pytest.approx(0.693, abs=0.05)
+
+
+def test_both_ranks_report_the_same_success(together: Finished) -> None:
+    results = together.heard.results
+    assert sorted(results) == [0, 1]
+    assert {result["outcome"] for result in results.values()} == {Outcome.SUCCEEDED}
+    assert results[0]["step"] == results[1]["step"] == 26
+    assert results[0]["evaluation"] == results[1]["evaluation"]
+
+
+def test_each_file_of_a_checkpoint_is_one_ranks(together: Finished) -> None:
+    parts = {part["rank"]: set(part["files"]) for part in together.heard.checkpoints if part["step"] == 26}
+    assert parts[1] == {"rng_state_1.pth"}
+    assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state_0.pth"} <= parts[0]
+    assert parts[0].isdisjoint(parts[1])
+
+
+def test_progress_tells_the_whole_story(together: Finished) -> None:
+    heard = together.heard
+    assert heard.last("totalSteps") == heard.last("step") == 26
+    assert heard.last("precision") == "fp32"
+    assert sum(len(report.get("stepSeconds", ())) for report in heard.progress) == 26
+    assert heard.progress[-1]["evaluation"] == heard.results[0]["evaluation"]
+    assert 0 < heard.last("samplesTotal") <= 406
+    assert heard.last("tokensTotal") > heard.last("samplesTotal")
+
+
+def test_the_saved_model_scores_what_was_reported(together: Finished, data: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(together.model)
+    tokenizer = AutoTokenizer.from_pretrained(together.model)
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.config.label2id == {"negative": 0, "positive": 1}
+    rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
+    with torch.no_grad():
+        logits = model(**tokenizer([row["review"] for row in rows], padding=True, return_tensors="pt")).logits
+    chosen = [model.config.id2label[index] for index in logits.argmax(-1).tolist()]
+    accuracy = sum(mine == row["stars"] for mine, row in zip(chosen, rows, strict=True)) / len(rows)
+    reported = together.heard.results[0]["evaluation"]
+    assert accuracy == pytest.approx(reported["accuracy"])
+    assert accuracy > 0.8, "two epochs are enough to learn twelve words"
+    labels = torch.tensor([model.config.label2id[row["stars"]] for row in rows])
+    assert float(torch.nn.functional.cross_entropy(logits, labels)) == pytest.approx(reported["loss"], abs=1e-4)
+    assert set(reported) == {"loss", "accuracy", "f1"}
+
+
+def test_the_model_folder_holds_nothing_but_model_and_tokenizer(together: Finished) -> None:
+    assert together.heard.models == [
+        {"files": ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]}
+    ]
+
+
+def test_macro_f1_is_scikit_learns() -> None:
+    import numpy as np
+    from sklearn.metrics import f1_score
+
+    macro_f1 = tasks.find("text-classification").macro_f1  # type: ignore[attr-defined]
+    source = np.random.default_rng(0)
+    for classes in (2, 3, 7):
+        labels, chosen = source.integers(0, classes, 50), source.integers(0, classes, 50)
+        assert macro_f1(labels, chosen) == pytest.approx(f1_score(labels, chosen, average="macro", zero_division=0.0))
+    never = np.array([0, 0, 2]), np.array([0, 0, 0])
+    assert macro_f1(*never) == pytest.approx(f1_score(*never, average="macro", zero_division=0.0))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert"])
+def test_the_loss_is_not_scaled_by_ranks_or_accumulation(architecture: Any, data: Path, tmp_path: Path) -> None:
+    model = tiny_bert(tmp_path / "initial", architecture=architecture)
+    changes = {"max_steps": 2, "eval_strategy": "no", "save_steps": 2}
+    losses = []
+    for world, accumulation, rows in ((1, 2, 8), (2, 1, 8), (1, 1, 16)):
+        finished = train(
+            tmp_path / f"{world}-{accumulation}",
+            data,
+            world=world,
+            model=model,
+            gradient_accumulation_steps=accumulation,
+            per_device_train_batch_size=rows,
+            **changes,
+        )
+        assert finished.returncode == 0, finished.output
+        losses.append([entry["loss"] for entry in finished.log() if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses[0] == pytest.approx(losses[2], abs=1e-5)
+    assert losses[0][0] == pytest.approx(0.693, abs=0.05)
+
+
+def test_half_precision_without_an_accelerator_is_said(data: Path, tmp_path: Path) -> None:
+    finished = train(tmp_path, data, fp16=True, max_steps=1, eval_strategy="no")
+    assert finished.returncode == 0, finished.output
+    assert finished.heard.last("precision") == "fp32"
+    assert "fp16: there is no accelerator, training runs in fp32 on the CPU." in finished.heard.messages()
+
+
+def test_a_model_saved_in_half_precision_is_trained_in_fp32(data: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    model = tiny_bert(tmp_path / "half", dtype="float16")
+    finished = train(tmp_path, data, model=model, max_steps=1, eval_strategy="no")
+    assert finished.returncode == 0, finished.output
+    assert {tensor.dtype for tensor in load_file(finished.model / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"max_steps": 0}, "max_steps: 0"),
+        ({"eval_strategy": "no", "load_best_model_at_end": True}, "load_best_model_at_end"),
+        ({"optim": "no_such_optimizer"}, "no_such_optimizer"),
+        ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor"),
+        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"no_such": 1}}, "no_such"),
+    ],
+    ids=[
+        "no steps",
+        "best without evaluation",
+        "unknown optimizer",
+        "prefetch without workers",
+        "scheduler's argument",
+    ],
+)
+def test_arguments_that_cannot_work_are_the_users(
+    arguments: dict[str, Any], says: str, data: Path, tmp_path: Path
+) -> None:
+    finished = train(tmp_path, data, **arguments)
+    assert finished.returncode != 0
+    assert (finished.failure["reason"], finished.failure["cause"]) == (Reason.ARGUMENTS_INVALID, Cause.USER)
+    assert says in finished.failure["message"]
+
+
+def test_a_loss_that_is_not_finite_is_an_error(data: Path, tmp_path: Path) -> None:
+    finished = train(tmp_path, data, learning_rate=1e30, max_grad_norm=0, world=2)
+    assert finished.returncode != 0
+    assert finished.failure["reason"] == Reason.NON_FINITE
+    assert finished.failure["cause"] == Cause.USER
+    assert not finished.heard.models
+
+
+def test_the_best_checkpoint_becomes_the_model(data: Path, tmp_path: Path) -> None:
+    finished = train(
+        tmp_path,
+        data,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        lr_scheduler_type="constant",
+        eval_strategy="steps",
+        eval_steps=4,
+        learning_rate=0.02,
+        num_train_epochs=3,
+    )
+    assert finished.returncode == 0, finished.output
+    evaluations = [entry for entry in finished.log() if "eval_loss" in entry]
+    best = min(evaluations, key=lambda entry: entry["eval_loss"])
+    assert [part["step"] for part in finished.heard.checkpoints if part["best"]][-1] == best["step"]
+    assert finished.heard.results[0]["evaluation"]["loss"] == pytest.approx(best["eval_loss"], abs=1e-6)
+    from safetensors.torch import load_file
+
+    kept = load_file(finished.model / "model.safetensors")
+    sealed = load_file(finished.checkpoint(best["step"]) / "model.safetensors")
+    assert all((kept[name] == sealed[name]).all() for name in sealed)

@@ -1,0 +1,129 @@
+"""Going on from a checkpoint: after SIGKILL nothing differs from a run that nobody disturbed; what cannot go on is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.config import Cause, Reason
+from tests.support.ranks import Finished, run_ranks
+from tests.support.runs import run_config
+from tests.support.tiny import reviews, tiny_bert, write_rows
+
+ARGUMENTS = {
+    "num_train_epochs": 3,
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "per_device_train_batch_size": 8,
+    "save_strategy": "steps",
+    "save_steps": 5,
+    "lr_scheduler_type": "cosine",
+}
+
+
+class Runs:
+    """Runs of one job that differ in how they are started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._model = tiny_bert(folder / "initial", dropout=0.1)
+        self._train = write_rows(folder / "train.csv", reviews(120))
+        self._validation = write_rows(folder / "validation.jsonl", reviews(31, seed=1))
+
+    def run(self, name: str, *, world: int, **options: Any) -> Finished:
+        config = run_config(
+            self._folder / "output",
+            model=self._model,
+            train=self._train,
+            validation=self._validation,
+            arguments={**ARGUMENTS, **options.pop("arguments", {})},
+            processes=world,
+            checkpoint_interval_seconds=options.pop("interval", 600),
+        )
+        return run_ranks(self._folder / name, config, world=world, **options)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runs: Runs) -> Finished:
+    finished = runs.run("undisturbed", world=2)
+    assert finished.returncode == 0, finished.output
+    return finished
+
+
+def weights(finished: Finished) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(finished.model / "model.safetensors"))
+
+
+@pytest.mark.parametrize("step", [5, 15], ids=["within an epoch", "within the second epoch"])
+def test_killed_and_resumed_is_bit_identical(step: int, runs: Runs, undisturbed: Finished) -> None:
+    killed = runs.run(f"killed-{step}", world=2, kill_after_checkpoint=step)
+    assert killed.returncode != 0
+    assert not killed.heard.results
+    resumed = runs.run(f"resumed-{step}", world=2, resume=killed.checkpoint(step))
+    assert resumed.returncode == 0, resumed.output
+    expected, found = weights(undisturbed), weights(resumed)
+    assert all((expected[name] == found[name]).all() for name in expected)
+    losses = [[entry for entry in finished.log() if "loss" in entry] for finished in (undisturbed, resumed)]
+    assert losses[0] == losses[1]
+    assert [entry["step"] for entry in losses[1]] == list(range(1, 25)), "no step missing, none twice"
+    assert resumed.heard.last("samplesTotal") <= 360 - step * 16
+
+
+def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbed: Finished) -> None:
+    arguments = {"per_device_train_batch_size": 16}
+    resumed = runs.run("smaller", world=1, arguments=arguments, resume=undisturbed.checkpoint(20))
+    assert resumed.returncode == 0, resumed.output
+    assert [entry["step"] for entry in resumed.log() if "loss" in entry] == list(range(1, 25))
+
+
+def test_another_global_batch_is_refused(runs: Runs, undisturbed: Finished) -> None:
+    resumed = runs.run("other-batch", world=1, resume=undisturbed.checkpoint(20))
+    assert resumed.failure["reason"] == Reason.CHECKPOINT_MISMATCH
+    assert resumed.failure["cause"] == Cause.USER
+    assert "globalBatch 16 (now 8)" in resumed.failure["message"]
+    assert "resumeFrom: never" in resumed.failure["message"]
+
+
+@pytest.mark.parametrize("missing", ["optimizer.pt", "scheduler.pt", "finetune.json"])
+def test_a_checkpoint_that_would_start_afresh_is_refused(
+    missing: str, runs: Runs, undisturbed: Finished, tmp_path: Path
+) -> None:
+    damaged = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
+    (damaged / missing).unlink()
+    resumed = runs.run(f"without-{missing}", world=1, arguments={"per_device_train_batch_size": 16}, resume=damaged)
+    assert resumed.failure["reason"] == Reason.CHECKPOINT_MISMATCH
+    assert missing in resumed.failure["message"]
+
+
+def test_checkpoints_come_by_the_clock_where_none_are_asked_for(runs: Runs) -> None:
+    arguments = {"save_strategy": None, "save_steps": None, "num_train_epochs": 60}
+    finished = runs.run("timed", world=2, interval=1, arguments=arguments)
+    assert finished.returncode == 0, finished.output
+    steps = sorted({part["step"] for part in finished.heard.checkpoints})
+    assert len(steps) >= 2
+    assert {part["rank"] for part in finished.heard.checkpoints} == {0, 1}
+    assert len(finished.heard.checkpoints) == 2 * len(steps), "both ranks save at the same steps"
+
+
+def test_an_evaluation_is_followed_by_a_checkpoint(runs: Runs) -> None:
+    arguments = {"save_strategy": None, "save_steps": None, "eval_strategy": "steps", "eval_steps": 7}
+    finished = runs.run("evaluated", world=1, arguments={**arguments, "per_device_train_batch_size": 16})
+    assert finished.returncode == 0, finished.output
+    assert [part["step"] for part in finished.heard.checkpoints] == [7, 14, 21, 24]
+    state = json.loads((finished.checkpoint(24) / "trainer_state.json").read_text())
+    assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [7, 14, 21, 24]
+
+
+def test_the_last_evaluation_runs_where_none_is_asked_for(undisturbed: Finished) -> None:
+    assert set(undisturbed.heard.results[0]["evaluation"]) == {"loss", "accuracy", "f1"}
