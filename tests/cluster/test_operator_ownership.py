@@ -43,9 +43,9 @@ def told(api: Api) -> Manifest:
 def untouched(api: Api, before: Manifest) -> bool:
     now = api.get(before["kind"], before["metadata"]["name"])
     assert now is not None
-    return all(now["metadata"].get(key) == before["metadata"].get(key) for key in ("uid", "ownerReferences", "labels")) and (
-        now["spec"] == before["spec"]
-    )
+    return all(
+        now["metadata"].get(key) == before["metadata"].get(key) for key in ("uid", "ownerReferences", "labels")
+    ) and (now["spec"] == before["spec"])
 
 
 @pytest.mark.parametrize("labelled", [False, True], ids=["plain", "with our label"])

@@ -46,8 +46,9 @@ class Story:
 
 
 def tell(api: Api, kubelet: PlayedKubelet, operate: StartOperator, proxy: FaultProxy, kubeconfig: Path) -> int:
-    """Operators one after the other, each as soon as the last was killed, until the story has ended. How many it took."""
-    story, operators = Story(api, kubelet), []
+    """Operators one after the other, each as soon as the last was killed, until the story has ended; how many."""
+    story = Story(api, kubelet)
+    operators: list[Operator] = []
 
     def operator() -> Operator:
         if not operators or operators[-1].process.poll() is not None:
@@ -91,7 +92,7 @@ def test_killed_at_every_change(
 
         def at_first_sight(method: str, path: str, body: Manifest) -> Fault | None:
             status = body.get("status", {})
-            change = (method, path, str(status.get("phase")), str(status.get("attempt")))
+            change: tuple[str, ...] = (method, path, str(status.get("phase")), str(status.get("attempt")))
             if path.endswith("/events"):
                 change = (method, str(body["reason"]), str(body["message"]))
             elif method == "POST":
@@ -108,7 +109,12 @@ def test_killed_at_every_change(
 
 
 def test_answers_that_are_lost_and_a_server_that_is_busy(
-    api: Api, operator_kubeconfig: Path, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator, tmp_path: Path
+    api: Api,
+    operator_kubeconfig: Path,
+    claim: str,
+    kubelet: PlayedKubelet,
+    start_operator: StartOperator,
+    tmp_path: Path,
 ) -> None:
     with FaultProxy(Api(operator_kubeconfig, api.namespace)) as proxy:
         faults = itertools.cycle([Fault.LOSE_ANSWER, None, Fault.UNAVAILABLE, Fault.UNAVAILABLE, None])
@@ -142,7 +148,12 @@ def test_what_is_deleted_while_no_operator_runs(
 
 
 def test_what_is_deleted_while_the_watch_is_blind(
-    api: Api, operator_kubeconfig: Path, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator, tmp_path: Path
+    api: Api,
+    operator_kubeconfig: Path,
+    claim: str,
+    kubelet: PlayedKubelet,
+    start_operator: StartOperator,
+    tmp_path: Path,
 ) -> None:
     """After a gap kopf shows what is there, and nothing of what went."""
     with FaultProxy(Api(operator_kubeconfig, api.namespace)) as proxy:
@@ -156,5 +167,5 @@ def test_what_is_deleted_while_the_watch_is_blind(
         proxy.break_watches()
         api.delete("Job", "yelp-train-1")
         eventually("no pods", lambda: not kubelet.pods(1), 30)
-        proxy.blind = False
+        proxy.restore_watches()
         eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"), 20)

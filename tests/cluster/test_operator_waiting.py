@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.conftest import StartOperator
-from tests.support.api import Api, Manifest
+from tests.support.api import Api, ApiFailed, Manifest
 from tests.support.cluster.client import REPOSITORY, Client
 from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
 
@@ -70,7 +71,12 @@ def test_a_claim_that_one_node_only_can_write_to(api: Api, claim: str, start_ope
 
 
 def test_quota_refuses_and_is_raised(api: Api, claim: str, start_operator: StartOperator) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "q"},
+        "spec": {"hard": {"count/jobs.batch": "0"}},
+    }
     api.create(quota)
     eventually("quota is counted", lambda: (api.get("ResourceQuota", "q") or {}).get("status", {}).get("hard"))
     start_operator()
@@ -94,20 +100,18 @@ def test_a_bad_job_does_not_disturb_a_good_one(api: Api, claim: str, start_opera
 
 
 @pytest.fixture
-def loose_crd(control_plane: Client) -> Any:
+def loose_crd(control_plane: Client) -> Iterator[None]:
     """The resource definition of an older version, which lets more pass than the models do."""
     name = "finetunejobs.finetune.dev"
-    change = [{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec", "value": {"type": "object"}}]
-    change[0]["value"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    rules = {"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations"}
-    crd = control_plane.get("crd", name)
-    if "x-kubernetes-validations" in crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]:
-        change.append(rules)
-    import json
-
+    path = "/spec/versions/0/schema/openAPIV3Schema"
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    change: list[Manifest] = [{"op": "replace", "path": f"{path}/properties/spec", "value": anything}]
+    schema = control_plane.get("crd", name)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    if "x-kubernetes-validations" in schema:
+        change.append({"op": "remove", "path": f"{path}/x-kubernetes-validations"})
     control_plane.kubectl("patch", "crd", name, "--type=json", f"--patch={json.dumps(change)}")
     yield
-    control_plane.kubectl("replace", "-f", REPOSITORY / "crds" / "finetunejobs.finetune.dev.yaml", check=False)
+    control_plane.kubectl("replace", "-f", REPOSITORY / "crds" / f"{name}.yaml")
     control_plane.install_crds()
 
 
@@ -121,7 +125,7 @@ def test_what_the_models_refuse_is_said_and_ends_nothing(
     def accepted() -> bool:
         try:
             api.create(nonsense)
-        except Exception as error:  # noqa: BLE001 - the API server takes a moment to serve the other schema
+        except ApiFailed as error:  # the API server takes a moment to serve the other schema
             print(error)
             return False
         return True

@@ -1,4 +1,4 @@
-"""A cluster's API as a test speaks it: one request, one dict. Quicker than kubectl, and independent of the operator's own client."""
+"""A cluster's API as a test speaks it: one request, one dict. Quicker than kubectl, and not the operator's client."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Api:
     ) -> Manifest:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type}
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.server}/{path}", data, headers, method=method)
+        request = urllib.request.Request(f"{self.server}/{path}", data, headers, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:
+            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:  # noqa: S310
                 return cast(Manifest, json.load(answer))
         except urllib.error.HTTPError as error:
             raise ApiFailed(error.code, error.read().decode(errors="replace")) from error

@@ -17,7 +17,9 @@ from aiohttp import web
 from tests.support.api import Api, Manifest
 
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-HOP_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"})
+HOP_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "content-encoding", "accept-encoding"}
+)
 
 
 class Fault(Enum):
@@ -42,12 +44,12 @@ class FaultProxy:
         """Kills the operator."""
         self.changes: list[str] = []
         """Changing requests so far, as `METHOD path`."""
-        self.blind = False
-        """While true, watches are silent; then they are told that their version is too old."""
         self._watches: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._ended = asyncio.Event()
+        self._sighted = asyncio.Event()
+        self._sighted.set()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.port = 0
 
@@ -56,7 +58,9 @@ class FaultProxy:
         assert self._ready.wait(10)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(10)
 
@@ -75,9 +79,16 @@ class FaultProxy:
         return path
 
     def break_watches(self) -> None:
-        """Every watch ends as after a long gap: the operator has to list again."""
-        self.blind = True
-        self._loop.call_soon_threadsafe(self._cancel_watches)
+        """From now on watches are silent."""
+        self._loop.call_soon_threadsafe(self._blind)
+
+    def restore_watches(self) -> None:
+        """They are told that their version is too old: the operator has to list again."""
+        self._loop.call_soon_threadsafe(self._sighted.set)
+
+    def _blind(self) -> None:
+        self._sighted.clear()
+        self._cancel_watches()
 
     def _cancel_watches(self) -> None:
         for task in self._watches:
@@ -109,7 +120,9 @@ class FaultProxy:
             self.changes.append(f"{request.method} {request.path}")
             fault = self.fault(request.method, request.path, json.loads(await request.read() or b"{}"))
         if fault is Fault.UNAVAILABLE:
-            return web.json_response({"kind": "Status", "reason": "ServiceUnavailable", "message": "try later"}, status=503)
+            return web.json_response(
+                {"kind": "Status", "reason": "ServiceUnavailable", "message": "try later"}, status=503
+            )
         if request.query.get("watch") == "true":
             return await self._watch(request)
         body = await request.read()
@@ -133,11 +146,13 @@ class FaultProxy:
         except ConnectionError:
             return response  # the operator was killed
         except asyncio.CancelledError:
-            if not self.blind:
+            if self._sighted.is_set():
                 raise
-            while self.blind:  # what happens meanwhile is missed
-                await asyncio.sleep(0.05)
-            gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
+            await self._sighted.wait()  # what happens meanwhile is missed
+            gone = {
+                "type": "ERROR",
+                "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"},
+            }
             await response.write(json.dumps(gone).encode() + b"\n")
         finally:
             self._watches.discard(task)
@@ -146,6 +161,8 @@ class FaultProxy:
     async def _stream(self, request: web.Request, response: web.StreamResponse) -> None:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_HEADERS}
         forever = aiohttp.ClientTimeout(total=None)
-        async with self._session.get(f"{self._api.server}{request.path_qs}", headers=headers, timeout=forever) as answer:
+        async with self._session.get(
+            f"{self._api.server}{request.path_qs}", headers=headers, timeout=forever
+        ) as answer:
             async for chunk in answer.content.iter_any():
                 await response.write(chunk)

@@ -22,7 +22,12 @@ def finetune_job(name: str = "yelp", **spec: Any) -> Manifest:
         "storage": {"claimName": "shared"},
     }
     metadata = {"name": name}
-    return {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": {**usual, **spec}}
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": metadata,
+        "spec": {**usual, **spec},
+    }
 
 
 def phase(api: Api, name: str = "yelp") -> str | None:
@@ -43,7 +48,9 @@ def condition(api: Api, kind: str, name: str = "yelp") -> Manifest:
     return next((one for one in conditions if one["type"] == kind), {})
 
 
-def eventually(what: str, check: Callable[[], T], seconds: float = 10.0, show: Callable[[], object] = lambda: "") -> T:
+def eventually(
+    what: str, check: Callable[[], T | None], seconds: float = 10.0, show: Callable[[], object] = lambda: ""
+) -> T:
     """The first true answer of `check`; an AssertionError that says what was there if none comes in time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -36,7 +36,9 @@ class PlayedKubelet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -45,7 +47,9 @@ class PlayedKubelet:
         """The attempt's pods by index."""
         selector = f"finetune.dev/job={self.job},finetune.dev/role={role},finetune.dev/attempt={attempt}"
         pods = self.api.list("Pod", labelSelector=selector)
-        return sorted(pods, key=lambda pod: int(pod["metadata"]["annotations"].get("batch.kubernetes.io/job-completion-index", 0)))
+        return sorted(
+            pods, key=lambda pod: int(pod["metadata"]["annotations"].get("batch.kubernetes.io/job-completion-index", 0))
+        )
 
     def run(self, attempt: int, role: str = "train") -> list[Manifest]:
         """All pods of the attempt get an address and a running container."""
@@ -57,13 +61,20 @@ class PlayedKubelet:
         assert body is not None
         now = datetime.now(UTC)
         begun = self.progress[attempt].begun if attempt in self.progress else now
-        values = {"phase": PodPhase.TRAINING, "begun": begun, "updated": now, "step": step, "total_steps": total_steps, **more}
+        values = {
+            "phase": PodPhase.TRAINING,
+            "begun": begun,
+            "updated": now,
+            "step": step,
+            "total_steps": total_steps,
+            **more,
+        }
         self.progress[attempt] = Progress(uid=body["metadata"]["uid"], attempt=attempt, **values)
 
     def succeed(self, attempt: int, role: str = "train", **more: Any) -> None:
         """All pods end with a record of success."""
         for index, pod in enumerate(self.pods(attempt, role)):
-            self.end(pod, self._record(attempt, role, index, Outcome.SUCCEEDED, **more))
+            self.end(pod, self.record(attempt, role, index, Outcome.SUCCEEDED, **more))
 
     def crash(self, pod: Manifest, exit_code: int = 1) -> None:
         """The container ends without a record."""
@@ -73,7 +84,8 @@ class PlayedKubelet:
         """The container ends with this record."""
         self._terminate(pod, 0 if record.outcome is Outcome.SUCCEEDED else 1, record.to_json())
 
-    def _record(self, attempt: int, role: Any, index: int, outcome: Outcome, **more: Any) -> ResultRecord:
+    def record(self, attempt: int, role: Any, index: int, outcome: Outcome, **more: Any) -> ResultRecord:
+        """What the container of a node leaves behind; `more` is of node 0 alone."""
         body = self.api.get("FineTuneJob", self.job)
         assert body is not None
         now = datetime.now(UTC)
@@ -142,12 +154,17 @@ def _handler(answer: Callable[[], Progress | None]) -> type[BaseHTTPRequestHandl
 
 
 def _containers(state: Manifest, *, ready: bool) -> Manifest:
-    container = {"name": "trainer", "image": IMAGE, "imageID": IMAGE_ID, "restartCount": 0, "ready": ready, "state": state}
+    container = {
+        "name": "trainer",
+        "image": IMAGE,
+        "imageID": IMAGE_ID,
+        "restartCount": 0,
+        "ready": ready,
+        "state": state,
+    }
     conditions = [{"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": _now()}]
     return {"containerStatuses": [container], "conditions": conditions}
 
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-

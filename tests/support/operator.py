@@ -74,7 +74,9 @@ class Operator:
 
 
 @contextmanager
-def running_operator(kubeconfig: Path, log: Path, namespace: str | None = None, **settings: object) -> Iterator[Operator]:
+def running_operator(
+    kubeconfig: Path, log: Path, namespace: str | None = None, **settings: object
+) -> Iterator[Operator]:
     """An operator that serves one namespace (or all), ended with SIGKILL: nothing may depend on a good end."""
     operator = Operator(kubeconfig, log, namespace, **settings)
     try:

@@ -12,7 +12,7 @@ Work = Callable[[str], Awaitable[float | None]]
 
 async def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is the queue's own doing
             await asyncio.sleep(0.002)
 
 

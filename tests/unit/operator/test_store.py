@@ -12,9 +12,17 @@ def ftj(version: int = 1, uid: str = "job-1", **status: Any) -> dict[str, Any]:
     return {"kind": "FineTuneJob", "metadata": metadata, "spec": {}, "status": status}
 
 
-def child(kind: str, name: str, version: int = 1, attempt: int = 1, uid: str | None = None, **more: Any) -> dict[str, Any]:
+def child(
+    kind: str, name: str, version: int = 1, attempt: int = 1, uid: str | None = None, **more: Any
+) -> dict[str, Any]:
     labels = {"finetune.dev/job": "yelp", "finetune.dev/role": "train", "finetune.dev/attempt": str(attempt)}
-    metadata = {"name": name, "namespace": "ns", "uid": uid or f"uid-{name}", "resourceVersion": str(version), "labels": labels}
+    metadata = {
+        "name": name,
+        "namespace": "ns",
+        "uid": uid or f"uid-{name}",
+        "resourceVersion": str(version),
+        "labels": labels,
+    }
     return {"kind": kind, "metadata": metadata, **more}
 
 
@@ -132,8 +140,18 @@ def test_a_deleted_job_is_forgotten_with_its_last_child() -> None:
 def test_what_no_decision_reads_is_not_kept() -> None:
     store = Store()
     store.observe(ftj(), deleted=False)
-    container = {"name": "trainer", "image": "i", "resources": {"limits": {"cpu": 1}}, "env": [{"name": "A", "value": "x" * 999}]}
-    spec = {"nodeName": "n1", "terminationGracePeriodSeconds": 30, "containers": [container], "volumes": [{"name": "v"}]}
+    container = {
+        "name": "trainer",
+        "image": "i",
+        "resources": {"limits": {"cpu": 1}},
+        "env": [{"name": "A", "value": "x" * 999}],
+    }
+    spec = {
+        "nodeName": "n1",
+        "terminationGracePeriodSeconds": 30,
+        "containers": [container],
+        "volumes": [{"name": "v"}],
+    }
     store.observe({**pod("a"), "spec": spec}, deleted=False)
     store.observe(child("Job", "j", spec={"suspend": False, "template": {"spec": {}}}), deleted=False)
     state = state_of(store)

@@ -1,0 +1,137 @@
+"""A gang that loses a pod is replaced as a whole, soon, and the count is in status."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from finetune_trainer.config import Cause, Failure, Outcome, Reason
+from tests.cluster.conftest import StartOperator
+from tests.support.api import Api
+from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
+from tests.support.kubelet import PlayedKubelet
+
+
+def running(api: Api, kubelet: PlayedKubelet, **spec: Any) -> None:
+    """The job `yelp` trains in its first attempt."""
+    api.create(finetune_job(**spec))
+    eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+    kubelet.report(1, step=3)
+    kubelet.run(1)
+    wait_for_phase(api, "Running")
+
+
+def replaced(api: Api, kubelet: PlayedKubelet, attempt: int) -> None:
+    """The gang of this attempt is made, and trains."""
+    eventually("the next gang", lambda: len(kubelet.pods(attempt)) == 2, 60, show=lambda: status(api))
+    kubelet.report(attempt)
+    kubelet.run(attempt)
+    eventually("it trains", lambda: (status(api)["attempt"], status(api)["phase"]) == (attempt, "Running"))
+
+
+def restarts(api: Api) -> dict[str, int]:
+    found: dict[str, int] = status(api).get("restarts") or {}
+    return {cause: count for cause, count in found.items() if count}
+
+
+def test_a_pod_that_crashes(api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator) -> None:
+    operator = start_operator()
+    running(api, kubelet)
+    kubelet.crash(kubelet.pods(1)[1])
+    eventually("a new gang", lambda: len(kubelet.pods(2)) == 2)
+    eventually("the old one is told to end", lambda: (api.get("Job", "yelp-train-1") or {})["spec"].get("suspend"))
+    eventually("Restarting", lambda: status(api).get("phase") == "Restarting")
+    kubelet.report(2, step=5)
+    kubelet.run(2)
+    again = wait_for_phase(api, "Running")
+    assert (again["attempt"], restarts(api)) == (2, {"error": 1})
+    kubelet.succeed(2, step=100)
+    wait_for_phase(api, "Succeeded")
+    measured = operator.metrics()
+    assert measured['finetune_operator_job_restarts_total{reason="error"}'] == 1
+    assert measured["finetune_operator_recovery_duration_seconds_count"] == 1
+    assert measured['finetune_operator_jobs{phase="Succeeded"}'] == 1
+
+
+def test_a_pod_that_is_deleted_costs_no_budget(
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    start_operator()
+    running(api, kubelet, backoffLimit=0)
+    kubelet.remove(kubelet.pods(1)[0])
+    eventually("a new gang", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))
+    kubelet.report(2)
+    kubelet.run(2)
+    wait_for_phase(api, "Running")
+    eventually("it is counted", lambda: restarts(api) == {"preemption": 1}, 45, show=lambda: status(api))
+
+
+def test_each_crash_costs_and_at_last_it_is_failed(
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    start_operator()
+    running(api, kubelet, backoffLimit=1)
+    for pod in kubelet.pods(1):
+        kubelet.crash(pod)
+    eventually("the second gang", lambda: len(kubelet.pods(2)) == 2, 30, show=lambda: status(api))
+    kubelet.report(2)
+    kubelet.run(2)
+    wait_for_phase(api, "Running")
+    for pod in kubelet.pods(2):
+        kubelet.crash(pod, 137)
+    failed = wait_for_phase(api, "Failed", seconds=30)
+    assert failed["failure"]["attempt"] == 2
+    assert condition(api, "Failed")["status"] == "True"
+    assert api.get("Job", "yelp-train-3") is None
+
+
+def test_a_users_mistake_fails_at_once(
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    start_operator()
+    running(api, kubelet)
+    failure = Failure(reason=Reason.COLUMN_NOT_FOUND, cause=Cause.USER, message="there is no column 'text'")
+    kubelet.end(kubelet.pods(1)[0], kubelet.record(1, "train", 0, Outcome.FAILED, failure=failure))
+    failed = wait_for_phase(api, "Failed")
+    assert "no column 'text'" in failed["failure"]["message"]
+    assert restarts(api) == {}
+    eventually(
+        "the gang gives back what it holds", lambda: (api.get("Job", "yelp-train-1") or {})["spec"].get("suspend")
+    )
+
+
+def test_raising_retry_starts_a_failed_job_again(
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    start_operator()
+    running(api, kubelet, backoffLimit=0)
+    kubelet.crash(kubelet.pods(1)[0])
+    wait_for_phase(api, "Failed", seconds=45)
+    api.patch("FineTuneJob", "yelp", {"spec": {"retry": 1}})
+    eventually("the second gang", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))
+
+
+def test_the_new_gang_is_there_soon_after_the_failure_shows(
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    """Loose, since the machine is shared: `benchmarks/` measures it beside a script that deletes and creates."""
+    start_operator()
+    running(api, kubelet)
+    kubelet.crash(kubelet.pods(1)[1])
+    shown = time.monotonic()
+    eventually("a new gang", lambda: len(kubelet.pods(2)) == 2)
+    assert time.monotonic() - shown < 2
+
+
+def test_older_attempts_are_removed_and_the_last_two_keep_their_logs(
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    start_operator()
+    running(api, kubelet)
+    for attempt in (1, 2):
+        kubelet.remove(kubelet.pods(attempt)[1])
+        replaced(api, kubelet, attempt + 1)
+        for pod in kubelet.pods(attempt):
+            kubelet.remove(pod)
+    eventually("the first is removed", lambda: api.get("Job", "yelp-train-1") is None, 60, show=lambda: status(api))
+    assert sorted(job["metadata"]["name"] for job in api.list("Job")) == ["yelp-train-2", "yelp-train-3"]

@@ -1,0 +1,110 @@
+"""What the operator may do, what it asks of the API server, and what it holds in memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.conftest import ACCOUNT, SYSTEM_NAMESPACE, StartOperator
+from tests.support.api import Api, ApiFailed
+from tests.support.cluster.client import REPOSITORY, Client
+from tests.support.cluster.control_plane import ControlPlane
+from tests.support.jobs import eventually, finetune_job, wait_for_phase
+from tests.support.kubelet import PlayedKubelet
+
+USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{ACCOUNT}"
+BARE = """
+import asyncio, kopf
+import kubernetes.aio
+from kubernetes.aio.client.api_client import ApiClient
+print(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+"""
+
+
+def test_secrets_are_out_of_reach(api: Api, operator_kubeconfig: Path) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub"}, "stringData": {"token": "t"}}
+    api.create(secret)
+    operator = Api(operator_kubeconfig, api.namespace)
+    with pytest.raises(ApiFailed, match="403"):
+        operator.get("Secret", "hub")
+    with pytest.raises(ApiFailed, match="403"):
+        operator.list("Secret")
+
+
+def test_the_role_names_no_wildcard_and_no_secret() -> None:
+    documents = list(yaml.safe_load_all((REPOSITORY / "deploy/operator.yaml").read_text()))
+    rules = [rule for one in documents if one["kind"] == "ClusterRole" for rule in one["rules"]]
+    granted = {resource for rule in rules for resource in rule["resources"]}
+    assert not granted & {"secrets", "*", "pods/exec", "pods/proxy", "pods/log"}
+    assert all("*" not in rule["verbs"] + rule["apiGroups"] for rule in rules)
+
+
+def test_nothing_that_it_asks_for_is_refused(
+    control_plane: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    """From apply through a restart to success and deletion, with no request that RBAC turns down."""
+    start_operator()
+    api.create(finetune_job())
+    eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+    kubelet.report(1)
+    kubelet.run(1)
+    wait_for_phase(api, "Running")
+    kubelet.crash(kubelet.pods(1)[0])
+    eventually("two pods", lambda: len(kubelet.pods(2)) == 2)
+    kubelet.report(2)
+    kubelet.run(2)
+    wait_for_phase(api, "Running")
+    kubelet.succeed(2, step=100)
+    wait_for_phase(api, "Succeeded")
+    api.delete("FineTuneJob", "yelp")
+    events = [event for event in control_plane.audit_events(USER) if api.namespace in event["requestURI"]]
+    refused = [event["requestURI"] for event in events if event.get("responseStatus", {}).get("code") == 403]
+    assert len(events) > 10
+    assert refused == []
+
+
+def test_requests_from_apply_to_running(
+    control_plane: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    start_operator(pod_diagnosis_seconds=60)
+    time.sleep(2)  # the watches are established
+    before = len(control_plane.audit_events(USER))
+    api.create(finetune_job())
+    eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+    wait_for_phase(api, "Starting")
+    kubelet.report(1)
+    kubelet.run(1)
+    wait_for_phase(api, "Running")
+    events = [event for event in control_plane.audit_events(USER)[before:] if event["stage"] == "ResponseComplete"]
+    asked = [f"{event['verb']} {event['requestURI']}" for event in events if event["verb"] != "watch"]
+    assert len(asked) <= 12, asked
+    assert len([one for one in asked if one.startswith("update")]) <= 3
+
+
+def test_idle_memory_over_a_bare_kopf_process(api: Api, start_operator: StartOperator) -> None:
+    operator = start_operator()
+    time.sleep(2)
+    bare = int(subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=True).stdout) * 1024
+    assert operator.rss_bytes() - bare <= 25 * 2**20, (
+        f"{operator.rss_bytes() / 2**20:.1f} MiB over {bare / 2**20:.1f} MiB"
+    )
+
+
+def test_the_deployment_is_accepted_by_restricted_pod_security(
+    control_plane: Client, operator_kubeconfig: Path
+) -> None:
+    said = control_plane.kubectl(
+        "apply", "--server-side", "--force-conflicts", "-f", REPOSITORY / "deploy/operator.yaml"
+    )
+    assert "Warning" not in said.stderr
+
+    def pods() -> object:
+        return control_plane.get("pods", f"--namespace={SYSTEM_NAMESPACE}")["items"]
+
+    eventually("the operator's pod", pods)
+    control_plane.kubectl("delete", "deployment", ACCOUNT, f"--namespace={SYSTEM_NAMESPACE}")
