@@ -7,8 +7,12 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from finetune_operator.api.base import ApiModel
+
+_BY_TYPE: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+"""A list that holds each condition once."""
 
 
 class Phase(StrEnum):
@@ -183,7 +187,7 @@ class FineTuneJobStatus(ApiModel):
     """Generation of the spec that this status is about."""
     phase: Phase | None = None
     """Where the job stands."""
-    conditions: tuple[Condition, ...] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(json_schema_extra=_BY_TYPE)] = ()
     """The same in detail, for people and tools."""
     prepare_attempt: int | None = None
     """Number of the present (or last) prepare Job."""

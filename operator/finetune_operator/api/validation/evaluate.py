@@ -8,9 +8,8 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-import cel
-
 from finetune_operator.api.rules import RULES, Rule
+from finetune_operator.api.validation.cel_library import cel
 from finetune_operator.api.validation.problem import Kind, Problem
 from finetune_operator.api.validation.structure import type_name
 
@@ -95,7 +94,7 @@ def _program(expression: str) -> Any:
     return cel.compile(expression)
 
 
-def _context(value: Any) -> cel.Context:
+def _context(value: Any) -> Any:
     context = cel.Context(variables={"self": value, "oldSelf": ""})
     for name, function in _FUNCTIONS.items():
         context.add_function(name, function)
