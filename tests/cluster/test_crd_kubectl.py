@@ -87,7 +87,7 @@ def test_explain_describes_every_field_of_spec(control_plane: Client) -> None:
 def test_explain_reads_like_documentation(control_plane: Client) -> None:
     nodes = " ".join(control_plane.kubectl("explain", "finetunejob.spec.nodes").stdout.split())
 
-    assert "Number of nodes: pods that train together as one world. Default: 1." in nodes
+    assert "pods that train together as one world. Over 1, the storage must be ReadWriteMany. Default: 1." in nodes
 
 
 def test_no_default_is_written_to_spec(control_plane: Client, namespace: str) -> None:

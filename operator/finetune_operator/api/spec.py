@@ -21,16 +21,18 @@ AbsolutePath = Annotated[str, Field(pattern=r"^/", max_length=1024)]
 
 class Model(ApiModel):
     name: Annotated[str, Field(min_length=1, max_length=1024)]
-    """Model on the Hub (`google-bert/bert-base-cased`), or an absolute path on a mounted volume."""
+    """Model on the Hub (`google-bert/bert-base-cased`), or the absolute path of a folder with one, on a mounted
+    volume or in the image."""
     revision: Name | None = None
-    """Branch, tag or commit on the Hub; resolved to a commit before training and recorded in status."""
+    """Branch, tag or commit on the Hub; resolved to a commit before training and recorded in status. Default: the
+    Hub's default branch."""
 
 
 class Files(ApiModel):
     train: Annotated[tuple[AbsolutePath, ...], Field(min_length=1, max_length=256)]
-    """Absolute paths of csv, json, jsonl or parquet files on a mounted volume."""
+    """Absolute paths of csv, json, jsonl or parquet files on a mounted volume: `/data/train.csv`."""
     validation: Annotated[tuple[AbsolutePath, ...], Field(min_length=1, max_length=256)] | None = None
-    """Files that the model is evaluated on; without them no evaluation runs."""
+    """Files that the model is evaluated on, of the same columns; without them no evaluation runs."""
 
 
 class Splits(ApiModel):
@@ -46,7 +48,7 @@ class Columns(ApiModel):
     text_pair: Name | None = None
     """Column with the second sentence, where each row is a pair."""
     label: Name = "label"
-    """Column with the label: class names, strings or integers from 0."""
+    """Column with the label: class names as text, or integers from 0. The names are kept in the model's config."""
 
 
 class MaxSamples(ApiModel):
@@ -62,13 +64,14 @@ class Dataset(ApiModel):
     config: Name | None = None
     """Configuration (subset) of the Hub dataset."""
     revision: Name | None = None
-    """Branch, tag or commit on the Hub; resolved to a commit before training and recorded in status."""
+    """Branch, tag or commit on the Hub; resolved to a commit before training and recorded in status. Default: the
+    Hub's default branch."""
     files: Files | None = None
-    """Files on a mounted volume, by split. Exactly one of `name` and `files`."""
+    """Files on a mounted volume, by split; `volumes` mounts it. Exactly one of `name` and `files`."""
     splits: Splits = Splits()
     """Which splits of a Hub dataset to use."""
     columns: Columns = Columns()
-    """Name of the column in your data for each role of the task."""
+    """Which column of your data has which role: `{text: review, label: stars}`."""
     max_samples: MaxSamples = MaxSamples()
     """Upper bounds on the rows used; more than there are is clamped and said."""
 
@@ -112,7 +115,8 @@ class Volume(ApiModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
     """Name of the volume, unique within the job."""
     mount_path: Annotated[str, Field(pattern=r"^/.", max_length=1024)]
-    """Where the training container sees it."""
+    """Where the pods see it: `/data`. Not at, above or below a path of the system's: /output, /etc/finetune, /tmp,
+    /dev, /var/run/finetune."""
     sub_path: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Folder within the volume to mount in place of its root."""
     read_only: bool = False
@@ -127,23 +131,25 @@ class Volume(ApiModel):
 
 class Resources(ApiModel):
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """Upper bounds per node (pod), accelerators among them: `nvidia.com/gpu: 8`."""
+    """Upper bounds per node (pod), accelerators among them: `{nvidia.com/gpu: 8, memory: 64Gi}`. Accelerators are
+    given out whole."""
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """What the scheduler reserves per node (pod); default: the limits."""
+    """What the scheduler reserves per node (pod), at most the limits; default: the limits."""
 
 
 class Storage(ApiModel):
     size: Quantity | None = None
-    """Size of the claim to make, named as the job: `50Gi`. Exactly one of `size` and `claimName`."""
+    """Size of the claim to make: `50Gi`. It has the job's name. Exactly one of `size` and `claimName`."""
     storage_class_name: Name | None = None
     """Storage class of the claim to make; default: the cluster's."""
     claim_name: Name | None = None
     """An existing claim to write to. Exactly one of `size` and `claimName`."""
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"] | None = None
-    """Access mode of the claim to make; default: ReadWriteMany where `nodes` is over 1, else ReadWriteOnce. Fixed once
-    the claim is made."""
+    """Access mode of the claim to make; default: ReadWriteMany where `nodes` is over 1, else ReadWriteOnce. Fixed
+    once the claim is made."""
     retain: bool = True
-    """Keep the claim that was made, with model and checkpoints, when the job is deleted."""
+    """Keep the claim that was made, with model and checkpoints, when the job is deleted. A claim that was there
+    before is always kept."""
 
 
 class HubAccess(ApiModel):
@@ -160,43 +166,49 @@ class FineTuneJobSpec(ApiModel):
     task: Literal["text-classification"]
     """What the model learns to do."""
     model: Model
-    """The model to start from."""
+    """The pretrained model to start from."""
     dataset: Dataset
     """The data to train and evaluate on."""
     preprocessing: Preprocessing = Preprocessing()
-    """How the text is tokenised."""
+    """How text becomes tokens, once, before training."""
     training_arguments: TrainingArguments = TrainingArguments()
-    """Arguments of the Hugging Face Trainer, by their own names."""
+    """Arguments of the Hugging Face Trainer, by their own names. What is not given has the default of transformers,
+    except where the description says otherwise (save_strategy, save_total_limit, train_sampling_strategy). Names of
+    older releases are translated, with a warning. What the system decides itself (output_dir, report_to, ...) is not
+    here."""
     nodes: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Number of nodes: pods that train together as one world."""
+    """Number of nodes: pods that train together as one world. Over 1, the storage must be ReadWriteMany."""
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
     """Ranks per node; default: the accelerators in `resources`, else 1."""
     resources: Resources = Resources()
-    """Resources of each node."""
+    """Resources of each node (pod)."""
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Training image; default: the one the operator was installed with."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=128, json_schema_extra=_BY_NAME)] = ()
-    """More environment variables for the training container."""
+    """More environment variables for the pods. Those of the system (FINETUNE_*, RANK, WORLD_SIZE, MASTER_*, ...)
+    cannot be set; the Hub token goes through `hub.tokenSecretRef`."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=32, json_schema_extra=_BY_NAME)] = ()
-    """Volumes with models and data to mount into the pods."""
+    """Volumes with models and data to mount into the pods, next to the one that `storage` names."""
     template: dict[str, Any] = Field(
         default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
     )
     """Partial pod template merged into the pods of all roles, containers by name; the training container is
     `trainer`."""
     storage: Storage
-    """Where checkpoints and the model go."""
+    """The claim that checkpoints and the model go to: one to make (`size`), or one that is there (`claimName`)."""
     hub: HubAccess = HubAccess()
-    """Access to the Hugging Face Hub."""
+    """Access to the Hugging Face Hub, for gated and private models and data, or through a mirror."""
     checkpoint_interval_seconds: Annotated[int, Field(ge=1, le=604800)] = 600
     """Seconds between checkpoints where `trainingArguments` gives neither `save_strategy` nor `save_steps`."""
     backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Crashes to try again after; preemptions and lost nodes do not count."""
+    """Crashes and hangs to try again after, from the last checkpoint; preemptions and lost nodes do not count."""
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     """Seconds from the start after which the job fails, restarts included. May be changed at any time."""
     start_deadline_seconds: Annotated[int, Field(ge=1)] = 1800
-    """Seconds in which all pods of an attempt must have started; then they are given up and tried again, uncounted."""
+    """Seconds in which all pods of an attempt must have met. Then it gives its accelerators back and is tried again,
+    uncounted."""
     resume_from: Annotated[str, Field(pattern=r"^(auto|never|/.+)$", max_length=1024)] = "auto"
-    """`auto`: the newest good checkpoint of this job; `never`: from the start; or the absolute path of a checkpoint."""
+    """Where training begins. `auto`: at the newest good checkpoint of this job; `never`: at the start, whatever an
+    earlier job of this name has left; or at the absolute path of a checkpoint."""
     retry: Annotated[int, Field(ge=0)] = 0
-    """Raise it to start a failed job again, from its last checkpoint. May be changed at any time."""
+    """Raise it to start a failed job again, from its last checkpoint. It may rise at any time, and never fall."""
