@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -255,8 +256,9 @@ def probe(layout: Layout) -> None:
     folder = layout.output
     try:
         folder = make_folder(layout.job_folder)
-        write_text(folder / f".probe-{os.getpid()}", "probe\n")
-        (folder / f".probe-{os.getpid()}").unlink()
+        file = folder / f".probe-{socket.gethostname()}-{os.getpid()}"  # in its own pod every launch is process 1
+        write_text(file, "probe\n")
+        file.unlink()
     except OSError as error:
         raise VolumeError(explain(error, layout.output)) from error
 
