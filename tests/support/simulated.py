@@ -348,6 +348,11 @@ class World:
         pod["status"].setdefault("containerStatuses", [{"name": "trainer", "imageID": ""}])
         pod["status"]["containerStatuses"][0]["state"] = {"terminated": ended}
         pod["status"]["phase"] = "Failed" if exit_code else "Succeeded"
+        job = self.find("Job", pod["metadata"]["ownerReferences"][0]["name"])
+        if job is not None:
+            pods = self.pods_of(job["metadata"]["name"])
+            if len(pods) == job["spec"]["completions"] and all(one["status"]["phase"] == "Succeeded" for one in pods):
+                self.finish_job(job["metadata"]["name"])
 
     def ask_to_end(self, pod: Manifest, grace: int = 30) -> None:
         """DELETE, as anybody may do it."""
@@ -364,7 +369,8 @@ class World:
     def finish_job(self, name: str, kind: str = "Complete") -> None:
         job = self.find("Job", name)
         assert job is not None, name
-        self._conditions(job).append(condition(kind, self.now))
+        if not any(one["type"] == kind for one in self._conditions(job)):
+            self._conditions(job).append(condition(kind, self.now))
 
     def fail_job(self, name: str) -> None:
         """As the Job controller does with backoffLimit 0: it gives up, and deletes what still runs."""

@@ -30,6 +30,10 @@ from finetune_operator.plan.waiting import why_waiting
 from finetune_trainer.config import Cause
 
 
+MANY = 100
+"""Tries after which the longest pause is reached."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Preparing is over."""
@@ -144,7 +148,7 @@ def _fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang
     fact = Fact(False, diagnosis.reason, f"{diagnosis.message} What to do: {diagnosis.resolution}")
     if diagnosis.cause is Cause.USER:
         return fail(observed, members, status, diagnosis, facts={ConditionType.PREPARED: fact})
-    ended = _ended(gang) or observed.now
+    ended = _ended(gang) or (gang.job.created if gang.job is not None else observed.now - retry_delay(MANY))
     if not verdict.final and gang.job is not None and observed.now < ended + evidence_patience(observed):
         pause = seconds_until(ended + evidence_patience(observed), observed.now)
         return Step(

@@ -1,0 +1,168 @@
+"""The prepare Job: tried again where that may help, and made anew where the spec was edited."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_operator.plan.types import PodEvent
+from finetune_trainer.config import Cause, Outcome, Reason
+from tests.support.simulated import HUB_SPEC, World
+
+
+def preparing(**spec: object) -> World:
+    world = World(spec={**HUB_SPEC, **spec})
+    world.wake()
+    world.run(1, "prepare")
+    world.after(1)
+    return world
+
+
+def end(world: World, number: int, **told: object) -> None:
+    record = world.record(number, role="prepare", **told)  # type: ignore[arg-type]
+    world.end(world.pod(number, 0, "prepare"), record, exit_code=0 if record.outcome is Outcome.SUCCEEDED else 1)
+    world.after(1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "needs"),
+    [
+        ({"model": {"name": "google-bert/bert-base-cased"}}, True),
+        ({"dataset": {"name": "yelp_review_full"}}, True),
+        ({"hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}}, True),
+        ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, True),
+        ({}, False),
+    ],
+)
+def test_preparing_is_its_own_job_where_accelerators_would_wait_or_the_hub_is_read(
+    spec: dict[str, object], *, needs: bool
+) -> None:
+    world = World()
+    world.spec = {**world.spec, **spec}
+    world.wake()
+    assert world.names("Job") == ["reviews-prepare-1" if needs else "reviews-train-1"]
+    assert world.phase == ("Preparing" if needs else "Starting")
+
+
+@pytest.mark.parametrize("reason", [Reason.COLUMN_NOT_FOUND, Reason.ACCESS_DENIED, Reason.VOLUME_NOT_WRITABLE])
+def test_a_users_error_fails_at_once_before_a_rank_starts(reason: Reason) -> None:
+    world = preparing()
+    end(world, 1, reason=reason, cause=Cause.USER)
+    assert (world.phase, world.names("Job")) == ("Failed", ["reviews-prepare-1"])
+    assert world.status["failure"]["reason"] == reason
+    assert world.condition("Prepared")["reason"] == reason
+    assert world.status["failure"]["resolution"] in world.condition("Failed")["message"]
+
+
+def test_what_may_pass_is_tried_again_with_backoff_and_within_the_limit() -> None:
+    world = preparing(backoffLimit=2)
+    for number, pause in ((1, 10), (2, 20)):
+        end(world, number, reason=Reason.HUB_UNAVAILABLE)
+        assert world.names("Job")[-1] == f"reviews-prepare-{number}"
+        assert world.condition("Prepared")["reason"] == "HubUnavailable"
+        world.after(pause - 2)
+        assert world.names("Job")[-1] == f"reviews-prepare-{number}"
+        world.after(1)
+        assert world.names("Job")[-1] == f"reviews-prepare-{number + 1}"
+        world.run(number + 1, "prepare")
+    end(world, 3, reason=Reason.HUB_UNAVAILABLE)
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "BackoffLimitExceeded")
+    assert world.status["failure"]["reason"] == "HubUnavailable"
+    assert world.status["restarts"]["error"] == 0
+
+
+def test_an_evicted_prepare_pod_is_replaced_at_once_and_free() -> None:
+    world = preparing(backoffLimit=0)
+    world.disrupt(world.pod(1, 0, "prepare"), "EvictionByEvictionAPI")
+    world.end(world.pod(1, 0, "prepare"), world.record(1, role="prepare", outcome=Outcome.STOPPED), exit_code=143)
+    world.after(0)
+    assert (world.phase, world.names("Job")) == ("Preparing", ["reviews-prepare-1", "reviews-prepare-2"])
+    assert "PreparingAgain" in world.reasons()
+
+
+def test_an_edit_while_preparing_begins_anew() -> None:
+    world = preparing()
+    world.edit(dataset={"name": "imdb"})
+    assert world.names("Job") == ["reviews-prepare-1", "reviews-prepare-2"]
+    old = world.find("Job", "reviews-prepare-1")
+    assert old is not None
+    assert old["spec"]["suspend"] is True
+    assert world.status["prepareAttempt"] == 2
+    world.run(2, "prepare")
+    end(world, 2)
+    assert world.phase == "Starting"
+
+
+def test_an_edit_that_changes_nothing_of_it_lets_it_go_on() -> None:
+    world = preparing()
+    world.edit(activeDeadlineSeconds=9999)
+    assert world.names("Job") == ["reviews-prepare-1"]
+
+
+def test_an_edit_starts_again_what_failed_before_training() -> None:
+    world = preparing()
+    end(world, 1, reason=Reason.COLUMN_NOT_FOUND, cause=Cause.USER)
+    world.edit(dataset={**HUB_SPEC["dataset"], "columns": {"text": "review"}})
+    assert (world.phase, world.names("Job")) == ("Preparing", ["reviews-prepare-1", "reviews-prepare-2"])
+    assert "failure" not in world.status
+    world.run(2, "prepare")
+    end(world, 2)
+    assert (world.phase, world.condition("Prepared")["status"]) == ("Starting", "True")
+
+
+def test_an_edit_back_or_of_something_else_prepares_again_too() -> None:
+    """The file was mended on the volume: any new generation asks for another try."""
+    world = preparing()
+    end(world, 1, reason=Reason.FILE_NOT_FOUND, cause=Cause.USER)
+    world.edit(retry=1)
+    assert (world.phase, world.names("Job")) == ("Preparing", ["reviews-prepare-1", "reviews-prepare-2"])
+    end_of_second = world.pod(2, 0, "prepare")
+    world.start(end_of_second)
+    end(world, 2, reason=Reason.FILE_NOT_FOUND, cause=Cause.USER)
+    assert world.phase == "Failed"
+
+
+def test_what_was_prepared_is_not_prepared_again_after_training_has_begun() -> None:
+    world = preparing()
+    end(world, 1)
+    world.run(1)
+    world.delete("Job", "reviews-prepare-1")
+    world.tell(1, step=1, total_steps=100)
+    world.after(1)
+    world.disrupt(world.pod(1, 0), "EvictionByEvictionAPI")
+    world.after(1)
+    assert world.names("Job") == ["reviews-train-1", "reviews-train-2"]
+    assert world.condition("Prepared")["status"] == "True"
+
+
+def test_a_prepare_job_that_was_deleted_is_made_again() -> None:
+    world = preparing()
+    world.delete("Job", "reviews-prepare-1")
+    world.after(1)
+    assert world.names("Job") == ["reviews-prepare-2"]
+
+
+def test_a_missing_secret_shows_in_the_condition() -> None:
+    world = World(spec=HUB_SPEC)
+    world.wake()
+    pod = world.pod(1, 0, "prepare")
+    pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
+    text = 'MountVolume.SetUp failed for volume "finetune-hub" : secret "hf" not found'
+    world.events[pod["metadata"]["uid"]] = (PodEvent("FailedMount", text, 3),)
+    world.after(3)
+    prepared = world.condition("Prepared")
+    assert (world.phase, prepared["reason"]) == ("Preparing", "FailedMount")
+    assert 'secret "hf" not found' in prepared["message"]
+    assert "FailedMount" in world.reasons()
+
+
+def test_inline_preparing_shows_in_the_condition_too() -> None:
+    world = World()
+    world.wake()
+    world.run(1)
+    assert world.condition("Prepared")["reason"] == "Inline"
+    world.tell(1, phase="preparing")  # type: ignore[arg-type]
+    world.after(1)
+    assert (world.condition("Prepared")["status"], world.condition("Running")["reason"]) == ("False", "PreparingData")
+    world.tell(1, phase="starting")  # type: ignore[arg-type]
+    world.after(1)
+    assert (world.condition("Prepared")["status"], world.condition("Running")["reason"]) == ("True", "LoadingModel")
