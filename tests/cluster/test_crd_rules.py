@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from finetune_operator.api.validation import Problem, check
 from tests.support.cluster.client import Client
 from tests.support.schema_cases import schema_cases
 from tests.support.spec_cases import RULE_CASES, Case
@@ -54,3 +55,19 @@ def test_bad_is_refused_with_the_field_and_the_way_out(case: Case, answers: Answ
 
     assert f"{case.field}: " in said
     assert case.message in said
+
+
+def test_validate_says_the_same_in_the_same_words(answers: Answers) -> None:
+    """But for what it adds: what was meant, how to quote it."""
+    other = {
+        case.name: str(problem)
+        for case in CASES.values()
+        for problem in check(case.bad_manifest())
+        if problem.field == case.field and _server_part(problem) not in answers[f"{case.name} bad"]
+    }
+
+    assert other == {}
+
+
+def _server_part(problem: Problem) -> str:
+    return re.sub(r"; did you mean .*| \((YAML reads|quote it).*", "", problem.message)

@@ -119,12 +119,13 @@ def _list_problems(schema: Schema, value: list[Any], field: str) -> Iterator[Pro
 
 
 def _string_problems(schema: Schema, value: str, field: str) -> Iterator[Problem]:
+    """The first that is wrong, as the API server has it."""
     most, least = schema.get("maxLength"), schema.get("minLength", 0)
     if most is not None and len(value) > most:
         yield Problem(field, Kind.TOO_LONG, f"may not be more than {most} bytes")
-    if len(value) < least:
+    elif len(value) < least:
         yield Problem(field, Kind.INVALID, f"{field} in body should be at least {least} chars long", value)
-    if "pattern" in schema and not re.search(schema["pattern"], value):
+    elif "pattern" in schema and not re.search(schema["pattern"], value):
         yield Problem(field, Kind.INVALID, f"{field} in body should match '{schema['pattern']}'", value)
 
 
