@@ -1,4 +1,4 @@
-"""Ranks under a real torchrun, with the least of a `launch` beside them: it answers, takes notes and copies checkpoints."""
+"""Ranks under a real torchrun, with the least of a `launch` beside them: it answers, and copies checkpoints."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run_ranks(
     prepared: Prepared | None = None,
     timeout_seconds: float = 180,
 ) -> Finished:
-    """Prepare in this process, then train with `world` ranks; `kill_after_checkpoint` SIGKILLs all of them at that step."""
+    """Prepare in this process, then train with `world` ranks; at step `kill_after_checkpoint` all are SIGKILLed."""
     staging, sealed = folder / "staging", folder / "sealed"
     staging.mkdir(parents=True)
     sealed.mkdir()

@@ -69,7 +69,7 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 def test_grouping_saves_padding_without_sorting_the_epoch() -> None:
     def padded(strategy: Strategy) -> float:
         batches = [LENGTHS[step] for step in steps(order(strategy=strategy), 1, 1)]
-        return sum(len(batch) * batch.max() for batch in batches) / LENGTHS.sum()
+        return float(sum(len(batch) * batch.max() for batch in batches) / LENGTHS.sum())
 
     assert padded(Strategy.GROUPED) < 1.2 < 1.5 < padded(Strategy.RANDOM)
     longest = [int(LENGTHS[step].max()) for step in steps(order(), 1, 1)]

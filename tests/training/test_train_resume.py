@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: after SIGKILL nothing differs from a run that nobody disturbed; what cannot go on is refused."""
+"""Going on from a checkpoint: after SIGKILL nothing differs from an undisturbed run; what cannot go on is refused."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
     if given.get("dataloader_drop_last"):
         raise PrepareError(
             Reason.DATA_INVALID,
-            f"The training data has {rows['train']} rows, fewer than one global batch of {batch}, and dataloader_drop_last "
-            "drops what does not fill a batch: nothing would be trained. Lower per_device_train_batch_size, or leave "
-            "dataloader_drop_last out.",
+            f"The training data has {rows['train']} rows, fewer than one global batch of {batch}, and "
+            "dataloader_drop_last drops what does not fill a batch: nothing would be trained. Lower "
+            "per_device_train_batch_size, or leave dataloader_drop_last out.",
         )
     return (
         f"The training data has {rows['train']} rows, fewer than one global batch of {batch}: an epoch is one step.",
@@ -53,8 +53,8 @@ def _require_no_evaluation(config: RunConfig) -> None:
     for name, needs_data in wanted.items():
         if needs_data:
             raise _invalid(
-                f"{name}: {given[name]} needs validation data, and there is none. Name it in spec.dataset.files.validation "
-                "or spec.dataset.splits.validation."
+                f"{name}: {given[name]} needs validation data, and there is none. Name it in "
+                "spec.dataset.files.validation or spec.dataset.splits.validation."
             )
 
 

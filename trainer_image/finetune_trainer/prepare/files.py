@@ -1,7 +1,7 @@
 """Local files of csv, json, jsonl and parquet as Arrow tables, with messages that name file, line and column.
 
-pyarrow parses, in parallel and in C++. Only where it fails is a file read again, slowly, to find the line and the reason.
-Types are not guessed where a guess could change the text: in csv every column is text.
+pyarrow parses, in parallel and in C++. Only where it fails is a file read again, slowly, to find the line and the
+reason. Types are not guessed where a guess could change the text: in csv every column is text.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Models and datasets of the Hugging Face Hub: commits resolved, files downloaded once, errors in the user's words.
 
-What passes (the Hub is down or refuses connections) is tried again here a few times, then left to the next try of the Job.
+What passes (the Hub is down or refuses connections) is tried again here a few times, then left to the next try of the
+Job.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Hub:
         for pause in (*RETRY_SECONDS, None):
             try:
                 return request()
-            except Exception as error:  # noqa: BLE001 - sorted by `translated`; what is not the Hub's is raised as it is
+            except Exception as error:
                 problem = translated(error, what, revision, has_token=self._token is not None)
                 if problem is None:
                     raise

@@ -41,8 +41,7 @@ def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
         from finetune_trainer.train.recipe import train
 
         trained = train(config, client, reporter)
-    except BaseException as error:
-        # The outermost frame of the process: whatever it was, launch must hear of it before the process is gone.
+    except BaseException as error:  # noqa: BLE001 - the outermost frame: launch must hear of it, whatever it was
         traceback.print_exc()
         failure: Failure = failure_of(error, rank)
         reporter.close()

@@ -20,7 +20,7 @@ OWNED: dict[str, Any] = {
     "disable_tqdm": True,
     "logging_nan_inf_filter": False,  # it would log a loss of 0.0 where there is none
     "save_total_limit": None,  # launch rotates what is sealed on the volume; see `save_total_limit` of the job
-    "train_sampling_strategy": "random",  # never used in training: `order` decides. The stock one would also order evaluation
+    "train_sampling_strategy": "random",  # `order` decides in training; the stock one would order evaluation too
     "label_names": ["labels"],
     "remove_unused_columns": True,
 }

@@ -1,8 +1,8 @@
 """Which rows make which batch, decided from the global batch alone.
 
-Neither the number of ranks nor gradient accumulation changes what an optimizer step sees: the stock samplers group by the
-batch of one process, so that with another world size hardly a step holds the same rows. The order of an epoch is a function
-of seed and epoch, so that a resumed run needs no state to go on with it. No torch in here.
+Neither the number of ranks nor gradient accumulation changes what an optimizer step sees: the stock samplers group by
+the batch of one process, so that with another world size hardly a step holds the same rows. The order of an epoch is a
+function of seed and epoch, so that a resumed run needs no state to go on with it. No torch in here.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class GlobalOrder:
         return np.concatenate(groups)
 
     def tokens(self, first_step: int, last_step: int) -> int:
-        """Tokens of the optimizer steps from `first_step` (exclusive) to `last_step` (inclusive), counted from the start."""
+        """Tokens of the optimizer steps after `first_step` up to `last_step`, counted from the start of the run."""
         total = 0
         for epoch in range(first_step // self.steps, -(-last_step // self.steps)):
             order = self.epoch(epoch)
@@ -90,11 +90,11 @@ class GlobalOrder:
 
 
 class MicroBatches:
-    """Batches of one forward pass of one rank, in the order in which ranks take turns: a batch sampler for a DataLoader.
+    """Batches of one forward pass of one rank, in the order in which ranks take turns: a batch sampler.
 
-    All are of one size and their number is a multiple of the world size, so that whoever deals them out to ranks has nothing
-    to even out. The last global batch of an epoch is spread over all ranks and filled up with rows that do not count: index
-    `-1 - row` stands for such a filler.
+    All are of one size and their number is a multiple of the world size, so that whoever deals them out to ranks has
+    nothing to even out. The last global batch of an epoch is spread over all ranks and filled up with rows that do not
+    count: index `-1 - row` stands for such a filler.
     """
 
     drop_last = True

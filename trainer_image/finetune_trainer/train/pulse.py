@@ -1,8 +1,8 @@
 """What all ranks must decide alike: asked about once a second, in one small exchange over the CPUs.
 
-Rank 0's clock says when a checkpoint is due and when to ask again; all ranks learn both in the same step, so that nobody
-waits for a save that another one does not make. The exchange also brings the loss of the whole world together, which is
-where a loss that is not finite shows without asking the accelerator at every step.
+Rank 0's clock says when a checkpoint is due and when to ask again; all ranks learn both in the same step, so that
+nobody waits for a save that another one does not make. The exchange also brings the loss of the whole world together,
+which is where a loss that is not finite shows without asking the accelerator at every step.
 """
 
 from __future__ import annotations

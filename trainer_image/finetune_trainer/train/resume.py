@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be gone on from: the Trainer itself would misread its data, or start afresh, without a word."""
+"""Whether a checkpoint can be gone on from: the Trainer itself would misread its data, or start afresh, unsaid."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _mismatch(checkpoint: Path, what: str) -> TrainError:
     return TrainError(
         Reason.CHECKPOINT_MISMATCH,
         Cause.USER,
-        f"{checkpoint.name} {what}, so training cannot go on from it: rows would be left out or read twice. Keep the global "
-        "batch (per_device_train_batch_size x gradient_accumulation_steps x ranks) and the data as they were, or set "
-        "resumeFrom: never.",
+        f"{checkpoint.name} {what}, so training cannot go on from it: rows would be left out or read twice. Keep "
+        "the global batch (per_device_train_batch_size x gradient_accumulation_steps x ranks) and the data as they "
+        "were, or set resumeFrom: never.",
     )

@@ -1,5 +1,4 @@
-"""The stock Trainer, but for four things: the order of rows, a loss that is the mean over the global batch, what it says
-of its loss on the way, and the phase while it saves."""
+"""The stock Trainer, but for three things: the order of rows, its loss told to the pulse, a note in each checkpoint."""
 
 from __future__ import annotations
 

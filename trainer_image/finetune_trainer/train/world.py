@@ -28,8 +28,8 @@ class World:
             raise TrainError(
                 Reason.RANK_FAILED,
                 Cause.ERROR,
-                "The job was given accelerators, but torch finds no usable CUDA device: is the driver of the node older "
-                f"than CUDA {torch.version.cuda} needs?",
+                "The job was given accelerators, but torch finds no usable CUDA device: is the driver of the node "
+                f"older than CUDA {torch.version.cuda} needs?",
             )
         return cls(
             rank=int(os.environ["RANK"]),
@@ -39,7 +39,7 @@ class World:
         )
 
     def form(self, timeout_seconds: float) -> None:
-        """Build the process group. On the CPU the Trainer would leave its timeout at 30 minutes whatever the user set."""
+        """Build the process group. On the CPU the Trainer would leave its timeout at 30 minutes whatever is set."""
         timeout = timedelta(seconds=timeout_seconds)
         if self.cuda:
             torch.cuda.set_device(self.local_rank)
@@ -64,5 +64,6 @@ class World:
             raise TrainError(
                 Reason.WORLD_SIZE_MISMATCH,
                 Cause.ERROR,
-                f"torchrun started {self.size} ranks, the Trainer sees {arguments.world_size} ({arguments.parallel_mode}).",
+                f"torchrun started {self.size} ranks, the Trainer sees {arguments.world_size} "
+                f"({arguments.parallel_mode}).",
             )

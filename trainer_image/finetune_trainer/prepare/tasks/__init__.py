@@ -1,7 +1,7 @@
 """What each task needs of its data: a module by the task's name, all of the same shape.
 
-`columns(config)` names the columns it reads, `text_columns(config)` those of them that hold text, `check(splits, config)`
-looks at every row and returns what training must know of the labels, `tokenise(...)` makes the batches that are stored.
+`columns(config)` names the columns it reads, `text_columns(config)` those of them that hold text, `check(...)` looks at
+every row and returns what training must know of the labels, `tokenise(...)` makes the batches that are stored.
 """
 
 from __future__ import annotations

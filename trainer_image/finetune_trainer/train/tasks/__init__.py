@@ -1,7 +1,7 @@
 """What each task trains: a module by the task's name, all of the same shape.
 
-`load(...)` gives model and tokenizer, `collator(...)` makes a batch of rows, `loss(...)` is the mean over the global batch,
-`reduce(...)` keeps of the outputs what `metrics(...)` needs.
+`load(...)` gives model and tokenizer, `collator(...)` makes a batch of rows, `loss(...)` is the mean over the global
+batch, `reduce(...)` keeps of the outputs what `metrics(...)` needs.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def load(folder: Path, prepared: Prepared) -> tuple[Any, Any]:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    # The loss is computed here, from logits: a forward that takes **kwargs and ignores the count of items would scale it
-    # by the number of ranks and accumulation steps.
+    # The loss is computed here, from logits: a forward that takes **kwargs and ignores the count of items would have
+    # it scaled by the number of ranks and accumulation steps.
     model.accepts_loss_kwargs = False
     return model, tokenizer
 
