@@ -106,6 +106,7 @@ class World:
     """As written, without repetitions."""
     writes: int = 0
     lists: int = 0
+    asked_events: int = 0
     kill_after: int | None = None
     """The operator dies before it carries out this effect (counted from 0)."""
     effects: int = 0
@@ -164,6 +165,7 @@ class World:
             self.asked_nodes |= machines
             self.known |= {ref: self.cluster.get(ref) for ref in decision.wants_references if ref.kind != "Node"}
             self.read_events = {uid: self.events.get(uid, ()) for uid in decision.wants_events}
+            self.asked_events += len(decision.wants_events)
             listed = decision.wants_list
             self.lists += decision.wants_list
             if unknown or listed:

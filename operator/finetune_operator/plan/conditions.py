@@ -76,9 +76,17 @@ _RESTING: Mapping[Phase | None, str] = {
 }
 
 
+_STAGES: Mapping[Phase, ConditionType] = {
+    Phase.PREPARING: ConditionType.PREPARED,
+    Phase.STARTING: ConditionType.RUNNING,
+    Phase.RESTARTING: ConditionType.RUNNING,
+}
+"""The condition that tells what a phase waits for."""
+
+
 def _derived(status: FineTuneJobStatus, given: Facts, verdict: str) -> dict[ConditionType, Fact]:
     phase = status.phase or Phase.PENDING
-    waiting_for = next((fact.message for fact in given.values() if fact.holds is not True), "")
+    waiting_for = given[_STAGES.get(phase, ConditionType.VALIDATED)].message
     moving, failed = Fact(True, phase, waiting_for), Fact(False, phase, "not failed")
     stalled = Fact(False, phase, "not stalled")
     if phase is Phase.FAILED and status.failure is not None:
