@@ -141,7 +141,7 @@ def test_nodes_are_not_raised_on_a_claim_of_one_node(job: Job, mode: str) -> Non
 
     said = job.change({"nodes": 2}, "--dry-run=server")
 
-    assert f"spec.nodes: Forbidden: cannot be raised: the claim reviews is {mode}, and a claim keeps its access" in said
+    assert f'spec.nodes: Forbidden: "{mode}" is the claim\'s access mode, fixed once made' in said
     assert job.change({"nodes": 1}, "--dry-run=server") == ""
 
 

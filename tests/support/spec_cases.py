@@ -178,7 +178,7 @@ ENV_CASES = (
             {"env": [{"name": f"MY_{name}", "value": "1"}]},
             {"env": [{"name": name, "value": "1"}]},
             "spec.env[0].name",
-            f"{name} is set by the system: leave it out",
+            f'"{name}" is set by the system: leave it out',
         )
         for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "FINETUNE_X", "KUBEFLOW_TRAINER_SERVER_URL")
     ),
@@ -213,7 +213,7 @@ VOLUME_CASES = (
         {"volumes": [_volume(name="my-finetune")]},
         {"volumes": [_volume(name="finetune-output")]},
         "spec.volumes[0].name",
-        "are the system's: choose another",
+        "begins as the system's own names do",
     ),
     *(
         Case(
@@ -231,7 +231,7 @@ VOLUME_CASES = (
             {"volumes": [_volume(mountPath=f"/my{path}")]},
             {"volumes": [_volume(mountPath=path)]},
             "spec.volumes[0].mountPath",
-            f"{path}: the system mounts there, above or below",
+            f'"{path}" is a path that the system mounts, or above or below one',
         )
         for path in ("/output", "/output/more", "/etc", "/etc/finetune", "/tmp", "/dev/shm", "/var/run/finetune")
     ),
@@ -276,7 +276,7 @@ RESOURCE_CASES = (
             {f"resources.{which}": {"memory": good}},
             {f"resources.{which}": {"memory": bad}},
             f"spec.resources.{which}[memory]",
-            f'"{bad}": must be a quantity, not below 0',
+            f'"{bad}" must be a quantity, not below 0',
         )
         for which in ("limits", "requests")
         for number, (good, bad) in enumerate((("1Gi", "1GB"), ("1e3", "lots"), ("0.5G", "-1"), (5, "")))
@@ -452,7 +452,7 @@ SCHEDULER_CASES = (
             _arguments(lr_scheduler_type=scheduler, eval_strategy="epoch"),
             _arguments(lr_scheduler_type=scheduler),
             "spec.trainingArguments.lr_scheduler_type",
-            f"{scheduler} follows a metric",
+            f'"{scheduler}" follows a metric',
         )
         for scheduler in ("reduce_lr_on_plateau", "greedy")
     ),

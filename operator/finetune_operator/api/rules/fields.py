@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_operator.api.rules.rule import Rule, at_least_zero, cel_list, exactly_one, starts_with_any, whole_quantity
+from finetune_operator.api.rules.rule import Rule, at_least_zero, cel_list, exactly_one, starts_with_any, whole
 
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_MAX_LENGTH = 46
@@ -46,10 +46,9 @@ ACCELERATORS = (
 """The accelerators that the operator counts unless its settings say otherwise."""
 
 _EXTENDED = "k.contains('/') && !k.contains('kubernetes.io/')"
-_LIMIT = "self.resources.limits[k]"
 _COUNT = (
-    f"self.resources.limits.map(k, k.matches('{ACCELERATORS}') && {whole_quantity(_LIMIT)} ? "
-    f"quantity(string({_LIMIT})).asInteger() : 0).sum()"
+    f"self.resources.limits.map(k, k.matches('{ACCELERATORS}') && {whole('self.resources.limits[k]')} ? "
+    "int(string(self.resources.limits[k])) : 0).sum()"
 )
 
 _GOOD_NAME = (
@@ -66,7 +65,7 @@ OBJECT = (
         "oldSelf.hasValue() || "
         f"self.metadata.name.matches('{NAME_PATTERN}') && size(self.metadata.name) <= {NAME_MAX_LENGTH}",
         _GOOD_NAME,
-        f"'\"' + self.metadata.name + '\" {_GOOD_NAME}'",
+        "self.metadata.name",
         field=".metadata.name",
         optional_old_self=True,
     ),
@@ -77,11 +76,13 @@ SOURCES = (
         "spec.model.name",
         "self.startsWith('/') || self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$')",
         "must be a model on the Hub (name or owner/name) or an absolute path on a mounted volume",
+        "self",
     ),
     Rule(
         "spec.model",
         "!has(self.revision) || !self.name.startsWith('/')",
         "only means something for a model on the Hub: leave it out for a path",
+        "self.revision",
         field=".revision",
     ),
     Rule("spec.dataset", exactly_one("name", "files"), _ONE_DATASET),
@@ -89,6 +90,7 @@ SOURCES = (
         "spec.dataset.name",
         "self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$')",
         "must be a dataset on the Hub (name or owner/name); data on a volume goes under files",
+        "self",
     ),
     *(
         Rule("spec.dataset", f"!has(self.{field}) || !has(self.files)", _ONLY_HUB, field=f".{field}")
@@ -106,6 +108,7 @@ STORAGE = (
         "spec.storage.size",
         "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
         "must be a quantity above 0, such as 50Gi",
+        "string(self)",
     ),
     *(
         Rule("spec.storage", f"!has(self.{field}) || !has(self.claimName)", _ONLY_NEW_CLAIM, field=f".{field}")
@@ -116,6 +119,7 @@ STORAGE = (
         "!has(self.nodes) || self.nodes <= 1 || !has(self.storage.accessMode) || "
         "self.storage.accessMode == 'ReadWriteMany'",
         "must be ReadWriteMany where nodes is over 1: every node writes to the claim",
+        "self.storage.accessMode",
         field=".storage.accessMode",
     ),
 )
@@ -131,18 +135,22 @@ ENV = (
         "spec.env[]",
         f"!(self.name in {cel_list(RESERVED_ENV)}) && !{starts_with_any('self.name', RESERVED_ENV_PREFIXES)}",
         "is set by the system: leave it out",
-        "self.name + ' is set by the system: leave it out'",
+        "self.name",
         field=".name",
     ),
     Rule(
         "spec.env[]",
         f"!(self.name in {cel_list(TOKEN_ENV)})",
         "would hand the token to every pod: name its Secret in hub.tokenSecretRef",
-        "self.name + ' would hand the token to every pod: name its Secret in hub.tokenSecretRef'",
+        "self.name",
         field=".name",
     ),
     Rule(
-        "spec.env[]", "self.name != 'HF_ENDPOINT'", "HF_ENDPOINT is set by the system: give hub.endpoint", field=".name"
+        "spec.env[]",
+        "self.name != 'HF_ENDPOINT'",
+        "is set by the system: give hub.endpoint",
+        "self.name",
+        field=".name",
     ),
 )
 
@@ -155,24 +163,27 @@ VOLUMES = (
     Rule(
         "spec.volumes[].name",
         f"!self.startsWith('{RESERVED_VOLUME_PREFIX}')",
-        f"names that begin with {RESERVED_VOLUME_PREFIX} are the system's: choose another",
+        f"begins as the system's own names do ({RESERVED_VOLUME_PREFIX}): choose another",
+        "self",
     ),
     Rule(
         "spec.volumes[].mountPath",
         "self.matches('^(/[^/:]+)+$') && !self.matches('/[.]{1,2}(/|$)')",
         "must be an absolute path without `..`, `.`, `:` and a slash at its end",
+        "self",
     ),
     Rule(
         "spec.volumes[].mountPath",
         f"!{cel_list(RESERVED_MOUNT_PATHS)}.exists(p, "
         "self == p || self.startsWith(p + '/') || p.startsWith(self + '/'))",
-        "the system mounts there, above or below: choose another path, such as /data",
-        "self + ': the system mounts there, above or below: choose another path, such as /data'",
+        "is a path that the system mounts, or above or below one: choose another, such as /data",
+        "self",
     ),
     Rule(
         "spec.volumes[].subPath",
         "!self.startsWith('/') && !self.matches('(^|/)[.][.](/|$)')",
         "must be a path within the volume, without `..`",
+        "self",
     ),
     Rule(
         "spec.volumes",
@@ -195,14 +206,14 @@ RESOURCES = (
             f"spec.resources.{which}[]",
             f"isQuantity(string(self)) && {at_least_zero('self')}",
             "must be a quantity, not below 0, such as 2, 500m or 16Gi",
-            "'\"' + string(self) + '\": must be a quantity, not below 0, such as 2, 500m or 16Gi'",
+            "string(self)",
         )
         for which in ("limits", "requests")
     ),
     Rule(
         "spec.resources.limits",
-        f"self.all(k, !({_EXTENDED}) || !isQuantity(string(self[k])) || {whole_quantity('self[k]')})",
-        "devices are given out whole: give a whole number",
+        f"self.all(k, !({_EXTENDED}) || {whole('self[k]')})",
+        "devices are given out whole: give a plain number, such as 1",
     ),
     Rule(
         "spec.resources",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -19,13 +20,21 @@ class Rule:
     """CEL. One that speaks of `oldSelf` holds wherever `self.spec == oldSelf.spec`, or status could not be written."""
     message: str
     """What is wrong and what to do, without naming the field: the API server puts its path before it."""
-    message_expression: str = ""
-    """CEL that makes a message with the value in it; `message` is used where it fails."""
+    value: str = ""
+    """CEL of the value that is wrong, a string with a `maxLength`: the message then begins with it."""
     field: str = ""
     """Path below `at` of the field that is to blame: `.name`."""
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
     optional_old_self: bool = False
     """Evaluated at creation too, `oldSelf` being an optional."""
+
+    @property
+    def message_expression(self) -> str:
+        """CEL of the message with the value in it, or nothing. The API server uses `message` where it fails."""
+        if not self.value:
+            return ""
+        before, after = json.dumps('"'), json.dumps(f'" {self.message}')
+        return f"{before} + {self.value} + {after}"
 
     @property
     def is_transition(self) -> bool:
@@ -71,7 +80,6 @@ def at_least_zero(value: str) -> str:
     return f"!quantity(string({value})).isLessThan(quantity('0'))"
 
 
-def whole_quantity(value: str) -> str:
-    """CEL: a string or number is a quantity without a fraction, and not below 0."""
-    text = f"string({value})"
-    return f"isQuantity({text}) && quantity({text}).isInteger() && {at_least_zero(value)}"
+def whole(value: str) -> str:
+    """CEL: a quantity is a plain whole number, without a unit."""
+    return f"string({value}).matches('^[0-9]+$')"

@@ -97,7 +97,7 @@ SCHEDULER = (
         AT,
         f"!has(self.lr_scheduler_type) || !(self.lr_scheduler_type in {list(_NEEDS_EVALUATION)}) || {_EVAL} != 'no'",
         "follows a metric: set eval_strategy to epoch or steps",
-        "self.lr_scheduler_type + ' follows a metric: set eval_strategy to epoch or steps'",
+        "self.lr_scheduler_type",
         field=".lr_scheduler_type",
     ),
     Rule(

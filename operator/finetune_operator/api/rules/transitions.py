@@ -63,10 +63,9 @@ CLAIM = (
         "has(oldSelf.spec.nodes) && self.spec.nodes <= oldSelf.spec.nodes || "
         "!has(oldSelf.status) || !has(oldSelf.status.claim) || !has(oldSelf.status.claim.accessMode) || "
         "oldSelf.status.claim.accessMode == 'ReadWriteMany'",
-        "cannot be raised: its claim is not ReadWriteMany; apply a new job with accessMode ReadWriteMany",
-        "'cannot be raised: the claim ' + oldSelf.status.claim.name + ' is ' + "
-        "oldSelf.status.claim.accessMode + ', and a claim keeps its access mode; apply a new job with accessMode "
-        "ReadWriteMany'",
+        "is the claim's access mode, fixed once made, so nodes cannot be raised: apply a new job with accessMode "
+        "ReadWriteMany",
+        "oldSelf.status.claim.accessMode",
         field=".spec.nodes",
         reason="FieldValueForbidden",
     ),
