@@ -77,6 +77,7 @@ class NodeProcess:
         return self.process.wait(DEADLINE_SECONDS)
 
     def record(self) -> ResultRecord:
+        assert self.termination_log.exists(), self.text()
         return ResultRecord.model_validate_json(self.termination_log.read_text(encoding="utf-8"))
 
     def text(self) -> str:

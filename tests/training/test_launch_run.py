@@ -1,9 +1,8 @@
 """A whole attempt on one node: what it leaves, what it shows, and what the next one makes of it."""
 
-import json
 import os
+import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -100,13 +99,18 @@ def test_a_script_that_only_has_the_stock_callback(launches: Launches) -> None:
     assert progress.eta_seconds > 1
 
 
-def test_launch_is_up_at_once_and_knows_no_torch(tmp_path: Path) -> None:
-    code = "import sys; from finetune_trainer.launch import run; print(int('torch' in sys.modules), len(sys.modules))"
+def test_launch_is_up_at_once_and_knows_no_torch() -> None:
+    code = """
+import resource, sys
+from finetune_trainer.launch import run
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(sorted({"torch", "transformers", "datasets", "kubernetes"} & set(sys.modules)))
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
     env = dict(os.environ) | {"PYTHONPATH": str(PACKAGES)}
-    import subprocess
-
-    shown = subprocess.run([sys.executable, "-X", "importtime", "-c", code], env=env, capture_output=True, text=True)
-    assert shown.stdout.split()[0] == "0"
-    total_microseconds = max(int(line.split("|")[1]) for line in shown.stderr.splitlines()[1:])
-    assert total_microseconds < 2_000_000
-    assert json.dumps(str(tmp_path))
+    shown = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    slow, figures = shown.stdout.splitlines()
+    seconds, kibibytes = map(float, figures.split())
+    assert slow == "[]"
+    assert seconds < 2  # of CPU time, on a machine that does other things too
+    assert kibibytes < 120 * 1024

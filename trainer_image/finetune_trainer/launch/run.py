@@ -173,6 +173,13 @@ async def _wait_for_peers(node: Node) -> None:
         await node.saving.idle()
 
 
+def _write_termination_log(file: Path, record: ResultRecord) -> None:
+    try:
+        records.write_to_termination_log(file, record)
+    except OSError as error:
+        log.error("the record could not be written to the termination log", error=str(error))
+
+
 async def _leave(node: Node, record: ResultRecord) -> None:
     """Volume first: it is what the next attempt waits for."""
     settings = node.settings
@@ -180,10 +187,8 @@ async def _leave(node: Node, record: ResultRecord) -> None:
         await asyncio.to_thread(records.write_to_volume, settings.layout.run.attempt(settings.attempt), record)
     except OSError as error:
         log.error("the record could not be written to the volume", error=str(error))
-    try:
-        records.write_to_termination_log(settings.termination_log, record)
-    except OSError as error:
-        log.error("the record could not be written to the termination log", error=str(error))
+    finally:
+        _write_termination_log(settings.termination_log, record)
     failure = record.failure
     log.info(
         "ended",
