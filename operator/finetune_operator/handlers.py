@@ -6,7 +6,7 @@ peering objects, events) is switched off, since a job belongs to its user.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,11 +24,25 @@ CREDENTIALS_LIFETIME = timedelta(minutes=10)
 """A service account's token is read again from its file well before it expires."""
 
 
+class NothingCompared(kopf.DiffBaseStorage):
+    """No handler here asks what has changed; kopf would copy every object that it watches twice, to be ready for it."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> Any:
+        return {}
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: Any) -> None:
+        """Keep nothing."""
+
+
 def make_settings() -> kopf.OperatorSettings:
     """kopf as a pure watcher."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.peering.standalone = True
+    settings.persistence.diffbase_storage = NothingCompared()
     settings.posting.enabled = False
     settings.posting.loggers = False
     settings.networking.request_timeout = 30
@@ -72,7 +86,7 @@ def make_registry(
 
 async def connection_info(cluster: Cluster) -> kopf.ConnectionInfo:
     """The client's credentials in kopf's form, so that there is one way to log in."""
-    connection = await cluster.connect()
+    connection = await cluster.connection()
     scheme, _, token = (connection.authorization or "").partition(" ")
     return kopf.ConnectionInfo(
         server=connection.server,
