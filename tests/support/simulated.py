@@ -1,7 +1,7 @@
-"""A cluster in memory, for decisions: objects as real ones look, a clock that tests move, an engine that can die anywhere.
+"""A cluster in memory, for decisions: objects as real ones look, a clock to move, an engine that can die anywhere.
 
-It knows no more of Kubernetes than decisions read: Jobs make pods, suspended Jobs end theirs, deleted objects go. What real
-components do is proved by the cluster and e2e tiers; this drives `decide` through histories that are long or rare.
+It knows no more of Kubernetes than decisions read: Jobs make pods, suspended Jobs end theirs, deleted objects go. What
+real components do is proved by the cluster and e2e tiers; this drives `decide` through histories that are long or rare.
 """
 
 from __future__ import annotations

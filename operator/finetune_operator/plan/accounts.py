@@ -99,9 +99,9 @@ def close_attempt(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> 
 def pause(status: FineTuneJobStatus, *, gave_up: bool) -> timedelta:
     """How long the next attempt waits after the present one has ended.
 
-    The first restart comes at once, and so does each after an attempt that got farther. Attempts in a row that get nowhere
-    wait longer and longer, whatever ended them: most repeat what will happen again. One that was given up because its pods
-    did not start waits from the first time: whoever else needs the resources gets a turn.
+    The first restart comes at once, and so does each after an attempt that got farther. Attempts in a row that get
+    nowhere wait longer and longer, whatever ended them: most repeat what will happen again. One that was given up
+    because its pods did not start waits from the first time: whoever else needs the resources gets a turn.
     """
     return retry_delay(status.budget.fruitless if gave_up else status.budget.fruitless - 1)
 

@@ -1,7 +1,7 @@
-"""The stage of training: one gang at a time, replaced as a whole when it falls, until one has succeeded or the budget is spent.
+"""The stage of training: one gang at a time, replaced as a whole when it falls, until success or the budget's end.
 
-An attempt is created at once when the one before falls; why that one fell is settled when its evidence is in. Every state
-can be told from status and objects alone, also when a status write was lost after its actions had been carried out.
+An attempt is created at once when the one before falls; why that one fell is settled when its evidence is in. Every
+state can be told from status and objects alone, also when a status write was lost after its actions were carried out.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def planned(observed: Observed, attempt: int) -> tuple[Manifest, ...]:
 
 
 def start(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int, facts: Facts) -> Step:
-    """Create an attempt. The one before is stopped, it keeps its logs; older ones are removed once they are accounted for."""
+    """Create an attempt. The one before is stopped and keeps its logs; older ones go once they are accounted for."""
     manifests = planned(observed, attempt)
     if (waiting := blocked(observed, status, manifests)) is not None:
         return waiting
@@ -255,7 +255,8 @@ def _give_up(observed: Observed, members: Family, status: FineTuneJobStatus, gan
     running = next((condition for condition in status.conditions if condition.type is ConditionType.RUNNING), None)
     why = f" ({running.reason}: {running.message})" if running is not None and running.reason != "Starting" else ""
     reason = ClusterReason.START_DEADLINE
-    text = f"attempt {gang.number} had not begun after startDeadlineSeconds ({observed.job.spec.start_deadline_seconds} s){why}"
+    limit = observed.job.spec.start_deadline_seconds
+    text = f"attempt {gang.number} had not begun after startDeadlineSeconds ({limit} s){why}"
     diagnosis = Diagnosis(Cause.PREEMPTION, reason, text, resolution(reason))
     closed = accounts.write_off(accounts.close_attempt(observed, status, gang), gang.number)
     closed = closed.model_copy(
@@ -318,7 +319,7 @@ def _verdict(observed: Observed, members: Family, books: accounts.Accounts) -> S
 
 
 def _retire(observed: Observed, members: Family, current: int) -> tuple[Action, ...]:
-    """Stop the attempt before, remove older ones once the status says that they are accounted for. Repeated until it is so."""
+    """Stop the attempt before, remove older ones once a written status accounts for them. Repeated until it is so."""
     actions: list[Action] = []
     settled = observed.job.status.budget.settled_attempt
     for job in members.jobs:

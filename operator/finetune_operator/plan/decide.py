@@ -113,7 +113,7 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
 
 
 def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int) -> Step | None:
-    """A name was taken that the first attempt of a round needs, as its creation found: take back the attempt, and wait."""
+    """A name that a round's first attempt needs was taken, as its creation found: take back the attempt, and wait."""
     if attempt != status.budget.first_attempt or status.attempt_begun is not None or status.attempt_ended is not None:
         return None
     gang = training_gang(observed, members, attempt)

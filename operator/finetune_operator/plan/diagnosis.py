@@ -1,7 +1,7 @@
-"""Why a gang ended: from result records, pods and nodes to one cause. A pure function; the first to fall is often not it.
+"""Why a gang ended: from result records, pods and nodes to one cause. Pure. The first to fall is often not it.
 
-What each pod tells is a finding. Findings are of ranks: what the user must mend is above what the program says of itself,
-that above what the cluster did, and a peer's complaint about a lost connection is below everything.
+What each pod tells is a finding. Findings have weights: what the user must mend is above what the program says of
+itself, that above what the cluster did, and a peer's complaint about a lost connection is below everything.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ EVICTIONS = {
     "DeletionByTaintManager": (Cause.NODE, ClusterReason.NODE_LOST),
     "DeletionByPodGC": (Cause.NODE, ClusterReason.NODE_LOST),
 }
-"""Reasons of the pod condition DisruptionTarget. The taint manager also obeys an administrator's NoExecute taint: both are free."""
+"""Reasons of the pod condition DisruptionTarget. A NoExecute taint of an administrator looks like a lost node."""
 
 REFUSALS = frozenset(
     {"UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods", "OutOfephemeral-storage"}
@@ -93,7 +93,7 @@ REFUSALS = frozenset(
 
 
 def diagnose(gang: Gang) -> Verdict:
-    """The cause of a gang's end, as far as the evidence tells. Never raises: with no evidence at all the reason is `Unknown`."""
+    """The cause of a gang's end, as far as the evidence tells; with no evidence at all the reason is `Unknown`."""
     findings = sorted(_findings(gang), key=lambda finding: (finding.weight, finding.at, finding.order, finding.ended))
     best = findings[0] if findings else _nothing(gang)
     return Verdict(best.diagnosis, final=best.weight <= Weight.EVIDENT or gang.evidence_complete)
@@ -169,7 +169,8 @@ def _from_container(pod: PodView) -> Finding | None:
     if trainer is None or not trainer.ended:
         if failed is None or pod.phase != "Failed":
             return None
-        text = f"container {failed.name} of node {pod.index} ended with exit code {failed.exit_code}: {failed.ended_message}"
+        who = f"container {failed.name} of node {pod.index}"
+        text = f"{who} ended with exit code {failed.exit_code}: {failed.ended_message}"
         found = Diagnosis(
             Cause.ERROR,
             ClusterReason.INIT_CONTAINER_FAILED,
@@ -227,7 +228,7 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
 
 
 def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
-    """Somebody deleted the pod. After the Job has failed or was suspended that is the Job controller's doing, and no cause."""
+    """Somebody deleted the pod. After the Job has failed or was suspended it was the Job controller: no cause."""
     if pod.deleted_at is None and not pod.gone:
         return None
     if pod.deleted_at is None:

@@ -65,7 +65,7 @@ class Gang:
         return pod.node in self.lost and not pod.succeeded and not pod.ended
 
     def ready(self, now: datetime, patience: timedelta) -> int:
-        """Nodes whose container runs. The first ones are shown after `patience`, so that a gang that starts together shows once."""
+        """Nodes whose container runs. Some alone show after `patience`: a gang that starts together is one write."""
         since = {
             pod.index: pod.trainer.running_since or now for pod in self.pods if pod.running and pod.trainer is not None
         }
@@ -128,7 +128,7 @@ def lost_nodes(observed: Observed) -> frozenset[str]:
 
 
 def doubtful_nodes(observed: Observed, gang: Gang) -> tuple[Ref, ...]:
-    """Nodes to look at: a pod that runs and is not ready is on a node that has fallen silent (or fails a probe of its own)."""
+    """Nodes to look at: of pods that run and are not ready. A node fell silent, or a probe of the pod's own fails."""
     if observed.nodes is None:
         return ()
     doubted = {pod.node for pod in gang.pods if pod.node and pod.running and pod.ready is False}

@@ -29,7 +29,6 @@ from finetune_operator.plan.view import PLAN_DIGEST, Family
 from finetune_operator.plan.waiting import why_waiting
 from finetune_trainer.config import Cause
 
-
 MANY = 100
 """Tries after which the longest pause is reached."""
 

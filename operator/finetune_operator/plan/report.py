@@ -1,4 +1,4 @@
-"""What a status says about training: progress, evaluation, checkpoint, what names turned out to be. From what pods tell.
+"""What a status says about training: progress, evaluation, checkpoint, what names turned out to be.
 
 Values that JSON can't carry (a loss that is not a number) become null; nothing else is changed or guessed.
 """

@@ -23,7 +23,7 @@ REFUSED_SECONDS = 60.0
 """At the latest: the engine withdraws a refusal earlier, and wakes the job."""
 TAKEN_SECONDS = 5.0
 SILENCE = timedelta(seconds=60)
-"""How long a machine may be silent before the cluster says that it is lost (node-monitor-grace-period 50 s, and some)."""
+"""A machine may be silent so long before the cluster calls it lost (node-monitor-grace-period is 50 s)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def creates(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Create, 
 
 
 def refused(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:
-    """Say what the API server refuses to create; None where it refuses nothing. Tried again when the refusal is withdrawn."""
+    """Say what the API server refuses to create, and wait until the refusal is withdrawn; None where there is none."""
     names = {Ref(manifest["kind"], manifest["metadata"]["name"]) for manifest in planned}
     refusal = next((one for one in observed.refusals if one.ref in names), None)
     if refusal is None:
@@ -104,7 +104,7 @@ def fail(
     verdict: str | None = None,
     facts: Mapping[ConditionType, Fact] | None = None,
 ) -> Step:
-    """The job has failed: `diagnosis` is of what failed last, `verdict` the reason of the whole where that is another."""
+    """The job has failed: `diagnosis` is of what failed last, `verdict` the reason of the whole if it is another."""
     if not observed.listed:
         return wants_list(observed)
     failed = status.model_copy(
@@ -138,7 +138,7 @@ def stamp(moment: datetime) -> datetime:
 
 
 def evidence_patience(observed: Observed) -> timedelta:
-    """How long evidence of a gang's end may take: pods end within their grace period, lost nodes are noticed and evicted."""
+    """How long evidence of a gang's end may take: pods have their grace period, lost nodes are noticed and evicted."""
     return timedelta(seconds=observed.settings.grace_period_seconds + LOST_NODE_SECONDS) + SILENCE
 
 

@@ -55,7 +55,7 @@ class PodEvent:
 
 @dataclass(frozen=True)
 class Refusal:
-    """The API server refused to create an object (admission, quota, RBAC, an invalid manifest) and would do so again."""
+    """The API server refused to create an object (admission, quota, RBAC, an invalid one) and would do so again."""
 
     ref: Ref
     status: int
@@ -74,13 +74,13 @@ class Observed:
     now: datetime
     settings: PlanSettings
     objects: tuple[Manifest, ...]
-    """Every ConfigMap, Service, Job, Pod and PersistentVolumeClaim that carries the label `finetune.dev/job` = the job's name,
-    ours or not, and what lies at a planned name without the label. Pods of the newest attempts stay here after
+    """Every ConfigMap, Service, Job, Pod and PersistentVolumeClaim that carries the label `finetune.dev/job` = the job's
+    name, ours or not, and what lies at a planned name without the label. Pods of the newest attempts stay here after
     they were deleted, as the watch last showed them, with `gone` below."""
     gone: frozenset[str] = frozenset()
     """uids of pods in `objects` that exist no longer."""
     references: Mapping[Ref, Manifest | None] = field(default_factory=dict)
-    """Objects that the spec names: claims, ConfigMaps, storage classes. None: looked up, not there. No key: not looked up."""
+    """Objects that the spec names: claims, ConfigMaps, storage classes. None: not there. No key: not looked up."""
     nodes: Mapping[str, Manifest] | None = None
     """Node objects by name, of those that `wants_references` asked for as `Ref("Node", name)`; None where RBAC does not
     let us read them."""
@@ -91,7 +91,7 @@ class Observed:
     listed: bool = False
     """`objects` come from a LIST made for this decision, not only from the watch."""
     refusals: tuple[Refusal, ...] = ()
-    """Creates that were refused, to be shown in a condition (`Validated=False` or `Running=False` with the message). A refusal
+    """Creates that were refused, to be shown in a condition (`Validated=False` or `Running=False` with the message). One
     stays here until its object may be tried again (backoff of 2 to 60 s, the engine's); then `Create` it again."""
 
 
@@ -104,7 +104,7 @@ class Create:
 
 @dataclass(frozen=True)
 class Suspend:
-    """Set `spec.suspend` of a Job: its active pods get SIGTERM and their grace period, finished ones keep their logs."""
+    """Set `spec.suspend` of a Job: active pods get SIGTERM and their grace period, finished ones keep their logs."""
 
     name: str
 
@@ -132,10 +132,10 @@ class EventNote:
 
 @dataclass(frozen=True)
 class Decision:
-    """One step. Actions of one step may be carried out side by side; then events are posted, then the status is written.
+    """One step. Actions of one step may be carried out side by side, then events are posted, then the status is written.
 
-    Events go first so that none is lost where the operator is killed between the two; their names follow from the state that
-    was decided on, so that posting again changes nothing.
+    Events go first so that none is lost where the operator is killed between the two; their names follow from the state
+    that was decided on, so that posting again changes nothing.
     """
 
     actions: tuple[Action, ...] = ()

@@ -62,8 +62,8 @@ def taken(observed: Observed, planned: Manifest) -> Problem | None:
     labels = there["metadata"].get("labels") or {}
     if kind == CLAIM and LABEL_UID in labels:
         advice = (
-            f"it was kept from a former job of this name, with its model and checkpoints: set `spec.storage.claimName: {name}` "
-            "to go on from it, or delete the claim"
+            "it was kept from a former job of this name, with its model and checkpoints: set "
+            f"`spec.storage.claimName: {name}` to go on from it, or delete the claim"
         )
     elif there["metadata"].get("deletionTimestamp"):
         advice = "it is being deleted; the job goes on when it is gone"
@@ -108,10 +108,10 @@ def _names(observed: Observed, planned: tuple[Manifest, ...]) -> Iterator[Proble
 def _storage(observed: Observed) -> Iterator[Problem]:
     job, references = observed.job, observed.references
     storage, name = job.spec.storage, children.claim_name(job)
-    if storage.claim_name is None and storage.storage_class_name:
-        if references.get(Ref("StorageClass", storage.storage_class_name)) is None:
-            text = f"spec.storage.storageClassName: there is no StorageClass {storage.storage_class_name!r}; create it, or name another"
-            yield Problem("StorageClassNotFound", text)
+    wanted = storage.storage_class_name if storage.claim_name is None else None
+    if wanted and references.get(Ref("StorageClass", wanted)) is None:
+        text = f"spec.storage.storageClassName: there is no StorageClass {wanted!r}; create it, or name another"
+        yield Problem("StorageClassNotFound", text)
     claim = _claim(observed)
     if storage.claim_name is not None:
         yield from _usable(claim, name, "spec.storage.claimName", job.metadata.namespace)
@@ -121,8 +121,9 @@ def _storage(observed: Observed) -> Iterator[Problem]:
     if job.spec.nodes > 1 and mode in ("ReadWriteOnce", "ReadWriteOncePod"):
         yield Problem(
             "AccessMode",
-            f"spec.nodes is {job.spec.nodes}, but claim {name!r} is {mode}: pods on several nodes can't all write to it. A claim's access "
-            "mode is fixed once made: use a ReadWriteMany claim (`spec.storage.claimName`), or set `nodes: 1`",
+            f"spec.nodes is {job.spec.nodes}, but claim {name!r} is {mode}: pods on several nodes can't all write to "
+            "it. A claim's access mode is fixed once made: use a ReadWriteMany claim (`spec.storage.claimName`), or "
+            "set `nodes: 1`",
             mendable=claim is not None,
         )
     elif storage.claim_name is not None and claim is not None and mode is None:
@@ -135,7 +136,8 @@ def _volumes(job: FineTuneJob, references: Mapping[Ref, Manifest | None]) -> Ite
     for volume in job.spec.volumes:
         field = f"spec.volumes[{volume.name}]"
         if volume.config_map is not None and references.get(Ref("ConfigMap", volume.config_map)) is None:
-            text = f"{field}.configMap: there is no ConfigMap {volume.config_map!r} in namespace {job.metadata.namespace!r}; create it"
+            where = f"in namespace {job.metadata.namespace!r}"
+            text = f"{field}.configMap: there is no ConfigMap {volume.config_map!r} {where}; create it"
             yield Problem("ConfigMapNotFound", text)
         if volume.claim_name is None or volume.claim_name == job.spec.storage.claim_name:
             continue
@@ -144,8 +146,9 @@ def _volumes(job: FineTuneJob, references: Mapping[Ref, Manifest | None]) -> Ite
         modes = ((claim or {}).get("spec") or {}).get("accessModes") or ()
         if claim is not None and job.spec.nodes > 1 and not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
             text = (
-                f"{field}.claimName: claim {volume.claim_name!r} is {', '.join(modes)}, but spec.nodes is {job.spec.nodes}: pods on several "
-                "nodes can't all mount it; use a ReadWriteMany or ReadOnlyMany claim, or set `nodes: 1`"
+                f"{field}.claimName: claim {volume.claim_name!r} is {', '.join(modes)}, but spec.nodes is "
+                f"{job.spec.nodes}: pods on several nodes can't all mount it; use a ReadWriteMany or ReadOnlyMany "
+                "claim, or set `nodes: 1`"
             )
             yield Problem("AccessMode", text)
 

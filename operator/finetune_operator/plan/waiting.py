@@ -20,7 +20,7 @@ LOOK_WINDOW_SECONDS = 0.9
 """A decision so soon after a moment of `_looks` asks for events; later ones leave it to the next moment."""
 
 ADVICE: Mapping[str, str] = {
-    "FailedScheduling": "free or add the resources that are asked for, or change `spec.resources` or the node selector in `spec.template`",
+    "FailedScheduling": "free or add the resources that are asked for, or change `spec.resources` or `spec.template`",
     "FailedMount": "create the Secret, ConfigMap or volume that is named, or correct the spec",
     "FailedAttachVolume": "check that the volume is not attached to another machine",
     "FailedCreate": "raise the namespace's quota, or change what its admission rules refuse",

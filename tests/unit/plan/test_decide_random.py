@@ -221,9 +221,9 @@ def test_every_job_comes_to_an_end_when_its_pods_do_well_at_last(seed: int) -> N
         wake(world)
         prepare_well(world, dice)
         attempt = world.status.get("attempt")
-        if attempt and len(living := world.pods_of(f"reviews-train-{attempt}")) == 2:
-            if all(pod["status"]["phase"] != "Failed" and "deletionTimestamp" not in pod["metadata"] for pod in living):
-                world.succeed(attempt)
+        living = [pod for pod in world.pods_of(f"reviews-train-{attempt}") if pod["status"]["phase"] != "Failed"]
+        if len([pod for pod in living if "deletionTimestamp" not in pod["metadata"]]) == 2:
+            world.succeed(attempt or 0)
         wake(world)
         if world.phase == "Succeeded":
             break

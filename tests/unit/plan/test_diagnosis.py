@@ -1,4 +1,4 @@
-"""Why a gang ended, from what real clusters show: one case for each fault that was tried on real nodes, and then some."""
+"""Why a gang ended, from what real clusters show: one case for each fault tried on real nodes, and then some."""
 
 from __future__ import annotations
 
