@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from finetune_operator import logs
 from finetune_operator.api.resource import KIND
 from finetune_operator.cluster import Cluster
-from finetune_operator.exceptions import NotFound, OperatorError, Unavailable
+from finetune_operator.exceptions import OperatorError, Unavailable
 from finetune_operator.handlers import make_registry, make_settings
 from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
@@ -49,7 +49,7 @@ def main() -> None:
 async def run(settings: OperatorSettings, decide: Decide) -> None:
     """The operator, until it is told to end."""
     cluster = Cluster(settings.kubeconfig)
-    connection = await cluster.connect()
+    connection = await cluster.connection()
     log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
     await _wait_for_crd(cluster, settings)
     store = Store()
@@ -83,13 +83,11 @@ async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:
     """The API server answers 404 for a kind that it does not know: wait for somebody to apply `crds/`."""
     while True:
         try:
-            await cluster.metadata(KIND, next(iter(settings.namespaces), None), None)
-        except NotFound:
+            if await cluster.serves(KIND, next(iter(settings.namespaces), None)):
+                return
             log.warning("the FineTuneJob definition is not installed: kubectl apply -f crds/")
         except Unavailable as error:
             log.warning("the API server does not answer", error=str(error))
-        else:
-            return
         await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
 
 

@@ -27,7 +27,8 @@ class Actor:
 
     async def act(self, state: JobState, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
         """False where what came of it must be decided about again: a name is taken, a create was refused."""
-        outcomes = await asyncio.gather(*(self._one(state, job, action) for action in actions), return_exceptions=True)
+        ordered = sorted(actions, key=lambda action: not _makes_pods(action))
+        outcomes = await asyncio.gather(*(self._one(state, job, action) for action in ordered), return_exceptions=True)
         for outcome in outcomes:  # only now, so that one failure does not cut the others off
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -90,3 +91,8 @@ class Actor:
         if action.ref.kind in UNWATCHED:
             state.objects.pop(action.uid, None)
         log.info("deleted", kind=action.ref.kind, name=action.ref.name)
+
+
+def _makes_pods(action: Action) -> bool:
+    """What pods follow from is sent first: they take longest, and find the rest there when they start."""
+    return isinstance(action, Create) and action.manifest["kind"] == "Job"

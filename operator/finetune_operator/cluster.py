@@ -14,47 +14,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 
-from finetune_operator.api.resource import GROUP, KIND, LABEL_JOB, PLURAL, VERSION
+from finetune_operator.api.resource import KIND, LABEL_JOB
 from finetune_operator.exceptions import ApiError, Conflict, NotFound, Refused, Unavailable
 from finetune_operator.plan.types import Manifest, PodEvent, Ref
+from finetune_operator.resources import CHILD_KINDS, path_of
 
 if TYPE_CHECKING:
-    from kubernetes.aio.client.api_client import ApiClient
     from kubernetes.aio.client.configuration import Configuration
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.5)
+USER_AGENT = "finetune-operator"
+PAGE = 500
+"""Objects of one answer to a list of everything: the memory of the operator does not depend on the cluster's size."""
 KEEPALIVE_SECONDS = 75
 """Longer than aiohttp's 15 s: a new connection costs a TLS handshake before a job's first object is made."""
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-
-
-@dataclass(frozen=True)
-class Resource:
-    """Where a kind is served."""
-
-    api: str
-    plural: str
-    namespaced: bool = True
-
-
-RESOURCES: Mapping[str, Resource] = {
-    KIND: Resource(f"apis/{GROUP}/{VERSION}", PLURAL),
-    "Job": Resource("apis/batch/v1", "jobs"),
-    "Pod": Resource("api/v1", "pods"),
-    "ConfigMap": Resource("api/v1", "configmaps"),
-    "Service": Resource("api/v1", "services"),
-    "PersistentVolumeClaim": Resource("api/v1", "persistentvolumeclaims"),
-    "Event": Resource("api/v1", "events"),
-    "Node": Resource("api/v1", "nodes", namespaced=False),
-    "StorageClass": Resource("apis/storage.k8s.io/v1", "storageclasses", namespaced=False),
-}
-
-CHILD_KINDS = ("Pod", "Job", "ConfigMap", "Service", "PersistentVolumeClaim")
 
 
 @dataclass(frozen=True)
@@ -70,32 +49,70 @@ class Connection:
     proxy: str | None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the API server answered."""
+
+    status: int
+    data: bytes
+    retry_after_seconds: float | None
+
+
+class Session:
+    """The client's transport with one set of credentials."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        from kubernetes.aio.client.api_client import ApiClient
+
+        self._client = ApiClient(configuration)
+        context = self._client.rest_client.ssl_context
+        self._connector = aiohttp.TCPConnector(ssl=context, limit=100, keepalive_timeout=KEEPALIVE_SECONDS)
+        configuration.client_session_kwargs = {"connector": self._connector}
+
+    async def exchange(
+        self, method: str, target: str, body: Manifest | None, headers: Mapping[str, str], limit: aiohttp.ClientTimeout
+    ) -> Answer:
+        """One request. Raises Unavailable where there is no answer."""
+        configuration = self._client.configuration
+        auth = await configuration.auth_settings()
+        token = {"Authorization": auth["BearerToken"]["value"]} if "BearerToken" in auth else {}
+        try:
+            response = await self._client.rest_client.request(
+                method,
+                f"{configuration.host}/{target}",
+                headers={"User-Agent": USER_AGENT, **headers, **token},
+                body=body,
+                _request_timeout=limit,
+            )
+            data: bytes = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            text = str(error) or "no answer from the API server"
+            raise Unavailable(0, type(error).__name__, text) from error
+        retry_after = response.getheader("Retry-After") or ""
+        return Answer(response.status, data, float(retry_after) if retry_after.isdigit() else None)
+
+    async def close(self) -> None:
+        await self._client.close()
+        await self._connector.close()
+
+
 class Cluster:
     """One API server."""
 
     def __init__(self, kubeconfig: Path | None = None) -> None:
         self._kubeconfig = kubeconfig
-        self._client: ApiClient | None = None
-        self._connector: aiohttp.TCPConnector | None = None
+        self._session: Session | None = None
+        self._retired: Session | None = None
+        self._renewing = asyncio.Lock()
 
     @property
     def inside(self) -> bool:
         """Whether this process runs in a pod of the cluster."""
         return self._kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ
 
-    async def connect(self) -> Connection:
-        """Read the credentials (again): a kubeconfig's plugin may have issued new ones."""
-        from kubernetes.aio.client.api_client import ApiClient
-
+    async def connection(self) -> Connection:
+        """The credentials as they are now, for another client: a kubeconfig's plugin may have issued new ones."""
         configuration = await _configuration(self._kubeconfig, inside=self.inside)
-        client = ApiClient(configuration)
-        client.user_agent = "finetune-operator"
-        connector = aiohttp.TCPConnector(
-            ssl=client.rest_client.ssl_context, limit=100, keepalive_timeout=KEEPALIVE_SECONDS
-        )
-        configuration.client_session_kwargs = {"connector": connector}
-        await self.close()
-        self._client, self._connector = client, connector
         return Connection(
             server=configuration.host,
             authorization=await configuration.get_api_key_with_prefix("BearerToken", alias="authorization"),
@@ -107,28 +124,56 @@ class Cluster:
         )
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-        if self._connector is not None:
-            await self._connector.close()
+        for session in (self._session, self._retired):
+            if session is not None:
+                await session.close()
+
+    async def _renewed(self, failed: Session | None) -> Session:
+        """A session with fresh credentials in place of the one that failed; one for all who ask at the same time.
+
+        The old one is closed at the next renewal, since others may still wait for an answer on it.
+        """
+        async with self._renewing:
+            if self._session is not None and self._session is not failed:
+                return self._session
+            fresh = Session(await _configuration(self._kubeconfig, inside=self.inside))
+            if self._retired is not None:
+                await self._retired.close()
+            self._retired, self._session = self._session, fresh
+            return fresh
 
     # --- objects -------------------------------------------------------------------------------------------------
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
-        return {"kind": kind, **await self._json("GET", _path(kind, namespace, name))}
+        return {"kind": kind, **await self._json("GET", path_of(kind, namespace, name))}
 
     async def create(self, namespace: str, manifest: Manifest) -> Manifest:
         kind: str = manifest["kind"]
-        return {"kind": kind, **await self._json("POST", _path(kind, namespace), body=manifest)}
+        return {"kind": kind, **await self._json("POST", path_of(kind, namespace), body=manifest)}
 
     async def children(self, namespace: str, job: str) -> list[Manifest]:
         """Every object that carries the job's label, read from the store of record, not from a cache."""
         lists = await asyncio.gather(*(self._list(kind, namespace, f"{LABEL_JOB}={job}") for kind in CHILD_KINDS))
         return [item for items in lists for item in items]
 
-    async def metadata(self, kind: str, namespace: str | None, label_selector: str | None) -> list[Manifest]:
-        """The metadata of all objects of a kind, in one namespace or in the cluster."""
-        return await self._list(kind, namespace, label_selector, accept=METADATA_LIST)
+    async def serves(self, kind: str, namespace: str | None) -> bool:
+        """Whether the API server knows this kind."""
+        try:
+            await self._json("GET", path_of(kind, namespace), query={"limit": "1"}, accept=METADATA_LIST)
+        except NotFound:
+            return False
+        return True
+
+    async def uids(self, kind: str, namespace: str | None, label_selector: str | None) -> set[str]:
+        """uids of all objects of a kind that carry a label, in one namespace or in the cluster."""
+        query = {"limit": str(PAGE), **({"labelSelector": label_selector} if label_selector else {})}
+        found: set[str] = set()
+        while True:
+            page = await self._json("GET", path_of(kind, namespace), query=query, accept=METADATA_LIST)
+            found |= {item["metadata"]["uid"] for item in page["items"]}
+            if not (more := page["metadata"].get("continue")):
+                return found
+            query["continue"] = more
 
     async def replace_status(self, body: Manifest, status: Manifest) -> Manifest:
         """PUT the whole status of a FineTuneJob; Conflict where `body` is not its present state."""
@@ -140,12 +185,12 @@ class Cluster:
             "spec": body["spec"],
             "status": status,
         }
-        path = _path(KIND, metadata["namespace"], metadata["name"]) + "/status"
+        path = path_of(KIND, metadata["namespace"], metadata["name"]) + "/status"
         return {"kind": KIND, **await self._json("PUT", path, body=manifest)}
 
     async def suspend_job(self, namespace: str, name: str) -> Manifest:
         patch = {"spec": {"suspend": True}}
-        path = _path("Job", namespace, name)
+        path = path_of("Job", namespace, name)
         return {
             "kind": "Job",
             **await self._json("PATCH", path, body=patch, content_type="application/merge-patch+json"),
@@ -155,12 +200,12 @@ class Cluster:
         options: Manifest = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         if grace_period_seconds is not None:
             options["gracePeriodSeconds"] = grace_period_seconds
-        await self._json("DELETE", _path(ref.kind, namespace, ref.name), body=options)
+        await self._json("DELETE", path_of(ref.kind, namespace, ref.name), body=options)
 
     async def warnings(self, namespace: str, uid: str) -> tuple[PodEvent, ...]:
         """Warning events about the object with this uid, oldest first."""
         selector = f"involvedObject.uid={uid},type=Warning"
-        items = (await self._json("GET", _path("Event", namespace), query={"fieldSelector": selector}))["items"]
+        items = (await self._json("GET", path_of("Event", namespace), query={"fieldSelector": selector}))["items"]
         items.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         return tuple(
             PodEvent(event.get("reason", ""), event.get("message", ""), event.get("count") or 1) for event in items
@@ -168,17 +213,13 @@ class Cluster:
 
     async def pod_proxy(self, namespace: str, pod: str, port: int, path: str) -> bytes:
         """GET a path of a pod's port through the API server. Not repeated: it is the pod that does not answer."""
-        _, data = await self._send(
-            "GET", f"{_path('Pod', namespace, pod)}:{port}/proxy/{path}", limit=aiohttp.ClientTimeout(total=2)
+        return await self._send(
+            "GET", f"{path_of('Pod', namespace, pod)}:{port}/proxy/{path}", limit=aiohttp.ClientTimeout(total=2)
         )
-        return data
 
-    async def _list(
-        self, kind: str, namespace: str | None, label_selector: str | None, accept: str | None = None
-    ) -> list[Manifest]:
-        query = {"labelSelector": label_selector} if label_selector else {}
-        answer = await self._json("GET", _path(kind, namespace), query=query, accept=accept)
-        return [{"kind": kind, **item} if "kind" not in item or accept else item for item in answer.get("items") or ()]
+    async def _list(self, kind: str, namespace: str, label_selector: str) -> list[Manifest]:
+        answer = await self._json("GET", path_of(kind, namespace), query={"labelSelector": label_selector})
+        return [{"kind": kind, **item} for item in answer["items"]]
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -198,7 +239,7 @@ class Cluster:
         delays = iter(RETRY_DELAYS_SECONDS)
         while True:
             try:
-                _, data = await self._send(method, target, body=body, headers=headers)
+                data = await self._send(method, target, body=body, headers=headers)
             except Unavailable as error:
                 delay = next(delays, None)
                 if delay is None:
@@ -215,43 +256,16 @@ class Cluster:
         body: Manifest | None = None,
         headers: Mapping[str, str] | None = None,
         limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
-    ) -> tuple[int, bytes]:
+    ) -> bytes:
         """One request, once (twice where the credentials have run out)."""
-        for renewed in (False, True):
-            client = self._client
-            if client is None:
-                await self.connect()
-                client = cast("ApiClient", self._client)
-            try:
-                status, retry_after, data = await _exchange(client, method, target, body, dict(headers or {}), limit)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise Unavailable(0, type(error).__name__, str(error) or "no answer from the API server") from error
-            if status == 401 and not renewed:
-                await self.connect()
-                continue
-            break
-        if status < 300:
-            return status, data
-        raise _error(status, data, retry_after)
-
-
-async def _exchange(
-    client: ApiClient,
-    method: str,
-    target: str,
-    body: Manifest | None,
-    headers: dict[str, str],
-    limit: aiohttp.ClientTimeout,
-) -> tuple[int, float | None, bytes]:
-    auth = await client.configuration.auth_settings()
-    headers |= {"User-Agent": client.user_agent}
-    if "BearerToken" in auth:
-        headers["Authorization"] = auth["BearerToken"]["value"]
-    url = f"{client.configuration.host}/{target}"
-    response = await client.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limit)
-    data: bytes = await response.read()
-    retry_after = response.getheader("Retry-After")
-    return response.status, float(retry_after) if retry_after and retry_after.isdigit() else None, data
+        session = self._session or await self._renewed(None)
+        answer = await session.exchange(method, target, body, headers or {}, limit)
+        if answer.status == 401:
+            session = await self._renewed(session)
+            answer = await session.exchange(method, target, body, headers or {}, limit)
+        if answer.status >= 300:
+            raise _error(answer)
+        return answer.data
 
 
 async def _configuration(kubeconfig: Path | None, *, inside: bool) -> Configuration:
@@ -271,30 +285,20 @@ async def _configuration(kubeconfig: Path | None, *, inside: bool) -> Configurat
     return configuration
 
 
-def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
-    resource = RESOURCES[kind]
-    parts = [resource.api]
-    if resource.namespaced and namespace is not None:
-        parts += ["namespaces", namespace]
-    parts.append(resource.plural)
-    if name is not None:
-        parts.append(quote(name, safe=""))
-    return "/".join(parts)
-
-
-def _error(status: int, data: bytes, retry_after_seconds: float | None) -> ApiError:
+def _error(answer: Answer) -> ApiError:
+    status = answer.status
     try:
-        answer: Any = json.loads(data)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        answer = {}
-    reason = str(answer.get("reason") or "Unknown")
-    message = str(answer.get("message") or data[:500].decode(errors="replace"))
+        said: Any = json.loads(answer.data)
+    except ValueError:  # from a proxy in between
+        said = None
+    if not isinstance(said, dict):
+        said = {}
+    reason = str(said.get("reason") or "Unknown")
+    message = str(said.get("message") or answer.data[:500].decode(errors="replace"))
     if status == 404:
         return NotFound(status, reason, message)
     if status == 409:
         return Conflict(status, reason, message)
     if status == 429 or status >= 500:
-        return Unavailable(status, reason, message, retry_after_seconds)
+        return Unavailable(status, reason, message, answer.retry_after_seconds)
     return Refused(status, reason, message)

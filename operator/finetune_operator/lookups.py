@@ -79,11 +79,19 @@ class Lookups:
         except NotFound:
             pass
         except Refused as error:
-            if ref.kind != "Node":
-                raise
-            log.warning("nodes can't be read: lost nodes show later, and only by their pods", error=error.message)
-            self._nodes_readable = False
+            found = self._unreadable(ref, error)
         state.references[ref] = found
+
+    def _unreadable(self, ref: Ref, error: Refused) -> Manifest | None:
+        """What RBAC does not let us see in the cluster is taken to be there: the objects that need it will tell."""
+        match ref.kind:
+            case "Node":
+                log.warning("nodes can't be read: lost nodes show later, and only by their pods", error=error.message)
+                self._nodes_readable = False
+                return None
+            case "StorageClass":
+                return {"kind": ref.kind, "metadata": {"name": ref.name}}
+        raise error
 
     async def _events(self, state: JobState, uid: str) -> None:
         state.events[uid] = await self._cluster.warnings(state.key.namespace, uid)

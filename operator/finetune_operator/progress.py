@@ -47,7 +47,9 @@ class ProgressReader:
     async def read(self, pod: Manifest) -> Progress | None:
         """What the pod answers; None where it does not (it is starting, ending, or out of reach)."""
         answer = await self._read_direct(pod["status"]["podIP"]) if self._direct else None
-        if answer is None and self._proxy:
+        if answer is not None:
+            self._proxy = False  # pods are in reach: one that does not answer is not asked twice
+        elif self._proxy:
             answer = await self._read_proxy(pod["metadata"]["namespace"], pod["metadata"]["name"])
         if answer is None:
             return None

@@ -96,12 +96,6 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.wake, key)
 
-    def forget(self, key: K) -> None:
-        """The key is gone: drop its delay and its failures."""
-        if timer := self._timers.pop(key, None):
-            timer.cancel()
-        self._failures.pop(key, None)
-
     async def _run(self) -> None:
         while True:
             key = await self._ready.get()

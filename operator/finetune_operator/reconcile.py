@@ -69,6 +69,8 @@ class Reconciler:
             try:
                 job = FineTuneJob.parse(body)
             except ValidationError as error:
+                if (body.get("status") or {}).get("phase") in FINAL_PHASES:
+                    return None
                 log.warning(
                     "the job is not understood", error=str(error.errors(include_url=False, include_input=False))
                 )

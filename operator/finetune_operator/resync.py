@@ -65,7 +65,7 @@ class Resync:
             known = self._known(kind)
             there: set[str] = set()
             for namespace in self._namespaces:
-                there |= {item["metadata"]["uid"] for item in await self._cluster.metadata(kind, namespace, selector)}
+                there |= await self._cluster.uids(kind, namespace, selector)
             for uid, item in known.items():
                 if uid not in there and (key := self._store.observe(item, deleted=True)) is not None:
                     log.warning("deleted while the watch did not look", kind=kind, name=item["metadata"]["name"])
