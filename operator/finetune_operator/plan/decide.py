@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from finetune_operator.api.status import Budget, ClaimStatus, ConditionType, FineTuneJobStatus, Phase
-from finetune_operator.plan import attempts, children, conditions, prepare, report, steps, validation
+from finetune_operator.plan import attempts, children, conditions, prepare, report, starts, steps, validation
 from finetune_operator.plan.conditions import Fact, Facts
 from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.gang import progress_of, training_gang
@@ -95,7 +95,7 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
     if unknown:
         return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
     first = status.budget.first_attempt
-    planned = (*attempts.planned(observed, first), *prepare.planned(observed, members, status))
+    planned = (*starts.planned(observed, first), *prepare.planned(observed, members, status))
     found = validation.problems(observed, planned)
     if found:
         return _invalid(observed, members, status, found)
@@ -109,7 +109,7 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
     if isinstance(prepared, Step):
         return replace(prepared, facts={ConditionType.VALIDATED: VALID, **prepared.facts})
     facts = {ConditionType.VALIDATED: VALID, ConditionType.PREPARED: prepared.fact}
-    return attempts.start(observed, members, prepared.status, first, facts)
+    return starts.start(observed, members, prepared.status, first, facts)
 
 
 def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int) -> Step | None:
@@ -119,7 +119,7 @@ def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, atte
     gang = training_gang(observed, members, attempt)
     if gang.job is None or gang.fallen or gang.succeeded or progress_of(observed, attempt) is not None:
         return None
-    planned = attempts.planned(observed, attempt)
+    planned = starts.planned(observed, attempt)
     blocked = tuple(problem for problem in (validation.taken(observed, one) for one in planned) if problem is not None)
     if not blocked:
         return None

@@ -115,7 +115,7 @@ def _findings(gang: Gang) -> Iterator[Finding]:
             yield cluster
         if (deleted := _from_deletion(gang, pod)) is not None:
             yield deleted
-    if gang.job is None and gang.pods:
+    if gang.job is None:  # we delete only what is accounted for, so somebody else did
         yield Finding(
             Weight.VANISHED, FOREVER, 0, _cluster(ClusterReason.JOB_DELETED, Cause.PREEMPTION, "the Job was deleted")
         )

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from finetune_operator.api import status as api
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.plan.gang import Gang
 from finetune_trainer import config
 from finetune_trainer.config import ResultRecord
@@ -89,7 +89,7 @@ def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStat
         nodes=f"{nodes.ready}/{nodes.desired}" if nodes else None,
         steps=_steps(progress) if progress else None,
         loss=f"{progress.loss:.4f}" if progress and progress.loss is not None else None,
-        eta=duration(progress.eta_seconds) if progress and progress.eta_seconds is not None else None,
+        eta=_eta(status),
         restarts=str(restarts.preemption + restarts.node + restarts.error + restarts.hang),
         dataset=dataset.name or (files[0].rsplit("/", 1)[-1] + more if files else None),
     )
@@ -115,6 +115,12 @@ def duration(seconds: int) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def _eta(status: FineTuneJobStatus) -> str | None:
+    """Of a job that trains: a restart's length is not known."""
+    seconds = status.progress.eta_seconds if status.progress else None
+    return duration(seconds) if seconds is not None and status.phase is Phase.RUNNING else None
 
 
 def _steps(progress: api.Progress) -> str | None:

@@ -110,6 +110,7 @@ def fail(
     failed = status.model_copy(
         update={
             "phase": Phase.FAILED,
+            "nodes": status.nodes.model_copy(update={"ready": 0}) if status.nodes else None,
             "completion_time": stamp(observed.now),
             "failure": failure(diagnosis, attempt),
             "attempt": max(status.attempt or 0, members.highest("train")) or None,

@@ -74,9 +74,9 @@ class Observed:
     now: datetime
     settings: PlanSettings
     objects: tuple[Manifest, ...]
-    """Every ConfigMap, Service, Job, Pod and PersistentVolumeClaim that carries the label `finetune.dev/job` = the job's
-    name, ours or not, and what lies at a planned name without the label. Pods of the newest attempts stay here after
-    they were deleted, as the watch last showed them, with `gone` below."""
+    """Every ConfigMap, Service, Job, Pod and PersistentVolumeClaim labelled `finetune.dev/job` = the job's name,
+    ours or not, and what lies at a planned name without it. Pods of the newest attempts stay here after they were
+    deleted, as the watch last showed them, with `gone` below."""
     gone: frozenset[str] = frozenset()
     """uids of pods in `objects` that exist no longer."""
     references: Mapping[Ref, Manifest | None] = field(default_factory=dict)
@@ -91,8 +91,8 @@ class Observed:
     listed: bool = False
     """`objects` come from a LIST made for this decision, not only from the watch."""
     refusals: tuple[Refusal, ...] = ()
-    """Creates that were refused, to be shown in a condition (`Validated=False` or `Running=False` with the message). One
-    stays here until its object may be tried again (backoff of 2 to 60 s, the engine's); then `Create` it again."""
+    """Creates that were refused, to be shown in a condition (`Validated=False` or `Running=False` with the message).
+    One stays here until its object may be tried again (backoff of 2 to 60 s, the engine's); then `Create` it again."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class EventNote:
 
 @dataclass(frozen=True)
 class Decision:
-    """One step. Actions of one step may be carried out side by side, then events are posted, then the status is written.
+    """One step. Actions of one step are carried out side by side, then events are posted, then the status is written.
 
     Events go first so that none is lost where the operator is killed between the two; their names follow from the state
     that was decided on, so that posting again changes nothing.

@@ -164,3 +164,18 @@ def test_a_straggler_shows_after_a_moment() -> None:
     world.after(1)
     world.after(1)
     assert world.status["summary"]["nodes"] == "1/2"
+
+
+def test_pods_that_run_and_cannot_be_asked_are_said_to() -> None:
+    """The phase would stay Starting for ever without a word."""
+    world = World()
+    world.wake()
+    world.run(1)
+    world.after(30)
+    assert world.condition("Running")["reason"] == "Starting"
+    world.after(30)
+    assert world.condition("Running")["reason"] == "ProgressUnknown"
+    assert "port 8080" in world.condition("Running")["message"]
+    world.tell(1, step=1, total_steps=9)
+    world.after(1)
+    assert world.condition("Running")["reason"] == "Training"

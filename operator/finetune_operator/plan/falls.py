@@ -1,0 +1,83 @@
+"""An attempt that is over without success: who pays, whether there is another, and when."""
+
+from __future__ import annotations
+
+from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
+from finetune_operator.plan import accounts, report
+from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.diagnosis import Diagnosis, diagnose
+from finetune_operator.plan.gang import Gang, doubtful_nodes
+from finetune_operator.plan.resolutions import ClusterReason, resolution
+from finetune_operator.plan.starts import start
+from finetune_operator.plan.steps import Step, evidence_patience, fail, failure, seconds_until, stamp
+from finetune_operator.plan.types import Observed, Suspend
+from finetune_operator.plan.view import Family
+from finetune_trainer.config import Cause
+
+
+def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+    """The gang is over. The next one starts now, or when it is due, or never."""
+    ended = status.attempt_ended or stamp(accounts.ended_at(gang, observed.now))
+    gave_up = gave_up_on(status)
+    verdict = diagnose(gang)
+    settled = status.budget.settled_attempt >= gang.number
+    if status.attempt_ended is None:
+        status = accounts.close_attempt(observed, status, gang)
+    record = gang.records.get(0)
+    status = report.with_record(status, record) if record is not None and not settled else status
+    guess_due = ended + evidence_patience(observed)
+    if not settled and (verdict.final or observed.now >= guess_due):
+        books = accounts.charge(observed, status, gang.number, verdict.diagnosis)
+        if books.fatal is not None:
+            return verdict_of(observed, members, books)
+        status, settled = books.status, True
+    due = ended + accounts.pause(status, gave_up=gave_up)
+    if observed.now >= due and (settled or accounts.may_go_on(observed, status, verdict)):
+        over = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
+        restarting = status.model_copy(update=over)
+        return start(observed, members, restarting, gang.number + 1, {})
+    update = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
+    return Step(
+        report.with_nodes(status.model_copy(update=update), gang, observed.now),
+        facts={ConditionType.RUNNING: _fallen_fact(gang, verdict.diagnosis)} if not gave_up else {},
+        actions=(Suspend(gang.job.name),) if gang.job is not None and gang.job.active else (),
+        requeue_after_seconds=max(0.1, seconds_until(due if observed.now < due else guess_due, observed.now)),
+        wants_references=doubtful_nodes(observed, gang),
+    )
+
+
+def give_up(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+    """The pods did not start in time: what they hold goes back, and the attempt costs nothing."""
+    running = next((condition for condition in status.conditions if condition.type is ConditionType.RUNNING), None)
+    why = f" ({running.reason}: {running.message})" if running is not None and running.reason != "Starting" else ""
+    reason = ClusterReason.START_DEADLINE
+    limit = observed.job.spec.start_deadline_seconds
+    text = f"attempt {gang.number} had not begun after startDeadlineSeconds ({limit} s){why}"
+    diagnosis = Diagnosis(Cause.PREEMPTION, reason, text, resolution(reason))
+    closed = accounts.write_off(accounts.close_attempt(observed, status, gang), gang.number)
+    closed = closed.model_copy(
+        update={"attempt_ended": stamp(observed.now), "failure": failure(diagnosis, gang.number)}
+    )
+    return Step(
+        report.with_nodes(closed, gang, observed.now),
+        facts={ConditionType.RUNNING: Fact(False, reason, text)},
+        actions=(Suspend(gang.job.name),) if gang.job is not None and gang.job.active else (),
+        requeue_after_seconds=accounts.pause(closed, gave_up=True).total_seconds(),
+    )
+
+
+def gave_up_on(status: FineTuneJobStatus) -> bool:
+    """Whether the present attempt was ended by us because it did not begin."""
+    failed = status.failure
+    return status.attempt_ended is not None and failed is not None and failed.reason == ClusterReason.START_DEADLINE
+
+
+def verdict_of(observed: Observed, members: Family, books: accounts.Accounts) -> Step:
+    assert books.fatal is not None
+    verdict = ClusterReason.BACKOFF_LIMIT if books.over_budget else None
+    facts = {ConditionType.RUNNING: Fact(False, str(books.fatal.reason), books.fatal.message)}
+    return fail(observed, members, books.status, books.fatal, attempt=books.attempt, verdict=verdict, facts=facts)
+
+
+def _fallen_fact(gang: Gang, diagnosis: Diagnosis) -> Fact:
+    return Fact(False, str(diagnosis.reason), f"attempt {gang.number} ended: {diagnosis.message}")
