@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from finetune_trainer.prepare.hub import environment
 from finetune_trainer.volume import DISK_FULL, Layout, VolumeError, explain
 
 TERMINATION_LOG = "/dev/termination-log"
+LAST_LINES = 12
 
 
 def main() -> int:
@@ -31,9 +33,7 @@ def main() -> int:
     started = datetime.now(UTC)
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update(environment(config, Layout.of(config).hub_cache))
-    # transformers imports torch where it finds it: three seconds and 300 MB for tokenizers that have no use for it.
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    import_transformers_without_torch()
     outcome = attempt(config)
     failure = outcome if isinstance(outcome, Failure) else None
     prepared = outcome if isinstance(outcome, Prepared) else None
@@ -52,6 +52,17 @@ def main() -> int:
     return Exit.FAILED if failure else Exit.SUCCEEDED
 
 
+def import_transformers_without_torch() -> None:
+    """transformers imports torch where it finds it: seconds and 300 MB for tokenizers that have no use for it."""
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    from transformers import AutoConfig, AutoTokenizer  # noqa: F401
+    from transformers.utils import is_torch_available
+
+    is_torch_available()  # remembers the answer
+    del sys.modules["torch"]
+
+
 def attempt(config: RunConfig) -> Prepared | Failure:
     """Prepare; an expected failure is a value."""
     from finetune_trainer.prepare.run import prepare
@@ -62,14 +73,23 @@ def attempt(config: RunConfig) -> Prepared | Failure:
         print(f"prepare: {error.failure.reason}: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return error.failure
     except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        return explain(error, Layout.of(config).output)
+        if error.errno in DISK_FULL:
+            return explain(error, Layout.of(config).output)
+        return unexpected(error)
     except MemoryError:
         return Failure(reason=Reason.OUT_OF_MEMORY, cause=Cause.ERROR, message="Preparing the data ran out of memory.")
+    except Exception as error:  # noqa: BLE001 - the outermost frame: the record must say what it was
+        return unexpected(error)
     for message in prepared.messages:
         print(f"prepare: {message}", file=sys.stderr, flush=True)  # noqa: T201
     return prepared
+
+
+def unexpected(error: Exception) -> Failure:
+    """An error that nobody thought of: the log has all of it, the record its end."""
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201
+    return Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message="\n".join(lines[-LAST_LINES:]))
 
 
 def write_record(record: ResultRecord) -> None:

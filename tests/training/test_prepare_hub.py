@@ -1,0 +1,207 @@
+"""Models and datasets from a Hub: commits resolved, downloaded once, and its refusals in the user's words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.config import Cause, ModelSource, Prepared, Reason, ResultRecord, RunConfig
+from finetune_trainer.prepare import hub as hub_module
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.hub import Hub, needed_files
+from tests.support.ranks import PACKAGES
+from tests.support.runs import run_config
+from tests.support.stub_hub import COMMITS, TOKEN, Repository, StubHub, stub_hub
+from tests.support.tiny import reviews, tiny_bert, write_rows
+
+CARD = """---
+dataset_info:
+  features:
+  - name: review
+    dtype: string
+  - name: stars
+    dtype:
+      class_label:
+        names:
+          '0': awful
+          '1': lovely
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train.parquet
+  - split: test
+    path: data/test.parquet
+---
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("hub")
+    model = tiny_bert(folder / "model")
+    (model / "onnx").mkdir()
+    (model / "onnx/model.onnx").write_bytes(b"not needed")
+    (model / "training_args.bin").write_bytes(b"not needed")
+    dataset = folder / "dataset"
+    write_rows(dataset / "data/train.parquet", reviews(40, labels=(0, 1)))
+    write_rows(dataset / "data/test.parquet", reviews(20, seed=1, labels=(0, 1)))
+    (dataset / "README.md").write_text(CARD)
+    return {"model": model, "dataset": dataset}
+
+
+@pytest.fixture
+def hub(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", (0.01, 0.01))
+    with stub_hub() as stub:
+        stub.models["us/tiny"] = Repository(folders["model"])
+        stub.models["us/gated"] = Repository(folders["model"], gated=True)
+        stub.models["us/private"] = Repository(folders["model"], private=True)
+        stub.datasets["us/reviews"] = Repository(folders["dataset"])
+        yield stub
+
+
+def config(
+    hub: StubHub, folder: Path, *, model: str = "us/tiny", token: str | None = None, **dataset: Any
+) -> RunConfig:
+    access: dict[str, Any] = {"endpoint": hub.endpoint}
+    if token is not None:
+        (folder / "token").write_text(token + "\n")
+        access["token_file"] = str(folder / "token")
+    return run_config(folder / "output", model=model, dataset={"name": "us/reviews", **dataset}, hub=access)
+
+
+def command(config: RunConfig, folder: Path) -> tuple[ResultRecord, str]:
+    """`prepare` as its pod runs it: a process of its own, which reads the endpoint from the run config alone."""
+    (folder / "run.json").write_text(config.to_json())
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGES),
+        "FINETUNE_CONFIG": str(folder / "run.json"),
+        "FINETUNE_TERMINATION_LOG": str(folder / "termination-log"),
+    }
+    process = subprocess.run(
+        [sys.executable, "-m", "finetune_trainer", "prepare"], env=variables, capture_output=True, text=True
+    )
+    return ResultRecord.model_validate_json((folder / "termination-log").read_text()), process.stderr
+
+
+def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> None:
+    run = config(hub, tmp_path, token=TOKEN, revision="v1", splits={"train": "train", "validation": "test"})
+    record, output = command(run, tmp_path)
+    assert record.failure is None, output
+    prepared = Prepared.model_validate_json((tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json").read_text())
+    assert prepared.resolved.model_revision == COMMITS["main"]
+    assert prepared.resolved.dataset_revision == COMMITS["v1"]
+    assert record.resolved == prepared.resolved
+    assert prepared.label_names == ("awful", "lovely")
+    assert (prepared.summary.train_rows, prepared.summary.validation_rows) == (40, 20)
+    snapshot = Path(prepared.model)
+    assert snapshot.is_relative_to(tmp_path / "output/.finetune/hub")
+    assert {path.name for path in snapshot.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert hub.tokens == {TOKEN}
+    assert TOKEN not in output
+    assert not [
+        path for path in (tmp_path / "output").rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()
+    ]
+    asked = len(hub.asked)
+    record, _ = command(run, tmp_path)
+    assert record.failure is None
+    assert len(hub.asked) == asked, "what is prepared needs no Hub"
+
+
+def test_a_split_that_is_not_there_names_those_that_are(hub: StubHub, tmp_path: Path) -> None:
+    record, _ = command(config(hub, tmp_path, splits={"train": "training"}), tmp_path)
+    assert record.failure is not None
+    assert record.failure.reason is Reason.DATASET_NOT_FOUND
+    assert "no split 'training'; it has train, test" in record.failure.message
+
+
+def test_without_a_named_split_only_validation_is_evaluated_on(hub: StubHub, tmp_path: Path) -> None:
+    record, _ = command(config(hub, tmp_path), tmp_path)
+    assert record.failure is None
+    prepared = json.loads((tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json").read_text())
+    assert "validationRows" not in prepared["summary"]
+
+
+@pytest.mark.parametrize(
+    ("model", "token", "revision", "reason", "says"),
+    [
+        (
+            "us/nowhere",
+            None,
+            None,
+            Reason.MODEL_NOT_FOUND,
+            ("'us/nowhere' is not on the Hub", "spec.hub.tokenSecretRef"),
+        ),
+        ("us/nowhere", TOKEN, None, Reason.MODEL_NOT_FOUND, ("'us/nowhere' is not on the Hub",)),
+        ("us/private", None, None, Reason.MODEL_NOT_FOUND, ("'us/private' is not on the Hub", "private")),
+        ("us/tiny", "hf_expired", None, Reason.ACCESS_DENIED, ("refused access", "token is not valid")),
+        ("us/tiny", "", None, Reason.ACCESS_DENIED, ("tokenSecretRef", "empty")),
+        ("us/gated", None, None, Reason.ACCESS_DENIED, ("restricted", "spec.hub.tokenSecretRef")),
+        ("us/gated", TOKEN, None, Reason.ACCESS_DENIED, ("restricted", "owner must grant access")),
+        ("us/tiny", None, "v9", Reason.MODEL_NOT_FOUND, ("no revision 'v9'",)),
+        ("us//tiny", None, None, Reason.MODEL_NOT_FOUND, ("us//tiny",)),
+    ],
+)
+def test_what_the_hub_refuses(
+    model: str,
+    token: str | None,
+    revision: str | None,
+    reason: Reason,
+    says: tuple[str, ...],
+    hub: StubHub,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(PrepareError) as raised:
+        Hub(config(hub, tmp_path, model=model, token=token)).model(
+            ModelSource(name=model, revision=revision), tmp_path / "cache"
+        )
+    assert (raised.value.reason, raised.value.cause) == (reason, Cause.USER)
+    for part in says:
+        assert part in str(raised.value)
+    assert not token or token not in str(raised.value)
+
+
+def test_a_bad_minute_of_the_hub_is_waited_out(hub: StubHub, tmp_path: Path) -> None:
+    hub.failing = 1
+    folder, commit = Hub(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+    assert commit == COMMITS["main"]
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_a_bad_day_of_the_hub_is_for_the_next_try(hub: StubHub, tmp_path: Path) -> None:
+    hub.failing = 1000
+    with pytest.raises(PrepareError) as raised:
+        Hub(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+    assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
+    assert "503" in str(raised.value)
+
+
+def test_a_hub_that_refuses_connections_is_for_the_next_try(hub: StubHub, tmp_path: Path) -> None:
+    run = config(hub, tmp_path)
+    run = run.model_copy(update={"hub": run.hub.model_copy(update={"endpoint": "http://127.0.0.1:9"})})
+    with pytest.raises(PrepareError) as raised:
+        Hub(run).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+    assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
+
+
+def test_of_a_model_only_what_training_reads_is_fetched() -> None:
+    there = ["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "vocab.txt", "tf_model.h5"]
+    assert needed_files(there) == ["config.json", "model.safetensors", "vocab.txt"]
+    assert needed_files(["config.json", "pytorch_model.bin", "training_args.bin"]) == [
+        "config.json",
+        "pytorch_model.bin",
+    ]
