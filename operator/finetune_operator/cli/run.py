@@ -56,8 +56,8 @@ def run(manifest: str, folders: Folders, *, as_json: bool) -> ExitCode:
         raise CommandError("\n".join(wrong))
     with state.locked(there.work_dir, job.metadata.name), display_for(stream) as display:
         _introduce(display, placement)
-        saved = state.load(there.work_dir, job.metadata.name, {**body["spec"]})
-        _end_leftovers(saved, display)
+        _end_leftovers(state.job_folder(there.work_dir, job.metadata.name), display)
+        saved = state.load(there.work_dir, job.metadata.name, body["spec"])
         over, watcher = _train(placement, body, there, saved, display)
     if as_json:
         print(json.dumps(saved.status, indent=2))
@@ -92,6 +92,8 @@ def _train(
             token_file=token,
             grace_seconds=SETTINGS.grace_period_seconds,
         )
+        if saved.replaces:
+            display.line(Line("the manifest is not that of the run that was interrupted: a new run begins", "Note"))
         if saved.continued:
             display.line(Line(_where_it_was(saved.status), "Continues"))
             cluster.restore(saved.objects)
@@ -136,9 +138,9 @@ def _require_trainer() -> None:
         raise CommandError(text)
 
 
-def _end_leftovers(saved: state.State, display: Display) -> None:
+def _end_leftovers(folder: Path, display: Display) -> None:
     """A run that was killed leaves pods that are just stopping: they get their grace period, then they are ended."""
-    left = processes.marked(saved.pods)
+    left = processes.marked(folder)
     if not left:
         return
     display.line(Line(f"waiting for {len(left)} processes of the run before to end", "Continues"))

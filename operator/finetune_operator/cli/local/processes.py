@@ -33,7 +33,11 @@ class PodProcess:
     supervisor: subprocess.Popen[bytes]
 
     def running(self) -> bool:
-        return self.supervisor.poll() is None
+        if self.supervisor.poll() is None:
+            return True
+        if self.supervisor.stdin is not None:
+            self.supervisor.stdin.close()
+        return False
 
     def stop(self) -> None:
         """SIGTERM to the pod's first process; its grace period begins."""

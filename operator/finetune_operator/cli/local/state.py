@@ -39,8 +39,10 @@ class State:
     status: Manifest
     objects: list[Manifest]
     """Jobs and Pods as last seen."""
-    continued: bool
+    continued: bool = False
     """Whether an earlier `finetune run` had begun it."""
+    replaces: bool = False
+    """Whether an earlier one was interrupted that had another manifest."""
 
     @property
     def pods(self) -> Path:
@@ -68,7 +70,8 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
     """The state to go on from: that of the interrupted run of this manifest, else a new one. Call it under the lock."""
     folder, digest = job_folder(work_dir, name), _digest(spec)
     found = _read(folder / STATE_FILE)
-    if found is not None and found["specDigest"] == digest and found["status"].get("phase") not in OVER:
+    unfinished = found is not None and found["status"].get("phase") not in OVER
+    if found is not None and unfinished and found["specDigest"] == digest:
         return State(
             folder=folder,
             uid=found["uid"],
@@ -86,7 +89,7 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
         created=datetime.now(UTC).isoformat(),
         status={},
         objects=[],
-        continued=False,
+        replaces=unfinished,
     )
 
 

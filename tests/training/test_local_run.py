@@ -1,0 +1,90 @@
+"""`finetune run`: the demo's job, made small, on this machine. Real launch, real torchrun, two nodes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from finetune_operator.api.status import FineTuneJobStatus, Phase
+from tests.support.local_run import LocalRun
+
+QUICK = {"num_train_epochs": 6, "learning_rate": 0.004, "warmup_steps": 0, "logging_steps": 5}
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalRun]:
+    made = LocalRun(tmp_path, arguments=QUICK)
+    made.make_data()
+    yield made
+    made.close()
+
+
+def test_succeeds_and_prints_the_final_status_alone(local: LocalRun) -> None:
+    assert local.finish("--output", "json") == 0, local.errors()
+    status = FineTuneJobStatus.model_validate(json.loads(local.output()))
+    assert status.phase is Phase.SUCCEEDED
+    assert status.attempt == 1
+    assert status.evaluation is not None
+    assert status.evaluation["accuracy"] > 0.6
+    assert status.progress is not None
+    assert status.progress.step == status.progress.total_steps == 96
+    assert {"Preparing", "Starting", "Training", "Saving"} <= set(local.heads())
+    order = [head for head in local.heads() if head in ("Preparing", "Starting", "Training", "Saving")]
+    assert order == ["Preparing", "Starting", "Training", "Saving"]
+    assert "guessing the commonest label" in local.errors()
+    assert status.model is not None
+    model = local.work_dir / "claims" / status.model.claim_name / status.model.path
+    assert (model / "model.safetensors").exists()
+    assert (local.work_dir / "claims" / "reviews" / "reviews" / "model").resolve() == model.resolve()
+    assert local.processes() == []
+
+    again = local.start()  # what is over begins anew, as another job
+    local.wait_until(lambda now: now.get("attempt") == 1 and now["phase"] != "Succeeded")
+    assert "Continues" not in local.heads()
+    for _ in range(2):
+        again.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert again.wait(20) == 130
+    assert (model / "model.safetensors").exists()
+
+
+def test_first_line_comes_at_once(local: LocalRun) -> None:
+    began = time.monotonic()
+    local.start()
+    while not local.output():
+        assert time.monotonic() - began < 30
+        time.sleep(0.02)
+    assert local.output().startswith("Job        reviews: text-classification, 2 nodes x 1 process, CPU")
+
+
+def test_what_the_data_lacks_ends_the_job_with_the_reason(local: LocalRun) -> None:
+    local.spec = {
+        "dataset": {
+            "files": {"train": ["/data/nowhere.csv"], "validation": ["/data/validation.csv"]},
+            "columns": {"text": "review", "label": "stars"},
+        }
+    }
+    assert local.finish() == 1
+    assert "nowhere.csv" in local.errors()
+    assert local.status()["phase"] == "Failed"
+    assert local.status()["failure"]["reason"] == "FileNotFound"
+    assert local.processes() == []
+
+
+def test_a_missing_claim_is_said_before_anything_starts(local: LocalRun) -> None:
+    local.spec = {"volumes": [{"name": "data", "mountPath": "/data", "claimName": "elsewhere"}]}
+    assert local.finish() == 2
+    assert "claim elsewhere has no folder here" in local.errors()
+    assert "--volume elsewhere=FOLDER" in local.errors()
+
+
+def test_a_wrong_manifest_is_refused_with_its_fields(local: LocalRun) -> None:
+    local.arguments = {"learnin_rate": 1}
+    assert local.finish() == 1
+    assert "spec.trainingArguments.learnin_rate" in local.errors()
+    assert not (local.work_dir / "jobs").exists()

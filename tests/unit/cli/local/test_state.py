@@ -1,0 +1,46 @@
+"""What outlives one run: identity, status, and the lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetune_operator.cli.errors import CommandError
+from finetune_operator.cli.local.state import load, locked
+
+SPEC = {"nodes": 2}
+
+
+def test_an_unfinished_job_goes_on_as_itself(tmp_path: Path) -> None:
+    with locked(tmp_path, "reviews"):
+        first = load(tmp_path, "reviews", SPEC)
+        first.status = {"phase": "Running", "attempt": 3}
+        first.save()
+        again = load(tmp_path, "reviews", SPEC)
+    assert not first.continued
+    assert again.continued
+    assert (again.uid, again.created, again.status) == (first.uid, first.created, first.status)
+
+
+@pytest.mark.parametrize(("phase", "spec"), [("Succeeded", SPEC), ("Failed", SPEC), ("Running", {"nodes": 1})])
+def test_a_job_that_is_over_or_changed_begins_anew(phase: str, spec: dict[str, int], tmp_path: Path) -> None:
+    with locked(tmp_path, "reviews"):
+        first = load(tmp_path, "reviews", SPEC)
+        first.status = {"phase": phase}
+        first.save()
+        (first.pods / "reviews-train-1-0").mkdir(parents=True)
+        other = load(tmp_path, "reviews", spec)
+    assert other.uid != first.uid
+    assert not other.continued
+    assert other.replaces == (phase == "Running")
+    assert other.status == {}
+    assert not (first.pods / "reviews-train-1-0").exists()
+
+
+def test_only_one_run_at_a_time(tmp_path: Path) -> None:
+    again = locked(tmp_path, "reviews")
+    with locked(tmp_path, "reviews"), pytest.raises(CommandError, match="job reviews is already running here"), again:
+        pass
+    with locked(tmp_path, "reviews"), locked(tmp_path, "another"):
+        assert (tmp_path / "jobs" / "another" / "lock").exists()

@@ -1,0 +1,82 @@
+"""Claims, ConfigMaps and Secrets as folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cli.errors import CommandError
+from finetune_operator.cli.local.volumes import Volumes, container_environment, hub_token, missing, pod_paths
+from finetune_operator.plan.children import prepare_job, train_job
+from finetune_operator.plan.types import PlanSettings
+from tests.support.golden import load
+
+SETTINGS = PlanSettings(trainer_image="here")
+
+
+def job(name: str, **spec: Any) -> FineTuneJob:
+    body = load(name)
+    return FineTuneJob.parse({**body, "spec": {**body["spec"], **spec}})
+
+
+def test_mounts_become_folders(tmp_path: Path) -> None:
+    given = job("job-local.yaml")
+    pod = train_job(given, SETTINGS, 1)["spec"]["template"]["spec"]
+    volumes = Volumes(tmp_path, claims={"reviews-data": tmp_path / "mine"})
+    paths = pod_paths(given, pod, volumes, None)
+    assert paths["/data"] == str(tmp_path / "mine")
+    assert paths["/output"] == str(tmp_path / "claims" / "reviews")
+    assert paths["/etc/finetune"].startswith(str(tmp_path / "configmaps" / "reviews-"))
+    assert set(paths) == {"/data", "/output", "/etc/finetune"}
+
+
+def test_sub_paths_and_single_keys_of_secrets(tmp_path: Path) -> None:
+    given = job("job-hub.yaml")
+    pod = prepare_job(given, SETTINGS, 1)["spec"]["template"]["spec"]
+    paths = pod_paths(given, pod, Volumes(tmp_path), tmp_path / "login")
+    assert paths["/shared"] == str(tmp_path / "claims" / "models" / "models")
+    assert paths["/var/run/finetune/hub/token"] == str(tmp_path / "login")
+
+
+def test_variables_are_read_from_files(tmp_path: Path) -> None:
+    (tmp_path / "secrets" / "wandb").mkdir(parents=True)
+    (tmp_path / "secrets" / "wandb" / "key").write_text("s3cret")
+    pod = train_job(job("job-hub.yaml"), SETTINGS, 1)["spec"]["template"]["spec"]
+    values = container_environment(pod["containers"][0], Volumes(tmp_path))
+    assert values["WANDB_API_KEY"] == "s3cret"
+    assert values["FINETUNE_ATTEMPT"] == "1"
+
+
+def test_everything_that_is_missing_is_named_with_the_way_out(tmp_path: Path) -> None:
+    problems = list(missing(job("job-hub.yaml"), Volumes(tmp_path)))
+    assert any(
+        "claim models has no folder here" in problem and "--volume models=FOLDER" in problem for problem in problems
+    )
+    assert any("--config-map lexicon=FOLDER" in problem for problem in problems)
+    assert any("--secret keys=FOLDER" in problem for problem in problems)
+    assert any("spec.env[WANDB_API_KEY]: Secret wandb is not here" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc", "Up"])
+def test_a_claim_never_leads_out_of_the_work_folder(name: str, tmp_path: Path) -> None:
+    given = job("job-local.yaml", storage={"claimName": name})
+    assert any("is no name of a Kubernetes object" in problem for problem in missing(given, Volumes(tmp_path)))
+
+
+def test_the_token_comes_from_secret_environment_or_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, volumes = job("job-hub.yaml"), Volumes(tmp_path)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "login"))
+    with pytest.raises(CommandError, match="hf auth login"):
+        hub_token(given, volumes)
+    (tmp_path / "login").write_text("hf_login")
+    assert hub_token(given, volumes) == tmp_path / "login"
+    monkeypatch.setenv("HF_TOKEN", "hf_env")
+    assert hub_token(given, volumes) == "hf_env"
+    (tmp_path / "secrets" / "hf").mkdir(parents=True)
+    (tmp_path / "secrets" / "hf" / "token").write_text("hf_secret")
+    assert hub_token(given, volumes) == tmp_path / "secrets" / "hf" / "token"
+    assert hub_token(job("job-local.yaml"), volumes) is None
