@@ -13,7 +13,7 @@ import pytest
 from tests.support.local_run import LocalRun
 
 LONG = {
-    "max_steps": 400,
+    "max_steps": 200,
     "warmup_steps": 0,
     "logging_steps": 5,
     "eval_strategy": "no",
@@ -36,6 +36,7 @@ def has_checkpoint(status: dict[str, Any]) -> bool:
     return bool(status.get("checkpoint"))
 
 
+@pytest.mark.timeout(600)
 def test_killed_and_run_again_it_goes_on_from_the_checkpoint(local: LocalRun) -> None:
     killed = local.start()
     checkpoint = local.wait_until(has_checkpoint)["checkpoint"]["step"]
@@ -48,11 +49,11 @@ def test_killed_and_run_again_it_goes_on_from_the_checkpoint(local: LocalRun) ->
     assert resumed["attempt"] == 2
     assert "Continues" in local.heads()
     local.wait_until(lambda status: status["progress"]["step"] > resumed["resumedFrom"]["step"])
-    assert local.started[-1].wait(150) == 0, local.errors()
+    assert local.started[-1].wait(280) == 0, local.errors()
     final = local.status()
     assert final["phase"] == "Succeeded"
     assert final["restarts"] == {"preemption": 1, "node": 0, "error": 0, "hang": 0}
-    assert final["progress"]["step"] == 400
+    assert final["progress"]["step"] == 200
     assert f"going on from the checkpoint of step {resumed['resumedFrom']['step']}" in local.output()
     assert local.processes() == []
 
@@ -69,11 +70,10 @@ def test_killed_it_leaves_no_process_behind(local: LocalRun) -> None:
     assert local.processes() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_stops_in_order_and_says_how_to_go_on(local: LocalRun, number: signal.Signals) -> None:
+def test_asked_to_stop_it_stops_in_order_and_says_how_to_go_on(local: LocalRun) -> None:
     stopped = local.start()
     checkpoint = local.wait_until(has_checkpoint)["checkpoint"]["step"]
-    stopped.send_signal(number)
+    stopped.send_signal(signal.SIGINT)
     assert stopped.wait(EXIT_SECONDS) == 130
     assert local.processes() == []
     said = local.output().splitlines()[-1]
@@ -85,7 +85,7 @@ def test_asked_twice_it_ends_at_once(local: LocalRun) -> None:
     stopped = local.start()
     local.wait_until(lambda status: bool(status.get("attempt")))
     began = time.monotonic()
-    stopped.send_signal(signal.SIGINT)
+    stopped.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     stopped.send_signal(signal.SIGINT)
     assert stopped.wait(EXIT_SECONDS) == 130
