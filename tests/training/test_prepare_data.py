@@ -105,6 +105,7 @@ CASES = [
     Case("fewer rows than a batch, dropped", "train.jsonl", jsonl(*GOOD), DATA, ("2 rows", "global batch of 8", "dataloader_drop_last"), arguments={"dataloader_drop_last": True}),
     Case("evaluation without data", "train.jsonl", jsonl(*GOOD), Reason.ARGUMENTS_INVALID, ("eval_strategy: epoch", "validation"), arguments={"eval_strategy": "epoch"}),
     Case("best model without data", "train.jsonl", jsonl(*GOOD), Reason.ARGUMENTS_INVALID, ("load_best_model_at_end", "validation"), arguments={"load_best_model_at_end": True}),
+    Case("best model without evaluation", "train.jsonl", jsonl(*GOOD), Reason.ARGUMENTS_INVALID, ("eval_strategy", "steps or epoch"), arguments={"load_best_model_at_end": True}, validation=GOOD),
     Case("unknown metric", "train.jsonl", jsonl(*GOOD), Reason.ARGUMENTS_INVALID, ("metric_for_best_model: rouge", "accuracy"), arguments={"metric_for_best_model": "rouge"}, validation=GOOD),
 ]  # fmt: skip
 

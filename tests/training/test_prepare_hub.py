@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from finetune_trainer.config import Cause, ModelSource, Prepared, Reason, ResultRecord, RunConfig
+from finetune_trainer.config import Cause, DatasetSource, ModelSource, Prepared, Reason, ResultRecord, RunConfig
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub, needed_files
+from finetune_trainer.prepare.source import Source, Split, row_place
+from finetune_trainer.prepare.splits import of_hub
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
 from tests.support.stub_hub import COMMITS, TOKEN, Repository, StubHub, stub_hub
@@ -122,18 +124,27 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
     assert len(hub.asked) == asked, "what is prepared needs no Hub"
 
 
-def test_a_split_that_is_not_there_names_those_that_are(hub: StubHub, tmp_path: Path) -> None:
-    record, _ = command(config(hub, tmp_path, splits={"train": "training"}), tmp_path)
-    assert record.failure is not None
-    assert record.failure.reason is Reason.DATASET_NOT_FOUND
-    assert "no split 'training'; it has train, test" in record.failure.message
+@pytest.mark.parametrize(
+    ("named", "role", "found"),
+    [
+        ({}, "train", "train"),
+        ({}, "validation", None),
+        ({"validation": "test"}, "validation", "test"),
+        ({"train": "test"}, "train", "test"),
+    ],
+)
+def test_splits_are_taken_by_name(named: dict[str, str], role: str, found: str | None) -> None:
+    there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
+    split = of_hub(there, role, DatasetSource(name="us/reviews", splits=named))
+    assert (split.name if split else None) == found
 
 
-def test_without_a_named_split_only_validation_is_evaluated_on(hub: StubHub, tmp_path: Path) -> None:
-    record, _ = command(config(hub, tmp_path), tmp_path)
-    assert record.failure is None
-    prepared = json.loads((tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json").read_text())
-    assert "validationRows" not in prepared["summary"]
+@pytest.mark.parametrize("named", [{"train": "training"}, {"validation": "training"}])
+def test_a_split_that_is_not_there_names_those_that_are(named: dict[str, str]) -> None:
+    there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
+    role = next(iter(named))
+    with pytest.raises(PrepareError, match=rf"no split 'training'; it has train, test. Set spec.dataset.splits.{role}"):
+        of_hub(there, role, DatasetSource(name="us/reviews", splits=named))
 
 
 @pytest.mark.parametrize(

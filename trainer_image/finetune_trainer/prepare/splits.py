@@ -45,7 +45,7 @@ def read(
         chosen = _chosen_files(config.dataset)
         return {role: files.read_files(paths, columns, text_columns) for role, paths in chosen.items()}
     there = client.dataset(config.dataset, commit)
-    splits = {role: _of_hub(there, role, config.dataset) for role in (TRAIN, VALIDATION)}
+    splits = {role: of_hub(there, role, config.dataset) for role in (TRAIN, VALIDATION)}
     found = {role: split for role, split in splits.items() if split is not None}
     for split in found.values():
         for column in columns:
@@ -64,7 +64,8 @@ def _chosen_files(dataset: DatasetSource) -> dict[str, tuple[str, ...]]:
     return chosen
 
 
-def _of_hub(there: dict[str, Split], role: str, dataset: DatasetSource) -> Split | None:
+def of_hub(there: dict[str, Split], role: str, dataset: DatasetSource) -> Split | None:
+    """The split of a Hub dataset for a role; None where there is none and none was asked for."""
     wanted = dataset.splits.get(role)
     if wanted is None:
         return (

@@ -85,6 +85,18 @@ def training_arguments(plan: Plan, staging: str) -> Any:
     from transformers import TrainingArguments
 
     try:
-        return TrainingArguments(output_dir=staging, **plan.arguments)
+        arguments = TrainingArguments(output_dir=staging, **plan.arguments)
+        _try_scheduler(arguments)
     except (ValueError, TypeError, ImportError) as error:
         raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
+    return arguments
+
+
+def _try_scheduler(arguments: Any) -> None:
+    """Its arguments are looked at only once training begins, after model and data were loaded."""
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    kwargs = arguments.lr_scheduler_kwargs or {}
+    get_scheduler(arguments.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=kwargs)
