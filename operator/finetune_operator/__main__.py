@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import kopf
 import structlog
@@ -62,21 +63,33 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)
     server = await _serve(settings, metrics, queue)
     queue.start()
-    looking = asyncio.create_task(resync.run(), name="resync")
+    watching = kopf.operator(
+        registry=make_registry(cluster, store, queue.wake, resync.relisted),
+        settings=make_settings(),
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+    )
     try:
-        await kopf.operator(
-            registry=make_registry(cluster, store, queue.wake, resync.relisted),
-            settings=make_settings(),
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-        )
+        await _until_one_ends(resync.run(), watching)
     finally:
         log.info("ending")
-        looking.cancel()
         await queue.stop(STOP_GRACE_SECONDS)
         await progress.close()
         await cluster.close()
         await server.cleanup()
+
+
+async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
+    """An operator without one of its parts would only seem to run: the others end with it, and its error is ours."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:

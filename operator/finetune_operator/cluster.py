@@ -170,7 +170,7 @@ class Cluster:
         found: set[str] = set()
         while True:
             page = await self._json("GET", path_of(kind, namespace), query=query, accept=METADATA_LIST)
-            found |= {item["metadata"]["uid"] for item in page["items"]}
+            found |= {item["metadata"]["uid"] for item in page["items"] or ()}
             if not (more := page["metadata"].get("continue")):
                 return found
             query["continue"] = more
@@ -205,7 +205,8 @@ class Cluster:
     async def warnings(self, namespace: str, uid: str) -> tuple[PodEvent, ...]:
         """Warning events about the object with this uid, oldest first."""
         selector = f"involvedObject.uid={uid},type=Warning"
-        items = (await self._json("GET", path_of("Event", namespace), query={"fieldSelector": selector}))["items"]
+        answer = await self._json("GET", path_of("Event", namespace), query={"fieldSelector": selector})
+        items = answer["items"] or []
         items.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         return tuple(
             PodEvent(event.get("reason", ""), event.get("message", ""), event.get("count") or 1) for event in items
@@ -219,7 +220,7 @@ class Cluster:
 
     async def _list(self, kind: str, namespace: str, label_selector: str) -> list[Manifest]:
         answer = await self._json("GET", path_of(kind, namespace), query={"labelSelector": label_selector})
-        return [{"kind": kind, **item} for item in answer["items"]]
+        return [{"kind": kind, **item} for item in answer["items"] or ()]
 
     # --- requests ------------------------------------------------------------------------------------------------
 

@@ -138,8 +138,10 @@ class Store:
         state = self._states.setdefault(key, JobState(key))
         if is_job:
             news = self._observe_job(state, item, deleted=deleted)
+        elif deleted:
+            news = state.remove(item)
         else:
-            news = state.remove(item) if deleted else state.put(item)
+            news = state.put(item)
         self.forget_if_empty(key)
         return key if news else None
 

@@ -117,7 +117,7 @@ def test_answers_that_are_lost_and_a_server_that_is_busy(
     tmp_path: Path,
 ) -> None:
     with FaultProxy(Api(operator_kubeconfig, api.namespace)) as proxy:
-        faults = itertools.cycle([Fault.LOSE_ANSWER, None, Fault.UNAVAILABLE, Fault.UNAVAILABLE, None])
+        faults = itertools.cycle([Fault.LOSE_ANSWER, Fault.EXPIRED, None, Fault.UNAVAILABLE, Fault.UNAVAILABLE, None])
         proxy.fault = lambda method, path, body: next(faults)
         api.create(finetune_job())
         operators = tell(api, kubelet, start_operator, proxy, proxy.kubeconfig(tmp_path))

@@ -16,6 +16,7 @@ from tests.support.cluster.client import REPOSITORY, Client
 from tests.support.cluster.control_plane import ControlPlane
 from tests.support.jobs import eventually, finetune_job, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
+from tests.support.operator import running_operator
 
 USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{ACCOUNT}"
 BARE = """
@@ -84,6 +85,14 @@ def test_requests_from_apply_to_running(
     asked = [f"{event['verb']} {event['requestURI']}" for event in events if event["verb"] != "watch"]
     assert len(asked) <= 12, asked
     assert len([one for one in asked if one.startswith("update")]) <= 3
+
+
+def test_it_serves_the_whole_cluster_with_the_same_rights(
+    api: Api, claim: str, operator_kubeconfig: Path, tmp_path: Path
+) -> None:
+    with running_operator(operator_kubeconfig, tmp_path / "operator.log"):
+        api.create(finetune_job())
+        wait_for_phase(api, "Starting")
 
 
 def test_idle_memory_over_a_bare_kopf_process(api: Api, start_operator: StartOperator) -> None:

@@ -29,6 +29,8 @@ class Fault(Enum):
     """The API server carries it out; the operator dies before it sees the answer."""
     LOSE_ANSWER = auto()
     """The API server carries it out; the connection breaks before the answer."""
+    EXPIRED = auto()
+    """401: the credentials have run out, and the API server never sees it."""
     UNAVAILABLE = auto()
     """503, and the API server never sees it."""
 
@@ -119,6 +121,8 @@ class FaultProxy:
         if request.method in MUTATING:
             self.changes.append(f"{request.method} {request.path}")
             fault = self.fault(request.method, request.path, json.loads(await request.read() or b"{}"))
+        if fault is Fault.EXPIRED:
+            return web.json_response({"kind": "Status", "reason": "Unauthorized", "message": "expired"}, status=401)
         if fault is Fault.UNAVAILABLE:
             return web.json_response(
                 {"kind": "Status", "reason": "ServiceUnavailable", "message": "try later"}, status=503

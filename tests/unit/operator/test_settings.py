@@ -1,0 +1,38 @@
+"""Settings from the environment, and that nothing slow is imported for them."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from finetune_operator.settings import OperatorSettings, ProgressAccess
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_OPERATOR_NAMESPACES", '["a", "b"]')
+    monkeypatch.setenv("FINETUNE_OPERATOR_PROGRESS_ACCESS", "proxy")
+    monkeypatch.setenv("FINETUNE_OPERATOR_TRAINER_IMAGE", "registry/trainer:1")
+    monkeypatch.setenv("FINETUNE_OPERATOR_ACCELERATOR_RESOURCES", '["example.com/npu"]')
+    settings = OperatorSettings()
+    assert settings.namespaces == ("a", "b")
+    assert settings.progress_access is ProgressAccess.PROXY
+    assert settings.plan().trainer_image == "registry/trainer:1"
+    assert settings.plan().accelerator_resources == ("example.com/npu",)
+
+
+def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_OPERATOR_CONCURRENCY", "0")
+    with pytest.raises(ValidationError, match="concurrency"):
+        OperatorSettings()
+
+
+def test_every_setting_is_described() -> None:
+    fields = OperatorSettings.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_the_client_is_imported_when_it_is_used() -> None:
+    program = "import finetune_operator.reconcile, sys; print([m for m in sys.modules if m.startswith('kubernetes')])"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
