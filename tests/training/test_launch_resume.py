@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Outcome, Reason
+from finetune_trainer.config import Cause, Failure, Outcome, Progress, Reason, ResultRecord
 from finetune_trainer.launch import manifest
 from finetune_trainer.launch.marks import Mark, read_mark
+from finetune_trainer.launch.records import write_to_volume
 from finetune_trainer.volume import write_document
 from tests.support.checkpoints import START, seal
 from tests.support.launched import Launches, NodeProcess, free_port, until
@@ -20,7 +21,44 @@ from tests.support.launched import Launches, NodeProcess, free_port, until
 pytestmark = pytest.mark.timeout(240)
 
 LONG: dict[str, Any] = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}
-SHORT: dict[str, Any] = {"steps": 22, "save_every": 11}
+
+
+def dead_attempt(launches: Launches, number: int = 1) -> tuple[Path, Path]:
+    """An attempt that has begun, that nobody answers for any more, with checkpoints of steps 10 and 20."""
+    run = launches.layout.run
+    mark = Mark(
+        uid=launches.uid,
+        attempt=number,
+        begun=START,
+        addresses=(f"127.0.0.1:{free_port()}",),
+        grace_period_seconds=60,
+        world_size=1,
+    )
+    run.attempt(number).folder.mkdir(parents=True)
+    write_document(run.attempt(number).mark, mark)
+    return seal(run, number, 10), seal(run, number, 20)
+
+
+def left_record(launches: Launches, number: int = 1) -> None:
+    """The record that the dead attempt's only node left."""
+    failure = Failure(reason=Reason.OUT_OF_MEMORY, cause=Cause.ERROR, message="CUDA out of memory")
+    record = ResultRecord(
+        role="train",
+        uid=launches.uid,
+        attempt=number,
+        outcome=Outcome.FAILED,
+        failure=failure,
+        started=START,
+        finished=START,
+    )
+    write_to_volume(launches.layout.run.attempt(number), record)
+
+
+def begun(node: NodeProcess) -> Progress:
+    """Wait until the attempt has begun."""
+    progress = until(lambda: (seen := node.progress()) and seen.begun and seen)
+    assert isinstance(progress, Progress)
+    return progress
 
 
 def sealed_step(node: NodeProcess, step: int) -> None:
@@ -56,14 +94,14 @@ def test_after_sigkill_the_next_attempt_goes_on_from_the_newest_checkpoint(launc
 
 
 def test_a_record_lets_the_next_attempt_begin_at_once_and_is_passed_on(launches: Launches) -> None:
-    failure = {"reason": "OutOfMemory", "cause": "error", "message": "CUDA out of memory"}
-    launches.run(1, plan=SHORT | {"fail": {"rank": 0, "step": 12, "failure": failure}})
-    (second,) = launches.start(2, plan=SHORT)
-    progress = until(lambda: (seen := second.progress()) and seen.begun and seen)
+    dead_attempt(launches)
+    left_record(launches)
+    (second,) = launches.start(2, plan={"steps": 22})
+    progress = begun(second)
     assert over(second) == "record"
     assert [record.failure.reason for record in progress.earlier if record.failure] == [Reason.OUT_OF_MEMORY]
-    assert second.wait() == 0
-    assert "starting after step 11" in second.text()
+    assert progress.resumed_from is not None
+    assert (progress.resumed_from.step, progress.resumed_from.attempt) == (20, 1)
 
 
 def test_an_attempt_that_still_answers_is_left_its_grace_period_then_superseded(launches: Launches) -> None:
@@ -102,7 +140,7 @@ def test_a_superseded_attempt_that_was_told_nothing_seals_nothing(launches: Laun
 
 
 def test_an_older_attempt_does_not_begin_after_a_newer_one(launches: Launches) -> None:
-    launches.run(2, plan=SHORT | {"steps": 1})
+    dead_attempt(launches, 2)
     (record,) = launches.run(1)
     assert record.outcome is Outcome.SUPERSEDED
     assert launches.started[-1].process.returncode == 1
@@ -110,7 +148,7 @@ def test_an_older_attempt_does_not_begin_after_a_newer_one(launches: Launches) -
 
 
 def test_an_attempt_begins_once(launches: Launches) -> None:
-    launches.run(1, plan=SHORT | {"steps": 1, "exit": {"rank": 0, "step": 1, "code": 1, "text": ""}})
+    dead_attempt(launches)
     (record,) = launches.run(1)
     assert record.outcome is Outcome.FAILED
     assert record.failure is not None
@@ -132,36 +170,18 @@ def missing(folder: Path) -> None:
     (folder / "rng_state_0.pth").unlink()
 
 
-def dead_attempt(launches: Launches) -> tuple[Path, Path]:
-    """An attempt 1 that nobody answers for, with two checkpoints."""
-    run = launches.layout.run
-    mark = Mark(
-        uid=launches.uid,
-        attempt=1,
-        begun=START,
-        addresses=(f"127.0.0.1:{free_port()}",),
-        grace_period_seconds=0,
-        world_size=1,
-    )
-    run.attempt(1).folder.mkdir(parents=True)
-    write_document(run.attempt(1).mark, mark)
-    first, second = seal(run, 1, 10), seal(run, 1, 20)
-    return first, second
-
-
 @pytest.mark.parametrize("damage", [truncated, flipped, missing])
 def test_a_broken_checkpoint_is_moved_aside_and_said(launches: Launches, damage: Callable[[Path], None]) -> None:
     good, broken = dead_attempt(launches)
+    left_record(launches)
     damage(broken)
-    (node,) = launches.start(2, plan={"steps": 0})
-    progress = until(lambda: (seen := node.progress()) and seen.begun and seen)
+    (node,) = launches.start(2)
+    progress = begun(node)
     assert progress.resumed_from is not None
     assert progress.resumed_from.step == 10
     assert any("checkpoint-20 was damaged" in message for message in progress.messages)
     assert manifest.problem(good) is None
     assert (launches.layout.run.broken / "attempt-1-checkpoint-20").is_dir()
-    node.process.send_signal(signal.SIGTERM)
-    node.wait()
 
 
 def test_resume_from_a_path_that_is_none_is_the_users_to_mend(launches: Launches) -> None:
@@ -173,18 +193,20 @@ def test_resume_from_a_path_that_is_none_is_the_users_to_mend(launches: Launches
 
 
 def test_an_earlier_unfinished_run_of_the_same_name_is_continued(launches: Launches) -> None:
-    launches.run(1, plan=SHORT | {"exit": {"rank": 0, "step": 12, "code": 1, "text": ""}})
+    newest = dead_attempt(launches)[1]
+    left_record(launches)
+    write_document(launches.layout.run.config, launches.config())
     again = Launches(launches.folder, uid="22222222-bbbb")
     again.prepare()
+    (node,) = again.start(1)
     try:
-        (record,) = again.run(1, plan=SHORT)
-        assert record.outcome is Outcome.SUCCEEDED
-        assert "starting after step 11" in again.started[0].text()
-        assert any("earlier, unfinished run" in message for message in record.messages)
-        # A third object of that name finds a finished run: it trains from the start.
-        third = Launches(launches.folder, uid="33333333-cccc")
-        third.prepare()
-        third.run(1, plan={"steps": 1})
-        assert "starting after step 0" in third.started[0].text()
+        progress = begun(node)
     finally:
         again.close()
+    assert progress.resumed_from is not None
+    assert progress.resumed_from.path == to_pod_of(launches, newest)
+    assert any("earlier, unfinished run" in message for message in progress.messages)
+
+
+def to_pod_of(launches: Launches, folder: Path) -> str:
+    return f"/output/{folder.relative_to(launches.claim)}"

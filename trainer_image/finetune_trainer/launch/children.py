@@ -26,7 +26,7 @@ class Children:
     """Starts children, reaps whatever else ends up as a child of this process, ends all of them at the end."""
 
     def __init__(self) -> None:
-        self._own: set[int] = set()
+        self._own: dict[int, asyncio.subprocess.Process] = {}
         self._starting = 0
         self._loop = asyncio.get_running_loop()
         # As pid 1 orphans come here anyway; elsewhere this makes them.
@@ -45,7 +45,7 @@ class Children:
                 stderr=asyncio.subprocess.STDOUT,
                 preexec_fn=die_with_parent,
             )
-            self._own.add(child.pid)
+            self._own[child.pid] = child
         finally:
             self._starting -= 1
         return child
@@ -62,7 +62,8 @@ class Children:
                 return
             if ended is None:
                 return
-            if ended.si_pid in self._own:
+            own = self._own.get(ended.si_pid)
+            if own is not None and own.returncode is None:
                 self._loop.call_later(_LOOK_AGAIN_SECONDS, self._reap)
                 return
             with suppress(ChildProcessError):
