@@ -34,7 +34,6 @@ ARGUMENTS: Manifest = {
     "per_device_train_batch_size": 8,
     "logging_steps": 1,
     "save_strategy": "no",
-    "disable_tqdm": True,
 }
 
 
@@ -89,6 +88,7 @@ async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> t
     manifest = finetune_job(name)
     spec = manifest["spec"]
     spec["trainingArguments"] = ARGUMENTS
+    spec["env"] = [{"name": "OMP_NUM_THREADS", "value": "1"}]  # as by hand: both nodes share this machine's cores
     spec["preprocessing"] = {"maxLength": 64}
     spec["dataset"]["files"]["validation"] = ["/data/validation.csv"]
     spec["volumes"][0]["claimName"] = "data"
