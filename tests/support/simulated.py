@@ -1,7 +1,6 @@
-"""A cluster in memory, for decisions: objects as real ones look, a clock to move, an engine that can die anywhere.
+"""The operator in memory, one FineTuneJob and a simulated cluster: an engine that can die before any of its effects.
 
-It knows no more of Kubernetes than decisions read: Jobs make pods, suspended Jobs end theirs, deleted objects go. What
-real components do is proved by the cluster and e2e tiers; this drives `decide` through histories that are long or rare.
+It drives `decide` through histories that are long or rare, as the real engine would.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE, FineTuneJob
+from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.plan.children import is_ours
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import (
@@ -30,12 +29,9 @@ from finetune_operator.plan.types import (
     Refusal,
     Suspend,
 )
-from finetune_trainer.config import Cause, CheckpointRef, Failure, Outcome, PodPhase, Progress, Reason, ResultRecord
+from tests.support.simulated_cluster import NAMESPACE, START, UID, SimulatedCluster, claim, stamp, well_machine
 
-START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SETTINGS = PlanSettings(trainer_image="registry.example/finetune/trainer:1")
-UID = "6f1c5d1e-0000-4000-8000-000000000001"
-NAMESPACE = "team"
 ROUNDS = 12
 """Decisions that one wake-up may take before it must come to rest."""
 
@@ -50,54 +46,25 @@ HUB_SPEC: Manifest = {**SPEC, "model": {"name": "google-bert/bert-base-cased"}}
 """Needs a prepare Job."""
 
 
-def stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def condition(kind: str, moment: datetime, status: str = "True", reason: str = "", message: str = "") -> Manifest:
-    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": stamp(moment)}
-
-
-def claim(name: str, modes: tuple[str, ...] = ("ReadWriteMany",), **metadata: Any) -> Manifest:
-    return {
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}", **metadata},
-        "spec": {"accessModes": list(modes)},
-        "status": {"phase": "Bound"},
-    }
-
-
-def _well(name: str) -> Manifest:
-    return {"metadata": {"name": name}, "status": {"conditions": [condition("Ready", START)]}}
-
-
 class Killed(Exception):
     """The operator was killed."""
 
 
 @dataclass
-class World:
+class World(SimulatedCluster):
     """One FineTuneJob with its children."""
 
     spec: Manifest = field(default_factory=lambda: copy.deepcopy(SPEC))
-    name: str = "reviews"
     settings: PlanSettings = SETTINGS
-    now: datetime = START
     status: Manifest = field(default_factory=dict)
     generation: int = 1
-    objects: dict[str, Manifest] = field(default_factory=dict)
-    """By uid; deleted pods stay as they were last seen."""
-    gone: set[str] = field(default_factory=set)
     cluster: dict[Ref, Manifest] = field(
         default_factory=lambda: {Ref("PersistentVolumeClaim", "shared"): claim("shared")}
     )
     """What the spec may name."""
-    nodes: dict[str, Manifest] | None = field(default_factory=dict)
-    """Machines that tests have made silent, and those that were asked for."""
     events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     """Warning events by uid, as the API server holds them."""
     refusals: tuple[Refusal, ...] = ()
-    progress: Progress | None = None
     actions: list[Action] = field(default_factory=list)
     """All that were carried out."""
     notes: list[EventNote] = field(default_factory=list)
@@ -117,7 +84,6 @@ class World:
     hidden: set[str] = field(default_factory=set)
     """uids of objects that no watch shows: somebody else's, found when their name is wanted."""
     conflict: bool = False
-    made: int = 0
     _posted: set[tuple[int, EventNote]] = field(default_factory=set)
     """An event's name follows from the state that was decided on: posted again it is the same one."""
 
@@ -143,7 +109,7 @@ class World:
             references=dict(self.known),
             nodes=None
             if self.nodes is None
-            else {name: self.nodes.get(name, _well(name)) for name in self.asked_nodes},
+            else {name: self.nodes.get(name, well_machine(name)) for name in self.asked_nodes},
             events=dict(self.read_events),
             progress=self.progress,
             listed=listed,
@@ -226,227 +192,14 @@ class World:
 
     def _act(self, action: Action) -> None:
         if isinstance(action, Create):
-            self.create(action.manifest)
+            there = self.create(action.manifest)
+            if not is_ours(there, self.job()):
+                self.hidden.discard(there["metadata"]["uid"])
+                self.conflict = True
         elif isinstance(action, Suspend):
             self.suspend(action.name)
         elif isinstance(action, Delete):
             self.delete(action.ref.kind, action.ref.name)
-
-    # --- the cluster ----------------------------------------------------------------------------------------------
-
-    def find(self, kind: str, name: str) -> Manifest | None:
-        living = (item for uid, item in self.objects.items() if uid not in self.gone)
-        return next((item for item in living if (item["kind"], item["metadata"]["name"]) == (kind, name)), None)
-
-    def names(self, kind: str) -> list[str]:
-        return sorted(
-            i["metadata"]["name"] for u, i in self.objects.items() if i["kind"] == kind and u not in self.gone
-        )
-
-    def create(self, manifest: Manifest) -> Manifest:
-        """POST. A name that is there already answers 409, which is success where the object is ours."""
-        there = self.find(manifest["kind"], manifest["metadata"]["name"])
-        if there is not None:
-            if not is_ours(there, self.job()):
-                self.hidden.discard(there["metadata"]["uid"])
-                self.conflict = True
-            return there
-        self.made += 1
-        item = copy.deepcopy(manifest)
-        item["metadata"] |= {"uid": f"uid-{self.made}", "creationTimestamp": stamp(self.now)}
-        self.objects[item["metadata"]["uid"]] = item
-        if item["kind"] == "Job":
-            for index in range(item["spec"]["completions"]):
-                self._make_pod(item, index)
-        return item
-
-    def _make_pod(self, job: Manifest, index: int) -> None:
-        self.made += 1
-        name, uid = job["metadata"]["name"], f"uid-{self.made}"
-        self.objects[uid] = {
-            "kind": "Pod",
-            "metadata": {
-                "name": f"{name}-{index}-x{self.made}",
-                "namespace": NAMESPACE,
-                "uid": uid,
-                "creationTimestamp": stamp(self.now),
-                "labels": dict(job["metadata"]["labels"]),
-                "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
-                "ownerReferences": [
-                    {"kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True},
-                ],
-            },
-            "spec": {},
-            "status": {"phase": "Pending"},
-        }
-
-    def suspend(self, name: str) -> None:
-        job = self.find("Job", name)
-        assert job is not None, name
-        job["spec"]["suspend"] = True
-        self._conditions(job).append(condition("Suspended", self.now))
-        for pod in self.pods_of(name):
-            if pod["status"]["phase"] in ("Pending", "Running"):
-                self.ask_to_end(pod)
-
-    def delete(self, kind: str, name: str) -> None:
-        item = self.find(kind, name)
-        if item is None:
-            return
-        del self.objects[item["metadata"]["uid"]]
-        if kind == "Job":
-            for pod in self.pods_of(name):
-                self.gone.add(pod["metadata"]["uid"])
-
-    def pods_of(self, job: str) -> list[Manifest]:
-        """Living pods of a Job."""
-        living = [item for uid, item in self.objects.items() if item["kind"] == "Pod" and uid not in self.gone]
-        return [pod for pod in living if pod["metadata"]["ownerReferences"][0]["name"] == job]
-
-    def pod(self, attempt: int, node: int, role: str = "train") -> Manifest:
-        """The newest pod of a node, gone or not."""
-        labels = {LABEL_JOB: self.name, LABEL_ROLE: role, LABEL_ATTEMPT: str(attempt)}
-        pods = [
-            i for i in self.objects.values() if i["kind"] == "Pod" and i["metadata"]["labels"].items() >= labels.items()
-        ]
-        index = "batch.kubernetes.io/job-completion-index"
-        return [pod for pod in pods if pod["metadata"]["annotations"][index] == str(node)][-1]
-
-    # --- what happens to pods -------------------------------------------------------------------------------------
-
-    def run(self, attempt: int, role: str = "train") -> None:
-        """All pods of a gang start."""
-        for pod in self.pods_of(f"{self.name}-{role}-{attempt}"):
-            self.start(pod)
-
-    def start(self, pod: Manifest) -> None:
-        index = pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"]
-        pod["spec"]["nodeName"] = f"machine-{index}"
-        state = {"running": {"startedAt": stamp(self.now)}}
-        image = "registry.example/finetune/trainer@sha256:abc"
-        pod["status"] = {
-            "phase": "Running",
-            "podIP": f"10.0.0.{index}",
-            "conditions": [condition("Ready", self.now)],
-            "containerStatuses": [{"name": "trainer", "state": state, "imageID": image}],
-        }
-
-    def end(
-        self,
-        pod: Manifest,
-        record: ResultRecord | None = None,
-        *,
-        exit_code: int = 1,
-        reason: str = "Error",
-        message: str = "",
-    ) -> None:
-        """The container ends; the record is its termination message."""
-        ended = {
-            "exitCode": exit_code,
-            "reason": reason,
-            "message": record.to_json() if record else message,
-            "finishedAt": stamp(self.now),
-        }
-        pod["status"].setdefault("containerStatuses", [{"name": "trainer", "imageID": ""}])
-        pod["status"]["containerStatuses"][0]["state"] = {"terminated": ended}
-        pod["status"]["phase"] = "Failed" if exit_code else "Succeeded"
-        job = self.find("Job", pod["metadata"]["ownerReferences"][0]["name"])
-        if job is not None:
-            pods = self.pods_of(job["metadata"]["name"])
-            if len(pods) == job["spec"]["completions"] and all(one["status"]["phase"] == "Succeeded" for one in pods):
-                self.finish_job(job["metadata"]["name"])
-
-    def ask_to_end(self, pod: Manifest, grace: int = 30) -> None:
-        """DELETE, as anybody may do it."""
-        pod["metadata"].setdefault("deletionTimestamp", stamp(self.now + timedelta(seconds=grace)))
-        pod["metadata"].setdefault("deletionGracePeriodSeconds", grace)
-
-    def vanish(self, pod: Manifest) -> None:
-        self.gone.add(pod["metadata"]["uid"])
-
-    def disrupt(self, pod: Manifest, reason: str, message: str = "") -> None:
-        self._conditions(pod).append(condition("DisruptionTarget", self.now, reason=reason, message=message))
-        self.ask_to_end(pod)
-
-    def finish_job(self, name: str, kind: str = "Complete") -> None:
-        job = self.find("Job", name)
-        assert job is not None, name
-        if not any(one["type"] == kind for one in self._conditions(job)):
-            self._conditions(job).append(condition(kind, self.now))
-
-    def fail_job(self, name: str) -> None:
-        """As the Job controller does with backoffLimit 0: it gives up, and deletes what still runs."""
-        self.finish_job(name, "FailureTarget")
-        for pod in self.pods_of(name):
-            if pod["status"]["phase"] in ("Pending", "Running"):
-                self.ask_to_end(pod)
-
-    def lose_machine(self, name: str, *, taint: str | None = None) -> None:
-        """The machine falls silent: its pods stay as they are, but for Ready."""
-        assert self.nodes is not None
-        taints = [{"key": taint, "effect": "NoExecute"}] if taint else []
-        ready = "True" if taint else "Unknown"
-        self.nodes[name] = {"metadata": {"name": name}, "spec": {"taints": taints}, "status": {"conditions": []}}
-        self.nodes[name]["status"]["conditions"].append(condition("Ready", self.now, status=ready))
-        for pod in self.objects.values():
-            if pod["kind"] == "Pod" and pod["spec"].get("nodeName") == name:
-                pod["status"]["conditions"] = [condition("Ready", self.now, status="False")]
-
-    @staticmethod
-    def _conditions(item: Manifest) -> list[Manifest]:
-        conditions: list[Manifest] = item.setdefault("status", {}).setdefault("conditions", [])
-        return conditions
-
-    # --- what pods say --------------------------------------------------------------------------------------------
-
-    def tell(self, attempt: int, *, begun: bool = True, phase: PodPhase = PodPhase.TRAINING, **told: Any) -> None:
-        """Node 0's /progress."""
-        before = self.progress.begun if self.progress and self.progress.attempt == attempt else None
-        moment = (before or self.now) if begun else None
-        self.progress = Progress(uid=UID, attempt=attempt, begun=moment, phase=phase, updated=self.now, **told)
-
-    def record(
-        self,
-        attempt: int,
-        node: int = 0,
-        *,
-        reason: Reason | None = None,
-        cause: Cause = Cause.ERROR,
-        outcome: Outcome | None = None,
-        role: str = "train",
-        **told: Any,
-    ) -> ResultRecord:
-        failure = Failure(reason=reason, cause=cause, message=f"{reason.value} on node {node}") if reason else None
-        return ResultRecord.model_validate(
-            {
-                "role": role,
-                "uid": UID,
-                "attempt": attempt,
-                "node": node,
-                "outcome": outcome or (Outcome.FAILED if failure else Outcome.SUCCEEDED),
-                "failure": failure,
-                "started": self.now,
-                "finished": self.now,
-                **told,
-            }
-        )
-
-    def succeed(self, attempt: int) -> None:
-        """All nodes of an attempt end well, node 0 with the model."""
-        path = f"/output/{self.name}/runs/{UID}/attempts/{attempt}/model"
-        for pod in self.pods_of(f"{self.name}-train-{attempt}"):
-            node = int(pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
-            told: dict[str, Any] = {"model_path": path, "evaluation": {"accuracy": 0.9}, "step": 100}
-            record = self.record(attempt, node, **(told if node == 0 else {}))
-            self.end(pod, record, exit_code=0, reason="Completed")
-        self.finish_job(f"{self.name}-train-{attempt}")
-
-    def crash(self, attempt: int, node: int = 0, reason: Reason = Reason.RANK_FAILED, **told: Any) -> None:
-        """One node's rank dies, its peers lose it."""
-        for pod in self.pods_of(f"{self.name}-train-{attempt}"):
-            index = int(pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
-            self.end(pod, self.record(attempt, index, reason=reason if index == node else Reason.PEER_LOST, **told))
-        self.finish_job(f"{self.name}-train-{attempt}", "Failed")
 
     # --- what tests ask -------------------------------------------------------------------------------------------
 
@@ -461,11 +214,6 @@ class World:
         return [note.reason for note in self.notes]
 
 
-def checkpoint(step: int, attempt: int = 1) -> CheckpointRef:
-    path = f"/output/reviews/runs/{UID}/attempts/{attempt}/checkpoints/checkpoint-{step}"
-    return CheckpointRef(step=step, path=path, time=START, attempt=attempt)
-
-
 def begun(world: World | None = None, *, attempt: int = 1, step: int = 10) -> World:
     """A world whose attempt trains."""
     world = world or World()
@@ -474,19 +222,3 @@ def begun(world: World | None = None, *, attempt: int = 1, step: int = 10) -> Wo
     world.tell(attempt, step=step, total_steps=100)
     world.wake()
     return world
-
-
-__all__ = [
-    "HUB_SPEC",
-    "SETTINGS",
-    "SPEC",
-    "START",
-    "UID",
-    "Killed",
-    "World",
-    "begun",
-    "checkpoint",
-    "claim",
-    "replace",
-    "stamp",
-]

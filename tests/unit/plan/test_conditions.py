@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJobStatus, Phase
 from finetune_operator.plan.conditions import Fact, Facts, build, find, holds
-from tests.support.simulated import START
+from tests.support.simulated_cluster import START
 
 LATER = START + timedelta(seconds=9, microseconds=123)
 VALID: Facts = {ConditionType.VALIDATED: Fact(True, "Valid", "fine")}

@@ -9,7 +9,8 @@ import pytest
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Create
 from finetune_trainer.config import CheckpointRef, PodPhase, Resolved
-from tests.support.simulated import HUB_SPEC, START, UID, World, begun, checkpoint
+from tests.support.simulated import HUB_SPEC, World, begun
+from tests.support.simulated_cluster import START, UID, checkpoint
 
 
 def test_a_job_goes_from_apply_to_model() -> None:

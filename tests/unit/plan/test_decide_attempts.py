@@ -10,7 +10,8 @@ import pytest
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Create, Delete, Suspend
 from finetune_trainer.config import Cause, Outcome, Reason
-from tests.support.simulated import SPEC, World, begun, checkpoint
+from tests.support.simulated import SPEC, World, begun
+from tests.support.simulated_cluster import checkpoint
 
 
 def restarts(world: World) -> dict[str, int]:

@@ -12,7 +12,8 @@ import pytest
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Manifest
 from finetune_trainer.config import Cause, Outcome, Reason
-from tests.support.simulated import HUB_SPEC, SPEC, Killed, World, checkpoint
+from tests.support.simulated import HUB_SPEC, SPEC, Killed, World
+from tests.support.simulated_cluster import checkpoint
 
 STEPS = 60
 REASONS = [Reason.RANK_FAILED, Reason.RANK_KILLED, Reason.PEER_LOST, Reason.OUT_OF_MEMORY, Reason.INTERNAL]

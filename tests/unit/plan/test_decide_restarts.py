@@ -9,7 +9,8 @@ import pytest
 
 from finetune_operator.plan.types import Create
 from finetune_trainer.config import Cause, Outcome, Reason
-from tests.support.simulated import HUB_SPEC, SPEC, Killed, World, checkpoint
+from tests.support.simulated import HUB_SPEC, SPEC, Killed, World
+from tests.support.simulated_cluster import checkpoint
 
 Event = Callable[[World], None]
 SECOND = 1.0

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from finetune_operator.plan.types import Delete, Manifest, Ref, Refusal
-from tests.support.simulated import HUB_SPEC, NAMESPACE, SPEC, UID, World, claim
+from tests.support.simulated import HUB_SPEC, SPEC, World
+from tests.support.simulated_cluster import NAMESPACE, UID, claim
 
 CLAIM = Ref("PersistentVolumeClaim", "shared")
 
