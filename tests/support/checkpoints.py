@@ -7,6 +7,7 @@ from finetune_trainer.config import CheckpointRef, RunConfig
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.marks import Mark
+from finetune_trainer.launch.resume import decide
 from finetune_trainer.volume import Layout, Run, make_folder, write_document
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,3 +89,17 @@ def seal_model(run: Run, attempt: int) -> Path:
 
 def layout(folder: Path, uid: str = "u") -> Layout:
     return Layout(folder, "reviews", uid)
+
+
+def two_sealed(place: Layout) -> None:
+    """An attempt 1 with checkpoints of steps 10 and 20."""
+    begin(place.run, 1)
+    seal(place.run, 1, 10)
+    seal(place.run, 1, 20)
+
+
+def newest_good(place: Layout) -> int:
+    """The step from which attempt 2 would go on."""
+    decision = decide(place, run_config(), 2)
+    assert decision.resume is not None
+    return decision.resume.step

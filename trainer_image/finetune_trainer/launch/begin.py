@@ -65,14 +65,14 @@ def _read_secret(node: Node) -> str:
 async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, str]:
     settings, gang = node.settings, node.node_zero_parts().gang
     run = settings.layout.run
-    node.secret = await asyncio.to_thread(_claim, run, settings.attempt)
+    node.secret = await asyncio.to_thread(claim, run, settings.attempt)
     previous = await asyncio.to_thread(newest_mark, run, settings.attempt)
     if previous is not None:
         node.board.earlier = await asyncio.to_thread(read_results, run.attempt(previous.attempt))
     peers = await gang.complete()
     address = gang.seen_as or settings.bind or machine.own_address()
     addresses = (str(Peer(address, settings.port)), *(peers[index] for index in sorted(peers)))
-    mark = await _mark(node, session, addresses)
+    mark = await decide_and_mark(node, session, addresses)
     node.node_zero_parts().saving.mark = mark
     master = _LOOPBACK if settings.config.nodes == 1 else address
     started = Begin(
@@ -86,7 +86,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     return started, address
 
 
-def _claim(run: Run, attempt: int) -> str:
+def claim(run: Run, attempt: int) -> str:
     """Take the attempt's folder: its secret is what the other nodes wait for."""
     assert_newest(run, attempt)
     own = run.attempt(attempt)
@@ -100,7 +100,7 @@ def _claim(run: Run, attempt: int) -> str:
     return secret
 
 
-async def _mark(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> Mark:
+async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> Mark:
     """Fence, decide, write the mark; again if an older attempt turns out to have begun meanwhile."""
     settings = node.settings
     layout, run, number = settings.layout, settings.layout.run, settings.attempt

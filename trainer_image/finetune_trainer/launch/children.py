@@ -77,3 +77,4 @@ class Children:
 
     def close(self) -> None:
         self._loop.remove_signal_handler(signal.SIGCHLD)
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)

@@ -3,10 +3,7 @@
 import errno
 import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,60 +13,8 @@ from finetune_trainer.launch.protocol import FileDigest
 from finetune_trainer.launch.resume import decide
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.volume import Layout
-from tests.support.checkpoints import begin, layout, run_config, seal, seal_model, stage
-
-OPERATIONS = ("open", "mkdir", "rename", "fsync", "unlink", "rmdir", "write")
-
-
-def killed_at(operation: int, work: Callable[[], object]) -> bool:
-    """Run `work` in a forked process that SIGKILLs itself before its n-th file operation; whether it got so far."""
-    child = os.fork()
-    if child == 0:
-        counted = 0
-
-        def counting(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                nonlocal counted
-                counted += 1
-                if counted == operation:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*args, **kwargs)
-
-            return call
-
-        for name in OPERATIONS:
-            setattr(os, name, counting(getattr(os, name)))
-        try:
-            work()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
-
-
-def every_moment(folder: Path, set_up: Callable[[Layout], None], work: Callable[[Layout], object]) -> list[Layout]:
-    """The volume after a SIGKILL before the first, second, ... file operation of `work`."""
-    volumes = []
-    for operation in range(1, 500):
-        place = layout(folder / str(operation))
-        set_up(place)
-        volumes.append(place)
-        if not killed_at(operation, lambda place=place: work(place)):  # type: ignore[misc]
-            return volumes
-        assert os.listdir(place.output), "nothing there"
-    raise AssertionError("the work never ended")
-
-
-def two_sealed(place: Layout) -> None:
-    begin(place.run, 1)
-    seal(place.run, 1, 10)
-    seal(place.run, 1, 20)
-
-
-def newest_good(place: Layout) -> int:
-    decision = decide(place, run_config(), 2)
-    assert decision.resume is not None
-    return decision.resume.step
+from tests.support.checkpoints import begin, layout, newest_good, run_config, seal, seal_model, stage, two_sealed
+from tests.support.crashes import every_moment
 
 
 def test_a_checkpoint_is_sealed_as_a_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Beginning an attempt: killed at any moment the next one can go on; of two at once the older one learns of it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from aiohttp import web
+
+from finetune_trainer.config import Outcome, ResultRecord, RunConfig
+from finetune_trainer.launch import begin as beginning
+from finetune_trainer.launch import fencing
+from finetune_trainer.launch.begin import claim, decide_and_mark
+from finetune_trainer.launch.checkpoints import sweep
+from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.marks import Mark
+from finetune_trainer.launch.node import Node
+from finetune_trainer.launch.peers import NodeZero
+from finetune_trainer.launch.protocol import Health
+from finetune_trainer.launch.records import write_to_volume
+from finetune_trainer.launch.resume import Decision, decide
+from finetune_trainer.launch.sealing import SupersededError
+from finetune_trainer.launch.settings import Peer, Settings
+from finetune_trainer.volume import Layout, write_document
+from tests.support.checkpoints import START, begin, layout, newest_good, run_config, seal, two_sealed
+from tests.support.crashes import every_moment
+
+
+def settings(folder: Path, attempt: int) -> Settings:
+    config = run_config(output=str(folder))
+    return Settings(
+        config=config,
+        config_file=folder / "run.json",
+        attempt=attempt,
+        node=0,
+        peers=(Peer("127.0.0.1", 1),),
+        bind="127.0.0.1",
+        termination_log=folder / "log",
+    )
+
+
+def with_node(folder: Path, attempt: int, work: Callable[[Node, aiohttp.ClientSession], Awaitable[Mark]]) -> Mark:
+    """Run `work` with the parts of node 0 of an attempt."""
+
+    async def run() -> Mark:
+        temporary = folder / f"temporary-{attempt}"
+        temporary.mkdir()
+        children = Children()
+        async with aiohttp.ClientSession() as session:
+            own = settings(folder, attempt)
+            claim(own.layout.run, attempt)
+            node = Node(own, children, NodeZero(session, own), temporary)
+            try:
+                return await work(node, session)
+            finally:
+                children.close()
+
+    return asyncio.run(run())
+
+
+def record(attempt: int) -> ResultRecord:
+    return ResultRecord(role="train", uid="u", attempt=attempt, outcome=Outcome.FAILED, started=START, finished=START)
+
+
+def test_killed_while_it_begins_the_next_attempt_goes_on(tmp_path: Path) -> None:
+    def begins(place: Layout) -> None:
+        claim(place.run, 2)
+        decision = decide(place, run_config(), 2)
+        begin(place.run, 2, known=decision.known, resume=decision.resume)
+        sweep(place.run, 2)
+
+    volumes = every_moment(tmp_path, two_sealed, begins)
+    assert len(volumes) > 10
+    for place in volumes:
+        assert newest_good(place) == 20
+        decision = decide(place, run_config(), 3)
+        assert decision.resume is not None
+        assert decision.resume.step == 20
+
+
+def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = layout(tmp_path).run
+    looked = []
+
+    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int) -> Decision:
+        looked.append(attempt)
+        decision = decide(place, config, attempt)
+        if len(looked) == 1:
+            begin(run, 1)
+            seal(run, 1, 10)
+            write_to_volume(run.attempt(1), record(1))
+        return decision
+
+    monkeypatch.setattr(beginning, "decide", decide_while_another_begins)
+    mark = with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+    assert looked == [2, 2]
+    assert mark.resume is not None
+    assert mark.resume.step == 10
+    assert [ref.step for ref in mark.known] == [10]
+
+
+def test_a_newer_attempt_that_begins_meanwhile_ends_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = layout(tmp_path).run
+
+    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int) -> Decision:
+        begin(run, 3)
+        return decide(place, config, attempt)
+
+    monkeypatch.setattr(beginning, "decide", decide_while_another_begins)
+    with pytest.raises(SupersededError):
+        with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+
+
+async def served(health: Health, work: Callable[[str], Awaitable[float]]) -> float:
+    """Somebody answers /healthz."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text=health.to_json())
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        port = runner.addresses[0][1]
+        return await work(f"127.0.0.1:{port}")
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [
+        (Health(uid="u", attempt=1, node=0, begun=True), 1.0),  # it answers: its grace period
+        (Health(uid="u", attempt=2, node=0, begun=True), 0.4),  # somebody else has its address now
+        (Health(uid="other", attempt=1, node=0, begun=True), 0.4),
+    ],
+)
+def test_who_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, health: Health, expected: float) -> None:
+    monkeypatch.setattr(fencing, "UNREACHABLE_SECONDS", 0.3)
+    monkeypatch.setattr(fencing, "_POLL_SECONDS", 0.02)
+    run = layout(tmp_path).run
+    mark = begin(run, 1)
+
+    async def wait(address: str) -> float:
+        here = mark.model_copy(update={"addresses": (address,)})
+        began = asyncio.get_running_loop().time()
+        async with aiohttp.ClientSession() as session:
+            await fencing.until_over(session, run.attempt(1), here)
+        return asyncio.get_running_loop().time() - began
+
+    waited = asyncio.run(served(health, wait))
+    assert expected - 0.2 < waited
+    if expected < 1:
+        assert waited < 1
+
+
+def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    write_document(begin_folder(tmp_path), run_config())
+    with pytest.raises(Exception, match="is damaged"):
+        decide(layout(tmp_path), run_config(), 2)
+    assert run.begun()
+
+
+def begin_folder(folder: Path) -> Path:
+    mark = layout(folder).run.attempt(1).mark
+    mark.parent.mkdir(parents=True)
+    return mark
+
+
+def test_orphans_become_no_zombies(tmp_path: Path) -> None:
+    code = "import os, time\nif os.fork() == 0:\n    time.sleep(0.2)\n    os._exit(0)\nos._exit(3)"
+
+    async def run() -> tuple[int, int]:
+        children = Children()
+        child = await children.start([sys.executable, "-c", code], os.environ)
+        status = await child.wait()
+        await asyncio.sleep(0.6)
+        left = len(psutil.Process().children())
+        children.close()
+        return status, left
+
+    assert asyncio.run(run()) == (3, 0)
+
+
+def test_children_end_with_their_parent(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, os, sys
+sys.path.insert(0, {str(Path(beginning.__file__).parents[2])!r})
+from finetune_trainer.launch.children import Children
+async def run():
+    child = await Children().start(["sleep", "100"], os.environ)
+    print(child.pid, flush=True)
+    await child.wait()
+asyncio.run(run())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.send_signal(signal.SIGKILL)
+    assert psutil.wait_procs([child], timeout=5)[1] == []

@@ -1,0 +1,83 @@
+"""What launch is told, and what it tells ranks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finetune_trainer.config import CheckpointRef
+from finetune_trainer.launch.protocol import Begin, RankCheckpoint
+from finetune_trainer.launch.ranks import command, environment
+from finetune_trainer.launch.settings import Peer, Settings
+from tests.support.checkpoints import START, run_config
+
+
+def settings(tmp_path: Path, env: dict[str, str] | None = None, **fields: object) -> Settings:
+    file = tmp_path / "run.json"
+    file.write_text(run_config(**fields).to_json())  # type: ignore[arg-type]
+    return Settings.from_env({"FINETUNE_CONFIG": str(file), "FINETUNE_ATTEMPT": "3"} | (env or {}))
+
+
+def test_peers_of_a_pod(tmp_path: Path) -> None:
+    peers = "yelp-train-{attempt}-{node}.yelp:8080"
+    found = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, processes_per_node=4, peers=peers)
+    assert found.peers == (Peer("yelp-train-3-0.yelp", 8080), Peer("yelp-train-3-1.yelp", 8080))
+    assert (found.bind, found.port, found.url) == (None, 8080, "http://127.0.0.1:8080")
+    assert found.local_ranks == range(4, 8)
+    assert str(found.termination_log) == "/dev/termination-log"
+
+
+def test_peers_where_nodes_share_a_host(tmp_path: Path) -> None:
+    env = {"FINETUNE_PEERS": "127.0.0.1:5001,127.0.0.1:5002", "JOB_COMPLETION_INDEX": "1"}
+    found = settings(tmp_path, env, nodes=2, peers="x-{attempt}-{node}.x:8080")
+    assert (found.bind, found.port, found.url) == ("127.0.0.1", 5002, "http://127.0.0.1:5002")
+
+
+def test_one_node_alone(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    assert found.peers == (Peer("127.0.0.1", 8080),)
+    assert found.node == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"),
+    [({}, 2), ({"save_total_limit": 5}, 5), ({"save_total_limit": None}, None)],
+)
+def test_checkpoints_to_keep(tmp_path: Path, arguments: dict[str, object], limit: int | None) -> None:
+    assert settings(tmp_path, training_arguments=arguments).save_total_limit == limit
+
+
+def test_addresses_of_both_families() -> None:
+    assert str(Peer.parse("[fd00::1]:8080")) == "[fd00::1]:8080"
+    assert Peer.parse("10.0.0.1:8080") == Peer("10.0.0.1", 8080)
+
+
+def test_torchrun_has_a_fixed_size_and_no_restarts(tmp_path: Path) -> None:
+    found = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, peers="x-{attempt}-{node}.x:8080")
+    told = command(found, Begin(begun=START, master_address="10.0.0.1", master_port=4711))
+    assert told[-3:] == ["-m", "finetune_trainer", "train"]
+    for option in ("--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=10.0.0.1", "--max-restarts=0"):
+        assert option in told
+
+
+def test_what_a_rank_is_told(tmp_path: Path) -> None:
+    found = settings(tmp_path, grace_period_seconds=60)
+    resume = CheckpointRef(step=5, path="/output/c", time=START)
+    base = {"OMP_NUM_THREADS": "7", "HF_HUB_OFFLINE": "0", "FINETUNE_RESUME": "/stale"}
+    env = environment(found, base, "eth0", tmp_path / "token", tmp_path / "output", resume)
+    assert env["OMP_NUM_THREADS"] == "7"  # the user's
+    assert env["HF_HUB_OFFLINE"] == "1"  # ours
+    assert (env["GLOO_SOCKET_IFNAME"], env["NCCL_SOCKET_IFNAME"]) == ("eth0", "=eth0")
+    assert env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "50"
+    assert env["FINETUNE_RESUME"] == "/output/c"
+    assert env["KUBEFLOW_TRAINER_SERVER_URL"] == "http://127.0.0.1:8080/kubeflow"
+    assert env["KUBEFLOW_TRAINER_SERVER_TOKEN"] == str(tmp_path / "token")
+    assert json.dumps(env)  # plain text only
+    assert "FINETUNE_RESUME" not in environment(found, base, "lo", tmp_path, tmp_path, None)
+    assert "NCCL_SOCKET_IFNAME" not in environment(found, {}, "lo", tmp_path, tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/../b", "", ".", "a//b"])
+def test_files_outside_their_folder_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="plain relative"):
+        RankCheckpoint(step=1, rank=0, files=(name,))
