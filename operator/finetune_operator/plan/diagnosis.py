@@ -130,7 +130,9 @@ def _from_record(record: ResultRecord, pod: PodView | None) -> Iterator[Finding]
         reason = Reason.SUPERSEDED if record.outcome is Outcome.SUPERSEDED else Reason.STOPPED
         message = f"node {record.node} was told to stop"
         diagnosis = Diagnosis(Cause.PREEMPTION, reason, message, resolution(reason), node=record.node)
-        yield Finding(Weight.ECHO, record.finished, 1, diagnosis)
+        # Where the pod shows, its deletion tells who stopped it; a record alone is of a time when nobody looked.
+        told = Weight.VANISHED if pod is None and reason is Reason.STOPPED else Weight.ECHO
+        yield Finding(told, record.finished, 1, diagnosis)
         return
     if pod is not None and _out_of_memory(pod) and failure.cause is not Cause.USER:
         yield Finding(Weight.EVIDENT, _second(record.finished), 0, _memory(pod, failure))

@@ -26,13 +26,14 @@ def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang:
     record = gang.records.get(0)
     status = report.with_record(status, record) if record is not None and not settled else status
     guess_due = ended + evidence_patience(observed)
-    if not settled and (verdict.final or observed.now >= guess_due):
+    may_go_on = accounts.may_go_on(observed, status, verdict)  # then the next attempt may tell what we do not know
+    if not settled and (verdict.final or (observed.now >= guess_due and not may_go_on)):
         books = accounts.charge(observed, status, gang.number, verdict.diagnosis)
         if books.fatal is not None:
             return verdict_of(observed, members, books)
         status, settled = books.status, True
     due = ended + accounts.pause(status, gave_up=gave_up)
-    if observed.now >= due and (settled or accounts.may_go_on(observed, status, verdict)):
+    if observed.now >= due and (settled or may_go_on):
         over = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
         restarting = status.model_copy(update=over)
         return start(observed, members, restarting, gang.number + 1, {})

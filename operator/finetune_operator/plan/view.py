@@ -92,7 +92,8 @@ class PodView:
         """Whether its gang can't go on with it."""
         if self.succeeded:
             return False
-        return self.gone or self.deleted_at is not None or self.phase == "Failed"
+        ended_badly = self.trainer is not None and bool(self.trainer.exit_code)  # the phase follows a second later
+        return self.gone or self.deleted_at is not None or self.phase == "Failed" or ended_badly
 
 
 @dataclass(frozen=True)

@@ -506,3 +506,27 @@ def test_pods_of_a_former_job_of_the_same_name_are_not_ours() -> None:
     world.objects["stranger"] = stranger
     world.after(1)
     assert (world.phase, world.status["attempt"]) == ("Running", 1)
+
+
+def test_a_container_that_ended_badly_is_enough() -> None:
+    """The pod's phase follows a second later, or with its sidecars."""
+    world = begun()
+    world.end(world.pod(1, 1), world.record(1, 1, reason=Reason.RANK_FAILED))
+    world.pod(1, 1)["status"]["phase"] = "Running"
+    world.after(0)
+    assert (world.phase, world.status["attempt"]) == ("Restarting", 2)
+
+
+def test_after_a_long_absence_the_next_attempt_is_asked_before_anything_is_guessed() -> None:
+    world = begun()
+    world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST, step=50))
+    del world.objects[world.pod(1, 1)["metadata"]["uid"]]
+    world.restart()
+    world.after(3600)
+    assert (world.status["attempt"], restarts(world)) == (2, {})
+    world.run(2)
+    world.after(1)
+    evicted = world.record(1, 1, outcome=Outcome.STOPPED)
+    world.tell(2, step=60, total_steps=100, earlier=(evicted,))
+    world.after(1)
+    assert restarts(world) == {"preemption": 1}
