@@ -237,6 +237,8 @@ class SimulatedCluster:
         role: str = "train",
         **told: Any,
     ) -> ResultRecord:
+        if outcome is Outcome.STOPPED:
+            reason, cause = Reason.STOPPED, Cause.PREEMPTION
         failure = Failure(reason=reason, cause=cause, message=f"{reason.value} on node {node}") if reason else None
         return ResultRecord.model_validate(
             {

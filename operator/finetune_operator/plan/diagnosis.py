@@ -126,10 +126,10 @@ def _from_record(record: ResultRecord, pod: PodView | None) -> Iterator[Finding]
     if record.outcome is Outcome.SUCCEEDED:
         return
     failure = record.failure
-    if failure is None:
+    if failure is None or record.outcome is not Outcome.FAILED:
         reason = Reason.SUPERSEDED if record.outcome is Outcome.SUPERSEDED else Reason.STOPPED
-        message = f"node {record.node} was told to stop"
-        diagnosis = Diagnosis(Cause.PREEMPTION, reason, message, resolution(reason), node=record.node)
+        message = failure.message if failure is not None else f"node {record.node} was told to stop"
+        diagnosis = Diagnosis(Cause.PREEMPTION, reason, message[:MESSAGE_MAX], resolution(reason), node=record.node)
         # Where the pod shows, its deletion tells who stopped it; a record alone is of a time when nobody looked.
         told = Weight.VANISHED if pod is None and reason is Reason.STOPPED else Weight.ECHO
         yield Finding(told, record.finished, 1, diagnosis)
