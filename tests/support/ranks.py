@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from finetune_trainer.config import Prepared, RunConfig
 from finetune_trainer.prepare.run import prepare
@@ -114,11 +115,18 @@ def run_ranks(
         output, _ = process.communicate(timeout=timeout_seconds)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill(process)
             process.wait()
         server.shutdown()
         server.server_close()
     return Finished(heard, process.returncode, output, staging, sealed)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to torchrun and its ranks, which it starts in sessions of their own."""
+    whole = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in whole:
+        member.kill()
 
 
 def _free_port() -> int:
@@ -165,7 +173,7 @@ class _Launch:
         partial.rename(target)
         shutil.rmtree(self.staging / target.name)
         if step == self.kill_after and self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            kill(self.process)
 
 
 def _handler(launch: _Launch) -> type[BaseHTTPRequestHandler]:
