@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from finetune_trainer.config import Resolved
 from tests.cluster.conftest import StartOperator
 from tests.support.api import Api
 from tests.support.jobs import condition, eventually, finetune_job, phase, status, wait_for_phase
@@ -34,6 +35,22 @@ def test_from_apply_to_succeeded(api: Api, claim: str, kubelet: PlayedKubelet, s
     assert done["observedGeneration"] == made["metadata"]["generation"]
     reasons = [event["reason"] for event in api.list("Event") if event["involvedObject"]["kind"] == "FineTuneJob"]
     assert sorted(reasons) == ["AttemptStarted", "Succeeded", "Training"], "an event for each transition, once"
+
+
+def test_with_a_prepare_job_of_its_own(
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+) -> None:
+    start_operator()
+    api.create(finetune_job(model={"name": "google-bert/bert-base-cased"}))
+    wait_for_phase(api, "Preparing")
+    eventually("its pod", lambda: kubelet.pods(1, "prepare"))
+    assert api.get("Job", "yelp-train-1") is None, "no training pod before the data are known to be good"
+    kubelet.run(1, "prepare")
+    kubelet.succeed(1, "prepare", resolved=Resolved(model_revision="0123abc"))
+    eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+    started = wait_for_phase(api, "Starting")
+    assert started["resolved"]["modelRevision"] == "0123abc"
+    assert condition(api, "Prepared")["status"] == "True"
 
 
 def test_every_child_is_labelled_and_owned(api: Api, claim: str, start_operator: StartOperator) -> None:

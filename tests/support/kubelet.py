@@ -48,7 +48,10 @@ class PlayedKubelet:
         selector = f"finetune.dev/job={self.job},finetune.dev/role={role},finetune.dev/attempt={attempt}"
         pods = self.api.list("Pod", labelSelector=selector)
         return sorted(
-            pods, key=lambda pod: int(pod["metadata"]["annotations"].get("batch.kubernetes.io/job-completion-index", 0))
+            pods,
+            key=lambda pod: int(
+                pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", 0)
+            ),
         )
 
     def run(self, attempt: int, role: str = "train") -> list[Manifest]:
