@@ -33,14 +33,16 @@ class Children:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
-    async def start(self, command: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
-        """Start a child with stdout and stderr in one pipe."""
+    async def start(
+        self, command: Sequence[str], env: Mapping[str, str], *, told: bool = False
+    ) -> asyncio.subprocess.Process:
+        """Start a child with stdout and stderr in one pipe, and a pipe to its stdin if it is to be told something."""
         self._starting += 1
         try:
             child = await asyncio.create_subprocess_exec(
                 *command,
                 env=dict(env),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if told else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 preexec_fn=die_with_parent,

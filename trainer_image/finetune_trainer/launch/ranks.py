@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import signal
@@ -31,13 +32,10 @@ TORCHRUN_LINES = 200
 """It says a lot when a rank fails; what ranks printed before they had streams of their own comes first."""
 
 
-def command(settings: Settings, begin: Begin) -> list[str]:
-    """Static rendezvous, fixed size, no restarts inside: the quickest to fall, and the only predictable one."""
+def arguments(settings: Settings, begin: Begin) -> list[str]:
+    """Of torchrun: static rendezvous, fixed size, no restarts inside: the quickest to fall, and the only predictable."""
     config = settings.config
     return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
         f"--nnodes={config.nodes}",
         f"--nproc-per-node={config.processes_per_node}",
         f"--node-rank={settings.node}",
@@ -96,8 +94,8 @@ class Ranks:
         self._torchrun: asyncio.subprocess.Process | None = None
         self._torchrun_tail = Tail(TORCHRUN_LINES)
         self._following: asyncio.Task[None] | None = None
-        self._memory_kills = 0
         self._exit: asyncio.Task[int] | None = None
+        self._memory_kills = 0
         self.results: dict[int, RankResult] = {}
         self.token = secrets.token_urlsafe(32)
         self._token_file = temporary / "token"
@@ -105,17 +103,28 @@ class Ranks:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(self.token)
 
-    async def start(self, begin: Begin, interface: str | None, on_exit: Callable[[], None]) -> None:
-        """Start torchrun; `on_exit` is called when it has ended."""
-        await self._outputs.open()
-        env = environment(self._settings, os.environ, interface, self._token_file, self._outputs.folder, begin.resume)
-        self._memory_kills = machine.out_of_memory_kills()
-        self._torchrun = await self._children.start(command(self._settings, begin), env)
+    async def warm_up(self) -> None:
+        """Start torchrun's imports; what to run it learns in `start`."""
+        self._torchrun = await self._children.start(
+            [sys.executable, "-m", "finetune_trainer.launch.warm"], os.environ, told=True
+        )
         if self._torchrun.stdout is None:
             raise RuntimeError("torchrun was started without a pipe")
         self._following = asyncio.create_task(follow(self._torchrun.stdout, self._torchrun_tail, echo=False))
         self._exit = asyncio.create_task(self._torchrun.wait())
+
+    async def start(self, begin: Begin, interface: str | None, on_exit: Callable[[], None]) -> None:
+        """Let torchrun start the ranks; `on_exit` is called when it has ended."""
+        if self._torchrun is None or self._torchrun.stdin is None or self._exit is None:
+            raise RuntimeError("ranks were started before they were warmed up")
+        await self._outputs.open()
+        env = environment(self._settings, os.environ, interface, self._token_file, self._outputs.folder, begin.resume)
+        self._memory_kills = machine.out_of_memory_kills()
         self._exit.add_done_callback(lambda _: on_exit())
+        told = {"arguments": arguments(self._settings, begin), "env": env}
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: on_exit says so
+            self._torchrun.stdin.write(json.dumps(told).encode() + b"\n")
+            await self._torchrun.stdin.drain()
         log.info("ranks started", interface=interface, threads=env["OMP_NUM_THREADS"])
 
     def all_reported(self, outcome: Outcome) -> bool:
@@ -139,7 +148,7 @@ class Ranks:
             with suppress(ProcessLookupError):
                 self._torchrun.send_signal(signal.SIGTERM)
             if not await self.wait(graceful_seconds):
-                log.warning("torchrun did not end in time: killed")
+                log.info("torchrun is ended by force")
         self._children.kill_all()
         await self._exit
         await asyncio.wait([self._following], timeout=1)

@@ -29,7 +29,7 @@ from finetune_trainer.launch.settings import RANK_COMMAND, Settings
 
 log = structlog.get_logger()
 
-EXIT_BARRIER_SECONDS = 1.0
+EXIT_BARRIER_SECONDS = 0.5
 """torchrun waits up to five minutes for the other nodes' agents; the ranks' own records have decided by then."""
 FAILURE_SECONDS = 5.0
 """After a rank's failure: time for torchrun to see which rank fell first, and how."""
@@ -91,6 +91,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
 
 
 async def _work(node: Node, session: aiohttp.ClientSession) -> None:
+    await node.ranks.warm_up()
     beginning = asyncio.create_task(begin(node, session))
     either: list[asyncio.Future[Any]] = [beginning, node.ended]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

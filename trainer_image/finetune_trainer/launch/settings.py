@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_trainer.config import Env, RunConfig
-from finetune_trainer.paths import to_local
 from finetune_trainer.volume import Layout
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
@@ -49,7 +48,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], rank_command: tuple[str, ...] = RANK_COMMAND) -> Settings:
-        config_file = to_local(env[Env.CONFIG])
+        config_file = Path(env[Env.CONFIG])
         config = RunConfig.model_validate_json(config_file.read_text(encoding="utf-8"))
         attempt, node = int(env[Env.ATTEMPT]), int(env.get(Env.NODE, "0"))
         peers = _peers(config, attempt, env.get(Env.PEERS))

@@ -7,7 +7,7 @@ import pytest
 
 from finetune_trainer.config import CheckpointRef
 from finetune_trainer.launch.protocol import Begin, RankCheckpoint
-from finetune_trainer.launch.ranks import command, environment
+from finetune_trainer.launch.ranks import arguments, environment
 from finetune_trainer.launch.settings import Peer, Settings
 from tests.support.checkpoints import START, run_config
 
@@ -54,7 +54,7 @@ def test_addresses_of_both_families() -> None:
 
 def test_torchrun_has_a_fixed_size_and_no_restarts(tmp_path: Path) -> None:
     found = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, peers="x-{attempt}-{node}.x:8080")
-    told = command(found, Begin(begun=START, master_address="10.0.0.1", master_port=4711))
+    told = arguments(found, Begin(begun=START, master_address="10.0.0.1", master_port=4711))
     assert told[-3:] == ["-m", "finetune_trainer", "train"]
     for option in ("--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=10.0.0.1", "--max-restarts=0"):
         assert option in told
