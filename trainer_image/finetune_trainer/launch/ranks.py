@@ -106,7 +106,7 @@ class Ranks:
     async def warm_up(self) -> None:
         """Start torchrun's imports; what to run it learns in `start`."""
         self._torchrun = await self._children.start(
-            [sys.executable, "-m", "finetune_trainer.launch.warm"], os.environ, told=True
+            [sys.executable, "-m", "finetune_trainer.torchrun"], os.environ, told=True
         )
         if self._torchrun.stdout is None:
             raise RuntimeError("torchrun was started without a pipe")

@@ -1,7 +1,7 @@
-"""`python -m finetune_trainer.launch.warm`: torchrun that has imported what it needs before it is told what to run.
+"""`python -m finetune_trainer.torchrun`: torchrun that has imported what it needs before it is told what to run.
 
 Its imports take seconds. They run while `launch` waits for peers or for the attempt before, in place of after. It reads
-one line of JSON, `{"arguments": [...], "env": {...}}`, and becomes torchrun. No other module of `launch` imports torch.
+one line of JSON, `{"arguments": [...], "env": {...}}`, and becomes torchrun. Not a part of `launch`, which imports no torch.
 """
 
 from __future__ import annotations
