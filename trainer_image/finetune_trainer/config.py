@@ -121,7 +121,7 @@ class Env(StrEnum):
     """Environment variables that `launch` and `prepare` read; the planner (or the local backend) sets them."""
 
     CONFIG = "FINETUNE_CONFIG"
-    """Path of the RunConfig file."""
+    """Path of the RunConfig file, as the process itself sees it."""
     ATTEMPT = "FINETUNE_ATTEMPT"
     """Number of the attempt (prepare: number of the try), from 1."""
     NODE = "JOB_COMPLETION_INDEX"
