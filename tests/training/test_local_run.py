@@ -88,3 +88,16 @@ def test_a_wrong_manifest_is_refused_with_its_fields(local: LocalRun) -> None:
     assert local.finish() == 1
     assert "spec.trainingArguments.learnin_rate" in local.errors()
     assert not (local.work_dir / "jobs").exists()
+
+
+def test_a_token_is_there_for_preparing_alone(local: LocalRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_not_for_ranks")
+    local.arguments = {**QUICK, "max_steps": 2, "eval_strategy": "no"}
+    local.spec = {"hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}, "nodes": 1}
+    assert local.finish() == 0, local.errors()
+    assert local.status()["prepareAttempt"] == 1
+    assert (local.work_dir / "jobs" / "reviews" / "pods" / "reviews-prepare-1-0" / "exit.json").exists()
+    written = [
+        file for file in local.work_dir.rglob("*") if file.is_file() and b"hf_not_for_ranks" in file.read_bytes()
+    ]
+    assert written == []

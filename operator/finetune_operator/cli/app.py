@@ -96,6 +96,8 @@ def _end(command: Callable[[], ExitCode]) -> None:
     except CommandError as error:
         print(f"finetune: {error}", file=sys.stderr)
         code = error.code
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
 
 

@@ -74,7 +74,9 @@ class LiveDisplay:
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+        from rich.text import Text
 
+        self._text = Text.assemble
         self._console = Console(file=stream, highlight=False)
         self._bar = Progress(
             SpinnerColumn(),
@@ -96,8 +98,7 @@ class LiveDisplay:
 
     def line(self, line: Line) -> None:
         style = "yellow" if line.warning else "bold"
-        self._console.print(f"[{style}]{line.head:<{HEAD_WIDTH}}[/] ", end="")
-        self._console.print(line.text, markup=False, soft_wrap=True)
+        self._console.print(self._text((f"{line.head:<{HEAD_WIDTH}} ", style), line.text), soft_wrap=True)
 
     def progress(self, status: Manifest) -> None:
         progress = status.get("progress") or {}

@@ -83,7 +83,7 @@ def _train(
     }
     job = FineTuneJob.parse(here)
     watcher, interruption = Watcher(display), Interruption()
-    with _token_file(job, there, saved.folder) as token, _signals(interruption, display):
+    with _token_file(job, there, saved.folder) as token, _signals(interruption):
         cluster = LocalCluster(
             job=job,
             volumes=there,
@@ -97,9 +97,12 @@ def _train(
         if saved.continued:
             display.line(Line(_where_it_was(saved.status), "Continues"))
             cluster.restore(saved.objects)
+            _forget_pauses(saved)
         try:
             over = Loop(here, SETTINGS, cluster, saved, watcher, interruption).run()
-            if over and saved.status["phase"] == "Succeeded":
+            if not over:
+                display.line(Line("the pods end in order; Ctrl-C again ends them at once", "Stopping"))
+            elif saved.status["phase"] == "Succeeded":
                 cluster.drain(SETTINGS.grace_period_seconds)
         finally:
             cluster.stop(at_once=lambda: interruption.count > 1)
@@ -156,14 +159,21 @@ def _where_it_was(status: Manifest) -> str:
     return "the run that was interrupted before its first step"
 
 
+def _forget_pauses(saved: state.State) -> None:
+    """Whoever starts the job again by hand does not wait for the attempts that he ended by hand."""
+    if "budget" in saved.status:
+        saved.status = {**saved.status, "budget": {**saved.status["budget"], "fruitless": 0}}
+
+
 @contextmanager
-def _signals(interruption: Interruption, display: Display) -> Iterator[None]:
+def _signals(interruption: Interruption) -> Iterator[None]:
     """Ctrl-C, SIGTERM or a closed terminal once: stop in order. Twice: at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         interruption.count += 1
 
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, background
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:

@@ -40,7 +40,8 @@ class Story:
     def lines(self, status: Manifest, progress: Progress | None, events: Sequence[EventNote]) -> Iterator[Line]:
         attempt = str(status.get("attempt") or 0)
         for event in events:
-            if event.type == "Warning":
+            told_otherwise = event.reason == "Notice" or status.get("phase") == "Failed"
+            if event.type == "Warning" and not told_otherwise:
                 yield from self._once(
                     ("event", attempt, event.message), Line(event.message, event.reason, warning=True)
                 )

@@ -4,6 +4,7 @@
 - `processes`:  starts supervisors, finds what an earlier run left behind
 - `devices`:    which accelerators there are, and the job as it can run with them
 - `volumes`:    claims, ConfigMaps and Secrets as folders; where a pod's paths lie
+- `environment`: variables and addresses of a pod's process
 - `objects`:    Jobs and Pods as the API server would show them
 - `cluster`:    carries out actions, tells what it sees
 - `state`:      what outlives a `finetune run`, and the lock

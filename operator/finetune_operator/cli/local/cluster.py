@@ -6,29 +6,21 @@ It decides nothing: no attempt begins and no gang ends but by an action, or by a
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_ROLE, FineTuneJob
 from finetune_operator.cli.local import objects, processes
-from finetune_operator.cli.local.volumes import Volumes, container_environment, pod_paths
-from finetune_operator.plan.children_pods import ENVIRONMENT
+from finetune_operator.cli.local.environment import container_environment, free_addresses, inherited_environment
+from finetune_operator.cli.local.volumes import Volumes, pod_paths
+from finetune_operator.plan.children_pods import CONFIG_KEY, CONFIG_PATH
 from finetune_operator.plan.types import Action, Create, Delete, Manifest, Ref, Suspend
 from finetune_operator.plan.view import INDEX_KEY
 from finetune_trainer.config import Env
-
-LOOPBACK = "127.0.0.1"
-NOT_INHERITED = (
-    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
-    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
-)
-"""Variables of this process that a pod must not see: secrets, and what would make it part of another world."""
 
 
 @dataclass
@@ -184,7 +176,7 @@ class LocalCluster:
     def _start_job(self, job: Manifest) -> None:
         gang = objects.pods_of(job)
         name = job["metadata"]["name"]
-        self.addresses[name] = _free_addresses(len(gang))
+        self.addresses[name] = free_addresses(len(gang))
         for manifest in gang:
             pod = Pod(manifest, self.folder / manifest["metadata"]["name"])
             self.pods[manifest["metadata"]["name"]] = pod
@@ -196,25 +188,19 @@ class LocalCluster:
             pod.manifest = objects.running(manifest)
 
     def _environment(self, pod: Pod, nodes: int) -> dict[str, str]:
-        """This process's own variables, then the container's, then what makes a process of this machine a pod."""
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in NOT_INHERITED and not name.startswith("FINETUNE_")
-        }
-        spec, index = pod.manifest["spec"], _index(pod)
-        own = container_environment(spec["containers"][0], self.volumes)
-        if own.get("HOME") == ENVIRONMENT["HOME"]:
-            del own["HOME"]
-        devices = self.devices[index] if _role(pod) == "train" and self.devices else ()
+        index = _index(pod)
+        paths = pod_paths(self.job, pod.manifest["spec"], self.volumes, self.token_file)
         local = {
+            Env.CONFIG: f"{paths[CONFIG_PATH]}/{CONFIG_KEY}",
             Env.NODE: str(index),
             Env.PEERS: ",".join(self.addresses[_owner(pod)]),
-            Env.PATHS: json.dumps(pod_paths(self.job, spec, self.volumes, self.token_file)),
+            Env.PATHS: json.dumps(paths),
             Env.TERMINATION_LOG: str(pod.folder / processes.TERMINATION_FILE),
-            "CUDA_VISIBLE_DEVICES": ",".join(devices),
+            "CUDA_VISIBLE_DEVICES": ",".join(self.devices[index]) if _role(pod) == "train" and self.devices else "",
         }
-        return {**inherited, **_threads(nodes, self.job), **own, **local}
+        ranks = nodes * (self.job.spec.processes_per_node or 1)
+        own = container_environment(pod.manifest["spec"]["containers"][0], self.volumes)
+        return {**inherited_environment(ranks), **own, **local}
 
     def _delete(self, ref: Ref, *, at_once: bool) -> None:
         deleted = self.others.pop(ref, None)
@@ -282,21 +268,3 @@ def _role(pod: Pod) -> str:
 
 def _owner(pod: Pod) -> str:
     return str(pod.manifest["metadata"]["ownerReferences"][0]["name"])
-
-
-def _threads(nodes: int, job: FineTuneJob) -> Mapping[str, str]:
-    """Every node believes that all cores are its own; here they share them."""
-    ranks = nodes * (job.spec.processes_per_node or 1)
-    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // ranks))}
-
-
-def _free_addresses(count: int) -> list[str]:
-    """Ports that nobody listens on now, all different because they are held until all are chosen."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind((LOOPBACK, 0))
-        return [f"{LOOPBACK}:{one.getsockname()[1]}" for one in held]
-    finally:
-        for one in held:
-            one.close()

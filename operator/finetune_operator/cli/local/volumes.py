@@ -15,7 +15,6 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.errors import CommandError
-from finetune_operator.plan.children import claim_name
 
 OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
@@ -99,27 +98,6 @@ def pod_paths(job: FineTuneJob, pod: Mapping[str, Any], volumes: Volumes, token:
     if job.spec.hub.token_secret_ref is not None and token is not None:
         paths = {place: str(token) if place.endswith("/hub/token") else folder for place, folder in paths.items()}
     return paths
-
-
-def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
-    """The container's variables with what they refer to put in."""
-    values: dict[str, str] = {}
-    for variable in container["env"]:
-        source = variable.get("valueFrom") or {}
-        if "secretKeyRef" in source:
-            ref = source["secretKeyRef"]
-            values[variable["name"]] = (volumes.secret(ref["name"]) / ref["key"]).read_text()
-        elif "configMapKeyRef" in source:
-            ref = source["configMapKeyRef"]
-            values[variable["name"]] = (volumes.config_map(ref["name"]) / ref["key"]).read_text()
-        elif "value" in variable:
-            values[variable["name"]] = variable["value"]
-    return values
-
-
-def own_claim(job: FineTuneJob, volumes: Volumes) -> Path:
-    """The folder that the job writes to."""
-    return volumes.claim(claim_name(job))
 
 
 def _mounted(mount: Mapping[str, Any], volume: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:

@@ -9,7 +9,8 @@ import pytest
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.errors import CommandError
-from finetune_operator.cli.local.volumes import Volumes, container_environment, hub_token, missing, pod_paths
+from finetune_operator.cli.local.environment import container_environment, free_addresses, inherited_environment
+from finetune_operator.cli.local.volumes import Volumes, hub_token, missing, pod_paths
 from finetune_operator.plan.children import prepare_job, train_job
 from finetune_operator.plan.types import PlanSettings
 from tests.support.golden import load
@@ -80,3 +81,18 @@ def test_the_token_comes_from_secret_environment_or_login(tmp_path: Path, monkey
     (tmp_path / "secrets" / "hf" / "token").write_text("hf_secret")
     assert hub_token(given, volumes) == tmp_path / "secrets" / "hf" / "token"
     assert hub_token(job("job-local.yaml"), volumes) is None
+
+
+def test_a_pod_sees_no_secret_and_no_other_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "RANK", "WORLD_SIZE", "FINETUNE_ATTEMPT"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    seen = inherited_environment(ranks=1000)
+    assert not {"HF_TOKEN", "RANK", "WORLD_SIZE", "FINETUNE_ATTEMPT"} & seen.keys()
+    assert seen["HTTPS_PROXY"] == "http://proxy"
+    assert seen["OMP_NUM_THREADS"] == "1"
+
+
+def test_every_node_has_an_address_of_its_own() -> None:
+    assert len(set(free_addresses(8))) == 8

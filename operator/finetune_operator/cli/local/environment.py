@@ -1,0 +1,58 @@
+"""What a local pod's process finds around it: variables and addresses. Starts nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from finetune_operator.cli.local.volumes import Volumes
+from finetune_operator.plan.children_pods import ENVIRONMENT
+
+LOOPBACK = "127.0.0.1"
+NOT_INHERITED = (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+)
+"""Variables of this process that a pod must not see: secrets, and what would make it part of another world."""
+
+
+def inherited_environment(ranks: int) -> dict[str, str]:
+    """What a pod takes over from this process. Each of its nodes believes that all cores are its own: they are shared."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in NOT_INHERITED and not name.startswith("FINETUNE_")
+    }
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks)), **kept}
+
+
+def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
+    """The container's variables with what they refer to put in."""
+    values: dict[str, str] = {}
+    for variable in container["env"]:
+        source = variable.get("valueFrom") or {}
+        if "secretKeyRef" in source:
+            ref = source["secretKeyRef"]
+            values[variable["name"]] = (volumes.secret(ref["name"]) / ref["key"]).read_text()
+        elif "configMapKeyRef" in source:
+            ref = source["configMapKeyRef"]
+            values[variable["name"]] = (volumes.config_map(ref["name"]) / ref["key"]).read_text()
+        elif "value" in variable:
+            values[variable["name"]] = variable["value"]
+    if values.get("HOME") == ENVIRONMENT["HOME"]:
+        del values["HOME"]  # a container's home is scratch space, this one is the user's
+    return values
+
+
+def free_addresses(count: int) -> list[str]:
+    """`host:port` that nobody listens on now, all different because they are held until all are chosen."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for one in held:
+            one.bind((LOOPBACK, 0))
+        return [f"{LOOPBACK}:{one.getsockname()[1]}" for one in held]
+    finally:
+        for one in held:
+            one.close()
