@@ -47,7 +47,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.posting.loggers = False
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
-    settings.networking.error_backoffs = (0.2, 1, 2, 5, 10, 20, 30, 60)
+    settings.networking.error_backoffs = (0.2, 1, 2, *[5] * 60)  # then the process ends, and is started again
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = 500

@@ -29,6 +29,7 @@ ROUNDS = 8
 """Decisions within one reconcile: each lookup, conflict or foreign object costs one."""
 AFTER_ACTION_SECONDS = 0.5
 """What was done is looked at again then, if the watch does not wake the job before."""
+LEAST_DELAY_SECONDS = 0.005
 FINAL_PHASES = frozenset({Phase.SUCCEEDED.value, Phase.FAILED.value})
 log = structlog.get_logger(__name__)
 
@@ -186,4 +187,4 @@ def _delay(state: JobState, decision: Decision) -> float | None:
         delays.append(decision.requeue_after_seconds)
     if decision.actions:
         delays.append(AFTER_ACTION_SECONDS)
-    return max(min(delays), 0.02) if delays else None
+    return max(min(delays), LEAST_DELAY_SECONDS) if delays else None

@@ -20,6 +20,7 @@ from finetune_operator.store import Key, Store
 WATCHED_SELECTORS = {KIND: None, "Job": LABEL_JOB, "Pod": LABEL_JOB}
 SETTLE_SECONDS = 1.0
 """After a relist was noticed: its objects come one by one."""
+RETRY_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
@@ -57,7 +58,9 @@ class Resync:
             try:
                 await self.compare()
             except ApiError as error:
-                log.warning("resync failed, the next one may do better", error=str(error))
+                log.warning("resync failed, it is tried again", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                self._relisted.set()
 
     async def compare(self) -> None:
         """Take out of the store what exists no longer, and wake its jobs."""

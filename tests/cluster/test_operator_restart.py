@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,30 @@ def test_what_is_deleted_while_the_watch_is_blind(
         eventually("no pods", lambda: not kubelet.pods(1), 30)
         proxy.restore_watches()
         eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"), 20)
+
+
+def test_while_the_api_server_is_away(
+    api: Api,
+    operator_kubeconfig: Path,
+    claim: str,
+    kubelet: PlayedKubelet,
+    start_operator: StartOperator,
+    tmp_path: Path,
+) -> None:
+    """The operator waits for it, and learns what happened meanwhile."""
+    with FaultProxy(Api(operator_kubeconfig, api.namespace)) as proxy:
+        operator = start_operator(proxy.kubeconfig(tmp_path))
+        api.create(finetune_job())
+        wait_for_phase(api, "Starting")
+        eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+        kubelet.report(1)
+        kubelet.run(1)
+        wait_for_phase(api, "Running")
+        proxy.leave()
+        kubelet.crash(kubelet.pods(1)[0])
+        time.sleep(6)
+        assert operator.process.poll() is None
+        assert api.get("Job", "yelp-train-2") is None
+        proxy.away = False
+        eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"), 30)
+        eventually("it says so", lambda: status(api).get("attempt") == 2, 30)

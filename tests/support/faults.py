@@ -46,6 +46,8 @@ class FaultProxy:
         """Kills the operator."""
         self.changes: list[str] = []
         """Changing requests so far, as `METHOD path`."""
+        self.away = False
+        """While true, nothing is answered, as while the API server restarts."""
         self._watches: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -88,6 +90,11 @@ class FaultProxy:
         """They are told that their version is too old: the operator has to list again."""
         self._loop.call_soon_threadsafe(self._sighted.set)
 
+    def leave(self) -> None:
+        """The API server is away, and with it every connection."""
+        self.away = True
+        self._loop.call_soon_threadsafe(self._cancel_watches)
+
     def _blind(self) -> None:
         self._sighted.clear()
         self._cancel_watches()
@@ -99,6 +106,7 @@ class FaultProxy:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._serve())
+        self._loop.close()
 
     async def _serve(self) -> None:
         context = self._api._context
@@ -118,6 +126,9 @@ class FaultProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = None
+        if self.away and request.transport is not None:
+            request.transport.abort()
+            return web.Response(status=500)
         if request.method in MUTATING:
             self.changes.append(f"{request.method} {request.path}")
             fault = self.fault(request.method, request.path, json.loads(await request.read() or b"{}"))

@@ -6,6 +6,7 @@ The pods are real objects and their status goes through the real API server; onl
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -129,8 +130,9 @@ class PlayedKubelet:
 
     @classmethod
     def _address(cls) -> str:
+        """One of this process alone: tests of several processes may run on a machine."""
         cls._addresses += 1
-        return f"127.9.{cls._addresses // 250}.{cls._addresses % 250 + 1}"
+        return f"127.{16 + os.getpid() % 200}.{os.getpid() // 200 % 250}.{cls._addresses % 250 + 1}"
 
     def _serve(self, attempt: int) -> str:
         address = self._address()
