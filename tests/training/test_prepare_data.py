@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from finetune_trainer.config import Cause, Reason
+from finetune_trainer.prepare import splits
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.runs import run_config
@@ -188,6 +190,12 @@ def test_pairs_of_texts_are_tokenised_together(model: Path, tmp_path: Path) -> N
     prepared = prepare(run_config(tmp_path / "output", model=model, train=file, dataset={"columns": columns}))
     table = pa.ipc.open_stream(pa.memory_map(f"{prepared.data}/train.arrow")).read_all()
     assert set(table.column("token_type_ids")[0].as_py()) == {0, 1}
+
+
+def test_taking_rows_across_chunks_keeps_their_order() -> None:
+    table = pa.concat_tables([pa.table({"n": list(range(start, start + 7))}) for start in range(0, 70, 7)])
+    rows = np.random.RandomState(0).permutation(70)[:30]
+    assert splits.take(table, rows).column("n").to_pylist() == rows.tolist()
 
 
 def test_samples_are_shuffled_first_and_clamped(model: Path, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
         _require_no_evaluation(config)
     needs_evaluation = given.get("load_best_model_at_end") or given.get("save_strategy") == "best"
     if needs_evaluation and given.get("eval_strategy") in (None, "no"):
-        raise _invalid("eval_strategy: choose steps or epoch; without evaluations during training there is no best one.")
+        raise _invalid(
+            "eval_strategy: choose steps or epoch; without evaluations during training there is no best one."
+        )
     metric = given.get("metric_for_best_model")
     if isinstance(metric, str) and metric.removeprefix("eval_") not in METRICS:
         raise _invalid(f"metric_for_best_model: {metric} is not reported; choose one of {names(METRICS)}.")

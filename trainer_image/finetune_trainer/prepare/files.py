@@ -33,7 +33,7 @@ def read_files(paths: Sequence[PodPath], columns: Sequence[str], text_columns: S
     tables, sources = [], []
     for pod_path in paths:
         path = existing(pod_path)
-        table = _READERS[path.suffix.lower()](path, pod_path, text_columns)
+        table = _READERS[path.suffix.lower()](path, pod_path, columns, text_columns)
         if table.num_rows == 0:
             raise PrepareError(Reason.DATA_INVALID, f"{pod_path} has no rows.")
         _require_columns(table, columns, pod_path)
@@ -72,6 +72,11 @@ def _neighbours(path: Path, pod_path: PodPath) -> str:
     return f"{pod_folder} holds {names(found) if found else 'nothing'}."
 
 
+def _needed(columns: Sequence[str], there: Sequence[str]) -> list[str] | None:
+    """The columns to read; None for all, so that a message can name them, where one is missing."""
+    return list(columns) if set(columns) <= set(there) else None
+
+
 def _require_columns(table: pa.Table, columns: Sequence[str], name: str) -> None:
     for column in columns:
         if column not in table.column_names:
@@ -100,7 +105,7 @@ def _joined(tables: list[pa.Table], paths: Sequence[PodPath]) -> pa.Table:
 # --- csv -------------------------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
+def _read_csv(path: Path, name: str, columns: Sequence[str], text_columns: Sequence[str]) -> pa.Table:
     try:
         header = next(_csv_rows(path, name), ([], 1))[0]
         doubled = sorted({column for column in header if header.count(column) > 1})
@@ -112,6 +117,7 @@ def _read_csv(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()),
+                include_columns=_needed(columns, header),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 null_values=[""],
@@ -152,7 +158,7 @@ def _csv_rows(path: Path, name: str) -> Iterator[tuple[list[str], int]]:
 # --- json ------------------------------------------------------------------------------------------------------------
 
 
-def _read_jsonl(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
+def _read_jsonl(path: Path, name: str, columns: Sequence[str], text_columns: Sequence[str]) -> pa.Table:
     # Without a schema pyarrow would read text such as "2020-01-01" as a date.
     schema = pa.schema([(column, pa.string()) for column in text_columns])
     try:
@@ -205,11 +211,11 @@ def _mixed(row: dict[str, Any], kinds: dict[str, type], text_columns: Sequence[s
     return None
 
 
-def _read_json(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
+def _read_json(path: Path, name: str, columns: Sequence[str], text_columns: Sequence[str]) -> pa.Table:
     """An array of objects, or one object a line."""
     first = next(_lines(path, name), (1, ""))[1].lstrip()
     if not first.startswith("["):
-        return _read_jsonl(path, name, text_columns)
+        return _read_jsonl(path, name, columns, text_columns)
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -241,9 +247,10 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
 # --- parquet, places, encodings --------------------------------------------------------------------------------------
 
 
-def _read_parquet(path: Path, name: str, text_columns: Sequence[str]) -> pa.Table:
+def _read_parquet(path: Path, name: str, columns: Sequence[str], text_columns: Sequence[str]) -> pa.Table:
     try:
-        return pyarrow.parquet.read_table(path, memory_map=True)
+        there = pyarrow.parquet.read_schema(path, memory_map=True).names
+        return pyarrow.parquet.read_table(path, columns=_needed(columns, there), memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise PrepareError(Reason.DATA_INVALID, f"{name} is not a readable parquet file: {error}") from error
 

@@ -105,7 +105,7 @@ def _make(
     for role, table in checked.splits.items():
         order, said = splits.sampled(table.num_rows, role, config)
         messages += [said] if said else []
-        tokens[role] = _Tokens(task, table if order is None else table.take(order), loaded, max_tokens)
+        tokens[role] = _Tokens(task, table if order is None else splits.take(table, order), loaded, max_tokens)
     rows = {role: part.rows.num_rows for role, part in tokens.items()}
     arguments.check(config, rows)
     meta: dict[str, Any] = {

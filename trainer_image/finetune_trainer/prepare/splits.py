@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from finetune_trainer.config import DatasetSource, Reason, RunConfig
 from finetune_trainer.prepare import files, hub
@@ -14,6 +16,7 @@ from finetune_trainer.prepare.key import file_digest, seed
 from finetune_trainer.prepare.source import Split
 
 TRAIN, VALIDATION = "train", "validation"
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,23 @@ def of_hub(there: dict[str, Split], role: str, dataset: DatasetSource) -> Split 
     return there[wanted]
 
 
-def sampled(split_rows: int, role: str, config: RunConfig) -> tuple[np.ndarray | None, str | None]:
+def sampled(split_rows: int, role: str, config: RunConfig) -> tuple[Indices | None, str | None]:
     """Rows to take, in order, or None for all; and what to tell the user."""
     limit = config.dataset.max_samples.get(role)
-    if limit is None:
+    if limit is None or limit == split_rows:
         return None, None
-    order = np.random.RandomState(seed(config) % 2**32).permutation(split_rows)[:limit]
     if limit > split_rows:
-        return order, f"maxSamples.{role} is {limit}, the data has {split_rows} rows: all of them are used."
-    return order, None
+        return None, f"maxSamples.{role} is {limit}, the data has {split_rows} rows: all of them are used."
+    return np.random.RandomState(seed(config) % 2**32).permutation(split_rows)[:limit], None
+
+
+def take(table: pa.Table, rows: Indices) -> pa.Table:
+    """Rows in the order given. `Table.take` joins all text of a column first, which fails beyond 2 GiB."""
+    ascending = np.sort(rows)
+    parts, start = [], 0
+    for batch in table.to_batches():
+        low, high = np.searchsorted(ascending, (start, start + batch.num_rows))
+        parts.append(batch.take(pa.array(ascending[low:high] - start)))
+        start += batch.num_rows
+    chosen = pa.Table.from_batches(parts, schema=table.schema)
+    return chosen.take(pa.array(np.searchsorted(ascending, rows)))
