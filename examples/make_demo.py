@@ -108,7 +108,9 @@ def write_model(folder: Path, texts: list[str]) -> int:
     """Save an untrained BERT with a WordPiece tokenizer of the texts' words; returns its number of parameters."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     words = BertWordPieceTokenizer(lowercase=True)
     words.train_from_iterator(texts, vocab_size=VOCABULARY, min_frequency=2, show_progress=False)
     tokenizer = BertTokenizerFast(tokenizer_object=words._tokenizer, model_max_length=MAX_LENGTH)
