@@ -19,6 +19,9 @@ from typing import Any
 
 import yaml
 
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.plan.children import train_job
+from finetune_operator.plan.types import PlanSettings
 from tests.support import machine
 from tests.support.cache import cache_folder
 from tests.support.cluster.binaries import binaries
@@ -204,3 +207,13 @@ def bare_job(name: str) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": spec,
     }
+
+
+def same_pods(name: str) -> dict[str, Any]:
+    """Another baseline: the pods of a FineTuneJob, from a Job that a script creates."""
+    metadata = {"uid": "bench", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    job = finetune_job(name)
+    planned = FineTuneJob.parse({**job, "metadata": {**job["metadata"], **metadata}})
+    manifest = train_job(planned, PlanSettings(trainer_image="docker.io/finetune/trainer:dev"), 1)
+    del manifest["spec"]["template"]["metadata"]
+    return {**manifest, "metadata": {"name": name, "namespace": NAMESPACE}}

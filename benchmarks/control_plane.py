@@ -19,7 +19,16 @@ from statistics import median
 import psutil
 
 from benchmarks.api import FINETUNE_JOBS, JOBS, Api, Pods
-from benchmarks.cluster import NAMESPACE, bare_job, control_plane, finetune_job, operator, process, requests_of
+from benchmarks.cluster import (
+    NAMESPACE,
+    bare_job,
+    control_plane,
+    finetune_job,
+    operator,
+    process,
+    requests_of,
+    same_pods,
+)
 from benchmarks.common import Figure, percentile, show, spread
 from benchmarks.kubelet import Progress, run_pods
 from tests.support.cluster.control_plane import ControlPlane
@@ -37,13 +46,15 @@ def main(repeats: int = REPEATS) -> None:
     with control_plane() as cluster:
         idle = memory_figures(cluster)
         with operator(cluster, progress_access="direct"):
-            bare, ours = asyncio.run(latencies(cluster, repeats))
+            bare, same, ours = asyncio.run(latencies(cluster, repeats))
             counts = asyncio.run(requests_until_running(cluster, RUNNING))
     show(
         "apply -> 2 training pods created (median / p95)",
         [
             Figure("p95", spread(bare), spread(ours), percentile(ours, 0.95) / percentile(bare, 0.95), 1.9),
             Figure("median", spread(bare), spread(ours), median(ours) / median(bare)),
+            Figure("p95, same pods", spread(same), spread(ours), percentile(ours, 0.95) / percentile(same, 0.95)),
+            Figure("median, same pods", spread(same), spread(ours), median(ours) / median(same)),
         ],
     )
     totals = sorted(count.total() for count in counts)
@@ -62,24 +73,27 @@ async def view(cluster: ControlPlane) -> AsyncIterator[tuple[Api, Pods]]:
         yield api, pods
 
 
-async def latencies(cluster: ControlPlane, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds from POST to the second pod: of bare Jobs, and of FineTuneJobs."""
-    bare: list[float] = []
-    ours: list[float] = []
+async def latencies(cluster: ControlPlane, repeats: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds from POST to the second pod: of bare Jobs, of Jobs with a FineTuneJob's pods, of FineTuneJobs."""
+    times: tuple[list[float], ...] = ([], [], [])
     async with view(cluster) as (api, pods):
         jobs, finetune_jobs = JOBS.format(NAMESPACE), FINETUNE_JOBS.format(NAMESPACE)
         for number in range(-2, repeats):  # the first ones open connections and fill caches
-            for times, path, manifest, job in (
-                (bare, jobs, bare_job(f"bare-{number + 2}"), f"bare-{number + 2}"),
-                (ours, finetune_jobs, finetune_job(f"ours-{number + 2}"), f"ours-{number + 2}-train-1"),
-            ):
+            bare, same, ours = f"bare-{number + 2}", f"same-{number + 2}", f"ours-{number + 2}"
+            kinds = (
+                (jobs, bare_job(bare), bare),
+                (jobs, same_pods(same), same),
+                (finetune_jobs, finetune_job(ours), f"{ours}-train-1"),
+            )
+            for kind, (path, manifest, job) in enumerate(kinds):
                 begin = time.monotonic()
                 await api.create(path, manifest)
                 seconds = await pods.created(job) - begin
                 if number >= 0:
-                    times.append(seconds)
+                    times[kind].append(seconds)
                 await remove(api, pods, f"{path}/{manifest['metadata']['name']}", job)
-    return bare, ours
+    bare_times, same_times, our_times = times
+    return bare_times, same_times, our_times
 
 
 async def remove(api: Api, pods: Pods, path: str, job: str) -> None:
