@@ -34,6 +34,13 @@ def api(control_plane: Client, namespace: str) -> Api:
     return Api(control_plane.kubeconfig, namespace)
 
 
+@pytest.fixture(scope="module")
+def operator(operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """One operator for the whole cluster, shared by the tests of a module that do not care which one it is."""
+    with running_operator(operator_kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log") as running:
+        yield running
+
+
 @pytest.fixture
 def start_operator(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator[StartOperator]:
     """Starts an operator for the test's namespace; all are killed at the end."""

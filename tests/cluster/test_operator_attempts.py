@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason
-from tests.cluster.conftest import StartOperator
 from tests.support.api import Api
 from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
+from tests.support.operator import Operator
 
 
 def running(api: Api, kubelet: PlayedKubelet, **spec: Any) -> None:
@@ -34,8 +34,8 @@ def restarts(api: Api) -> dict[str, int]:
     return {cause: count for cause, count in found.items() if count}
 
 
-def test_a_pod_that_crashes(api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator) -> None:
-    operator = start_operator()
+def test_a_pod_that_crashes(api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator) -> None:
+    before = operator.metrics()
     running(api, kubelet)
     kubelet.crash(kubelet.pods(1)[1])
     eventually("a new gang", lambda: len(kubelet.pods(2)) == 2)
@@ -48,15 +48,16 @@ def test_a_pod_that_crashes(api: Api, claim: str, kubelet: PlayedKubelet, start_
     kubelet.succeed(2, step=100)
     wait_for_phase(api, "Succeeded")
     measured = operator.metrics()
-    assert measured['finetune_operator_job_restarts_total{reason="error"}'] == 1
-    assert measured["finetune_operator_recovery_duration_seconds_count"] == 1
-    assert measured['finetune_operator_jobs{phase="Succeeded"}'] == 1
+    restarted = 'finetune_operator_job_restarts_total{reason="error"}'
+    recovered = "finetune_operator_recovery_duration_seconds_count"
+    assert measured[restarted] - before.get(restarted, 0) == 1
+    assert measured[recovered] - before[recovered] == 1
+    assert measured['finetune_operator_jobs{phase="Succeeded"}'] >= 1
 
 
 def test_a_pod_that_is_deleted_costs_no_budget(
-    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
 ) -> None:
-    start_operator()
     running(api, kubelet, backoffLimit=0)
     kubelet.remove(kubelet.pods(1)[0])
     eventually("a new gang", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))
@@ -67,9 +68,8 @@ def test_a_pod_that_is_deleted_costs_no_budget(
 
 
 def test_each_crash_costs_and_at_last_it_is_failed(
-    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
 ) -> None:
-    start_operator()
     running(api, kubelet, backoffLimit=1)
     for pod in kubelet.pods(1):
         kubelet.crash(pod)
@@ -85,10 +85,7 @@ def test_each_crash_costs_and_at_last_it_is_failed(
     assert api.get("Job", "yelp-train-3") is None
 
 
-def test_a_users_mistake_fails_at_once(
-    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
-) -> None:
-    start_operator()
+def test_a_users_mistake_fails_at_once(api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator) -> None:
     running(api, kubelet)
     failure = Failure(reason=Reason.COLUMN_NOT_FOUND, cause=Cause.USER, message="there is no column 'text'")
     kubelet.end(kubelet.pods(1)[0], kubelet.record(1, "train", 0, Outcome.FAILED, failure=failure))
@@ -101,9 +98,8 @@ def test_a_users_mistake_fails_at_once(
 
 
 def test_raising_retry_starts_a_failed_job_again(
-    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
 ) -> None:
-    start_operator()
     running(api, kubelet, backoffLimit=0)
     kubelet.crash(kubelet.pods(1)[0])
     wait_for_phase(api, "Failed", seconds=45)
@@ -112,10 +108,9 @@ def test_raising_retry_starts_a_failed_job_again(
 
 
 def test_the_new_gang_is_there_soon_after_the_failure_shows(
-    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
 ) -> None:
     """Loose, since the machine is shared: `benchmarks/` measures it beside a script that deletes and creates."""
-    start_operator()
     running(api, kubelet)
     kubelet.crash(kubelet.pods(1)[1])
     shown = time.monotonic()
@@ -124,9 +119,8 @@ def test_the_new_gang_is_there_soon_after_the_failure_shows(
 
 
 def test_older_attempts_are_removed_and_the_last_two_keep_their_logs(
-    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
 ) -> None:
-    start_operator()
     running(api, kubelet)
     for attempt in (1, 2):
         kubelet.remove(kubelet.pods(attempt)[1])

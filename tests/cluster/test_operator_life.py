@@ -9,10 +9,10 @@ from tests.cluster.conftest import StartOperator
 from tests.support.api import Api
 from tests.support.jobs import condition, eventually, finetune_job, phase, status, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
+from tests.support.operator import Operator
 
 
-def test_from_apply_to_succeeded(api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator) -> None:
-    start_operator()
+def test_from_apply_to_succeeded(api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator) -> None:
     made = api.create(finetune_job())
     eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
     wait_for_phase(api, "Starting")
@@ -37,10 +37,7 @@ def test_from_apply_to_succeeded(api: Api, claim: str, kubelet: PlayedKubelet, s
     assert sorted(reasons) == ["AttemptStarted", "Succeeded", "Training"], "an event for each transition, once"
 
 
-def test_with_a_prepare_job_of_its_own(
-    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
-) -> None:
-    start_operator()
+def test_with_a_prepare_job_of_its_own(api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator) -> None:
     api.create(finetune_job(model={"name": "google-bert/bert-base-cased"}))
     wait_for_phase(api, "Preparing")
     eventually("its pod", lambda: kubelet.pods(1, "prepare"))
@@ -53,8 +50,7 @@ def test_with_a_prepare_job_of_its_own(
     assert condition(api, "Prepared")["status"] == "True"
 
 
-def test_every_child_is_labelled_and_owned(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
+def test_every_child_is_labelled_and_owned(api: Api, claim: str, operator: Operator) -> None:
     job = api.create(finetune_job())
     eventually("the gang", lambda: api.get("Job", "yelp-train-1"))
     wait_for_phase(api, "Starting")
@@ -65,8 +61,7 @@ def test_every_child_is_labelled_and_owned(api: Api, claim: str, start_operator:
     assert phase(api) == "Starting"
 
 
-def test_the_users_object_stays_the_users(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
+def test_the_users_object_stays_the_users(api: Api, claim: str, operator: Operator) -> None:
     applied = api.create(finetune_job())
     wait_for_phase(api, "Starting")
     body = api.get("FineTuneJob", "yelp")
@@ -76,25 +71,23 @@ def test_the_users_object_stays_the_users(api: Api, claim: str, start_operator: 
     assert body["metadata"]["generation"] == 1
 
 
-def test_deletion_leaves_the_retained_claim_alone(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
+def test_deletion_leaves_the_retained_claim_alone(api: Api, claim: str, operator: Operator) -> None:
     api.create(finetune_job(storage={"size": "1Gi"}))
     eventually("the gang", lambda: api.get("Job", "yelp-train-1"))
     eventually("its claim", lambda: api.get("PersistentVolumeClaim", "yelp"))
     api.delete("FineTuneJob", "yelp")
     kinds = ("Job", "Service", "ConfigMap", "Pod")
-    eventually("all gone", lambda: not any(api.list(one, labelSelector="finetune.dev/job=yelp") for one in kinds), 30)
+    eventually("all gone", lambda: not any(api.list(one, labelSelector="finetune.dev/job=yelp") for one in kinds), 60)
     kept = api.get("PersistentVolumeClaim", "yelp")
     assert kept is not None
     assert "deletionTimestamp" not in kept["metadata"]
 
 
-def test_a_claim_that_is_not_retained_goes_with_the_job(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
+def test_a_claim_that_is_not_retained_goes_with_the_job(api: Api, claim: str, operator: Operator) -> None:
     api.create(finetune_job(storage={"size": "1Gi", "retain": False}))
     eventually("its claim", lambda: api.get("PersistentVolumeClaim", "yelp"))
     api.delete("FineTuneJob", "yelp")
-    eventually("no claim", lambda: api.get("PersistentVolumeClaim", "yelp") is None, 30)
+    eventually("no claim", lambda: api.get("PersistentVolumeClaim", "yelp") is None, 60)
     assert api.get("PersistentVolumeClaim", "shared") is not None
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.conftest import StartOperator
 from tests.support.api import Api, Manifest
 from tests.support.jobs import condition, eventually, finetune_job, phase, status, wait_for_phase
+from tests.support.operator import Operator
 
 POD = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "docker.io/test/pause:1"}]}}
 CLAIM = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
@@ -53,10 +54,9 @@ def untouched(api: Api, before: Manifest) -> bool:
 
 @pytest.mark.parametrize("labelled", [False, True], ids=["plain", "with our label"])
 @pytest.mark.parametrize("what", FOREIGN)
-def test_somebody_elses_object(what: str, labelled: bool, api: Api, claim: str, start_operator: StartOperator) -> None:
+def test_somebody_elses_object(what: str, labelled: bool, api: Api, claim: str, operator: Operator) -> None:
     before = api.create(foreign(what, {"finetune.dev/job": "yelp"} if labelled else None))
     kind, name = before["kind"], before["metadata"]["name"]
-    start_operator()
     api.create(finetune_job(**SPECS.get(what, {})))
     found = told(api)
     assert (found["status"], name in found["message"]) == ("False", True)
@@ -64,15 +64,13 @@ def test_somebody_elses_object(what: str, labelled: bool, api: Api, claim: str, 
 
     api.delete(kind, name)
     eventually("it goes on by itself", lambda: api.list("Pod", labelSelector="finetune.dev/job=yelp"), 15)
-    ours = api.get(kind, name)
-    assert ours is not None
+    ours = eventually("its own object", lambda: api.get(kind, name))
     assert ours["metadata"]["uid"] != before["metadata"]["uid"]
     eventually("it says so", lambda: condition(api, "Validated")["status"] == "True", show=lambda: status(api))
 
 
-def test_deleting_the_job_leaves_somebody_elses_object(api: Api, claim: str, start_operator: StartOperator) -> None:
+def test_deleting_the_job_leaves_somebody_elses_object(api: Api, claim: str, operator: Operator) -> None:
     before = api.create(foreign("yelp", {"finetune.dev/job": "yelp"}))
-    start_operator()
     api.create(finetune_job())
     told(api)
     api.delete("FineTuneJob", "yelp")
@@ -81,14 +79,13 @@ def test_deleting_the_job_leaves_somebody_elses_object(api: Api, claim: str, sta
     assert untouched(api, before)
 
 
-def test_a_kept_claim_belongs_to_the_job_that_made_it(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
+def test_a_kept_claim_belongs_to_the_job_that_made_it(api: Api, claim: str, operator: Operator) -> None:
     api.create(finetune_job(storage={"size": "1Gi"}))
     wait_for_phase(api, "Starting")
     before = api.get("PersistentVolumeClaim", "yelp")
     assert before is not None
     api.delete("FineTuneJob", "yelp")
-    eventually("all gone", lambda: not api.list("Job", labelSelector="finetune.dev/job=yelp"), 30)
+    eventually("all gone", lambda: not api.list("Job", labelSelector="finetune.dev/job=yelp"), 60)
 
     api.create(finetune_job(storage={"size": "1Gi"}))
     assert "claimName" in told(api)["message"]
@@ -96,9 +93,8 @@ def test_a_kept_claim_belongs_to_the_job_that_made_it(api: Api, claim: str, star
     assert api.get("Job", "yelp-train-1") is None
 
 
-def test_deleted_and_applied_again_at_once(api: Api, claim: str, start_operator: StartOperator) -> None:
+def test_deleted_and_applied_again_at_once(api: Api, claim: str, operator: Operator) -> None:
     """The children of the first are still there when the second comes: they are not taken over."""
-    start_operator()
     first = api.create(finetune_job())
     wait_for_phase(api, "Starting")
     api.delete("FineTuneJob", "yelp")
@@ -114,9 +110,8 @@ def test_deleted_and_applied_again_at_once(api: Api, claim: str, start_operator:
     eventually("Starting", lambda: phase(api) == "Starting", 15)
 
 
-def test_two_operators_make_one_gang(api: Api, claim: str, start_operator: StartOperator) -> None:
+def test_two_operators_make_one_gang(api: Api, claim: str, operator: Operator, start_operator: StartOperator) -> None:
     """Names decide: a race ends in a 409, whose object turns out to be ours."""
-    start_operator()
     start_operator()
     api.create(finetune_job())
     eventually("two pods", lambda: len(api.list("Pod", labelSelector="finetune.dev/job=yelp")) == 2)

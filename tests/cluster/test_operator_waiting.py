@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.conftest import StartOperator
 from tests.support.api import Api, ApiFailed, Manifest
 from tests.support.cluster.client import REPOSITORY, Client
 from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
+from tests.support.operator import Operator
 
 CLAIM: Manifest = {
     "apiVersion": "v1",
@@ -31,15 +31,7 @@ def refused(api: Api, name: str = "yelp") -> Manifest:
     return eventually("Validated=False", check, show=lambda: status(api, name))
 
 
-def warm_up(api: Api) -> None:
-    """A job that is as it should be, so that what follows is measured on an operator that works."""
-    api.create(finetune_job("warm"))
-    eventually("it is looked at", lambda: status(api, "warm"))
-
-
-def test_a_missing_claim_is_said_and_waited_for(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
-    warm_up(api)
+def test_a_missing_claim_is_said_and_waited_for(api: Api, claim: str, operator: Operator) -> None:
     begun = time.monotonic()
     api.create(finetune_job(storage={"claimName": "late"}))
     found = refused(api)
@@ -54,9 +46,7 @@ def test_a_missing_claim_is_said_and_waited_for(api: Api, claim: str, start_oper
     assert len([one for one in reasons if one == found["reason"]]) == 1, "the transition is told once"
 
 
-def test_a_claim_that_one_node_only_can_write_to(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
-    warm_up(api)
+def test_a_claim_that_one_node_only_can_write_to(api: Api, claim: str, operator: Operator) -> None:
     api.create({**CLAIM, "spec": {**CLAIM["spec"], "accessModes": ["ReadWriteOnce"]}})
     begun = time.monotonic()
     api.create(finetune_job(storage={"claimName": "late"}))
@@ -70,7 +60,7 @@ def test_a_claim_that_one_node_only_can_write_to(api: Api, claim: str, start_ope
     wait_for_phase(api, "Starting", seconds=15)
 
 
-def test_quota_refuses_and_is_raised(api: Api, claim: str, start_operator: StartOperator) -> None:
+def test_quota_refuses_and_is_raised(api: Api, claim: str, operator: Operator) -> None:
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -79,7 +69,6 @@ def test_quota_refuses_and_is_raised(api: Api, claim: str, start_operator: Start
     }
     api.create(quota)
     eventually("quota is counted", lambda: (api.get("ResourceQuota", "q") or {}).get("status", {}).get("hard"))
-    start_operator()
     api.create(finetune_job())
     found = refused(api)
     assert "quota" in found["message"]
@@ -89,8 +78,7 @@ def test_quota_refuses_and_is_raised(api: Api, claim: str, start_operator: Start
     eventually("Validated", lambda: condition(api, "Validated").get("status") == "True")
 
 
-def test_a_bad_job_does_not_disturb_a_good_one(api: Api, claim: str, start_operator: StartOperator) -> None:
-    start_operator()
+def test_a_bad_job_does_not_disturb_a_good_one(api: Api, claim: str, operator: Operator) -> None:
     for number in range(5):
         api.create(finetune_job(f"bad{number}", storage={"claimName": f"none{number}"}))
     api.create(finetune_job())
@@ -116,9 +104,8 @@ def loose_crd(control_plane: Client) -> Iterator[None]:
 
 
 def test_what_the_models_refuse_is_said_and_ends_nothing(
-    loose_crd: None, api: Api, claim: str, start_operator: StartOperator
+    loose_crd: None, api: Api, claim: str, operator: Operator
 ) -> None:
-    operator = start_operator()
     nonsense = finetune_job("nonsense")
     nonsense["spec"] |= {"nodes": "two", "surprise": True}
 

@@ -123,6 +123,7 @@ class FaultProxy:
             await self._ended.wait()
             self._cancel_watches()
             await runner.cleanup()
+        await asyncio.sleep(0.1)  # connections close in the background
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = None
