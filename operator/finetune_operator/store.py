@@ -168,8 +168,11 @@ class Store:
         return True
 
     def _begin_anew(self, state: JobState) -> JobState:
-        """The FineTuneJob is gone, or another one has its name: only what is alive is of interest to the next."""
-        alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone}
+        """The FineTuneJob is gone, or another one has its name.
+
+        What is alive is of interest to the next; but only what the watch tells the end of, or it would stay for ever.
+        """
+        alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and _is_watched(item)}
         fresh = self._states[state.key] = JobState(state.key, objects=alive)
         return fresh
 
@@ -197,6 +200,10 @@ def _trimmed_pod_spec(spec: Manifest) -> Manifest:
         {key: one[key] for key in ("name", "image", "resources") if key in one} for one in spec.get("containers", ())
     ]
     return {**plain, "containers": containers}
+
+
+def _is_watched(item: Manifest) -> bool:
+    return item["kind"] in ("Pod", "Job") and LABEL_JOB in item["metadata"].get("labels", {})
 
 
 def _later(item: Manifest, known: Manifest) -> bool:

@@ -131,6 +131,10 @@ def test_a_deleted_job_is_forgotten_with_its_last_child() -> None:
     store = Store()
     store.observe(ftj(), deleted=False)
     store.observe(pod("a"), deleted=False)
+    state_of(store).put(child("Service", "yelp"))
+    stranger = child("Job", "yelp-train-1")
+    stranger["metadata"]["labels"] = {}
+    state_of(store).put(stranger)
     assert store.observe(ftj(version=2), deleted=True) == KEY
     assert store.get(KEY) is not None
     store.observe(pod("a", version=3), deleted=True)
