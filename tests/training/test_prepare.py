@@ -121,6 +121,7 @@ def test_half_written_data_is_not_used(model: Path, data: Path, tmp_path: Path) 
     shutil.rmtree(prepared)
     prepared.with_name(f"{prepared.name}.partial-1").mkdir()
     assert Path(prepare(config).data) == prepared
+    assert [path.name for path in prepared.parent.iterdir()] == [prepared.name]
     assert (prepared / "meta.json").is_file()
 
 

@@ -173,6 +173,17 @@ def test_every_format_gives_the_same_rows(suffix: str, labels: tuple[Any, Any], 
     assert table.column("length").to_pylist() == [len(ids) for ids in table.column("input_ids").to_pylist()]
 
 
+def test_class_names_that_datasets_left_in_a_parquet_file_are_kept(model: Path, tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list(reviews(10, labels=(0, 1))).cast_column(
+        "stars", datasets.ClassLabel(names=["awful", "middling", "lovely"])
+    )
+    rows.to_parquet(tmp_path / "train.parquet")
+    prepared = prepare(run_config(tmp_path / "output", model=model, train=tmp_path / "train.parquet"))
+    assert prepared.label_names == ("awful", "middling", "lovely")
+
+
 def test_several_files_are_one_split_and_errors_name_the_right_one(model: Path, tmp_path: Path) -> None:
     first = write_rows(tmp_path / "a.jsonl", reviews(5))
     second = write_rows(tmp_path / "b.jsonl", reviews(5, seed=1))

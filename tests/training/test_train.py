@@ -45,8 +45,8 @@ def train(folder: Path, data: Path, *, world: int = 1, model: Path | None = None
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
-    """One rank that accumulates two batches of 8."""
-    return train(tmp_path_factory.mktemp("alone"), data, gradient_accumulation_steps=2)
+    """One rank that accumulates two batches of 8, read by a process of its own."""
+    return train(tmp_path_factory.mktemp("alone"), data, gradient_accumulation_steps=2, dataloader_num_workers=1)
 
 
 @pytest.fixture(scope="module")

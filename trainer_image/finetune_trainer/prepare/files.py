@@ -31,6 +31,7 @@ BLOCK_BYTES = 16 << 20
 def read_files(paths: Sequence[PodPath], columns: Sequence[str], text_columns: Sequence[str]) -> Split:
     """The rows of all files, in the order given; `columns` are needed, of which `text_columns` must hold text."""
     tables, sources = [], []
+    class_names: dict[str, tuple[str, ...]] = {}
     for pod_path in paths:
         path = existing(pod_path)
         table = _READERS[path.suffix.lower()](path, pod_path, columns, text_columns)
@@ -39,7 +40,8 @@ def read_files(paths: Sequence[PodPath], columns: Sequence[str], text_columns: S
         _require_columns(table, columns, pod_path)
         tables.append(table.select(list(columns)))
         sources.append(Source(pod_path, table.num_rows, _places(path)))
-    return Split(_joined(tables, paths), tuple(sources))
+        class_names = class_names or declared_classes(table.schema)
+    return Split(_joined(tables, paths), tuple(sources), class_names)
 
 
 def existing(pod_path: PodPath) -> Path:
@@ -253,6 +255,17 @@ def _read_parquet(path: Path, name: str, columns: Sequence[str], text_columns: S
         return pyarrow.parquet.read_table(path, columns=_needed(columns, there), memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise PrepareError(Reason.DATA_INVALID, f"{name} is not a readable parquet file: {error}") from error
+
+
+def declared_classes(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Class names by column, where `datasets` wrote the file and left its features beside the schema."""
+    note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = note.get("info", {}).get("features", {})
+    return {
+        column: tuple(feature["names"])
+        for column, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    }
 
 
 def _encoding_problem(path: Path, name: str) -> PrepareError:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from finetune_trainer.volume import make_folder, sync_file, sync_folder
 
 META = "meta.json"
+PARTIAL = ".partial-"
 
 
 def split_file(folder: Path, split: str) -> Path:
@@ -32,9 +33,10 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
 
 def write(folder: Path, splits: Mapping[str, Iterable[pa.RecordBatch]], note: Callable[[], Mapping[str, Any]]) -> None:
     """Write all splits, then what is to be noted beside them; or nothing."""
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(f"{folder.name}{PARTIAL}{os.getpid()}")
     make_folder(folder.parent)
+    for left in folder.parent.glob(f"*{PARTIAL}*"):  # by a try that was killed
+        shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
     for split, batches in splits.items():
         _write_arrow(split_file(partial, split), batches)

@@ -22,8 +22,6 @@ from finetune_trainer.launch.protocol import (
 )
 from finetune_trainer.paths import to_local
 
-WAIT_SECONDS = 3600.0
-"""For answers that `launch` holds back until there is one."""
 REPORT_SECONDS = 10.0
 
 
@@ -49,7 +47,7 @@ class LaunchClient:
 
     def prepared(self) -> Prepared:
         """The prepared data, once it is there. LaunchError with status 409 if preparing has failed."""
-        return Prepared.model_validate_json(self._ask("GET", "/rank/prepared", timeout=WAIT_SECONDS))
+        return Prepared.model_validate_json(self._ask("GET", "/rank/prepared", timeout=None))
 
     def progress(self, progress: RankProgress) -> None:
         self._ask("POST", "/rank/progress", progress)
@@ -61,7 +59,7 @@ class LaunchClient:
     def sealed(self, step: int) -> Path | None:
         """The folder of a sealed checkpoint, once it is sealed; None if it cannot be."""
         try:
-            answer = self._ask("GET", f"/rank/checkpoint/{step}", timeout=WAIT_SECONDS)
+            answer = self._ask("GET", f"/rank/checkpoint/{step}", timeout=None)
         except LaunchError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -70,13 +68,16 @@ class LaunchClient:
 
     def model(self, model: RankModel) -> None:
         """Seal the final model; returns when it is on the volume."""
-        self._ask("POST", "/rank/model", model, timeout=WAIT_SECONDS)
+        self._ask("POST", "/rank/model", model, timeout=None)
 
     def result(self, result: RankResult) -> None:
         """The last word of a rank."""
         self._ask("POST", "/rank/result", result)
 
-    def _ask(self, method: str, path: str, body: Document | None = None, *, timeout: float = REPORT_SECONDS) -> bytes:
+    def _ask(
+        self, method: str, path: str, body: Document | None = None, *, timeout: float | None = REPORT_SECONDS
+    ) -> bytes:
+        """One request. Without a timeout for answers that `launch` holds back until there is one."""
         connection = http.client.HTTPConnection(self._address, timeout=timeout)
         try:
             connection.request(method, path, body.to_json() if body else None, self._headers)
