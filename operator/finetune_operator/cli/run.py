@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -94,10 +95,10 @@ def _train(
         )
         if saved.replaces:
             display.line(Line("the manifest is not that of the run that was interrupted: a new run begins", "Note"))
-        if saved.continued:
+        if saved.continued and saved.interrupted is not None:
             display.line(Line(_where_it_was(saved.status), "Continues"))
-            cluster.restore(saved.objects)
-            _forget_pauses(saved)
+            cluster.restore(saved.objects, saved.interrupted)
+            saved.status = state.without_pause(saved.status, datetime.now(UTC) - saved.interrupted)
         try:
             over = Loop(here, SETTINGS, cluster, saved, watcher, interruption).run()
             if not over:
@@ -159,12 +160,6 @@ def _where_it_was(status: Manifest) -> str:
     return "the run that was interrupted before its first step"
 
 
-def _forget_pauses(saved: state.State) -> None:
-    """Whoever starts the job again by hand does not wait for the attempts that he ended by hand."""
-    if "budget" in saved.status:
-        saved.status = {**saved.status, "budget": {**saved.status["budget"], "fruitless": 0}}
-
-
 @contextmanager
 def _signals(interruption: Interruption) -> Iterator[None]:
     """Ctrl-C, SIGTERM or a closed terminal once: stop in order. Twice: at once."""
@@ -178,7 +173,8 @@ def _signals(interruption: Interruption) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # After an interruption little is left to do: to say how to go on, which another signal must not cut short.
+            signal.signal(number, signal.SIG_IGN if interruption.count else handler)
 
 
 @contextmanager

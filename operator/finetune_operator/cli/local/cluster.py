@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_ROLE, FineTuneJob
@@ -117,7 +118,7 @@ class LocalCluster:
         `at_once`: whether the user has lost patience.
         """
         for pod in self._running():
-            pod.manifest = objects.disrupted(objects.deleted(pod.manifest, self.grace_seconds))
+            pod.manifest = objects.disrupted(objects.deleted(pod.manifest, self.grace_seconds, datetime.now(UTC)))
             if pod.process is not None:
                 pod.process.stop()
         deadline = time.monotonic() + self.grace_seconds
@@ -142,7 +143,7 @@ class LocalCluster:
         self._settle_ended()
         processes.kill_all(processes.marked(self.folder))
 
-    def restore(self, saved: Sequence[Manifest]) -> None:
+    def restore(self, saved: Sequence[Manifest], interrupted: datetime) -> None:
         """Objects of the run before: what still ran then was interrupted with it."""
         for item in saved:
             if item["kind"] != "Pod":
@@ -151,8 +152,8 @@ class LocalCluster:
             pod = Pod(item, self.folder / item["metadata"]["name"])
             self.pods[item["metadata"]["name"]] = pod
             if not objects.is_final(item):
-                pod.manifest = objects.disrupted(objects.deleted(item, 0))
-                self._settle(pod)
+                pod.manifest = objects.disrupted(objects.deleted(item, 0, interrupted))
+                self._settle(pod, interrupted)
         self._update_jobs()
 
     # --- how ---
@@ -220,7 +221,7 @@ class LocalCluster:
             self.gone.add(pod.manifest["metadata"]["uid"])
             return
         if not pod.manifest["metadata"].get("deletionTimestamp"):
-            pod.manifest = objects.deleted(pod.manifest, 0 if at_once else self.grace_seconds)
+            pod.manifest = objects.deleted(pod.manifest, 0 if at_once else self.grace_seconds, datetime.now(UTC))
         if at_once:
             pod.process.kill()
         else:
@@ -243,9 +244,9 @@ class LocalCluster:
             if pod.process is not None and not pod.process.running():
                 self._settle(pod)
 
-    def _settle(self, pod: Pod) -> None:
-        message = processes.termination_message(pod.folder)
-        pod.manifest = objects.ended(pod.manifest, processes.ending(pod.folder), message)
+    def _settle(self, pod: Pod, seen: datetime | None = None) -> None:
+        message, ending = processes.termination_message(pod.folder), processes.ending(pod.folder)
+        pod.manifest = objects.ended(pod.manifest, ending, message, seen or datetime.now(UTC))
         pod.process = None
 
     def _running(self) -> list[Pod]:

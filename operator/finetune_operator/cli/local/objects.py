@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from finetune_operator.plan.template import TRAINER
@@ -75,9 +75,12 @@ def running(pod: Manifest) -> Manifest:
     return {**pod, "status": status}
 
 
-def ended(pod: Manifest, ending: dict[str, Any] | None, message: str) -> Manifest:
-    """The pod with its container terminated. `ending`: what its supervisor wrote; None where it did not live to."""
-    terminated: dict[str, Any] = {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": timestamp()}
+def ended(pod: Manifest, ending: dict[str, Any] | None, message: str, seen: datetime) -> Manifest:
+    """The pod with its container terminated. `ending`: what its supervisor wrote; None where it did not live to.
+
+    `seen`: when it was known to run last.
+    """
+    terminated: dict[str, Any] = {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": seen.isoformat()}
     if ending is not None:
         code = ending["exitCode"]
         terminated = {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}
@@ -95,9 +98,9 @@ def ended(pod: Manifest, ending: dict[str, Any] | None, message: str) -> Manifes
     return {**pod, "status": status}
 
 
-def deleted(pod: Manifest, grace_seconds: int) -> Manifest:
+def deleted(pod: Manifest, grace_seconds: int, at: datetime) -> Manifest:
     """The pod after a DELETE: it shows when its grace period will be over."""
-    over = datetime.fromtimestamp(datetime.now(UTC).timestamp() + grace_seconds, UTC).isoformat()
+    over = (at + timedelta(seconds=grace_seconds)).isoformat()
     metadata = {**pod["metadata"], "deletionTimestamp": over, "deletionGracePeriodSeconds": grace_seconds}
     return {**pod, "metadata": metadata}
 

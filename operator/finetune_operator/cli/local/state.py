@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class State:
     """Jobs and Pods as last seen."""
     continued: bool = False
     """Whether an earlier `finetune run` had begun it."""
+    interrupted: datetime | None = None
+    """When the earlier run wrote the state last."""
     replaces: bool = False
     """Whether an earlier one was interrupted that had another manifest."""
 
@@ -80,6 +82,7 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
             status=found["status"],
             objects=found["objects"],
             continued=True,
+            interrupted=datetime.fromtimestamp((folder / STATE_FILE).stat().st_mtime, UTC),
         )
     shutil.rmtree(folder / PODS, ignore_errors=True)
     return State(
@@ -91,6 +94,18 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
         objects=[],
         replaces=unfinished,
     )
+
+
+def without_pause(status: Manifest, pause: timedelta) -> Manifest:
+    """The status as if the job had not lain still: deadlines do not count the pause, and whoever starts a job again by
+    hand does not wait for the attempts that were ended by hand.
+    """
+    if "budget" not in status:
+        return status
+    budget = {**status["budget"], "fruitless": 0}
+    if budget.get("started"):
+        budget["started"] = (datetime.fromisoformat(budget["started"]) + pause).isoformat()
+    return {**status, "budget": budget}
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from finetune_operator.cli.errors import CommandError
-from finetune_operator.cli.local.state import load, locked
+from finetune_operator.cli.local.state import load, locked, without_pause
 
 SPEC = {"nodes": 2}
 
@@ -44,3 +45,10 @@ def test_only_one_run_at_a_time(tmp_path: Path) -> None:
         pass
     with locked(tmp_path, "reviews"), locked(tmp_path, "another"):
         assert (tmp_path / "jobs" / "another" / "lock").exists()
+
+
+def test_a_pause_counts_against_no_deadline() -> None:
+    status = {"phase": "Running", "budget": {"started": "2026-01-02T00:00:00Z", "fruitless": 3, "retry": 0}}
+    budget = without_pause(status, timedelta(hours=8))["budget"]
+    assert budget == {"started": "2026-01-02T08:00:00+00:00", "fruitless": 0, "retry": 0}
+    assert without_pause({}, timedelta(hours=8)) == {}
