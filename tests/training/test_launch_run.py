@@ -48,7 +48,9 @@ def test_two_ranks_to_the_end_and_nothing_left_to_do(launches: Launches) -> None
     assert "rank 0 of 2" in text
     assert "rank 1 of 2" not in text
 
+    launches.layout.model_link.unlink()  # as if the end had come right after the sealing
     (again,) = launches.run(2)
+    assert (launches.layout.model_link / "model.safetensors").is_file()
     assert (again.outcome, again.model_path, again.attempt) == (Outcome.SUCCEEDED, record.model_path, 2)
     assert again.evaluation == {"accuracy": 0.5}  # as reported before the model was sealed
     assert "rank 0" not in launches.started[1].text()

@@ -50,6 +50,6 @@ def write_to_termination_log(file: Path, record: ResultRecord) -> None:
     """For kubelet, which reads the file after the container has ended. It is a mount: no rename there."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        os.write(descriptor, fit(record).to_json().encode())
+        os.write(descriptor, record.to_json().encode())
     finally:
         os.close(descriptor)

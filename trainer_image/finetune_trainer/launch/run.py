@@ -83,7 +83,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
         node.went_wrong(error)
         await node.ranks.end(patience_seconds=0, graceful_seconds=2)
     node.board.phase = PodPhase.DONE
-    record = record_of(node, started)
+    record = records.fit(record_of(node, started))
     if record.outcome is Outcome.FAILED:
         node.ranks.echo()
     await _leave(node, record)
@@ -101,6 +101,8 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
         return
     started, place = beginning.result()
     if started.model is not None:
+        if node.saving is not None:
+            await node.saving.link_model(started.model)
         node.end(Ending.NOTHING_TO_DO, started.model)
         await _wait_for_peers(node)
         return

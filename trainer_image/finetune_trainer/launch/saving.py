@@ -25,7 +25,7 @@ from finetune_trainer.launch.metrics import Metrics
 from finetune_trainer.launch.protocol import FileDigest, FileName, NodeCheckpoint, RankCheckpoint, RankModel
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
-from finetune_trainer.paths import to_pod
+from finetune_trainer.paths import to_local, to_pod
 from finetune_trainer.volume import DISK_FULL, replace_link
 
 log = structlog.get_logger()
@@ -212,6 +212,10 @@ class Saving:
         self._board.model_path = to_pod(final)
         log.info("model sealed", path=self._board.model_path)
         return self._board.model_path
+
+    async def link_model(self, model: PodPath) -> None:
+        """Let people's link point at a model that an attempt before has sealed: it may have ended in between."""
+        await asyncio.to_thread(replace_link, self._layout.model_link, to_local(model))
 
     async def tidy(self) -> None:
         """Remove staging: what counts of it is sealed."""

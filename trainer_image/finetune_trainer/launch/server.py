@@ -37,6 +37,7 @@ from finetune_trainer.launch.protocol import (
     Superseded,
 )
 from finetune_trainer.launch.sealing import SupersededError
+from finetune_trainer.launch.settings import Peer
 from finetune_trainer.paths import to_pod
 
 log = structlog.get_logger()
@@ -221,7 +222,8 @@ class _FromPeers:
         if (join.uid, join.attempt) != (settings.config.uid, settings.attempt) or join.node >= settings.config.nodes:
             raise web.HTTPConflict(text=f"this is attempt {settings.attempt} of {settings.config.uid}")
         own = request.transport.get_extra_info("sockname")[0] if request.transport else ""
-        await gang.joined(join.node, _address(request.remote or "", join.port), own)
+        address = str(Peer(_plain(request.remote or ""), join.port))
+        await gang.joined(join.node, address, _plain(own))
         try:
             begun = await _held(gang.begin)
         except asyncio.CancelledError:
@@ -259,6 +261,6 @@ class _FromPeers:
         return web.Response()
 
 
-def _address(host: str, port: int) -> str:
-    plain = host.removeprefix("::ffff:")
-    return f"[{plain}]:{port}" if ":" in plain else f"{plain}:{port}"
+def _plain(address: str) -> str:
+    """An IPv4 address as such, also where it came through an IPv6 socket."""
+    return address.removeprefix("::ffff:")

@@ -48,7 +48,7 @@ def test_the_termination_log_is_overwritten_in_place(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text("x" * 9000)
     inode = file.stat().st_ino
-    write_to_termination_log(file, record("y" * 9000))
+    write_to_termination_log(file, fit(record("y" * 9000)))
     assert file.stat().st_ino == inode
     assert file.stat().st_size <= RESULT_RECORD_MAX_BYTES
     assert ResultRecord.model_validate_json(file.read_text()).attempt == 2
