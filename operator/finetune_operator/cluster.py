@@ -13,13 +13,15 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from finetune_operator.answers import Answer, error_of
 from finetune_operator.api.resource import KIND, LABEL_JOB
-from finetune_operator.exceptions import ApiError, Conflict, NotFound, Refused, Unavailable
+from finetune_operator.exceptions import NotFound, Unavailable
 from finetune_operator.plan.types import Manifest, PodEvent, Ref
 from finetune_operator.resources import CHILD_KINDS, path_of
 
@@ -49,15 +51,6 @@ class Connection:
     proxy: str | None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the API server answered."""
-
-    status: int
-    data: bytes
-    retry_after_seconds: float | None
-
-
 class Session:
     """The client's transport with one set of credentials."""
 
@@ -67,7 +60,8 @@ class Session:
         self._client = ApiClient(configuration)
         context = self._client.rest_client.ssl_context
         self._connector = aiohttp.TCPConnector(ssl=context, limit=100, keepalive_timeout=KEEPALIVE_SECONDS)
-        configuration.client_session_kwargs = {"connector": self._connector}
+        # The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread.
+        configuration.client_session_kwargs = {"connector": self._connector, "trust_env": False}
 
     async def exchange(
         self, method: str, target: str, body: Manifest | None, headers: Mapping[str, str], limit: aiohttp.ClientTimeout
@@ -265,7 +259,7 @@ class Cluster:
             session = await self._renewed(session)
             answer = await session.exchange(method, target, body, headers or {}, limit)
         if answer.status >= 300:
-            raise _error(answer)
+            raise error_of(answer)
         return answer.data
 
 
@@ -283,23 +277,13 @@ async def _configuration(kubeconfig: Path | None, *, inside: bool) -> Configurat
             client_configuration=configuration,
             persist_config=False,
         )
+    configuration.proxy = configuration.proxy or _proxy_of_environment(configuration.host)
     return configuration
 
 
-def _error(answer: Answer) -> ApiError:
-    status = answer.status
-    try:
-        said: Any = json.loads(answer.data)
-    except ValueError:  # from a proxy in between
-        said = None
-    if not isinstance(said, dict):
-        said = {}
-    reason = str(said.get("reason") or "Unknown")
-    message = str(said.get("message") or answer.data[:500].decode(errors="replace"))
-    if status == 404:
-        return NotFound(status, reason, message)
-    if status == 409:
-        return Conflict(status, reason, message)
-    if status == 429 or status >= 500:
-        return Unavailable(status, reason, message, answer.retry_after_seconds)
-    return Refused(status, reason, message)
+def _proxy_of_environment(server: str) -> str | None:
+    """HTTPS_PROXY and its kin, where NO_PROXY does not except the server."""
+    address = urlsplit(server)
+    if address.hostname is None or proxy_bypass(address.hostname):
+        return None
+    return getproxies().get(address.scheme)
