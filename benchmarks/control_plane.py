@@ -37,6 +37,8 @@ REPEATS = 50
 PAUSE_SECONDS = 0.5
 """Between two jobs: the controllers' 20 requests a second are shared by what was deleted and what comes next."""
 SETTLE_SECONDS = 12
+NEW_KIND_SECONDS = 90
+"""Garbage collection looks for new kinds every 30 s: the first FineTuneJob to be deleted may wait for that."""
 RUNNING = 8
 """Jobs that are followed to Running, to count requests."""
 
@@ -99,7 +101,7 @@ async def latencies(cluster: ControlPlane, repeats: int) -> tuple[list[float], l
 async def remove(api: Api, pods: Pods, path: str, job: str) -> None:
     """Delete a job and let the controllers come to rest."""
     await api.delete(path)
-    await pods.until(lambda: not pods.of(job))
+    await pods.until(lambda: not pods.of(job), NEW_KIND_SECONDS)
     await asyncio.sleep(PAUSE_SECONDS)
 
 
