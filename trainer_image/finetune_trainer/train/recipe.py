@@ -42,12 +42,14 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
     world = World.from_environment(config.accelerators)
     plan = defaults.plan(config, cuda=world.cuda)
-    prepared = client.prepared()
-    reporter.tell(*plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
+    # All that needs no data comes first, imports too: where node 0 prepares inline it takes place beside that.
+    tasks.find(config.task)
     timeout_seconds = float(plan.arguments.get("ddp_timeout", DEFAULT_TIMEOUT_SECONDS))
     world.form(timeout_seconds)
     arguments = defaults.training_arguments(plan, str(staging))
     world.check(arguments)
+    prepared = client.prepared()
+    reporter.tell(*plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
 
     run = _Run(config, plan, prepared, arguments, world)
     if checkpoint is not None:
@@ -74,11 +76,8 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
 class _Run:
     """What the Trainer is built from."""
 
-    def __init__(
-        self, config: RunConfig, plan: defaults.Plan, prepared: Prepared, arguments: Any, world: World
-    ) -> None:
-        self._plan, self._prepared, self._arguments = plan, prepared, arguments
-        self._task = tasks.find(config.task)
+    def __init__(self, task: tasks.Task, plan: defaults.Plan, prepared: Prepared, arguments: Any, world: World) -> None:
+        self._task, self._plan, self._prepared, self._arguments = task, plan, prepared, arguments
         folder = to_local(prepared.data)
         self._train_rows = Rows.from_file(folder / "train.arrow")
         validation = folder / "validation.arrow"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
 from finetune_trainer.config import Cause, Prepared, Reason
 from finetune_trainer.train.failures import TrainError
@@ -18,8 +19,6 @@ from finetune_trainer.train.rows import IGNORED_LABEL
 
 def load(folder: Path, prepared: Prepared) -> tuple[Any, Any]:
     """The model with fp32 weights whatever it was saved in, a head for the labels, and its tokenizer."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     names = prepared.label_names
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     try:
@@ -48,8 +47,6 @@ def load(folder: Path, prepared: Prepared) -> tuple[Any, Any]:
 
 def collator(tokenizer: Any, *, half_precision: bool) -> Any:
     """Pads to the longest row of the batch; on tensor cores to a multiple of 8."""
-    from transformers import DataCollatorWithPadding
-
     return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if half_precision else None)
 
 
