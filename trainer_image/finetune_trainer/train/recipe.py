@@ -76,8 +76,11 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
 class _Run:
     """What the Trainer is built from."""
 
-    def __init__(self, task: tasks.Task, plan: defaults.Plan, prepared: Prepared, arguments: Any, world: World) -> None:
-        self._task, self._plan, self._prepared, self._arguments = task, plan, prepared, arguments
+    def __init__(
+        self, config: RunConfig, plan: defaults.Plan, prepared: Prepared, arguments: Any, world: World
+    ) -> None:
+        self._task = tasks.find(config.task)
+        self._plan, self._prepared, self._arguments = plan, prepared, arguments
         folder = to_local(prepared.data)
         self._train_rows = Rows.from_file(folder / "train.arrow")
         validation = folder / "validation.arrow"
