@@ -59,7 +59,7 @@ def test_first_line_comes_at_once(local: LocalRun) -> None:
     while not local.output():
         assert time.monotonic() - began < 30
         time.sleep(0.02)
-    assert local.output().startswith("Job        reviews: text-classification, 2 nodes x 1 process, CPU")
+    assert local.output().startswith("Job         reviews: text-classification, 2 nodes x 1 process, CPU")
 
 
 def test_what_the_data_lacks_ends_the_job_with_the_reason(local: LocalRun) -> None:

@@ -100,3 +100,19 @@ def test_a_second_run_of_the_same_job_is_refused(local: LocalRun) -> None:
     assert local.finish() == 2
     assert f"job reviews is already running here (process {first.pid})" in local.errors()
     assert first.poll() is None
+
+
+@pytest.mark.timeout(600)
+def test_a_rank_that_is_killed_costs_a_restart_and_no_more(local: LocalRun) -> None:
+    run = local.start()
+    local.wait_until(has_checkpoint)
+    ranks = [process for process in local.processes() if process.cmdline()[-2:] == ["finetune_trainer", "train"]]
+    assert len(ranks) == 2
+    ranks[1].kill()
+    assert run.wait(280) == 0, local.errors()
+    final = local.status()
+    assert final["attempt"] == 2
+    assert final["restarts"] == {"preemption": 0, "node": 0, "error": 1, "hang": 0}
+    assert final["progress"]["step"] == 200
+    assert "Restarting" in local.heads()
+    assert "going on from the checkpoint of step" in local.output()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 PLAIN_INTERVAL_SECONDS = 5.0
-HEAD_WIDTH = 10
+HEAD_WIDTH = 11
 
 
 class Display(Protocol):

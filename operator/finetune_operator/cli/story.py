@@ -17,6 +17,7 @@ POD_PHASES = {
     PodPhase.EVALUATING: "evaluating",
     PodPhase.SAVING: "saving the model",
 }
+LAST_LINES = " Last lines:"
 SHOWN_PHASES = (PodPhase.PREPARING, PodPhase.STARTING, PodPhase.TRAINING, PodPhase.SAVING)
 """Those that get a line; an evaluation shows by its result."""
 
@@ -42,9 +43,8 @@ class Story:
         for event in events:
             told_otherwise = event.reason == "Notice" or status.get("phase") == "Failed"
             if event.type == "Warning" and not told_otherwise:
-                yield from self._once(
-                    ("event", attempt, event.message), Line(event.message, event.reason, warning=True)
-                )
+                line = Line(gist(event.message), event.reason, warning=True)
+                yield from self._once(("event", attempt, event.message), line)
         if status.get("phase") == "Preparing":
             text = "data and model are read, checked and tokenised"
             yield from self._once(("phase", attempt, "prepare"), Line(text, "Preparing"))
@@ -69,6 +69,16 @@ class Story:
         if key not in self._told:
             self._told.add(key)
             yield line
+
+
+def gist(text: str) -> str:
+    """What happened, of a message that goes on with a traceback or with last lines; those are in the pod's log."""
+    lines = text.strip().splitlines() or [""]
+    first, last = lines[0], lines[-1]
+    if first.endswith(LAST_LINES):
+        return first.removesuffix(LAST_LINES)
+    where, separator, traceback = first.partition(":   File ")
+    return f"{where}: {last}" if separator and traceback else first
 
 
 def metrics(evaluation: Mapping[str, float]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from finetune_operator.cli.story import Story, accuracy, metrics, steps
+from finetune_operator.cli.story import Story, accuracy, gist, metrics, steps
 from finetune_operator.plan.types import EventNote, Manifest
 from finetune_trainer.config import CheckpointRef, PodPhase, Progress
 
@@ -36,11 +36,14 @@ def test_progress_of_another_attempt_tells_nothing() -> None:
 
 def test_warnings_messages_and_evaluations_are_told_once() -> None:
     story, status = Story(), {**RUNNING, "messages": ["fp16 runs as fp32"]}
-    events = (EventNote("Warning", "GangRestarted", "node 1 fell"), EventNote("Normal", "Started", "attempt 1"))
+    events = (
+        EventNote("Warning", "Restarting", "rank 1 fell. Last lines:\nTraceback"),
+        EventNote("Normal", "Started", "attempt 1"),
+    )
     progress = told(PodPhase.EVALUATING, evaluation={"eval_accuracy": 0.5, "eval_runtime": 3.0})
     lines = [line for _ in range(2) for line in story.lines(status, progress, events)]
     assert [(line.head, line.text) for line in lines] == [
-        ("GangRestarted", "node 1 fell"),
+        ("Restarting", "rank 1 fell."),
         ("Evaluated", "accuracy 0.5"),
         ("Note", "fp16 runs as fp32"),
     ]
@@ -60,3 +63,10 @@ def test_accuracy_is_found_under_either_name() -> None:
     assert accuracy({"loss": 1.0}) is None
     assert accuracy(None) is None
     assert metrics({"eval_loss": 0.123456, "eval_samples_per_second": 5.0}) == "loss 0.1235"
+
+
+def test_of_an_error_with_a_traceback_the_error_is_told() -> None:
+    traceback = 'attempt 1 ended (RankFailed):   File "train.py", line 47, in run\n    train()\nValueError: no rows'
+    assert gist(traceback) == "attempt 1 ended (RankFailed): ValueError: no rows"
+    assert gist("one line") == "one line"
+    assert gist("") == ""
