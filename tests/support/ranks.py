@@ -89,7 +89,7 @@ def run_ranks(
     (folder / "token").write_text(TOKEN)
     variables = {
         **os.environ,
-        "PYTHONPATH": str(PACKAGES),
+        "PYTHONPATH": os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "FINETUNE_CONFIG": str(folder / "run.json"),
         "FINETUNE_LAUNCH_URL": f"http://127.0.0.1:{server.server_port}",
         "FINETUNE_LAUNCH_TOKEN_FILE": str(folder / "token"),
