@@ -281,6 +281,11 @@ def explain(error: OSError, output: Path) -> Failure:
     return Failure(reason=Reason.VOLUME_NOT_WRITABLE, cause=Cause.ERROR, message=message)
 
 
+def concerns(error: OSError, output: Path) -> bool:
+    """Whether an error is about the volume: one that names a file elsewhere is not."""
+    return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(output)
+
+
 def _not_writable(error: OSError, output: Path) -> str:
     uid, gid = os.getuid(), os.getgid()
     if error.errno == errno.EROFS:

@@ -26,7 +26,7 @@ from finetune_trainer.launch.resume import Decision, decide, runs_to_continue
 from finetune_trainer.launch.sealing import assert_newest
 from finetune_trainer.launch.settings import Peer
 from finetune_trainer.paths import to_local
-from finetune_trainer.volume import Run, VolumeError, make_folder, probe, write_document, write_text
+from finetune_trainer.volume import Run, VolumeError, make_folder, write_document, write_text
 
 log = structlog.get_logger()
 
@@ -42,8 +42,7 @@ class Place:
 
 
 async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Place]:
-    """Return when the attempt has begun. VolumeError or SupersededError where it can't."""
-    await asyncio.to_thread(probe, node.settings.layout)
+    """Return when the attempt has begun. SupersededError where it can't."""
     if node.settings.node == 0:
         started, address = await _as_node_zero(node, session)
     else:

@@ -26,7 +26,7 @@ from finetune_trainer.launch.saving import Placing, Saving
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
 from finetune_trainer.paths import to_pod
-from finetune_trainer.volume import DISK_FULL, NOT_WRITABLE, VolumeError, explain
+from finetune_trainer.volume import DISK_FULL, NOT_WRITABLE, VolumeError, concerns, explain
 
 log = structlog.get_logger()
 
@@ -115,7 +115,7 @@ class Node:
                 self.end(Ending.PEER_FAILED, str(error))
             case VolumeError(failure=failure):
                 self.end(Ending.BROKEN, str(error), failure)
-            case OSError() if error.errno in DISK_FULL | NOT_WRITABLE:
+            case OSError() if error.errno in DISK_FULL | NOT_WRITABLE and concerns(error, self.settings.layout.output):
                 failure = explain(error, self.settings.layout.output)
                 self.end(Ending.BROKEN, str(error), failure)
             case _:

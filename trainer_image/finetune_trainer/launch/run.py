@@ -26,6 +26,7 @@ from finetune_trainer.launch.outcome import record_of
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.server import application
 from finetune_trainer.launch.settings import RANK_COMMAND, Settings
+from finetune_trainer.volume import probe
 
 log = structlog.get_logger()
 
@@ -91,6 +92,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
 
 
 async def _work(node: Node, session: aiohttp.ClientSession) -> None:
+    await asyncio.to_thread(probe, node.settings.layout)  # a volume that can't be written to is said before all else
     await node.ranks.warm_up()
     beginning = asyncio.create_task(begin(node, session))
     either: list[asyncio.Future[Any]] = [beginning, node.ended]
