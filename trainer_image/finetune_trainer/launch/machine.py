@@ -46,6 +46,15 @@ def cores(cgroup: Path = _CGROUP) -> int:
     return max(1, min(available, int(quota))) if quota else available
 
 
+def threads_per_rank(processes: int, cgroup: Path = _CGROUP) -> int:
+    """OMP threads for each of a node's ranks: its share of the container's CPU limit, one where there is no limit.
+
+    Pods without a limit that share a machine would each start a thread per core, and threads that wait for a core spin:
+    two such pods on a busy machine of two cores trained many times slower than with one thread each.
+    """
+    return max(1, cores(cgroup) // processes) if _quota(cgroup) else 1
+
+
 def _quota(cgroup: Path) -> float | None:
     v2 = cgroup / "cpu.max"
     if v2.exists():

@@ -56,9 +56,8 @@ def environment(
 ) -> dict[str, str]:
     """What a rank is told. What the user set (threads, interfaces) stays as it is."""
     config = settings.config
-    threads = max(1, machine.cores() // config.processes_per_node)
     defaults = {
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(machine.threads_per_rank(config.processes_per_node)),
         "HF_HOME": str(settings.layout.hub_cache),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",

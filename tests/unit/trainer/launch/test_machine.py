@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.launch.machine import cores, free_port, interface_of, out_of_memory_kills, own_address
+from finetune_trainer.launch.machine import (
+    cores,
+    free_port,
+    interface_of,
+    out_of_memory_kills,
+    own_address,
+    threads_per_rank,
+)
 
 
 def put(file: Path, text: str) -> None:
@@ -31,6 +38,13 @@ def test_cores_under_cgroup_v1(tmp_path: Path, quota: str, expected: int) -> Non
     put(tmp_path / "cpu" / "cpu.cfs_quota_us", quota)
     put(tmp_path / "cpu" / "cpu.cfs_period_us", "100000")
     assert cores(tmp_path) == expected
+
+
+@pytest.mark.usefixtures("many_cores")
+@pytest.mark.parametrize(("text", "expected"), [("800000 100000", 4), ("100000 100000", 1), ("max 100000", 1)])
+def test_a_rank_uses_its_share_of_the_limit_and_one_thread_without(tmp_path: Path, text: str, expected: int) -> None:
+    put(tmp_path / "cpu.max", text)
+    assert threads_per_rank(2, tmp_path) == expected
 
 
 def test_memory_kills_under_cgroup_v2(tmp_path: Path) -> None:
