@@ -35,11 +35,12 @@ def test_exceptions_have_names(error: BaseException, reason: Reason) -> None:
     assert failure.cause is (Cause.USER if reason is Reason.ARGUMENTS_INVALID else Cause.ERROR)
 
 
-def test_the_message_ends_with_what_was_said() -> None:
+def test_the_message_begins_and_ends_with_what_was_said() -> None:
     try:
         raise RuntimeError("x" * 5000 + " the end")
     except RuntimeError as error:
         failure = failure_of(error, rank=0)
+    assert failure.message.startswith("RuntimeError: xxx")
     assert failure.message.endswith("the end")
     assert len(failure.message) <= MESSAGE_CHARACTERS
 

@@ -93,7 +93,9 @@ def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
         return _out_of_memory(evidence, rank)
     common = {"node": evidence.node, "rank": rank, "exit_code": code}
     if number is not None:
-        message = f"Rank {rank} was ended by {_name(number)}.{_last_lines(tail)}"
+        # A killed process could say nothing: what it printed last has nothing to do with its end.
+        last = "" if number == signal.SIGKILL else _last_lines(tail)
+        message = f"Rank {rank} was ended by {_name(number)}.{last}"
         return Failure(reason=Reason.RANK_KILLED, cause=Cause.ERROR, message=message, signal=number, **common)
     reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(tail) else Reason.RANK_FAILED
     message = f"Rank {rank} ended with exit code {code} without a report.{_last_lines(tail)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections import deque
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 
 TAIL_LINES = 40
 _LINE_MAX = 2000
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _CHUNK_BYTES = 1 << 16
 _DRAIN_SECONDS = 1.0
 
@@ -29,7 +31,7 @@ class Tail:
 
     def text(self) -> str:
         rest = self._rest.rsplit("\r", 1)[-1]
-        return "\n".join([*self._lines, *([rest] if rest else [])])
+        return _COLOURS.sub("", "\n".join([*self._lines, *([rest] if rest else [])]))
 
 
 class RankOutputs:

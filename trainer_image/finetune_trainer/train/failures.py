@@ -8,6 +8,7 @@ import traceback
 from finetune_trainer.config import Cause, Failure, Reason
 
 MESSAGE_CHARACTERS = 1500
+SAID_CHARACTERS = 300
 TRACEBACK_LINES = 12
 PEER_GONE = re.compile(
     r"Connection (reset|closed|refused)|Broken pipe|\bGloo\b.*(closed|timed? ?out|failure)|gloo/transport|"
@@ -46,6 +47,7 @@ def _reason(error: BaseException) -> Reason:
 
 
 def last_lines(error: BaseException) -> str:
-    """The end of the traceback: where it happened, and what was said."""
+    """What was said, then the end of the traceback: where it happened."""
+    said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    return "\n".join(lines[-TRACEBACK_LINES:])[-MESSAGE_CHARACTERS:]
+    return f"{said}\n" + "\n".join(lines[-TRACEBACK_LINES:])[len(said) + 1 - MESSAGE_CHARACTERS :]
