@@ -16,11 +16,12 @@ MESSAGE_LIMIT = 1024
 def event(body: Manifest, note: EventNote, now: datetime) -> Manifest:
     """The event for a transition away from the state `body`.
 
-    Its name follows from that state, so that an operator which is killed after it posted the event and before it wrote
-    the status posts the same name again, and the API server keeps one.
+    Its name follows from that state (or, where a thing happens once, from its words), so that an operator which is killed
+    after it posted the event and before it wrote the status posts the same name again, and the API server keeps one.
     """
     metadata = body["metadata"]
-    identity = "\0".join((metadata["uid"], metadata["resourceVersion"], note.type, note.reason, note.message))
+    state = "" if note.once else metadata["resourceVersion"]
+    identity = "\0".join((metadata["uid"], state, note.type, note.reason, note.message))
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",

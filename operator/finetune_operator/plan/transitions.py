@@ -6,6 +6,7 @@ Nothing but the two statuses decides, so no restart posts an event twice, and ea
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from finetune_operator.api.deprecated import translate
 from finetune_operator.api.resource import FineTuneJob
@@ -23,7 +24,7 @@ def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus
     if old == new:
         return ()
     notes = (*_validation(job, old, new), *_preparing(old, new), *_training(old, new), *_end(old, new))
-    return tuple(EventNote(note.type, note.reason, note.message[:MESSAGE_MAX]) for note in notes)
+    return tuple(replace(note, message=note.message[:MESSAGE_MAX]) for note in notes)
 
 
 def _validation(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
@@ -61,16 +62,14 @@ def _preparing(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[Event
 def _training(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
     if new.restarts != old.restarts and new.failure is not None:
         failure = new.failure
-        yield EventNote(
-            "Warning", "Restarting", f"attempt {failure.attempt} ended ({failure.reason}): {failure.message}"
-        )
+        text = f"attempt {failure.attempt} ended ({failure.reason}): {failure.message}"
+        yield EventNote("Warning", "Restarting", text, once=True)
     if new.failure is not None and new.failure != old.failure and new.failure.reason == ClusterReason.START_DEADLINE:
         yield EventNote("Warning", new.failure.reason, new.failure.message)
     if new.attempt is not None and new.attempt != old.attempt and new.phase is not Phase.FAILED:
         nodes = new.nodes.desired if new.nodes else 1
-        yield EventNote(
-            "Normal", "AttemptStarted", f"attempt {new.attempt} was created on {nodes} node{'s' * (nodes > 1)}"
-        )
+        text = f"attempt {new.attempt} was created on {nodes} node{'s' * (nodes > 1)}"
+        yield EventNote("Normal", "AttemptStarted", text, once=True)
     if new.attempt_begun is not None and (new.attempt, new.attempt_begun) != (old.attempt, old.attempt_begun):
         yield _begun(new)
     before, after = conditions.find(old, ConditionType.RUNNING), conditions.find(new, ConditionType.RUNNING)
@@ -83,9 +82,9 @@ def _training(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventN
 
 def _begun(new: FineTuneJobStatus) -> EventNote:
     if new.resumed_from is None:
-        return EventNote("Normal", "Training", f"attempt {new.attempt} has begun")
+        return EventNote("Normal", "Training", f"attempt {new.attempt} has begun", once=True)
     where = f"step {new.resumed_from.step} ({new.resumed_from.path})"
-    return EventNote("Normal", "Resumed", f"attempt {new.attempt} has begun and goes on from {where}")
+    return EventNote("Normal", "Resumed", f"attempt {new.attempt} has begun and goes on from {where}", once=True)
 
 
 def _end(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:

@@ -128,6 +128,9 @@ class EventNote:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    once: bool = False
+    """The message names what happens once in a job's life (an attempt): the same words are always the same event, also where
+    the operator was killed after it posted them, and another status was written before they were decided on again."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,13 @@ def test_the_same_transition_has_the_same_event() -> None:
     assert event(body(), NOTE, NOW)["metadata"]["name"] != event(body("8"), NOTE, NOW)["metadata"]["name"]
 
 
+def test_what_happens_once_has_one_event_whatever_else_was_written() -> None:
+    begun = EventNote("Normal", "Training", "attempt 1 has begun", once=True)
+    again = EventNote("Normal", "Training", "attempt 2 has begun", once=True)
+    assert event(body(), begun, NOW)["metadata"]["name"] == event(body("8"), begun, NOW)["metadata"]["name"]
+    assert event(body(), begun, NOW)["metadata"]["name"] != event(body(), again, NOW)["metadata"]["name"]
+
+
 def test_an_event_names_the_job_and_fits() -> None:
     made = event(body(), EventNote("Warning", "Failed", "x" * 5000), NOW)
     assert made["involvedObject"]["uid"] == "u"
