@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -16,6 +17,8 @@ from finetune_operator.queue import backoff_seconds
 from finetune_operator.store import JobState, RefusedCreate
 
 UNWATCHED = frozenset({"ConfigMap", "Service", "PersistentVolumeClaim"})
+HEAD_START_SECONDS = 0.03
+"""In which the cluster makes a Job's pods, with nothing else to do."""
 log = structlog.get_logger(__name__)
 
 
@@ -28,11 +31,21 @@ class Actor:
     async def act(self, state: JobState, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
         """False where what came of it must be decided about again: a name is taken, a create was refused."""
         ordered = sorted(actions, key=lambda action: not _makes_pods(action))
-        outcomes = await asyncio.gather(*(self._one(state, job, action) for action in ordered), return_exceptions=True)
+        later = [action for action in ordered if _names_pods(action)]
+        sooner = [action for action in ordered if not _names_pods(action)]
+        outcomes = await self._side_by_side(state, job, sooner)
+        if sooner and later:
+            await asyncio.sleep(HEAD_START_SECONDS)
+        outcomes += await self._side_by_side(state, job, later)
         for outcome in outcomes:  # only now, so that one failure does not cut the others off
             if isinstance(outcome, BaseException):
                 raise outcome
         return all(outcomes)
+
+    async def _side_by_side(
+        self, state: JobState, job: FineTuneJob, actions: Sequence[Action]
+    ) -> list[bool | BaseException]:
+        return await asyncio.gather(*(self._one(state, job, action) for action in actions), return_exceptions=True)
 
     async def _one(self, state: JobState, job: FineTuneJob, action: Action) -> bool:
         match action:
@@ -91,6 +104,11 @@ class Actor:
         if action.ref.kind in UNWATCHED:
             state.objects.pop(action.uid, None)
         log.info("deleted", kind=action.ref.kind, name=action.ref.name)
+
+
+def _names_pods(action: Action) -> bool:
+    """A Service makes the cluster write endpoints, which would hold up the pods; the names are needed when they run."""
+    return isinstance(action, Create) and action.manifest["kind"] == "Service"
 
 
 def _makes_pods(action: Action) -> bool:
