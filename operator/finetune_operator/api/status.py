@@ -65,7 +65,7 @@ class Nodes(ApiModel):
     desired: int
     """Nodes asked for."""
     ready: int
-    """Nodes whose training container runs."""
+    """Nodes whose training container runs, or has succeeded."""
 
 
 class Summary(ApiModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from finetune_operator.api.status import ConditionType, FineTuneJobStatus, ModelStatus, Phase
+from finetune_operator.api.status import ConditionType, FineTuneJobStatus, ModelStatus, Nodes, Phase
 from finetune_operator.plan import accounts, children, report
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis
@@ -68,6 +68,7 @@ def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang
             "phase": Phase.SUCCEEDED,
             "completion_time": stamp(observed.now),
             "failure": None,
+            "nodes": Nodes(desired=gang.nodes, ready=gang.nodes),
             "model": ModelStatus(
                 claim_name=children.claim_name(observed.job), path=_within_claim(observed, gang.number, path)
             ),

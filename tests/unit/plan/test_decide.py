@@ -24,6 +24,7 @@ def test_a_job_goes_from_apply_to_model() -> None:
     world.succeed(1)
     world.after(5)
     assert world.phases == ["Starting", "Running", "Succeeded"]
+    assert world.status["nodes"] == {"desired": 2, "ready": 2}
     assert world.status["model"] == {"claimName": "shared", "path": f"reviews/runs/{UID}/attempts/1/model"}
     assert world.status["evaluation"] == {"accuracy": 0.9}
     assert world.status["completionTime"] == "2026-03-01T12:00:07Z"
