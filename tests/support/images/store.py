@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.cache import cache_folder, size_bytes
 from tests.support.cluster.binaries import Binaries
 from tests.support.cluster.manifests import containerd
-from tests.support.commands import output, run, wait_for
+from tests.support.commands import CommandFailed, output, run, wait_for
 from tests.support.images.storage import Storage
 from tests.support.images.transport import load
 
@@ -35,6 +35,17 @@ def update(storage: Storage, names: Sequence[str], binaries: Binaries) -> None:
     stamp.unlink(missing_ok=True)
     if store_folder().exists() and size_bytes(store_folder()) > LIMIT_BYTES:
         shutil.rmtree(store_folder())
+    try:
+        _fill(storage, names, binaries)
+    except CommandFailed as error:
+        # A run that was cut off while containerd unpacked can leave content whose snapshots are lost.
+        print(f"the image store is damaged and is made anew: {error}", file=sys.stderr, flush=True)
+        shutil.rmtree(store_folder())
+        _fill(storage, names, binaries)
+    stamp.write_text(json.dumps(wanted))
+
+
+def _fill(storage: Storage, names: Sequence[str], binaries: Binaries) -> None:
     with _running_containerd() as ctr:
         run(*ctr, "images", "import", binaries.pause_archive)
         for name in names:
@@ -43,7 +54,6 @@ def update(storage: Storage, names: Sequence[str], binaries: Binaries) -> None:
         # What the new tags no longer name is collected with the next image that is removed.
         run(*ctr, "images", "tag", "--force", names[0], "localhost/garbage:1")
         run(*ctr, "images", "rm", "--sync", "localhost/garbage:1")
-    stamp.write_text(json.dumps(wanted))
 
 
 @contextmanager
