@@ -243,8 +243,10 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     if pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at < pod.deleted_at:
         return None  # it had ended before
     same_second = bool(told) and pod.deleted_at == min(told)
-    if same_second and any(_ended_by(other, pod.deleted_at) for other in gang.pods if other is not pod):
-        return None  # another one fell first, and the Job was stopped for it
+    others = (other for other in gang.pods if other is not pod and (same_second or not _echoes(other)))
+    stopped = bool(told) or (gang.job is not None and not gang.job.active)
+    if stopped and any(_ended_by(other, pod.deleted_at) for other in others):
+        return None  # another one fell first, and the Job was stopped for it: it deletes pods before it says so
     text = f"the pod of node {pod.index} was deleted"
     found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None
@@ -253,6 +255,12 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
 
 def _ended_by(pod: PodView, moment: datetime) -> bool:
     return pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at <= moment
+
+
+def _echoes(pod: PodView) -> bool:
+    """Whether a pod says itself that it ended because of another one."""
+    failure = pod.record.failure if pod.record is not None else None
+    return failure is not None and _weight(failure) is Weight.ECHO
 
 
 def _nothing(gang: Gang) -> Finding:
