@@ -1,6 +1,7 @@
 # `make` alone lists the targets. Every one of them sets up .venv first where that is needed.
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
+WORKERS := --numprocesses=2
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ demo: $(READY)  ## fine-tune a small model on two local "nodes"; again after Ctr
 	@$(BIN)/finetune run examples/reviews.yaml
 
 test: lint  ## everything, on a Kubernetes that it builds itself (root and Go), or on KUBECONFIG
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(WORKERS)
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check --quiet .

@@ -3,15 +3,19 @@
 Tiers are folders (unit, training, cluster, e2e, gpu) and run in this order, so that what takes long to prepare
 (binaries, images) is prepared in the background while the first ones run. A tier that this machine can't run is skipped
 with the reason, and fails where CI=true.
+
+With workers (`pytest -n 2`, as `make test` does) one of them has all tests of the cluster and e2e tiers, because there is one
+cluster; they begin at once, and the others take the rest file by file.
 """
 
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import machine
 from tests.support.cache import cache_folder
@@ -25,6 +29,8 @@ from tests.support.images.store import store_folder
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "training", "cluster", "e2e", "gpu")
+ON_CLUSTER = {"cluster", "e2e"}
+CLUSTER_WORKER = "gw0"  # the first worker gets what comes first
 PREPARATION = pytest.StashKey[Preparation]()
 NO_GPU = pytest.StashKey[str]()
 
@@ -34,14 +40,44 @@ def tier_of(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: Any, items: list[pytest.Item]) -> None:
     """Quick tiers first; within a tier the order stays. The gpu tier alone may be absent."""
     items.sort(key=lambda item: TIERS.index(tier) if (tier := tier_of(item)) in TIERS else len(TIERS))
+    if _is_worker(config):  # what one worker has alone begins first
+        items.sort(key=lambda item: tier_of(item) not in ON_CLUSTER)
     gpu = [item for item in items if tier_of(item) == "gpu"]
     if gpu and not machine.has_cuda():
         config.stash[NO_GPU] = f"gpu tier: there is no CUDA device here, its {len(gpu)} tests were not run"
+        if _is_worker(config):
+            config.workeroutput["no_gpu"] = config.stash[NO_GPU]
         config.hook.pytest_deselected(items=gpu)
         items[:] = [item for item in items if tier_of(item) != "gpu"]
+
+
+class OneCluster(LoadScopeScheduling):
+    """Hands out tests by file, and those that need the cluster together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "cluster" if Path(file).parts[1] in ON_CLUSTER else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
+    """How tests come to workers."""
+    config.option.loadscopereorder = False
+    return OneCluster(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker says what it has left out."""
+    if line := getattr(node, "workeroutput", {}).get("no_gpu"):
+        node.config.stash[NO_GPU] = line
+
+
+def _is_worker(config: Any) -> bool:
+    return hasattr(config, "workerinput")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -53,7 +89,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin to build what the later tiers need while the earlier ones run."""
     tiers = {tier_of(item) for item in session.items}
-    if not session.config.option.collectonly and tiers & {"cluster", "e2e"} and not machine.why_no_own_cluster():
+    config: Any = session.config
+    elsewhere = _is_worker(config) and config.workerinput["workerid"] != CLUSTER_WORKER
+    if session.config.option.collectonly or elsewhere or machine.why_no_own_cluster():
+        return
+    if tiers & ON_CLUSTER:
         session.config.stash[PREPARATION] = Preparation.begin(images="e2e" in tiers)
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from tests.support.cache import cache_folder, locked
 from tests.support.commands import run
 
 # Command -> Debian package that brings it.
@@ -63,7 +64,11 @@ def missing_packages(commands: dict[str, str]) -> list[str]:
 
 def install(commands: dict[str, str]) -> None:
     """Bring the commands that are missing. On Debian and its kin only; elsewhere say what is needed."""
-    missing = missing_packages(commands)
+    with locked(cache_folder("packages")):
+        _install(missing_packages(commands))
+
+
+def _install(missing: list[str]) -> None:
     if not missing:
         return
     if not shutil.which("apt-get"):
