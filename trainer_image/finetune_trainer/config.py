@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -77,6 +77,21 @@ class Hub(Document):
     """File that holds the token, mounted only in the pods that talk to the Hub."""
 
 
+class Publish(Document):
+    """Where the finished model goes."""
+
+    repo_id: str
+    """Repository on the Hub: `me/yelp-bert`; without an owner, the token's account."""
+    private: bool | None = None
+    """Visibility of a repository that is made; null is the account's default. One that is there keeps its own."""
+    revision: str = "main"
+    """Branch to commit to; made where it is not there."""
+    commit_message: str | None = None
+    """First line of the commit; null is one that names the job."""
+    deadline_seconds: int = 86400
+    """How long what may pass (the Hub is down, or busy) is tried again."""
+
+
 class RunConfig(Document):
     """Everything that the pods of a job must know. The same for every attempt and every role, so it is content-addressed."""
 
@@ -110,6 +125,7 @@ class RunConfig(Document):
     grace_period_seconds: int = 30
     """`terminationGracePeriodSeconds` of the pods."""
     hub: Hub = Hub()
+    publish: Publish | None = None
 
     @property
     def world_size(self) -> int:
@@ -132,6 +148,8 @@ class Env(StrEnum):
     """File that receives the result record; default /dev/termination-log."""
     PATHS = "FINETUNE_PATHS"
     """JSON object of PodPath prefix -> folder, where pods are local processes; absent in a real pod."""
+    DEADLINE = "FINETUNE_DEADLINE"
+    """Publish: the moment (RFC 3339) until which it is tried; absent, `Publish.deadline_seconds` from its start."""
 
 
 class Exit(IntEnum):
@@ -193,6 +211,13 @@ class Reason(StrEnum):
     ACCESS_DENIED = "AccessDenied"
     """401 or 403 from the Hub."""
     HUB_UNAVAILABLE = "HubUnavailable"
+    """The Hub can't be reached, is busy (429), or answers with an error of its own (5xx)."""
+    REPO_INVALID = "RepoIdInvalid"
+    """`publish.repoId` is no repository's name, or belongs to somebody else."""
+    QUOTA_EXCEEDED = "HubQuotaExceeded"
+    """The account may not store so much."""
+    MODEL_DAMAGED = "ModelDamaged"
+    """The sealed model on the volume is not what was sealed, or not there: it is not published."""
     ARGUMENTS_INVALID = "ArgumentsInvalid"
     """The Trainer refused the training arguments."""
     CHECKPOINT_NOT_FOUND = "CheckpointNotFound"
@@ -236,7 +261,7 @@ class Failure(Document):
 class ResultRecord(Document):
     """How a pod ended. At most `RESULT_RECORD_MAX_BYTES` as JSON (`message` is shortened to fit)."""
 
-    role: Literal["prepare", "train"]
+    role: Literal["prepare", "train", "publish"]
     uid: str
     attempt: int
     node: int = 0
@@ -253,8 +278,19 @@ class ResultRecord(Document):
     evaluation: dict[str, float] | None = None
     """Metrics of the last evaluation (node 0)."""
     resolved: Resolved | None = None
+    hub: PublishedModel | None = None
+    """The model on the Hub (publish, on success)."""
     messages: tuple[str, ...] = ()
     """What the user should know (a broken checkpoint moved aside, fp16 turned into fp32, rows clamped, ...)."""
+
+
+class PublishedModel(Document):
+    repo_id: str
+    """With its owner, as the Hub names it."""
+    url: str
+    """Page of the model."""
+    commit: str
+    """Commit that holds these files."""
 
 
 class Resolved(Document):
@@ -291,6 +327,48 @@ class Prepared(Document):
     resolved: Resolved = Resolved()
     messages: tuple[str, ...] = ()
     """What the user should know: rows clamped, texts truncated, ..."""
+
+
+class Evaluation(Document):
+    """One evaluation during training."""
+
+    step: int
+    epoch: float
+    loss: float | None = None
+    """Training loss as last logged before it."""
+    metrics: dict[str, float]
+    """Without the `eval_` of the Trainer's names."""
+
+
+class TrainingReport(Document):
+    """What rank 0 leaves beside the final model, sealed with it (`REPORT_FILE`): what the model card is made from."""
+
+    task: str
+    started: datetime
+    """Of the attempt that finished."""
+    finished: datetime
+    steps: int
+    epochs: float
+    world_size: int
+    global_batch_size: int
+    """Rows per optimizer step, all ranks and accumulation steps together."""
+    precision: str
+    hardware: str
+    """`2 x NVIDIA H200`, `CPU (2 ranks)`."""
+    versions: dict[str, str]
+    """Package -> version: transformers, torch, datasets, tokenizers, accelerate."""
+    training_arguments: dict[str, Any]
+    """Arguments that differ from the defaults of transformers, by their own names; nothing of the system's and no secret."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """Oldest first; those of the attempts before the resume are among them."""
+    evaluation: dict[str, float] | None = None
+    """The last one's metrics: what `status.evaluation` shows."""
+    summary: PrepareSummary | None = None
+    resolved: Resolved = Resolved()
+
+
+REPORT_FILE = "finetune-report.json"
+"""Name of the `TrainingReport` in the folder of a sealed model. Never uploaded."""
 
 
 class Progress(Document):
