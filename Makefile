@@ -28,9 +28,10 @@ format: $(READY)  ## put the code into its one form
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-generate: $(READY)  ## write crds/ and the training arguments anew from their sources
+generate: $(READY)  ## write crds/, the training arguments and docs/bad-input.md anew from their sources
 	@$(BIN)/python scripts/generate_training_arguments.py
 	@$(BIN)/python scripts/generate_crds.py
+	@$(BIN)/python scripts/generate_bad_input.py
 
 bench: $(READY)  ## measure speed and memory beside a baseline (BENCH=name for one)
 	@$(BIN)/python -m benchmarks $(BENCH)

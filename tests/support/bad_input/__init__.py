@@ -1,1 +1,24 @@
-"""The matrix of bad input: one table, from which the page in `docs/` is generated and over which the tests run."""
+"""The matrix of bad input: every mistake that a user can make, who says so, and the words.
+
+A module for each tier holds the rows that its tests make and look for: `api` and `operator` (the cluster tier), `hub`
+and `data` (the training tier), `pods` (the e2e tier). `docs/bad-input.md` is written from all of them. The modules are
+read only when all rows are asked for, so that each tier's tests need their own alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from tests.support.bad_input.row import BadInput, SaidBy
+
+__all__ = ["MODULES", "BadInput", "SaidBy", "all_rows"]
+
+MODULES = ("api", "operator", "hub", "data", "pods")
+
+
+def all_rows() -> tuple[BadInput, ...]:
+    """The rows of every tier, in the order of the documentation."""
+    found: list[BadInput] = []
+    for name in MODULES:
+        found.extend(import_module(f"tests.support.bad_input.{name}").ROWS)
+    return tuple(found)
