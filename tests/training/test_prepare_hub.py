@@ -64,7 +64,7 @@ def hub(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     monkeypatch.setattr(hub_module, "RETRY_SECONDS", (0.01, 0.01))
     with stub_hub() as stub:
         stub.models["us/tiny"] = Repository(folders["model"])
-        stub.models["us/gated"] = Repository(folders["model"], gated=True)
+        stub.models["us/gated"] = Repository(folders["model"], gated=True, granted=set())
         stub.models["us/private"] = Repository(folders["model"], private=True)
         stub.datasets["us/reviews"] = Repository(folders["dataset"])
         yield stub

@@ -1,0 +1,63 @@
+"""Requests and answers as values, so that routes are plain functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    """Without the query, percent-decoded."""
+    parts: tuple[str, ...]
+    """The path between slashes, decoded after it was split: a branch may have a slash in its name."""
+    query: str
+    headers: Mapping[str, str]
+    """By names in lower case."""
+    body: bytes
+
+    @property
+    def token(self) -> str:
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+    @property
+    def origin(self) -> str:
+        """How the client calls this server: what it must find in links."""
+        return f"http://{self.headers['host']}"
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int = 200
+    content: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer(body: Any, status: int = 200) -> Answer:
+    """An answer in JSON."""
+    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+class Refused(Exception):
+    """The request is refused; the server turns it into the answer that the real Hub would give."""
+
+    def __init__(self, status: int, message: str, code: str = "", **body: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.body = body
+
+    @property
+    def answer(self) -> Answer:
+        headers = {"Content-Type": "application/json", "X-Error-Message": self.message}
+        if self.code:
+            headers["X-Error-Code"] = self.code
+        return Answer(self.status, json.dumps({"error": self.message, **self.body}).encode(), headers)
