@@ -22,6 +22,8 @@ import yaml
 Manifest = dict[str, Any]
 JOBS = "apis/batch/v1/namespaces/{}/jobs"
 PODS = "api/v1/namespaces/{}/pods"
+SERVICES = "api/v1/namespaces/{}/services"
+CONFIG_MAPS = "api/v1/namespaces/{}/configmaps"
 FINETUNE_JOBS = "apis/finetune.dev/v1alpha1/namespaces/{}/finetunejobs"
 PATCH = {"Content-Type": "application/merge-patch+json"}
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -87,6 +89,7 @@ class Pods:
     def __init__(self) -> None:
         self.present: dict[str, Manifest] = {}
         self.first_seen: dict[str, float] = {}
+        self.running: dict[str, float] = {}
         self.failed: dict[str, float] = {}
         self._changed = asyncio.Condition()
 
@@ -110,7 +113,10 @@ class Pods:
             else:
                 self.present[uid] = pod
                 self.first_seen.setdefault(uid, now)
-                if pod["status"].get("phase") == "Failed":
+                phase = pod["status"].get("phase")
+                if phase == "Running":
+                    self.running.setdefault(uid, now)
+                elif phase == "Failed":
                     self.failed.setdefault(uid, now)
             async with self._changed:
                 self._changed.notify_all()
@@ -119,6 +125,11 @@ class Pods:
         """The pods of a Job, by index."""
         mine = [pod for pod in self.present.values() if pod["metadata"]["labels"].get(JOB_NAME) == job]
         return sorted(mine, key=lambda pod: pod["metadata"]["name"])
+
+    def running_of(self, job: str) -> list[float]:
+        """When each pod of a Job first ran, of those that have."""
+        uids = (pod["metadata"]["uid"] for pod in self.of(job))
+        return [self.running[uid] for uid in uids if uid in self.running]
 
     async def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         """Wait until the pods are as asked; raises TimeoutError."""

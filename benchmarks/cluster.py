@@ -19,9 +19,6 @@ from typing import Any
 
 import yaml
 
-from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.children import train_job
-from finetune_operator.plan.types import PlanSettings
 from tests.support import machine
 from tests.support.cache import cache_folder
 from tests.support.cluster.binaries import binaries
@@ -40,12 +37,22 @@ OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_ACCOUNT}"
 START_SECONDS = 60
 
 
+class QuickControlPlane(ControlPlane):
+    """Its controllers and scheduler may ask as often as they like: what is left is what the work itself takes."""
+
+    def program(self, name: str, *args: str | Path, group: str = "control") -> None:
+        """Start one of the Kubernetes programs."""
+        limits = ("--kube-api-qps=1000", "--kube-api-burst=2000")
+        more = limits if name in ("kube-controller-manager", "kube-scheduler") else ()
+        super().program(name, *args, *more, group=group)
+
+
 @contextmanager
-def control_plane() -> Iterator[ControlPlane]:
+def control_plane(kind: type[ControlPlane] = ControlPlane) -> Iterator[ControlPlane]:
     """A control plane without nodes, with a namespace, a bound claim, and an account for the operator."""
     with _folder() as folder:
         machine.install(machine.FOR_CONTROL_PLANE)
-        cluster = ControlPlane(folder, binaries())
+        cluster = kind(folder, binaries())
         cluster.start()
         _furnish(cluster)
         cluster.apply(*_bound_claim(), namespace=NAMESPACE)
@@ -135,14 +142,20 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def requests_of(cluster: ControlPlane, begin: datetime, end: datetime) -> Counter[str]:
-    """What the operator asked for between two moments: `verb resource` -> count. Watches are not a job's."""
+def requests_of(
+    cluster: ControlPlane, begin: datetime, end: datetime, *, user: str | None = None, namespace: str | None = None
+) -> Counter[str]:
+    """What was asked for between two moments, by one user or about one namespace: `verb resource` -> count.
+
+    Watches are nobody's work.
+    """
     counts: Counter[str] = Counter()
-    for event in cluster.audit_events(OPERATOR_USER):
+    for event in cluster.audit_events(user):
+        about = event.get("objectRef", {})
         received = datetime.fromisoformat(event["requestReceivedTimestamp"])
-        if event["verb"] != "watch" and begin <= received <= end:
-            about = event.get("objectRef", {})
-            counts[f"{event['verb']} {'/'.join(filter(None, (about.get('resource'), about.get('subresource'))))}"] += 1
+        if event["verb"] == "watch" or not begin <= received <= end or namespace not in (None, about.get("namespace")):
+            continue
+        counts[f"{event['verb']} {'/'.join(filter(None, (about.get('resource'), about.get('subresource'))))}"] += 1
     return counts
 
 
@@ -170,50 +183,3 @@ def _bound_claim() -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": CLAIM}, "spec": volume},
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": claim},
     ]
-
-
-def finetune_job(name: str) -> dict[str, Any]:
-    """Two nodes, an existing claim, model and data on a volume: nothing to prepare in a Job of its own."""
-    spec = {
-        "task": "text-classification",
-        "model": {"name": "/data/model"},
-        "dataset": {"files": {"train": ["/data/train.csv"]}, "columns": {"text": "review", "label": "stars"}},
-        "nodes": 2,
-        "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": CLAIM}],
-        "storage": {"claimName": CLAIM},
-    }
-    return {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }
-
-
-def bare_job(name: str) -> dict[str, Any]:
-    """The baseline: an Indexed Job of two pods, and nothing else."""
-    container = {"name": "main", "image": "docker.io/finetune/pause:1"}
-    pod = {"restartPolicy": "Never", "containers": [container]}
-    spec = {
-        "completionMode": "Indexed",
-        "completions": 2,
-        "parallelism": 2,
-        "backoffLimit": 0,
-        "template": {"spec": pod},
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }
-
-
-def same_pods(name: str) -> dict[str, Any]:
-    """Another baseline: the pods of a FineTuneJob, from a Job that a script creates."""
-    metadata = {"uid": "bench", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    job = finetune_job(name)
-    planned = FineTuneJob.parse({**job, "metadata": {**job["metadata"], **metadata}})
-    manifest = train_job(planned, PlanSettings(trainer_image="docker.io/finetune/trainer:dev"), 1)
-    del manifest["spec"]["template"]["metadata"]
-    return {**manifest, "metadata": {"name": name, "namespace": NAMESPACE}}

@@ -1,16 +1,10 @@
-"""Figures and how they are shown. Knows nothing of what is measured."""
+"""Figures beside their baselines, and what is said of them. Knows nothing of what is measured, nor where it is shown."""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -23,16 +17,38 @@ class Figure:
     measured: float
     """What the target is about: a ratio, a count, a difference."""
     target: float | None = None
-    """At most this much; None where there is no target."""
+    """None where there is no target."""
     unit: str = "x"
+    at_least: bool = False
+    """Whether more is better."""
+
+    @property
+    def goal(self) -> str:
+        """The target as text."""
+        return "-" if self.target is None else f"{'>=' if self.at_least else '<='} {self.target:g} {self.unit}"
+
+    @property
+    def result(self) -> str:
+        """What was measured as text."""
+        return f"{self.measured:.3g} {self.unit}"
 
     @property
     def verdict(self) -> str:
         """Whether the target was met, and else by how much it was missed."""
         if self.target is None:
             return "-"
-        over = self.measured - self.target
+        over = self.target - self.measured if self.at_least else self.measured - self.target
         return "met" if over <= 0 else f"missed by {over:.3g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What belongs together."""
+
+    title: str
+    figures: tuple[Figure, ...]
+    headings: tuple[str, str] = ("baseline", "ours")
+    """Of the two columns that are compared."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -47,32 +63,3 @@ def percentile(values: Sequence[float], share: float) -> float:
 def spread(values: Sequence[float], unit: str = "ms", scale: float = 1000.0) -> str:
     """Median and p95 as text."""
     return f"{median(values) * scale:.3g} / {percentile(values, 0.95) * scale:.3g} {unit}"
-
-
-def machine() -> str:
-    """Where these figures come from, and how busy it was."""
-    load = os.getloadavg()[0]
-    return (
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load {load:.1f} at the end"
-    )
-
-
-def show(title: str, figures: Sequence[Figure]) -> None:
-    """Print a table that README.md can hold as it is."""
-    table = Table(box=box.MARKDOWN)
-    for heading in (title, "baseline", "ours", "measured", "target", ""):
-        table.add_column(heading, overflow="fold")
-    for figure in figures:
-        target = "-" if figure.target is None else f"<= {figure.target:g} {figure.unit}"
-        cells = (
-            figure.what,
-            figure.baseline,
-            figure.ours,
-            f"{figure.measured:.3g} {figure.unit}",
-            target,
-            figure.verdict,
-        )
-        table.add_row(*cells)
-    console = Console(width=max(160, Console().width))
-    console.print(table)
-    console.print(f"{machine()}\n", style="dim", highlight=False)

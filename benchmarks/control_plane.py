@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +19,10 @@ from statistics import median
 import psutil
 
 from benchmarks.api import FINETUNE_JOBS, JOBS, Api, Pods
-from benchmarks.cluster import (
-    NAMESPACE,
-    bare_job,
-    control_plane,
-    finetune_job,
-    operator,
-    process,
-    requests_of,
-    same_pods,
-)
-from benchmarks.common import Figure, percentile, show, spread
+from benchmarks.cluster import NAMESPACE, OPERATOR_USER, control_plane, operator, process, requests_of
+from benchmarks.common import Figure, Table, percentile, spread
 from benchmarks.kubelet import Progress, run_pods
+from benchmarks.workloads import bare_job, finetune_job, same_pods
 from tests.support.cluster.control_plane import ControlPlane
 
 REPEATS = 50
@@ -43,29 +35,51 @@ RUNNING = 8
 """Jobs that are followed to Running, to count requests."""
 
 
-def main(repeats: int = REPEATS) -> None:
-    """Run and show."""
+def main(repeats: int = REPEATS) -> tuple[Table, ...]:
+    """Run all three."""
     with control_plane() as cluster:
         idle = memory_figures(cluster)
         with operator(cluster, progress_access="direct"):
             bare, same, ours = asyncio.run(latencies(cluster, repeats))
             counts = asyncio.run(requests_until_running(cluster, RUNNING))
-    show(
-        "apply -> 2 training pods created (median / p95)",
-        [
-            Figure("p95", spread(bare), spread(ours), percentile(ours, 0.95) / percentile(bare, 0.95), 1.9),
-            Figure("median", spread(bare), spread(ours), median(ours) / median(bare)),
-            Figure("p95, same pods", spread(same), spread(ours), percentile(ours, 0.95) / percentile(same, 0.95)),
-            Figure("median, same pods", spread(same), spread(ours), median(ours) / median(same)),
-        ],
+
+    def compared(
+        what: str, with_what: list[float], target: float | None, value: Callable[[list[float]], float]
+    ) -> Figure:
+        return Figure(what, spread(with_what), spread(ours), value(ours) / value(with_what), target)
+
+    return (
+        Table(
+            "apply -> 2 training pods created (median / p95)",
+            (
+                compared("p95, bare Indexed Job", bare, 1.9, p95),
+                compared("median, bare Indexed Job", bare, None, median),
+                compared("p95, the same pods from a script's Job", same, None, p95),
+                compared("median, the same pods from a script's Job", same, None, median),
+            ),
+        ),
+        request_table("pods without nodes", counts),
+        Table("resident memory, idle", tuple(idle)),
     )
+
+
+def p95(values: list[float]) -> float:
+    """Of a list of times."""
+    return percentile(values, 0.95)
+
+
+def request_table(where: str, counts: list[Counter[str]]) -> Table:
+    """What jobs cost in requests; the usual one in detail."""
     totals = sorted(count.total() for count in counts)
     usual = min(counts, key=lambda count: abs(count.total() - median(totals)))
     detail = ", ".join(f"{count} {what}" for what, count in sorted(usual.items()))
-    requests = Figure("median of jobs", "-", detail, median(totals), 12, "requests")
-    most = Figure("most of any job", "-", "", totals[-1], None, "requests")
-    show("operator's API requests, apply -> Running", [requests, most])
-    show("resident memory, idle", idle)
+    return Table(
+        f"operator's API requests, apply -> Running, {where}",
+        (
+            Figure(f"median of {len(counts)} jobs", "-", detail, median(totals), 12, "requests"),
+            Figure("most of any job", "-", "-", totals[-1], None, "requests"),
+        ),
+    )
 
 
 @asynccontextmanager
@@ -119,7 +133,7 @@ async def requests_until_running(cluster: ControlPlane, count: int) -> list[Coun
             await run_pods(api, pods, f"{name}-train-1", progress.address)
             await until_phase(api, f"{path}/{name}", "Running")
             await asyncio.sleep(0.2)  # the events about it follow the status
-            counts.append(requests_of(cluster, begin, datetime.now(UTC)))
+            counts.append(requests_of(cluster, begin, datetime.now(UTC), user=OPERATOR_USER))
             await remove(api, pods, f"{path}/{name}", f"{name}-train-1")
     return counts
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.api import FINETUNE_JOBS, JOBS, PODS, Api, Manifest, Pods
-from benchmarks.cluster import NAMESPACE, finetune_job, node_cluster, operator, requests_of
-from benchmarks.common import Figure, show, spread
-from benchmarks.control_plane import until_phase, view
+from benchmarks.api import FINETUNE_JOBS, JOBS, PODS, SERVICES, Api, Manifest, Pods
+from benchmarks.cluster import NAMESPACE, OPERATOR_USER, node_cluster, operator, requests_of
+from benchmarks.common import Figure, Table, spread
+from benchmarks.control_plane import request_table, until_phase, view
+from benchmarks.workloads import finetune_job
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
 REPEATS = 5
 ROWS = 4000
 SCRIPT = Path(__file__).with_name("train_by_hand.py")
-SERVICES = "api/v1/namespaces/{}/services"
 LOSS = re.compile(r"^(\S+) .*['\"]loss['\"]", re.MULTILINE)
 PATIENCE_SECONDS = 180
 ARGUMENTS: Manifest = {
@@ -37,22 +37,19 @@ ARGUMENTS: Manifest = {
 }
 
 
-def main(repeats: int = REPEATS) -> None:
-    """Run and show."""
+def main(repeats: int = REPEATS) -> tuple[Table, ...]:
+    """Run it."""
     with node_cluster(claims=("data", "output")) as cluster:
         furnish_data(cluster)
         with operator(cluster):
             by_hand, ours, counts = asyncio.run(first_steps(cluster, repeats))
     ratio = median(ours) / median(by_hand)
-    figures = [
+    figures = (
         Figure("median", spread(by_hand, "s", 1), spread(ours, "s", 1), ratio, 1.25),
         Figure("quickest", f"{min(by_hand):.1f} s", f"{min(ours):.1f} s", min(ours) / min(by_hand)),
-    ]
-    show("apply -> first step, 2 nodes (median / p95)", figures)
-    totals = [count.total() for count in counts]
-    detail = ", ".join(f"{count} {what}" for what, count in sorted(counts[-1].items()))
-    requests = Figure("median of jobs on real nodes", "-", detail, median(totals), 12, "requests")
-    show("operator's API requests, apply -> Running", [requests])
+    )
+    table = Table("apply -> first step, 2 nodes (median / p95)", figures, ("torchrun by hand", "FineTuneJob"))
+    return table, request_table("real nodes", counts)
 
 
 def furnish_data(cluster: NodeCluster) -> None:
@@ -96,7 +93,7 @@ async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> t
     begin = datetime.now(UTC)
     await api.create(path, manifest)
     await until_phase(api, f"{path}/{name}", "Running", PATIENCE_SECONDS)
-    count = requests_of(cluster, begin, datetime.now(UTC))
+    count = requests_of(cluster, begin, datetime.now(UTC), user=OPERATOR_USER)
     seconds = await printed_first_loss(api, pods, f"{name}-train-1", begin)
     await api.delete(f"{path}/{name}")
     await pods.until(lambda: not pods.of(f"{name}-train-1"), PATIENCE_SECONDS)
@@ -124,7 +121,15 @@ async def first_step_by_hand(api: Api, pods: Pods, name: str) -> float:
 def torchrun_job(name: str) -> dict[str, Any]:
     """Two pods with static rendezvous, as PyTorch's documentation has it."""
     rendezvous = [f"--master-addr={name}-0.{name}", "--master-port=29500", "--node-rank=$(JOB_COMPLETION_INDEX)"]
-    command = ["torchrun", "--nnodes=2", "--nproc-per-node=1", *rendezvous, f"/data/{SCRIPT.name}"]
+    command = [
+        "torchrun",
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        *rendezvous,
+        f"/data/{SCRIPT.name}",
+        "--folder=/data",
+        "--max-steps=20",
+    ]
     environment = {
         "GLOO_SOCKET_IFNAME": "eth0",
         "OMP_NUM_THREADS": "1",

@@ -20,6 +20,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 from transformers.integrations.integration_utils import KubeflowCallback
 
+from benchmarks.stopwatch import Stopwatch
 from finetune_trainer.config import Env, Outcome, RunConfig
 from finetune_trainer.launch.protocol import RankEnv, RankResult
 from finetune_trainer.train import defaults, recipe
@@ -45,17 +46,6 @@ class Round:
     """Of the training thread, inside the callbacks that report, a step."""
     launch_cpu_seconds: float
     """Of `launch`, a step."""
-
-
-class Stopwatch(TrainerCallback):  # type: ignore[misc]
-    """From the end of a step to the end of the next: everything that happens between is in it."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Note the time; last of the callbacks."""
-        self.ends.append(time.perf_counter())
 
 
 class Timed(TrainerCallback):  # type: ignore[misc]
@@ -148,7 +138,7 @@ def main() -> None:
     """Rounds with and without reports in turn; the first of each warm up."""
     bench = Bench()
     rounds = [bench.round(reporting=bool(number % 2)) for number in range(2 * (int(os.environ["ROUNDS"]) + 1))]
-    Path(os.environ["RESULTS"]).write_text(json.dumps([asdict(one) for one in rounds[2:]]))
+    Path(os.environ["RESULT"]).write_text(json.dumps([asdict(one) for one in rounds[2:]]))
     bench.client.result(RankResult(rank=0, outcome=Outcome.STOPPED))
     sys.stdout.flush()
     os._exit(0)

@@ -10,24 +10,25 @@ import asyncio
 from statistics import median
 
 from benchmarks.api import FINETUNE_JOBS, JOBS, Api, Pods
-from benchmarks.cluster import NAMESPACE, bare_job, control_plane, finetune_job, operator
-from benchmarks.common import Figure, percentile, show, spread
+from benchmarks.cluster import NAMESPACE, control_plane, operator
+from benchmarks.common import Figure, Table, percentile, spread
 from benchmarks.control_plane import remove, until_phase, view
 from benchmarks.kubelet import Progress, fail_pod, run_pods
+from benchmarks.workloads import bare_job, finetune_job
 from tests.support.cluster.control_plane import ControlPlane
 
 REPEATS = 30
 
 
-def main(repeats: int = REPEATS) -> None:
-    """Run and show."""
+def main(repeats: int = REPEATS) -> tuple[Table, ...]:
+    """Run it."""
     with control_plane() as cluster, operator(cluster, progress_access="direct"):
         script, ours = asyncio.run(recoveries(cluster, repeats))
-    figures = [
+    figures = (
         Figure("median", spread(script), spread(ours), median(ours) / median(script), 6),
         Figure("p95", spread(script), spread(ours), percentile(ours, 0.95) / percentile(script, 0.95), 6),
-    ]
-    show("a pod fails -> 2 new pods created (median / p95)", figures)
+    )
+    return (Table("a pod fails -> 2 new pods created (median / p95)", figures, ("script", "operator")),)
 
 
 async def recoveries(cluster: ControlPlane, repeats: int) -> tuple[list[float], list[float]]:

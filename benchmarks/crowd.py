@@ -1,0 +1,143 @@
+"""A hundred jobs at once, until the last pod of each runs, on nodes that KWOK plays; and what all clients ask for it.
+
+The baseline for time is a script that POSTs a hundred bare Indexed Jobs of two pods; the one for requests is a script
+that POSTs the very children that the operator makes. Twice: with the limits on requests that Kubernetes' controllers have
+by default, where the Job controller itself is what everybody waits for, and without, where the work itself shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from benchmarks import fake_nodes
+from benchmarks.api import CONFIG_MAPS, FINETUNE_JOBS, JOBS, SERVICES, Api, Manifest, Pods
+from benchmarks.cluster import NAMESPACE, QuickControlPlane, control_plane, operator, requests_of
+from benchmarks.common import Figure, Table, percentile, spread
+from benchmarks.control_plane import view
+from benchmarks.workloads import bare_job, finetune_job, same_children
+from tests.support.cluster.control_plane import ControlPlane
+
+JOBS_AT_ONCE = 100
+NODES = 10
+PATIENCE_SECONDS = 300
+QUIET_SECONDS = 4
+"""Without a request about the namespace: what was asked for is done."""
+PATHS = {"FineTuneJob": FINETUNE_JOBS, "Job": JOBS, "ConfigMap": CONFIG_MAPS, "Service": SERVICES}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one crowd."""
+
+    seconds: list[float]
+    """From the first POST until the last pod of each job ran."""
+    requests: Counter[str]
+    """`user verb resource` -> count, of all clients, watches left out."""
+
+    @property
+    def per_job(self) -> float:
+        return self.requests.total() / len(self.seconds)
+
+
+def main(jobs: int = JOBS_AT_ONCE) -> tuple[Table, ...]:
+    """Run both."""
+    with control_plane(ControlPlane) as cluster:
+        limited = _table("limits as Kubernetes has them", *crowds(cluster, jobs))
+    with control_plane(QuickControlPlane) as cluster:
+        return limited, _table("controllers without limits", *crowds(cluster, jobs))
+
+
+def crowds(cluster: ControlPlane, jobs: int) -> tuple[Outcome, Outcome, Outcome]:
+    """Bare Jobs, the same children by a script, FineTuneJobs."""
+    fake_nodes.start(cluster, NODES)
+    by_script = asyncio.run(_by_script(cluster, jobs))
+    with operator(cluster, progress_access="direct"):
+        return *by_script, asyncio.run(_by_operator(cluster, jobs))
+
+
+async def _by_script(cluster: ControlPlane, jobs: int) -> tuple[Outcome, Outcome]:
+    async with view(cluster) as (api, pods):
+        await _crowd(cluster, api, pods, "warm", 10, lambda name: ((bare_job(name),), name))
+        bare = await _crowd(cluster, api, pods, "bare", jobs, lambda name: ((bare_job(name),), name))
+        same = await _crowd(cluster, api, pods, "same", jobs, lambda name: (same_children(name), f"{name}-train-1"))
+        return bare, same
+
+
+async def _by_operator(cluster: ControlPlane, jobs: int) -> Outcome:
+    async with view(cluster) as (api, pods):
+        await _crowd(cluster, api, pods, "first", 10, lambda name: ((finetune_job(name),), f"{name}-train-1"))
+        return await _crowd(cluster, api, pods, "ours", jobs, lambda name: ((finetune_job(name),), f"{name}-train-1"))
+
+
+async def _crowd(
+    cluster: ControlPlane,
+    api: Api,
+    pods: Pods,
+    prefix: str,
+    jobs: int,
+    planned: Callable[[str], tuple[tuple[Manifest, ...], str]],
+) -> Outcome:
+    """Create all at once. `planned` gives the objects of a name, and the name of its Job."""
+    objects, names = zip(*(planned(f"{prefix}-{number}") for number in range(jobs)), strict=True)
+    began, begin = time.monotonic(), datetime.now(UTC)
+    before = len(pods.running)
+    await _create(api, objects)
+    await pods.until(lambda: len(pods.running) >= before + 2 * jobs, PATIENCE_SECONDS)
+    seconds = [max(pods.running_of(name)) - began for name in names]
+    await _quiet(cluster, begin)
+    requests = requests_of(cluster, begin, datetime.now(UTC), namespace=NAMESPACE)
+    await _at_once(api.delete(_path(manifest)) for manifests in objects for manifest in manifests)
+    await pods.until(lambda: not pods.present, PATIENCE_SECONDS)
+    await _quiet(cluster, begin)
+    return Outcome(seconds, requests)
+
+
+async def _create(api: Api, objects: Iterable[tuple[Manifest, ...]]) -> None:
+    await _at_once(api.create(_folder(manifest), manifest) for manifests in objects for manifest in manifests)
+
+
+async def _at_once(requests: Iterable[Awaitable[object]]) -> None:
+    await asyncio.gather(*requests)
+
+
+async def _quiet(cluster: ControlPlane, begin: datetime) -> None:
+    """Until nobody has asked for anything for a while, apart from operators that poll."""
+    while True:
+        now = datetime.now(UTC)
+        await asyncio.sleep(QUIET_SECONDS)
+        if not requests_of(cluster, now, datetime.now(UTC), namespace=NAMESPACE):
+            return
+        if (now - begin).total_seconds() > PATIENCE_SECONDS:
+            raise TimeoutError("requests do not come to an end")
+
+
+def _folder(manifest: Manifest) -> str:
+    return PATHS[manifest["kind"]].format(NAMESPACE)
+
+
+def _path(manifest: Manifest) -> str:
+    return f"{_folder(manifest)}/{manifest['metadata']['name']}"
+
+
+def _table(title: str, bare: Outcome, same: Outcome, ours: Outcome) -> Table:
+    def p95(one: Outcome) -> float:
+        return percentile(one.seconds, 0.95)
+
+    times = [spread(one.seconds, "s", 1) for one in (bare, same, ours)]
+    counts = [f"{one.per_job:.1f} a job" for one in (bare, same, ours)]
+    return Table(
+        f"{len(ours.seconds)} jobs at once, {title}",
+        (
+            Figure(
+                "apply -> last pod running, p95 (median / p95); bare Jobs", times[0], times[2], p95(ours) / p95(bare), 2
+            ),
+            Figure("the same; same children by a script", times[1], times[2], p95(ours) / p95(same)),
+            Figure("requests; same children by a script", counts[1], counts[2], ours.per_job / same.per_job, 1.15),
+            Figure("requests; bare Jobs", counts[0], counts[2], ours.per_job / bare.per_job),
+        ),
+    )

@@ -1,0 +1,75 @@
+"""What benchmarks ask a cluster for: FineTuneJobs, and the Jobs that they are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.cluster import CLAIM, NAMESPACE
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.plan.children import config_map, service, train_job
+from finetune_operator.plan.types import PlanSettings
+
+Manifest = dict[str, Any]
+SETTINGS = PlanSettings(trainer_image="docker.io/finetune/trainer:dev")
+
+
+def finetune_job(name: str) -> Manifest:
+    """Two nodes, an existing claim, model and data on a volume: nothing to prepare in a Job of its own."""
+    spec = {
+        "task": "text-classification",
+        "model": {"name": "/data/model"},
+        "dataset": {"files": {"train": ["/data/train.csv"]}, "columns": {"text": "review", "label": "stars"}},
+        "nodes": 2,
+        "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": CLAIM}],
+        "storage": {"claimName": CLAIM},
+    }
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }
+
+
+def bare_job(name: str) -> Manifest:
+    """The baseline: an Indexed Job of two pods, and nothing else."""
+    container = {"name": "main", "image": "docker.io/finetune/pause:1"}
+    pod = {"restartPolicy": "Never", "containers": [container]}
+    spec = {
+        "completionMode": "Indexed",
+        "completions": 2,
+        "parallelism": 2,
+        "backoffLimit": 0,
+        "template": {"spec": pod},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }
+
+
+def same_pods(name: str) -> Manifest:
+    """Another baseline: the pods of a FineTuneJob, from a Job that a script creates."""
+    manifest = train_job(_planned(name), SETTINGS, 1)
+    del manifest["spec"]["template"]["metadata"]
+    return {**manifest, "metadata": {"name": name, "namespace": NAMESPACE}}
+
+
+def same_children(name: str) -> tuple[Manifest, ...]:
+    """All that the operator makes for a FineTuneJob, owned by nobody, as a script would make it."""
+    job = _planned(name)
+    made = (config_map(job, SETTINGS), service(job), train_job(job, SETTINGS, 1))
+    return tuple(_free(manifest) for manifest in made if manifest is not None)
+
+
+def _free(manifest: Manifest) -> Manifest:
+    metadata = {"name": manifest["metadata"]["name"], "namespace": NAMESPACE}
+    return {**manifest, "metadata": metadata}
+
+
+def _planned(name: str) -> FineTuneJob:
+    job = finetune_job(name)
+    metadata = {"uid": f"uid-of-{name}", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return FineTuneJob.parse({**job, "metadata": {**job["metadata"], **metadata}})
