@@ -12,8 +12,7 @@ from typing import Any
 
 import kopf
 import structlog
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
 
 from finetune_operator import logs
 from finetune_operator.api.resource import KIND
@@ -26,6 +25,7 @@ from finetune_operator.progress import ProgressReader
 from finetune_operator.queue import QueueObserver, WorkQueue
 from finetune_operator.reconcile import Decide, Reconciler
 from finetune_operator.resync import Resync
+from finetune_operator.serving import Health, serve
 from finetune_operator.settings import OperatorSettings
 from finetune_operator.store import Key, Store
 
@@ -38,7 +38,12 @@ def main() -> None:
     """Blocks until SIGTERM or SIGINT."""
     from finetune_operator.plan.decide import decide
 
-    settings = OperatorSettings()
+    try:
+        settings = OperatorSettings()
+    except ValidationError as error:
+        logs.configure("info", "json")
+        log.error("a setting is wrong", problems=[f"{one['loc'][0]}: {one['msg']}" for one in error.errors()])
+        sys.exit(2)
     logs.configure(settings.log_level, settings.log_format)
     try:
         asyncio.run(run(settings, decide))
@@ -52,7 +57,6 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     cluster = Cluster(settings.kubeconfig)
     connection = await cluster.connection()
     log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
-    await _wait_for_crd(cluster, settings)
     store = Store()
     progress = ProgressReader(cluster, settings.progress_access)
     metrics = Metrics(lambda: len(queue), lambda: _phases(store))
@@ -61,15 +65,18 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer)
     resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)
-    server = await _serve(settings, metrics, queue)
-    queue.start()
-    watching = kopf.operator(
-        registry=make_registry(cluster, store, queue.wake, resync.relisted),
-        settings=make_settings(),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-    )
+    health = Health(lambda: queue.alive)
+    server = await serve(settings.metrics_host, settings.metrics_port, metrics.registry, health)
     try:
+        await _wait_for_crd(cluster, settings)
+        queue.start()
+        health.begun = True
+        watching = kopf.operator(
+            registry=make_registry(cluster, store, queue.wake, resync.relisted),
+            settings=make_settings(),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+        )
         await _until_one_ends(resync.run(), watching)
     finally:
         log.info("ending")
@@ -93,32 +100,17 @@ async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
 
 
 async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:
-    """The API server answers 404 for a kind that it does not know: wait for somebody to apply `crds/`."""
+    """The API server answers 404 for a kind that it does not know: wait for somebody to install it."""
     while True:
         try:
             if await cluster.serves(KIND, next(iter(settings.namespaces), None)):
                 return
-            log.warning("the FineTuneJob definition is not installed: kubectl apply -f crds/")
+            log.warning(
+                "the FineTuneJob definition is not installed: it comes with the chart, or kubectl apply -f crds/"
+            )
         except Unavailable as error:
             log.warning("the API server does not answer", error=str(error))
         await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
-
-
-async def _serve(settings: OperatorSettings, metrics: Metrics, queue: WorkQueue[Key]) -> web.AppRunner:
-    async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    async def show_health(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if queue.alive else web.Response(text="no worker is alive\n", status=503)
-
-    app = web.Application()
-    app.router.add_get("/metrics", show_metrics)
-    app.router.add_get("/healthz", show_health)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    if settings.metrics_port:
-        await web.TCPSite(runner, settings.metrics_host, settings.metrics_port).start()
-    return runner
 
 
 def _phases(store: Store) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from finetune_operator.plan.defaults import default_problems
 from finetune_operator.plan.types import PlanSettings
 
 
@@ -27,7 +28,7 @@ _DEFAULTS = PlanSettings(trainer_image="")
 
 
 class OperatorSettings(BaseSettings):
-    """Every setting has a default that suits an installation from `deploy/`."""
+    """Every setting has a default that suits an installation by the chart, which sets them from its values."""
 
     model_config = SettingsConfigDict(
         env_prefix="FINETUNE_OPERATOR_", frozen=True, use_attribute_docstrings=True, extra="ignore"
@@ -43,6 +44,8 @@ class OperatorSettings(BaseSettings):
     """Between two readings of a running job's progress, and so between two progress writes to its status."""
     pod_diagnosis_seconds: Annotated[float, Field(gt=0)] = _DEFAULTS.pod_diagnosis_seconds
     """A pod that has not started by then is diagnosed from its events."""
+    pod_template: dict[str, Any] = Field(default_factory=dict)
+    """Partial pod template under that of every job, as JSON."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve, as a JSON list; empty serves the whole cluster."""
     kubeconfig: Path | None = None
@@ -54,13 +57,20 @@ class OperatorSettings(BaseSettings):
     resync_seconds: Annotated[float, Field(ge=1)] = 60.0
     """Between two comparisons of what the watch showed with a list of what is there."""
     metrics_host: str = "0.0.0.0"
-    """Address to serve /metrics and /healthz on."""
+    """Address to serve /metrics, /healthz and /readyz on."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
-    """Port of /metrics and /healthz; 0 serves neither."""
+    """Port of /metrics, /healthz and /readyz; 0 serves none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of the log."""
     log_format: Literal["json", "text"] = "json"
     """One JSON document a line, or text for a terminal."""
+
+    @field_validator("pod_template")
+    @classmethod
+    def _can_be_merged(cls, template: dict[str, Any]) -> dict[str, Any]:
+        if problems := default_problems(template):
+            raise ValueError("; ".join(problems))
+        return template
 
     def plan(self) -> PlanSettings:
         """The part that decisions depend on."""
@@ -70,4 +80,5 @@ class OperatorSettings(BaseSettings):
             grace_period_seconds=self.grace_period_seconds,
             progress_interval_seconds=self.progress_interval_seconds,
             pod_diagnosis_seconds=self.pod_diagnosis_seconds,
+            pod_template=self.pod_template,
         )

@@ -11,6 +11,7 @@ from typing import Any
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import EnvVar, Volume
 from finetune_operator.plan.accelerators import accelerator_resources
+from finetune_operator.plan.defaults import merge_defaults
 from finetune_operator.plan.template import SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
 from finetune_operator.plan.types import PlanSettings
 from finetune_trainer.config import Env
@@ -58,7 +59,7 @@ def pod_template(
     config_map: str,
     claim: str,
 ) -> dict[str, Any]:
-    """The pod template of a Job of this role, the user's `spec.template` merged in. `number`: of the attempt or try."""
+    """The pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try."""
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": settings.grace_period_seconds,
@@ -78,7 +79,8 @@ def pod_template(
     }
     if role is Role.TRAIN and job.spec.nodes > 1:
         spec["subdomain"] = job.metadata.name
-    return merge_template({"metadata": {"labels": dict(labels)}, "spec": spec}, job.spec.template)
+    system = merge_defaults({"metadata": {"labels": dict(labels)}, "spec": spec}, settings.pod_template, job)
+    return merge_template(system, job.spec.template)
 
 
 def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int, claim: str) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int
             "readOnlyRootFilesystem": True,
         },
         "terminationMessagePath": TERMINATION_LOG,
-        "terminationMessagePolicy": "File",
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # where no record was written, the last words
         "volumeMounts": _mounts(job, role, claim),
     }
     if role is Role.TRAIN:

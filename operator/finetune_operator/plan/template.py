@@ -73,6 +73,11 @@ def template_problems(job: FineTuneJob) -> tuple[str, ...]:
     return (*_volume_problems(job), *_env_problems(job), *_template_problems(job.spec.template))
 
 
+def partial_template_problems(template: Mapping[str, Any]) -> tuple[str, ...]:
+    """What in a partial pod template cannot be done, whoever wrote it; the fields are named as a job's are."""
+    return tuple(_template_problems(template))
+
+
 # --- merge -------------------------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,8 @@ class PlanSettings:
     """Between two readings of a running job's progress."""
     pod_diagnosis_seconds: float = 3.0
     """A pod that has not started by then is diagnosed from its events."""
+    pod_template: Mapping[str, Any] = field(default_factory=dict)
+    """Partial pod template under that of every job."""
 
 
 @dataclass(frozen=True)

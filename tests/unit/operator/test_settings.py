@@ -14,17 +14,34 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("FINETUNE_OPERATOR_PROGRESS_ACCESS", "proxy")
     monkeypatch.setenv("FINETUNE_OPERATOR_TRAINER_IMAGE", "registry/trainer:1")
     monkeypatch.setenv("FINETUNE_OPERATOR_ACCELERATOR_RESOURCES", '["example.com/npu"]')
+    monkeypatch.setenv("FINETUNE_OPERATOR_POD_TEMPLATE", '{"spec": {"nodeSelector": {"pool": "gpu"}}}')
     settings = OperatorSettings()
     assert settings.namespaces == ("a", "b")
     assert settings.progress_access is ProgressAccess.PROXY
     assert settings.plan().trainer_image == "registry/trainer:1"
     assert settings.plan().accelerator_resources == ("example.com/npu",)
+    assert settings.plan().pod_template == {"spec": {"nodeSelector": {"pool": "gpu"}}}
 
 
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_OPERATOR_CONCURRENCY", "0")
     with pytest.raises(ValidationError, match="concurrency"):
         OperatorSettings()
+
+
+def test_a_pod_template_that_no_job_could_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_OPERATOR_POD_TEMPLATE", '{"spec": {"restartPolicy": "Always"}}')
+    with pytest.raises(ValidationError, match=r"podTemplate.spec.restartPolicy: can't be set"):
+        OperatorSettings()
+
+
+def test_the_operator_says_which_setting_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_OPERATOR_LOG_LEVEL", "loud")
+    command = [sys.executable, "-m", "finetune_operator"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert "log_level: Input should be 'debug'" in line
 
 
 def test_every_setting_is_described() -> None:
