@@ -21,7 +21,8 @@ class Rule:
     message: str
     """What is wrong and what to do, without naming the field: the API server puts its path before it."""
     value: str = ""
-    """CEL of the value that is wrong, a string with a `maxLength`: the message then begins with it."""
+    """CEL of the value that is wrong: the message then begins with it. Wherever `self` is not the value
+    itself: the API server shows but the type of what `self` is."""
     field: str = ""
     """Path below `at` of the field that is to blame: `.name`."""
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
@@ -33,8 +34,8 @@ class Rule:
         """CEL of the message with the value in it, or nothing. The API server uses `message` where it fails."""
         if not self.value:
             return ""
-        before, after = json.dumps('"'), json.dumps(f'" {self.message}')
-        return f"{before} + {self.value} + {after}"
+        text = json.dumps(f'"%s" {self.message}')
+        return f"{text}.format([{self.value}])"
 
     @property
     def is_transition(self) -> bool:
@@ -78,6 +79,11 @@ def exactly_one(*names: str) -> str:
 def at_least_zero(value: str) -> str:
     """CEL: a quantity is not below 0."""
     return f"!quantity(string({value})).isLessThan(quantity('0'))"
+
+
+def first(holder: str, condition: str) -> str:
+    """CEL: the first key of a map that a condition on the key `k` holds for. All of them would cost too much."""
+    return f"{holder}.filter(k, {condition})[0]"
 
 
 def whole(value: str) -> str:

@@ -120,6 +120,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isGreaterThan": lambda one, other: Fraction(one) > Fraction(other),
     "compareTo": lambda one, other: (Fraction(one) > Fraction(other)) - (Fraction(one) < Fraction(other)),
     "sum": sum,
+    "format": lambda text, values: text % tuple(values),
     # `oldSelf` of a rule that is evaluated at creation too: there is none.
     "hasValue": lambda _: False,
 }
