@@ -5,8 +5,8 @@ Knows the fields of Kubernetes objects and nothing of what follows from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -37,6 +37,14 @@ class ContainerView:
     ended_at: datetime | None = None
     running_since: datetime | None = None
     image_id: str | None = None
+    image: str = ""
+    last_exit_code: int | None = None
+    """Of its run before this one, where it is restarted."""
+    last_message: str = ""
+
+    @property
+    def trainer(self) -> bool:
+        return self.name == TRAINER
 
     @property
     def ended(self) -> bool:
@@ -47,6 +55,8 @@ class ContainerView:
 class PodView:
     """A pod of one of our Jobs, as last seen."""
 
+    job: FineTuneJob = field(repr=False)
+    """Whose it is: what keeps a pod is told in the words of the spec."""
     uid: str
     name: str
     role: str
@@ -72,6 +82,10 @@ class PodView:
     others: tuple[ContainerView, ...]
     """Init containers (sidecars among them) and further containers."""
     record: ResultRecord | None
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """What the training container asks for: resource -> quantity."""
+    memory_limit: str | None = None
+    """Of the training container."""
 
     @property
     def succeeded(self) -> bool:
@@ -211,7 +225,9 @@ def _pod(item: Manifest, job: FineTuneJob, *, gone: bool) -> PodView:
     disruption = conditions.get("DisruptionTarget") if _holds(conditions, "DisruptionTarget") else None
     scheduled = conditions.get("PodScheduled") or {}
     role, number = _role(item), _number(item) or 0
+    resources = _resources(item)
     return PodView(
+        job=job,
         uid=metadata["uid"],
         name=metadata["name"],
         role=role,
@@ -231,12 +247,21 @@ def _pod(item: Manifest, job: FineTuneJob, *, gone: bool) -> PodView:
         trainer=trainer,
         others=(*init, *(one for one in containers if one.name != TRAINER)),
         record=_record(trainer, job, role, number),
+        requests={name: str(amount) for name, amount in (resources.get("requests") or {}).items()},
+        memory_limit=(resources.get("limits") or {}).get("memory"),
     )
+
+
+def _resources(pod: Manifest) -> Manifest:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    found: Manifest = next((one.get("resources") or {} for one in containers if one["name"] == TRAINER), {})
+    return found
 
 
 def _container(status: Manifest) -> ContainerView:
     state = status.get("state") or {}
     waiting, ended, running = state.get("waiting") or {}, state.get("terminated"), state.get("running")
+    last = (status.get("lastState") or {}).get("terminated")
     return ContainerView(
         name=str(status.get("name", "")),
         running=running is not None,
@@ -248,6 +273,9 @@ def _container(status: Manifest) -> ContainerView:
         ended_at=parse_time(ended.get("finishedAt")) if ended else None,
         running_since=parse_time(running.get("startedAt")) if running else None,
         image_id=status.get("imageID") or None,
+        image=str(status.get("image") or ""),
+        last_exit_code=int(last.get("exitCode", 0)) if last is not None else None,
+        last_message=str((last or {}).get("message") or "").strip(),
     )
 
 

@@ -9,31 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from finetune_operator.plan import obstacles
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.gang import Gang
+from finetune_operator.plan.obstacles import ADVICE
 from finetune_operator.plan.types import PodEvent
-from finetune_operator.plan.view import PodView
+
+__all__ = ["ADVICE", "Waiting", "why_waiting"]
 
 LOOK_FACTOR = 2
 LOOK_MAX_SECONDS = 60.0
 LOOK_WINDOW_SECONDS = 0.9
 """A decision so soon after a moment of `_looks` asks for events; later ones leave it to the next moment."""
-
-ADVICE: Mapping[str, str] = {
-    "FailedScheduling": "free or add the resources that are asked for, or change `spec.resources` or `spec.template`",
-    "FailedMount": "create the Secret, ConfigMap or volume that is named, or correct the spec",
-    "FailedAttachVolume": "check that the volume is not attached to another machine",
-    "FailedCreate": "raise the namespace's quota, or change what its admission rules refuse",
-    "ErrImagePull": "check `spec.image`, and `imagePullSecrets` in `spec.template`",
-    "ImagePullBackOff": "check `spec.image`, and `imagePullSecrets` in `spec.template`",
-    "InvalidImageName": "correct `spec.image`",
-    "CreateContainerConfigError": "create the Secret or ConfigMap, or the key in it, that the message names",
-    "CreateContainerError": "check the container's settings in `spec.template`",
-    "RunContainerError": "check the container's settings in `spec.template`",
-    "CrashLoopBackOff": "read the sidecar's log (`kubectl logs -c`)",
-    "FailedCreatePodSandBox": "look at the machine's network and container runtime",
-}
-PULLING = ("ErrImagePull", "ImagePullBackOff")
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ def why_waiting(
     again = following - age
     if age < patience:
         return Waiting(None, look_again_seconds=again)
-    evident = next((fact for pod in idle for fact in _from_status(pod)), None)
+    evident = next((fact for pod in idle for fact in obstacles.from_status(pod)), None)
     if evident is not None:
         return Waiting(evident, look_again_seconds=again)
     uids = tuple(pod.uid for pod in idle) if idle else ((gang.job.uid,) if gang.job else ())
@@ -88,34 +75,17 @@ def _until(age: float, patience: float) -> Iterator[float]:
         yield moment
 
 
-def _from_status(pod: PodView) -> Iterator[Fact]:
-    if pod.unschedulable is not None:
-        yield _fact("FailedScheduling", f"node {pod.index} finds no place: {pod.unschedulable}")
-    for container in (*([pod.trainer] if pod.trainer else []), *pod.others):
-        if container.waiting_reason in ADVICE:
-            name = "image" if container.waiting_reason in PULLING else f"container {container.name}"
-            yield _fact(str(container.waiting_reason), f"node {pod.index}, {name}: {container.waiting_message}")
-
-
 def _from_events(gang: Gang, uids: tuple[str, ...], events: Mapping[str, tuple[PodEvent, ...]]) -> Fact | None:
     """The newest one that is known to keep pods from starting, else the newest."""
-    indices = {pod.uid: pod.index for pod in gang.pods}
+    pods = {pod.uid: pod for pod in gang.pods}
     for uid in uids:
         newest_first = tuple(reversed(events[uid]))
         chosen = next(
             (event for event in newest_first if event.reason in ADVICE), newest_first[0] if newest_first else None
         )
+        if chosen is not None and uid in pods:
+            return obstacles.from_event(pods[uid], chosen)
         if chosen is not None:
-            who = (
-                f"node {indices[uid]}"
-                if uid in indices
-                else f"{gang.nodes - len(indices)} of {gang.nodes} pods can't be created"
-            )
-            return _fact(chosen.reason, f"{who}: {chosen.message}")
+            missing = gang.nodes - len({pod.index for pod in gang.pods})
+            return obstacles.fact(chosen.reason, f"{missing} of {gang.nodes} pods can't be created: {chosen.message}")
     return None
-
-
-def _fact(reason: str, message: str) -> Fact:
-    advice = ADVICE.get(reason)
-    text = message.rstrip(". ")
-    return Fact(False, reason, f"{text}. What to do: {advice}." if advice else f"{text}.")

@@ -33,7 +33,7 @@ def test_an_unschedulable_pod_says_what_is_missing() -> None:
     world.after(2)
     running = world.condition("Running")
     assert (world.phase, running["status"], running["reason"]) == ("Starting", "False", "FailedScheduling")
-    assert "Insufficient nvidia.com/gpu" in running["message"]
+    assert "2 of 2 machines have too little nvidia.com/gpu" in running["message"]
     assert "What to do" in running["message"]
     assert world.condition("Reconciling")["message"] == running["message"]
     assert world.reasons() == ["AttemptStarted", "FailedScheduling"]
@@ -41,7 +41,7 @@ def test_an_unschedulable_pod_says_what_is_missing() -> None:
 
 @pytest.mark.parametrize(
     "reason",
-    ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"],
+    ["InvalidImageName", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"],
 )
 def test_a_container_that_cannot_be_made_says_why(reason: str) -> None:
     world = World()
@@ -55,15 +55,20 @@ def test_a_container_that_cannot_be_made_says_why(reason: str) -> None:
     assert "the kubelet's own words" in running["message"]
 
 
-def test_an_image_that_is_pulled_again_and_again_is_one_event_a_reason() -> None:
+def test_an_image_that_is_pulled_again_and_again_is_one_event_and_one_write() -> None:
+    """kubelet changes between the two reasons for hours."""
     world = World()
     world.wake()
+    said = 'failed to pull image "registry.example/x:1": not found'
     for second in range(10):
-        reason = "ErrImagePull" if second == 0 else "ImagePullBackOff"
-        waiting(world, 0, reason, "not found")
-        waiting(world, 1, reason, "not found")
+        again = f'Back-off pulling image "registry.example/x:1": ErrImagePull: {said}'
+        reason, message = ("ImagePullBackOff", again) if second % 2 else ("ErrImagePull", said)
+        waiting(world, 0, reason, message)
+        waiting(world, 1, reason, message)
         world.after(5)
-    assert world.reasons() == ["AttemptStarted", "ErrImagePull", "ImagePullBackOff"]
+    assert world.reasons() == ["AttemptStarted", "ImagePullFailed"]
+    assert world.writes == 2
+    assert "can't pull the image 'registry.example/x:1'" in world.condition("Running")["message"]
 
 
 def test_a_missing_secret_is_found_in_the_pods_events() -> None:
@@ -73,7 +78,8 @@ def test_a_missing_secret_is_found_in_the_pods_events() -> None:
     world.events[uid(world.pod(1, 0))] = (PodEvent("Unknown", "something else"), PodEvent("FailedMount", text, 5))
     world.after(3)
     running = world.condition("Running")
-    assert (running["reason"], text in running["message"]) == ("FailedMount", True)
+    assert running["reason"] == "SecretNotFound"
+    assert "there is no Secret 'data' in namespace 'team'" in running["message"]
 
 
 def test_pods_that_a_quota_forbids_are_found_in_the_jobs_events() -> None:
