@@ -20,6 +20,7 @@ class ClusterReason(StrEnum):
     JOB_DELETED = "JobDeleted"
     DISK_LIMIT = "DiskLimitExceeded"
     CONTAINER_FAILED = "ContainerFailed"
+    TRAINER_MISSING = "TrainerNotInImage"
     INIT_CONTAINER_FAILED = "InitContainerFailed"
     CONTAINER_KILLED = "ContainerKilled"
     NOT_STARTED = "ContainerNotStarted"
@@ -30,6 +31,7 @@ class ClusterReason(StrEnum):
 
 
 _RESUMES = "Nothing: training goes on from its last checkpoint."
+_ANEW = "in a job of another name (a spec is fixed once training has started)"
 _LOGS = "Read the log of the pod (`kubectl logs`); raise `spec.retry` to start again once it is mended."
 
 RESOLUTIONS: Mapping[str, str] = {
@@ -51,6 +53,18 @@ RESOLUTIONS: Mapping[str, str] = {
     Reason.HUB_UNAVAILABLE: (
         "Check that pods reach the Hub (or `spec.hub.endpoint`): network policy, proxy, DNS; then raise `spec.retry`."
     ),
+    Reason.REPO_INVALID: (
+        "Set `spec.publish.repoId` to `owner/name` of an account or organisation that the token may write to, and "
+        "raise `spec.retry`: only publishing is done again."
+    ),
+    Reason.QUOTA_EXCEEDED: (
+        "Free space in the account on the Hub, or publish to another one (`spec.publish.repoId`); then raise "
+        "`spec.retry`: only publishing is done again."
+    ),
+    Reason.MODEL_DAMAGED: (
+        "The model on the claim is not what training left there: find out who changed or removed it, and train again "
+        f"{_ANEW}; `spec.resumeFrom` takes the path of a checkpoint."
+    ),
     Reason.ARGUMENTS_INVALID: "Correct `spec.trainingArguments` as the message says.",
     Reason.CHECKPOINT_NOT_FOUND: (
         "Set `spec.resumeFrom` to `auto`, `never`, or the path of a checkpoint with a manifest."
@@ -60,17 +74,20 @@ RESOLUTIONS: Mapping[str, str] = {
         "was made with."
     ),
     Reason.VOLUME_NOT_WRITABLE: (
-        "Let group 10001 write to the volume: `fsGroup` does that where the volume's driver supports it, `chown` "
-        "where not."
+        "Let group 10001 write to the volume (`chgrp 10001` and `chmod g+rwx` on its folder where the storage does not "
+        "do that by itself), mount it writable, or name another claim in `spec.storage.claimName`."
     ),
-    Reason.VOLUME_FULL: "Make the claim larger, or lower `save_total_limit`; then raise `spec.retry`.",
+    Reason.VOLUME_FULL: (
+        "Make the claim larger (`kubectl edit pvc`) or delete what is old on it, then raise `spec.retry`; a lower "
+        f"`save_total_limit` needs less, {_ANEW}."
+    ),
     Reason.NON_FINITE: (
-        "Lower `learning_rate`, set `max_grad_norm`, or train in bf16 or fp32 in place of fp16; then raise "
-        "`spec.retry`."
+        f"Lower `learning_rate`, set `max_grad_norm`, or train in bf16 or fp32 in place of fp16, {_ANEW}."
     ),
     Reason.OUT_OF_MEMORY: (
-        "Lower `per_device_train_batch_size` and raise `gradient_accumulation_steps` by the same factor, set "
-        "`gradient_checkpointing: true`, or give more memory in `spec.resources`."
+        "Give more memory in `spec.resources.limits`, or lower `per_device_train_batch_size` and raise "
+        "`gradient_accumulation_steps` by the same factor, or set `gradient_checkpointing: true`, "
+        f"{_ANEW}."
     ),
     Reason.RANK_FAILED: _LOGS,
     Reason.RANK_KILLED: (
@@ -94,20 +111,25 @@ RESOLUTIONS: Mapping[str, str] = {
     ),
     ClusterReason.JOB_DELETED: _RESUMES,
     ClusterReason.DISK_LIMIT: (
-        "Write less to /tmp and /dev/shm, or raise `ephemeral-storage` and `memory` in `spec.resources`."
+        f"Raise `ephemeral-storage` in `spec.resources.limits`, {_ANEW}, or write less to /tmp."
     ),
     ClusterReason.CONTAINER_FAILED: _LOGS,
     ClusterReason.INIT_CONTAINER_FAILED: (
-        "Mend the init container of `spec.template`; its log is in the pod (`kubectl logs -c`)."
+        "Read the container's log (`kubectl logs -c`). What it needs from outside can be mended, then raise "
+        f"`spec.retry`; the container itself is changed in `spec.template`, {_ANEW}."
     ),
     ClusterReason.CONTAINER_KILLED: (
         "Give more memory in `spec.resources` if the system was short of it; else read the log of the pod."
     ),
+    ClusterReason.TRAINER_MISSING: (
+        "Build `spec.image` from the trainer image (it must hold python and the package finetune_trainer), or leave "
+        f"the field out; {_ANEW}."
+    ),
     ClusterReason.NOT_STARTED: "Check image, command and security settings of the pod (`kubectl describe pod`).",
     ClusterReason.UNKNOWN: _LOGS,
     ClusterReason.START_DEADLINE: (
-        "Free or add the resources that the message names, or ask for less; `spec.startDeadlineSeconds` says how "
-        "long to wait."
+        "Free or add what the message names: it is tried again by itself, at growing distances. "
+        "`spec.startDeadlineSeconds` says how long each try waits."
     ),
     ClusterReason.DEADLINE: (
         "Raise `spec.activeDeadlineSeconds` and `spec.retry`: training goes on from its last checkpoint."

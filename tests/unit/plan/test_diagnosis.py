@@ -200,8 +200,14 @@ def init_container_fails(world: World) -> None:
 
 
 def cannot_start(world: World) -> None:
-    world.end(world.pod(1, 0), exit_code=128, reason="StartError", message='exec: "python": not found')
-    world.end(world.pod(1, 1), exit_code=128, reason="StartError", message='exec: "python": not found')
+    for node in (0, 1):
+        world.end(world.pod(1, node), exit_code=128, reason="StartError", message="failed to create shim task: timeout")
+
+
+def image_without_python(world: World) -> None:
+    said = 'failed to create containerd task: unable to start container process: exec: "python": not found'
+    for node in (0, 1):
+        world.end(world.pod(1, node), exit_code=128, reason="StartError", message=said)
 
 
 def gone_without_a_word(world: World) -> None:
@@ -251,6 +257,7 @@ def nothing_left(world: World) -> None:
         (machine_shuts_down, Cause.NODE, ClusterReason.NODE_SHUTDOWN, 1, True),
         (init_container_fails, Cause.ERROR, ClusterReason.INIT_CONTAINER_FAILED, 0, True),
         (cannot_start, Cause.ERROR, ClusterReason.NOT_STARTED, 0, True),
+        (image_without_python, Cause.USER, ClusterReason.TRAINER_MISSING, 0, True),
         (gone_without_a_word, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (image_missing_then_deleted, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (nothing_left, Cause.ERROR, ClusterReason.UNKNOWN, None, False),
