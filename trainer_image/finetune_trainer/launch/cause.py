@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason
+from finetune_trainer.launch.last_words import last_words
 from finetune_trainer.launch.protocol import RankResult
 
 _TORCHRUN_EXIT = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
@@ -131,4 +132,5 @@ def _name(number: int) -> str:
 
 
 def _last_lines(tail: str) -> str:
-    return f" Last lines:\n{tail}" if tail.strip() else ""
+    words = last_words(tail)
+    return f" Last lines:\n{words}" if words.strip() else ""
