@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.config import REPORT_FILE, Cause, Outcome, Reason, TrainingReport
 from finetune_trainer.train import tasks
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
@@ -53,6 +53,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
 def together(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
     """Two ranks with a batch of 8 each."""
     return train(tmp_path_factory.mktemp("together"), data, world=2)
+
+
+def report_of(finished: Finished) -> TrainingReport:
+    return TrainingReport.model_validate_json((finished.model / REPORT_FILE).read_text(encoding="utf-8"))
 
 
 def test_two_ranks_train_as_one(alone: Finished, together: Finished) -> None:
@@ -120,10 +124,31 @@ def test_the_saved_model_scores_what_was_reported(together: Finished, data: Path
     assert set(reported) == {"loss", "accuracy", "f1"}
 
 
-def test_the_model_folder_holds_nothing_but_model_and_tokenizer(together: Finished) -> None:
-    assert together.heard.models == [
-        {"files": ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]}
-    ]
+def test_the_model_folder_holds_model_tokenizer_and_report(together: Finished) -> None:
+    model = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert together.heard.models == [{"files": sorted([*model, REPORT_FILE])}]
+
+
+def test_the_report_tells_what_was_trained_and_how(alone: Finished, together: Finished) -> None:
+    reports = [report_of(alone), report_of(together)]
+    assert [report.world_size for report in reports] == [1, 2]
+    assert [report.hardware for report in reports] == ["CPU (1 rank)", "CPU (2 ranks)"]
+    assert {report.global_batch_size for report in reports} == {16}
+    report = reports[1]
+    assert report.evaluation == together.heard.results[0]["evaluation"] == report.evaluations[-1].metrics
+    assert [(one.step, one.epoch) for one in report.evaluations] == [(13, 1.0), (26, 2.0), (39, 3.0)]
+    losses = [entry["loss"] for entry in together.log() if "loss" in entry]
+    assert [one.loss for one in report.evaluations] == [losses[12], losses[25], losses[38]]
+    assert (report.steps, report.epochs, report.precision, report.kept_step) == (39, 3.0, "fp32", 39)
+    assert report.training_arguments == {
+        "eval_strategy": "epoch",
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "train_sampling_strategy": "group_by_length",
+    }, "3 epochs and a batch of 8 are the defaults"
+    assert {"transformers", "torch"} <= report.versions.keys()
+    assert report.summary is not None
+    assert (report.summary.train_rows, report.summary.validation_rows) == (203, 61)
 
 
 def test_macro_f1_is_scikit_learns() -> None:
@@ -191,3 +216,9 @@ def test_the_best_checkpoint_becomes_the_model(data: Path, tmp_path: Path) -> No
     kept = load_file(finished.model / "model.safetensors")
     sealed = load_file(finished.checkpoint(best["step"]) / "model.safetensors")
     assert all((kept[name] == sealed[name]).all() for name in sealed)
+    report = report_of(finished)
+    assert (report.kept_step, report.steps) == (best["step"], 78)
+    assert [one.step for one in report.evaluations] == list(range(4, 77, 4)), (
+        "the last one is of the best step, told before"
+    )
+    assert report.evaluation == finished.heard.results[0]["evaluation"]

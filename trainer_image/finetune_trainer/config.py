@@ -363,6 +363,8 @@ class TrainingReport(Document):
     """Oldest first; those of the attempts before the resume are among them."""
     evaluation: dict[str, float] | None = None
     """The last one's metrics: what `status.evaluation` shows."""
+    kept_step: int | None = None
+    """Step of the weights that were saved: an earlier one than `steps` where the best checkpoint was kept."""
     summary: PrepareSummary | None = None
     resolved: Resolved = Resolved()
 

@@ -34,6 +34,7 @@ _NOT_WHAT_IS_TRAINED = frozenset(
         "port",
         "grace_period_seconds",
         "hub",
+        "publish",
     }
 )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from finetune_trainer.config import Cause, PodPhase, Prepared, Reason, RunConfig
+from finetune_trainer.config import REPORT_FILE, Cause, PodPhase, Prepared, Reason, RunConfig, TrainingReport
 from finetune_trainer.launch.protocol import RankEnv, RankModel
 from finetune_trainer.paths import to_local
 from finetune_trainer.train import defaults, resume, tasks
@@ -22,6 +23,7 @@ from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.rows import Rows
 from finetune_trainer.train.trainer import RankTrainer
+from finetune_trainer.train.training_report import training_report
 from finetune_trainer.train.world import World
 
 DEFAULT_TIMEOUT_SECONDS = 1800
@@ -37,6 +39,7 @@ class Trained:
 
 def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Trained:
     """Train as one rank; every rank of the world runs this."""
+    started = datetime.now(UTC)
     transformers_logging.disable_progress_bar()
     staging = Path(os.environ[RankEnv.STAGING])
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
@@ -69,7 +72,19 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     evaluation = _last_evaluation(trainer, callback, best=plan.load_best)
     reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=evaluation)
     if world.rank == 0:
-        client.model(RankModel(files=tuple(_save_model(trainer, staging / "model"))))
+        report = training_report(
+            task=config.task,
+            plan=plan,
+            given=config.training_arguments,
+            prepared=prepared,
+            state=trainer.state,
+            world=world,
+            batch_rows=run.order.batch_rows,
+            started=started,
+            evaluation=evaluation,
+            kept_step=_kept_step(trainer, best=plan.load_best),
+        )
+        client.model(RankModel(files=tuple(_save_model(trainer, staging / "model", report))))
     return Trained(trainer.state.global_step, evaluation)
 
 
@@ -135,20 +150,26 @@ def _load_best(trainer: RankTrainer, client: LaunchClient) -> None:
     trainer._load_best_model()
 
 
+def _kept_step(trainer: RankTrainer, *, best: bool) -> int:
+    """Step of the weights that the model has at the end."""
+    found = trainer.state.best_global_step if best else None
+    return int(trainer.state.global_step if found is None else found)
+
+
 def _last_evaluation(trainer: RankTrainer, callback: RankCallback, *, best: bool) -> dict[str, float] | None:
     """Of the weights that are kept: run again unless the newest evaluation was of them."""
     if trainer.eval_dataset is None:
         return None
     step = trainer.state.global_step
-    kept = trainer.state.best_global_step if best else step
-    if callback.evaluated_step == step == kept and callback.evaluation is not None:
+    if callback.evaluated_step == step == _kept_step(trainer, best=best) and callback.evaluation is not None:
         return callback.evaluation
     return plain(trainer.evaluate())
 
 
-def _save_model(trainer: RankTrainer, folder: Path) -> list[str]:
-    """Model and tokenizer alone: what else the Trainer saves (its arguments, pickled) is nothing to publish."""
+def _save_model(trainer: RankTrainer, folder: Path, report: TrainingReport) -> list[str]:
+    """Model and tokenizer, and the report: what else the Trainer saves (its arguments, pickled) is nothing to publish."""
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
+    (folder / REPORT_FILE).write_text(report.to_json() + "\n", encoding="utf-8")
     print(f"saved the model of step {trainer.state.global_step}", file=sys.stderr, flush=True)  # noqa: T201
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,133 @@
+"""What rank 0 leaves beside the final model: how it came about, for its card.
+
+From values that training has anyway; nothing is measured here. What the user did not choose and secrets stay out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from finetune_trainer.config import Evaluation, Prepared, TrainingReport
+from finetune_trainer.train.callback import plain
+from finetune_trainer.train.defaults import OWNED, Plan
+from finetune_trainer.train.world import World
+
+PACKAGES = ("transformers", "torch", "datasets", "tokenizers", "accelerate")
+NOT_TOLD = ("output_dir", "logging_dir", "run_name", "use_cpu", "local_rank", "project", "trackio_space_id")
+"""Where things lie and what they are called on this system: nothing that makes another model."""
+SECRETIVE = ("hub_", "push_to_hub")
+
+
+def training_report(
+    *,
+    task: str,
+    plan: Plan,
+    given: Mapping[str, Any],
+    prepared: Prepared,
+    state: Any,
+    world: World,
+    batch_rows: int,
+    started: datetime,
+    evaluation: Mapping[str, float] | None,
+    kept_step: int,
+) -> TrainingReport:
+    """The report of a training that is over; `state` is the Trainer's, `kept_step` that of the saved weights."""
+    return TrainingReport(
+        task=task,
+        started=started,
+        finished=datetime.now(UTC),
+        steps=state.global_step,
+        epochs=float(state.epoch or 0.0),
+        world_size=world.size,
+        global_batch_size=batch_rows,
+        precision=plan.precision,
+        hardware=hardware(world),
+        versions=versions(),
+        training_arguments=differing(plan, given),
+        evaluations=tuple(evaluations(state.log_history, best_again=kept_step != state.global_step)),
+        evaluation=finite(evaluation) if evaluation is not None else None,
+        kept_step=kept_step,
+        summary=prepared.summary,
+        resolved=prepared.resolved.model_copy(update={"precision": plan.precision}),
+    )
+
+
+def hardware(world: World) -> str:
+    """What trained, as a person would say it."""
+    if not world.cuda:
+        return f"CPU ({world.size} {'rank' if world.size == 1 else 'ranks'})"
+    return f"{world.size} x {torch.cuda.get_device_name()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what comes out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # an image of somebody's own may lack what its task has no use for
+    return found
+
+
+def differing(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments that the user gave those that took effect and are not the default; and the order of the rows."""
+    from transformers import TrainingArguments
+
+    defaults = {field.name: field.default for field in fields(TrainingArguments)}
+    own_order = defaults["train_sampling_strategy"]
+    told = {
+        name: plan.arguments[name]
+        for name in given
+        if name in plan.arguments
+        and name not in OWNED
+        and name not in NOT_TOLD
+        and not name.startswith(SECRETIVE)
+        and not _same(plan.arguments[name], defaults.get(name))
+    }
+    if not _same(str(plan.strategy), own_order):
+        told["train_sampling_strategy"] = str(plan.strategy)
+    return dict(sorted(told.items()))
+
+
+def _same(value: Any, default: Any) -> bool:
+    return bool(value == default or str(value) == str(getattr(default, "value", default)))
+
+
+def evaluations(history: Iterable[Mapping[str, Any]], *, best_again: bool) -> list[Evaluation]:
+    """The evaluations of a Trainer's log, oldest first, each with the training loss as logged before it.
+
+    With `best_again` the last one was of the best weights, loaded after training: their own step tells it already. Of
+    two of one step (a resume after the last one) the first.
+    """
+    found: dict[int, Evaluation] = {}
+    entries = list(history)
+    judged = [index for index, entry in enumerate(entries) if any(name.startswith("eval_") for name in entry)]
+    told = set(judged[:-1] if best_again else judged)
+    loss: float | None = None
+    for index, entry in enumerate(entries):
+        if "loss" in entry:
+            loss = float(entry["loss"])
+        if index in told:
+            step = int(entry["step"])
+            metrics = {name: value for name, value in entry.items() if name.startswith("eval_")}
+            one = Evaluation(
+                step=step,
+                epoch=float(entry.get("epoch") or 0.0),
+                loss=loss if loss is not None and math.isfinite(loss) else None,
+                metrics=finite(plain(metrics)),
+            )
+            found.setdefault(step, one)
+    return list(found.values())
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics that JSON can hold."""
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
