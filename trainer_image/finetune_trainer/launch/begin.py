@@ -69,6 +69,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     if previous is not None:
         node.board.earlier = await asyncio.to_thread(read_results, run.attempt(previous.attempt))
     peers = await gang.complete()
+    log.info("all nodes are here", nodes=settings.config.nodes)
     address = gang.seen_as or settings.bind or machine.own_address()
     addresses = (str(Peer(address, settings.port)), *(peers[index] for index in sorted(peers)))
     mark = await decide_and_mark(node, session, addresses)

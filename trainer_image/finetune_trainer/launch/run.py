@@ -92,6 +92,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
 
 
 async def _work(node: Node, session: aiohttp.ClientSession) -> None:
+    log.info("launch is up", port=node.settings.port)
     await asyncio.to_thread(probe, node.settings.layout)  # a volume that can't be written to is said before all else
     await node.ranks.warm_up()
     beginning = asyncio.create_task(begin(node, session))

@@ -1,0 +1,24 @@
+"""How long a rank took to start, part by part: one line in its log when training begins."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+
+
+class Marks:
+    """From the start of the process on; every part begins where the one before ended."""
+
+    def __init__(self) -> None:
+        self._began = self._last = psutil.Process().create_time()
+        self._parts: list[str] = []
+
+    def done(self, part: str) -> None:
+        """This part is over."""
+        now = time.time()
+        self._parts.append(f"{part} {now - self._last:.2f} s")
+        self._last = now
+
+    def __str__(self) -> str:
+        return f"started in {self._last - self._began:.2f} s: {', '.join(self._parts)}"
