@@ -18,6 +18,7 @@ from finetune_trainer.train import defaults, resume, tasks
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches, by_length
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
@@ -40,6 +41,7 @@ class Trained:
 def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Trained:
     """Train as one rank; every rank of the world runs this."""
     started = datetime.now(UTC)
+    marks = Marks()
     transformers_logging.disable_progress_bar()
     staging = Path(os.environ[RankEnv.STAGING])
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
@@ -47,11 +49,14 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     plan = defaults.plan(config, cuda=world.cuda)
     # All that needs no data comes first, imports too: where node 0 prepares inline it takes place beside that.
     tasks.find(config.task)
+    marks.done("imports")
     timeout_seconds = float(plan.arguments.get("ddp_timeout", DEFAULT_TIMEOUT_SECONDS))
     world.form(timeout_seconds)
     arguments = defaults.training_arguments(plan, str(staging))
     world.check(arguments)
+    marks.done("process group")
     prepared = client.prepared()
+    marks.done("data")
     reporter.tell(*plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
 
     run = _Run(config, plan, prepared, arguments, world)
@@ -66,6 +71,9 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
     callback = RankCallback(world, client, reporter, pulse, batches, scaled=plan.precision == "fp16")
     trainer = run.trainer(batches, pulse, callback)
+    marks.done("model")
+    if world.rank == 0:
+        print(marks, file=sys.stderr, flush=True)  # noqa: T201
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if plan.load_best:
         _load_best(trainer, client)
