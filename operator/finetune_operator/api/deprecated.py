@@ -18,6 +18,31 @@ SUCCESSORS: dict[str, str] = {
 }
 """Older name -> the argument that says the same now."""
 
+_ON_ACCELERATOR = "what resources asks for is used; without accelerators the job trains on the CPU"
+_HALF = "set fp16 or bf16"
+_PUBLISH = "publishing is a step of its own: spec.publish"
+_SHARDED = "sharded training is not offered"
+REMOVED: dict[str, str] = {
+    **dict.fromkeys(("no_cuda", "use_mps_device", "tpu_num_cores", "use_ipex", "xpu_backend"), _ON_ACCELERATOR),
+    **dict.fromkeys(("fp16_backend", "half_precision_backend", "fp16_opt_level"), _HALF),
+    **dict.fromkeys(("push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token"), _PUBLISH),
+    **dict.fromkeys(("fsdp_min_num_params", "fsdp_transformer_layer_cls_to_wrap", "sharded_ddp"), _SHARDED),
+    **dict.fromkeys(("dispatch_batches", "split_batches"), "each rank reads its own rows; leave it out"),
+    "overwrite_output_dir": "each run has a folder of its own; leave it out",
+    "logging_dir": "progress and metrics are reported by the system; leave it out",
+    "include_tokens_per_second": "metrics tell the tokens; leave it out",
+    "save_safetensors": "models are always saved as safetensors; leave it out",
+    "jit_mode_eval": "leave it out",
+    "tpu_metrics_debug": "leave it out",
+    "past_index": "leave it out",
+    "use_legacy_prediction_loop": "leave it out",
+    "include_inputs_for_metrics": "the task owns its metrics; leave it out",
+    "mp_parameters": "leave it out",
+    "torchdynamo": "the image compiles no model; leave it out",
+    "ray_scope": "there is no search of hyperparameters; leave it out",
+}
+"""Arguments of older releases that have no successor -> what to do."""
+
 
 def translate(arguments: TrainingArguments) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the user gave under today's names, and a sentence for each older name that was translated."""

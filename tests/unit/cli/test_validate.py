@@ -26,7 +26,19 @@ def said(patch: dict[str, Any]) -> list[str]:
         ),
         ({"learning_rate": 1}, "spec.learning_rate: unknown field: did you mean spec.trainingArguments.learning_rate?"),
         ({"mod": {}}, "spec.mod: unknown field: did you mean model?"),
-        ({"xyz": {}}, "spec.xyz: unknown field"),
+        (
+            {"xyz": {}},
+            "spec.xyz: unknown field: there is none in this version; `kubectl explain finetunejob.spec` tells what there is",
+        ),
+        (
+            {"volumes": [{"name": "a", "mountPath": "/x", "claimName": "c", "readonly": True}]},
+            "spec.volumes[0].readonly: unknown field: did you mean readOnly?",
+        ),
+        (
+            {"trainingArguments": {"adam_beta": 0.9}},
+            "spec.trainingArguments.adam_beta: unknown field: did you mean adam_beta1 or adam_beta2?",
+        ),
+        ({"dataset.splits": {"trian": "train"}}, "spec.dataset.splits.trian: unknown field: did you mean train?"),
         (
             {"task": "text-clasification"},
             'spec.task: Unsupported value: "text-clasification": supported values: "text-classification"; '

@@ -2,32 +2,79 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from finetune_operator.api.deprecated import REMOVED
 from finetune_operator.api.spec import FineTuneJobSpec
 from finetune_operator.api.structural import Schema, structural_schema
 from finetune_operator.api.training_arguments import LEFT_OUT
 from finetune_operator.api.validation.problem import Kind, Problem
 
-TRAINING_ARGUMENTS = "spec.trainingArguments"
-
 
 def unknown_field(field: str, name: str, schema: Schema) -> Problem:
     """The problem of a name that the object does not have."""
     known = list(schema.get("properties", {}))
-    same = [candidate for candidate in known if _plain(candidate) == _plain(name)]
-    if match := same or get_close_matches(name, known, n=1, cutoff=0.7):
-        return Problem(field, Kind.UNKNOWN, f"did you mean {match[0]}?")
-    if reason := next((why for why, names in LEFT_OUT.items() if name in names), None):
-        return Problem(field, Kind.UNKNOWN, f"not offered: {reason}")
+    if same := [candidate for candidate in known if _plain(candidate) == _plain(name)]:
+        return _meant(field, same)
+    if field.lstrip(".").startswith("spec.") and (why := _why_not(name)):
+        return Problem(field, Kind.UNKNOWN, why)
+    if near := near_names(name, known, 1):
+        return _meant(field, near)
     if places := [place for place in _places() if place.rpartition(".")[2] == name]:
-        return Problem(field, Kind.UNKNOWN, f"did you mean {' or '.join(places[:2])}?")
-    if field.startswith("spec.") and (match := get_close_matches(name, known, n=1, cutoff=0.5)):
-        return Problem(field, Kind.UNKNOWN, f"did you mean {match[0]}?")
-    return Problem(field, Kind.UNKNOWN)
+        return _meant(field, places[:2])
+    if near := near_names(name, known) or get_close_matches(name, known, n=1, cutoff=0.7):
+        return _meant(field, near)
+    elsewhere = {place: place.rpartition(".")[2] for place in _places()}
+    if near := near_names(name, tuple(elsewhere.values()), 1):
+        return _meant(field, [place for place, last in elsewhere.items() if last in near][:2])
+    if near := get_close_matches(name, known, n=1, cutoff=0.5):
+        return _meant(field, near)
+    return Problem(
+        field, Kind.UNKNOWN, f"there is none in this version; `kubectl explain {_holder(field)}` tells what there is"
+    )
+
+
+def near_names(name: str, known: Iterable[str], most: int | None = None) -> list[str]:
+    """The names that are fewest letters away, and at most `most` (default: one letter in three)."""
+    allowed = most if most is not None else max(1, len(name) // 3)
+    near = [candidate for candidate in known if abs(len(candidate) - len(name)) <= allowed]
+    distances = {candidate: _distance(name, candidate) for candidate in near}
+    least = min(distances.values(), default=allowed + 1)
+    return [candidate for candidate, distance in distances.items() if distance == least] if least <= allowed else []
+
+
+def _meant(field: str, names: Iterable[str]) -> Problem:
+    return Problem(field, Kind.UNKNOWN, f"did you mean {' or '.join(names)}?")
+
+
+def _why_not(name: str) -> str:
+    """Why an argument of the Trainer is none of a job."""
+    if name in REMOVED:
+        return f"is of older releases and has no successor: {REMOVED[name]}"
+    return next((f"not offered: {why}" for why, names in LEFT_OUT.items() if name in names), "")
+
+
+def _holder(field: str) -> str:
+    """The object that a field is in, as `kubectl explain` knows it."""
+    return re.sub(r"\[[^]]*\]", "", f"finetunejob.{field.lstrip('.')}").rpartition(".")[0]
+
+
+def _distance(one: str, other: str) -> int:
+    """Letters to add, drop, change or swap with their neighbour until one is the other."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        two_before, before, row = before, row, [i]
+        for j, right in enumerate(other, 1):
+            steps = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
+            if two_before and j > 1 and left == other[j - 2] and one[i - 2] == right:
+                steps = min(steps, two_before[j - 2] + 1)
+            row.append(steps)
+    return row[-1]
 
 
 def nearest(value: Any, choices: Iterable[str]) -> str:
