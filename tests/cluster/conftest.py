@@ -1,4 +1,4 @@
-"""What the operator's tests share: its service account from `deploy/`, the API, a claim to write to."""
+"""What the operator's tests share: its service account as the chart makes it, the API, a claim to write to."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.support import helm
 from tests.support.api import Api
-from tests.support.cluster.client import REPOSITORY, Client
+from tests.support.cluster.client import Client
 from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import Operator, running_operator
 
-SYSTEM_NAMESPACE = "finetune-system"
-ACCOUNT = "finetune-operator"
+SYSTEM_NAMESPACE = helm.SYSTEM_NAMESPACE
+ACCOUNT = helm.RELEASE
 
 StartOperator = Callable[..., Operator]
 
 
 @pytest.fixture(scope="session")
 def operator_kubeconfig(control_plane: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every operator under test may do what `deploy/operator.yaml` lets it do, and no more."""
-    documents = yaml.safe_load_all((REPOSITORY / "deploy/operator.yaml").read_text())
-    control_plane.apply(*(one for one in documents if one["kind"] != "Deployment"), namespace=SYSTEM_NAMESPACE)
+    """Every operator under test may do what the chart lets it do, and no more."""
+    control_plane.apply(helm.SYSTEM)
+    control_plane.apply(*helm.rights(), namespace=SYSTEM_NAMESPACE)
     return control_plane.kubeconfig_of(ACCOUNT, SYSTEM_NAMESPACE, tmp_path_factory.mktemp("account"))
 
 

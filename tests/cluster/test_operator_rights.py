@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from tests.cluster.conftest import ACCOUNT, SYSTEM_NAMESPACE, StartOperator
+from tests.support import helm
 from tests.support.api import Api, ApiFailed
-from tests.support.cluster.client import REPOSITORY, Client
+from tests.support.cluster.client import Client
 from tests.support.cluster.control_plane import ControlPlane
 from tests.support.jobs import eventually, finetune_job, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
@@ -37,12 +38,12 @@ def test_secrets_are_out_of_reach(api: Api, operator_kubeconfig: Path) -> None:
         operator.list("Secret")
 
 
-def test_the_role_names_no_wildcard_and_no_secret() -> None:
-    documents = list(yaml.safe_load_all((REPOSITORY / "deploy/operator.yaml").read_text()))
-    rules = [rule for one in documents if one["kind"] == "ClusterRole" for rule in one["rules"]]
-    granted = {resource for rule in rules for resource in rule["resources"]}
-    assert not granted & {"secrets", "*", "pods/exec", "pods/proxy", "pods/log"}
-    assert all("*" not in rule["verbs"] + rule["apiGroups"] for rule in rules)
+@pytest.fixture
+def kubeconfig_by_namespace(control_plane: Client, operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Path:
+    """Of an operator that was installed for the test's namespace alone."""
+    values = {"watchNamespaces": [namespace], "rbac": {"aggregate": False}, "fullnameOverride": namespace}
+    control_plane.apply(*helm.rights(values), namespace=None)
+    return control_plane.kubeconfig_of(namespace, SYSTEM_NAMESPACE, tmp_path)
 
 
 def test_nothing_that_it_asks_for_is_refused(
@@ -51,6 +52,32 @@ def test_nothing_that_it_asks_for_is_refused(
     """From apply through a restart to success and deletion, with no request that RBAC turns down."""
     before = len(control_plane.audit_events(USER))
     start_operator()
+    _live(api, kubelet)
+    events = control_plane.audit_events(USER)[before:]
+    assert len(events) > 10
+    assert _refused(events) == []
+
+
+def test_rights_in_one_namespace_are_enough_for_it(
+    control_plane: ControlPlane,
+    api: Api,
+    claim: str,
+    kubelet: PlayedKubelet,
+    start_operator: StartOperator,
+    kubeconfig_by_namespace: Path,
+) -> None:
+    """Nodes alone are out of reach: they belong to the cluster."""
+    start_operator(kubeconfig_by_namespace)
+    _live(api, kubelet)
+    events = control_plane.audit_events(f"system:serviceaccount:{SYSTEM_NAMESPACE}:{api.namespace}")
+    assert len(events) > 10
+    assert [uri for uri in _refused(events) if not uri.startswith("/api/v1/nodes/")] == []
+    with pytest.raises(ApiFailed, match="403"):
+        Api(kubeconfig_by_namespace, "default").list("FineTuneJob")
+
+
+def _live(api: Api, kubelet: PlayedKubelet) -> None:
+    """A job's whole life, with a crash in it."""
     api.create(finetune_job())
     eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
     kubelet.report(1)
@@ -64,10 +91,10 @@ def test_nothing_that_it_asks_for_is_refused(
     kubelet.succeed(2, step=100)
     wait_for_phase(api, "Succeeded")
     api.delete("FineTuneJob", "yelp")
-    events = control_plane.audit_events(USER)[before:]
-    refused = [event["requestURI"] for event in events if event.get("responseStatus", {}).get("code") == 403]
-    assert len(events) > 10
-    assert refused == []
+
+
+def _refused(events: list[dict[str, Any]]) -> list[str]:
+    return [event["requestURI"] for event in events if event.get("responseStatus", {}).get("code") == 403]
 
 
 def test_requests_from_apply_to_running(
@@ -103,18 +130,3 @@ def test_idle_memory_over_a_bare_kopf_process(api: Api, start_operator: StartOpe
     assert operator.rss_bytes() - bare <= 25 * 2**20, (
         f"{operator.rss_bytes() / 2**20:.1f} MiB over {bare / 2**20:.1f} MiB"
     )
-
-
-def test_the_deployment_is_accepted_by_restricted_pod_security(
-    control_plane: Client, operator_kubeconfig: Path
-) -> None:
-    said = control_plane.kubectl(
-        "apply", "--server-side", "--force-conflicts", "-f", REPOSITORY / "deploy/operator.yaml"
-    )
-    assert "Warning" not in said.stderr
-
-    def pods() -> object:
-        return control_plane.get("pods", f"--namespace={SYSTEM_NAMESPACE}")["items"]
-
-    eventually("the operator's pod", pods)
-    control_plane.kubectl("delete", "deployment", ACCOUNT, f"--namespace={SYSTEM_NAMESPACE}")

@@ -43,7 +43,7 @@ class Operator:
             )
 
     def wait_until_ready(self) -> None:
-        wait_for(f"the operator (see {self.log})", self._healthy, timeout_seconds=20, interval_seconds=0.02)
+        wait_for(f"the operator (see {self.log})", self._ready, timeout_seconds=20, interval_seconds=0.02)
 
     def metrics(self) -> dict[str, float]:
         """Its samples by name and labels."""
@@ -66,10 +66,10 @@ class Operator:
         self.process.wait(30)
         return time.monotonic() - begun
 
-    def _healthy(self) -> bool:
+    def _ready(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"the operator ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/healthz", timeout=1) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/readyz", timeout=1) as answer:
             return bool(answer.status == 200)
 
 

@@ -28,12 +28,11 @@ class Client:
         parsed: dict[str, Any] = json.loads(self.kubectl("get", *args, "--output=json").stdout)
         return parsed
 
-    def apply(self, *objects: dict[str, Any], namespace: str = "default") -> None:
-        """Apply manifests on the server's side."""
+    def apply(self, *objects: dict[str, Any], namespace: str | None = "default") -> None:
+        """Apply manifests on the server's side; without a namespace, each in its own."""
         document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        self.kubectl(
-            "apply", "--server-side", "--force-conflicts", f"--namespace={namespace}", "-f", "-", stdin=document
-        )
+        where = [f"--namespace={namespace}"] if namespace else []
+        self.kubectl("apply", "--server-side", "--force-conflicts", *where, "-f", "-", stdin=document)
 
     def install_crds(self) -> None:
         """Apply the project's resource definitions and wait until the server serves them."""

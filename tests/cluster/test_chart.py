@@ -1,0 +1,324 @@
+"""The chart before it meets a cluster: what it renders from which values, what it refuses, what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from finetune_operator.api import crd
+from finetune_operator.settings import OperatorSettings
+from tests.support import helm
+from tests.support.api import Manifest
+from tests.support.cluster.client import REPOSITORY, Client
+from tests.support.jobs import eventually
+
+SCHEMA = json.loads((helm.CHART / "values.schema.json").read_text())
+VALUES = yaml.safe_load((helm.CHART / "values.yaml").read_text())
+PREFIX = "FINETUNE_OPERATOR_"
+EVERYTHING: Manifest = {
+    "fullnameOverride": "trainer",
+    "image": {"repository": "registry.example:5000/operator", "digest": "sha256:" + "a" * 64},
+    "imagePullSecrets": [{"name": "registry"}],
+    "trainer": {"image": {"repository": "registry.example/trainer", "tag": "7"}},
+    "watchNamespaces": ["team-a", "team-b"],
+    "crds": {"keep": False},
+    "rbac": {"aggregate": False},
+    "serviceAccount": {"name": "operator", "annotations": {"role": "x"}},
+    "jobs": {
+        "podTemplate": {
+            "metadata": {"labels": {"team": "ml"}},
+            "spec": {
+                "nodeSelector": {"pool": "gpu"},
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "containers": [{"name": "trainer", "env": [{"name": "HTTPS_PROXY", "value": "proxy:3128"}]}],
+            },
+        },
+        "gracePeriodSeconds": 120,
+        "acceleratorResources": ["example.com/npu"],
+    },
+    "progress": {"intervalSeconds": 2.5, "access": "proxy"},
+    "concurrency": 4,
+    "resyncSeconds": 30,
+    "podDiagnosisSeconds": 7,
+    "log": {"level": "debug", "format": "text"},
+    "metrics": {"port": 9999},
+    "podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
+    "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+    "priorityClassName": "system-cluster-critical",
+    "nodeSelector": {"pool": "system"},
+    "tolerations": [{"key": "system", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "podAnnotations": {"prometheus.io/scrape": "true"},
+    "podLabels": {"team": "platform"},
+}
+"""Every group of values, with something other than its default in it."""
+
+
+def kinds(manifests: list[Manifest]) -> dict[str, int]:
+    found = [one["kind"] for one in manifests]
+    return {kind: found.count(kind) for kind in sorted(set(found))}
+
+
+def of_kind(kind: str, manifests: list[Manifest]) -> list[Manifest]:
+    return [one for one in manifests if one["kind"] == kind]
+
+
+def deployment(values: Manifest | None = None) -> Manifest:
+    (found,) = of_kind("Deployment", helm.render(values))
+    return found
+
+
+def settings(values: Manifest, monkeypatch: pytest.MonkeyPatch) -> OperatorSettings:
+    """What an operator reads that was installed with these values."""
+    (container,) = deployment(values)["spec"]["template"]["spec"]["containers"]
+    for variable in container["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    return OperatorSettings()
+
+
+# --- what it renders ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [None, EVERYTHING], ids=["defaults", "everything"])
+def test_lint_has_no_objection(values: Manifest | None) -> None:
+    assert helm.lint(values) == []
+
+
+def test_the_objects_of_an_installation() -> None:
+    assert kinds(helm.render()) == {
+        "ClusterRole": 3,
+        "ClusterRoleBinding": 1,
+        "CustomResourceDefinition": 1,
+        "Deployment": 1,
+        "ServiceAccount": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "less"),
+    [
+        ({"crds": {"enabled": False}}, set(), {"CustomResourceDefinition"}),
+        ({"rbac": {"create": False}}, set(), {"ClusterRole", "ClusterRoleBinding"}),
+        ({"serviceAccount": {"create": False}}, set(), {"ServiceAccount"}),
+        ({"podMonitor": {"enabled": True}}, {"PodMonitor"}, set()),
+        (
+            {"watchNamespaces": ["a"], "rbac": {"aggregate": False}},
+            {"Role", "RoleBinding"},
+            {"ClusterRole", "ClusterRoleBinding"},
+        ),
+    ],
+    ids=["no-crds", "no-rbac", "no-account", "monitor", "namespaces"],
+)
+def test_values_that_add_or_remove_objects(values: Manifest, more: set[str], less: set[str]) -> None:
+    assert set(kinds(helm.render(values))) == (set(kinds(helm.render())) | more) - less
+
+
+def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = deployment(EVERYTHING)["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    arrived = settings(EVERYTHING, monkeypatch)
+
+    assert container["image"] == "registry.example:5000/operator@sha256:" + "a" * 64
+    assert arrived.trainer_image == "registry.example/trainer:7"
+    assert container["resources"] == EVERYTHING["resources"]
+    assert pod["spec"]["serviceAccountName"] == "operator"
+    assert pod["metadata"]["annotations"] == EVERYTHING["podAnnotations"]
+    assert pod["metadata"]["labels"]["team"] == "platform"
+    for name in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "affinity"):
+        assert pod["spec"][name] == EVERYTHING[name]
+    assert arrived.namespaces == ("team-a", "team-b")
+    assert arrived.plan().pod_template == EVERYTHING["jobs"]["podTemplate"]
+    assert arrived.plan().accelerator_resources == ("example.com/npu",)
+    assert (arrived.grace_period_seconds, arrived.progress_interval_seconds) == (120, 2.5)
+    assert (arrived.progress_access, arrived.concurrency, arrived.resync_seconds) == ("proxy", 4, 30)
+    assert (arrived.pod_diagnosis_seconds, arrived.metrics_port) == (7, 9999)
+    assert (arrived.log_level, arrived.log_format) == ("debug", "text")
+
+
+def test_the_operators_defaults_are_the_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image and way to the pods apart: outside of a cluster there is another one."""
+    without = {"trainer_image", "progress_access"}
+    by_hand = OperatorSettings().model_dump(exclude=without)
+    assert settings({}, monkeypatch).model_dump(exclude=without) == by_hand
+
+
+def test_every_setting_of_the_operator_can_be_set() -> None:
+    (container,) = deployment()["spec"]["template"]["spec"]["containers"]
+    given = {variable["name"].removeprefix(PREFIX).lower() for variable in container["env"]}
+    assert given == set(OperatorSettings.model_fields) - {"kubeconfig", "metrics_host"}
+
+
+def test_versions_are_one() -> None:
+    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert (chart["version"], chart["appVersion"]) == (project["version"], project["version"])
+
+
+def test_a_packaged_chart_is_complete(tmp_path: Path) -> None:
+    archive = Path(helm_python.package(helm.CHART, destination=tmp_path))
+    assert helm.render(EVERYTHING, chart=archive) == helm.render(EVERYTHING)
+    with helm_python.Chart.load(archive) as packaged:
+        assert {"README.md"} <= {file["name"] for file in packaged.files}
+
+
+# --- the definition ----------------------------------------------------------------------------------------------
+
+
+def test_the_definition_is_that_of_crds() -> None:
+    (definition,) = of_kind("CustomResourceDefinition", helm.render())
+    assert definition["spec"] == crd.manifest()["spec"]
+    assert definition["metadata"]["name"] == helm.DEFINITION
+    assert definition["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_a_definition_that_is_not_to_be_kept_is_not_marked_so() -> None:
+    (definition,) = of_kind("CustomResourceDefinition", helm.render({"crds": {"keep": False}}))
+    assert "annotations" not in definition["metadata"]
+
+
+def test_chart_and_readme_are_what_the_generators_write() -> None:
+    for script in ("generate_crds.py", "generate_chart.py"):
+        checked = subprocess.run([sys.executable, REPOSITORY / "scripts" / script, "--check"], check=False)
+        assert checked.returncode == 0, "run `make generate`"
+
+
+# --- rights ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["cluster", "namespaces"])
+def test_roles_name_no_wildcard_and_no_secret(values: Manifest) -> None:
+    rules = [rule for one in helm.rights(values) for rule in one.get("rules", ())]
+    granted = {resource for rule in rules for resource in rule["resources"]}
+    assert {"finetunejobs", "jobs"} <= granted
+    assert not granted & {"secrets", "*", "pods/exec", "pods/log"}
+    assert all("*" not in rule["verbs"] + rule["apiGroups"] for rule in rules)
+
+
+def test_the_way_through_the_api_server_is_granted_where_it_is_taken() -> None:
+    def may_proxy(values: Manifest) -> bool:
+        return "pods/proxy" in json.dumps(helm.rights(values))
+
+    assert not may_proxy({})
+    assert may_proxy({"progress": {"access": "proxy"}})
+
+
+def test_a_list_of_namespaces_grants_nothing_beyond_them() -> None:
+    made = helm.rights(EVERYTHING)
+    assert kinds(made) == {"Role": 2, "RoleBinding": 2, "ServiceAccount": 1}
+    assert {one["metadata"]["namespace"] for one in of_kind("Role", made)} == {"team-a", "team-b"}
+    for binding in of_kind("RoleBinding", made):
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": "operator", "namespace": helm.SYSTEM_NAMESPACE}
+        ]
+
+
+# --- values that are refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"imge": {}}, "additional properties 'imge' not allowed"),
+        ({"image": {"tagg": "1"}}, "at '/image': additional properties 'tagg' not allowed"),
+        ({"jobs": {"podTemplate": {"spec": {"nodeSelectr": {}}}}}, "additional properties 'nodeSelectr' not allowed"),
+        ({"jobs": {"podTemplate": {"spec": {"restartPolicy": "Never"}}}}, "'restartPolicy' not allowed"),
+        ({"jobs": {"podTemplate": {"spec": {"containers": [{"name": "sidecar"}]}}}}, "value must be 'trainer'"),
+        ({"tolerations": [{"keys": "a"}]}, "at '/tolerations/0': additional properties 'keys' not allowed"),
+        ({"resources": {"limit": {}}}, "at '/resources': additional properties 'limit' not allowed"),
+        ({"nodeSelector": {"gpu": True}}, "at '/nodeSelector/gpu': got boolean, want string"),
+        ({"log": {"level": "loud"}}, "at '/log/level': value must be one of"),
+        ({"metrics": {"port": 80}}, "at '/metrics/port': minimum: got 80, want 1,024"),
+        ({"watchNamespaces": "team-a"}, "at '/watchNamespaces': got string, want array"),
+        ({"watchNamespaces": ["Team A"]}, "at '/watchNamespaces/0': 'Team A' does not match pattern"),
+        ({"concurrency": 0}, "at '/concurrency': minimum: got 0, want 1"),
+        ({"image": {"digest": "abc"}}, "at '/image/digest': 'abc' does not match pattern"),
+        ({"image": {"repository": "registry/operator:1"}}, "at '/image/repository'"),
+        ({"crds": {"keep": "yes"}}, "at '/crds/keep': got string, want boolean"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(values: Manifest, said: str) -> None:
+    with pytest.raises(helm.ValuesRefused) as refused:
+        helm.render(values)
+    assert said in str(refused.value)
+
+
+def objects(schema: Any, path: str = "") -> Iterator[tuple[str, Manifest]]:
+    """Every schema of an object, with where it stands."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield path, schema
+        for key, value in schema.items():
+            yield from objects(value, f"{path}/{key}")
+
+
+def test_no_object_takes_what_nobody_knows() -> None:
+    """Either its fields are named, or its values have a type, or the API server checks it with the object it is part of."""
+    open_ones = [
+        path
+        for path, schema in objects(SCHEMA)
+        if schema.get("additionalProperties") in (None, True) and "$comment" not in schema
+    ]
+    assert open_ones == []
+
+
+def test_values_and_schema_name_the_same() -> None:
+    def compare(values: Manifest, schema: Manifest, path: str) -> None:
+        assert set(values) == set(schema["properties"]) - {"global"}, path
+        for key, value in values.items():
+            if isinstance(value, dict) and value and "properties" in schema["properties"][key]:
+                compare(value, schema["properties"][key], f"{path}/{key}")
+
+    compare(VALUES, SCHEMA, "")
+
+
+def test_every_value_is_in_the_readme() -> None:
+    def leaves(values: Manifest, path: str = "") -> Iterator[str]:
+        for key, value in values.items():
+            nested = isinstance(value, dict) and value and key != "resources"
+            yield from leaves(value, f"{path}{key}.") if nested else [f"{path}{key}"]
+
+    readme = (helm.CHART / "README.md").read_text()
+    assert [name for name in leaves(VALUES) if f"| `{name}` |" not in readme] == []
+
+
+def test_notes_say_what_to_do_next() -> None:
+    assert "kubectl rollout status deployment/finetune-operator --namespace finetune-system" in helm.notes()
+    assert "kubectl apply -f job.yaml" in helm.notes()
+    assert "serves the namespaces team-a, team-b" in helm.notes({"watchNamespaces": ["team-a", "team-b"]})
+    assert "waits until somebody has applied it" in helm.notes({"crds": {"enabled": False}})
+    assert "deletes the FineTuneJob definition" in helm.notes({"crds": {"keep": False}})
+
+
+# --- what the API server says ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_every_object_is_accepted(control_plane: Client, values: Manifest) -> None:
+    """By a server that knows every field, and warns of what the restricted Pod Security Standard would refuse."""
+    system = {**helm.SYSTEM["metadata"]["labels"], "pod-security.kubernetes.io/warn": "restricted"}
+    control_plane.apply({**helm.SYSTEM, "metadata": {**helm.SYSTEM["metadata"], "labels": system}})
+    for name in values.get("watchNamespaces", ()):
+        control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    made = [one for one in helm.render(values) if one["kind"] != "PodMonitor"]  # its definition is not there
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
+    said = control_plane.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"),
+        stdin=document,
+    )
+    assert "Warning" not in said.stderr
+
+
+def test_restricted_pod_security_lets_the_operators_pod_in(control_plane: Client, operator_kubeconfig: Path) -> None:
+    control_plane.apply(deployment(), namespace=helm.SYSTEM_NAMESPACE)
+    in_system = f"--namespace={helm.SYSTEM_NAMESPACE}"
+    eventually("the operator's pod", lambda: control_plane.get("pods", in_system)["items"])
+    control_plane.kubectl("delete", "deployment", helm.RELEASE, in_system)

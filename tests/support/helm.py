@@ -1,0 +1,81 @@
+"""The chart as real Helm deals with it: linted, rendered, installed, upgraded, uninstalled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+from tests.support.api import Manifest
+from tests.support.cluster.client import REPOSITORY
+
+CHART = REPOSITORY / "charts" / "finetune-operator"
+RELEASE = "finetune-operator"
+"""Name of the release, and so of its objects and of its service account."""
+SYSTEM_NAMESPACE = "finetune-system"
+SYSTEM: Manifest = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {"name": SYSTEM_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+}
+DEFINITION = "finetunejobs.finetune.dev"
+RBAC = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
+
+ValuesRefused = helm_python.HelmValuesError
+HelmFailed = helm_python.HelmError
+
+
+def render(values: Manifest | None = None, *, name: str = RELEASE, chart: Path = CHART) -> list[Manifest]:
+    """What `helm template` prints."""
+    with helm_python.Chart.load(chart) as loaded:
+        files = loaded.render(values, name=name, namespace=SYSTEM_NAMESPACE)
+    texts = [text for file, text in sorted(files.items()) if not file.endswith("NOTES.txt")]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+
+
+def notes(values: Manifest | None = None) -> str:
+    """What Helm says after an installation."""
+    with helm_python.Chart.load(CHART) as loaded:
+        return loaded.render(values, name=RELEASE, namespace=SYSTEM_NAMESPACE)[f"{CHART.name}/templates/NOTES.txt"]
+
+
+def rights(values: Manifest | None = None) -> list[Manifest]:
+    """The service account of a release and what it may do."""
+    return [one for one in render(values) if one["kind"] in RBAC]
+
+
+def lint(values: Manifest | None = None) -> list[str]:
+    """What `helm lint --strict` objects to."""
+    report = helm_python.lint(CHART, values, strict=True)
+    errors: list[str] = report["errors"]
+    return [*(one["error"] for one in report["messages"] if one["severity"] > 1), *errors]
+
+
+class Release:
+    """A release of the chart in a cluster."""
+
+    def __init__(self, kubeconfig: Path, namespace: str = SYSTEM_NAMESPACE, name: str = RELEASE) -> None:
+        self.name = name
+        self.namespace = namespace
+        self._kubeconfig = kubeconfig
+
+    def install(self, values: Manifest, chart: Path = CHART) -> None:
+        with self._helm() as helm:
+            helm.install(str(chart), self.name, values, wait="watcher", timeout=120)
+
+    def upgrade(self, values: Manifest, chart: Path = CHART) -> None:
+        with self._helm() as helm:
+            helm.upgrade(str(chart), self.name, values, wait="watcher", timeout=120)
+
+    def uninstall(self) -> None:
+        with self._helm() as helm:
+            helm.uninstall(self.name, wait="watcher", timeout=120)
+
+    @contextmanager
+    def _helm(self) -> Iterator[Any]:
+        with helm_python.Config(kubeconfig_path=str(self._kubeconfig), namespace=self.namespace) as helm:
+            yield helm
