@@ -35,6 +35,8 @@ PAGE = 500
 """Objects of one answer to a list of everything: the memory of the operator does not depend on the cluster's size."""
 KEEPALIVE_SECONDS = 75
 """Longer than aiohttp's 15 s: a new connection costs a TLS handshake before a job's first object is made."""
+STRICT = {"fieldValidation": "Strict"}
+"""A field of a job's template that the server does not know is refused by name, not dropped."""
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -143,7 +145,7 @@ class Cluster:
 
     async def create(self, namespace: str, manifest: Manifest) -> Manifest:
         kind: str = manifest["kind"]
-        return {"kind": kind, **await self._json("POST", path_of(kind, namespace), body=manifest)}
+        return {"kind": kind, **await self._json("POST", path_of(kind, namespace), body=manifest, query=STRICT)}
 
     async def children(self, namespace: str, job: str) -> list[Manifest]:
         """Every object that carries the job's label, read from the store of record, not from a cache."""

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.template import TRAINER, merge_template, partial_template_problems
+from finetune_operator.plan.template import TRAINER, merge_template
+from finetune_operator.plan.template_checks import partial_template_problems
 
 FIELD = "podTemplate"
 """What the setting is called where it is said to be wrong."""

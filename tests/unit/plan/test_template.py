@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.template import merge_template, template_problems
+from finetune_operator.api.rules.fields import RESERVED_MOUNT_PATHS
+from finetune_operator.plan.template import merge_template
+from finetune_operator.plan.template_checks import template_problems
 from tests.support.golden import load
 
 
@@ -102,6 +104,31 @@ def test_nothing_is_wrong_with_what_the_examples_say() -> None:
         ),
         ({"initContainers": [{"name": "trainer"}]}, "belongs under containers"),
         ({"volumes": [{"name": "finetune-output", "emptyDir": {}}]}, "volumes[finetune-output]"),
+        (
+            {"containers": [{"name": "trainer", "env": [{"name": "WORLD_SIZE", "value": "4"}]}]},
+            "env[WORLD_SIZE]: is set by the system: leave it out",
+        ),
+        (
+            {"containers": [{"name": "trainer", "env": [{"name": "HF_TOKEN", "value": "x"}]}]},
+            "env[HF_TOKEN]: would hand the token to every pod: name its Secret in hub.tokenSecretRef",
+        ),
+        (
+            {"containers": [{"name": "trainer", "volumeMounts": [{"name": "x", "mountPath": "/proc/x"}]}]},
+            "volumeMounts[/proc/x]: is a path that the system mounts",
+        ),
+        (
+            {"containers": [{"name": "trainer", "volumeMounts": [{"name": "x", "mountPath": 5}]}]},
+            "volumeMounts[0].mountPath: must be a text",
+        ),
+        ({"containers": [{"name": "trainer"}, {"name": "trainer"}]}, "containers[1]: name 'trainer' is given twice"),
+        (
+            {"initContainers": [{"name": "a", "image": "x"}, {"name": "a", "image": "y"}]},
+            "initContainers[1]: name 'a' is given twice",
+        ),
+        (
+            {"initContainers": [{"name": "a", "image": "x", "ports": [{"containerPort": 8080}]}]},
+            "initContainers[a].ports[8080]: port 8080 and the name metrics are the system's",
+        ),
         ({"containers": None}, "spec.template.spec.containers: must be a list"),
         ({"containers": [{"image": "x"}]}, "containers[0]: needs name"),
         ({"volumes": [{"$patch": "replace"}]}, "$patch is not supported"),
@@ -133,7 +160,7 @@ def test_metadata_of_pods(metadata: dict[str, Any], message: str) -> None:
         ({"template": {"spec": []}}, "metadata and spec must be objects"),
         (
             {"env": [{"name": "JOB_COMPLETION_INDEX", "value": "1"}]},
-            "spec.env[JOB_COMPLETION_INDEX]: the system sets it",
+            "spec.env[JOB_COMPLETION_INDEX]: is set by the system: leave it out",
         ),
         ({"volumes": [{"name": "finetune-x", "mountPath": "/x", "claimName": "c"}]}, "spec.volumes[finetune-x]"),
         ({"volumes": [{"name": "x", "mountPath": "/etc/finetune/", "claimName": "c"}]}, "spec.volumes[x].mountPath"),
@@ -154,5 +181,19 @@ def test_volumes_and_variables_of_the_system_are_kept(spec: dict[str, Any], mess
     assert message in problem
 
 
-def test_folders_below_the_systems_may_be_mounted() -> None:
-    assert template_problems(job(volumes=[{"name": "x", "mountPath": "/tmp/cache", "claimName": "c"}])) == ()
+def test_devices_of_the_machine_may_be_mounted() -> None:
+    trainer = {"name": "trainer", "volumeMounts": [{"name": "rdma", "mountPath": "/dev/infiniband"}]}
+    assert problems({"containers": [trainer], "volumes": [{"name": "rdma", "hostPath": {"path": "/dev"}}]}) == ()
+
+
+def test_a_volume_of_the_template_takes_no_other_ones_place() -> None:
+    volumes = [{"name": "data", "mountPath": "/data", "claimName": "c"}]
+    template = {"spec": {"volumes": [{"name": "data", "emptyDir": {}}]}}
+    (problem,) = template_problems(job(volumes=volumes, template=template))
+    assert problem == "spec.template.spec.volumes[data]: spec.volumes has one of this name: give it another"
+
+
+def test_what_is_reserved_for_volumes_is_so_in_a_template() -> None:
+    for path in RESERVED_MOUNT_PATHS:
+        trainer = {"name": "trainer", "volumeMounts": [{"name": "x", "mountPath": path}]}
+        assert len(problems({"containers": [trainer]})) == 1, path

@@ -37,7 +37,11 @@ RESERVED_ENV = (
     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
 )
 RESERVED_ENV_PREFIXES = ("FINETUNE_", "TORCHELASTIC_", "KUBEFLOW_TRAINER_", "ACCELERATE_")
+RESERVED_ENV_ADVICE = "is set by the system: leave it out"
 TOKEN_ENV = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+TOKEN_ENV_ADVICE = "would hand the token to every pod: name its Secret in hub.tokenSecretRef"
+ENDPOINT_ENV = "HF_ENDPOINT"
+ENDPOINT_ENV_ADVICE = "is set by the system: give hub.endpoint"
 
 ACCELERATORS = (
     "^(nvidia[.]com/(gpu|mig-.*)|amd[.]com/gpu|gpu[.]intel[.]com/.*|google[.]com/tpu|habana[.]ai/gaudi"
@@ -153,21 +157,21 @@ ENV = (
     Rule(
         "spec.env[]",
         f"!(self.name in {cel_list(RESERVED_ENV)}) && !{starts_with_any('self.name', RESERVED_ENV_PREFIXES)}",
-        "is set by the system: leave it out",
+        RESERVED_ENV_ADVICE,
         "self.name",
         field=".name",
     ),
     Rule(
         "spec.env[]",
         f"!(self.name in {cel_list(TOKEN_ENV)})",
-        "would hand the token to every pod: name its Secret in hub.tokenSecretRef",
+        TOKEN_ENV_ADVICE,
         "self.name",
         field=".name",
     ),
     Rule(
         "spec.env[]",
-        "self.name != 'HF_ENDPOINT'",
-        "is set by the system: give hub.endpoint",
+        f"self.name != '{ENDPOINT_ENV}'",
+        ENDPOINT_ENV_ADVICE,
         "self.name",
         field=".name",
     ),
