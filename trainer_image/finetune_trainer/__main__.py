@@ -1,4 +1,4 @@
-"""`python -m finetune_trainer launch | prepare | train`: what the training image runs.
+"""`python -m finetune_trainer launch | prepare | train | publish`: what the training image runs.
 
 Each command imports only its own part: `launch` must be up long before torch could be.
 """
@@ -30,10 +30,17 @@ def _train() -> int:
     return main()
 
 
+def _publish() -> int:
+    from finetune_trainer.publish import main
+
+    return main()
+
+
 COMMANDS = {
     "launch": (_launch, "pid 1 of a training pod: waits for its peers, runs torchrun, seals checkpoints"),
     "prepare": (_prepare, "resolve, download, check and tokenise, once for all ranks"),
     "train": (_train, "one rank; torchrun starts it"),
+    "publish": (_publish, "the finished model to the Hub, with its card, in one commit"),
 }
 
 

@@ -107,6 +107,16 @@ class Run:
         return self.folder / "attempts"
 
     @property
+    def publish_record(self) -> Path:
+        """How the newest try to publish ended."""
+        return self.folder / "publish" / "record.json"
+
+    @property
+    def base_facts(self) -> Path:
+        """What the base model's card says, for the next try to publish."""
+        return self.folder / "publish" / "base.json"
+
+    @property
     def broken(self) -> Path:
         """Checkpoints whose manifest does not hold, moved aside."""
         return self.folder / "broken"

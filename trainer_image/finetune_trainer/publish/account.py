@@ -1,0 +1,90 @@
+"""Whose a token is, and whether it may write to a repository: what the Hub tells about it, read before it refuses.
+
+Only what is certain is a problem; the Hub itself has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.paths import to_local
+from finetune_trainer.publish.errors import PublishError
+
+WRITING = "repo.write"
+READS_ALONE = ("read", "no_access")
+"""Roles in an organisation whose members make no repository."""
+
+
+def read_token(config: RunConfig) -> str:
+    """The token of the job. PublishError where there is none."""
+    if config.hub.token_file is None:
+        raise PublishError(
+            Reason.ACCESS_DENIED,
+            "Publishing needs a token that may write: name a Secret with one in spec.hub.tokenSecretRef.",
+        )
+    try:
+        token = to_local(config.hub.token_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise PublishError(
+            Reason.ACCESS_DENIED, f"The token file {config.hub.token_file} cannot be read: {error.strerror}."
+        ) from error
+    if not token:
+        raise PublishError(Reason.ACCESS_DENIED, "The key that spec.hub.tokenSecretRef names is empty.")
+    return token
+
+
+def endpoint_of(config: RunConfig) -> str | None:
+    """Address of the Hub; None is the library's default."""
+    return config.hub.endpoint.rstrip("/") if config.hub.endpoint else None
+
+
+def full_name(who: Mapping[str, Any], repo_id: str) -> str:
+    """A repository's name with its owner: without one it is the account's."""
+    return repo_id if "/" in repo_id else f"{who['name']}/{repo_id}"
+
+
+def problem(who: Mapping[str, Any], repo_id: str) -> PublishError | None:
+    """Why a token cannot write to a repository, as far as `whoami` tells; None if it does not tell."""
+    name = str(who.get("name", ""))
+    token = (who.get("auth") or {}).get("accessToken") or {}
+    if token.get("role") == "read":
+        return PublishError(
+            Reason.ACCESS_DENIED,
+            f"The token of {name} may only read: put one with the role `write` into the Secret of "
+            "spec.hub.tokenSecretRef.",
+        )
+    owner = full_name(who, repo_id).split("/")[0]
+    orgs = {str(org.get("name", "")).lower(): org for org in who.get("orgs") or ()}
+    org = orgs.get(owner.lower())
+    if org is None and owner.lower() != name.lower():
+        member = f", which is a member of {', '.join(sorted(orgs))}" if orgs else ""
+        return PublishError(
+            Reason.REPO_INVALID,
+            f"spec.publish.repoId {repo_id} belongs to {owner}; the token is of {name}{member}. Name a repository of "
+            "your own, or use a token of its owner.",
+        )
+    if org is not None and org.get("roleInOrg") in READS_ALONE:
+        return PublishError(
+            Reason.ACCESS_DENIED,
+            f"{name} may only read in {owner}: ask for the role `write` or `contributor` there, or name a repository "
+            "of your own in spec.publish.repoId.",
+        )
+    return _fine_grained_problem(name, token.get("fineGrained") or {}, token.get("role"))
+
+
+def _fine_grained_problem(name: str, granted: Mapping[str, Any], role: Any) -> PublishError | None:
+    if role != "fineGrained" or "scoped" not in granted or WRITING in _permissions(granted):
+        return None
+    return PublishError(
+        Reason.ACCESS_DENIED,
+        f"The fine-grained token of {name} may not write to any repository: give it write access to that of "
+        "spec.publish.repoId.",
+    )
+
+
+def _permissions(granted: Mapping[str, Any]) -> Iterator[str]:
+    yield from granted.get("global") or ()
+    for scope in granted.get("scoped") or ():
+        yield from scope.get("permissions") or ()

@@ -1,0 +1,107 @@
+"""What the base model's own card says of licence and language: taken over, if it is there and says so.
+
+Asked for once in a run and remembered on the volume: the card must come out the same at every try.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from finetune_trainer.config import Document, RunConfig
+from finetune_trainer.paths import to_local
+from finetune_trainer.publish.errors import Passing, PublishError, clean
+from finetune_trainer.publish.retries import Patience, until_done
+from finetune_trainer.volume import read_document, write_document
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+CARD = "README.md"
+
+
+class BaseFacts(Document):
+    """Of the base model."""
+
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    language: tuple[str, ...] = ()
+
+
+NOTHING = BaseFacts()
+
+
+def facts_of(text: str, home: str | None = None) -> BaseFacts:
+    """From a card's text; what is not as the Hub has it is left out. `home` is the page of its repository."""
+    from huggingface_hub import ModelCard
+
+    try:
+        data: dict[str, Any] = vars(ModelCard(text, ignore_metadata_errors=True).data)
+    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+        return NOTHING  # a card of a person's hand: what can't be read says nothing
+    language = data.get("language")
+    link = _text(data.get("license_link"))
+    if link is not None and "://" not in link:
+        link = f"{home}/blob/main/{link}" if home else None
+    return BaseFacts(
+        license=_text(data.get("license")),
+        license_name=_text(data.get("license_name")),
+        license_link=link,
+        # YAML reads the language `no` as false
+        language=tuple(one for one in (language if isinstance(language, list) else [language]) if _text(one)),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def known(
+    config: RunConfig, commit: str | None, api: HfApi, memory: Path, patience: Patience, say: Callable[[str], None]
+) -> BaseFacts:
+    """Remembered, or asked for with the little patience given. Not to know is no failure."""
+    if config.model.name.startswith("/"):
+        card = to_local(config.model.name) / CARD
+        return facts_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else NOTHING
+    try:
+        remembered = read_document(memory, BaseFacts)
+    except ValidationError:
+        remembered = None
+    if remembered is not None:
+        return remembered
+    found = _ask(config.model.name, commit, api, patience, say)
+    remember(memory, found, say)
+    return found
+
+
+def remember(memory: Path, facts: BaseFacts, say: Callable[[str], None]) -> None:
+    """For the next try; one that finds nothing asks again."""
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_document(memory, facts)
+    except OSError as error:
+        say(f"what the base model's card says could not be noted on the volume: {error}")
+
+
+def _ask(name: str, commit: str | None, api: HfApi, patience: Patience, say: Callable[[str], None]) -> BaseFacts:
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    def download() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = api.hf_hub_download(name, CARD, revision=commit, cache_dir=folder)
+            except LocalEntryNotFoundError as error:
+                raise Passing(clean(str(error))) from error
+            return Path(path).read_text(encoding="utf-8", errors="replace")
+
+    try:
+        return facts_of(until_done(download, patience, say), f"{api.endpoint}/{name}")
+    except (HfHubHTTPError, PublishError) as error:
+        say(f"licence and language of {name} are not known: {clean(str(error))}")
+        return NOTHING

@@ -1,0 +1,186 @@
+"""The model card: a pure function of what was trained, so that every try makes the same one.
+
+Ids of the Hub go into its metadata, where the Hub makes links of them; what lay on a volume is named in the text alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from finetune_trainer.config import Evaluation, Resolved, RunConfig, TrainingReport
+from finetune_trainer.publish.base import BaseFacts
+
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+DEFAULT_ENDPOINT = "https://huggingface.co"
+LIBRARY = "transformers"
+LOSS = "loss"
+TITLES = {"loss": "Loss", "accuracy": "Accuracy", "f1": "F1 (macro)"}
+METRIC_ARGS = {"f1": {"average": "macro"}}
+FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+LABELS_SHOWN = 20
+
+
+def is_local(name: str) -> bool:
+    """Whether a model or dataset lies on a volume."""
+    return name.startswith("/")
+
+
+def render(
+    config: RunConfig, report: TrainingReport | None, base: BaseFacts, *, repo_id: str, endpoint: str | None
+) -> str:
+    """The card's text, its metadata in front."""
+    from huggingface_hub import ModelCard
+
+    hub = endpoint or DEFAULT_ENDPOINT
+    resolved = report.resolved if report else Resolved()
+    card = ModelCard.from_template(
+        _metadata(config, report, base, repo_id),
+        template_path=str(TEMPLATE),
+        name=repo_id.rsplit("/", 1)[-1],
+        repo_id=repo_id,
+        revision=config.publish.revision if config.publish and config.publish.revision != "main" else None,
+        task=config.task,
+        base=_linked(config.model.name, resolved.model_revision, hub),
+        data=_data(config, resolved, hub),
+        report=report,
+        validation_split=config.dataset.splits.get("validation", "validation"),
+        metrics=[(title(name), number(value)) for name, value in ((report and report.evaluation) or {}).items()],
+        setup=_setup(config, report),
+        arguments=[(name, _code(value)) for name, value in (report.training_arguments if report else {}).items()],
+        versions=report.versions if report else {},
+        history=_history(report.evaluations, report.kept_step) if report else None,
+    )
+    return str(card).rstrip() + "\n"
+
+
+def _metadata(config: RunConfig, report: TrainingReport | None, base: BaseFacts, repo_id: str) -> Any:
+    from huggingface_hub import ModelCardData
+
+    language = list(base.language)
+    metrics = [name for name in (report.evaluation or {}) if name != LOSS] if report else []
+    return ModelCardData(
+        language=language[0] if len(language) == 1 else language or None,
+        license=base.license,
+        license_name=base.license_name,
+        license_link=base.license_link,
+        library_name=LIBRARY,
+        pipeline_tag=config.task,
+        base_model=None if is_local(config.model.name) else config.model.name,
+        datasets=[config.dataset.name] if config.dataset.name else None,
+        metrics=metrics or None,
+        tags=["generated_from_trainer", "finetune-operator"],
+        model_name=repo_id.rsplit("/", 1)[-1],
+        eval_results=[_result(config, report, name) for name in metrics] if report and metrics else None,
+    )
+
+
+def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
+    from huggingface_hub import EvalResult
+
+    kind = config.dataset.name or _format(config)
+    return EvalResult(
+        task_type=config.task,
+        task_name=config.task.replace("-", " ").capitalize(),
+        dataset_type=kind,
+        dataset_name=kind,
+        dataset_config=config.dataset.config,
+        dataset_split=config.dataset.splits.get("validation", "validation"),
+        dataset_revision=report.resolved.dataset_revision,
+        metric_type=metric,
+        metric_name=title(metric),
+        metric_value=(report.evaluation or {})[metric],
+        metric_args=METRIC_ARGS.get(metric),
+    )
+
+
+def _format(config: RunConfig) -> str:
+    """What the datasets library would call the files: no id of a dataset on the Hub."""
+    files = config.dataset.files.get("validation") or next(iter(config.dataset.files.values()), ())
+    return FORMATS.get(PurePosixPath(files[0]).suffix, "text") if files else "text"
+
+
+def _linked(name: str, commit: str | None, hub: str, kind: str = "") -> str:
+    """A model or dataset in Markdown: a link and its commit, or what its folder was called."""
+    if is_local(name):
+        return f"`{plain(PurePosixPath(name).name)}` (a folder on a volume)"
+    at = f" at commit `{commit}`" if commit else ""
+    return f"[{name}]({hub}/{kind}{name}){at}"
+
+
+def _data(config: RunConfig, resolved: Resolved, hub: str) -> str:
+    source = config.dataset
+    if source.name:
+        part = f" (`{plain(source.config)}`)" if source.config else ""
+        return _linked(source.name, resolved.dataset_revision, hub, "datasets/") + part
+    names = [f"`{plain(PurePosixPath(path).name)}`" for files in source.files.values() for path in files]
+    shown = ", ".join(names[:LABELS_SHOWN])
+    return f"{shown} and {len(names) - LABELS_SHOWN} more" if len(names) > LABELS_SHOWN else shown
+
+
+def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, str]]:
+    """Rows of the table of how it was trained."""
+    if report is None:
+        return []
+    rows = [("Hardware", report.hardware), ("Precision", report.precision)]
+    kept = f", weights of step {report.kept_step}" if report.kept_step not in (None, report.steps) else ""
+    rows += [
+        ("Steps", f"{report.steps} ({number(report.epochs)} epochs){kept}"),
+        ("Rows a step", f"{report.global_batch_size} on {report.world_size} rank{'s' * (report.world_size != 1)}"),
+    ]
+    if report.summary is not None:
+        rows.append(("Training rows", str(report.summary.train_rows)))
+        if report.summary.validation_rows is not None:
+            rows.append(("Evaluation rows", str(report.summary.validation_rows)))
+    rows += [(f"Column for `{role}`", f"`{plain(name)}`") for role, name in config.dataset.columns.items()]
+    if config.preprocessing.max_length is not None:
+        rows.append(("Tokens at most", str(config.preprocessing.max_length)))
+    if report.summary is not None and report.summary.labels:
+        rows.append(("Labels", _labels(report.summary.labels)))
+    rows.append(("Finished", report.finished.strftime("%Y-%m-%d")))
+    return rows
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    shown = ", ".join(f"`{plain(label)}`" for label in labels[:LABELS_SHOWN])
+    return f"{shown} and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else shown
+
+
+def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None) -> Mapping[str, Any] | None:
+    """The table of evaluations, oldest first, with every metric that any of them has."""
+    if not evaluations:
+        return None
+    names = list(dict.fromkeys(name for one in evaluations for name in one.metrics))
+    best = kept_step if kept_step != evaluations[-1].step else None
+    return {
+        "head": ["Epoch", "Step", "Training loss", *(f"Evaluation {title(name).lower()}" for name in names)],
+        "rows": [
+            [
+                number(one.epoch),
+                f"{one.step} (kept)" if one.step == best else str(one.step),
+                number(one.loss),
+                *(number(one.metrics.get(name)) for name in names),
+            ]
+            for one in evaluations
+        ],
+    }
+
+
+def title(metric: str) -> str:
+    """How a metric is called in a table."""
+    return TITLES.get(metric, metric.replace("_", " "))
+
+
+def number(value: float | None) -> str:
+    """A number as short as it is still of use."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def plain(text: str) -> str:
+    """Somebody's words inside a table and between backticks: on one line, neither mark in it."""
+    return " ".join(text.split()).replace("`", "'").replace("|", "/")
+
+
+def _code(value: Any) -> str:
+    return f"`{plain(str(value))}`"

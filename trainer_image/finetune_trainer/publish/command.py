@@ -1,0 +1,173 @@
+"""What `python -m finetune_trainer publish` does: publish in a thread, watch over it, leave a record.
+
+The main thread only waits, so that SIGTERM ends it at once and the deadline in time, whatever a library is busy with.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from finetune_trainer.config import (
+    Cause,
+    Env,
+    Exit,
+    Failure,
+    Outcome,
+    PublishedModel,
+    Reason,
+    ResultRecord,
+    RunConfig,
+)
+from finetune_trainer.launch.records import fit, write_to_termination_log
+from finetune_trainer.publish.retries import Patience
+from finetune_trainer.volume import Layout, concerns, explain, make_folder, write_document
+
+TERMINATION_LOG = "/dev/termination-log"
+LAST_LINES = 12
+TELL_SECONDS = 15.0
+OVERTIME_SECONDS = 60.0
+"""What a try that began before the deadline may take beyond it."""
+
+
+def say(text: str) -> None:
+    """One line of the log."""
+    print(f"publish: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+@dataclass
+class Result:
+    """What the thread leaves for the main one."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    stopped: bool = False
+    hub: PublishedModel | None = None
+    failure: Failure | None = None
+    messages: tuple[str, ...] = ()
+
+    def stop(self, *_: object) -> None:
+        """SIGTERM."""
+        self.stopped = True
+        self.over.set()
+
+
+def main() -> int:
+    """Publish the run of FINETUNE_CONFIG."""
+    result = Result()
+    signal.signal(signal.SIGTERM, result.stop)  # process 1 ignores it otherwise
+    started = datetime.now(UTC)
+    config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
+    os.environ.update(environment(config))
+    from finetune_trainer.publish.run import deadline_of
+
+    deadline = deadline_of(config, os.environ.get(Env.DEADLINE), started)
+    worker = threading.Thread(target=work, args=(config, deadline, result), daemon=True)
+    worker.start()
+    result.over.wait(max(0.0, (deadline - started).total_seconds()) + OVERTIME_SECONDS)
+    record = record_of(config, result, started)
+    leave(config, record)
+    code = {Outcome.SUCCEEDED: Exit.SUCCEEDED, Outcome.STOPPED: Exit.STOPPED}.get(record.outcome, Exit.FAILED)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if worker.is_alive():
+        os._exit(code)  # a return would wait for what is stopped
+    return code
+
+
+def environment(config: RunConfig) -> dict[str, str]:
+    """Variables that huggingface_hub reads when it is imported."""
+    from finetune_trainer.prepare.hub import environment as hub_environment
+
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error", "HF_HUB_OFFLINE": "0"}
+    return {**hub_environment(config, Layout.of(config).hub_cache), **quiet}
+
+
+def work(config: RunConfig, deadline: datetime, result: Result) -> None:
+    """The thread: publish, and tell how it went."""
+    try:
+        from finetune_trainer.publish.client import Traffic, monotonic_deadline
+        from finetune_trainer.publish.run import publish, size
+
+        traffic = Traffic()
+        tell_of(lambda: f"{size(traffic.sent)} sent" if traffic.sent else "", result.over)
+        published = publish(config, Patience(monotonic_deadline(deadline)), traffic, say)
+        result.hub, result.messages = published.model, published.messages
+    except Exception as error:  # noqa: BLE001 - the outermost frame: the record must say what it was
+        result.failure = failure_of(error, config)
+        say(f"{result.failure.reason}: {result.failure.message}")
+    result.over.set()
+
+
+def tell_of(state: Callable[[], str], over: threading.Event) -> None:
+    """A line now and then of how far it is, while that changes."""
+
+    def tell() -> None:
+        told = ""
+        while not over.wait(TELL_SECONDS):
+            if (now := state()) != told:
+                say(now)
+                told = now
+
+    threading.Thread(target=tell, daemon=True).start()
+
+
+def failure_of(error: Exception, config: RunConfig) -> Failure:
+    """What an exception means."""
+    from finetune_trainer.publish.errors import PublishError, clean
+    from finetune_trainer.volume import VolumeError
+
+    if isinstance(error, PublishError | VolumeError):
+        return error.failure
+    output = Layout.of(config).output
+    if isinstance(error, OSError) and error.filename is not None and concerns(error, output):
+        return explain(error, output)
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    say("\n".join(lines))
+    return Failure(
+        reason=Reason.INTERNAL, cause=Cause.ERROR, message="\n".join(clean(line) for line in lines[-LAST_LINES:])
+    )
+
+
+def record_of(config: RunConfig, result: Result, started: datetime) -> ResultRecord:
+    """How it ended: with a result, stopped, or with the time over."""
+    failure = result.failure
+    if result.hub is None and failure is None and not result.stopped:
+        failure = Failure(
+            reason=Reason.HUB_UNAVAILABLE,
+            cause=Cause.ERROR,
+            message=f"Publishing was not over {OVERTIME_SECONDS:.0f} s after its deadline: a request is still under way.",
+        )
+    outcome = Outcome.SUCCEEDED if result.hub else Outcome.FAILED if failure else Outcome.STOPPED
+    if outcome is Outcome.STOPPED:
+        say("stopped")
+    return ResultRecord(
+        role="publish",
+        uid=config.uid,
+        attempt=int(os.environ.get(Env.ATTEMPT, "1")),
+        outcome=outcome,
+        failure=failure,
+        started=started,
+        finished=datetime.now(UTC),
+        hub=result.hub,
+        messages=result.messages,
+    )
+
+
+def leave(config: RunConfig, record: ResultRecord) -> None:
+    """On the volume for people, in the termination log for the operator: there also if the volume takes nothing more."""
+    file = Layout.of(config).run.publish_record
+    try:
+        make_folder(file.parent)
+        write_document(file, record)
+    except OSError as error:
+        say(f"the record could not be written to the volume: {error}")
+    log = Path(os.environ.get(Env.TERMINATION_LOG, TERMINATION_LOG))
+    if Env.TERMINATION_LOG in os.environ or log.exists():
+        write_to_termination_log(log, fit(record))

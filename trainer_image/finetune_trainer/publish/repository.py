@@ -1,0 +1,137 @@
+"""The repository on the Hub: made where it is not there, its branch too, and the one commit that brings the model.
+
+Every step finds done what a try before it did, so that a try may end between any two. Nothing is ever deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from finetune_trainer.config import Publish, PublishedModel, Reason
+from finetune_trainer.publish import account
+from finetune_trainer.publish.errors import Passing, PublishError, translated
+from finetune_trainer.publish.sealed import SealedModel
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+MAIN = "main"
+CARD = "README.md"
+
+
+@dataclass
+class Target:
+    """Where a model goes, and what is known of it so far."""
+
+    api: HfApi
+    publish: Publish
+    token: str
+    say: Callable[[str], None]
+    messages: list[str] = field(default_factory=list)
+    _who: Mapping[str, Any] | None = None
+
+    def who(self) -> Mapping[str, Any]:
+        """Whose the token is, asked for once: the Hub answers this one seldom."""
+        if self._who is None:
+            self._who = dict(self.api.whoami())
+        return self._who
+
+    def push(self, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
+        """One try. Passing where it is worth another one, PublishError where not."""
+        repo_id = self.publish.repo_id
+        try:
+            repo_id = repo_id if "/" in repo_id else account.full_name(self.who(), repo_id)
+            return self._push(self._open(repo_id), model, card, message)
+        except Exception as error:
+            meant = translated(error, repo_id, self.token)
+            if meant is None:
+                raise
+            raise self._explained(meant, repo_id) from error
+
+    def _explained(self, meant: PublishError | Passing, repo_id: str) -> PublishError | Passing:
+        """A refusal in better words, where the Hub tells what the token may do."""
+        if not isinstance(meant, PublishError) or meant.reason not in (Reason.ACCESS_DENIED, Reason.REPO_INVALID):
+            return meant
+        try:
+            return account.problem(self.who(), repo_id) or meant
+        except Exception as error:
+            if translated(error, repo_id, self.token) is None:
+                raise
+            return meant  # the Hub does not tell
+
+    def _open(self, repo_id: str) -> str:
+        """Make sure of repository and branch; returns the name as the Hub has it."""
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        revision = self.publish.revision
+        try:
+            info = self.api.repo_info(repo_id, revision=revision)
+        except RevisionNotFoundError:
+            self._make_branch(repo_id)
+            return repo_id
+        except RepositoryNotFoundError as error:
+            if int(error.response.status_code) == 401:
+                raise
+            self._make(repo_id)
+            return repo_id
+        if self.publish.private and info.private is False:
+            self._note(f"{repo_id} was there before and is public; publish.private is for one that is made.")
+        return str(info.id or repo_id)
+
+    def _make(self, repo_id: str) -> None:
+        self.say(f"making {repo_id}")
+        self.api.create_repo(repo_id, private=self.publish.private, exist_ok=True)
+        if self.publish.revision != MAIN:
+            self._make_branch(repo_id)
+
+    def _make_branch(self, repo_id: str) -> None:
+        if self.publish.revision != MAIN:
+            self.say(f"making branch {self.publish.revision} of {repo_id}")
+            self.api.create_branch(repo_id, branch=self.publish.revision, exist_ok=True)
+
+    def _push(self, repo_id: str, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
+        commit = self.api.create_commit(
+            repo_id,
+            operations(model, card(repo_id)),
+            commit_message=message,
+            revision=self.publish.revision,
+        )
+        self._check(repo_id, str(commit.oid), model)
+        return PublishedModel(repo_id=repo_id, url=self._page(repo_id), commit=str(commit.oid))
+
+    def _check(self, repo_id: str, commit: str, model: SealedModel) -> None:
+        """The Hub leaves out, unsaid, what the repository's .gitignore names: see that all is there."""
+        there = {entry.path: entry for entry in self.api.get_paths_info(repo_id, list(model.files), revision=commit)}
+        for name in model.files:
+            size = getattr(there.get(name), "size", None)
+            if size != model.manifest.files[name].size:
+                raise PublishError(
+                    Reason.REPO_INVALID,
+                    f"{name} is not in commit {commit[:7]} of {repo_id} as it should be: does a .gitignore of the "
+                    "repository name it?",
+                )
+
+    def _page(self, repo_id: str) -> str:
+        page = f"{self.api.endpoint}/{repo_id}"
+        return page if self.publish.revision == MAIN else f"{page}/tree/{quote(self.publish.revision, safe='')}"
+
+    def _note(self, message: str) -> None:
+        if message not in self.messages:
+            self.messages.append(message)
+            self.say(message)
+
+
+def operations(model: SealedModel, card: str) -> list[CommitOperationAdd]:
+    """What the commit consists of. The library changes these objects: new ones for each try."""
+    from huggingface_hub import CommitOperationAdd
+
+    found = [CommitOperationAdd(CARD, card.encode())]
+    for name in model.files:
+        operation = CommitOperationAdd(name, str(model.folder / name))
+        # known from the manifest, and compared: no need to read every byte once more
+        operation.upload_info.sha256 = bytes.fromhex(model.manifest.files[name].sha256)
+        found.append(operation)
+    return found

@@ -1,0 +1,99 @@
+"""Publishing as one function: from a run config to the model on the Hub."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from finetune_trainer.config import Publish, PublishedModel, Reason, RunConfig
+from finetune_trainer.publish import base, card, sealed
+from finetune_trainer.publish.account import endpoint_of, read_token
+from finetune_trainer.publish.base import NOTHING, BaseFacts
+from finetune_trainer.publish.client import Traffic, one_try
+from finetune_trainer.publish.errors import MetadataRefused, PublishError
+from finetune_trainer.publish.repository import Target
+from finetune_trainer.publish.retries import Patience, until_done
+from finetune_trainer.publish.sealed import SealedModel
+from finetune_trainer.volume import Layout
+
+BASE_CARD_SECONDS = 60.0
+"""How long the base model's card is asked for: to know its licence is not worth more."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of it."""
+
+    model: PublishedModel
+    messages: tuple[str, ...]
+
+
+def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callable[[str], None]) -> Published:
+    """Publish the run's model. Raises PublishError, and OSError of the volume."""
+    from huggingface_hub import HfApi
+
+    wanted = config.publish
+    if wanted is None:
+        raise PublishError(Reason.REPO_INVALID, "The job names no repository: there is nothing to publish.")
+    layout = Layout.of(config)
+    model = sealed.find(layout)
+    token = read_token(config)
+    say(f"{_described(model)} to {wanted.repo_id}, branch {wanted.revision}")
+    if model.left_out:
+        say(f"not uploaded: {', '.join(model.left_out)}")
+    with one_try(traffic):
+        api = HfApi(endpoint=endpoint_of(config), token=token)
+        target = Target(api, wanted, token, say)
+        facts = _base_facts(config, model, api, layout, patience, say)
+        published = until_done(lambda: _push(target, config, model, facts, layout), patience, say)
+    say(f"{published.repo_id} has it: commit {published.commit}")
+    return Published(published, tuple(target.messages))
+
+
+def _base_facts(
+    config: RunConfig, model: SealedModel, api: object, layout: Layout, patience: Patience, say: Callable[[str], None]
+) -> BaseFacts:
+    from huggingface_hub import HfApi
+
+    assert isinstance(api, HfApi)
+    soon = min(patience.deadline, time.monotonic() + BASE_CARD_SECONDS)
+    commit = model.report.resolved.model_revision if model.report else config.model.revision
+    return base.known(config, commit, api, layout.run.base_facts, replace(patience, deadline=soon), say)
+
+
+def _push(target: Target, config: RunConfig, model: SealedModel, facts: BaseFacts, layout: Layout) -> PublishedModel:
+    def text(known: BaseFacts) -> Callable[[str], str]:
+        return lambda repo_id: card.render(config, model.report, known, repo_id=repo_id, endpoint=endpoint_of(config))
+
+    message = _message(target.publish, config)
+    try:
+        return target.push(model, text(facts), message)
+    except MetadataRefused:
+        if facts == NOTHING:
+            raise
+        # somebody else's licence or language that the Hub does not know must not keep the model back
+        target.say("the Hub refuses licence or language of the base model's card: left out")
+        return target.push(model, text(NOTHING), message)
+
+
+def _message(wanted: Publish, config: RunConfig) -> str:
+    return wanted.commit_message or f"Model of FineTuneJob {config.job}"
+
+
+def _described(model: SealedModel) -> str:
+    return f"model of step {model.manifest.step} ({len(model.files)} files, {size(model.size_bytes)})"
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def deadline_of(config: RunConfig, text: str | None, started: datetime) -> datetime:
+    """Until when it is tried: as the operator says, the same moment for all tries; else counted from this one's start."""
+    if text:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return started + timedelta(seconds=config.publish.deadline_seconds if config.publish else 0)

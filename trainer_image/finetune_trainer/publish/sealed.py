@@ -1,0 +1,114 @@
+"""The model that is published: the one that training sealed last, if every byte of it is still what was sealed.
+
+And which of its files go to the Hub: those of a model, by their names; all else stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from finetune_trainer.config import REPORT_FILE, Reason, TrainingReport
+from finetune_trainer.launch import manifest
+from finetune_trainer.launch.manifest import Manifest
+from finetune_trainer.launch.marks import newest_mark
+from finetune_trainer.paths import to_local, to_pod
+from finetune_trainer.publish.errors import PublishError
+from finetune_trainer.volume import Layout, read_document
+
+MODEL_FILES = (
+    # weights
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+    "adapter_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model-*.bin",
+    "pytorch_model.bin.index.json",
+    # configurations
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    # tokenizers
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "vocab.*",
+    "merges.txt",
+    "bpe.codes",
+    "normalizer.json",
+    "tekken.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece*.model",
+    "*.bpe.model",
+    "*.tiktoken",
+    "*.spm",
+)
+
+
+@dataclass(frozen=True)
+class SealedModel:
+    """A folder that was read and compared, byte by byte."""
+
+    folder: Path
+    manifest: Manifest
+    report: TrainingReport | None
+    """None beside a model of a release that left none, or another one: the card says less then."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of what is uploaded."""
+        return tuple(name for name in sorted(self.manifest.files) if is_of_a_model(name))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What else lies beside it, but our own."""
+        return tuple(name for name in sorted(self.manifest.files) if not is_of_a_model(name) and name != REPORT_FILE)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what is uploaded."""
+        return sum(self.manifest.files[name].size for name in self.files)
+
+
+def is_of_a_model(name: str) -> bool:
+    """Whether a file of this name belongs to a model or its tokenizer."""
+    return any(fnmatchcase(name, pattern) and name.count("/") == pattern.count("/") for pattern in MODEL_FILES)
+
+
+def find(layout: Layout) -> SealedModel:
+    """The final model of this run. PublishError where there is none that is whole."""
+    mark = newest_mark(layout.run)
+    if mark is None:
+        raise _damaged(f"There is no trained model of this job on the volume: {to_pod(layout.run.folder)} holds none.")
+    folder = to_local(mark.model) if mark.model else layout.run.attempt(mark.attempt).model
+    if not folder.is_dir():
+        raise _damaged(f"The trained model is no longer on the volume: there is no {to_pod(folder)}.")
+    problem = manifest.problem(folder)
+    sealed = manifest.read(folder)
+    if problem is not None or sealed is None:
+        raise _damaged(f"The trained model in {to_pod(folder)} is not what was saved: {problem}. It is not published.")
+    return SealedModel(folder, sealed, _report(folder, sealed))
+
+
+def _report(folder: Path, sealed: Manifest) -> TrainingReport | None:
+    if REPORT_FILE not in sealed.files:
+        return None
+    try:
+        return read_document(folder / REPORT_FILE, TrainingReport)
+    except ValidationError:  # sealed, so not damaged: another release's
+        return None
+
+
+def _damaged(message: str) -> PublishError:
+    return PublishError(Reason.MODEL_DAMAGED, message)
