@@ -89,6 +89,7 @@ class Pods:
     def __init__(self) -> None:
         self.present: dict[str, Manifest] = {}
         self.first_seen: dict[str, float] = {}
+        self.bound: dict[str, float] = {}
         self.running: dict[str, float] = {}
         self.failed: dict[str, float] = {}
         self._changed = asyncio.Condition()
@@ -113,6 +114,8 @@ class Pods:
             else:
                 self.present[uid] = pod
                 self.first_seen.setdefault(uid, now)
+                if pod["spec"].get("nodeName"):
+                    self.bound.setdefault(uid, now)
                 phase = pod["status"].get("phase")
                 if phase == "Running":
                     self.running.setdefault(uid, now)
@@ -125,6 +128,12 @@ class Pods:
         """The pods of a Job, by index."""
         mine = [pod for pod in self.present.values() if pod["metadata"]["labels"].get(JOB_NAME) == job]
         return sorted(mine, key=lambda pod: pod["metadata"]["name"])
+
+    async def scheduled(self, job: str) -> float:
+        """When the last of the Job's pods, all of which were created, was seen to have a node."""
+        uids = [pod["metadata"]["uid"] for pod in self.of(job)]
+        await self.until(lambda: all(uid in self.bound for uid in uids))
+        return max(self.bound[uid] for uid in uids)
 
     def running_of(self, job: str) -> list[float]:
         """When each pod of a Job first ran, of those that have."""

@@ -14,14 +14,21 @@ from tests.support.commands import output, run, wait_for
 
 SOURCES = Path(__file__).with_name("kwok")
 STAGES = SOURCES / "stages.yaml"
-CAPACITY = {"cpu": "64", "memory": "256Gi", "pods": "250"}
+LEASE_SECONDS = 20
+"""Renewed after a quarter of that, well within the 10 s after which the tests' clusters take a node for lost."""
 
 
 def start(cluster: ControlPlane, count: int) -> None:
     """Give a control plane `count` nodes that run every pod at once. They end with the cluster's cgroup."""
-    kubeconfig, log = f"--kubeconfig={cluster.kubeconfig}", cluster.folder / "logs" / "kwok.log"
-    stages = f"--config={STAGES}"
-    cluster.group.child("kwok").spawn(_program(), kubeconfig, stages, "--manage-all-nodes=true", log=log)
+    options = (
+        f"--config={STAGES}",
+        f"--kubeconfig={cluster.kubeconfig}",
+        "--manage-all-nodes=true",
+        "--node-ip=127.0.0.1",
+        f"--node-lease-duration-seconds={LEASE_SECONDS}",
+    )
+    log = cluster.folder / "logs" / "kwok.log"
+    cluster.group.child("kwok").spawn(_program(), *options, log=log)
     cluster.apply(*(_node(f"fake-{number}") for number in range(count)))
     wait_for(f"KWOK's nodes (see {log})", lambda: _ready(cluster) == count)
 
@@ -45,8 +52,7 @@ def _program() -> Path:
 
 def _node(name: str) -> dict[str, Any]:
     labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
-    status = {"capacity": CAPACITY, "allocatable": CAPACITY}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
 
 
 def _ready(cluster: ControlPlane) -> int:

@@ -11,11 +11,12 @@ import asyncio
 import re
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import phases
 from benchmarks.api import FINETUNE_JOBS, JOBS, PODS, SERVICES, Api, Manifest, Pods
 from benchmarks.cluster import NAMESPACE, OPERATOR_USER, node_cluster, operator, requests_of
 from benchmarks.common import Figure, Table, spread
@@ -29,6 +30,8 @@ ROWS = 4000
 SCRIPT = Path(__file__).with_name("train_by_hand.py")
 LOSS = re.compile(r"^(\S+) .*['\"]loss['\"]", re.MULTILINE)
 PATIENCE_SECONDS = 180
+Run = tuple[datetime, dict[str, datetime]]
+"""When a job was applied, and when each phase of its start ended."""
 ARGUMENTS: Manifest = {
     "max_steps": 20,
     "per_device_train_batch_size": 8,
@@ -42,14 +45,15 @@ def main(repeats: int = REPEATS) -> tuple[Table, ...]:
     with node_cluster(claims=("data", "output")) as cluster:
         furnish_data(cluster)
         with operator(cluster):
-            by_hand, ours, counts = asyncio.run(first_steps(cluster, repeats))
+            by_hand, runs, counts = asyncio.run(first_steps(cluster, repeats))
+    ours = [(marks["first step"] - begin).total_seconds() for begin, marks in runs]
     ratio = median(ours) / median(by_hand)
     figures = (
         Figure("median", spread(by_hand, "s", 1), spread(ours, "s", 1), ratio, 1.25),
         Figure("quickest", f"{min(by_hand):.1f} s", f"{min(ours):.1f} s", min(ours) / min(by_hand)),
     )
     table = Table("apply -> first step, 2 nodes (median / p95)", figures, ("torchrun by hand", "FineTuneJob"))
-    return table, request_table("real nodes", counts)
+    return table, phases.table(runs), request_table("real nodes", counts)
 
 
 def furnish_data(cluster: NodeCluster) -> None:
@@ -63,24 +67,25 @@ def furnish_data(cluster: NodeCluster) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-async def first_steps(cluster: NodeCluster, repeats: int) -> tuple[list[float], list[float], list[Counter[str]]]:
-    """Seconds from apply to step 1: by hand, and of FineTuneJobs; and the operator's requests until each ran."""
+async def first_steps(cluster: NodeCluster, repeats: int) -> tuple[list[float], list[Run], list[Counter[str]]]:
+    """Seconds from apply to step 1 by hand; how FineTuneJobs came there, and the operator's requests until each ran."""
     by_hand: list[float] = []
-    ours: list[float] = []
+    runs: list[Run] = []
     counts: list[Counter[str]] = []
     async with view(cluster) as (api, pods):
         for number in range(-1, repeats):  # the first ones fill the page cache
             hand_seconds = await first_step_by_hand(api, pods, f"hand-{number + 1}")
-            our_seconds, count = await first_step(cluster, api, pods, f"ours-{number + 1}")
+            run, count = await first_step(cluster, api, pods, f"ours-{number + 1}")
+            our_seconds = (run[1]["first step"] - run[0]).total_seconds()
             print(f"by hand {hand_seconds:.2f} s, FineTuneJob {our_seconds:.2f} s", flush=True)
             if number >= 0:
                 by_hand.append(hand_seconds)
-                ours.append(our_seconds)
+                runs.append(run)
                 counts.append(count)
-    return by_hand, ours, counts
+    return by_hand, runs, counts
 
 
-async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> tuple[float, Counter[str]]:
+async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> tuple[Run, Counter[str]]:
     """A FineTuneJob."""
     manifest = finetune_job(name)
     spec = manifest["spec"]
@@ -89,15 +94,18 @@ async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> t
     spec["preprocessing"] = {"maxLength": 64}
     spec["dataset"]["files"]["validation"] = ["/data/validation.csv"]
     spec["volumes"][0]["claimName"] = "data"
-    path = FINETUNE_JOBS.format(NAMESPACE)
-    begin = datetime.now(UTC)
+    path, job = FINETUNE_JOBS.format(NAMESPACE), f"{name}-train-1"
+    begin, began = datetime.now(UTC), time.monotonic()
     await api.create(path, manifest)
     await until_phase(api, f"{path}/{name}", "Running", PATIENCE_SECONDS)
     count = requests_of(cluster, begin, datetime.now(UTC), user=OPERATOR_USER)
-    seconds = await printed_first_loss(api, pods, f"{name}-train-1", begin)
+    log = await log_with_loss(api, pods, job)
+    created, scheduled = (
+        begin + timedelta(seconds=seconds - began) for seconds in (await pods.created(job), await pods.scheduled(job))
+    )
     await api.delete(f"{path}/{name}")
-    await pods.until(lambda: not pods.of(f"{name}-train-1"), PATIENCE_SECONDS)
-    return seconds, count
+    await pods.until(lambda: not pods.of(job), PATIENCE_SECONDS)
+    return (begin, phases.marks(log, created, scheduled)), count
 
 
 async def first_step_by_hand(api: Api, pods: Pods, name: str) -> float:
@@ -111,7 +119,9 @@ async def first_step_by_hand(api: Api, pods: Pods, name: str) -> float:
     begin = datetime.now(UTC)
     await api.create(SERVICES.format(NAMESPACE), service)
     await api.create(JOBS.format(NAMESPACE), torchrun_job(name))
-    seconds = await printed_first_loss(api, pods, name, begin)
+    loss = LOSS.search(await log_with_loss(api, pods, name))
+    assert loss is not None
+    seconds = (datetime.fromisoformat(loss[1]) - begin).total_seconds()
     await api.delete(f"{JOBS.format(NAMESPACE)}/{name}")
     await api.delete(f"{SERVICES.format(NAMESPACE)}/{name}")
     await pods.until(lambda: not pods.of(name), PATIENCE_SECONDS)
@@ -161,13 +171,13 @@ def torchrun_job(name: str) -> dict[str, Any]:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
 
 
-async def printed_first_loss(api: Api, pods: Pods, job: str, begin: datetime) -> float:
-    """Seconds from `begin` to the first loss in the log of node 0, as the container runtime stamped that line."""
+async def log_with_loss(api: Api, pods: Pods, job: str) -> str:
+    """The log of node 0 once a loss is in it, each line stamped by the container runtime."""
     await pods.created(job)
     path = f"{PODS.format(NAMESPACE)}/{pods.of(job)[0]['metadata']['name']}/log?timestamps=true"
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := LOSS.search(log := await api.text(path))):
+    while not LOSS.search(log := await api.text(path)):
         if time.monotonic() > deadline or any(pod["status"].get("phase") == "Failed" for pod in pods.of(job)):
             raise RuntimeError(f"{job} printed no loss:\n{log[-4000:]}")
         await asyncio.sleep(0.5)
-    return (datetime.fromisoformat(found[1]) - begin).total_seconds()
+    return log

@@ -1,0 +1,82 @@
+"""What the way from `apply` to the first step consists of: read from a pod's log, as the container runtime stamped it.
+
+Marks are node 0's. What a rank says of its own start are durations, so its marks are counted back from that line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from statistics import median
+
+from benchmarks.common import Figure, Table, spread
+
+LINES = {
+    "launch up": '"event": "launch is up"',
+    "nodes met": '"event": "all nodes are here"',
+    "begun": '"event": "attempt has begun"',
+}
+"""Mark -> what the line holds that makes it."""
+RANK = re.compile(r"started in ([\d.]+) s: (.*)")
+LOSS = re.compile(r"['\"]loss['\"]")
+PHASES = {
+    "pods created": "the operator and the Job controller",
+    "scheduled": "the scheduler",
+    "launch up": "sandbox, volumes, container, Python",
+    "nodes met": "the slower pod; DNS",
+    "begun": "resume decided, mark written and synced",
+    "rank up": "torchrun, imported meanwhile, starts Python",
+    "imports": "torch, transformers",
+    "process group": "gloo",
+    "data": "what preparing takes longer than the imports beside it",
+    "model": "weights, Trainer",
+    "first step": "and its loss printed",
+}
+"""In order: mark that ends the phase -> what the time goes to."""
+
+
+def marks(log: str, created: datetime, scheduled: datetime) -> dict[str, datetime]:
+    """When each phase ended. `log` has a time stamp before each line; the other two are what a watch showed."""
+    found = {"pods created": created, "scheduled": scheduled}
+    for line in log.splitlines():
+        stamp, _, text = line.partition(" ")
+        time = datetime.fromisoformat(stamp)
+        for name, part in LINES.items():
+            if part in text:
+                found.setdefault(name, time)
+        if told := RANK.search(text):
+            found |= _rank_marks(time, float(told[1]), told[2])
+        if LOSS.search(text):
+            found.setdefault("first step", time)
+    if missing := PHASES.keys() - found.keys():
+        raise ValueError(f"the log of node 0 says nothing of {', '.join(sorted(missing))}:\n{log[-4000:]}")
+    return found
+
+
+def _rank_marks(said: datetime, total_seconds: float, parts: str) -> dict[str, datetime]:
+    """`parts` is `imports 3.90 s, process group 0.10 s, ...`."""
+    moment = said - timedelta(seconds=total_seconds)
+    found = {"rank up": moment}
+    for part in parts.split(", "):
+        name, seconds, _ = part.rsplit(" ", 2)
+        moment += timedelta(seconds=float(seconds))
+        found[name] = moment
+    return found
+
+
+def table(runs: Sequence[tuple[datetime, Mapping[str, datetime]]]) -> Table:
+    """Seconds of each phase; each run is the moment of its `apply`, and its marks."""
+    seconds: dict[str, list[float]] = {name: [] for name in PHASES}
+    for begin, found in runs:
+        before = begin
+        for name in PHASES:
+            seconds[name].append((found[name] - before).total_seconds())
+            before = found[name]
+    total = [(found["first step"] - begin).total_seconds() for begin, found in runs]
+    figures = [
+        Figure(name, what, spread(seconds[name], "s", 1), median(seconds[name]) / median(total) * 100, unit="%")
+        for name, what in PHASES.items()
+    ]
+    whole = Figure("all", "", spread(total, "s", 1), 100, unit="%")
+    return Table("until (node 0 of 2)", (*figures, whole), ("what takes place", "median / p95"))
