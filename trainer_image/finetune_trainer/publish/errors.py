@@ -13,6 +13,8 @@ from finetune_trainer.config import Cause, Failure, Reason
 
 SAID_CHARACTERS = 300
 NO_ROOM = re.compile(r"storage|quota|payment required|billing|upgrade your plan", re.IGNORECASE)
+XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
+"""Xet has no types of errors for answers, and says it so."""
 EXPIRED = re.compile(r"expired", re.IGNORECASE)
 FULL = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 BUSY = (
@@ -76,16 +78,28 @@ def translated(error: Exception, repo_id: str, token: str | None) -> PublishErro
                 Reason.REPO_INVALID, f"spec.publish.repoId {repo_id!r} is no repository's name: {clean(str(link))}"
             )
         if isinstance(link, errors.HfHubHTTPError):
-            return _refused(link, repo_id, token)
-    said = clean(str(error), token)
-    if isinstance(error, ValueError) and "metadata in README.md" in said:
-        return MetadataRefused(Reason.INTERNAL, f"The Hub refuses the model card: {said}", cause=Cause.ERROR)
-    # LFS answers errors file by file, Xet has no types of its own: words are all there is.
-    if isinstance(error, RuntimeError | ValueError | ConnectionError | TimeoutError) and NO_ROOM.search(said):
-        return _no_room(repo_id, said)
-    if isinstance(error, ConnectionError | TimeoutError | RuntimeError) or "LFS batch API" in said:
-        return Passing(said or type(error).__name__)
-    return None
+            said = clean(str(link.server_message or link), token)
+            if isinstance(link, errors.RevisionNotFoundError):
+                return _no_branch(repo_id, said)
+            if link.response.request.method == "PUT" and EXPIRED.search(said):
+                return Passing(f"a signed address is over: {said}")  # the next try gets another one
+            return refused(int(link.response.status_code), said, repo_id)
+    return _of_words(error, clean(str(error), token), repo_id)
+
+
+def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passing | None:
+    """LFS answers errors file by file, Xet has no types of its own: words are all there is."""
+    if isinstance(error, ValueError):
+        if "metadata in README.md" in said:
+            return MetadataRefused(Reason.INTERNAL, f"The Hub refuses the model card: {said}", cause=Cause.ERROR)
+        if "LFS batch API" not in said:
+            return None
+    elif not isinstance(error, RuntimeError | ConnectionError | TimeoutError):
+        return None
+    status = XET_STATUS.search(said)
+    if status is not None:
+        return refused(int(status[1]), said, repo_id)
+    return _no_room(repo_id, said) if NO_ROOM.search(said) else Passing(said or type(error).__name__)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -95,20 +109,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _refused(error: Exception, repo_id: str, token: str | None) -> PublishError | Passing:
-    from huggingface_hub import errors
-
-    response = getattr(error, "response")  # noqa: B009 - HfHubHTTPError's, whatever its module's types are
-    status = int(response.status_code)
-    said = clean(str(getattr(error, "server_message", None) or error), token)
+def refused(status: int, said: str, repo_id: str) -> PublishError | Passing:
+    """What an answer of the Hub means, by its status and words."""
     if status in FULL or (status != HTTPStatus.UNAUTHORIZED and not passes(status) and NO_ROOM.search(said)):
         return _no_room(repo_id, said)
-    if passes(status) or (response.request.method == "PUT" and EXPIRED.search(said)):
+    if passes(status):
         return Passing(f"it answered {status}: {said}")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return PublishError(
-            Reason.REPO_INVALID, f"spec.publish.revision is no branch of {repo_id} that can be committed to: {said}"
-        )
     if status == HTTPStatus.UNAUTHORIZED:
         return PublishError(
             Reason.ACCESS_DENIED,
@@ -127,6 +133,13 @@ def _refused(error: Exception, repo_id: str, token: str | None) -> PublishError 
             f"The Hub finds no repository {repo_id} that the token may write to: {said} Look at spec.publish.repoId.",
         )
     return PublishError(Reason.REPO_INVALID, f"The Hub refuses {repo_id} (it answered {status}): {said}")
+
+
+def _no_branch(repo_id: str, said: str) -> PublishError:
+    return PublishError(
+        Reason.REPO_INVALID,
+        f"spec.publish.revision names no branch of {repo_id} that can be committed to (a tag or a commit?): {said}",
+    )
 
 
 def _no_room(repo_id: str, said: str) -> PublishError:

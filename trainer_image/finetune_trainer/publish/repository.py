@@ -104,15 +104,13 @@ class Target:
 
     def _check(self, repo_id: str, commit: str, model: SealedModel) -> None:
         """The Hub leaves out, unsaid, what the repository's .gitignore names: see that all is there."""
-        there = {entry.path: entry for entry in self.api.get_paths_info(repo_id, list(model.files), revision=commit)}
-        for name in model.files:
-            size = getattr(there.get(name), "size", None)
-            if size != model.manifest.files[name].size:
-                raise PublishError(
-                    Reason.REPO_INVALID,
-                    f"{name} is not in commit {commit[:7]} of {repo_id} as it should be: does a .gitignore of the "
-                    "repository name it?",
-                )
+        info = self.api.repo_info(repo_id, revision=commit)
+        missing = sorted({*model.files} - {sibling.rfilename for sibling in info.siblings or ()})
+        if missing:
+            raise PublishError(
+                Reason.REPO_INVALID,
+                f"{missing[0]} is not in commit {commit[:7]} of {repo_id}: does the repository's .gitignore name it?",
+            )
 
     def _page(self, repo_id: str) -> str:
         page = f"{self.api.endpoint}/{repo_id}"
