@@ -1,0 +1,96 @@
+"""Before an accelerator is taken: may the token write to the repository that the model is to go to?
+
+Nothing is made or changed on the Hub. What it cannot be asked now is no failure here: publishing will show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from finetune_trainer.config import RunConfig
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.publish import account
+from finetune_trainer.publish.errors import Passing, PublishError, translated
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+RETRY_SECONDS = (1.0, 3.0)
+NOT_FOUND = 404
+
+
+def check(config: RunConfig) -> tuple[str, ...]:
+    """What the user should know of it. PrepareError where publishing is sure to fail."""
+    if config.publish is None:
+        return ()
+    from finetune_trainer.publish.client import one_try
+
+    repo_id = config.publish.repo_id
+    try:
+        token = account.read_token(config)
+        with one_try():
+            _check(config, repo_id, token)
+    except PublishError as error:
+        raise PrepareError(error.reason, f"The model could not be published: {error}", cause=error.cause) from error
+    except Passing as error:
+        return (f"Whether the model can be published to {repo_id} is not known before it is trained: {error}.",)
+    return ()
+
+
+def _check(config: RunConfig, repo_id: str, token: str) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import validate_repo_id
+
+    api = HfApi(endpoint=account.endpoint_of(config), token=token)
+    _ask(lambda: validate_repo_id(repo_id), repo_id, token)
+    who = _ask(lambda: _who(api), repo_id, token)
+    if who is not None:
+        problem = account.problem(who, repo_id)
+        if problem is not None:
+            raise problem
+        repo_id = account.full_name(who, repo_id)
+    _ask(lambda: _try_to_write(api, repo_id), repo_id, token)
+
+
+def _who(api: HfApi) -> Mapping[str, Any] | None:
+    """Whose the token is; None on a mirror that cannot tell."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return dict(api.whoami())
+    except HfHubHTTPError as error:
+        if error.response.status_code == NOT_FOUND:
+            return None
+        raise
+
+
+def _try_to_write(api: HfApi, repo_id: str) -> None:
+    """Ask how a file would be sent to a repository that is there: those alone are told who may write to it."""
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        api.repo_info(repo_id)
+    except RepositoryNotFoundError as error:
+        if error.response.status_code == NOT_FOUND:
+            return  # it will be made
+        raise
+    api.preupload_lfs_files(repo_id, [CommitOperationAdd("README.md", b"a model card\n")])
+
+
+def _ask(request: Callable[[], T], repo_id: str, token: str) -> T:
+    """Make a request, again where trying again may help."""
+    for pause in (*RETRY_SECONDS, None):
+        try:
+            return request()
+        except Exception as error:
+            meant = translated(error, repo_id, token)
+            if meant is None:
+                raise
+            if not isinstance(meant, Passing) or pause is None:
+                raise meant from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")
