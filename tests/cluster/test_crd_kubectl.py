@@ -40,9 +40,9 @@ def test_columns_tell_the_story(control_plane: Client, namespace: str) -> None:
         "get", "ftj", f"--namespace={namespace}", "-o", "wide"
     ).stdout.splitlines()
 
-    assert header.split() == ["NAME", "PHASE", "NODES", "STEPS", "LOSS", "LEFT", "RESTARTS", "AGE"]
+    assert header.split() == ["NAME", "PHASE", "REASON", "NODES", "STEPS", "LOSS", "LEFT", "RESTARTS", "AGE"]
     assert row.split()[:-1] == ["reviews", "Running", "2/2", "120/375", "0.6132", "41s", "1"]
-    assert wide_header.split()[-4:] == ["MODEL", "DATASET", "PRECISION", "IMAGE"]
+    assert wide_header.split()[-5:] == ["MODEL", "DATASET", "PRECISION", "IMAGE", "PUBLISHED"]
     assert wide.split()[-4:] == [
         "google-bert/bert-base-cased",
         "yelp_review_full",

@@ -27,7 +27,8 @@ CHANGES: dict[str, Any] = {
     "volumes": [{"name": "data", "mountPath": "/data", "claimName": "c"}],
     "template": {"spec": {"nodeSelector": {"zone": "a"}}},
     "storage": {"claimName": "other"},
-    "hub": {"endpoint": "https://hub.example.com"},
+    "hub": {"endpoint": "https://hub.example.com", "tokenSecretRef": {"name": "hf", "key": "token"}},
+    "publish": {"repoId": "me/other"},
     "checkpointIntervalSeconds": 60,
     "backoffLimit": 5,
     "startDeadlineSeconds": 60,
@@ -118,6 +119,19 @@ def test_a_field_cannot_be_taken_away_while_training(control_plane: Client, name
     assert f"spec.{field}: Forbidden: is fixed once training has started" in job.change(
         {field: None}, "--dry-run=server"
     )
+
+
+@pytest.mark.parametrize("fields", [("hub",), ("hub", "publish")])
+def test_what_only_publishing_depends_on_may_change_with_retry(
+    job: Job, training: Job, fields: tuple[str, ...]
+) -> None:
+    edit = {field: CHANGES[field] for field in fields}
+    published = {"repoId": "me/x", "url": "https://huggingface.co/me/x", "commit": "1" * 40}
+    job.set_status({"attempt": 1, "model": {"claimName": "reviews", "path": "model", "hub": published}})
+
+    assert "raise retry in the same edit" in training.change(edit, "--dry-run=server")
+    assert training.change({**edit, "retry": 2}, "--dry-run=server") == ""
+    assert "is fixed once training has started" in job.change({**edit, "retry": 2}, "--dry-run=server")
 
 
 def test_task_is_required_and_has_one_value(training: Job) -> None:

@@ -26,6 +26,7 @@ SURROUNDINGS: dict[str, Patch] = {
     "volumes[].configMap": {"volumes": [{"name": "data", "mountPath": "/data"}]},
     "volumes[].secret": {"volumes": [{"name": "data", "mountPath": "/data"}]},
     "hub.tokenSecretRef": {"hub.tokenSecretRef": _SECRET},
+    "publish": {"hub.tokenSecretRef": _SECRET, "publish.repoId": "me/x"},
     "trainingArguments": {"trainingArguments.dataloader_num_workers": 1, **_EVALUATED},
     "trainingArguments.dataloader_num_workers": _EVALUATED,
     "trainingArguments.evaluation_strategy": {},
@@ -148,8 +149,11 @@ def usual_value(schema: Schema, path: str) -> Any:
 
 def _text(path: str, length: int) -> str:
     """A good string of a length for a field: of a few kinds the one that fits."""
-    kinds = ("a" * length, "/" + "a" * (length - 1), "https://a".ljust(length, "a"), "auto", "1" * length)
-    return next(kind for kind in kinds if not validate(manifest(good_patch(path, kind))))
+    two = "a" * (length // 2) + "/" + "a" * (length - length // 2 - 1)
+    kinds = ("a" * length, two, "/" + "a" * (length - 1), "https://a".ljust(length, "a"), "auto", "1" * length)
+    found = [kind for kind in kinds if not validate(manifest(good_patch(path, kind)))]
+    assert found, (path, length, validate(manifest(good_patch(path, kinds[0]))))
+    return found[0]
 
 
 def _items(path: str, count: int) -> list[Any]:

@@ -44,6 +44,12 @@ SPEC: Manifest = {
 }
 HUB_SPEC: Manifest = {**SPEC, "model": {"name": "google-bert/bert-base-cased"}}
 """Needs a prepare Job."""
+PUBLISH_SPEC: Manifest = {
+    **HUB_SPEC,
+    "hub": {"tokenSecretRef": {"name": "hf", "key": "token"}},
+    "publish": {"repoId": "me/reviews"},
+}
+"""Needs a prepare Job and a publish Job."""
 
 
 class Killed(Exception):
@@ -212,6 +218,18 @@ class World(SimulatedCluster):
 
     def reasons(self) -> list[str]:
         return [note.reason for note in self.notes]
+
+
+def trained(**spec: Any) -> World:
+    """A world with `publish` whose training has succeeded, and whose pods have ended."""
+    world = World(spec={**PUBLISH_SPEC, **spec})
+    world.wake()
+    world.run(1, "prepare")
+    world.end(world.pod(1, 0, "prepare"), world.record(1, role="prepare"), exit_code=0)
+    begun(world)
+    world.succeed(1)
+    world.after(1)
+    return world
 
 
 def begun(world: World | None = None, *, attempt: int = 1, step: int = 10) -> World:

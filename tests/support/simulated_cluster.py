@@ -19,6 +19,8 @@ START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 UID = "6f1c5d1e-0000-4000-8000-000000000001"
 NAMESPACE = "team"
 IMAGE = "registry.example/finetune/trainer@sha256:abc"
+HUB = {"repo_id": "me/reviews", "url": "https://huggingface.co/me/reviews", "commit": "c" * 40}
+"""What a publish pod tells of the model on the Hub."""
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -263,6 +265,11 @@ class SimulatedCluster:
             record = self.record(attempt, node, **(told if node == 0 else {}))
             self.end(pod, record, exit_code=0, reason="Completed")
         self.finish_job(f"{self.name}-train-{attempt}")
+
+    def publish(self, number: int) -> None:
+        """The publish Job of this number has done its work."""
+        pod = self.pod(number, 0, "publish")
+        self.end(pod, self.record(number, role="publish", hub=HUB), exit_code=0, reason="Completed")
 
     def crash(self, attempt: int, node: int = 0, reason: Reason = Reason.RANK_FAILED, **told: Any) -> None:
         """One node's rank dies, its peers lose it."""

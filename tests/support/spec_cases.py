@@ -125,6 +125,52 @@ SOURCE_CASES = (
     ),
 )
 
+_TOKEN = {"hub.tokenSecretRef": {"name": "hf", "key": "token"}}
+PUBLISH_CASES = (
+    *(
+        Case(
+            f"publish-repo-{name}",
+            {**_TOKEN, "publish.repoId": good},
+            {**_TOKEN, "publish.repoId": bad},
+            "spec.publish.repoId",
+            f'"{bad}" is no name of a repository on the Hub: give owner/name or name',
+        )
+        for name, good, bad in (
+            ("two-slashes", "me/yelp-bert", "hf.co/me/yelp"),
+            ("address", "yelp-bert", "https://huggingface.co/me"),
+            ("double-hyphen", "me/yelp-bert_2.0", "me/yelp--bert"),
+            ("dots", "me/yelp.bert", "me/yelp..bert"),
+            ("begins-with-dot", "my-team/x", "me/.bert"),
+            ("ends-with-hyphen", "me/bert", "me/bert-"),
+            ("git", "me/git", "me/bert.git"),
+            ("space", "me/a", "me/my bert"),
+            ("umlaut", "me/Bert", "me/bärt"),
+            ("too-long", f"me/{'a' * 96}", f"me/{'a' * 97}"),
+        )
+    ),
+    *(
+        Case(
+            f"publish-branch-{name}",
+            {**_TOKEN, "publish": {"repoId": "me/x", "revision": good}},
+            {**_TOKEN, "publish": {"repoId": "me/x", "revision": bad}},
+            "spec.publish.revision",
+            "is no name of a branch",
+        )
+        for name, good, bad in (
+            ("dots", "refs/pr/1", "a..b"),
+            ("slash", "team/v1.0", "team/"),
+            ("lock", "lock", "x.lock"),
+        )
+    ),
+    Case(
+        "publish-without-token",
+        {**_TOKEN, "publish.repoId": "me/x"},
+        {"publish.repoId": "me/x"},
+        "spec.publish",
+        "needs a token that may write: name its Secret in hub.tokenSecretRef",
+    ),
+)
+
 STORAGE_CASES = (
     Case("storage-neither", _CLAIM, {"storage.size": None}, "spec.storage", "give exactly one of size"),
     Case("storage-both", {}, {"storage.claimName": "x"}, "spec.storage", "give exactly one of size"),
@@ -266,7 +312,7 @@ RESOURCE_CASES = (
             {"resources": {"limits": {"cpu": 2, "memory": "1Gi", "hugepages-2Mi": "4Mi", _GPU: 1}}},
             {"resources": {which: {"gpu": 1}}},
             f"spec.resources.{which}",
-            "unknown resource: cpu, memory, ephemeral-storage, or a device with its domain",
+            '"gpu" is an unknown resource: give cpu, memory, ephemeral-storage, or a device with its domain',
         )
         for which in ("limits", "requests")
     ),
@@ -286,7 +332,7 @@ RESOURCE_CASES = (
         {"resources.limits": {_GPU: "1", "cpu": "500m"}},
         {"resources.limits": {_GPU: "500m"}},
         "spec.resources.limits",
-        "devices are given out whole",
+        '"nvidia.com/gpu: 500m" is no whole number: devices are given out whole',
     ),
     Case(
         "accelerator-only-requested",
@@ -307,15 +353,47 @@ RESOURCE_CASES = (
         {"resources": {"requests": {"memory": "1000Mi"}, "limits": {"memory": "1Gi"}}},
         {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}},
         "spec.resources.requests",
-        "a request is over its limit",
+        '"memory: 1Gi (limit 1G)" is over its limit: raise the limit or lower the request',
     ),
     Case(
         "more-ranks-than-accelerators",
         {"processesPerNode": 3, "resources.limits": {_GPU: 1, "nvidia.com/mig-1g.5gb": "2"}},
         {"processesPerNode": 3, "resources.limits": {_GPU: 2, "cpu": 8}},
         "spec.processesPerNode",
-        "more ranks than accelerators",
+        '"3" is more ranks than accelerators',
     ),
+    *(
+        Case(
+            f"misspelt-{wrong.replace('/', '-').replace('.', '-')}",
+            {"resources.limits": {right: 1}},
+            {"resources.limits": {wrong: 1}},
+            "spec.resources.limits",
+            f'"{wrong}" is no resource of any machine: did you mean {right}?',
+        )
+        for wrong, right in (
+            ("nvidia.com/gpus", _GPU),
+            ("nvidia/gpu", _GPU),
+            ("nvidia.com/GPU", _GPU),
+            ("amd.com/gpus", "amd.com/gpu"),
+            ("google.com/tpus", "google.com/tpu"),
+            ("habana.ai/gaudi2", "habana.ai/gaudi"),
+            ("aws/neurons", "aws.amazon.com/neuron"),
+        )
+    ),
+)
+
+IMAGE_CASES = tuple(
+    Case(f"image-{number}", {"image": good}, {"image": bad}, "spec.image", f'"{bad}" is no image name: write it as')
+    for number, (good, bad) in enumerate(
+        (
+            ("trainer", "Trainer"),
+            ("localhost:5000/team/trainer:v1", "localhost:5000/team/trainer:"),
+            ("registry.example.com/a__b/c---d:V1.2_x", "registry.example.com/Team/trainer"),
+            ("[2001:db8::1]:5000/trainer", "https://registry.example.com/trainer"),
+            (f"trainer:v1@sha256:{'0' * 64}", "trainer@sha256:123"),
+            ("Registry.example.com/trainer", "trainer v1"),
+        )
+    )
 )
 
 PRECISION_AND_LOADER_CASES = (
@@ -534,9 +612,11 @@ RULE_CASES: tuple[Case, ...] = (
     *OBJECT_CASES,
     *SOURCE_CASES,
     *STORAGE_CASES,
+    *PUBLISH_CASES,
     *ENV_CASES,
     *VOLUME_CASES,
     *RESOURCE_CASES,
+    *IMAGE_CASES,
     *PRECISION_AND_LOADER_CASES,
     *EVALUATION_CASES,
     *SCHEDULER_CASES,

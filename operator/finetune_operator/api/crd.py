@@ -20,6 +20,7 @@ NAME = f"{PLURAL}.{GROUP}"
 COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     # Name, type, path, priority: 0 is always shown, 1 with `-o wide`. A column shows one value of the object.
     ("Phase", "string", ".status.phase", 0),
+    ("Reason", "string", ".status.summary.reason", 0),
     ("Nodes", "string", ".status.summary.nodes", 0),
     ("Steps", "string", ".status.summary.steps", 0),
     ("Loss", "string", ".status.summary.loss", 0),
@@ -30,10 +31,11 @@ COLUMNS: tuple[tuple[str, str, str, int], ...] = (
     ("Dataset", "string", ".status.summary.dataset", 1),
     ("Precision", "string", ".status.resolved.precision", 1),
     ("Image", "string", ".status.resolved.image", 1),
+    ("Published", "string", ".status.model.hub.url", 1),
 )
 
 DESCRIPTION = (
-    "Fine-tunes a Hugging Face model on one or more nodes, survives preemption, and leaves the model on a volume. "
+    "Fine-tunes a Hugging Face model on one or more nodes, survives preemption, and leaves the model on a volume and on the Hub. "
     "See spec for what to train; `kubectl get ftj -w` follows it."
 )
 

@@ -16,6 +16,8 @@ Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-st
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 _BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 """A list that is merged by name, each name once."""
+MAX_SECONDS = 2_147_483_647
+"""Sixty-eight years: no sum of it and a date is out of a calendar's range."""
 AbsolutePath = Annotated[str, Field(pattern=r"^/", max_length=1024)]
 
 
@@ -156,8 +158,26 @@ class HubAccess(ApiModel):
     endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=1024)] | None = None
     """Address of a Hub mirror; default: the public Hub."""
     token_secret_ref: SecretKeyRef | None = None
-    """Secret with the access token for gated and private models and datasets. Only the pods that talk to the Hub see
-    it."""
+    """Secret with the access token for gated and private models and datasets, and for publishing. Only the pods that
+    talk to the Hub see it."""
+
+
+class Publish(ApiModel):
+    """Where the finished model goes. Files, tokenizer and a model card are uploaded by a pod of their own, without
+    accelerators, once the training pods have ended."""
+
+    repo_id: Annotated[str, Field(min_length=1, max_length=193)]
+    """Model repository on the Hub: `me/yelp-bert`; without an owner it is the token's account. Made where it is not
+    there; whether the token may write there is checked before training."""
+    private: bool | None = None
+    """Visibility of a repository that is made; default: the account's. One that is there keeps its own."""
+    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=255)] = "main"
+    """Branch to commit to; made where it is not there."""
+    commit_message: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """First line of the commit; default: one that names the job."""
+    deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] = 86400
+    """Seconds from the end of training in which publishing is tried again while the Hub is down, busy or out of reach.
+    Then the job fails and keeps its model; raising `retry` publishes again, with the same time anew."""
 
 
 class FineTuneJobSpec(ApiModel):
@@ -197,18 +217,25 @@ class FineTuneJobSpec(ApiModel):
     storage: Storage
     """The claim that checkpoints and the model go to: one to make (`size`), or one that is there (`claimName`)."""
     hub: HubAccess = HubAccess()
-    """Access to the Hugging Face Hub, for gated and private models and data, or through a mirror."""
+    """Access to the Hugging Face Hub, for gated and private models and data, for publishing, or through a mirror. After
+    training has started it may change only in an edit that raises `retry`, and not once the model is published."""
+    publish: Publish | None = None
+    """Publish the model on the Hub; without it the model stays on the claim alone. `hub.tokenSecretRef` names the token.
+    After training has started it may change only in an edit that raises `retry`: what failed for a wrong repository or
+    token is published again without training."""
     checkpoint_interval_seconds: Annotated[int, Field(ge=1, le=604800)] = 600
     """Seconds between checkpoints where `trainingArguments` gives neither `save_strategy` nor `save_steps`."""
     backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
     """Crashes and hangs to try again after, from the last checkpoint; preemptions and lost nodes do not count."""
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
-    """Seconds from the start after which the job fails, restarts included. May be changed at any time."""
-    start_deadline_seconds: Annotated[int, Field(ge=1)] = 1800
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] | None = None
+    """Seconds from the start after which the job fails, restarts included. It ends with training: publishing holds no
+    accelerators, and has a deadline of its own (`publish.deadlineSeconds`). May be changed at any time."""
+    start_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] = 1800
     """Seconds in which all pods of an attempt must have met. Then it gives its accelerators back and is tried again,
     uncounted."""
     resume_from: Annotated[str, Field(pattern=r"^(auto|never|/.+)$", max_length=1024)] = "auto"
     """Where training begins. `auto`: at the newest good checkpoint of this job; `never`: at the start, whatever an
     earlier job of this name has left; or at the absolute path of a checkpoint."""
     retry: Annotated[int, Field(ge=0)] = 0
-    """Raise it to start a failed job again, from its last checkpoint. It may rise at any time, and never fall."""
+    """Raise it to start a failed job again, from its last checkpoint; a job whose training succeeded publishes again and
+    trains no more. It may rise at any time, and never fall."""

@@ -21,6 +21,7 @@ class Phase(StrEnum):
     STARTING = "Starting"
     RUNNING = "Running"
     RESTARTING = "Restarting"
+    PUBLISHING = "Publishing"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
@@ -29,6 +30,7 @@ class ConditionType(StrEnum):
     VALIDATED = "Validated"
     PREPARED = "Prepared"
     RUNNING = "Running"
+    PUBLISHED = "Published"
     COMPLETE = "Complete"
     FAILED = "Failed"
     RECONCILING = "Reconciling"
@@ -71,6 +73,9 @@ class Nodes(ApiModel):
 class Summary(ApiModel):
     """Texts for the printer columns of `kubectl get`."""
 
+    reason: str | None = None
+    """Why the job waits or has failed, in one CamelCase word: `ClaimNotFound`, `OutOfMemory`. Nothing while all is
+    well."""
     nodes: str | None = None
     """Ready and desired nodes: `2/2`."""
     steps: str | None = None
@@ -133,11 +138,22 @@ class ClaimStatus(ApiModel):
     """Its access mode, fixed once made."""
 
 
+class HubModel(ApiModel):
+    repo_id: str
+    """Repository, with its owner."""
+    url: str
+    """Page of the model."""
+    commit: str
+    """Commit that holds the files of this model."""
+
+
 class ModelStatus(ApiModel):
     claim_name: str
     """Claim that holds the model."""
     path: str
     """Folder of the model within the claim."""
+    hub: HubModel | None = None
+    """The model on the Hub, once it is published."""
 
 
 class FailureStatus(ApiModel):
@@ -178,6 +194,10 @@ class Budget(ApiModel):
     """Attempts in a row that ended without a step beyond `furthestStep`: the more, the longer the next one waits."""
     furthest_step: int = 0
     """Furthest step that an ended attempt had reached."""
+    first_publish: int = 1
+    """First publish Job of this round of publishing."""
+    publish_started: datetime | None = None
+    """When this round of publishing began; `publish.deadlineSeconds` counts from here."""
 
 
 class FineTuneJobStatus(ApiModel):
@@ -193,6 +213,8 @@ class FineTuneJobStatus(ApiModel):
     """Number of the present (or last) prepare Job."""
     attempt: int | None = None
     """Number of the present (or last) training attempt."""
+    publish_attempt: int | None = None
+    """Number of the present (or last) publish Job."""
     attempt_started: datetime | None = None
     """When the pods of the present attempt were created."""
     attempt_begun: datetime | None = None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, ModelStatus, Nodes, Phase
-from finetune_operator.plan import accounts, children, report
+from finetune_operator.plan import accounts, children, publish, report
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.falls import fallen, gave_up_on, give_up, verdict_of
@@ -65,8 +65,6 @@ def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang
     path = (record.model_path if record else None) or (told.model_path if told else None)
     done = status.model_copy(
         update={
-            "phase": Phase.SUCCEEDED,
-            "completion_time": stamp(observed.now),
             "failure": None,
             "nodes": Nodes(desired=gang.nodes, ready=gang.nodes),
             "model": ModelStatus(
@@ -81,7 +79,11 @@ def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang
         ConditionType.PREPARED: Fact(True, "Prepared", "model and data are prepared"),
         ConditionType.RUNNING: Fact(False, "Succeeded", "training is over"),
     }
-    return Step(done, facts=facts, actions=others, requeue_after_seconds=float(observed.settings.grace_period_seconds))
+    if observed.job.spec.publish is not None:
+        facts[ConditionType.PUBLISHED] = publish.beginning(observed)
+        return Step(publish.begin(observed, done, 1), facts=facts, actions=others, requeue_after_seconds=0.0)
+    over = done.model_copy(update={"phase": Phase.SUCCEEDED, "completion_time": stamp(observed.now)})
+    return Step(over, facts=facts, actions=others, requeue_after_seconds=float(observed.settings.grace_period_seconds))
 
 
 def out_of_time(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:

@@ -7,6 +7,7 @@ ends in a 409. What is in a pod is `children_pods`'s; when a child is made is `d
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 from finetune_operator.api.deprecated import translate
@@ -29,9 +30,10 @@ from finetune_operator.plan.children_pods import (
     Role,
     pod_template,
 )
-from finetune_operator.plan.template import template_problems
+from finetune_operator.plan.template import TRAINER
+from finetune_operator.plan.template_checks import template_problems
 from finetune_operator.plan.types import Manifest, PlanSettings
-from finetune_trainer.config import DatasetSource, Hub, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.config import DatasetSource, Env, Hub, ModelSource, Preprocessing, Publish, RunConfig
 
 __all__ = [
     "accelerators",
@@ -44,6 +46,8 @@ __all__ = [
     "prepare_job",
     "prepare_job_name",
     "processes_per_node",
+    "publish_job",
+    "publish_job_name",
     "run_config",
     "service",
     "template_problems",
@@ -67,6 +71,10 @@ def prepare_job_name(job: FineTuneJob, number: int) -> str:
     return f"{job.metadata.name}-prepare-{number}"
 
 
+def publish_job_name(job: FineTuneJob, number: int) -> str:
+    return f"{job.metadata.name}-publish-{number}"
+
+
 def train_job_name(job: FineTuneJob, attempt: int) -> str:
     return f"{job.metadata.name}-train-{attempt}"
 
@@ -77,10 +85,11 @@ def processes_per_node(job: FineTuneJob, settings: PlanSettings) -> int:
 
 
 def needs_prepare_job(job: FineTuneJob, settings: PlanSettings) -> bool:
-    """Whether preparing gets a Job of its own: accelerators would wait for it, the Hub is read, or a token is used."""
+    """Whether preparing gets a Job of its own: accelerators would wait for it, the Hub is asked, or a token is used."""
     spec = job.spec
     reads_hub = not spec.model.name.startswith("/") or spec.dataset.name is not None
-    return reads_hub or spec.hub.token_secret_ref is not None or accelerators(job, settings) > 0
+    asks_hub = reads_hub or spec.publish is not None or spec.hub.token_secret_ref is not None
+    return asks_hub or accelerators(job, settings) > 0
 
 
 def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
@@ -107,6 +116,7 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
         port=PORT,
         grace_period_seconds=settings.grace_period_seconds,
         hub=Hub(endpoint=spec.hub.endpoint, token_file=TOKEN_FILE if spec.hub.token_secret_ref else None),
+        publish=Publish.model_validate(spec.publish.model_dump()) if spec.publish else None,
     )
 
 
@@ -158,18 +168,17 @@ def claim(job: FineTuneJob) -> Manifest | None:
 
 def prepare_job(job: FineTuneJob, settings: PlanSettings, number: int) -> Manifest:
     """One pod without accelerators, placed where training can run, so that a volume that binds late binds there."""
-    labels = _labels(job, Role.PREPARE, number)
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": _metadata(job, prepare_job_name(job, number), labels),
-        "spec": {
-            "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
-            "template": _pods(job, settings, Role.PREPARE, number, labels),
-        },
-    }
+    return _single_pod_job(job, settings, Role.PREPARE, prepare_job_name(job, number), number)
+
+
+def publish_job(job: FineTuneJob, settings: PlanSettings, number: int, deadline: datetime | None = None) -> Manifest:
+    """One pod without accelerators, where training ran. `deadline`: until when it tries again what may pass."""
+    made = _single_pod_job(job, settings, Role.PUBLISH, publish_job_name(job, number), number)
+    if deadline is not None:
+        (trainer,) = (one for one in made["spec"]["template"]["spec"]["containers"] if one["name"] == TRAINER)
+        moment = deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        trainer["env"].append({"name": Env.DEADLINE.value, "value": moment})
+    return made
 
 
 def train_job(job: FineTuneJob, settings: PlanSettings, attempt: int) -> Manifest:
@@ -200,6 +209,21 @@ def is_ours(manifest: Manifest, job: FineTuneJob) -> bool:
         return True
     is_claim = manifest.get("kind") == "PersistentVolumeClaim"
     return is_claim and (metadata.get("labels") or {}).get(LABEL_UID) == job.metadata.uid
+
+
+def _single_pod_job(job: FineTuneJob, settings: PlanSettings, role: Role, name: str, number: int) -> Manifest:
+    labels = _labels(job, role, number)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(job, name, labels),
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "template": _pods(job, settings, role, number, labels),
+        },
+    }
 
 
 def _pods(job: FineTuneJob, settings: PlanSettings, role: Role, number: int, labels: dict[str, str]) -> dict[str, Any]:

@@ -47,6 +47,13 @@ class Role(StrEnum):
 
     PREPARE = "prepare"
     TRAIN = "train"
+    PUBLISH = "publish"
+
+
+COMMANDS = {Role.PREPARE: "prepare", Role.TRAIN: "launch", Role.PUBLISH: "publish"}
+"""Command of the training image by role."""
+TALKS_TO_HUB = frozenset({Role.PREPARE, Role.PUBLISH})
+"""Roles whose pods see the token; ranks run offline."""
 
 
 def pod_template(
@@ -88,7 +95,7 @@ def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int
         "name": TRAINER,
         "image": job.spec.image or settings.trainer_image,
         "command": ["python", "-m", "finetune_trainer"],
-        "args": ["launch" if role is Role.TRAIN else "prepare"],
+        "args": [COMMANDS[role]],
         "env": _environment(job.spec.env, number),
         "resources": _resources(job, settings, role),
         "securityContext": {
@@ -116,7 +123,7 @@ def _environment(given: tuple[EnvVar, ...], number: int) -> list[dict[str, Any]]
 
 
 def _resources(job: FineTuneJob, settings: PlanSettings, role: Role) -> dict[str, Any]:
-    """The pod's resources; preparing takes no extended ones (accelerators, network devices)."""
+    """The pod's resources; only training takes extended ones (accelerators, network devices)."""
     plain = ("cpu", "memory", "ephemeral-storage")
     asked = {"limits": job.spec.resources.limits, "requests": job.spec.resources.requests}
     kept = {
@@ -127,7 +134,7 @@ def _resources(job: FineTuneJob, settings: PlanSettings, role: Role) -> dict[str
 
 
 def _tolerations(job: FineTuneJob, settings: PlanSettings) -> list[dict[str, Any]]:
-    """Nodes with accelerators are often tainted with the resource's name: preparing must be able to run there too."""
+    """Nodes with accelerators are often tainted with the resource's name: every role must be able to run there."""
     lost = [
         {
             "key": f"node.kubernetes.io/{state}",
@@ -160,7 +167,7 @@ def _mounts(job: FineTuneJob, role: Role, claim: str) -> list[dict[str, Any]]:
         {"name": f"{SYSTEM_VOLUME_PREFIX}tmp", "mountPath": "/tmp"},
         {"name": f"{SYSTEM_VOLUME_PREFIX}shm", "mountPath": "/dev/shm"},
     ]
-    if role is Role.PREPARE and job.spec.hub.token_secret_ref is not None:
+    if role in TALKS_TO_HUB and job.spec.hub.token_secret_ref is not None:
         folder = TOKEN_FILE.rpartition("/")[0]
         mounts.append({"name": f"{SYSTEM_VOLUME_PREFIX}hub-token", "mountPath": folder, "readOnly": True})
     shared = _claim_volumes(job, claim)
@@ -183,7 +190,7 @@ def _volumes(job: FineTuneJob, role: Role, config_map: str, claim: str) -> list[
         {"name": f"{SYSTEM_VOLUME_PREFIX}shm", "emptyDir": {"medium": "Memory"}},
     ]
     reference = job.spec.hub.token_secret_ref
-    if role is Role.PREPARE and reference is not None:
+    if role in TALKS_TO_HUB and reference is not None:
         volumes.append(
             {
                 "name": f"{SYSTEM_VOLUME_PREFIX}hub-token",

@@ -11,7 +11,7 @@ from finetune_operator.api.status import Condition, ConditionType, FineTuneJobSt
 
 MESSAGE_MAX = 4096
 TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED})
-GIVEN = frozenset({ConditionType.VALIDATED, ConditionType.PREPARED, ConditionType.RUNNING})
+GIVEN = frozenset({ConditionType.VALIDATED, ConditionType.PREPARED, ConditionType.RUNNING, ConditionType.PUBLISHED})
 """Conditions that a step states itself; the others follow from the phase."""
 
 
@@ -25,6 +25,7 @@ class Fact:
 
 
 Facts = Mapping[ConditionType, Fact]
+VALID = Fact(True, "Valid", "the spec is valid and what it names is there")
 
 
 def find(status: FineTuneJobStatus, kind: ConditionType) -> Condition | None:
@@ -36,12 +37,18 @@ def holds(status: FineTuneJobStatus, kind: ConditionType) -> bool:
     return condition is not None and condition.status == "True"
 
 
-def build(status: FineTuneJobStatus, given: Facts, generation: int, now: datetime) -> tuple[Condition, ...]:
-    """All conditions for the phase of `status`, whose present conditions say what flipped and what stays."""
+def build(
+    status: FineTuneJobStatus, given: Facts, generation: int, now: datetime, *, publishes: bool = True
+) -> tuple[Condition, ...]:
+    """All conditions for the phase of `status`, whose present conditions say what flipped and what stays.
+
+    A job that does not publish has no condition about that.
+    """
     facts = {kind: given.get(kind) or _kept(status, kind) for kind in ConditionType if kind in GIVEN}
     verdict = given.get(ConditionType.FAILED)
     facts |= _derived(status, facts, verdict.reason if verdict else _failed_reason(status))
-    return tuple(_condition(find(status, kind), kind, facts[kind], generation, now) for kind in ConditionType)
+    told = (kind for kind in ConditionType if publishes or kind is not ConditionType.PUBLISHED)
+    return tuple(_condition(find(status, kind), kind, facts[kind], generation, now) for kind in told)
 
 
 def _condition(old: Condition | None, kind: ConditionType, fact: Fact, generation: int, now: datetime) -> Condition:
@@ -73,6 +80,7 @@ _RESTING: Mapping[Phase | None, str] = {
     Phase.SUCCEEDED: "training is over",
     Phase.FAILED: "the job has failed",
     Phase.PREPARING: "model and data are being prepared",
+    Phase.PUBLISHING: "training is over",
 }
 
 
@@ -80,6 +88,7 @@ _STAGES: Mapping[Phase, ConditionType] = {
     Phase.PREPARING: ConditionType.PREPARED,
     Phase.STARTING: ConditionType.RUNNING,
     Phase.RESTARTING: ConditionType.RUNNING,
+    Phase.PUBLISHING: ConditionType.PUBLISHED,
 }
 """The condition that tells what a phase waits for."""
 

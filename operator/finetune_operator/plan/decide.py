@@ -1,6 +1,7 @@
 """`decide`: what was observed in, the next step out. Right whenever it is called, however often, and after any restart.
 
-There is no memory but status and objects. This module orders the stages: validation, preparing, training, the end.
+There is no memory but status and objects. This module orders the stages: validation, preparing, training, publishing,
+the end.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from finetune_operator.api.status import Budget, ClaimStatus, ConditionType, FineTuneJobStatus, Phase
-from finetune_operator.plan import attempts, children, conditions, prepare, report, starts, steps, validation
-from finetune_operator.plan.conditions import Fact, Facts
+from finetune_operator.plan import attempts, children, conditions, prepare, publish, report, starts, steps, validation
+from finetune_operator.plan.conditions import VALID, Fact, Facts
 from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.gang import progress_of, training_gang
 from finetune_operator.plan.steps import Step
@@ -22,7 +23,6 @@ from finetune_trainer.config import Cause
 
 WAIT_FIRST_SECONDS = 2.0
 WAIT_MAX_SECONDS = 60.0
-VALID = Fact(True, "Valid", "the spec is valid and what it names is there")
 
 
 def decide(observed: Observed) -> Decision:
@@ -30,9 +30,11 @@ def decide(observed: Observed) -> Decision:
     if job.metadata.deletion_timestamp is not None:
         return Decision(status=to_json(job.status))  # garbage collection does the cleaning
     members = family(observed)
-    status = _new_round(observed, job.status)
+    status = _new_round(observed, members, job.status)
     if status.phase in conditions.TERMINAL:
         step = _rest(observed, members, status)
+    elif status.phase is Phase.PUBLISHING:
+        step = publish.publish(observed, members, _absorbed(observed, status))
     else:
         step = _advance(observed, members, _absorbed(observed, status))
     return _decision(observed, step)
@@ -51,7 +53,7 @@ def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> 
         step = _undone(observed, members, status, current) or _training(observed, members, status, current)
     else:
         step = _before_training(observed, members, status)
-    if step.status.phase in conditions.TERMINAL or step.wants_list:
+    if step.status.phase in (*conditions.TERMINAL, Phase.PUBLISHING) or step.wants_list:
         return step
     limit, began = observed.job.spec.active_deadline_seconds, step.status.budget.started
     if limit is None or began is None:
@@ -87,7 +89,7 @@ def _accepted(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatu
 
 
 def _unknown_references(observed: Observed) -> tuple[Ref, ...]:
-    return tuple(ref for ref in validation.needed(observed.job) if ref not in observed.references)
+    return tuple(ref for ref in validation.needed(observed.job, observed.references) if ref not in observed.references)
 
 
 def _before_training(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
@@ -141,7 +143,7 @@ def _invalid(observed: Observed, members: Family, status: FineTuneJobStatus, fou
         status.model_copy(update={"phase": Phase.PENDING}),
         facts={ConditionType.VALIDATED: fact},
         requeue_after_seconds=_waiting_seconds(observed),
-        wants_references=validation.needed(observed.job),
+        wants_references=validation.needed(observed.job, observed.references),
     )
 
 
@@ -154,8 +156,10 @@ def _waiting_seconds(observed: Observed) -> float:
     return min(max(age, WAIT_FIRST_SECONDS), WAIT_MAX_SECONDS)
 
 
-def _new_round(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:
+def _new_round(observed: Observed, members: Family, status: FineTuneJobStatus) -> FineTuneJobStatus:
     """A failed job starts again when `retry` was raised, or, before its first attempt, when its spec was edited."""
+    if status.model is not None:
+        return publish.new_round(observed, members, status)
     spec, attempt = observed.job.spec, status.attempt or 0
     edited = attempt == 0 and status.observed_generation != observed.job.metadata.generation
     if status.phase is not Phase.FAILED or not (edited or spec.retry > status.budget.retry):
@@ -211,9 +215,9 @@ def _decision(observed: Observed, step: Step) -> Decision:
         return asked  # something has to be known or made first
     generation = job.metadata.generation
     dressed = step.status.model_copy(update={"observed_generation": generation})
-    given = conditions.build(
-        dressed.model_copy(update={"conditions": job.status.conditions}), step.facts, generation, observed.now
-    )
+    before = dressed.model_copy(update={"conditions": job.status.conditions})
+    publishes = job.spec.publish is not None
+    given = conditions.build(before, step.facts, generation, observed.now, publishes=publishes)
     new = report.with_summary(dressed.model_copy(update={"conditions": given}), job)
     if _only_ticked(observed, new):
         new = job.status
@@ -227,12 +231,12 @@ def _decision(observed: Observed, step: Step) -> Decision:
 
 
 def _only_ticked(observed: Observed, new: FineTuneJobStatus) -> bool:
-    """Whether nothing but the progress differs, and the one that is written is young."""
+    """Whether nothing but the progress differs, and the one that is written is still young: a later look writes it."""
     old = observed.job.status
     if old.progress is None or new.progress is None or old.progress.updated is None or new.progress.updated is None:
         return False
     ticking = ("progress", "summary")
     if new.model_copy(update={name: getattr(old, name) for name in ticking}) != old:
         return False
-    age = (new.progress.updated - old.progress.updated).total_seconds()
+    age = (observed.now - old.progress.updated).total_seconds()
     return age < observed.settings.progress_interval_seconds

@@ -1,4 +1,4 @@
-"""A gang: the pods of one attempt (or the one pod of a prepare Job) as a whole, with all evidence of how it ended."""
+"""A gang: the pods of one attempt (or the one pod of a Job that prepares or publishes) as a whole, with all evidence of how it ended."""
 
 from __future__ import annotations
 
@@ -105,15 +105,20 @@ def training_gang(observed: Observed, members: Family, attempt: int) -> Gang:
     )
 
 
-def preparing_gang(observed: Observed, members: Family, number: int) -> Gang:
+def single_gang(observed: Observed, members: Family, role: str, number: int) -> Gang:
+    """The one pod of a Job that prepares or publishes."""
     return Gang(
-        role="prepare",
+        role=role,
         number=number,
         nodes=1,
-        job=members.job("prepare", number),
-        pods=members.pods_of("prepare", number),
+        job=members.job(role, number),
+        pods=members.pods_of(role, number),
         lost=lost_nodes(observed),
     )
+
+
+def preparing_gang(observed: Observed, members: Family, number: int) -> Gang:
+    return single_gang(observed, members, "prepare", number)
 
 
 def progress_of(observed: Observed, attempt: int) -> Progress | None:

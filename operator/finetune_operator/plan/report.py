@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from finetune_operator.api import status as api
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.api.status import FineTuneJobStatus, Phase
+from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
+from finetune_operator.plan.conditions import find
 from finetune_operator.plan.gang import Gang
 from finetune_trainer import config
 from finetune_trainer.config import ResultRecord
@@ -86,6 +87,7 @@ def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStat
     files = dataset.files.train if dataset.files else ()
     more = f" (+{len(files) - 1})" if len(files) > 1 else ""
     summary = api.Summary(
+        reason=_reason(status),
         nodes=f"{nodes.ready}/{nodes.desired}" if nodes else None,
         steps=_steps(progress) if progress else None,
         loss=f"{progress.loss:.4f}" if progress and progress.loss is not None else None,
@@ -115,6 +117,38 @@ def duration(seconds: int) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+_STAGES = {
+    Phase.PREPARING: ConditionType.PREPARED,
+    Phase.STARTING: ConditionType.RUNNING,
+    Phase.RESTARTING: ConditionType.RUNNING,
+    Phase.PUBLISHING: ConditionType.PUBLISHED,
+}
+"""The condition that says why a phase lasts."""
+_ORDINARY = frozenset(
+    {"Preparing", "PreparingData", "Inline", "Starting", "WaitingForNodes", "LoadingModel", "Publishing", "NotYet"}
+)
+"""Reasons of such a condition while all is well."""
+
+
+def _reason(status: FineTuneJobStatus) -> str | None:
+    """Why the job waits, starts again or has failed; nothing while all is well."""
+    if status.phase is Phase.FAILED:
+        return status.failure.reason if status.failure else None
+    if status.phase in (Phase.SUCCEEDED, Phase.RUNNING):
+        return None
+    validated = find(status, ConditionType.VALIDATED)
+    if validated is not None and validated.status == "False":
+        return validated.reason
+    told = find(status, _STAGES[status.phase]) if status.phase in _STAGES else None
+    if told is not None and told.status != "True" and told.reason not in (*_ORDINARY, *Phase):
+        return told.reason
+    failure = status.failure
+    restarted = (
+        status.phase is Phase.RESTARTING and failure is not None and failure.attempt == (status.attempt or 0) - 1
+    )
+    return failure.reason if restarted and failure is not None else None
 
 
 def _eta(status: FineTuneJobStatus) -> str | None:

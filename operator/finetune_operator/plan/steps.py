@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJobStatus, Phase
+from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJobStatus, Nodes, Phase
 from finetune_operator.plan import validation
 from finetune_operator.plan.children_pods import LOST_NODE_SECONDS
 from finetune_operator.plan.conditions import Fact
@@ -72,6 +72,8 @@ def refused(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manife
     )
     waiting = status.attempt_started is None
     kind = ConditionType.VALIDATED if waiting else ConditionType.RUNNING
+    if status.phase is Phase.PUBLISHING:
+        waiting, kind = False, ConditionType.PUBLISHED
     phase = Phase.PENDING if waiting else status.phase
     fact = Fact(False, f"Create{refusal.reason}", text)
     return Step(status.model_copy(update={"phase": phase}), facts={kind: fact}, requeue_after_seconds=REFUSED_SECONDS)
@@ -110,7 +112,7 @@ def fail(
     failed = status.model_copy(
         update={
             "phase": Phase.FAILED,
-            "nodes": status.nodes.model_copy(update={"ready": 0}) if status.nodes else None,
+            "nodes": _without_ready(status),
             "completion_time": stamp(observed.now),
             "failure": failure(diagnosis, attempt),
             "attempt": max(status.attempt or 0, members.highest("train")) or None,
@@ -119,6 +121,13 @@ def fail(
     )
     fact = Fact(True, verdict or diagnosis.reason, diagnosis.message)
     return Step(failed, facts={**(facts or {}), ConditionType.FAILED: fact}, actions=stop_all(members))
+
+
+def _without_ready(status: FineTuneJobStatus) -> Nodes | None:
+    """Nothing runs any more; but nodes that have succeeded stay counted."""
+    if status.nodes is None or status.model is not None:
+        return status.nodes
+    return status.nodes.model_copy(update={"ready": 0})
 
 
 def failure(diagnosis: Diagnosis, attempt: int | None) -> FailureStatus:

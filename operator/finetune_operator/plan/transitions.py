@@ -23,7 +23,13 @@ MESSAGE_MAX = 1024
 def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[EventNote, ...]:
     if old == new:
         return ()
-    notes = (*_validation(job, old, new), *_preparing(old, new), *_training(old, new), *_end(old, new))
+    notes = (
+        *_validation(job, old, new),
+        *_preparing(old, new),
+        *_training(old, new),
+        *_publishing(job, old, new),
+        *_end(old, new),
+    )
     return tuple(replace(note, message=note.message[:MESSAGE_MAX]) for note in notes)
 
 
@@ -87,6 +93,28 @@ def _begun(new: FineTuneJobStatus) -> EventNote:
     return EventNote("Normal", "Resumed", f"attempt {new.attempt} has begun and goes on from {where}", once=True)
 
 
+def _publishing(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
+    if new.model is None or job.spec.publish is None:
+        return
+    where = f"claim {new.model.claim_name} at {new.model.path}"
+    if new.phase is Phase.PUBLISHING and old.phase is not Phase.PUBLISHING:
+        text = f"training is over, the model is on {where} and goes to {job.spec.publish.repo_id}"
+        yield EventNote("Normal", "Publishing", text)
+    if old.publish_attempt and new.publish_attempt and new.publish_attempt > old.publish_attempt:
+        why = f": {new.failure.message} ({new.failure.reason})" if new.failure else ""
+        text = f"publish Job {new.publish_attempt} replaces {old.publish_attempt}{why}"
+        yield EventNote("Warning" if why else "Normal", "PublishingAgain", text)
+    before, after = conditions.find(old, ConditionType.PUBLISHED), conditions.find(new, ConditionType.PUBLISHED)
+    if after is None:
+        return
+    if after.status == "True" and not conditions.holds(old, ConditionType.PUBLISHED):
+        yield EventNote("Normal", "Published", after.message)
+    if after.reason in ADVICE and (before is None or before.reason != after.reason):
+        yield EventNote("Warning", after.reason, after.message)
+    if new.phase is Phase.FAILED and old.phase is not Phase.FAILED and new.failure is not None:
+        yield EventNote("Warning", "PublishFailed", f"{new.failure.reason}; the model stays on {where}")
+
+
 def _end(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
     if new.phase == old.phase:
         return
@@ -95,6 +123,8 @@ def _end(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
         where = (
             f"the model is on claim {new.model.claim_name} at {new.model.path}" if new.model else "the model is there"
         )
+        if new.model is not None and new.model.hub is not None:
+            where += f" and at {new.model.hub.url}"
         yield EventNote("Normal", "Succeeded", f"{where}; {scores}" if scores else where)
     if new.phase is Phase.FAILED:
         failed = conditions.find(new, ConditionType.FAILED)

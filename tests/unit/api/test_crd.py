@@ -32,7 +32,7 @@ def test_status_is_a_subresource() -> None:
 
     assert version["subresources"] == {"status": {}}
     assert [column["name"] for column in version["additionalPrinterColumns"] if "priority" not in column] == [
-        *("Phase", "Nodes", "Steps", "Loss", "Left", "Restarts", "Age")
+        *("Phase", "Reason", "Nodes", "Steps", "Loss", "Left", "Restarts", "Age")
     ]
 
 

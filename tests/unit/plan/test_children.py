@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,9 +12,10 @@ import pytest
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.plan import children
 from finetune_operator.plan.types import Manifest, PlanSettings
-from finetune_trainer.config import RunConfig
+from finetune_trainer.config import Publish, RunConfig
 from tests.support.golden import assert_golden, load
 
+DEADLINE = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 SETTINGS = PlanSettings(trainer_image="registry.example/finetune-trainer:0.1.0")
 
 
@@ -42,6 +45,7 @@ def test_children_are_as_reviewed(name: str) -> None:
         children.claim(given),
         children.prepare_job(given, SETTINGS, 1),
         children.train_job(given, SETTINGS, 2),
+        children.publish_job(given, SETTINGS, 3, DEADLINE) if given.spec.publish else None,
     ]
     assert_golden(f"children-{name}.yaml", [manifest for manifest in made if manifest is not None])
 
@@ -56,23 +60,39 @@ def test_config_map_holds_the_run_config_under_its_content_address() -> None:
     assert held["metadata"]["name"] in json.dumps(children.train_job(one, SETTINGS, 1))
 
 
-def test_only_prepare_sees_the_token() -> None:
+def test_only_who_talks_to_the_hub_sees_the_token() -> None:
     given = job("job-hub.yaml")
-    assert "hf" in {
-        volume.get("secret", {}).get("secretName")
-        for volume in pod(children.prepare_job(given, SETTINGS, 1))["volumes"]
-    }
+    for made in (children.prepare_job(given, SETTINGS, 1), children.publish_job(given, SETTINGS, 1)):
+        assert "hf" in {volume.get("secret", {}).get("secretName") for volume in pod(made)["volumes"]}
     assert "hub-token" not in json.dumps(children.train_job(given, SETTINGS, 1))
 
 
-def test_prepare_takes_no_accelerator_but_is_placed_like_training() -> None:
+@pytest.mark.parametrize("make", [children.prepare_job, children.publish_job])
+def test_only_training_takes_accelerators_and_all_are_placed_like_it(make: Callable[..., Manifest]) -> None:
     given = job("job-hub.yaml")
-    prepare, train = children.prepare_job(given, SETTINGS, 1), children.train_job(given, SETTINGS, 1)
-    assert trainer(prepare)["resources"] == {"limits": {"cpu": 16, "memory": "64Gi"}}
+    other, train = make(given, SETTINGS, 1), children.train_job(given, SETTINGS, 1)
+    assert trainer(other)["resources"] == {"limits": {"cpu": 16, "memory": "64Gi"}}
     assert trainer(train)["resources"]["limits"]["nvidia.com/gpu"] == 4
     for field in ("nodeSelector", "tolerations"):
-        assert pod(prepare)[field] == pod(train)[field]
-    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod(prepare)["tolerations"]
+        assert pod(other)[field] == pod(train)[field]
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod(other)["tolerations"]
+
+
+def test_what_is_published_is_in_the_run_config_and_needs_a_prepare_job() -> None:
+    token = {"tokenSecretRef": {"name": "hf", "key": "token"}}
+    given = job(hub=token, publish={"repoId": "me/x", "private": True, "deadlineSeconds": 60})
+    config = children.run_config(given, SETTINGS)
+    assert config.publish == Publish(repo_id="me/x", private=True, deadline_seconds=60)
+    assert (config.prepare, children.needs_prepare_job(given, SETTINGS)) == ("job", True)
+    assert children.run_config(job(), SETTINGS).publish is None
+
+
+def test_a_publish_pod_knows_until_when_it_may_try() -> None:
+    given = job("job-hub.yaml")
+    assert {"name": "FINETUNE_DEADLINE", "value": "2026-01-03T04:05:06Z"} in trainer(
+        children.publish_job(given, SETTINGS, 1, DEADLINE)
+    )["env"]
+    assert "FINETUNE_DEADLINE" not in json.dumps(children.publish_job(given, SETTINGS, 1))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from finetune_operator.api.rules.rule import Rule
 _NOT_TRAINING = "!has(oldSelf.status) || !has(oldSelf.status.attempt) || oldSelf.status.attempt < 1"
 _NEW_JOB = "apply a job of another name for another run"
 
+_MENDED = f"raise retry in the same edit to publish a trained model with it, or {_NEW_JOB}"
+
 REQUIRED_FIELDS: dict[str, str] = {
     "task": _NEW_JOB,
     "model": _NEW_JOB,
@@ -26,13 +28,22 @@ OPTIONAL_FIELDS: dict[str, str] = {
     "env": _NEW_JOB,
     "volumes": _NEW_JOB,
     "template": _NEW_JOB,
-    "hub": _NEW_JOB,
+    "hub": _MENDED,
+    "publish": _MENDED,
     "checkpointIntervalSeconds": _NEW_JOB,
     "backoffLimit": "raise retry to try a failed job again",
     "startDeadlineSeconds": _NEW_JOB,
     "resumeFrom": f"raise retry to go on from the last checkpoint, or {_NEW_JOB}",
 }
 """Field of spec -> the next step of a user who wanted to change it. The others may change at any time."""
+
+
+MENDABLE = ("hub", "publish")
+"""Fields that an edit may change which raises `retry`: training does not depend on them, publishing does."""
+
+_RETRY = "(has({0}.spec.retry) ? {0}.spec.retry : 0)"
+_RAISED = f"{_RETRY.format('self')} > {_RETRY.format('oldSelf')}"
+_PUBLISHED = "has(oldSelf.status.model) && has(oldSelf.status.model.hub)"
 
 
 def _same(path: str) -> str:
@@ -42,9 +53,10 @@ def _same(path: str) -> str:
 
 
 def _fixed(field: str, next_step: str, same: str) -> Rule:
+    mended = f"{_RAISED} && !({_PUBLISHED}) || " if field in MENDABLE else ""
     return Rule(
         "",
-        f"{_NOT_TRAINING} || {same}",
+        f"{_NOT_TRAINING} || {mended}{same}",
         f"is fixed once training has started: {next_step}",
         field=f".spec.{field}",
         reason="FieldValueForbidden",

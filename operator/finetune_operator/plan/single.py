@@ -1,0 +1,206 @@
+"""A stage that is one Job of one pod at a time: made, watched, told why it waits, and made again where that may help.
+
+Preparing and publishing are such stages. What their success means, and when they are over without it, is theirs to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
+from finetune_operator.plan import conditions
+from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.diagnosis import Diagnosis, Verdict, diagnose
+from finetune_operator.plan.gang import Gang, single_gang
+from finetune_operator.plan.steps import (
+    Step,
+    blocked,
+    creates,
+    evidence_patience,
+    failure,
+    retry_delay,
+    seconds_until,
+    wants_list,
+)
+from finetune_operator.plan.types import Delete, Manifest, Observed, Ref, Suspend
+from finetune_operator.plan.view import PLAN_DIGEST, Family
+from finetune_operator.plan.waiting import why_waiting
+from finetune_trainer.config import Cause
+
+LONG_AGO = timedelta(seconds=300)
+"""Nobody knows when a Job ended that is gone: before every pause."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is particular to one of them."""
+
+    role: Literal["prepare", "publish"]
+    phase: Phase
+    condition: ConditionType
+    number_field: Literal["prepare_attempt", "publish_attempt"]
+    """Field of status that holds the number of the present Job."""
+    first: int
+    """Number of the first Job of this round."""
+    doing: str
+    """What the Job does: `prepares model and data`."""
+    make: Callable[[int], Manifest]
+    """The Job of a number."""
+    digest: str
+    """Of everything that its Jobs are made from: an edit that changes nothing of it needs no new one."""
+    beside: tuple[Manifest, ...]
+    """What a Job needs, made with it."""
+
+    def number(self, members: Family, status: FineTuneJobStatus) -> int:
+        """Of the newest Job; 0 where there was none."""
+        return max(getattr(status, self.number_field) or 0, members.highest(self.role))
+
+    def manifest(self, number: int) -> Manifest:
+        """The Job, marked with what it was made from."""
+        made = self.make(number)
+        made["metadata"].setdefault("annotations", {})[PLAN_DIGEST] = self.digest
+        return made
+
+    def gang(self, observed: Observed, members: Family, number: int) -> Gang:
+        return single_gang(observed, members, self.role, number)
+
+    def outdated(self, gang: Gang) -> bool:
+        """Whether the Job was made from another spec."""
+        return gang.job is not None and gang.job.plan_digest != self.digest
+
+    def at(self, status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
+        """The status while the Job of this number is there."""
+        return status.model_copy(update={"phase": self.phase, self.number_field: number})
+
+
+def digest_of(job: Manifest) -> str:
+    """Of what a Job of this stage holds, without its name and number."""
+    return hashlib.sha256(json.dumps(job["spec"], sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def start(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, number: int) -> Step:
+    """Make the Job of this number; the one before is stopped and keeps its log, older ones go."""
+    wanted = (*stage.beside, stage.manifest(number))
+    if (waiting := blocked(observed, status, wanted)) is not None:
+        return waiting
+    older = [job for job in members.jobs if job.role == stage.role and job.number < number]
+    stop = tuple(Suspend(job.name) for job in older if job.active)
+    clean = tuple(
+        Delete(Ref("Job", job.name), job.uid) for job in older if job.number < number - 1 and not job.deleting
+    )
+    return Step(
+        stage.at(status, number),
+        facts={stage.condition: ordinary(stage, number)},
+        actions=(*creates(observed, wanted), *stop, *clean),
+        requeue_after_seconds=observed.settings.pod_diagnosis_seconds,
+    )
+
+
+def ordinary(stage: Stage, number: int) -> Fact:
+    """The same text from creation to end: each change of it would be a request."""
+    name = stage.make(number)["metadata"]["name"]
+    return Fact(False, stage.phase, f"Job {name} {stage.doing}")
+
+
+def under_way(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang) -> Step:
+    """The Job is there: say what keeps its pod, if anything does."""
+    assert gang.job is not None
+    waiting = why_waiting(
+        gang, observed.events, gang.job.created, observed.now, observed.settings.pod_diagnosis_seconds
+    )
+    fact = waiting.fact or ordinary(stage, gang.number)
+    facts = {stage.condition: fact} if waiting.known else {}
+    return Step(
+        stage.at(status, gang.number),
+        facts=facts,
+        requeue_after_seconds=waiting.look_again_seconds,
+        wants_events=waiting.ask,
+    )
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How a Job of the stage ended without success."""
+
+    diagnosis: Diagnosis
+    fact: Fact
+    """What the stage's condition says of it."""
+    ended: datetime
+    due: datetime
+    """When the next Job may be made."""
+
+
+def fallen(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang) -> Step | Fall:
+    """Why the pod ended, or a step that waits until the evidence is in."""
+    verdict = diagnose(gang)
+    diagnosis = _in_words(verdict)
+    ended = _ended(gang) or (gang.job.created if gang.job is not None else observed.now - LONG_AGO)
+    known_by = ended + evidence_patience(observed)
+    if diagnosis.cause is not Cause.USER and not verdict.final and gang.job is not None and observed.now < known_by:
+        return Step(stage.at(status, gang.number), requeue_after_seconds=seconds_until(known_by, observed.now))
+    fact = Fact(False, str(diagnosis.reason), f"{diagnosis.message} What to do: {diagnosis.resolution}")
+    tries = gang.number - stage.first + (1 if diagnosis.counts else 0)
+    return Fall(diagnosis, fact, ended, ended + retry_delay(tries))
+
+
+def again(
+    stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang, fall: Fall
+) -> Step | None:
+    """The next Job, where it is due and what there is was listed; else None where it must be waited for."""
+    if observed.now < fall.due:
+        return None
+    if not observed.listed:
+        return wants_list(observed)
+    step = start(stage, observed, members, status, gang.number + 1)
+    return replace(step, status=step.status.model_copy(update={"failure": failure(fall.diagnosis, None)}))
+
+
+def paused(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang, fall: Fall) -> Step:
+    """Until the next Job is due."""
+    left = seconds_until(fall.due, observed.now)
+    kept = conditions.find(status, stage.condition)
+    same = kept is not None and kept.reason == fall.fact.reason
+    text = f"{fall.fact.message} Tried again in {round(left)} s at most."
+    facts = {} if same else {stage.condition: replace(fall.fact, message=text)}
+    return Step(stage.at(status, gang.number), facts=facts, requeue_after_seconds=left)
+
+
+def caught_up(
+    stage: Stage,
+    observed: Observed,
+    members: Family,
+    status: FineTuneJobStatus,
+    number: int,
+    counted: Callable[[FineTuneJobStatus, Diagnosis], FineTuneJobStatus],
+) -> FineTuneJobStatus:
+    """The status, where a Job was made before it could be written: why the tries before had failed is told now."""
+    first = max(getattr(status, stage.number_field) or number, stage.first)
+    for earlier in range(first, number):
+        gang = stage.gang(observed, members, earlier)
+        if gang.job is not None and not stage.outdated(gang):
+            diagnosis = _in_words(diagnose(gang))
+            status = counted(status, diagnosis).model_copy(update={"failure": failure(diagnosis, None)})
+    return status
+
+
+def _in_words(verdict: Verdict) -> Diagnosis:
+    """What the cluster did to a pod needs nobody's help; that training goes on is no comfort here."""
+    diagnosis = verdict.diagnosis
+    if diagnosis.cause in (Cause.PREEMPTION, Cause.NODE):
+        return replace(diagnosis, resolution="Nothing: it is tried again.")
+    return diagnosis
+
+
+def _ended(gang: Gang) -> datetime | None:
+    moments = [
+        moment
+        for pod in gang.pods
+        for moment in (pod.deleted_at, pod.trainer.ended_at if pod.trainer else None)
+        if moment
+    ]
+    return min(moments, default=None)
