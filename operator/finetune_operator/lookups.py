@@ -14,6 +14,7 @@ from finetune_operator.exceptions import NotFound, Refused
 from finetune_operator.plan.children import is_ours
 from finetune_operator.plan.types import Decision, Manifest, Ref
 from finetune_operator.progress import ProgressReader, node_0
+from finetune_operator.recent import Recent
 from finetune_operator.store import JobState, Key, Store, trimmed
 
 LEAST_AGE_SECONDS = 1.0
@@ -28,6 +29,7 @@ class Lookups:
 
     def __init__(self, cluster: Cluster, store: Store, progress: ProgressReader, wake: Callable[[Key], None]) -> None:
         self._cluster = cluster
+        self._recent = Recent(cluster.get)
         self._store = store
         self._progress = progress
         self._wake = wake
@@ -75,7 +77,9 @@ class Lookups:
             return
         found: Manifest | None = None
         try:
-            found = trimmed(await self._cluster.get(ref.kind, state.key.namespace, ref.name))
+            # Claims and ConfigMaps are what many jobs share; how a node is, is evidence, and must be of now.
+            get = self._cluster.get if ref.kind == "Node" else self._recent.get
+            found = trimmed(await get(ref.kind, state.key.namespace, ref.name))
         except NotFound:
             pass
         except Refused as error:
