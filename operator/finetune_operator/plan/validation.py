@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from finetune_operator.api.resource import LABEL_UID, FineTuneJob
 from finetune_operator.plan import children
@@ -23,8 +24,11 @@ class Problem:
     """Whether something other than an edit of the spec can mend it."""
 
 
-def needed(job: FineTuneJob) -> tuple[Ref, ...]:
-    """The objects that the spec names and the operator may read. Secrets it may not: pods' events tell of those."""
+def needed(job: FineTuneJob, known: Mapping[Ref, Manifest | None] = MappingProxyType({})) -> tuple[Ref, ...]:
+    """The objects that the spec names and the operator may read, and those that the ones that are `known` wait for.
+
+    Secrets it may not read: pods' events tell of those.
+    """
     spec = job.spec
     names: list[Ref] = []
     if spec.storage.claim_name is not None:
@@ -37,6 +41,8 @@ def needed(job: FineTuneJob) -> tuple[Ref, ...]:
         if volume.config_map is not None:
             names.append(Ref("ConfigMap", volume.config_map))
     names.extend(Ref("ConfigMap", name) for name, _, _ in _keys(job))
+    waited_for = (_class_waited_for(known.get(ref)) for ref in names if ref.kind == CLAIM)
+    names.extend(Ref("StorageClass", name) for name in waited_for if name is not None)
     return tuple(dict.fromkeys(names))
 
 
@@ -99,6 +105,14 @@ def _claim(observed: Observed) -> Manifest | None:
     return find(observed, CLAIM, name)
 
 
+def _class_waited_for(claim: Manifest | None) -> str | None:
+    """The storage class that has yet to make the claim's volume; None where the claim waits for none."""
+    spec, status = ((claim or {}).get(part) or {} for part in ("spec", "status"))
+    if status.get("phase") != "Pending" or spec.get("volumeName"):
+        return None
+    return spec.get("storageClassName") or None
+
+
 def _names(observed: Observed, planned: tuple[Manifest, ...]) -> Iterator[Problem]:
     for manifest in planned:
         if (problem := taken(observed, manifest)) is not None:
@@ -114,9 +128,9 @@ def _storage(observed: Observed) -> Iterator[Problem]:
         yield Problem("StorageClassNotFound", text)
     claim = _claim(observed)
     if storage.claim_name is not None:
-        yield from _usable(claim, name, "spec.storage.claimName", job.metadata.namespace)
+        yield from _usable(claim, name, "spec.storage.claimName", job.metadata.namespace, references)
     elif claim is not None and children.is_ours(claim, job):
-        yield from _usable(claim, name, "spec.storage", job.metadata.namespace)
+        yield from _usable(claim, name, "spec.storage", job.metadata.namespace, {})
     mode = access_mode(observed)
     if job.spec.nodes > 1 and mode in ("ReadWriteOnce", "ReadWriteOncePod"):
         yield Problem(
@@ -142,7 +156,7 @@ def _volumes(job: FineTuneJob, references: Mapping[Ref, Manifest | None]) -> Ite
         if volume.claim_name is None or volume.claim_name == job.spec.storage.claim_name:
             continue
         claim = references.get(Ref(CLAIM, volume.claim_name))
-        yield from _usable(claim, volume.claim_name, f"{field}.claimName", job.metadata.namespace)
+        yield from _usable(claim, volume.claim_name, f"{field}.claimName", job.metadata.namespace, references)
         modes = ((claim or {}).get("spec") or {}).get("accessModes") or ()
         if claim is not None and job.spec.nodes > 1 and not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
             text = (
@@ -153,7 +167,9 @@ def _volumes(job: FineTuneJob, references: Mapping[Ref, Manifest | None]) -> Ite
             yield Problem("AccessMode", text)
 
 
-def _usable(claim: Manifest | None, name: str, field: str, namespace: str) -> Iterator[Problem]:
+def _usable(
+    claim: Manifest | None, name: str, field: str, namespace: str, known: Mapping[Ref, Manifest | None]
+) -> Iterator[Problem]:
     if claim is None:
         text = f"{field}: there is no PersistentVolumeClaim {name!r} in namespace {namespace!r}; create it"
         yield Problem("ClaimNotFound", text)
@@ -163,6 +179,12 @@ def _usable(claim: Manifest | None, name: str, field: str, namespace: str) -> It
     elif (claim.get("status") or {}).get("phase") == "Lost":
         yield Problem(
             "ClaimLost", f"{field}: claim {name!r} has lost its volume; restore the volume, or name another claim"
+        )
+    elif (waited := _class_waited_for(claim)) is not None and known.get(Ref("StorageClass", waited), claim) is None:
+        yield Problem(
+            "StorageClassNotFound",
+            f"{field}: claim {name!r} waits for its volume, because there is no StorageClass {waited!r}: create the class "
+            "or a volume of it, or name another claim",
         )
     if (claim.get("spec") or {}).get("volumeMode") == "Block":
         yield Problem(
