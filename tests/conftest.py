@@ -117,6 +117,14 @@ def control_plane() -> Iterator[Client]:
         yield control_plane
 
 
+@pytest.fixture
+def audited(control_plane: Client) -> ControlPlane:
+    """The same, where every request that was made can be read."""
+    if not isinstance(control_plane, ControlPlane):
+        _cannot_run("the requests of one user are counted in an audit log, which only a cluster of the tests' own has")
+    return control_plane
+
+
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[NodeCluster]:
     """A real cluster with two nodes that have the project's images."""

@@ -47,19 +47,19 @@ def kubeconfig_by_namespace(control_plane: Client, operator_kubeconfig: Path, na
 
 
 def test_nothing_that_it_asks_for_is_refused(
-    control_plane: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+    audited: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
 ) -> None:
     """From apply through a restart to success and deletion, with no request that RBAC turns down."""
-    before = len(control_plane.audit_events(USER))
+    before = len(audited.audit_events(USER))
     start_operator()
     _live(api, kubelet)
-    events = control_plane.audit_events(USER)[before:]
+    events = audited.audit_events(USER)[before:]
     assert len(events) > 10
     assert _refused(events) == []
 
 
 def test_rights_in_one_namespace_are_enough_for_it(
-    control_plane: ControlPlane,
+    audited: ControlPlane,
     api: Api,
     claim: str,
     kubelet: PlayedKubelet,
@@ -69,7 +69,7 @@ def test_rights_in_one_namespace_are_enough_for_it(
     """Nodes alone are out of reach: they belong to the cluster."""
     start_operator(kubeconfig_by_namespace)
     _live(api, kubelet)
-    events = control_plane.audit_events(f"system:serviceaccount:{SYSTEM_NAMESPACE}:{api.namespace}")
+    events = audited.audit_events(f"system:serviceaccount:{SYSTEM_NAMESPACE}:{api.namespace}")
     assert len(events) > 10
     assert [uri for uri in _refused(events) if not uri.startswith("/api/v1/nodes/")] == []
     with pytest.raises(ApiFailed, match="403"):
@@ -98,18 +98,18 @@ def _refused(events: list[dict[str, Any]]) -> list[str]:
 
 
 def test_requests_from_apply_to_running(
-    control_plane: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
+    audited: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
 ) -> None:
     start_operator(pod_diagnosis_seconds=60)
     time.sleep(2)  # the watches are established
-    before = len(control_plane.audit_events(USER))
+    before = len(audited.audit_events(USER))
     api.create(finetune_job())
     eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
     wait_for_phase(api, "Starting")
     kubelet.report(1)
     kubelet.run(1)
     wait_for_phase(api, "Running")
-    events = [event for event in control_plane.audit_events(USER)[before:] if event["stage"] == "ResponseComplete"]
+    events = [event for event in audited.audit_events(USER)[before:] if event["stage"] == "ResponseComplete"]
     asked = [f"{event['verb']} {event['requestURI']}" for event in events if event["verb"] != "watch"]
     assert len(asked) <= 12, asked
     assert len([one for one in asked if one.startswith("update")]) <= 3

@@ -5,11 +5,11 @@ from pathlib import Path
 from tests.support.cluster.control_plane import ControlPlane
 
 
-def test_requests_are_counted_by_user(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
-    control_plane.kubectl("create", "serviceaccount", "someone", f"--namespace={namespace}")
-    kubeconfig = control_plane.kubeconfig_of("someone", namespace, tmp_path)
-    refused = control_plane.kubectl(f"--kubeconfig={kubeconfig}", "get", "pods", check=False)
-    events = control_plane.audit_events(f"system:serviceaccount:{namespace}:someone")
+def test_requests_are_counted_by_user(audited: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    audited.kubectl("create", "serviceaccount", "someone", f"--namespace={namespace}")
+    kubeconfig = audited.kubeconfig_of("someone", namespace, tmp_path)
+    refused = audited.kubectl(f"--kubeconfig={kubeconfig}", "get", "pods", check=False)
+    events = audited.audit_events(f"system:serviceaccount:{namespace}:someone")
 
     assert "forbidden" in refused.stderr.lower()
     assert [(event["verb"], event["objectRef"]["resource"]) for event in events] == [("list", "pods")]
