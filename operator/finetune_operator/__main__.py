@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from finetune_operator import logs
 from finetune_operator.api.resource import KIND
 from finetune_operator.cluster import Cluster
-from finetune_operator.exceptions import OperatorError, Unavailable
+from finetune_operator.exceptions import LeadershipLost, OperatorError, Unavailable
 from finetune_operator.handlers import make_registry, make_settings
+from finetune_operator.leader import Alone, Leadership
 from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
 from finetune_operator.progress import ProgressReader
@@ -65,10 +66,14 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer)
     resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)
+    leadership = _leadership(cluster, settings)
     health = Health(lambda: queue.alive)
     server = await serve(settings.metrics_host, settings.metrics_port, metrics.registry, health)
     try:
         await _wait_for_crd(cluster, settings)
+        health.standing_by = True
+        await leadership.gain()
+        metrics.leader.set(1)
         queue.start()
         health.begun = True
         watching = kopf.operator(
@@ -77,10 +82,11 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
         )
-        await _until_one_ends(resync.run(), watching)
+        await _until_one_ends(resync.run(), watching, _hold(leadership, queue))
     finally:
         log.info("ending")
         await queue.stop(STOP_GRACE_SECONDS)
+        await leadership.release()
         await progress.close()
         await cluster.close()
         await server.cleanup()
@@ -97,6 +103,22 @@ async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+def _leadership(cluster: Cluster, settings: OperatorSettings) -> Leadership | Alone:
+    if not settings.lease:
+        return Alone()
+    namespace, _, name = settings.lease.partition("/")
+    return Leadership(cluster, namespace, name, settings.lease_seconds)
+
+
+async def _hold(leadership: Leadership | Alone, queue: WorkQueue[Key]) -> None:
+    """Whoever leads no longer begins nothing more, before all else."""
+    try:
+        await leadership.hold()
+    except LeadershipLost:
+        await queue.stop(0)
+        raise
 
 
 async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:

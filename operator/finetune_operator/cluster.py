@@ -147,6 +147,12 @@ class Cluster:
         kind: str = manifest["kind"]
         return {"kind": kind, **await self._json("POST", path_of(kind, namespace), body=manifest, query=STRICT)}
 
+    async def replace(self, namespace: str, manifest: Manifest) -> Manifest:
+        """PUT an object that was read; Conflict where it has changed since."""
+        kind: str = manifest["kind"]
+        path = path_of(kind, namespace, manifest["metadata"]["name"])
+        return {"kind": kind, **await self._json("PUT", path, body=manifest)}
+
     async def children(self, namespace: str, job: str) -> list[Manifest]:
         """Every object that carries the job's label, read from the store of record, not from a cache."""
         lists = await asyncio.gather(*(self._list(kind, namespace, f"{LABEL_JOB}={job}") for kind in CHILD_KINDS))

@@ -37,5 +37,9 @@ class Unavailable(ApiError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class LeadershipLost(OperatorError):
+    """Another operator leads, or may do so: this one must end."""
+
+
 class Undecided(OperatorError):
     """Deciding and acting did not come to rest within the rounds of one reconcile."""

@@ -52,6 +52,7 @@ class Metrics:
             registry=self.registry,
         )
         Gauge(f"{PREFIX}_queue_depth", "Jobs that wait for a worker.", registry=self.registry).set_function(queue_depth)
+        self.leader = Gauge(f"{PREFIX}_leader", "1 where this operator leads.", registry=self.registry)
         build = Gauge(f"{PREFIX}_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version("finetune-operator")).set(1)
         self.registry.register(_Phases(phases))

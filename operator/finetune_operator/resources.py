@@ -26,6 +26,7 @@ RESOURCES: Mapping[str, Resource] = {
     "Service": Resource("api/v1", "services"),
     "PersistentVolumeClaim": Resource("api/v1", "persistentvolumeclaims"),
     "Event": Resource("api/v1", "events"),
+    "Lease": Resource("apis/coordination.k8s.io/v1", "leases"),
     "Node": Resource("api/v1", "nodes", namespaced=False),
     "StorageClass": Resource("apis/storage.k8s.io/v1", "storageclasses", namespaced=False),
 }

@@ -60,6 +60,10 @@ class OperatorSettings(BaseSettings):
     """Address to serve /metrics, /healthz and /readyz on."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Port of /metrics, /healthz and /readyz; 0 serves none."""
+    lease: Annotated[str, Field(pattern=r"^([^/]+/[^/]+)?$")] = ""
+    """`namespace/name` of the Lease by which one operator of several leads; without, no other is expected."""
+    lease_seconds: Annotated[float, Field(ge=1)] = 15.0
+    """How long after the last sign of life of the leader another one takes over."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of the log."""
     log_format: Literal["json", "text"] = "json"

@@ -46,6 +46,8 @@ EVERYTHING: Manifest = {
         "acceleratorResources": ["example.com/npu"],
     },
     "progress": {"intervalSeconds": 2.5, "access": "proxy"},
+    "replicas": 2,
+    "leaseSeconds": 30,
     "concurrency": 4,
     "resyncSeconds": 30,
     "podDiagnosisSeconds": 7,
@@ -99,6 +101,9 @@ def test_the_objects_of_an_installation() -> None:
         "ClusterRoleBinding": 1,
         "CustomResourceDefinition": 1,
         "Deployment": 1,
+        "Lease": 1,
+        "Role": 1,
+        "RoleBinding": 1,
         "ServiceAccount": 1,
     }
 
@@ -107,12 +112,12 @@ def test_the_objects_of_an_installation() -> None:
     ("values", "more", "less"),
     [
         ({"crds": {"enabled": False}}, set(), {"CustomResourceDefinition"}),
-        ({"rbac": {"create": False}}, set(), {"ClusterRole", "ClusterRoleBinding"}),
+        ({"rbac": {"create": False}}, set(), {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}),
         ({"serviceAccount": {"create": False}}, set(), {"ServiceAccount"}),
         ({"podMonitor": {"enabled": True}}, {"PodMonitor"}, set()),
         (
             {"watchNamespaces": ["a"], "rbac": {"aggregate": False}},
-            {"Role", "RoleBinding"},
+            set(),
             {"ClusterRole", "ClusterRoleBinding"},
         ),
     ],
@@ -141,12 +146,14 @@ def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> 
     assert (arrived.grace_period_seconds, arrived.progress_interval_seconds) == (120, 2.5)
     assert (arrived.progress_access, arrived.concurrency, arrived.resync_seconds) == ("proxy", 4, 30)
     assert (arrived.pod_diagnosis_seconds, arrived.metrics_port) == (7, 9999)
+    assert (arrived.lease, arrived.lease_seconds) == (f"{helm.SYSTEM_NAMESPACE}/trainer", 30)
+    assert deployment(EVERYTHING)["spec"]["replicas"] == 2
     assert (arrived.log_level, arrived.log_format) == ("debug", "text")
 
 
 def test_the_operators_defaults_are_the_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Image and way to the pods apart: outside of a cluster there is another one."""
-    without = {"trainer_image", "progress_access"}
+    """But for what is another one outside of a cluster."""
+    without = {"trainer_image", "progress_access", "lease"}
     by_hand = OperatorSettings().model_dump(exclude=without)
     assert settings({}, monkeypatch).model_dump(exclude=without) == by_hand
 
@@ -213,8 +220,9 @@ def test_the_way_through_the_api_server_is_granted_where_it_is_taken() -> None:
 
 def test_a_list_of_namespaces_grants_nothing_beyond_them() -> None:
     made = helm.rights(EVERYTHING)
-    assert kinds(made) == {"Role": 2, "RoleBinding": 2, "ServiceAccount": 1}
-    assert {one["metadata"]["namespace"] for one in of_kind("Role", made)} == {"team-a", "team-b"}
+    assert kinds(made) == {"Role": 3, "RoleBinding": 3, "ServiceAccount": 1}
+    served = {one["metadata"]["namespace"] for one in of_kind("Role", made)} - {helm.SYSTEM_NAMESPACE}
+    assert served == {"team-a", "team-b"}
     for binding in of_kind("RoleBinding", made):
         assert binding["subjects"] == [
             {"kind": "ServiceAccount", "name": "operator", "namespace": helm.SYSTEM_NAMESPACE}
