@@ -22,6 +22,14 @@ def assert_golden(name: str, documents: list[dict[str, Any]]) -> None:
     assert documents == list(yaml.safe_load_all(path.read_text())), f"{path} differs; UPDATE_GOLDEN=1 writes it anew"
 
 
+def assert_golden_text(name: str, text: str) -> None:
+    """Compare `text` with tests/data/<name>."""
+    path = DATA / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), f"{path} differs; UPDATE_GOLDEN=1 writes it anew"
+
+
 def load(name: str) -> Any:
     """The one YAML document of tests/data/<name>."""
     return yaml.safe_load((DATA / name).read_text())

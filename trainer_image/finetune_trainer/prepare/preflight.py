@@ -42,7 +42,7 @@ def check(config: RunConfig) -> tuple[str, ...]:
 
 def _check(config: RunConfig, repo_id: str, token: str) -> None:
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     api = HfApi(endpoint=account.endpoint_of(config), token=token)
     _ask(lambda: validate_repo_id(repo_id), repo_id, token)

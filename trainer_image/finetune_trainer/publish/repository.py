@@ -104,7 +104,7 @@ class Target:
 
     def _check(self, repo_id: str, commit: str, model: SealedModel) -> None:
         """The Hub leaves out, unsaid, what the repository's .gitignore names: see that all is there."""
-        info = self.api.repo_info(repo_id, revision=commit)
+        info = self.api.model_info(repo_id, revision=commit)
         missing = sorted({*model.files} - {sibling.rfilename for sibling in info.siblings or ()})
         if missing:
             raise PublishError(

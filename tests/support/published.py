@@ -1,0 +1,142 @@
+"""A trained model on a volume, ready to be published, and how it is published in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.config import (
+    REPORT_FILE,
+    Evaluation,
+    PrepareSummary,
+    Publish,
+    PublishedModel,
+    Resolved,
+    RunConfig,
+    TrainingReport,
+)
+from finetune_trainer.launch import sealing
+from finetune_trainer.launch.manifest import Manifest
+from finetune_trainer.publish.retries import Patience
+from finetune_trainer.volume import Layout, make_folder
+from tests.support import checkpoints
+
+MOMENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+WEIGHTS = bytes(range(256)) * 400
+FILES: dict[str, bytes] = {
+    "config.json": b"{}\n",
+    "model.safetensors": WEIGHTS,
+    "tokenizer.json": b"{}\n",
+    "tokenizer_config.json": b"{}\n",
+}
+"""A model's folder as far as the Hub cares."""
+
+
+def report(**fields: Any) -> TrainingReport:
+    """Of a training over two epochs, the second one the best."""
+    base: dict[str, Any] = {
+        "task": "text-classification",
+        "started": MOMENT,
+        "finished": MOMENT,
+        "steps": 26,
+        "epochs": 2.0,
+        "world_size": 2,
+        "global_batch_size": 16,
+        "precision": "fp32",
+        "hardware": "CPU (2 ranks)",
+        "versions": {"transformers": "5.23.0", "torch": "2.13.0"},
+        "training_arguments": {"eval_strategy": "epoch", "learning_rate": 0.01},
+        "evaluations": (
+            Evaluation(step=13, epoch=1.0, loss=0.691, metrics={"loss": 0.512, "accuracy": 0.8033, "f1": 0.79}),
+            Evaluation(step=26, epoch=2.0, loss=0.304, metrics={"loss": 0.21, "accuracy": 0.91803, "f1": 0.9174}),
+        ),
+        "evaluation": {"loss": 0.21, "accuracy": 0.91803, "f1": 0.9174},
+        "kept_step": 26,
+        "summary": PrepareSummary(train_rows=203, validation_rows=61, labels=("negative", "positive")),
+        "resolved": Resolved(model_revision="a" * 40, dataset_revision="b" * 40, precision="fp32"),
+    }
+    return TrainingReport(**{**base, **fields})
+
+
+def config(output: Path | str, *, publish: Mapping[str, Any] | None = None, **fields: Any) -> RunConfig:
+    """A run on models and data of the Hub that publishes to `me/reviews`."""
+    return checkpoints.run_config(
+        **{
+            "model": {"name": "us/tiny"},
+            "dataset": {"name": "us/reviews", "columns": {"text": "review", "label": "stars"}},
+            "output": str(output),
+            "publish": Publish(**{"repo_id": "me/reviews", **(publish or {})}).model_dump(),
+            **fields,
+        }
+    )
+
+
+def seal_model(layout: Layout, files: Mapping[str, bytes] | None = None, *, attempt: int = 1) -> Path:
+    """An attempt that has begun and sealed its final model."""
+    run = layout.run
+    checkpoints.begin(run, attempt)
+    own = run.attempt(attempt)
+    staged = make_folder(own.staging / "model")
+    content = {**FILES, REPORT_FILE: report().to_json().encode(), **(files or {})}
+    for name, value in content.items():
+        (staged / name).write_bytes(value)
+    placed = sealing.place(staged, own.model, sorted(content))
+    sealing.seal(run, own.model, Manifest(step=26, attempt=attempt, world_size=2, time=MOMENT, files=placed))
+    return own.model
+
+
+@dataclass
+class Publishing:
+    """One job's publishing, tried in this process with little patience."""
+
+    folder: Path
+    endpoint: str
+    token: str
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def config(self, *, publish: Mapping[str, Any] | None = None, **fields: Any) -> RunConfig:
+        (self.folder / "token").write_text(self.token + "\n", encoding="utf-8")
+        hub = {"endpoint": self.endpoint, "token_file": str(self.folder / "token")}
+        return config(self.folder / "output", publish=publish, **{"hub": hub, **fields})
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of(self.config())
+
+    def run(
+        self,
+        *,
+        seconds: float = 20.0,
+        first_seconds: float = 0.01,
+        publish: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> PublishedModel:
+        """Publish; raises as the product does."""
+        from finetune_trainer.publish.client import Traffic
+        from finetune_trainer.publish.run import publish as run_publish
+
+        patience = Patience(time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
+        with _without_xet():
+            found = run_publish(self.config(publish=publish, **fields), patience, Traffic(), self.said.append)
+        return found.model
+
+
+@contextmanager
+def _without_xet() -> Iterator[None]:
+    """As the command's environment has it where an endpoint is named; this process may have imported the library."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_DISABLE_XET
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before

@@ -1,0 +1,132 @@
+"""The model card: the same at every try, ids of the Hub where the Hub looks for them, nothing of where things lay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from finetune_trainer.config import Evaluation, PrepareSummary
+from finetune_trainer.publish import card
+from finetune_trainer.publish.base import NOTHING, BaseFacts, facts_of
+from tests.support.golden import assert_golden_text
+from tests.support.published import config, report
+
+BASE = BaseFacts(license="mit", language=("en",))
+
+
+def rendered(base: BaseFacts = BASE, *, endpoint: str | None = None, of: Any = "", **fields: Any) -> str:
+    made = report() if of == "" else of
+    return card.render(config("/output", **fields), made, base, repo_id="me/reviews", endpoint=endpoint)
+
+
+def metadata(text: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(text.split("---\n")[1]))
+
+
+def test_the_card_as_a_whole() -> None:
+    assert_golden_text("model-card.md", rendered())
+
+
+def test_every_try_makes_the_same() -> None:
+    assert rendered() == rendered()
+
+
+def test_the_library_reads_what_it_wrote() -> None:
+    data: Any = ModelCard(rendered()).data
+    assert (data.base_model, data.datasets, data.license, data.language) == ("us/tiny", ["us/reviews"], "mit", "en")
+    assert (data.pipeline_tag, data.library_name) == ("text-classification", "transformers")
+    found = {result.metric_type: result for result in data.eval_results}
+    assert found.keys() == {"accuracy", "f1"}
+    assert found["accuracy"].metric_value == 0.91803
+    assert found["accuracy"].dataset_revision == "b" * 40
+    assert found["f1"].metric_args == {"average": "macro"}
+
+
+def test_what_lies_on_a_volume_is_no_id_of_the_hub() -> None:
+    files = {"train": ["/data/private/train.csv"], "validation": ["/data/private/held-out.csv"]}
+    text = rendered(model={"name": "/models/secret-project/bert"}, dataset={"files": files})
+    found = metadata(text)
+    assert not {"base_model", "datasets"} & found.keys()
+    assert found["model-index"][0]["results"][0]["dataset"]["type"] == "csv"
+    assert "`bert` (a folder on a volume)" in text
+    assert "`train.csv`, `held-out.csv`" in text
+    assert "/data" not in text
+    assert "secret-project" not in text
+
+
+def test_without_an_evaluation_there_is_no_model_index() -> None:
+    text = rendered(of=report(evaluation=None, evaluations=()))
+    assert not {"model-index", "metrics"} & metadata(text).keys()
+    assert "Evaluations" not in text
+    assert "it reaches" not in text
+
+
+def test_a_model_without_a_report_has_a_card_too() -> None:
+    text = rendered(of=None)
+    assert metadata(text)["base_model"] == "us/tiny"
+    assert "## Use" in text
+    assert "## Training" not in text
+
+
+def test_the_best_step_is_marked_where_it_is_not_the_last() -> None:
+    text = rendered(of=report(kept_step=13, evaluation={"loss": 0.5, "accuracy": 0.8}))
+    assert "| 1 | 13 (kept) |" in text
+    assert "26 (2 epochs), weights of step 13" in text
+
+
+def test_words_of_the_data_do_not_break_the_tables() -> None:
+    labels = ("a|b", "back`tick", "two\nlines", *(f"label-{n}" for n in range(30)))
+    text = rendered(of=report(summary=PrepareSummary(train_rows=1, labels=labels)))
+    row = next(line for line in text.splitlines() if line.startswith("| Labels"))
+    assert "`a/b`, `back'tick`, `two lines`" in row
+    assert row.endswith("and 13 more |")
+
+
+def test_a_metric_that_only_some_evaluations_have_leaves_a_gap() -> None:
+    one = Evaluation(step=1, epoch=0.5, metrics={"loss": 1.0})
+    two = Evaluation(step=2, epoch=1.0, loss=0.123456, metrics={"loss": 0.5, "accuracy": 1.0})
+    text = rendered(of=report(evaluations=(one, two), kept_step=2))
+    assert "| 0.5 | 1 |  | 1 |  |" in text
+    assert "| 1 | 2 | 0.1235 | 0.5 | 1 |" in text
+
+
+def test_a_branch_and_a_mirror_are_named() -> None:
+    text = rendered(endpoint="https://hub.example.com", publish={"repo_id": "me/reviews", "revision": "v2"})
+    assert 'model="me/reviews", revision="v2")' in text
+    assert "(https://hub.example.com/us/tiny)" in text
+
+
+@pytest.mark.parametrize(
+    ("front", "facts"),
+    [
+        ("license: mit\nlanguage: en", BaseFacts(license="mit", language=("en",))),
+        ("language: [en, de]", BaseFacts(language=("en", "de"))),
+        ("language: no", NOTHING),
+        ("license: [mit, apache-2.0]\nlanguage: {a: b}", NOTHING),
+        (
+            "license: other\nlicense_name: llama\nlicense_link: LICENSE",
+            BaseFacts(license="other", license_name="llama", license_link="https://hub/us/tiny/blob/main/LICENSE"),
+        ),
+        ("license_link: https://example.com/l", BaseFacts(license_link="https://example.com/l")),
+        ("model-index: nonsense\nlicense: mit", BaseFacts(license="mit")),
+        ("license: [unclosed", NOTHING),
+        ("just text", NOTHING),
+        ("", NOTHING),
+    ],
+)
+def test_what_the_base_models_card_says(front: str, facts: BaseFacts) -> None:
+    assert facts_of(f"---\n{front}\n---\n# A model\n", "https://hub/us/tiny") == facts
+
+
+def test_a_card_without_metadata_says_nothing() -> None:
+    assert facts_of("# A model\n") == facts_of("") == NOTHING
+
+
+def test_the_template_is_a_part_of_the_package() -> None:
+    from importlib import resources
+
+    assert resources.files("finetune_trainer.publish").joinpath(Path(card.TEMPLATE).name).is_file()

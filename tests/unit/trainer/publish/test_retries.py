@@ -1,0 +1,101 @@
+"""Tried again with pauses that grow, differ and heed the Hub, and never beyond the deadline."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from finetune_trainer.config import Cause, Reason
+from finetune_trainer.publish.client import retry_after
+from finetune_trainer.publish.errors import Passing, PublishError
+from finetune_trainer.publish.retries import Patience, until_done
+from finetune_trainer.publish.run import deadline_of
+from tests.support.published import MOMENT, config
+
+
+class Flaky:
+    """Fails so many times, then works."""
+
+    def __init__(self, failures: int, retry_after_seconds: float | None = None) -> None:
+        self.failures = failures
+        self.retry_after_seconds = retry_after_seconds
+        self.moments: list[float] = []
+
+    def __call__(self) -> str:
+        self.moments.append(time.monotonic())
+        if len(self.moments) <= self.failures:
+            raise Passing("it answered 503", self.retry_after_seconds)
+        return "done"
+
+
+def soon(seconds: float = 10.0, first_seconds: float = 0.01) -> Patience:
+    return Patience(time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.05)
+
+
+def test_it_is_done_when_it_works() -> None:
+    said: list[str] = []
+    assert until_done(Flaky(3), soon(), said.append) == "done"
+    assert [line.split(";")[0] for line in said] == [f"try {n}: it answered 503" for n in (1, 2, 3)]
+
+
+def test_pauses_double_up_to_a_limit_and_differ() -> None:
+    patience = Patience(0.0, first_seconds=2.0, most_seconds=120.0)
+    for number, most in ((1, 2.0), (2, 4.0), (5, 32.0), (7, 120.0), (5000, 120.0)):
+        pauses = [patience.pause_seconds(number, None) for _ in range(50)]
+        assert all(most / 2 <= pause <= most for pause in pauses)
+        assert len(set(pauses)) > 40
+
+
+def test_the_hub_is_given_the_time_that_it_asks_for() -> None:
+    work = Flaky(1, retry_after_seconds=0.4)
+    assert until_done(work, soon(), lambda _: None) == "done"
+    assert 0.4 <= work.moments[1] - work.moments[0] < 1.5
+    assert 400.0 <= Patience(0.0).pause_seconds(1, 400.0) < 401.0
+    assert Patience(0.0).pause_seconds(9, 1.0) >= 60.0, "no shorter than its own"
+
+
+def test_the_deadline_ends_it() -> None:
+    began = time.monotonic()
+    with pytest.raises(PublishError) as raised:
+        until_done(Flaky(10_000), soon(0.3), lambda _: None)
+    assert 0.25 < time.monotonic() - began < 1.5
+    assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
+    assert "it answered 503" in str(raised.value)
+    work = Flaky(10_000, retry_after_seconds=3600)
+    with pytest.raises(PublishError):
+        until_done(work, soon(0.2), lambda _: None)
+    assert len(work.moments) == 1, "not before the Hub wants it"
+
+
+def test_what_does_not_pass_ends_it_at_once() -> None:
+    tries = []
+
+    def refused() -> None:
+        tries.append(1)
+        raise PublishError(Reason.ACCESS_DENIED, "no")
+
+    with pytest.raises(PublishError, match="no"):
+        until_done(refused, soon(), lambda _: None)
+    assert len(tries) == 1
+
+
+def test_how_the_hub_asks_for_time() -> None:
+    assert retry_after({}) is None
+    assert retry_after({"Retry-After": "7"}) == 7.0
+    assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=90))}) == pytest.approx(
+        90, abs=3
+    )
+    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert retry_after({"RateLimit": '"api";r=0;t=55', "Retry-After": "1"}) == 55.0
+    assert retry_after({"RateLimit": '"api";r=3;t=55'}) is None
+
+
+def test_the_deadline_is_the_operators() -> None:
+    run = config("/output", publish={"repo_id": "me/x", "deadline_seconds": 60})
+    assert deadline_of(run, None, MOMENT) == MOMENT + timedelta(seconds=60)
+    assert deadline_of(run, "2026-03-01T12:00:05Z", MOMENT) == MOMENT + timedelta(seconds=5)
+    assert deadline_of(run, "2026-03-01T12:00:05", MOMENT) == MOMENT + timedelta(seconds=5)
