@@ -12,6 +12,7 @@ import pytest
 
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from tests.support.local_run import LocalRun
+from tests.support.stub_hub import TOKEN, Fault, stub_hub
 
 QUICK = {"num_train_epochs": 6, "learning_rate": 0.004, "warmup_steps": 0, "logging_steps": 5}
 
@@ -101,3 +102,56 @@ def test_a_token_is_there_for_preparing_alone(local: LocalRun, monkeypatch: pyte
         file for file in local.work_dir.rglob("*") if file.is_file() and b"hf_not_for_ranks" in file.read_bytes()
     ]
     assert written == []
+
+
+@pytest.mark.timeout(300)
+def test_the_model_is_published_and_training_is_not_repeated_for_it(
+    local: LocalRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    local.arguments = {**QUICK, "max_steps": 2, "eval_strategy": "no"}
+    with stub_hub() as hub:
+        access = {"endpoint": hub.endpoint, "tokenSecretRef": {"name": "hf", "key": "token"}}
+        local.spec = {"nodes": 1, "hub": access, "publish": {"repoId": "me/elsewhere"}}
+        refused = Fault(method="POST", path="/commit/", times=1000, status=403, error="not for this token")
+        hub.faults.append(refused)
+        assert local.finish() == 1
+        assert (local.status()["phase"], local.status()["failure"]["reason"]) == ("Failed", "AccessDenied")
+        assert "The same command publishes again" in local.errors()
+
+        local.spec["publish"] = {"repoId": "me/reviews"}
+        hub.faults[:] = [Fault(method="POST", path="/commit/", times=1000)]
+        killed = local.start()
+        local.wait_until(lambda now: now["phase"] == "Publishing" and now["publishAttempt"] == 2)
+        while not any("/commit/" in asked and "me/reviews" in asked for asked in hub.asked):
+            assert killed.poll() is None, local.errors()
+            time.sleep(0.05)
+        killed.kill()
+        killed.wait()
+
+        hub.faults.clear()
+        assert local.finish() == 0, local.errors()
+        (commit,) = hub.models["me/reviews"].commits
+    status = FineTuneJobStatus.model_validate(local.status())
+    assert (status.phase, status.attempt, status.prepare_attempt, status.publish_attempt) == ("Succeeded", 1, 1, 3)
+    assert status.model is not None
+    assert status.model.hub is not None
+    assert (status.model.hub.repo_id, status.model.hub.commit) == ("me/reviews", commit.oid)
+    assert {"README.md", "model.safetensors", "tokenizer.json"} <= set(commit.files)
+    assert "Continues" in local.heads()
+    assert "Publishing" in local.heads()
+    last = local.output().splitlines()[-1]
+    assert last == f"published  {status.model.hub.url} (commit {commit.oid[:12]})"
+    assert local.processes() == []
+    assert [file for file in local.work_dir.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()] == []
+
+
+def test_publishing_without_a_token_is_said_before_anything_starts(
+    local: LocalRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "nobody"))
+    local.spec = {"hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}, "publish": {"repoId": "me/reviews"}}
+    assert local.finish() == 2
+    assert "there is no Secret hf here; set HF_TOKEN, log in with `hf auth login`" in local.errors()
+    assert local.status() == {}

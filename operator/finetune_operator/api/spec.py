@@ -164,7 +164,8 @@ class HubAccess(ApiModel):
 
 class Publish(ApiModel):
     """Where the finished model goes. Files, tokenizer and a model card are uploaded by a pod of their own, without
-    accelerators, once the training pods have ended."""
+    accelerators, once the training pods have ended.
+    """
 
     repo_id: Annotated[str, Field(min_length=1, max_length=193)]
     """Model repository on the Hub: `me/yelp-bert`; without an owner it is the token's account. Made where it is not

@@ -25,6 +25,8 @@ def render(path: str, image: str | None) -> ExitCode:
     if children.needs_prepare_job(job, settings):
         made.append(children.prepare_job(job, settings, 1))
     made.append(children.train_job(job, settings, 1))
+    if job.spec.publish is not None:
+        made.append(children.publish_job(job, settings, 1))
     sys.stdout.write(HEADER.format(name=job.metadata.name))
     yaml.safe_dump_all(
         [one for one in made if one is not None], sys.stdout, sort_keys=False, explicit_start=True, width=140

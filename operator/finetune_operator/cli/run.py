@@ -66,7 +66,7 @@ def run(manifest: str, folders: Folders, *, as_json: bool) -> ExitCode:
         _tell_interrupted(saved, stream)
         return ExitCode.INTERRUPTED
     if saved.status["phase"] == "Failed":
-        _tell_failed(saved)
+        _tell_failed(saved, there)
         return ExitCode.FAILED
     _tell_succeeded(saved.status, there, watcher.last_progress, time.monotonic() - began, stream)
     return ExitCode.SUCCEEDED
@@ -77,11 +77,8 @@ def _train(
 ) -> tuple[bool, Watcher]:
     """The job on the local cluster; returns whether it is over."""
     metadata = {**body["metadata"], "uid": saved.uid, "creationTimestamp": saved.created}
-    here = {
-        **body,
-        "metadata": metadata,
-        "spec": placement.job.spec.model_dump(by_alias=True, exclude_none=True, mode="json"),
-    }
+    spec = placement.job.spec.model_dump(by_alias=True, exclude_none=True, mode="json")
+    here = {**body, "metadata": metadata, "spec": {**spec, "retry": max(spec["retry"], saved.retry)}}
     job = FineTuneJob.parse(here)
     watcher, interruption = Watcher(display), Interruption()
     with _token_file(job, there, saved.folder) as token, _signals(interruption):
@@ -98,7 +95,8 @@ def _train(
         if saved.continued and saved.interrupted is not None:
             display.line(Line(_where_it_was(saved.status), "Continues"))
             cluster.restore(saved.objects, saved.interrupted)
-            saved.status = state.without_pause(saved.status, datetime.now(UTC) - saved.interrupted)
+            if not state.trained_only(saved.status):
+                saved.status = state.without_pause(saved.status, datetime.now(UTC) - saved.interrupted)
         try:
             over = Loop(here, SETTINGS, cluster, saved, watcher, interruption).run()
             if not over:
@@ -152,6 +150,10 @@ def _end_leftovers(folder: Path, display: Display) -> None:
 
 
 def _where_it_was(status: Manifest) -> str:
+    if state.trained_only(status):
+        return "the run whose publishing failed; its model is published again, without training"
+    if status.get("phase") == "Publishing":
+        return "the run that was interrupted while it published its model, without training"
     checkpoint, progress = status.get("checkpoint"), status.get("progress") or {}
     if checkpoint is not None:
         return f"the run that was interrupted, from its last checkpoint (step {checkpoint['step']})"
@@ -195,6 +197,9 @@ def _token_file(job: FineTuneJob, there: volumes.Volumes, folder: Path) -> Itera
 
 
 def _tell_interrupted(saved: state.State, stream: TextIO) -> None:
+    if saved.status.get("phase") == "Publishing":
+        print("Interrupted. The model is trained; the same command goes on with publishing it.", file=stream)
+        return
     records = [_record(processes.termination_message(folder)) for folder in saved.pods.glob("*-train-*")]
     steps = [record.checkpoint.step for record in records if record is not None and record.checkpoint is not None]
     known = saved.status.get("checkpoint")
@@ -207,7 +212,7 @@ def _record(text: str) -> ResultRecord | None:
     return ResultRecord.model_validate_json(text) if text.startswith("{") else None
 
 
-def _tell_failed(saved: state.State) -> None:
+def _tell_failed(saved: state.State, there: volumes.Volumes) -> None:
     failure = saved.status.get("failure") or {}
     where = ", ".join(
         f"{name} {failure[key]}" for name, key in (("node", "node"), ("rank", "rank")) if failure.get(key) is not None
@@ -216,6 +221,11 @@ def _tell_failed(saved: state.State) -> None:
     for key in ("message", "resolution"):
         if failure.get(key):
             print(failure[key], file=sys.stderr)
+    if state.trained_only(saved.status):
+        print(
+            "The same command publishes again; what it says of `publish` and the token may be changed.", file=sys.stderr
+        )
+        print(f"Model: {_short(_model_at(saved.status, there))}", file=sys.stderr)
     print(f"Logs: {_short(saved.pods)}/*/{processes.LOG_FILE}", file=sys.stderr)
 
 
@@ -230,16 +240,19 @@ def _tell_succeeded(
         print(f"accuracy   {reached:.3f} ({guess})", file=stream)
     if status.get("evaluation"):
         print(f"evaluation {metrics(status['evaluation'])}", file=stream)
-    model = status.get("model")
-    if model is not None:
-        folder = _short(_model_folder(there.claim(model["claimName"]), model["path"]))
+    if "model" in status:
+        folder = _short(_model_at(status, there))
         code = f"from transformers import pipeline; print(pipeline('text-classification', '{folder}')('your text'))"
         print(f"model      {folder}", file=stream)
         print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
+        hub = status["model"].get("hub")
+        if hub is not None:
+            print(f"published  {hub['url']} (commit {hub['commit'][:12]})", file=stream)
 
 
-def _model_folder(claim: Path, path: str) -> Path:
+def _model_at(status: Manifest, there: volumes.Volumes) -> Path:
     """Where the model lies: by the short name that points there, where it does."""
+    claim, path = there.claim(status["model"]["claimName"]), status["model"]["path"]
     folder = claim / path.lstrip("/")
     short = claim / Path(path.lstrip("/")).parts[0] / "model"
     return short if short.resolve() == folder.resolve() else folder

@@ -48,6 +48,8 @@ class Story:
         if status.get("phase") == "Preparing":
             text = "data and model are read, checked and tokenised"
             yield from self._once(("phase", attempt, "prepare"), Line(text, "Preparing"))
+        if status.get("phase") == "Publishing":
+            yield from self._once(("phase", attempt, "publish"), Line("the model goes to the Hub", "Publishing"))
         if progress is not None and str(progress.attempt) == attempt:
             yield from self._of_attempt(attempt, progress)
         for message in status.get("messages", ()):

@@ -16,7 +16,6 @@ from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.gang import Gang, lost_nodes
 from finetune_operator.plan.single import Stage
 from finetune_operator.plan.steps import (
-    SILENCE,
     Step,
     evidence_patience,
     fail,
@@ -173,7 +172,9 @@ def _stop_training(
 
 def _under_way(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
     step = single.under_way(stage, observed, status, gang)
-    slack = timedelta(0) if gang.first is None else SILENCE  # a pod that runs ends by itself, with the reason
+    slack = (
+        timedelta(0) if gang.first is None else evidence_patience(observed)
+    )  # a pod that runs ends by itself, with the reason
     left = seconds_until(_deadline(observed, status) + slack, observed.now)
     if left > 0:
         return replace(step, requeue_after_seconds=soonest(step.requeue_after_seconds, left))

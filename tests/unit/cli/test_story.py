@@ -70,3 +70,9 @@ def test_of_an_error_with_a_traceback_the_error_is_told() -> None:
     assert gist(traceback) == "attempt 1 ended (RankFailed): ValueError: no rows"
     assert gist("one line") == "one line"
     assert gist("") == ""
+
+
+def test_publishing_is_told_once() -> None:
+    story, status = Story(), {"phase": "Publishing", "attempt": 2, "publishAttempt": 1}
+    lines = [line for _ in range(2) for line in story.lines(status, None, ())]
+    assert [(line.head, line.text) for line in lines] == [("Publishing", "the model goes to the Hub")]

@@ -1,7 +1,8 @@
 """What outlives one `finetune run`: identity and status of a job, its objects, and the lock that only one run holds.
 
 Lies in `<work-dir>/jobs/<name>/`. A job that is over, or whose manifest has changed, begins anew with a new uid; any
-other goes on as the same job.
+other goes on as the same job. Training that succeeded is never repeated because publishing failed, whatever is changed
+about that.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class State:
     """When the earlier run wrote the state last."""
     replaces: bool = False
     """Whether an earlier one was interrupted that had another manifest."""
+    retry: int = 0
+    """`spec.retry` at least: a job whose publishing failed publishes again."""
 
     @property
     def pods(self) -> Path:
@@ -72,7 +75,8 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
     """The state to go on from: that of the interrupted run of this manifest, else a new one. Call it under the lock."""
     folder, digest = job_folder(work_dir, name), _digest(spec)
     found = _read(folder / STATE_FILE)
-    unfinished = found is not None and found["status"].get("phase") not in OVER
+    unpublished = found is not None and trained_only(found["status"])
+    unfinished = found is not None and (found["status"].get("phase") not in OVER or unpublished)
     if found is not None and unfinished and found["specDigest"] == digest:
         return State(
             folder=folder,
@@ -83,6 +87,7 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
             objects=found["objects"],
             continued=True,
             interrupted=datetime.fromtimestamp((folder / STATE_FILE).stat().st_mtime, UTC),
+            retry=found["status"].get("budget", {}).get("retry", 0) + unpublished,
         )
     shutil.rmtree(folder / PODS, ignore_errors=True)
     return State(
@@ -96,6 +101,11 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
     )
 
 
+def trained_only(status: Mapping[str, Any]) -> bool:
+    """Whether the model is there, and publishing it has failed."""
+    return status.get("phase") == "Failed" and "model" in status
+
+
 def without_pause(status: Manifest, pause: timedelta) -> Manifest:
     """The status as if the job had not lain still: deadlines do not count the pause, and whoever starts a job again by
     hand does not wait for the attempts that were ended by hand.
@@ -103,8 +113,9 @@ def without_pause(status: Manifest, pause: timedelta) -> Manifest:
     if "budget" not in status:
         return status
     budget = {**status["budget"], "fruitless": 0}
-    if budget.get("started"):
-        budget["started"] = (datetime.fromisoformat(budget["started"]) + pause).isoformat()
+    for moment in ("started", "publishStarted"):
+        if budget.get(moment):
+            budget[moment] = (datetime.fromisoformat(budget[moment]) + pause).isoformat()
     return {**status, "budget": budget}
 
 
@@ -134,7 +145,10 @@ def locked(work_dir: Path, name: str) -> Iterator[None]:
 
 
 def _digest(spec: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    """Of what training depends on: repository, token and retry may be changed to publish what is trained."""
+    hub = {name: value for name, value in (spec.get("hub") or {}).items() if name != "tokenSecretRef"}
+    trained = {name: value for name, value in spec.items() if name not in ("publish", "retry", "hub")}
+    return hashlib.sha256(json.dumps(trained | ({"hub": hub} if hub else {}), sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any] | None:

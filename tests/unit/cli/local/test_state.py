@@ -52,3 +52,35 @@ def test_a_pause_counts_against_no_deadline() -> None:
     budget = without_pause(status, timedelta(hours=8))["budget"]
     assert budget == {"started": "2026-01-02T08:00:00+00:00", "fruitless": 0, "retry": 0}
     assert without_pause({}, timedelta(hours=8)) == {}
+
+
+TRAINED = {"phase": "Failed", "model": {"claimName": "c", "path": "p"}, "budget": {"retry": 2}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({}, True),
+        ({"publish": {"repoId": "team/y"}}, True),
+        ({"hub": {"tokenSecretRef": {"name": "other", "key": "token"}}}, True),
+        ({"retry": 7}, True),
+        ({"hub": {"endpoint": "https://mirror.example"}}, False),
+        ({"nodes": 3}, False),
+    ],
+)
+def test_what_is_trained_is_not_trained_again_because_publishing_failed(
+    changed: dict[str, object], same: bool, tmp_path: Path
+) -> None:
+    spec = {**SPEC, "publish": {"repoId": "me/x"}, "hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}}
+    with locked(tmp_path, "reviews"):
+        first = load(tmp_path, "reviews", spec)
+        first.status = TRAINED
+        first.save()
+        again = load(tmp_path, "reviews", {**spec, **changed})
+    assert (again.uid == first.uid) == again.continued == same
+    assert again.retry == (3 if same else 0)
+
+
+def test_a_pause_does_not_count_against_publishing() -> None:
+    status = {"phase": "Publishing", "budget": {"publishStarted": "2026-01-02T00:00:00Z"}}
+    assert without_pause(status, timedelta(hours=8))["budget"]["publishStarted"] == "2026-01-02T08:00:00+00:00"
