@@ -10,6 +10,7 @@ import pytest
 
 from finetune_operator.api import crd
 from finetune_operator.api.rules.transitions import OPTIONAL_FIELDS, REQUIRED_FIELDS
+from tests.support.bad_input.api import CHANGED
 from tests.support.cluster.client import Client
 from tests.support.spec_cases import manifest
 
@@ -93,6 +94,7 @@ def test_the_table_of_changes_is_complete() -> None:
 
     assert set(CHANGES) | {"task"} == set(REQUIRED_FIELDS) | set(OPTIONAL_FIELDS)
     assert set(CHANGES) | {"task"} | set(ALWAYS) == fields
+    assert {f"spec.{field}" for field in CHANGES} == {row.reason for row in CHANGED}, "the documented ones"
 
 
 def test_before_training_everything_may_change(job: Job) -> None:

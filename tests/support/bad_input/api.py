@@ -6,10 +6,14 @@ the schema.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from finetune_operator.api.rules.transitions import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from tests.support.bad_input.row import BadInput, SaidBy
 
+_FIXED = {field: step for field, step in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items() if field != "task"}
+"""`task` has but one value so far."""
 _GPU = "nvidia.com/gpu"
 _NAMES = "lower case letters, digits and hyphens, beginning with a letter and ending with a letter or digit"
 
@@ -121,7 +125,7 @@ SHAPE = (
         dataset={"name": "imdb", "files": {"train": ["/data/train.csv"]}},
     ),
     _row(
-        "evaluation-without-data",
+        "evaluation-without-files",
         "evaluations without data for them",
         "spec.trainingArguments.eval_strategy",
         "needs data to evaluate on: give dataset.files.validation",
@@ -276,4 +280,17 @@ TAKEN = (
     ),
 )
 
-ROWS: tuple[BadInput, ...] = (*SHAPE, *ARGUMENTS, *SIZES, *NAMES, *TAKEN)
+CHANGED: tuple[BadInput, ...] = tuple(
+    BadInput(
+        f"changed-{re.sub('[A-Z]', lambda letter: '-' + letter[0].lower(), field)}",
+        f"`{field}` changed once training has started",
+        SaidBy.API_SERVER,
+        f"is fixed once training has started: {next_step}",
+        f"spec.{field}",
+    )
+    for field, next_step in _FIXED.items()
+)
+"""One for each field that is fixed then; `tests/cluster/test_crd_life.py` changes them."""
+
+REFUSED: tuple[BadInput, ...] = (*SHAPE, *ARGUMENTS, *SIZES, *NAMES, *TAKEN)
+ROWS = (*REFUSED, *CHANGED)
