@@ -15,7 +15,9 @@ import pytest
 from finetune_trainer.config import Cause, DatasetSource, ModelSource, Prepared, Reason, ResultRecord, RunConfig
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.hub import Hub, needed_files
+from finetune_trainer.prepare.hub import Hub
+from finetune_trainer.prepare.hub_model import needed_files
+from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.source import Source, Split, row_place
 from finetune_trainer.prepare.splits import of_hub
 from tests.support.ranks import PACKAGES
@@ -119,8 +121,7 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
         path for path in (tmp_path / "output").rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()
     ]
     asked = len(hub.asked)
-    record, _ = command(run, tmp_path)
-    assert record.failure is None
+    assert prepare(run) == prepared
     assert len(hub.asked) == asked, "what is prepared needs no Hub"
 
 
@@ -143,7 +144,8 @@ def test_splits_are_taken_by_name(named: dict[str, str], role: str, found: str |
 def test_a_split_that_is_not_there_names_those_that_are(named: dict[str, str]) -> None:
     there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
     role = next(iter(named))
-    with pytest.raises(PrepareError, match=rf"no split 'training'; it has train, test. Set spec.dataset.splits.{role}"):
+    says = rf"no split 'training'; it has train, test. Did you mean 'train'\? Set spec.dataset.splits.{role}"
+    with pytest.raises(PrepareError, match=says):
         of_hub(there, role, DatasetSource(name="us/reviews", splits=named))
 
 
@@ -159,7 +161,13 @@ def test_a_split_that_is_not_there_names_those_that_are(named: dict[str, str]) -
         ),
         ("us/nowhere", TOKEN, None, Reason.MODEL_NOT_FOUND, ("'us/nowhere' is not on the Hub",)),
         ("us/private", None, None, Reason.MODEL_NOT_FOUND, ("'us/private' is not on the Hub", "private")),
-        ("us/tiny", "hf_expired", None, Reason.ACCESS_DENIED, ("refused access", "token is not valid")),
+        (
+            "us/tiny",
+            "hf_expired",
+            None,
+            Reason.ACCESS_DENIED,
+            ("refused access", "token of spec.hub.tokenSecretRef is not valid"),
+        ),
         ("us/tiny", "", None, Reason.ACCESS_DENIED, ("tokenSecretRef", "empty")),
         ("us/gated", None, None, Reason.ACCESS_DENIED, ("restricted", "spec.hub.tokenSecretRef")),
         ("us/gated", TOKEN, None, Reason.ACCESS_DENIED, ("restricted", "owner must grant access")),

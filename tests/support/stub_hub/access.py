@@ -31,6 +31,12 @@ def readable(hub: StubHub, kind: str, name: str, account: Account | None) -> Rep
     return found
 
 
+def visible(hub: StubHub, kind: str, account: Account | None) -> list[str]:
+    """Names of the repositories that the account may know of."""
+    found = hub.repositories(kind).items()
+    return sorted(name for name, repository in found if not repository.private or _granted(repository, name, account))
+
+
 def check_gate(repository: Repository, name: str, account: Account | None) -> None:
     """Files of a gated repository are for those who were let in."""
     if repository.gated and not _granted(repository, name, account):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import parse_qs
 
 from tests.support.stub_hub.blobs import Blob
 from tests.support.stub_hub.card import metadata
@@ -41,6 +42,13 @@ def information(repository: Repository, name: str, revision: str) -> Answer:
     body |= {"cardData": card} if card else {}
     body |= {"pipeline_tag": card["pipeline_tag"]} if "pipeline_tag" in card else {}
     return answer(body)
+
+
+def listing(names: list[str], request: Request) -> Answer:
+    """`GET /api/models?author=...`."""
+    wanted = parse_qs(request.query).get("author", [""])[0]
+    found = [name for name in names if not wanted or name.split("/")[0] == wanted]
+    return answer([{"_id": name, "id": name, "modelId": name, "tags": []} for name in found])
 
 
 def references(repository: Repository) -> Answer:

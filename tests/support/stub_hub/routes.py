@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.stub_hub import reading, writing
-from tests.support.stub_hub.access import account_of, check_gate, readable, whoami, writable
+from tests.support.stub_hub.access import account_of, check_gate, readable, visible, whoami, writable
 from tests.support.stub_hub.messages import Answer, Refused, Request, answer
 from tests.support.stub_hub.state import Account, StubHub
 
@@ -26,6 +26,8 @@ def respond(hub: StubHub, request: Request) -> Answer:
                 return writing.create(hub, request, account)
             case ["validate-yaml"]:
                 return writing.validate_yaml(request)
+            case [("models" | "datasets") as kind]:
+                return reading.listing(visible(hub, kind, account), request)
             case [("models" | "datasets") as kind, *rest]:
                 return _repository(hub, kind, *_named(hub, kind, rest), request, account)
             case _:

@@ -1,0 +1,78 @@
+"""Rows of a Hub dataset, read by the `datasets` library at one commit; what it says when it cannot, in better words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finetune_trainer.config import Cause, Reason
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.refusals import Wanted, chain, config_missing, is_busy
+from finetune_trainer.prepare.source import Source, Split, row_place
+from finetune_trainer.volume import DISK_FULL
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
+
+
+def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> dict[str, Split]:
+    """All splits of a dataset, by their names on the Hub. What the Hub refuses is raised as it comes."""
+    builder = _builder(wanted, config, commit, token)
+    try:
+        builder.download_and_prepare()
+        loaded: Any = builder.as_dataset()
+    except Exception as error:
+        raise _unreadable(error, wanted) from error
+    return {split: _split(rows, f"split {split!r} of {wanted.name}") for split, rows in loaded.items()}
+
+
+def _builder(wanted: Wanted, config: str | None, commit: str, token: str | None) -> DatasetBuilder:
+    import datasets
+    from datasets.packaged_modules.cache.cache import Cache
+
+    # Not the bare name: a folder of that name in the working directory, or a format (`csv`), would be taken for it.
+    place = f"hf://datasets/{wanted.name}"
+    try:
+        builder = datasets.load_dataset_builder(place, config, revision=commit, token=token or False)
+    except ValueError as error:
+        there = datasets.get_dataset_config_names(place, revision=commit, token=token or False)
+        if config in there:
+            raise _unreadable(error, wanted) from error
+        raise config_missing(wanted, config, there) from error
+    except Exception as error:
+        raise _unreadable(error, wanted) from error
+    if isinstance(builder, Cache):
+        # Where a request fails the library takes whatever commit it finds in its cache.
+        raise PrepareError(
+            Reason.HUB_UNAVAILABLE,
+            f"The Hub cannot be reached for the {wanted}: a request for commit {commit} failed.",
+            cause=Cause.ERROR,
+        )
+    return builder
+
+
+def _unreadable(error: Exception, wanted: Wanted) -> Exception:
+    """The error to raise: what the Hub or the volume said is judged elsewhere, the rest is wrong with the data."""
+    full = next((link for link in chain(error) if isinstance(link, OSError) and link.errno in DISK_FULL), None)
+    if full is not None:
+        return full
+    if is_busy(error) or any(getattr(link, "response", None) is not None for link in chain(error)):
+        return error
+    reason = " ".join(str(error.__cause__ or error).split())
+    if reason.startswith("Not enough disk space"):
+        return PrepareError(
+            Reason.VOLUME_FULL, f"The {wanted} does not fit on the volume: {reason}. Enlarge spec.storage.size."
+        )
+    return PrepareError(Reason.DATA_INVALID, f"The {wanted} cannot be read: {reason}")
+
+
+def _split(rows: Any, name: str) -> Split:
+    """A `datasets.Dataset` as a table, its class names beside it."""
+    import datasets
+
+    table = rows.data.table if rows._indices is None else rows.flatten_indices().data.table
+    classes = {
+        column: tuple(feature.names)
+        for column, feature in rows.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+    return Split(table, (Source(name, table.num_rows, row_place),), classes)

@@ -1,0 +1,43 @@
+"""Which files of a model on the Hub training reads, and whether they are a model at all: known before any is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.model import _is_tokenizer_file
+from finetune_trainer.prepare.refusals import Wanted
+
+WEIGHTS = {"model": ".safetensors", "pytorch_model": ".bin"}
+"""How files that transformers loads begin -> how they end; the first kind that is there is taken."""
+TEXT_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+
+
+def needed_files(there: Sequence[str]) -> list[str]:
+    """Of a model's files those that training reads: at the top level, and weights in one format only."""
+    top = [name for name in there if "/" not in name]
+    kind = next((stem for stem in WEIGHTS if any(_is_weight(name, stem) for name in top)), None)
+    return [name for name in top if name.endswith(TEXT_FILES) or (kind and _is_weight(name, kind))]
+
+
+def check_files(wanted: Wanted, there: Sequence[str]) -> None:
+    """Gigabytes of a repository that is no model need not be fetched to know it."""
+    top = [name for name in there if "/" not in name]
+    holds = f"it holds {names(top) or 'nothing'}."
+    if "config.json" not in top and "adapter_config.json" in top:
+        problem = "is an adapter (adapter_config.json), not a whole model: merge it with its base model first."
+    elif "config.json" not in top:
+        problem = f"is no model of transformers: it has no config.json; {holds}"
+    elif not any(_is_weight(name, stem) for name in top for stem in WEIGHTS):
+        problem = f"has no weights (model.safetensors); {holds}"
+    elif not any(_is_tokenizer_file(name) for name in top):
+        problem = f"has no tokenizer (tokenizer.json, vocab.txt, ...); {holds} Push one with tokenizer.push_to_hub()."
+    else:
+        return
+    raise PrepareError(Reason.MODEL_NOT_FOUND, f"The {wanted} {problem}")
+
+
+def _is_weight(name: str, stem: str) -> bool:
+    """`model.safetensors`, or a part of it as `model-00001-of-00002.safetensors`."""
+    return name.endswith(WEIGHTS[stem]) and name.startswith((f"{stem}.", f"{stem}-"))
