@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from finetune_operator.api.status import Phase
 from finetune_operator.plan.types import Manifest
+from finetune_operator.usage import Use
 
 PREFIX = "finetune_operator"
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -45,6 +46,12 @@ class Metrics:
         self.restarts = Counter(
             f"{PREFIX}_job_restarts", "Restarts of gangs by cause.", ["reason"], registry=self.registry
         )
+        self.accelerator_seconds = Counter(
+            f"{PREFIX}_accelerator_seconds",
+            "Seconds in which training attempts held accelerators, counted when it is known what for.",
+            ["use"],
+            registry=self.registry,
+        )
         self.recovery_duration = Histogram(
             f"{PREFIX}_recovery_duration_seconds",
             "From the fall of a gang to its next attempt having begun.",
@@ -58,6 +65,8 @@ class Metrics:
         self.registry.register(_Phases(phases))
         for result in ("done", "unavailable", "error"):
             self.reconciles.labels(result)
+        for use in Use:
+            self.accelerator_seconds.labels(use)
 
     def status_written(self, uid: str, before: Manifest, after: Manifest, now: float) -> None:
         """Count what the change of a job's status tells. `now` in seconds of any clock."""

@@ -21,9 +21,11 @@ from finetune_operator.exceptions import ApiError, Conflict, NotFound, Undecided
 from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
 from finetune_operator.notes import event
+from finetune_operator.plan.accelerators import accelerators as accelerators_of
 from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed, PlanSettings
 from finetune_operator.store import JobState, Key, Store
 from finetune_operator.unreadable import unreadable_status
+from finetune_operator.usage import settle
 
 ROUNDS = 8
 """Decisions within one reconcile: each lookup, conflict or foreign object costs one."""
@@ -130,10 +132,11 @@ class Reconciler:
         """Actions, then events, then the status. False where the world turned out to be another one."""
         if not await self._actor.act(state, job, decision.actions):
             return False
-        return await self._write_status(state, body, decision.status, decision.events)
+        accelerators = accelerators_of(job, self._settings) * job.spec.nodes
+        return await self._write_status(state, body, decision.status, decision.events, accelerators)
 
     async def _write_status(
-        self, state: JobState, body: Manifest, status: Manifest, notes: tuple[EventNote, ...]
+        self, state: JobState, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
     ) -> bool:
         """Write where it differs. False where the job has changed since `body` was read: then nothing was written."""
         before: Manifest = body.get("status") or {}
@@ -152,6 +155,11 @@ class Reconciler:
         state.written = (written["metadata"]["resourceVersion"], status)
         self._store.observe(written, deleted=False)
         self._metrics.status_written(body["metadata"]["uid"], before, status, time.monotonic())
+        if accelerators:
+            settled = settle(state.account, before, status, state.objects.values())
+            state.account = settled.account
+            for use, seconds in settled.seconds.items():
+                self._metrics.accelerator_seconds.labels(use).inc(seconds * accelerators)
         if before.get("phase") != status.get("phase"):
             log.info("phase", before=before.get("phase"), phase=status.get("phase"), attempt=status.get("attempt"))
         return True

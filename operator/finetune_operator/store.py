@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from finetune_operator.api.resource import KIND, LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE
 from finetune_operator.plan.types import Decision, Manifest, PodEvent, Ref, Refusal
+from finetune_operator.usage import Account
 from finetune_trainer.config import Progress
 
 KEPT_ATTEMPTS = 2
@@ -57,6 +58,8 @@ class JobState:
     """When something was looked up last, on the monotonic clock."""
     decision: Decision | None = None
     """The last one."""
+    account: Account | None = None
+    """Of what its accelerators are used for."""
     written: tuple[str, Manifest] | None = None
     """resourceVersion that our last status write led to, and the status as we meant it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason
@@ -52,6 +53,24 @@ def test_a_pod_that_crashes(api: Api, claim: str, kubelet: PlayedKubelet, operat
     assert measured[restarted] - before.get(restarted, 0) == 1
     assert measured[recovered] - before[recovered] == 1
     assert measured['finetune_operator_jobs{phase="Succeeded"}'] >= 1
+
+
+def test_what_accelerators_were_used_for_is_counted(
+    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
+) -> None:
+    before = operator.metrics()
+    api.create(finetune_job(resources={"limits": {"nvidia.com/gpu": 2}}))
+    eventually("a pod that prepares", lambda: kubelet.pods(1, "prepare"))
+    kubelet.succeed(1, "prepare")
+    eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+    kubelet.report(1, step=3, updated=datetime.now(UTC) + timedelta(seconds=5))
+    kubelet.run(1)
+    wait_for_phase(api, "Running")
+    name = 'finetune_operator_accelerator_seconds_total{use="startup"}'
+    seconds = eventually("they are counted", lambda: operator.metrics()[name] - before[name])
+    assert 4 * 4 <= seconds <= 4 * 8, (
+        "5 s of two nodes with two accelerators each, in whole seconds of Kubernetes' times"
+    )
 
 
 def test_a_pod_that_is_deleted_costs_no_budget(
