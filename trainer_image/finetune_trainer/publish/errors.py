@@ -70,6 +70,10 @@ def translated(error: Exception, repo_id: str, token: str | None) -> PublishErro
     """What an error of the client library means; None where it is none of the Hub's."""
     from huggingface_hub import errors
 
+    if isinstance(error, ValueError) and "metadata in README.md" in str(error):
+        return MetadataRefused(
+            Reason.INTERNAL, f"The Hub refuses the model card: {clean(str(error), token)}", cause=Cause.ERROR
+        )
     for link in _chain(error):
         if isinstance(link, PublishError | Passing):
             return link
@@ -90,8 +94,6 @@ def translated(error: Exception, repo_id: str, token: str | None) -> PublishErro
 def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passing | None:
     """LFS answers errors file by file, Xet has no types of its own: words are all there is."""
     if isinstance(error, ValueError):
-        if "metadata in README.md" in said:
-            return MetadataRefused(Reason.INTERNAL, f"The Hub refuses the model card: {said}", cause=Cause.ERROR)
         if "LFS batch API" not in said:
             return None
     elif not isinstance(error, RuntimeError | ConnectionError | TimeoutError):
