@@ -17,9 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tests.support import machine
+from tests.support import helm, machine
 from tests.support.cache import cache_folder
 from tests.support.cluster.binaries import binaries
 from tests.support.cluster.client import REPOSITORY
@@ -31,9 +29,7 @@ from tests.support.images.store import store_folder
 
 NAMESPACE = "bench"
 CLAIM = "output"
-DEPLOYMENT = REPOSITORY / "deploy" / "operator.yaml"
-OPERATOR_NAMESPACE, OPERATOR_ACCOUNT = "finetune-system", "finetune-operator"
-OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_ACCOUNT}"
+OPERATOR_USER = f"system:serviceaccount:{helm.SYSTEM_NAMESPACE}:{helm.RELEASE}"
 START_SECONDS = 60
 
 
@@ -88,15 +84,14 @@ def _furnish(cluster: ControlPlane) -> None:
     """What every benchmark needs: the resource definition, the namespace, the operator's account and its own rights."""
     cluster.install_crds()
     cluster.create_namespace(NAMESPACE)
-    documents = yaml.safe_load_all(DEPLOYMENT.read_text())
-    rights = [document for document in documents if document["kind"] != "Deployment"]
-    cluster.apply(*rights, namespace=OPERATOR_NAMESPACE)
+    cluster.apply(helm.SYSTEM)
+    cluster.apply(*helm.rights(), namespace=helm.SYSTEM_NAMESPACE)
 
 
 @contextmanager
 def operator(cluster: ControlPlane, **settings: str) -> Iterator[int]:
     """The operator under its own account; the process id, once it watches and its workers are alive."""
-    kubeconfig = cluster.kubeconfig_of(OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, cluster.folder)
+    kubeconfig = cluster.kubeconfig_of(helm.RELEASE, helm.SYSTEM_NAMESPACE, cluster.folder)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     environment = {
