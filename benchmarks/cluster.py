@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from finetune_operator.settings import OperatorSettings
 from tests.support import helm, machine
 from tests.support.cache import cache_folder
 from tests.support.cluster.binaries import binaries
@@ -24,13 +20,19 @@ from tests.support.cluster.client import REPOSITORY
 from tests.support.cluster.control_plane import ControlPlane
 from tests.support.cluster.guard import guarded, refuse_second
 from tests.support.cluster.nodes import NodeCluster
+from tests.support.commands import wait_for
 from tests.support.images.background import Preparation
 from tests.support.images.store import store_folder
+from tests.support.operator import running_operator
 
 NAMESPACE = "bench"
 CLAIM = "output"
 OPERATOR_USER = f"system:serviceaccount:{helm.SYSTEM_NAMESPACE}:{helm.RELEASE}"
-START_SECONDS = 60
+AS_SHIPPED = {
+    name: OperatorSettings.model_fields[name].default
+    for name in ("log_level", "progress_access", "progress_interval_seconds")
+}
+"""What the tests set otherwise."""
 
 
 class QuickControlPlane(ControlPlane):
@@ -89,23 +91,14 @@ def _furnish(cluster: ControlPlane) -> None:
 
 
 @contextmanager
-def operator(cluster: ControlPlane, **settings: str) -> Iterator[int]:
+def operator(cluster: ControlPlane, **settings: object) -> Iterator[int]:
     """The operator under its own account; the process id, once it watches and its workers are alive."""
     kubeconfig = cluster.kubeconfig_of(helm.RELEASE, helm.SYSTEM_NAMESPACE, cluster.folder)
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-    environment = {
-        "FINETUNE_OPERATOR_KUBECONFIG": str(kubeconfig),
-        "FINETUNE_OPERATOR_METRICS_HOST": "127.0.0.1",
-        "FINETUNE_OPERATOR_METRICS_PORT": str(port),
-        **{f"FINETUNE_OPERATOR_{name.upper()}": value for name, value in settings.items()},
-    }
-    command = [sys.executable, "-m", "finetune_operator"]
-    with process(command, environment, cluster.folder / "logs" / "operator.log") as pid:
-        wait_until(lambda: _healthy(f"http://127.0.0.1:{port}/healthz"), "the operator")
+    log = cluster.folder / "logs" / "operator.log"
+    with running_operator(kubeconfig, log, **{**AS_SHIPPED, **settings}) as one:
         watching = {"finetunejobs", "jobs", "pods"}
-        wait_until(lambda: watching <= _watched(cluster), "the operator's watches")
-        yield pid
+        wait_for("the operator's watches", lambda: watching <= _watched(cluster))
+        yield one.process.pid
 
 
 @contextmanager
@@ -126,15 +119,6 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Ask ten times a second, for a minute."""
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come up within {START_SECONDS} s")
-        time.sleep(0.1)
 
 
 def requests_of(
@@ -158,14 +142,6 @@ def _watched(cluster: ControlPlane) -> set[str]:
     """Resources that the operator watches. A watch is in the audit log at once, as its answer begins to stream."""
     events = cluster.audit_events(OPERATOR_USER)
     return {event["objectRef"]["resource"] for event in events if event["verb"] == "watch"}
-
-
-def _healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own process
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def _bound_claim() -> list[dict[str, Any]]:

@@ -125,17 +125,23 @@ async def requests_until_running(cluster: ControlPlane, count: int) -> list[Coun
     async with view(cluster) as (api, pods), Progress.serve() as progress:
         for number in range(count):
             name = f"running-{number}"
-            path = FINETUNE_JOBS.format(NAMESPACE)
             begin = datetime.now(UTC)
-            created = await api.create(path, finetune_job(name))
-            await pods.created(f"{name}-train-1")
-            progress.training(created["metadata"]["uid"], attempt=1)
-            await run_pods(api, pods, f"{name}-train-1", progress.address)
-            await until_phase(api, f"{path}/{name}", "Running")
+            path = await train(api, pods, progress, name)
             await asyncio.sleep(0.2)  # the events about it follow the status
             counts.append(requests_of(cluster, begin, datetime.now(UTC), user=OPERATOR_USER))
-            await remove(api, pods, f"{path}/{name}", f"{name}-train-1")
+            await remove(api, pods, path, f"{name}-train-1")
     return counts
+
+
+async def train(api: Api, pods: Pods, progress: Progress, name: str) -> str:
+    """Apply a FineTuneJob and play its pods until its status says Running; its path."""
+    path = FINETUNE_JOBS.format(NAMESPACE)
+    created = await api.create(path, finetune_job(name))
+    await pods.created(f"{name}-train-1")
+    progress.training(created["metadata"]["uid"], attempt=1)
+    await run_pods(api, pods, f"{name}-train-1", progress.address)
+    await until_phase(api, f"{path}/{name}", "Running")
+    return f"{path}/{name}"
 
 
 async def until_phase(api: Api, path: str, phase: str, seconds: float = 60) -> None:

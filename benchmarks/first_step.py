@@ -21,7 +21,7 @@ from benchmarks.api import FINETUNE_JOBS, JOBS, PODS, SERVICES, Api, Manifest, P
 from benchmarks.cluster import NAMESPACE, OPERATOR_USER, node_cluster, operator, requests_of
 from benchmarks.common import Figure, Table, spread
 from benchmarks.control_plane import request_table, until_phase, view
-from benchmarks.workloads import finetune_job
+from benchmarks.workloads import finetune_job, indexed_job
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
@@ -161,14 +161,7 @@ def torchrun_job(name: str) -> dict[str, Any]:
         "containers": [container],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}}],
     }
-    spec = {
-        "completionMode": "Indexed",
-        "completions": 2,
-        "parallelism": 2,
-        "backoffLimit": 0,
-        "template": {"metadata": {"labels": {"by-hand": name}}, "spec": pod},
-    }
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+    return indexed_job(name, {"metadata": {"labels": {"by-hand": name}}, "spec": pod})
 
 
 async def log_with_loss(api: Api, pods: Pods, job: str) -> str:

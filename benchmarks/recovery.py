@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from statistics import median
 
-from benchmarks.api import FINETUNE_JOBS, JOBS, Api, Pods
+from benchmarks.api import JOBS, Api, Pods
 from benchmarks.cluster import NAMESPACE, control_plane, operator
 from benchmarks.common import Figure, Table, percentile, spread
-from benchmarks.control_plane import remove, until_phase, view
+from benchmarks.control_plane import remove, train, view
 from benchmarks.kubelet import Progress, fail_pod, run_pods
-from benchmarks.workloads import bare_job, finetune_job
+from benchmarks.workloads import bare_job
 from tests.support.cluster.control_plane import ControlPlane
 
 REPEATS = 30
@@ -47,15 +47,10 @@ async def recoveries(cluster: ControlPlane, repeats: int) -> tuple[list[float], 
 
 async def recover(api: Api, pods: Pods, name: str, progress: Progress) -> float:
     """A FineTuneJob that trains loses one of its pods."""
-    path = FINETUNE_JOBS.format(NAMESPACE)
-    created = await api.create(path, finetune_job(name))
-    await pods.created(f"{name}-train-1")
-    progress.training(created["metadata"]["uid"], attempt=1)
-    await run_pods(api, pods, f"{name}-train-1", progress.address)
-    await until_phase(api, f"{path}/{name}", "Running")
+    path = await train(api, pods, progress, name)
     uid = await fail_pod(api, pods, f"{name}-train-1", index=1)
     seconds = await pods.created(f"{name}-train-2") - pods.failed[uid]
-    await remove(api, pods, f"{path}/{name}", f"{name}-train-2")
+    await remove(api, pods, path, f"{name}-train-2")
     return seconds
 
 

@@ -23,31 +23,24 @@ def finetune_job(name: str) -> Manifest:
         "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": CLAIM}],
         "storage": {"claimName": CLAIM},
     }
-    return {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }
+    return _named(name, "finetune.dev/v1alpha1", "FineTuneJob", spec)
 
 
 def bare_job(name: str) -> Manifest:
     """The baseline: an Indexed Job of two pods, and nothing else."""
     container = {"name": "main", "image": "docker.io/finetune/pause:1"}
-    pod = {"restartPolicy": "Never", "containers": [container]}
-    spec = {
-        "completionMode": "Indexed",
-        "completions": 2,
-        "parallelism": 2,
-        "backoffLimit": 0,
-        "template": {"spec": pod},
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }
+    return indexed_job(name, {"spec": {"restartPolicy": "Never", "containers": [container]}})
+
+
+def indexed_job(name: str, template: Manifest) -> Manifest:
+    """Two pods, none of which is replaced."""
+    spec = {"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimit": 0, "template": template}
+    return _named(name, "batch/v1", "Job", spec)
+
+
+def _named(name: str, api_version: str, kind: str, spec: Manifest) -> Manifest:
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def same_pods(name: str) -> Manifest:
