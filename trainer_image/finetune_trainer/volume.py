@@ -297,7 +297,7 @@ def concerns(error: OSError, output: Path) -> bool:
 
 
 def _not_writable(error: OSError, output: Path) -> str:
-    uid, gid = os.getuid(), os.getgid()
+    uid, gid = os.geteuid(), os.getegid()
     if error.errno == errno.EROFS:
         return f"The volume at {output} is mounted read-only: mount it writable, or choose another claim."
     at = Path(error.filename) if error.filename else output

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, names, shown
+from finetune_trainer.prepare.errors import PrepareError, names, others, shown
 from finetune_trainer.prepare.source import Split
 
 INTEGER = r"^[+-]?\d+$"
@@ -32,9 +32,10 @@ def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, 
 def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
     """The id of each row's class; a class that training does not know is an error."""
     values = _values(split, column)
-    if pa.types.is_integer(values.type):
+    if pa.types.is_integer(values.type) and _are_numbers(class_labels, split, column):
         _require_range(split, column, values, len(class_labels))
         return values.cast(pa.int64())
+    values = values.cast(pa.string())
     ids = pc.index_in(values, value_set=pa.array(class_labels, type=values.type))
     if ids.null_count:
         row = pc.index(pc.is_null(ids), True).as_py()
@@ -46,6 +47,11 @@ def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.Ch
     return ids.cast(pa.int64())
 
 
+def _are_numbers(class_labels: tuple[str, ...], split: Split, column: str) -> bool:
+    """Whether integers are ids of these classes: they were numbers in training, or the data declares their names."""
+    return column in split.class_names or all(label.isdecimal() for label in class_labels)
+
+
 def _values(split: Split, column: str) -> pa.ChunkedArray:
     """Labels as integers or as text, whatever type they came in; none of them missing."""
     values = split.table.column(column)
@@ -53,13 +59,19 @@ def _values(split: Split, column: str) -> pa.ChunkedArray:
         values = values.cast(values.type.value_type)
     if values.null_count:
         row = pc.index(pc.is_null(values), True).as_py()
-        raise PrepareError(Reason.LABELS_INVALID, f"{split.place(row)}: no label in column {column!r}.")
+        raise PrepareError(
+            Reason.LABELS_INVALID,
+            f"{split.place(row)}: no label in column {column!r}{others(values.null_count)}. Give each row one, or leave "
+            "such rows out.",
+        )
     if pa.types.is_boolean(values.type):
         return pc.if_else(values, "true", "false")
     if pa.types.is_integer(values.type):
         return values
     if pa.types.is_floating(values.type):
-        raise _fraction(split, column, values[0].as_py(), 0)
+        whole = pc.equal(values, pc.floor(values))
+        row = max(0, pc.index(whole, False).as_py())
+        raise _fraction(split, column, values[row].as_py(), row)
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         raise PrepareError(
             Reason.LABELS_INVALID,
@@ -73,7 +85,10 @@ def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.Chunked
     distinct = pc.unique(values)
     empty = pc.index(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0), True).as_py()
     if empty >= 0:
-        raise PrepareError(Reason.LABELS_INVALID, f"{split.place(empty)}: the label in column {column!r} is empty.")
+        raise PrepareError(
+            Reason.LABELS_INVALID,
+            f"{split.place(empty)}: the label in column {column!r} is empty. Give each row one, or leave such rows out.",
+        )
     if pc.all(pc.match_substring_regex(distinct, INTEGER)).as_py():
         return values.cast(pa.int64())
     if pc.all(pc.match_substring_regex(distinct, FLOAT)).as_py():
@@ -85,8 +100,8 @@ def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.Chunked
 def _fraction(split: Split, column: str, value: object, row: int) -> PrepareError:
     return PrepareError(
         Reason.LABELS_INVALID,
-        f"{split.place(row)}: the label {shown(value)} in column {column!r} is a fraction; "
-        "text-classification takes text or integers from 0.",
+        f"{split.place(row)}: the label {shown(value)} in column {column!r} is a number with a decimal "
+        "point; text-classification takes text or whole numbers from 0.",
     )
 
 
@@ -121,7 +136,7 @@ def _require_range(split: Split, column: str, values: pa.ChunkedArray, count: in
         Reason.LABELS_INVALID,
         f"{split.place(row)}: label {value} in column {column!r} is out of range: 0 to {count - 1}.{hint}"
         if value >= 0
-        else f"{split.place(row)}: label {value} in column {column!r} is negative.{hint}",
+        else f"{split.place(row)}: label {value} in column {column!r} is negative; classes are counted from 0.{hint}",
     )
 
 

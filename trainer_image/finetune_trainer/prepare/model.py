@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.config import PodPath, Reason
-from finetune_trainer.paths import to_local
+from finetune_trainer.paths import to_local, to_pod
+from finetune_trainer.prepare import access, weights
 from finetune_trainer.prepare.errors import PrepareError, names
 
 NO_LIMIT = 1_000_000
@@ -36,6 +37,9 @@ class Model:
 def local_model(path: PodPath) -> Path:
     """The folder of a model on a mounted volume, or what is wrong with it."""
     folder = to_local(path)
+    refusal = access.refusal(folder, path)
+    if refusal:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The model {path} cannot be read: {refusal}")
     if not folder.exists():
         parent = folder.parent
         there = names(sorted(entry.name for entry in parent.iterdir())) if parent.is_dir() else None
@@ -48,20 +52,27 @@ def local_model(path: PodPath) -> Path:
 
 def load(folder: Path, name: str) -> Model:
     """Configuration and tokenizer of the model in `folder`."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoTokenizer
 
+    refusal = access.refusal(folder, to_pod(folder))
+    if refusal:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
     there = sorted(entry.name for entry in folder.iterdir())
     if "config.json" not in there:
         raise PrepareError(
             Reason.MODEL_NOT_FOUND, f"{name} is no model: it has no config.json; it holds {names(there) or 'nothing'}."
         )
-    if not any(entry.endswith((".safetensors", ".bin")) for entry in there):
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} has no weights (*.safetensors); it holds {names(there)}.")
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError, KeyError) as error:
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The configuration of {name} cannot be used: {error}") from error
+    weights.check(folder, there, name)
     tokenizer_files = [entry for entry in there if _is_tokenizer_file(entry)]
+    _require_readable(folder, ["config.json", *tokenizer_files], name)
+    try:
+        # Without a word on remote code transformers asks on the terminal.
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND, f"{name}: its configuration cannot be used: {_said(error)}"
+        ) from error
     if not tokenizer_files:
         raise PrepareError(
             Reason.MODEL_NOT_FOUND,
@@ -69,10 +80,27 @@ def load(folder: Path, name: str) -> Model:
             "Save one beside it with tokenizer.save_pretrained().",
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The tokenizer of {name} cannot be loaded: {error}") from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_said(error)}") from error
     return Model(folder, name, config, tokenizer, _max_tokens(config, tokenizer), _digest(folder, tokenizer_files))
+
+
+def _said(error: Exception) -> str:
+    """An error's text on one line; what it says of code that comes with a model is no way out here."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        return (
+            "it brings code of its own, which is not run here. Choose a model of an architecture that transformers has."
+        )
+    return text or type(error).__name__
+
+
+def _require_readable(folder: Path, files: list[str], name: str) -> None:
+    for file in files:
+        refusal = access.refusal(folder / file, f"{to_pod(folder)}/{file}")
+        if refusal:
+            raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
 
 
 def _is_tokenizer_file(name: str) -> bool:

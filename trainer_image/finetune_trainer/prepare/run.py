@@ -5,6 +5,8 @@ Four steps: the model, the data's identity, rows that are checked, tokens on dis
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,27 +16,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig
+from finetune_trainer.config import Prepared, PrepareSummary, Reason, Resolved, RunConfig
 from finetune_trainer.paths import to_pod
-from finetune_trainer.prepare import arguments, model, splits, store, tasks
+from finetune_trainer.prepare import arguments, model, preflight, splits, store, tasks
+from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.tasks import Checked, Task
 from finetune_trainer.volume import Layout, make_folder, probe, read_document, write_document
 
+PART_ROWS = 10_000
+
 
 def prepare(config: RunConfig) -> Prepared:
     """Prepare a run, or find it prepared. Raises PrepareError and VolumeError."""
     layout = Layout.of(config)
     probe(layout)
+    told = preflight.check(config)
     earlier = read_document(layout.run.prepared, Prepared)
     if earlier and earlier.config_digest == config_digest(config) and _is_there(earlier):
-        return earlier
+        return _also_told(earlier, told)
     hub = Hub(config)
     loaded, model_commit = _model(config, hub, layout)
+    task = tasks.find(config.task)
+    task.check_model(loaded, config)
     identity, dataset_commit = splits.identity(config, hub)
-    max_tokens, said = _max_tokens(config, loaded)
+    max_tokens, said = _max_tokens(config, loaded, task)
     key = data_key(config, data=identity, tokenizer=loaded.tokenizer_digest, max_tokens=max_tokens)
     folder = layout.prepared(key)
     meta = store.read_meta(folder)
@@ -51,11 +59,21 @@ def prepare(config: RunConfig) -> Prepared:
         label_names=tuple(meta["labelNames"]),
         summary=summary,
         resolved=Resolved(model_revision=model_commit, dataset_revision=dataset_commit),
-        messages=(*said, *meta["messages"], *arguments.check(config, rows)),
+        messages=(
+            *said,
+            *task.model_messages(loaded, tuple(meta["labelNames"])),
+            *meta["messages"],
+            *arguments.check(config, rows),
+        ),
     )
     make_folder(layout.run.folder)
     write_document(layout.run.prepared, prepared)
-    return prepared
+    return _also_told(prepared, told)
+
+
+def _also_told(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
+    """With what concerns this try alone: it is not kept on the volume."""
+    return prepared.model_copy(update={"messages": (*messages, *prepared.messages)})
 
 
 def _is_there(prepared: Prepared) -> bool:
@@ -71,8 +89,15 @@ def _model(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Model, str | No
     return model.load(folder, f"The model {config.model.name}"), commit
 
 
-def _max_tokens(config: RunConfig, loaded: Model) -> tuple[int | None, tuple[str, ...]]:
+def _max_tokens(config: RunConfig, loaded: Model, task: Task) -> tuple[int | None, tuple[str, ...]]:
     wanted, limit = config.preprocessing.max_length, loaded.max_tokens
+    special = task.special_tokens(loaded, config)
+    if wanted is not None and wanted <= special:
+        raise PrepareError(
+            Reason.ARGUMENTS_INVALID,
+            f"preprocessing.maxLength is {wanted}, of which {special} are special tokens of the model: no room is left "
+            f"for text. Choose at least {special + 1}, or leave it out for the model's own limit.",
+        )
     if wanted is None or limit is None or wanted <= limit:
         return wanted or limit, ()
     return limit, (f"preprocessing.maxLength is {wanted}, the model reads {limit} tokens at most: {limit} is used.",)
@@ -83,36 +108,58 @@ class _Tokens:
     """Batches of a split on their way to the disk, and how many rows were cut."""
 
     task: Task
-    rows: pa.Table
+    table: pa.Table
+    order: splits.Indices | None
+    """Rows to take; None for all."""
     model: Model
     max_tokens: int | None
     truncated: int = field(default=0, init=False)
 
+    @property
+    def count(self) -> int:
+        return self.table.num_rows if self.order is None else len(self.order)
+
+    @property
+    def labels(self) -> pa.ChunkedArray:
+        labels = self.table.select(["label"])
+        return (labels if self.order is None else splits.take(labels, self.order)).column("label")
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for part in self.task.tokenise(self.rows, self.model, self.max_tokens):
-            self.truncated += part.truncated
-            yield part.batch
+        for rows in self._parts():
+            for part in self.task.tokenise(rows, self.model, self.max_tokens):
+                self.truncated += part.truncated
+                yield part.batch
+
+    def _parts(self) -> Iterator[pa.Table]:
+        """A sample is taken a part at a time, or it would be in memory as a whole."""
+        if self.order is None:
+            yield self.table
+            return
+        for start in range(0, len(self.order), PART_ROWS):
+            yield splits.take(self.table, self.order[start : start + PART_ROWS])
 
 
 def _make(
     config: RunConfig, hub: Hub, commit: str | None, loaded: Model, max_tokens: int | None, folder: Path
 ) -> dict[str, Any]:
     task = tasks.find(config.task)
-    read = splits.read(config, hub, commit, task.columns(config), task.text_columns(config))
+    scratch = folder.with_name(f"{folder.name}{store.PARTIAL}rows-{os.getpid()}")
+    try:
+        read = splits.read(config, hub, commit, task.columns(config), task.text_columns(config), scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
     checked = task.check(read, config)
     messages = list(checked.messages)
     tokens = {}
     for role, table in checked.splits.items():
         order, said = splits.sampled(table.num_rows, role, config)
         messages += [said] if said else []
-        tokens[role] = _Tokens(task, table if order is None else splits.take(table, order), loaded, max_tokens)
-    rows = {role: part.rows.num_rows for role, part in tokens.items()}
+        tokens[role] = _Tokens(task, table, order, loaded, max_tokens)
+    rows = {role: part.count for role, part in tokens.items()}
     arguments.check(config, rows)
     meta: dict[str, Any] = {
         "labelNames": list(checked.label_names),
-        "summary": _summary(checked, {role: part.rows for role, part in tokens.items()}).model_dump(
-            by_alias=True, mode="json"
-        ),
+        "summary": _summary(checked, tokens).model_dump(by_alias=True, mode="json"),
         "maxTokens": max_tokens,
     }
     store.write(folder, tokens, lambda: {**meta, "messages": [*messages, *_cut(tokens, max_tokens)]})
@@ -121,18 +168,18 @@ def _make(
 
 def _cut(tokens: dict[str, _Tokens], max_tokens: int | None) -> list[str]:
     return [
-        f"{part.truncated} of {part.rows.num_rows} {role} rows are longer than {max_tokens} tokens and are cut."
+        f"{part.truncated} of {part.count} {role} rows are longer than {max_tokens} tokens and are cut."
         for role, part in tokens.items()
         if part.truncated
     ]
 
 
-def _summary(checked: Checked, tables: dict[str, pa.Table]) -> PrepareSummary:
-    judged = tables.get("validation", tables["train"])
-    counts = Counter({item["values"]: item["counts"] for item in pc.value_counts(judged["label"]).to_pylist()})
+def _summary(checked: Checked, tokens: dict[str, _Tokens]) -> PrepareSummary:
+    judged = tokens.get("validation", tokens["train"])
+    counts = Counter({item["values"]: item["counts"] for item in pc.value_counts(judged.labels).to_pylist()})
     return PrepareSummary(
-        train_rows=tables["train"].num_rows,
-        validation_rows=tables["validation"].num_rows if "validation" in tables else None,
+        train_rows=tokens["train"].count,
+        validation_rows=tokens["validation"].count if "validation" in tokens else None,
         labels=checked.label_names,
-        majority_share=counts.most_common(1)[0][1] / judged.num_rows,
+        majority_share=counts.most_common(1)[0][1] / judged.count,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from finetune_trainer.config import DatasetSource, Reason, RunConfig
 from finetune_trainer.prepare import files, hub
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.errors import PrepareError, column_missing
 from finetune_trainer.prepare.key import file_digest, seed
 from finetune_trainer.prepare.source import Split
 
@@ -41,19 +42,24 @@ def identity(config: RunConfig, client: hub.Hub) -> tuple[object, str | None]:
 
 
 def read(
-    config: RunConfig, client: hub.Hub, commit: str | None, columns: Sequence[str], text_columns: Sequence[str]
+    config: RunConfig,
+    client: hub.Hub,
+    commit: str | None,
+    columns: Sequence[str],
+    text_columns: Sequence[str],
+    scratch: Path,
 ) -> dict[str, Split]:
-    """The splits by role, as they were read."""
+    """The splits by role, as they were read; `scratch` is a folder with room for them."""
     if commit is None:
         chosen = _chosen_files(config.dataset)
-        return {role: files.read_files(paths, columns, text_columns) for role, paths in chosen.items()}
+        return {role: files.read_files(paths, columns, text_columns, scratch) for role, paths in chosen.items()}
     there = client.dataset(config.dataset, commit)
     splits = {role: of_hub(there, role, config.dataset) for role in (TRAIN, VALIDATION)}
     found = {role: split for role, split in splits.items() if split is not None}
     for split in found.values():
         for column in columns:
             if column not in split.table.column_names:
-                raise files.column_missing(column, split.table.column_names, split.name)
+                raise column_missing(column, split.table.column_names, split.name)
         if split.table.num_rows == 0:
             raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
     return found

@@ -38,8 +38,12 @@ def write(folder: Path, splits: Mapping[str, Iterable[pa.RecordBatch]], note: Ca
     for left in folder.parent.glob(f"*{PARTIAL}*"):  # by a try that was killed
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
-    for split, batches in splits.items():
-        _write_arrow(split_file(partial, split), batches)
+    try:
+        for split, batches in splits.items():
+            _write_arrow(split_file(partial, split), batches)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # where the volume is full, it must not stay so
+        raise
     (partial / META).write_text(json.dumps(note(), sort_keys=True, ensure_ascii=False), encoding="utf-8")
     for path in partial.iterdir():
         sync_file(path)

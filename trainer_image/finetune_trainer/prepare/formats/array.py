@@ -1,0 +1,130 @@
+"""One JSON array that may be larger than memory: its elements, one after the other, and the line of what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.formats.raw import encoding_problem
+
+CHUNK_CHARACTERS = 1 << 20
+MAYBE_CUT_CHARACTERS = 16
+"""An error so near to the end of what was read may be that end's."""
+BLANK = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """An object with a key that is there twice: Python would keep the last value and say nothing."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Doubled:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    keys = [key for key, _ in pairs]
+    return Doubled(next(key for key in found if keys.count(key) > 1))
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def elements(path: Path, name: str) -> Iterator[tuple[int, Any]]:
+    """The characters that each element takes in the file, and the element."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            yield from _Array(file).elements()
+        except UnicodeDecodeError as error:
+            raise encoding_problem(path, name) from error
+        except _BrokenError as broken:
+            message = f"{name}, line {broken.line} is not valid JSON: {broken.said} at column {broken.column}."
+            raise PrepareError(Reason.DATA_INVALID, message) from broken
+
+
+class _BrokenError(Exception):
+    def __init__(self, said: str, line: int, column: int) -> None:
+        super().__init__(said)
+        self.said, self.line, self.column = said, line, column
+
+
+class _Array:
+    """A window on the file: what has been read and not been consumed."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._text = ""
+        self._at = 0
+        self._lines = 0
+        """Line ends before the window."""
+        self._before = 0
+        """Characters of the window's first line that are before it."""
+
+    def elements(self) -> Iterator[tuple[int, Any]]:
+        self._take("[", "Expecting value")
+        if self._next() == "]":
+            self._at += 1
+        else:
+            yield self._element()
+            while self._take(",]", "Expecting ',' delimiter") == ",":
+                yield self._element()
+        if self._next():
+            raise self._broken("Extra data", self._at)
+
+    def _element(self) -> tuple[int, Any]:
+        self._next()
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                cut = error.pos >= len(self._text) - MAYBE_CUT_CHARACTERS or error.msg.startswith("Unterminated string")
+                if cut and self._more():
+                    continue
+                raise self._broken(error.msg, error.pos) from error
+            if end == len(self._text) and self._more():  # a number may go on
+                continue
+            taken, self._at = end - self._at, end
+            return taken, value
+
+    def _take(self, wanted: str, otherwise: str) -> str:
+        found = self._next()
+        if not found or found not in wanted:
+            raise self._broken(otherwise, self._at)
+        self._at += 1
+        return found
+
+    def _next(self) -> str:
+        """The next character that is not blank; empty at the end."""
+        while True:
+            match = BLANK.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def _more(self) -> bool:
+        """Read on: as much again as is waiting, so that a long element is not parsed over and over."""
+        chunk = self._file.read(max(CHUNK_CHARACTERS, len(self._text) - self._at))
+        if not chunk:
+            return False
+        consumed, self._text = self._text[: self._at], self._text[self._at :]
+        self._at = 0
+        ends = consumed.count("\n")
+        self._lines += ends
+        self._before = len(consumed) - consumed.rfind("\n") - 1 if ends else self._before + len(consumed)
+        self._text += chunk
+        return True
+
+    def _broken(self, said: str, at: int) -> _BrokenError:
+        before = self._text[:at]
+        ends = before.count("\n")
+        column = len(before) - before.rfind("\n") if ends else self._before + len(before) + 1
+        return _BrokenError(said, self._lines + ends + 1, column)

@@ -1,0 +1,66 @@
+"""Rows on their way from their files to the tokenizer: on the disk, mapped into memory, so that any number fits."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from finetune_trainer.volume import make_folder
+
+
+def spooled(tables: Iterable[pa.Table], folder: Path) -> pa.Table | None:
+    """The tables as one that takes no memory of its own; None where there are none.
+
+    A column whose type widens on the way (integers, then fractions) begins a new file, and is cast in the end.
+    """
+    spool = _Spool(make_folder(folder))
+    try:
+        for table in tables:
+            spool.add(table)
+        return spool.table()
+    finally:
+        spool.close()
+
+
+class _Spool:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+        self._schema: pa.Schema | None = None
+        self._files: list[Path] = []
+
+    def add(self, table: pa.Table) -> None:
+        if self._schema is None:
+            self._schema = table.schema
+        wider = pa.unify_schemas([self._schema, table.schema], promote_options="permissive")
+        if self._writer is None or wider != self._schema:
+            self._begin(wider)
+        assert self._writer is not None
+        self._writer.write_table(table.cast(wider))
+
+    def _begin(self, schema: pa.Schema) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._schema = schema
+        descriptor, name = tempfile.mkstemp(suffix=".arrow", dir=self._folder)
+        os.close(descriptor)
+        self._files.append(Path(name))
+        self._writer = pa.ipc.new_stream(name, schema)
+
+    def table(self) -> pa.Table | None:
+        if self._writer is None:
+            return None
+        self._writer.close()
+        parts = [pa.ipc.open_stream(pa.memory_map(str(path))).read_all() for path in self._files]
+        return pa.concat_tables(parts, promote_options="permissive").replace_schema_metadata(parts[0].schema.metadata)
+
+    def close(self) -> None:
+        """Take the names away: what is mapped stays until nobody needs it, and a kill leaves nothing behind."""
+        if self._writer is not None:
+            self._writer.close()
+        for path in self._files:
+            path.unlink()
