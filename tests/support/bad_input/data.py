@@ -1,7 +1,17 @@
-"""What the prepare step says of data. The tests are in `tests/training`."""
+"""What the prepare step says of data and models, before a rank starts. The tests are in `tests/training`.
+
+The good job reads `/data/train.csv` and `/data/validation.jsonl` with the columns `review` and `stars`, and trains
+`/models/base`. What cannot work is refused; what can, but is not what the user will have meant, is said (`Notice`).
+"""
 
 from __future__ import annotations
 
-from tests.support.bad_input.row import BadInput
+from tests.support.bad_input.data_files import FILES
+from tests.support.bad_input.data_models import MODELS
+from tests.support.bad_input.data_values import VALUES
+from tests.support.bad_input.place import makers_of, rows_of
 
-ROWS: tuple[BadInput, ...] = ()
+_ALL = (*FILES, *VALUES, *MODELS)
+ROWS = rows_of(_ALL)
+MAKERS = makers_of(_ALL)
+"""`BadInput.setup` -> what makes the row's files."""

@@ -1,0 +1,322 @@
+"""Files that cannot be read as what their names say, or that lack a column."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.support.bad_input.place import GOOD_CSV, Mistake, Place, in_train, in_validation, mistake
+
+_LINE = '{"review": "good soup", "stars": 1}\n'
+_DATA, _FILE, _COLUMN = "DataInvalid", "FileNotFound", "ColumnNotFound"
+_PARQUET = {"dataset__files__train": ["/data/train.parquet"]}
+
+
+def _parquet(path: Path, names: tuple[str, ...] = ("review", "stars"), rows: int = 200) -> None:
+    columns = [pa.array([index % 2 for index in range(rows)] if name == "stars" else ["good"] * rows) for name in names]
+    pq.write_table(pa.Table.from_arrays(columns, names=list(names)), path)
+
+
+def _parquet_with_doubled_column(place: Place) -> None:
+    _parquet(place.local("/data/train.parquet"), ("review", "review", "stars"))
+
+
+def _cut_parquet(place: Place) -> None:
+    path = place.local("/data/train.parquet")
+    _parquet(path)
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def _parquet_without_rows(place: Place) -> None:
+    _parquet(place.local("/data/train.parquet"), rows=0)
+
+
+def _folder(place: Place) -> None:
+    place.local("/data/train.csv").unlink()
+    place.local("/data/train.csv").mkdir()
+    place.write("/data/train.csv/part-0.csv", GOOD_CSV)
+
+
+def _closed_file(place: Place) -> None:
+    place.show_to_pods_user()
+    place.local("/data/train.csv").chmod(0)
+
+
+def _closed_folder(place: Place) -> None:
+    place.show_to_pods_user()
+    place.write("/data/closed/train.csv", GOOD_CSV)
+    place.local("/data/closed").chmod(0)
+
+
+FILES: tuple[Mistake, ...] = (
+    mistake(
+        "file-missing",
+        "a file that is not there",
+        _FILE,
+        "/data/train.csv does not exist. /data holds validation.jsonl.",
+        lambda place: place.local("/data/train.csv").unlink(),
+    ),
+    mistake(
+        "file-folder-missing",
+        "a file in a folder that is not there",
+        _FILE,
+        "/data/nope/train.csv does not exist. The folder /data/nope does not exist either: is the volume mounted "
+        "(spec.volumes)?",
+        lambda place: None,
+        dataset__files__train=["/data/nope/train.csv"],
+    ),
+    mistake(
+        "file-folder",
+        "a folder in place of a file",
+        _FILE,
+        "/data/train.csv is a folder; name the files in it: part-0.csv.",
+        _folder,
+    ),
+    mistake(
+        "file-unreadable",
+        "a file that the pods' user may not read",
+        _FILE,
+        "The pods' user (uid 10001, gid 10001) may not read /data/train.csv: it belongs to uid 0, gid 0, mode 0000. "
+        "Run `chmod o+r /data/train.csv` where it is stored.",
+        _closed_file,
+    ),
+    mistake(
+        "file-in-closed-folder",
+        "a file in a folder that the pods' user may not enter",
+        _FILE,
+        "/data/closed/train.csv cannot be reached: The pods' user (uid 10001, gid 10001) may not enter the folder "
+        "/data/closed: it belongs to uid 0, gid 0, mode 0000.",
+        _closed_folder,
+        dataset__files__train=["/data/closed/train.csv"],
+    ),
+    in_train(
+        "file-extension",
+        "a file of an unknown kind",
+        _DATA,
+        "/data/train.tsv: cannot read .tsv; use .csv, .json, .jsonl, .parquet.",
+        GOOD_CSV,
+        "tsv",
+    ),
+    in_train("file-empty", "an empty file", _DATA, "/data/train.csv is empty.", ""),
+    in_train(
+        "csv-header-only",
+        "a csv file with a header and no rows",
+        _DATA,
+        "/data/train.csv has no rows.",
+        "review,stars\n",
+    ),
+    in_train("csv-blank", "a csv file of blank lines", _DATA, "/data/train.csv has no rows.", "\n\n"),
+    in_train("jsonl-blank", "a jsonl file of blank lines", _DATA, "/data/train.jsonl has no rows.", "\n\n", "jsonl"),
+    in_train("json-without-rows", "an empty array", _DATA, "/data/train.json has no rows.", "[]", "json"),
+    mistake(
+        "parquet-without-rows",
+        "a parquet file without rows",
+        _DATA,
+        "/data/train.parquet has no rows.",
+        _parquet_without_rows,
+        **_PARQUET,
+    ),
+    in_train(
+        "csv-ragged",
+        "a line with more or fewer values than the header",
+        _DATA,
+        "/data/train.csv, line 4: 3 values where the header has 2. Quote values that hold commas.",
+        f"{GOOD_CSV}fine, really,1\n",
+    ),
+    in_train(
+        "csv-ragged-after-line-break",
+        "the same after a value of two lines",
+        _DATA,
+        "/data/train.csv, line 4: 1 values where the header has 2.",
+        'review,stars\n"two\nlines",1\nbad\n',
+    ),
+    in_train(
+        "csv-open-quote",
+        "a quote that is never closed",
+        _DATA,
+        '/data/train.csv, line 4: a quote (") that begins here is never closed.',
+        f'{GOOD_CSV}fine,"1\nbad,0\n',
+    ),
+    in_train(
+        "csv-other-separator",
+        "values separated by semicolons",
+        _COLUMN,
+        "/data/train.csv has no column 'review'; it has review;stars. Values seem to be separated by semicolons: csv "
+        "takes commas.",
+        "review;stars\ngood;1\n",
+    ),
+    in_train(
+        "csv-column-twice",
+        "a column that is there twice",
+        _DATA,
+        "/data/train.csv, line 1: column review is there twice. Give each a name of its own.",
+        "review,review,stars\na,b,1\n",
+    ),
+    in_train(
+        "jsonl-key-twice",
+        "a key that is there twice",
+        _DATA,
+        "/data/train.jsonl, line 2: column 'review' is there twice. Give each a name of its own.",
+        f'{_LINE}{{"review": "a", "review": "b", "stars": 0}}\n',
+        "jsonl",
+    ),
+    mistake(
+        "parquet-column-twice",
+        "a column of a parquet file that is there twice",
+        _DATA,
+        "/data/train.parquet: column review is there twice.",
+        _parquet_with_doubled_column,
+        **_PARQUET,
+    ),
+    in_train(
+        "jsonl-broken",
+        "a broken line of json",
+        _DATA,
+        "/data/train.jsonl, line 3 is not valid JSON: Expecting property name enclosed in double quotes at column 17.",
+        f'{_LINE}\n{{"review": "x", \n',
+        "jsonl",
+    ),
+    in_train(
+        "jsonl-of-arrays",
+        "a line that is no object",
+        _DATA,
+        "/data/train.jsonl, line 2: [1, 2] where an object is needed.",
+        f"{_LINE}[1, 2]\n",
+        "jsonl",
+    ),
+    in_train(
+        "json-broken",
+        "broken json",
+        _DATA,
+        "/data/train.json, line 3 is not valid JSON: Expecting value at column 12.",
+        '[\n{"review": "a", "stars": 1},\n{"review": }\n]',
+        "json",
+    ),
+    in_train(
+        "json-no-list",
+        "json that is no list of rows",
+        _DATA,
+        "/data/train.json, line 1 is not valid JSON: Expecting property name enclosed in double quotes at column 2. An "
+        "object a line is needed, or an array of objects in a file whose name ends in .json.",
+        '{\n"data": [{"review": "a", "stars": 1}]\n}\n',
+        "json",
+    ),
+    in_train(
+        "json-of-texts",
+        "a list of something else than objects",
+        _DATA,
+        "/data/train.json, row 1: 'b' where an object is needed.",
+        '[{"review": "a", "stars": 1}, "b"]',
+        "json",
+    ),
+    mistake(
+        "parquet-cut",
+        "a parquet file that was not copied as a whole",
+        _DATA,
+        "/data/train.parquet is not a readable parquet file: Parquet magic bytes not found in footer.",
+        _cut_parquet,
+        **_PARQUET,
+    ),
+    in_train(
+        "parquet-in-csv",
+        "parquet in a file called .csv",
+        _DATA,
+        "/data/train.csv holds parquet; let its name end in .parquet.",
+        b"PAR1 and so on",
+    ),
+    in_train(
+        "csv-in-parquet",
+        "csv in a file called .parquet",
+        _DATA,
+        "/data/train.parquet is not a readable parquet file: Parquet magic bytes not found in footer.",
+        GOOD_CSV,
+        "parquet",
+    ),
+    in_train(
+        "file-compressed",
+        "a compressed file",
+        _DATA,
+        "/data/train.jsonl is compressed with gzip; unpack it.",
+        gzip.compress(_LINE.encode(), mtime=0),
+        "jsonl",
+    ),
+    in_train(
+        "file-of-git-lfs",
+        "what Git leaves in place of a large file",
+        _DATA,
+        "/data/train.csv is a pointer of Git LFS in place of the file; fetch it with `git lfs pull`.",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n",
+    ),
+    in_train(
+        "csv-latin-1",
+        "csv in another encoding",
+        _DATA,
+        "/data/train.csv, line 4: byte 0xe9 is not UTF-8. Convert the file, for example with `iconv -f latin1 -t utf-8`.",
+        f"{GOOD_CSV}café,0\n".encode("latin-1"),
+    ),
+    in_train(
+        "jsonl-latin-1",
+        "jsonl in another encoding",
+        _DATA,
+        "/data/train.jsonl, line 2: byte 0xe9 is not UTF-8.",
+        f'{_LINE}{{"review": "café", "stars": 0}}\n'.encode("latin-1"),
+        "jsonl",
+    ),
+    in_train(
+        "json-latin-1",
+        "an array in another encoding",
+        _DATA,
+        "/data/train.json, line 1: byte 0xe9 is not UTF-8.",
+        '[{"review": "café", "stars": 0}]'.encode("latin-1"),
+        "json",
+    ),
+    in_train(
+        "csv-utf-16",
+        "csv as a spreadsheet exports Unicode",
+        _DATA,
+        "/data/train.csv, line 1: not UTF-8 but UTF-16. Convert the file, for example with `iconv -f utf-16 -t utf-8`.",
+        GOOD_CSV.encode("utf-16"),
+    ),
+    in_train(
+        "column-missing",
+        "a column that the file does not have",
+        _COLUMN,
+        "/data/train.csv has no column 'review'; it has reviews, stars. Did you mean 'reviews'? Name the right one in "
+        "spec.dataset.columns.",
+        "reviews,stars\ngood,1\n",
+    ),
+    in_train(
+        "column-missing-in-jsonl",
+        "a column that no line has",
+        _COLUMN,
+        "/data/train.jsonl has no column 'stars'; it has review, label. Name the right one in spec.dataset.columns.",
+        '{"review": "a", "label": 1}\n',
+        "jsonl",
+    ),
+    mistake(
+        "column-missing-in-parquet",
+        "a column that a parquet file does not have",
+        _COLUMN,
+        "/data/train.parquet has no column 'stars'; it has review, rating.",
+        lambda place: _parquet(place.local("/data/train.parquet"), ("review", "rating")),
+        **_PARQUET,
+    ),
+    in_validation(
+        "column-missing-in-validation",
+        "validation data with other columns than the training data",
+        _COLUMN,
+        "/data/validation.jsonl has no column 'review'; it has text, stars.",
+        '{"text": "a", "stars": "positive"}\n',
+    ),
+    mistake(
+        "column-for-two-roles",
+        "one column for text and label",
+        _COLUMN,
+        "spec.dataset.columns names one column for two roles: review.",
+        lambda place: None,
+        dataset__columns__label="review",
+    ),
+)
