@@ -48,18 +48,16 @@ class Pods:
         home = self.folder / str(number)
         home.mkdir()
         (home / "run.json").write_text(self._publishing.config().to_json(), encoding="utf-8")
-        deadline = (
-            {} if seconds is None else {Env.DEADLINE: (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()}
-        )
-        env = {
+        env: dict[str, str] = {
             **os.environ,
             "PYTHONPATH": str(PACKAGES),
             "HF_HUB_OFFLINE": "1",  # as the user may have set it for the training
             Env.CONFIG: str(home / "run.json"),
             Env.ATTEMPT: str(number),
             Env.TERMINATION_LOG: str(home / "termination-log"),
-            **deadline,
         }
+        if seconds is not None:
+            env[Env.DEADLINE] = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
         with (home / "output").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "finetune_trainer", "publish"], env=env, stdout=output, stderr=subprocess.STDOUT

@@ -1,0 +1,29 @@
+"""Where a model goes, and by whose token, makes no other data and no other training of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_trainer.launch.resume import trains_the_same
+from finetune_trainer.prepare.key import config_digest, data_key
+from tests.support.published import config
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"publish": None},
+        {"publish": {"repo_id": "team/other", "revision": "v2", "private": True, "deadline_seconds": 1}},
+        {"hub": {"token_file": "/var/run/finetune/hub/token"}},
+    ],
+)
+def test_another_target_is_the_same_run(change: dict[str, Any]) -> None:
+    one = config("/output")
+    other = one.model_validate({**one.model_dump(), **change})
+    assert one != other
+    assert config_digest(one) == config_digest(other)
+    keys = [data_key(run, data="commit", tokenizer="t", max_tokens=8) for run in (one, other)]
+    assert keys[0] == keys[1]
+    assert trains_the_same(one, other)
