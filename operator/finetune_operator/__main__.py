@@ -14,14 +14,15 @@ import kopf
 import structlog
 from pydantic import ValidationError
 
-from finetune_operator import logs
-from finetune_operator.api.resource import KIND
+from finetune_operator import definition, logs
+from finetune_operator.api.resource import API_VERSION, KIND
 from finetune_operator.cluster import Cluster
 from finetune_operator.exceptions import LeadershipLost, OperatorError, Unavailable
 from finetune_operator.handlers import make_registry, make_settings
 from finetune_operator.leader import Alone, Leadership
 from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
+from finetune_operator.plan.types import Manifest
 from finetune_operator.progress import ProgressReader
 from finetune_operator.queue import QueueObserver, WorkQueue
 from finetune_operator.reconcile import Decide, Reconciler
@@ -125,14 +126,33 @@ async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:
     """The API server answers 404 for a kind that it does not know: wait for somebody to install it."""
     while True:
         try:
-            if await cluster.serves(KIND, next(iter(settings.namespaces), None)):
+            if not await cluster.serves(KIND, next(iter(settings.namespaces), None)):
+                log.warning(
+                    "the FineTuneJob definition is not installed: it comes with the chart, or kubectl apply -f crds/"
+                )
+            elif _is_current(await cluster.openapi(API_VERSION)):
                 return
-            log.warning(
-                "the FineTuneJob definition is not installed: it comes with the chart, or kubectl apply -f crds/"
-            )
         except Unavailable as error:
             log.warning("the API server does not answer", error=str(error))
         await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
+
+
+def _is_current(document: Manifest) -> bool:
+    """Whether the definition in the cluster has what this operator writes; says what it lacks."""
+    if lacks := definition.status_lacks(document):
+        log.error(
+            "the FineTuneJob definition in the cluster is older than this operator, which waits for the one of its own "
+            "version: upgrade the chart, or kubectl apply --server-side -f crds/",
+            lacks=definition.in_short(lacks),
+        )
+        return False
+    if lacks := definition.spec_lacks(document):
+        log.warning(
+            "the FineTuneJob definition in the cluster is older than this operator: users can't give all fields; upgrade "
+            "the chart, or kubectl apply --server-side -f crds/",
+            lacks=definition.in_short(lacks),
+        )
+    return True
 
 
 def _phases(store: Store) -> list[str]:

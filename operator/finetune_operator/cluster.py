@@ -21,7 +21,7 @@ import aiohttp
 
 from finetune_operator.answers import Answer, error_of
 from finetune_operator.api.resource import KIND, LABEL_JOB
-from finetune_operator.exceptions import NotFound, Unavailable
+from finetune_operator.exceptions import NotFound, Refused, Unavailable
 from finetune_operator.plan.types import Manifest, PodEvent, Ref
 from finetune_operator.resources import CHILD_KINDS, path_of
 
@@ -165,6 +165,13 @@ class Cluster:
         except NotFound:
             return False
         return True
+
+    async def openapi(self, group_version: str) -> Manifest:
+        """The API server's own description of a group and version; empty where it has none to show."""
+        try:
+            return await self._json("GET", f"openapi/v3/apis/{group_version}")
+        except (NotFound, Refused):
+            return {}
 
     async def uids(self, kind: str, namespace: str | None, label_selector: str | None) -> set[str]:
         """uids of all objects of a kind that carry a label, in one namespace or in the cluster."""
