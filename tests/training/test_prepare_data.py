@@ -160,3 +160,11 @@ def test_rows_wait_on_the_disk_and_leave_no_name_there(tmp_path: Path) -> None:
     assert table.column("label").to_pylist()[:5] == [None, 1.0, 2.0, 0.5, 3.0]
     assert pa.total_allocated_bytes() - held < 2_000_000, "of 16 MB"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_model_without_evaluations_is_refused_here_too(model: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "train.jsonl", reviews(10))
+    arguments = {"load_best_model_at_end": True}
+    config = run_config(tmp_path / "output", model=model, train=file, validation=file, arguments=arguments)
+    with pytest.raises(PrepareError, match="eval_strategy: choose steps or epoch"):
+        prepare(config)

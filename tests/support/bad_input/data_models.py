@@ -66,7 +66,7 @@ MODELS: tuple[Mistake, ...] = (
         model__name="/models/base/config.json",
     ),
     in_model(
-        "model-without-config",
+        "model-folder-without-config",
         "a folder without config.json",
         "The model /models/mine is no model: it has no config.json; it holds model.safetensors, tokenizer.json, "
         "tokenizer_config.json.",
@@ -105,7 +105,7 @@ MODELS: tuple[Mistake, ...] = (
         lambda folder: (folder / "config.json").write_text('{"model_type": "vit"}'),
     ),
     in_model(
-        "model-without-tokenizer",
+        "model-folder-without-tokenizer",
         "a model without a tokenizer",
         "The model /models/mine has no tokenizer (tokenizer.json, vocab.txt, ...); it holds config.json, "
         "model.safetensors, tokenizer_config.json. Save one beside it with tokenizer.save_pretrained().",
@@ -131,7 +131,7 @@ MODELS: tuple[Mistake, ...] = (
         _other_vocabulary,
     ),
     in_model(
-        "model-without-weights",
+        "model-folder-without-weights",
         "a model without weights",
         "The model /models/mine has no weights (model.safetensors); it holds config.json, tokenizer.json, "
         "tokenizer_config.json.",

@@ -236,15 +236,6 @@ VALUES: tuple[Mistake, ...] = (
         trainingArguments={"load_best_model_at_end": True},
     ),
     mistake(
-        "best-model-without-evaluation",
-        "the best model asked for without evaluations",
-        _ARGUMENTS,
-        "trainingArguments.eval_strategy: choose steps or epoch; without evaluations during training there is no best "
-        "one.",
-        lambda place: None,
-        trainingArguments={"load_best_model_at_end": True},
-    ),
-    mistake(
         "metric-unknown",
         "a metric that is not reported",
         _ARGUMENTS,
