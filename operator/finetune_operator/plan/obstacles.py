@@ -98,8 +98,8 @@ def fact(reason: str, message: str, advice: str | None = None) -> Fact:
 def change(pod: PodView, fields: str) -> str:
     """How these fields are changed: those of a job whose training pods are made are fixed."""
     if pod.role == "train":
-        return f"change {fields} in a job of another name (this one's is fixed) and delete this job"
-    return f"change {fields}: the edit starts the job again"
+        return f"delete this job and apply one of another name with another {fields} (a spec is fixed once its pods are made)"
+    return f"correct {fields}: the edit starts the job again"
 
 
 def _of_container(pod: PodView, container: ContainerView) -> Fact | None:
@@ -139,8 +139,7 @@ def _image(pod: PodView, container: ContainerView, message: str) -> Fact:
 def _unschedulable(pod: PodView, message: str) -> Fact:
     lacks = no_place(message, pod.requests)
     if lacks.claims:
-        claims = _claims(pod)
-        text = f"the pod of node {pod.index} waits for {claims}: {lacks.what}"
+        text = f"{_claims(pod)} is not bound to a volume ({lacks.what}): the pod of node {pod.index} waits for it"
         advice = f"{ADVICE[Obstacle.CLAIM_NOT_BOUND]}; or {change(pod, '`spec.storage`')}"
         return fact(Obstacle.CLAIM_NOT_BOUND, text, advice)
     text = f"no machine takes the pod of node {pod.index}: {lacks.what}"
@@ -150,16 +149,15 @@ def _unschedulable(pod: PodView, message: str) -> Fact:
 
 
 def _claims(pod: PodView) -> str:
-    """The claim that the job writes to is the one that is new; others are only named beside it."""
-    storage = pod.job.spec.storage
-    name = children.claim_name(pod.job)
+    """The claims of the pod; the one that is made for the job comes first, with what it asks for."""
+    storage, name = pod.job.spec.storage, children.claim_name(pod.job)
+    wanted = ""
     if storage.claim_name is None:
-        wanted = f"{storage.size} of storage class {storage.storage_class_name or 'default'}"
-        own = f"claim {name!r} ({wanted}) to be bound to a volume"
-    else:
-        own = f"claim {name!r} to be bound to a volume"
+        storage_class = storage.storage_class_name
+        of_class = f"storage class {storage_class!r}" if storage_class else "the default storage class"
+        wanted = f" ({storage.size} of {of_class})"
     others = sorted({volume.claim_name for volume in pod.job.spec.volumes if volume.claim_name} - {name})
-    return f"{own} (or {', '.join(others)})" if others else own
+    return " or ".join([f"claim {name!r}{wanted}", *(f"claim {other!r}" for other in others)])
 
 
 def _reference(pod: PodView, message: str) -> Fact | None:

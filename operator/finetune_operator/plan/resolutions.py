@@ -122,8 +122,8 @@ RESOLUTIONS: Mapping[str, str] = {
         "Give more memory in `spec.resources` if the system was short of it; else read the log of the pod."
     ),
     ClusterReason.TRAINER_MISSING: (
-        "Build `spec.image` from the trainer image (it must hold python and the package finetune_trainer), or leave "
-        f"the field out; {_ANEW}."
+        "Name an image built from the trainer image (it must hold python and the package finetune_trainer) in "
+        f"`spec.image`, or leave the field out, {_ANEW}."
     ),
     ClusterReason.NOT_STARTED: "Check image, command and security settings of the pod (`kubectl describe pod`).",
     ClusterReason.UNKNOWN: _LOGS,

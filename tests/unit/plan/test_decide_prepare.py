@@ -150,9 +150,9 @@ def test_a_missing_secret_shows_in_the_condition() -> None:
     world.events[pod["metadata"]["uid"]] = (PodEvent("FailedMount", text, 3),)
     world.after(3)
     prepared = world.condition("Prepared")
-    assert (world.phase, prepared["reason"]) == ("Preparing", "FailedMount")
-    assert 'secret "hf" not found' in prepared["message"]
-    assert "FailedMount" in world.reasons()
+    assert (world.phase, prepared["reason"]) == ("Preparing", "SecretNotFound")
+    assert "there is no Secret 'hf'" in prepared["message"]
+    assert "SecretNotFound" in world.reasons()
 
 
 def test_inline_preparing_shows_in_the_condition_too() -> None:
