@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: the operator as a process, with the rights of its service account."""
+"""What the end-to-end tests share: the operator as Helm installs it, namespaces with restricted Pod Security, data."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.support import e2e
+from tests.support import e2e, helm
 from tests.support.api import Api
-from tests.support.cluster.client import REPOSITORY
 from tests.support.cluster.nodes import NodeCluster
-from tests.support.operator import Operator, running_operator
+from tests.support.installed import InstalledOperator
 
-SYSTEM_NAMESPACE = "finetune-system"
-ACCOUNT = "finetune-operator"
+BY_HAND = "by-hand"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -25,25 +22,35 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     fixtures = getattr(item, "funcargs", {})
     if report.when == "call" and report.failed and "namespace" in fixtures:
         report.sections.append(("the namespace", e2e.evidence(fixtures["cluster"], fixtures["namespace"])))
-        log = fixtures.get("tmp_path", Path()) / "operator.log"
-        if log.exists():
-            report.sections.append(("the operator", log.read_text()[-6000:]))
+        if "operator" in fixtures:
+            report.sections.append(("the operator", fixtures["operator"].log()))
     return report
 
 
 @pytest.fixture(scope="session")
+def operator(cluster: NodeCluster) -> InstalledOperator:
+    """The operator, installed by Helm for the whole cluster, the definition with it."""
+    cluster.kubectl("delete", "crd", helm.DEFINITION, "--timeout=60s")
+    installed = InstalledOperator(cluster)
+    installed.install()
+    return installed
+
+
+@pytest.fixture(scope="session")
 def operator_kubeconfig(cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The operator may do what `deploy/operator.yaml` lets it do, and no more."""
-    documents = list(yaml.safe_load_all((REPOSITORY / "deploy/operator.yaml").read_text()))
-    cluster.apply(*(one for one in documents if one["kind"] != "Deployment"), namespace=SYSTEM_NAMESPACE)
-    return cluster.kubeconfig_of(ACCOUNT, SYSTEM_NAMESPACE, tmp_path_factory.mktemp("account"))
+    """For an operator that runs as a process: it may do what the chart lets it do, and no more."""
+    cluster.apply(helm.SYSTEM)
+    cluster.apply(*helm.rights({"fullnameOverride": BY_HAND}), namespace=None)
+    return cluster.kubeconfig_of(BY_HAND, helm.SYSTEM_NAMESPACE, tmp_path_factory.mktemp("account"))
 
 
 @pytest.fixture
-def operator(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator[Operator]:
-    """An operator that serves the test's namespace."""
-    with running_operator(operator_kubeconfig, tmp_path / "operator.log", namespace) as running:
-        yield running
+def namespace(cluster: NodeCluster, namespace: str) -> str:
+    """Of the jobs: it refuses every pod that could do more than it must."""
+    restricted = ("enforce", "warn")
+    labels = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in restricted]
+    cluster.kubectl("label", "namespace", namespace, *labels)
+    return namespace
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ BATCH = 8
 STEPS = 300
 """Long enough that something can happen while it trains, on machines twice as fast as this one."""
 SAVE_STEPS = 60
+NEVER_BACKWARDS = ["Pending", "Preparing", "Starting", "Running", "Restarting", "Starting", "Running", "Succeeded"]
 
 
 def make_data(cluster: NodeCluster, namespace: str) -> Path:
@@ -79,8 +80,9 @@ class Story:
 
     def __init__(self, cluster: NodeCluster, namespace: str, name: str) -> None:
         where = (f"--kubeconfig={cluster.kubeconfig}", f"--namespace={namespace}")
-        command = [str(cluster.binaries.kubectl), *where, "get", "finetunejob", name, "--watch", "--output=json"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._command = [str(cluster.binaries.kubectl), *where, "get", "finetunejob", name, "--watch", "--output=json"]
+        self._process = self._watch()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self.statuses: list[Manifest] = []
 
@@ -89,9 +91,9 @@ class Story:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over.set()
         self._process.kill()
         self._thread.join()
-        self._process.communicate()
 
     @property
     def phases(self) -> list[str]:
@@ -116,15 +118,50 @@ class Story:
         wait_for(f"{phase} (last: {self.last.get('phase')})", reached, timeout_seconds=timeout_seconds)
         return self.last
 
+    def _watch(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        decoder, pending = json.JSONDecoder(), ""
-        while chunk := self._process.stdout.readline():
-            pending += chunk
-            if chunk.rstrip("\n") == "}":  # the end of an indented document
-                document, _ = decoder.raw_decode(pending.lstrip())
-                pending = ""
-                self.statuses.append(document.get("status") or {})
+        """The API server ends the watches of a definition that changes: then there is another one."""
+        while True:
+            assert self._process.stdout is not None
+            pending = ""
+            while chunk := self._process.stdout.readline():
+                pending += chunk
+                if chunk.rstrip("\n") == "}":  # the end of an indented document
+                    self.statuses.append(json.loads(pending).get("status") or {})
+                    pending = ""
+            self._process.communicate()
+            if self._over.wait(0.2):
+                return
+            self._process = self._watch()
+            if self._over.is_set():
+                self._process.kill()
+
+
+def run_undisturbed(
+    cluster: NodeCluster,
+    api: Api,
+    namespace: str,
+    name: str,
+    *,
+    nodes: int = 2,
+    batch: int = BATCH,
+    **arguments: int,
+) -> Path:
+    """Run a job to its end; the folder of its only attempt."""
+    saving = {"save_steps": 1} if arguments else {}
+    api.create(job_manifest(name, nodes=nodes, batch=batch, arguments={**arguments, **saving}))
+    with Story(cluster, namespace, name) as story:
+        status = story.wait_for("Succeeded")
+    assert status["attempt"] == 1
+    return attempt_folder(cluster.volume_path(name, namespace), name, 1)
+
+
+def is_in_order(seen: list[str], allowed: list[str]) -> bool:
+    """Whether the phases seen are some of the allowed ones, in their order."""
+    rest = iter(allowed)
+    return all(phase in rest for phase in seen)
 
 
 def attempt_folder(volume: Path, job: str, attempt: int) -> Path:
@@ -162,6 +199,9 @@ def wait_for_metrics(api: Api, job: str, beyond_step: int, timeout_seconds: floa
     found: dict[str, float] = {}
 
     def training() -> bool:
+        body = api.get("FineTuneJob", job) or {}
+        status = body.get("status") or {}
+        assert status.get("phase") != "Failed", json.dumps(status, indent=1)
         found.update(pod_metrics(api, job))
         return found.get("finetune_global_step", 0) > beyond_step
 
@@ -208,8 +248,8 @@ def evidence(cluster: NodeCluster, namespace: str) -> str:
     return "\n".join(done.stdout + done.stderr for done in shown)
 
 
-def accuracy(model: Path, rows: list[tiny.Row]) -> float:
-    """What share of the rows the saved model gets right, by its own label names."""
+def accuracy(model: Path | str, rows: list[tiny.Row]) -> float:
+    """What share of the rows the model in a folder, or on the Hub, gets right, by its own label names."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -1,0 +1,71 @@
+"""The operator as real Helm installed it into a cluster: upgraded, killed, uninstalled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support import helm
+from tests.support.api import Manifest
+from tests.support.cluster.nodes import NodeCluster
+from tests.support.commands import wait_for
+
+VALUES: Manifest = {
+    "image": {"tag": "dev", "pullPolicy": "Never"},
+    "trainer": {"image": {"tag": "dev"}},
+    "progress": {"intervalSeconds": 1},
+    "log": {"level": "debug"},
+}
+"""Of every installation: the images of this source tree, and a status that tests need not wait for."""
+LABEL = f"app.kubernetes.io/instance={helm.RELEASE}"
+IN_SYSTEM = f"--namespace={helm.SYSTEM_NAMESPACE}"
+
+
+class InstalledOperator:
+    """A release of the chart, for the whole cluster, in a namespace with the restricted Pod Security Standard."""
+
+    def __init__(self, cluster: NodeCluster) -> None:
+        self._cluster = cluster
+        self._release = helm.Release(cluster.kubeconfig)
+
+    def install(self, **values: object) -> None:
+        """Blocks until the operator is ready."""
+        self._cluster.apply(helm.SYSTEM)
+        self._release.install({**VALUES, **values})
+
+    def upgrade(self, chart: Path = helm.CHART, **values: object) -> None:
+        """Blocks until the operator is ready again."""
+        self._release.upgrade({**VALUES, **values}, chart)
+
+    def uninstall(self) -> None:
+        self._release.uninstall()
+
+    def pod(self) -> str:
+        """uid of its pod, once there is one alone and it is ready."""
+
+        def ready() -> list[str]:
+            pods = self._cluster.get("pods", f"--selector={LABEL}", IN_SYSTEM)["items"]
+            conditions = [one for pod in pods for one in pod["status"].get("conditions", ())]
+            good = {"type": "Ready", "status": "True"}
+            there = len(pods) == 1 and any(good.items() <= one.items() for one in conditions)
+            return [pod["metadata"]["uid"] for pod in pods] if there else []
+
+        wait_for("the operator's pod", ready)
+        (uid,) = ready()
+        return uid
+
+    def kill(self) -> None:
+        """At once, without a word; the Deployment starts another one."""
+        self._cluster.kubectl("delete", "pod", f"--selector={LABEL}", IN_SYSTEM, "--grace-period=0", "--force")
+
+    def log(self, lines: int = 100) -> str:
+        """The end of its log."""
+        asked = ("logs", f"--selector={LABEL}", IN_SYSTEM, f"--tail={lines}")
+        return self._cluster.kubectl(*asked, check=False).stdout
+
+    def objects(self) -> list[str]:
+        """Every object of the cluster that carries the release's label, and Helm's own records of it."""
+        listed = self._cluster.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
+        everything = ("get", ",".join(sorted(listed)), "--all-namespaces", "--output=name")
+        labelled = self._cluster.kubectl(*everything, f"--selector={LABEL}").stdout.split()
+        records = self._cluster.kubectl("get", "secrets", "--output=name", "--selector=owner=helm", IN_SYSTEM)
+        return sorted({*labelled, *records.stdout.split()})
