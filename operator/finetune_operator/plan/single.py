@@ -16,7 +16,7 @@ from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis, Verdict, diagnose
-from finetune_operator.plan.gang import Gang, single_gang
+from finetune_operator.plan.gang import Gang, doubtful_nodes, single_gang
 from finetune_operator.plan.steps import (
     Step,
     blocked,
@@ -119,6 +119,7 @@ def under_way(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang:
         stage.at(status, gang.number),
         facts=facts,
         requeue_after_seconds=waiting.look_again_seconds,
+        wants_references=doubtful_nodes(observed, gang),
         wants_events=waiting.ask,
     )
 
@@ -141,8 +142,15 @@ def fallen(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Ga
     diagnosis = _in_words(verdict)
     ended = _ended(gang) or (gang.job.created if gang.job is not None else observed.now - LONG_AGO)
     known_by = ended + evidence_patience(observed)
-    if diagnosis.cause is not Cause.USER and not verdict.final and gang.job is not None and observed.now < known_by:
-        return Step(stage.at(status, gang.number), requeue_after_seconds=seconds_until(known_by, observed.now))
+    more_to_come = gang.job is not None and not verdict.final and observed.now < known_by
+    if more_to_come and not gang.living and not observed.listed:
+        return wants_list(observed)
+    if more_to_come and gang.living and diagnosis.cause is not Cause.USER:
+        return Step(
+            stage.at(status, gang.number),
+            requeue_after_seconds=seconds_until(known_by, observed.now),
+            wants_references=doubtful_nodes(observed, gang),
+        )
     fact = Fact(False, str(diagnosis.reason), f"{diagnosis.message} What to do: {diagnosis.resolution}")
     tries = gang.number - stage.first + (1 if diagnosis.counts else 0)
     return Fall(diagnosis, fact, ended, ended + retry_delay(tries))

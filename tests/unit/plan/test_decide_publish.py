@@ -302,3 +302,14 @@ def test_a_claim_that_was_deleted_is_not_replaced_by_an_empty_one() -> None:
     assert world.names("PersistentVolumeClaim") == []
     assert world.status["publishAttempt"] == 2
     assert world.now > START
+
+
+def test_a_pod_that_went_while_no_operator_looked_is_replaced_soon() -> None:
+    world = publishing()
+    world.delete("Pod", world.pod(1, 0, "publish")["metadata"]["name"])
+    world.finish_job("reviews-publish-1", "Failed")
+    world.restart()
+    world.after(1)
+    assert world.condition("Published")["reason"] == "Unknown"
+    world.after(10)
+    assert world.status["publishAttempt"] == 2
