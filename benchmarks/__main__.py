@@ -13,8 +13,8 @@ from importlib import import_module
 from benchmarks import results
 
 MINUTES = {
-    "control_plane": 3,
-    "recovery": 2,
+    "control_plane": 5,
+    "recovery": 3,
     "crowd": 3,
     "throughput": 6,
     "overhead": 2,
