@@ -76,13 +76,16 @@ def config(output: Path | str, *, publish: Mapping[str, Any] | None = None, **fi
     )
 
 
-def seal_model(layout: Layout, files: Mapping[str, bytes] | None = None, *, attempt: int = 1) -> Path:
-    """An attempt that has begun and sealed its final model."""
+def seal_model(
+    layout: Layout, files: Mapping[str, bytes] | None = None, *, attempt: int = 1, whole: bool = False
+) -> Path:
+    """An attempt that has begun and sealed its final model: these files beside ours, or (`whole`) in their place."""
     run = layout.run
     checkpoints.begin(run, attempt)
     own = run.attempt(attempt)
     staged = make_folder(own.staging / "model")
-    content = {**FILES, REPORT_FILE: report().to_json().encode(), **(files or {})}
+    ours = {} if whole else {**FILES, REPORT_FILE: report().to_json().encode()}
+    content = {**ours, **(files or {})}
     for name, value in content.items():
         (staged / name).write_bytes(value)
     placed = sealing.place(staged, own.model, sorted(content))

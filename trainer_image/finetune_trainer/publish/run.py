@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
 from finetune_trainer.config import Publish, PublishedModel, Reason, RunConfig
 from finetune_trainer.publish import base, card, sealed
@@ -18,8 +20,11 @@ from finetune_trainer.publish.retries import Patience, until_done
 from finetune_trainer.publish.sealed import SealedModel
 from finetune_trainer.volume import Layout
 
-BASE_CARD_SECONDS = 60.0
-"""How long the base model's card is asked for: to know its licence is not worth more."""
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+BASE_CARD_SECONDS = 30.0
+"""How long the base model's card is asked for while the Hub answers: to know its licence is not worth more."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,7 @@ def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callab
     wanted = config.publish
     if wanted is None:
         raise PublishError(Reason.REPO_INVALID, "The job names no repository: there is nothing to publish.")
-    layout = Layout.of(config)
-    model = sealed.find(layout)
+    model = sealed.find(Layout.of(config))
     token = read_token(config)
     say(f"{_described(model)} to {wanted.repo_id}, branch {wanted.revision}")
     if model.left_out:
@@ -46,36 +50,35 @@ def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callab
     with one_try(traffic):
         api = HfApi(endpoint=endpoint_of(config), token=token)
         target = Target(api, wanted, token, say)
-        facts = _base_facts(config, model, api, layout, patience, say)
-        published = until_done(lambda: _push(target, config, model, facts, layout), patience, say)
+        facts = partial(_base_facts, config, model, api, patience, say)
+        published = until_done(lambda: _push(target, config, model, facts), patience, say)
     say(f"{published.repo_id} has it: commit {published.commit}")
     return Published(published, tuple(target.messages))
 
 
 def _base_facts(
-    config: RunConfig, model: SealedModel, api: object, layout: Layout, patience: Patience, say: Callable[[str], None]
+    config: RunConfig, model: SealedModel, api: HfApi, patience: Patience, say: Callable[[str], None]
 ) -> BaseFacts:
-    from huggingface_hub import HfApi
-
-    assert isinstance(api, HfApi)
-    soon = min(patience.deadline, time.monotonic() + BASE_CARD_SECONDS)
     commit = model.report.resolved.model_revision if model.report else config.model.revision
-    return base.known(config, commit, api, layout.run.base_facts, replace(patience, deadline=soon), say)
+    soon = replace(patience, deadline=time.monotonic() + BASE_CARD_SECONDS)
+    return base.known(config, commit, api, Layout.of(config).run.base_facts, soon, say)
 
 
-def _push(target: Target, config: RunConfig, model: SealedModel, facts: BaseFacts, layout: Layout) -> PublishedModel:
-    def text(known: BaseFacts) -> Callable[[str], str]:
-        return lambda repo_id: card.render(config, model.report, known, repo_id=repo_id, endpoint=endpoint_of(config))
+def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable[[], BaseFacts]) -> PublishedModel:
+    """One try. The base model's card is asked for when the Hub has answered: while it is down there is time."""
+
+    def text(known: Callable[[], BaseFacts]) -> Callable[[str], str]:
+        return lambda repo_id: card.render(config, model.report, known(), repo_id=repo_id, endpoint=endpoint_of(config))
 
     message = _message(target.publish, config)
     try:
         return target.push(model, text(facts), message)
     except MetadataRefused:
-        if facts == NOTHING:
+        if facts() == NOTHING:
             raise
         # somebody else's licence or language that the Hub does not know must not keep the model back
         target.say("the Hub refuses licence or language of the base model's card: left out")
-        return target.push(model, text(NOTHING), message)
+        return target.push(model, text(lambda: NOTHING), message)
 
 
 def _message(wanted: Publish, config: RunConfig) -> str:
