@@ -24,7 +24,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return self._working() or self.standing_by
+        return self._working() if self.begun else self.standing_by
 
 
 async def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> web.AppRunner:
