@@ -12,8 +12,6 @@ from tests.support.api import Api
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.installed import InstalledOperator
 
-BY_HAND = "by-hand"
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -36,19 +34,10 @@ def operator(cluster: NodeCluster) -> InstalledOperator:
     return installed
 
 
-@pytest.fixture(scope="session")
-def operator_kubeconfig(cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For an operator that runs as a process: it may do what the chart lets it do, and no more."""
-    cluster.apply(helm.SYSTEM)
-    cluster.apply(*helm.rights({"fullnameOverride": BY_HAND}), namespace=None)
-    return cluster.kubeconfig_of(BY_HAND, helm.SYSTEM_NAMESPACE, tmp_path_factory.mktemp("account"))
-
-
 @pytest.fixture
 def namespace(cluster: NodeCluster, namespace: str) -> str:
     """Of the jobs: it refuses every pod that could do more than it must."""
-    restricted = ("enforce", "warn")
-    labels = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in restricted]
+    labels = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")]
     cluster.kubectl("label", "namespace", namespace, *labels)
     return namespace
 
