@@ -78,6 +78,9 @@ def test_the_trainers_own_rotation_and_filter_are_off(tmp_path: Path) -> None:
         ({"max_steps": 0}, "max_steps: 0"),
         ({"load_best_model_at_end": True, "save_strategy": "steps"}, "load_best_model_at_end"),
         ({"optim": "no_such_optimizer"}, "no_such_optimizer"),
+        ({"learning_rate": -1.0}, "Invalid learning rate: -1.0"),
+        ({"adam_beta1": 1.5}, "Invalid beta parameter"),
+        ({"optim": "galore_adamw"}, "galore_torch"),
         ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor"),
         ({"no_such_argument": 1}, "no_such_argument"),
         ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"no_such": 1}}, "no_such"),
@@ -90,3 +93,18 @@ def test_arguments_that_cannot_work_are_the_users(given: dict[str, Any], says: s
         defaults.training_arguments(plan(tmp_path, **given), str(tmp_path))
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
     assert str(raised.value).startswith("trainingArguments")
+
+
+def test_what_the_model_cannot_do_is_said_before_training_begins(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    model = BertForSequenceClassification(
+        BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
+    )
+    asked = defaults.training_arguments(plan(tmp_path, activation_checkpointing=True), str(tmp_path))
+    defaults.require_supported(asked, model)
+    model.supports_gradient_checkpointing = False
+    defaults.require_supported(defaults.training_arguments(plan(tmp_path), str(tmp_path)), model)
+    with pytest.raises(TrainError, match="BertForSequenceClassification cannot recompute") as raised:
+        defaults.require_supported(asked, model)
+    assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)

@@ -86,17 +86,29 @@ def training_arguments(plan: Plan, staging: str) -> Any:
 
     try:
         arguments = TrainingArguments(output_dir=staging, **plan.arguments)
-        _try_scheduler(arguments)
+        _try_optimizer_and_scheduler(arguments)
     except (ValueError, TypeError, ImportError) as error:
         raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
     return arguments
 
 
-def _try_scheduler(arguments: Any) -> None:
-    """Its arguments are looked at only once training begins, after model and data were loaded."""
-    import torch
-    from transformers import get_scheduler
+def require_supported(arguments: Any, model: Any) -> None:
+    """What the Trainer asks of a model only once training begins."""
+    if arguments.activation_checkpointing and not model.supports_gradient_checkpointing:
+        raise TrainError(
+            Reason.ARGUMENTS_INVALID,
+            Cause.USER,
+            f"trainingArguments.activation_checkpointing: {type(model).__name__} cannot recompute its activations; "
+            "leave it out, or choose another model.",
+        )
 
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+
+def _try_optimizer_and_scheduler(arguments: Any) -> None:
+    """Their arguments are looked at only once training begins, after model and data were loaded."""
+    import torch
+    from transformers import Trainer, get_scheduler
+
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    optimizer = kind([torch.zeros(1, requires_grad=True)], **options)
     kwargs = arguments.lr_scheduler_kwargs or {}
     get_scheduler(arguments.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=kwargs)

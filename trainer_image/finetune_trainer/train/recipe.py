@@ -122,6 +122,7 @@ class _Run:
         arguments = self._arguments
         set_seed(arguments.seed)  # the head's weights are drawn while loading
         model, tokenizer = self._task.load(to_local(self._prepared.model), self._prepared)
+        defaults.require_supported(arguments, model)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
         validation = self._validation
         try:
