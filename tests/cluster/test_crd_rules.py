@@ -70,4 +70,4 @@ def test_validate_says_the_same_in_the_same_words(answers: Answers) -> None:
 
 
 def _server_part(problem: Problem) -> str:
-    return re.sub(r"; did you mean .*| \((YAML reads|quote it).*", "", problem.message)
+    return re.sub(r"^one of .*|; did you mean .*| \((YAML reads|quote it).*", "", problem.message)

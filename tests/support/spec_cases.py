@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from finetune_operator.api.deprecated import SUCCESSORS
+from finetune_operator.api.rules.fields import KEYS, NAMED_OBJECTS
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
 
 Patch = dict[str, Any]
@@ -608,6 +609,45 @@ RENAMED_CASES = tuple(
     for old, new in SUCCESSORS.items()
 )
 
+
+def _reference(path: str, value: str) -> Patch:
+    """A field that names an object, within what must be around it."""
+    match path.split("."):
+        case ["storage", "claimName"]:
+            return {"storage": {"claimName": value}}
+        case ["volumes[]", source]:
+            return {"volumes": [{"name": "data", "mountPath": "/data", source: value}]}
+        case ["env[]", "valueFrom", source, part]:
+            return {"env": [{"name": "A", "valueFrom": {source: {"name": "a", "key": "a", part: value}}}]}
+        case ["hub", "tokenSecretRef", part]:
+            return {"hub.tokenSecretRef": {"name": "a", "key": "a", part: value}}
+        case _:
+            return {path: value}
+
+
+REFERENCE_CASES = (
+    *(
+        Case(
+            f"name-of-{path.removeprefix('spec.')}",
+            _reference(path.removeprefix("spec."), "my.object-1"),
+            _reference(path.removeprefix("spec."), "My Object"),
+            path.replace("[]", "[0]"),
+            f'"My Object" can\'t be the name of a {kind}: lower case letters',
+        )
+        for path, kind in NAMED_OBJECTS.items()
+    ),
+    *(
+        Case(
+            f"key-of-{path.removeprefix('spec.')}",
+            _reference(path.removeprefix("spec."), "My_key.1"),
+            _reference(path.removeprefix("spec."), "my key"),
+            path.replace("[]", "[0]"),
+            '"my key" can\'t be a key',
+        )
+        for path in KEYS
+    ),
+)
+
 RULE_CASES: tuple[Case, ...] = (
     *OBJECT_CASES,
     *SOURCE_CASES,
@@ -617,6 +657,7 @@ RULE_CASES: tuple[Case, ...] = (
     *VOLUME_CASES,
     *RESOURCE_CASES,
     *IMAGE_CASES,
+    *REFERENCE_CASES,
     *PRECISION_AND_LOADER_CASES,
     *EVALUATION_CASES,
     *SCHEDULER_CASES,

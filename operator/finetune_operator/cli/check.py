@@ -20,21 +20,39 @@ def check(paths: Sequence[str]) -> ExitCode:
     """Problems go to standard error, a line each; a good job is named on standard output."""
     code = ExitCode.SUCCEEDED
     for path in paths:
-        jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
-        if not jobs:
-            raise CommandError(f"{path}: holds no {KIND}", ExitCode.FAILED)
-        for job in jobs:
-            name = (job.get("metadata") or {}).get("name", "without a name")
-            wrong = problems(job)
-            for problem in wrong:
-                print(f"{path}: {problem}", file=sys.stderr)
-            if wrong:
-                code = ExitCode.FAILED
-                continue
-            for warning in warnings(job):
-                print(f"{path}: Warning: {warning}", file=sys.stderr)
-            print(f"{path}: {KIND} {name} is valid")
+        try:
+            found = _check(path)
+        except CommandError as error:  # the other files are looked at all the same
+            print(f"finetune: {error}", file=sys.stderr)
+            found = error.code
+        code = max(code, found)
     return code
+
+
+def _check(path: str) -> ExitCode:
+    """One file. Raises CommandError where it can't be read, or holds nothing to look at."""
+    code = ExitCode.SUCCEEDED
+    jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
+    if not jobs:
+        raise CommandError(f"{path}: holds no {KIND}", ExitCode.FAILED)
+    for job in jobs:
+        wrong = problems(job)
+        for problem in wrong:
+            print(f"{path}: {_name(job)}{problem}" if len(jobs) > 1 else f"{path}: {problem}", file=sys.stderr)
+        if wrong:
+            code = ExitCode.FAILED
+            continue
+        for warning in warnings(job):
+            print(f"{path}: Warning: {warning}", file=sys.stderr)
+        print(f"{path}: {KIND} {job['metadata'].get('name', 'without a name')} is valid")
+    return code
+
+
+def _name(job: dict[str, Any]) -> str:
+    """Which job of several a line is about."""
+    metadata = job.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return f"{KIND} {name}: " if isinstance(name, str) else ""
 
 
 def problems(document: dict[str, Any]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_operator.api.resource import KIND
+from finetune_operator.api.resource import GROUP, KIND
 from finetune_operator.api.spec import FineTuneJobSpec
 from finetune_operator.api.validation import Problem, check, normalised
 
@@ -13,7 +13,9 @@ __all__ = ["Problem", "is_fine_tune_job", "normalised", "validate", "warnings"]
 
 def is_fine_tune_job(manifest: dict[str, Any]) -> bool:
     """Whether a manifest wants to be a FineTuneJob: a file may hold its Secret and claims beside it."""
-    return manifest.get("kind") == KIND
+    version, kind = manifest.get("apiVersion"), manifest.get("kind")
+    ours = isinstance(version, str) and version.partition("/")[0] == GROUP
+    return ours or (isinstance(kind, str) and kind.lower() == KIND.lower())
 
 
 def validate(manifest: dict[str, Any]) -> tuple[Problem, ...]:

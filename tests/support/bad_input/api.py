@@ -249,6 +249,32 @@ NAMES = (
     _named("name-in-capitals", "a job's name in capitals", "Yelp"),
 )
 
+REFERENCES = (
+    _row(
+        "claim-name-malformed",
+        "a name that no claim can have",
+        "spec.storage.claimName",
+        '"My Claim" can\'t be the name of a PersistentVolumeClaim: lower case letters, digits, `-` and `.`',
+        storage={"claimName": "My Claim"},
+    ),
+    _row(
+        "secret-name-malformed",
+        "a name that no Secret can have",
+        "spec.hub.tokenSecretRef.name",
+        '"HF_TOKEN" can\'t be the name of a Secret: lower case letters, digits, `-` and `.`',
+        hub={"tokenSecretRef": {"name": "HF_TOKEN", "key": "token"}},
+    ),
+    BadInput(
+        "label-malformed",
+        "a malformed label",
+        SaidBy.API_SERVER,
+        '"question answering": a valid label must be an empty string or consist of alphanumeric characters',
+        "metadata.labels",
+        metadata={"labels": {"team": "question answering"}},
+        on_laptop=True,
+    ),
+)
+
 TAKEN = (
     _row(
         "system-variable",
@@ -292,5 +318,5 @@ CHANGED: tuple[BadInput, ...] = tuple(
 )
 """One for each field that is fixed then; `tests/cluster/test_crd_life.py` changes them."""
 
-REFUSED: tuple[BadInput, ...] = (*SHAPE, *ARGUMENTS, *SIZES, *NAMES, *TAKEN)
+REFUSED: tuple[BadInput, ...] = (*SHAPE, *ARGUMENTS, *SIZES, *NAMES, *REFERENCES, *TAKEN)
 ROWS = (*REFUSED, *CHANGED)

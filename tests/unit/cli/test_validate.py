@@ -90,6 +90,27 @@ def test_several_problems_at_once() -> None:
         ({"metadata": {"name": "a", "labels": {"a": 1}}}, 'metadata.labels.a: Invalid value: "integer"'),
         ({"metadata": None}, "metadata.name: Required value"),
         ({"specc": {}}, "specc: unknown field: did you mean spec?"),
+        (
+            {"metadata": {"name": "a", "labels": {"team": "n l p"}}},
+            'metadata.labels: Invalid value: "n l p": a valid label',
+        ),
+        (
+            {"metadata": {"name": "a", "labels": {"a b": ""}}},
+            'metadata.labels: Invalid value: "a b": name part must consist',
+        ),
+        (
+            {"metadata": {"name": "a", "labels": {"a/": ""}}},
+            'metadata.labels: Invalid value: "a/": name part must be non-em',
+        ),
+        (
+            {"metadata": {"name": "a", "labels": {"A_/b": ""}}},
+            'metadata.labels: Invalid value: "A_/b": prefix part a lower',
+        ),
+        (
+            {"metadata": {"name": "a", "labels": {"a/b/c": ""}}},
+            'metadata.labels: Invalid value: "a/b/c": a qualified name',
+        ),
+        ({"metadata": {"name": "a", "annotations": {"a" * 64: ""}}}, 'metadata.annotations: Invalid value: "aaa'),
     ],
 )
 def test_the_rest_of_the_object(change: dict[str, Any], line: str) -> None:
@@ -127,4 +148,11 @@ def test_older_names_are_warnings() -> None:
 
 def test_other_kinds_are_told_apart() -> None:
     assert is_fine_tune_job(manifest({}))
+    assert is_fine_tune_job({**manifest({}), "kind": "FinetuneJob"}), "so that it is told"
+    assert is_fine_tune_job({**manifest({}), "apiVersion": "finetune.dev/v1"})
     assert not is_fine_tune_job({"apiVersion": "v1", "kind": "Secret"})
+    assert not is_fine_tune_job({"kind": ["FineTuneJob"]})
+
+
+def test_a_choice_that_is_missing_names_the_choices() -> None:
+    assert said({"task": None}) == ["spec.task: Required value: one of text-classification"]

@@ -68,6 +68,24 @@ IMAGE_PATTERN = (
 )
 """The grammar of image names that container runtimes share."""
 
+OBJECT_NAME_PATTERN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+NAMED_OBJECTS: dict[str, str] = {
+    # Path of a field that names an object -> its kind.
+    "spec.storage.claimName": "PersistentVolumeClaim",
+    "spec.storage.storageClassName": "StorageClass",
+    "spec.volumes[].claimName": "PersistentVolumeClaim",
+    "spec.volumes[].configMap": "ConfigMap",
+    "spec.volumes[].secret": "Secret",
+    "spec.env[].valueFrom.secretKeyRef.name": "Secret",
+    "spec.env[].valueFrom.configMapKeyRef.name": "ConfigMap",
+    "spec.hub.tokenSecretRef.name": "Secret",
+}
+KEYS = (
+    "spec.env[].valueFrom.secretKeyRef.key",
+    "spec.env[].valueFrom.configMapKeyRef.key",
+    "spec.hub.tokenSecretRef.key",
+)
+
 _EXTENDED = "k.contains('/') && !k.contains('kubernetes.io/')"
 _COUNT = (
     f"self.resources.limits.map(k, k.matches('{ACCELERATORS}') && {whole('self.resources.limits[k]')} ? "
@@ -297,4 +315,21 @@ IMAGE = (
     ),
 )
 
-RULES = (*OBJECT, *SOURCES, *STORAGE, *ENV, *VOLUMES, *RESOURCES, *IMAGE)
+REFERENCES = (
+    *(
+        Rule(
+            path,
+            f"self.matches('{OBJECT_NAME_PATTERN}')",
+            f"can't be the name of a {kind}: lower case letters, digits, `-` and `.`, beginning and ending with a letter or "
+            "digit",
+            "self",
+        )
+        for path, kind in NAMED_OBJECTS.items()
+    ),
+    *(
+        Rule(path, "self.matches('^[-._a-zA-Z0-9]+$')", "can't be a key: letters, digits, `-`, `_` and `.`", "self")
+        for path in KEYS
+    ),
+)
+
+RULES = (*OBJECT, *SOURCES, *STORAGE, *ENV, *VOLUMES, *RESOURCES, *IMAGE, *REFERENCES)

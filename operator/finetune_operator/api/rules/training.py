@@ -139,6 +139,7 @@ STEPS = (
             f"{AT}.{name}",
             "double(self) <= 1.0 || double(self) == double(int(double(self)))",
             "must be a whole number of steps, or a share of all steps below 1",
+            "self",
         )
         for name in ("logging_steps", "eval_steps", "save_steps", "warmup_steps")
     ),

@@ -1,8 +1,8 @@
 """Says of a manifest, without an API server, what the API server would say. Pure.
 
-`structure` holds it against the schema of the CustomResourceDefinition, `evaluate` evaluates the same CEL rules,
-`suggest` finds what was meant. The rules of a change (what may not change once training has started) need the object
-that is there, and are left to the API server.
+`structure` holds it against the schema of the CustomResourceDefinition, `metadata` against what all objects share,
+`evaluate` evaluates the same CEL rules, `suggest` finds what was meant. The rules of a change (what may not change once
+training has started) need the object that is there, and are left to the API server.
 """
 
 from __future__ import annotations
@@ -12,25 +12,12 @@ from typing import Any
 
 from finetune_operator.api import crd
 from finetune_operator.api.resource import API_VERSION, KIND
-from finetune_operator.api.structural import PRESERVE_UNKNOWN, Schema
-from finetune_operator.api.validation import evaluate, structure
+from finetune_operator.api.structural import Schema
+from finetune_operator.api.validation import evaluate, metadata, structure
 from finetune_operator.api.validation.problem import Kind, Problem
 from finetune_operator.api.validation.suggest import nearest
 
 __all__ = ["Kind", "Problem", "check", "normalised"]
-
-_TEXT = {"type": "string"}
-_TEXTS = {"type": "object", "additionalProperties": _TEXT}
-_OBJECTS = {"type": "array", "items": {"type": "object", PRESERVE_UNKNOWN: True}}
-_METADATA: Schema = {
-    **dict.fromkeys(("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink"), _TEXT),
-    **dict.fromkeys(("creationTimestamp", "deletionTimestamp"), _TEXT),
-    **{name: {"type": "integer"} for name in ("generation", "deletionGracePeriodSeconds")},
-    **dict.fromkeys(("labels", "annotations"), _TEXTS),
-    **dict.fromkeys(("ownerReferences", "managedFields"), _OBJECTS),
-    "finalizers": {"type": "array", "items": _TEXT},
-}
-"""ObjectMeta, which every API server knows and no CustomResourceDefinition declares."""
 
 
 def check(manifest: dict[str, Any]) -> tuple[Problem, ...]:
@@ -39,10 +26,8 @@ def check(manifest: dict[str, Any]) -> tuple[Problem, ...]:
         return wrong
     given = normalised(manifest)
     schema = crd.schema()
-    metadata = given.get("metadata", {})
     found = [
-        *structure.problems({"type": "object", "properties": _METADATA}, metadata, "metadata"),
-        *(_name_problems(metadata) if isinstance(metadata, dict) else ()),
+        *metadata.problems(given.get("metadata", {})),
         *_top_level_problems(given, schema),
     ]
     bad = tuple(problem.field for problem in found if problem.kind is not Kind.UNKNOWN)
@@ -62,11 +47,6 @@ def _identity_problems(manifest: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(name, Kind.REQUIRED, f"{name}: {wanted}")
         elif given != wanted:
             yield Problem(name, Kind.UNSUPPORTED, f'supported values: "{wanted}"{nearest(given, [wanted])}', given)
-
-
-def _name_problems(metadata: dict[str, Any]) -> Iterator[Problem]:
-    if "name" not in metadata and "generateName" not in metadata:
-        yield Problem("metadata.name", Kind.REQUIRED, "name or generateName is required")
 
 
 def _top_level_problems(given: dict[str, Any], schema: Schema) -> Iterator[Problem]:

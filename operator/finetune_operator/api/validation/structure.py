@@ -90,7 +90,9 @@ def _object_problems(schema: Schema, value: dict[str, Any], field: str) -> Itera
         yield Problem(field, Kind.TOO_MANY, f"must have at most {limit} items", len(value))
     for name in schema.get("required", ()):
         if value.get(name) is None:
-            yield Problem(f"{field}.{name}", Kind.REQUIRED)
+            choices = (child_schema(schema, name) or {}).get("enum", ())
+            meant = f"one of {', '.join(choices)}" if choices else ""
+            yield Problem(f"{field}.{name}", Kind.REQUIRED, meant)
     if schema.get(PRESERVE_UNKNOWN):
         return
     for name, child in value.items():
