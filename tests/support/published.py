@@ -22,6 +22,7 @@ from finetune_trainer.config import (
 )
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.manifest import Manifest
+from finetune_trainer.publish.client import Traffic
 from finetune_trainer.publish.retries import Patience
 from finetune_trainer.volume import Layout, make_folder
 from tests.support import checkpoints
@@ -101,6 +102,7 @@ class Publishing:
     endpoint: str
     token: str
     said: list[str] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +125,11 @@ class Publishing:
         **fields: Any,
     ) -> PublishedModel:
         """Publish; raises as the product does."""
-        from finetune_trainer.publish.client import Traffic
         from finetune_trainer.publish.run import publish as run_publish
 
         patience = Patience(time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
         with _without_xet():
-            found = run_publish(self.config(publish=publish, **fields), patience, Traffic(), self.said.append)
+            found = run_publish(self.config(publish=publish, **fields), patience, self.traffic, self.said.append)
         return found.model
 
 

@@ -58,6 +58,7 @@ def test_model_tokenizer_and_card_in_one_commit(hub: StubHub, publishing: Publis
     metadata = yaml.safe_load(commit.files["README.md"].decode().split("---\n")[1])
     assert (metadata["license"], metadata["language"], metadata["base_model"]) == ("mit", "en", "us/tiny")
     assert hub.tokens == {TOKEN, ""}, "an address to send a file to is signed: the token is not for it"
+    assert publishing.traffic.sent == len(FILES["model.safetensors"])
     assert not [request for request in hub.asked if "whoami" in request], "the Hub answers that one seldom"
 
 

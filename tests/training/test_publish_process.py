@@ -88,9 +88,9 @@ def pods(tmp_path: Path, hub: StubHub) -> Iterator[Pods]:
             process.wait()
 
 
-def hold(hub: StubHub, method: str, path: str = "") -> Fault:
-    """Let a request wait for its answer until the test is over."""
-    fault = Fault(method=method, path=path, status=None, delay_seconds=20.0)
+def hold(hub: StubHub, method: str, path: str = "", *, seconds: float = 30.0) -> Fault:
+    """Let a request wait for its answer."""
+    fault = Fault(method=method, path=path, status=None, delay_seconds=seconds)
     hub.faults.insert(0, fault)
     return fault
 
@@ -103,7 +103,8 @@ def test_killed_and_stopped_half_way_the_next_one_completes(hub: StubHub, pods: 
     killed.wait()
     assert not hub.models["me/reviews"].commits
 
-    committing = hold(hub, "POST", "/validate-yaml")
+    # The Hub will be at work on this commit for longer than its pod lives.
+    committing = hold(hub, "POST", "/commit/", seconds=6.0)
     stopped = pods.start()
     until(lambda: committing.times == 0)
     began = time.monotonic()
@@ -113,8 +114,9 @@ def test_killed_and_stopped_half_way_the_next_one_completes(hub: StubHub, pods: 
     assert pods.record().outcome is Outcome.STOPPED
     assert pods.output().endswith("publish: stopped\n")
 
-    hub.faults.append(Fault(path="/commit/"))
+    hub.faults.append(Fault(path="/preupload/"))
     assert pods.start().wait(timeout=60) == 0, pods.output()
+    time.sleep(max(0.0, began + 7.0 - time.monotonic()))
     record = pods.record()
     repository = hub.models["me/reviews"]
     assert record.outcome is Outcome.SUCCEEDED

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 
 from finetune_trainer.config import REPORT_FILE, Cause, Outcome, Reason, TrainingReport
 from finetune_trainer.train import tasks
+from tests.support.published import Publishing, seal_model
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
+from tests.support.stub_hub import TOKEN, stub_hub
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
 ARGUMENTS = {
@@ -122,6 +125,38 @@ def test_the_saved_model_scores_what_was_reported(together: Finished, data: Path
     labels = torch.tensor([model.config.label2id[row["stars"]] for row in rows])
     assert float(torch.nn.functional.cross_entropy(logits, labels)) == pytest.approx(reported["loss"], abs=1e-4)
     assert set(reported) == {"loss", "accuracy", "f1"}
+
+
+def test_the_published_model_scores_what_was_reported(
+    together: Finished, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loaded from the Hub by its name, as anybody would."""
+    from huggingface_hub import constants
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    with stub_hub() as hub:
+        publishing = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
+        seal_model(publishing.layout, {path.name: path.read_bytes() for path in together.model.iterdir()}, whole=True)
+        published = publishing.run(publish={"private": True}, model={"name": "/models/tiny"}, dataset=local(data))
+        card = hub.models["me/reviews"].files()["README.md"].decode()
+        public = constants.ENDPOINT
+        for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
+            monkeypatch.setattr(constants, name, getattr(constants, name).replace(public, hub.endpoint))
+        there: dict[str, Any] = {"revision": published.commit, "token": TOKEN, "cache_dir": tmp_path / "cache"}
+        model = AutoModelForSequenceClassification.from_pretrained("me/reviews", **there)
+        tokenizer = AutoTokenizer.from_pretrained("me/reviews", **there)
+    rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
+    found = pipeline("text-classification", model=model, tokenizer=tokenizer)([row["review"] for row in rows])
+    accuracy = sum(one["label"] == row["stars"] for one, row in zip(found, rows, strict=True)) / len(rows)
+    told: Any = ModelCard(card).data
+    reported = {result.metric_type: result.metric_value for result in told.eval_results}
+    assert accuracy == pytest.approx(reported["accuracy"])
+    assert reported["accuracy"] == together.heard.results[0]["evaluation"]["accuracy"]
+
+
+def local(data: Path) -> dict[str, Any]:
+    """The data as the run config names it."""
+    return {"files": {"train": [str(data / "train.csv")], "validation": [str(data / "validation.jsonl")]}}
 
 
 def test_the_model_folder_holds_model_tokenizer_and_report(together: Finished) -> None:

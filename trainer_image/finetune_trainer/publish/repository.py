@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A branch as it is before our commit."""
+
+    repo_id: str
+    """As the Hub has it."""
+    commit: str | None
 
 
 @dataclass
@@ -62,45 +72,44 @@ class Target:
                 raise
             return meant  # the Hub does not tell
 
-    def _open(self, repo_id: str) -> str:
-        """Make sure of repository and branch; returns the name as the Hub has it."""
+    def _open(self, repo_id: str) -> Head:
+        """Make sure of repository and branch."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-        revision = self.publish.revision
         try:
-            info = self.api.repo_info(repo_id, revision=revision)
+            return self._head(repo_id)
         except RevisionNotFoundError:
             self._make_branch(repo_id)
-            return repo_id
         except RepositoryNotFoundError as error:
-            if int(error.response.status_code) == 401:
+            if int(error.response.status_code) == HTTPStatus.UNAUTHORIZED:
                 raise
-            self._make(repo_id)
-            return repo_id
+            self.say(f"making {repo_id}")
+            self.api.create_repo(repo_id, private=self.publish.private, exist_ok=True)
+            self._make_branch(repo_id)
+        return self._head(repo_id)
+
+    def _head(self, repo_id: str) -> Head:
+        info = self.api.model_info(repo_id, revision=self.publish.revision)
         if self.publish.private and info.private is False:
             self._note(f"{repo_id} was there before and is public; publish.private is for one that is made.")
-        return str(info.id or repo_id)
-
-    def _make(self, repo_id: str) -> None:
-        self.say(f"making {repo_id}")
-        self.api.create_repo(repo_id, private=self.publish.private, exist_ok=True)
-        if self.publish.revision != MAIN:
-            self._make_branch(repo_id)
+        return Head(str(info.id or repo_id), info.sha)
 
     def _make_branch(self, repo_id: str) -> None:
         if self.publish.revision != MAIN:
             self.say(f"making branch {self.publish.revision} of {repo_id}")
             self.api.create_branch(repo_id, branch=self.publish.revision, exist_ok=True)
 
-    def _push(self, repo_id: str, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
+    def _push(self, head: Head, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
         commit = self.api.create_commit(
-            repo_id,
-            operations(model, card(repo_id)),
+            head.repo_id,
+            operations(model, card(head.repo_id)),
             commit_message=message,
             revision=self.publish.revision,
+            # A try before this one may have been cut off from a commit that the Hub is still at work on.
+            parent_commit=head.commit,
         )
-        self._check(repo_id, str(commit.oid), model)
-        return PublishedModel(repo_id=repo_id, url=self._page(repo_id), commit=str(commit.oid))
+        self._check(head.repo_id, str(commit.oid), model)
+        return PublishedModel(repo_id=head.repo_id, url=self._page(head.repo_id), commit=str(commit.oid))
 
     def _check(self, repo_id: str, commit: str, model: SealedModel) -> None:
         """The Hub leaves out, unsaid, what the repository's .gitignore names: see that all is there."""
