@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 _COUNTS = re.compile(r"^\d+/(?P<total>\d+) nodes? (?:is|are) available: (?P<why>.*)$", re.DOTALL)
-_REST = re.compile(r"\.? (?:no new claims to deallocate|preemption:|not found\b).*$", re.DOTALL)
+_REST = re.compile(r"[.,]? *(?:no new claims to deallocate|preemption:).*$", re.DOTALL)
 _PART = re.compile(r"^(?P<count>\d+) (?:node\(s\) )?(?P<text>.*)$", re.DOTALL)
 _NEXT = re.compile(r", (?=\d+ )")
 _TOO_LITTLE = re.compile(r"^Insufficient (?P<resource>\S+)$")
@@ -15,6 +15,7 @@ _UNBOUND = re.compile(r"unbound immediate PersistentVolumeClaims?|available pers
 _CLAIM = re.compile(r'persistentvolumeclaim "(?P<name>[^"]+)" (?P<text>.*)$')
 
 _WORDS: Mapping[str, str] = {
+    "Too many pods": "are full of pods",
     "didn't match Pod's node affinity/selector": "do not match its node selector or affinity",
     "were unschedulable": "are cordoned",
     "had volume node affinity conflict": "do not reach its volume",
