@@ -49,7 +49,7 @@ def prepare(observed: Observed, members: Family, status: FineTuneJobStatus) -> S
         return wants_list(observed)
     if gang.job is None or gang.fallen:
         return _fallen(stage, observed, members, status, gang)
-    return single.under_way(stage, observed, status, gang)
+    return single.under_way(stage, observed, members, status, gang)
 
 
 def planned(observed: Observed, members: Family, status: FineTuneJobStatus) -> tuple[Manifest, ...]:

@@ -171,7 +171,7 @@ def _stop_training(
 
 
 def _under_way(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
-    step = single.under_way(stage, observed, status, gang)
+    step = single.under_way(stage, observed, members, status, gang)
     slack = (
         timedelta(0) if gang.first is None else evidence_patience(observed)
     )  # a pod that runs ends by itself, with the reason

@@ -27,7 +27,7 @@ from finetune_operator.plan.steps import (
     seconds_until,
     wants_list,
 )
-from finetune_operator.plan.types import Delete, Manifest, Observed, Ref, Suspend
+from finetune_operator.plan.types import Action, Delete, Manifest, Observed, Ref, Suspend
 from finetune_operator.plan.view import PLAN_DIGEST, Family
 from finetune_operator.plan.waiting import why_waiting
 from finetune_trainer.config import Cause
@@ -88,16 +88,21 @@ def start(stage: Stage, observed: Observed, members: Family, status: FineTuneJob
     wanted = (*stage.beside, stage.manifest(number))
     if (waiting := blocked(observed, status, wanted)) is not None:
         return waiting
-    older = [job for job in members.jobs if job.role == stage.role and job.number < number]
-    stop = tuple(Suspend(job.name) for job in older if job.active)
-    clean = tuple(
-        Delete(Ref("Job", job.name), job.uid) for job in older if job.number < number - 1 and not job.deleting
-    )
     return Step(
         stage.at(status, number),
         facts={stage.condition: ordinary(stage, number)},
-        actions=(*creates(observed, wanted), *stop, *clean),
+        actions=(*creates(observed, wanted), *_retire(stage, members, number)),
         requeue_after_seconds=observed.settings.pod_diagnosis_seconds,
+    )
+
+
+def _retire(stage: Stage, members: Family, number: int) -> tuple[Action, ...]:
+    """Stop the Job before and remove older ones. Repeated until it is so: an operator may have died over it."""
+    older = [job for job in members.jobs if job.role == stage.role and job.number < number]
+    gone = [job for job in older if job.number < number - 1 and not job.deleting]
+    return (
+        *(Delete(Ref("Job", job.name), job.uid) for job in gone),
+        *(Suspend(job.name) for job in older if job.active and job not in gone),
     )
 
 
@@ -107,7 +112,7 @@ def ordinary(stage: Stage, number: int) -> Fact:
     return Fact(False, stage.phase, f"Job {name} {stage.doing}")
 
 
-def under_way(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang) -> Step:
+def under_way(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
     """The Job is there: say what keeps its pod, if anything does."""
     assert gang.job is not None
     waiting = why_waiting(
@@ -118,6 +123,7 @@ def under_way(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang:
     return Step(
         stage.at(status, gang.number),
         facts=facts,
+        actions=_retire(stage, members, gang.number),
         requeue_after_seconds=waiting.look_again_seconds,
         wants_references=doubtful_nodes(observed, gang),
         wants_events=waiting.ask,

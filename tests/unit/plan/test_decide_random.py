@@ -12,7 +12,7 @@ import pytest
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Manifest
 from finetune_trainer.config import Cause, Outcome, Reason
-from tests.support.simulated import HUB_SPEC, SPEC, Killed, World
+from tests.support.simulated import HUB_SPEC, PUBLISH_SPEC, SPEC, Killed, World, trained
 from tests.support.simulated_cluster import checkpoint
 
 STEPS = 60
@@ -105,9 +105,26 @@ def succeed(world: World, dice: random.Random) -> None:
         world.succeed(attempt)
 
 
+def publish(world: World, dice: random.Random) -> None:
+    number = world.status.get("publishAttempt")
+    running_now = [pod for pod in running(world) if pod["metadata"]["labels"]["finetune.dev/role"] == "publish"]
+    if dice.random() < 0.3 and number and running_now:
+        if dice.random() < 0.2:
+            world.end(running_now[0], exit_code=0)  # the record is lost
+        else:
+            world.publish(number)
+
+
 def delete_job(world: World, dice: random.Random) -> None:
     if dice.random() < 0.3 and (names := world.names("Job")):
         world.delete("Job", dice.choice(names))
+
+
+def notice_lost_pods(world: World, dice: random.Random) -> None:
+    """The Job controller fails a Job whose pod is gone."""
+    for name in world.names("Job"):
+        if not world.pods_of(name) and not _over(world.find("Job", name) or {}):
+            world.finish_job(name, "Failed")
 
 
 def retry(world: World, dice: random.Random) -> None:
@@ -146,7 +163,9 @@ HAPPENINGS: list[Callable[[World, random.Random], None]] = [
     prepare_well,
     users_error,
     succeed,
+    publish,
     delete_job,
+    notice_lost_pods,
     retry,
     operator_restarts,
     operator_will_die,
@@ -166,6 +185,7 @@ def wake(world: World) -> None:
 def check(world: World, before: Manifest) -> None:
     status = world.status
     attempt, budget = status.get("attempt") or 0, status["budget"]
+    check_publishing(world, before)
     train = [world.find("Job", name) or {} for name in world.names("Job") if "-train-" in name]
     active = [job for job in train if not job["spec"].get("suspend") and not _over(job)]
     assert len(active) <= 1, "two gangs at a time"
@@ -179,10 +199,42 @@ def check(world: World, before: Manifest) -> None:
         assert status["completionTime"]
         assert status["phase"] == "Succeeded" or not active
         assert (status["phase"] == "Failed") == ("failure" in status)
-    if before.get("phase") == "Succeeded":
+    published = before.get("model", {}).get("hub") or "publish" not in world.spec
+    if before.get("phase") == "Succeeded" and published:
         assert status["phase"] == "Succeeded", "a success was taken back"
     again = decide(world.observed())
     assert (again.actions, again.events) == ((), ()), "deciding again acts again"
+
+
+def check_publishing(world: World, before: Manifest) -> None:
+    """Training's success is kept, and one Job at a time publishes, when nobody trains."""
+    status, jobs = world.status, [world.find("Job", name) or {} for name in world.names("Job") if "-publish-" in name]
+    active = [job for job in jobs if not job["spec"].get("suspend") and not _over(job)]
+    assert len(active) <= 1, "published by two"
+    assert len(jobs) <= 3, "publish Jobs pile up"
+    assert (status.get("publishAttempt") or 0) >= (before.get("publishAttempt") or 0), "a number was taken back"
+    if "model" in before:
+        assert status["model"]["path"] == before["model"]["path"], "a model was taken back"
+        assert status["attempt"] == before["attempt"], "trained again"
+        assert status["phase"] in ("Publishing", "Succeeded", "Failed")
+        assert before["model"].get("hub") in (None, status["model"].get("hub")), "unpublished"
+    if "publish" in world.spec and status["phase"] == "Succeeded":
+        assert next(one["status"] for one in status["conditions"] if one["type"] == "Published") == "True"
+    if active and not before.get("publishAttempt"):
+        training = [pod for pod in running(world) if pod["metadata"]["labels"]["finetune.dev/role"] == "train"]
+        lost = set(world.nodes or ())
+        assert all(pod["spec"]["nodeName"] in lost for pod in training), "accelerators were still held"
+    moments = {_deadline(job) for job in jobs if _number(job) >= status["budget"]["firstPublish"]}
+    assert len(moments) <= 1, "a round has one deadline"
+
+
+def _deadline(job: Manifest) -> str:
+    (trainer,) = job["spec"]["template"]["spec"]["containers"]
+    return next(str(one["value"]) for one in trainer["env"] if one["name"] == "FINETUNE_DEADLINE")
+
+
+def _number(job: Manifest) -> int:
+    return int(job["metadata"]["labels"]["finetune.dev/attempt"])
 
 
 def _over(job: Manifest) -> bool:
@@ -192,7 +244,7 @@ def _over(job: Manifest) -> bool:
 @pytest.mark.parametrize("seed", range(30))
 def test_what_must_hold_holds(seed: int) -> None:
     dice = random.Random(seed)
-    spec = dice.choice([SPEC, HUB_SPEC])
+    spec = dice.choice([SPEC, HUB_SPEC, PUBLISH_SPEC])
     limits = {"backoffLimit": dice.choice([0, 1, 6]), "startDeadlineSeconds": dice.choice([60, 1800])}
     world = World(spec={**spec, **limits})
     wake(world)
@@ -205,9 +257,22 @@ def test_what_must_hold_holds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
+def test_what_must_hold_holds_while_it_is_published(seed: int) -> None:
+    dice = random.Random(2000 + seed)
+    world = trained(publish={"repoId": "me/reviews", "deadlineSeconds": dice.choice([60, 3600, 86400])})
+    check(world, world.status)
+    for _ in range(STEPS):
+        before = world.status
+        happening = dice.choice(HAPPENINGS)
+        happening(world, dice)
+        wake(world)
+        check(world, before)
+
+
+@pytest.mark.parametrize("seed", range(20))
 def test_every_job_comes_to_an_end_when_its_pods_do_well_at_last(seed: int) -> None:
     dice = random.Random(1000 + seed)
-    world = World(spec={**dice.choice([SPEC, HUB_SPEC]), "backoffLimit": 1000})
+    world = World(spec={**dice.choice([SPEC, HUB_SPEC, PUBLISH_SPEC]), "backoffLimit": 1000})
     wake(world)
     for _ in range(STEPS // 2):
         happening = dice.choice([one for one in HAPPENINGS if one not in (users_error, succeed, retry)])
@@ -219,12 +284,16 @@ def test_every_job_comes_to_an_end_when_its_pods_do_well_at_last(seed: int) -> N
         world.now += timedelta(seconds=300)
         for pod in pending(world):
             world.start(pod)
+        notice_lost_pods(world, dice)
         wake(world)
         prepare_well(world, dice)
         attempt = world.status.get("attempt")
         living = [pod for pod in world.pods_of(f"reviews-train-{attempt}") if pod["status"]["phase"] != "Failed"]
         if len([pod for pod in living if "deletionTimestamp" not in pod["metadata"]]) == 2:
             world.succeed(attempt or 0)
+        for pod in running(world):
+            if pod["metadata"]["labels"]["finetune.dev/role"] == "publish":
+                world.publish(world.status["publishAttempt"])
         wake(world)
         if world.phase == "Succeeded":
             break
