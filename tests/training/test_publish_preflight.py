@@ -69,7 +69,8 @@ def test_a_job_that_is_not_published_asks_nothing(hub: StubHub, tmp_path: Path) 
         (TOKEN, "somebody/theirs", Reason.REPO_INVALID, "belongs to somebody"),
         (TOKEN, "somebody/new", Reason.REPO_INVALID, "belongs to somebody"),
         (TOKEN, "me/re--views", Reason.REPO_INVALID, "is no repository's name"),
-        (FINE_GRAINED_TOKEN, "me/there", Reason.ACCESS_DENIED, "you don't have write access to me/there"),
+        (FINE_GRAINED_TOKEN, "me/there", Reason.ACCESS_DENIED, "may write to me/granted alone"),
+        (FINE_GRAINED_TOKEN, "me/new", Reason.ACCESS_DENIED, "may write to me/granted alone"),
     ],
 )
 def test_what_publishing_would_fail_with(

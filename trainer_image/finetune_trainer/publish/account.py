@@ -5,7 +5,7 @@ Only what is certain is a problem; the Hub itself has the last word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.config import Reason, RunConfig
@@ -71,20 +71,22 @@ def problem(who: Mapping[str, Any], repo_id: str) -> PublishError | None:
             f"{name} may only read in {owner}: ask for the role `write` or `contributor` there, or name a repository "
             "of your own in spec.publish.repoId.",
         )
-    return _fine_grained_problem(name, token.get("fineGrained") or {}, token.get("role"))
+    return _fine_grained_problem(who, token, repo_id) if token.get("role") == "fineGrained" else None
 
 
-def _fine_grained_problem(name: str, granted: Mapping[str, Any], role: Any) -> PublishError | None:
-    if role != "fineGrained" or "scoped" not in granted or WRITING in _permissions(granted):
+def _fine_grained_problem(who: Mapping[str, Any], token: Mapping[str, Any], repo_id: str) -> PublishError | None:
+    granted = token.get("fineGrained") or {}
+    if "scoped" not in granted or WRITING in (granted.get("global") or ()):
         return None
+    entities = [scope.get("entity") or {} for scope in granted["scoped"] if WRITING in (scope.get("permissions") or ())]
+    names = [str(entity.get("name") or "") for entity in entities]
+    full = full_name(who, repo_id)
+    wanted = {full.lower(), full.split("/")[0].lower()}
+    if not all(names) or wanted & {name.lower() for name in names}:
+        return None
+    writes = f"may write to {', '.join(names)} alone" if names else "may not write to any repository"
     return PublishError(
         Reason.ACCESS_DENIED,
-        f"The fine-grained token of {name} may not write to any repository: give it write access to that of "
-        "spec.publish.repoId.",
+        f"The token may not write to {full}: the fine-grained token of {who['name']} {writes}. Give it write access to "
+        "that repository or to its owner's.",
     )
-
-
-def _permissions(granted: Mapping[str, Any]) -> Iterator[str]:
-    yield from granted.get("global") or ()
-    for scope in granted.get("scoped") or ():
-        yield from scope.get("permissions") or ()

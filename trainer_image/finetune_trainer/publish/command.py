@@ -33,7 +33,7 @@ from finetune_trainer.volume import Layout, concerns, explain, make_folder, writ
 TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12
 TELL_SECONDS = 15.0
-OVERTIME_SECONDS = 60.0
+OVERTIME_SECONDS = 15.0
 """What a try that began before the deadline may take beyond it."""
 
 

@@ -18,8 +18,8 @@ def who(role: str = "write", **token: Any) -> dict[str, Any]:
     return {"name": "me", "orgs": orgs, "auth": {"accessToken": {"role": role, **token}}}
 
 
-def scoped(*permissions: str) -> dict[str, Any]:
-    scope = {"entity": {"type": "user", "name": "me"}, "permissions": list(permissions)}
+def scoped(*permissions: str, name: str | None = "me") -> dict[str, Any]:
+    scope = {"entity": {"type": "user", "name": name}, "permissions": list(permissions)}
     return {"fineGrained": {"global": [], "scoped": [scope]}}
 
 
@@ -41,6 +41,12 @@ def test_ones_own_and_ones_organisations(repo_id: str) -> None:
             Reason.ACCESS_DENIED,
             "may not write to any repository",
         ),
+        (
+            who("fineGrained", **scoped("repo.write", name="me/granted")),
+            "me/reviews",
+            Reason.ACCESS_DENIED,
+            "may write to me/granted alone",
+        ),
     ],
 )
 def test_what_is_sure_to_be_refused(token: dict[str, Any], repo_id: str, reason: Reason, words: str) -> None:
@@ -52,6 +58,9 @@ def test_what_is_sure_to_be_refused(token: dict[str, Any], repo_id: str, reason:
 
 def test_what_is_not_sure_is_left_to_the_hub() -> None:
     assert problem(who("fineGrained", **scoped("repo.write")), "me/reviews") is None
+    assert problem(who("fineGrained", **scoped("repo.write", name="Me/Reviews")), "reviews") is None
+    assert problem(who("fineGrained", **scoped("repo.write", name=None)), "me/reviews") is None
+    assert problem(who("fineGrained", fineGrained={"scoped": [], "global": ["repo.write"]}), "me/reviews") is None
     assert problem(who("fineGrained"), "me/reviews") is None
     assert problem({"name": "me"}, "me/reviews") is None
     assert problem(who("god"), "me/reviews") is None
