@@ -29,6 +29,13 @@ same place that succeeds. The earlier a mistake is said, the less it costs:
 
 `kubectl describe ftj NAME` shows conditions, `status.failure` and events.
 """
+FOOTER = """\
+## Said by the operator at its start
+
+Where the FineTuneJob definition in the cluster is older than the operator, the operator waits: it is not ready, and its
+log names the fields of `status` that the older one would drop. Upgrade the chart, or
+`kubectl apply --server-side -f crds/`; it goes on by itself. Jobs that run meanwhile run on.
+"""
 SECTIONS = {
     # Who says so -> title, introduction, what the column of `BadInput.reason` is called.
     SaidBy.API_SERVER: (
@@ -60,9 +67,8 @@ SECTIONS = {
 def text() -> str:
     """The whole page."""
     rows = all_rows()
-    return "\n".join(
-        [HEADER, *(_section(said_by, [row for row in rows if row.said_by is said_by]) for said_by in SaidBy)]
-    )
+    sections = (_section(said_by, [row for row in rows if row.said_by is said_by]) for said_by in SaidBy)
+    return "\n".join([HEADER, *sections, FOOTER])
 
 
 def _section(said_by: SaidBy, rows: Sequence[BadInput]) -> str:
@@ -87,7 +93,8 @@ def _extra_heads(rows: Sequence[BadInput]) -> list[str]:
 def _line(row: BadInput, heads: Sequence[str]) -> str:
     cells = [row.what, f"`{row.reason}`" if row.reason else "", row.message]
     if "mended by" in heads:
-        cells.append(f"{row.mended_by.replace('_', ' ')}: it goes on by itself" if row.mended_by else "an edit")
+        edit = "an edit" if row.said_by is SaidBy.OPERATOR else "what `resolution` says"
+        cells.append(f"{row.mended_by.replace('_', ' ')}: it goes on by itself" if row.mended_by else edit)
     if "on a laptop" in heads:
         cells.append("yes" if row.on_laptop else "")
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

@@ -19,7 +19,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "saving at SIGTERM is the system's; the stock one loses the checkpoint where only one pod is told": (
         "enable_jit_checkpoint",
     ),
-    "publishing is a step of its own, after the accelerators are given back": (
+    "publishing is a step of its own, after the accelerators are given back (spec.publish)": (
         "push_to_hub",
         "hub_token",
         "hub_private_repo",

@@ -35,6 +35,11 @@ def block() -> Manifest:
     return {**found, "spec": {**found["spec"], "volumeMode": "Block"}}
 
 
+def waiting_for(storage_class: str) -> Manifest:
+    found = claim("shared")
+    return {**found, "spec": {**found["spec"], "storageClassName": storage_class}, "status": {"phase": "Pending"}}
+
+
 @pytest.mark.parametrize(
     ("spec", "cluster", "reason", "words", "mended"),
     [
@@ -93,6 +98,13 @@ def block() -> Manifest:
             "StorageClassNotFound",
             ["spec.storage.storageClassName", "'nfs'"],
             {Ref("StorageClass", "nfs"): {"kind": "StorageClass", "metadata": {"name": "nfs"}}},
+        ),
+        (
+            SPEC,
+            {CLAIM: waiting_for("nfs")},
+            "StorageClassNotFound",
+            ["spec.storage.claimName", "claim 'shared' waits for its volume", "no StorageClass 'nfs'"],
+            {CLAIM: {**waiting_for("nfs"), "status": {"phase": "Bound"}}},
         ),
     ],
 )

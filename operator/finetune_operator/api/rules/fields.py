@@ -51,7 +51,7 @@ ACCELERATORS = (
 
 MISSPELT_ACCELERATORS: dict[str, str] = {
     # Its name -> other ways to write it, in any case.
-    "nvidia.com/gpu": "(www[.])?nvidia([.](com|io|org))?/(gpus?|cuda|a100|h100|h200)",
+    "nvidia.com/gpu": "(www[.])?nvidia([.](com|io|org))?/gpus?",
     "amd.com/gpu": "(www[.])?amd([.](com|io|org))?/gpus?",
     "google.com/tpu": "(cloud[.])?(google|googleapis)([.]com)?/tpus?",
     "habana.ai/gaudi": "habana([.](ai|com|io))?/(gaudis?|gaudi2|gaudi3|hpus?)",
