@@ -141,6 +141,13 @@ FILES: tuple[Mistake, ...] = (
         f'{GOOD_CSV}fine,"1\nbad,0\n',
     ),
     in_train(
+        "csv-row-too-long",
+        "a row of csv that is longer than any text",
+        _DATA,
+        '/data/train.csv is not valid csv: a row is longer than 4 MiB; is a quote (") not closed?',
+        f"{GOOD_CSV}{'soup ' * 2_000_000},1\n",
+    ),
+    in_train(
         "csv-other-separator",
         "values separated by semicolons",
         _COLUMN,

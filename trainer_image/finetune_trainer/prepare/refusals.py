@@ -41,8 +41,10 @@ class Wanted:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from: libraries wrap the Hub's answer in errors of their own."""
-    while error is not None:
+    """An error and what it came from: libraries wrap the Hub's answer in errors of their own, some of them in a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__
 
@@ -117,7 +119,8 @@ def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool)
         if has_token
         else f"If it is private, name a Secret with your token in {TOKEN_FIELD}."
     )
-    return PrepareError(wanted.not_found, f"The {wanted} is not on the Hub.{meant(wanted.name, there)} {hint}")
+    close = meant(wanted.name.split("/")[-1], [name.split("/")[-1] for name in there], there)
+    return PrepareError(wanted.not_found, f"The {wanted} is not on the Hub.{close} {hint}")
 
 
 def config_missing(wanted: Wanted, config: str | None, there: Sequence[str]) -> PrepareError:
@@ -143,9 +146,9 @@ def split_missing(wanted: str, there: Sequence[str], field: str) -> PrepareError
     )
 
 
-def meant(name: str, there: Sequence[str]) -> str:
-    """` Did you mean 'x'?` where a name is spelt almost like one that is there."""
-    by_plain_name = {other.casefold(): other for other in there}
+def meant(name: str, there: Sequence[str], shown: Sequence[str] = ()) -> str:
+    """` Did you mean 'x'?` where a name is spelt almost like one that is there; `shown`: what to call those."""
+    by_plain_name = {other.casefold(): known for other, known in zip(there, shown or there, strict=True)}
     close = get_close_matches(name.casefold(), by_plain_name, 1)
     return f" Did you mean {by_plain_name[close[0]]!r}?" if close else ""
 

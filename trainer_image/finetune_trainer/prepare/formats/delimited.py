@@ -99,4 +99,6 @@ def _problem(path: Path, name: str, reason: str) -> PrepareError:
                 Reason.DATA_INVALID,
                 f"{name}, line {line}: {len(row)} values where the header has {width}. Quote values that hold commas.",
             )
+    if "straddling" in reason:
+        reason = f'a row is longer than {BLOCK_BYTES >> 20} MiB; is a quote (") not closed?'
     return PrepareError(Reason.DATA_INVALID, f"{name} is not valid csv: {reason}")
