@@ -105,8 +105,10 @@ def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passi
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from."""
-    while error is not None:
+    """An error and what it came from; the client library leaves some that came from themselves."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__
 
