@@ -5,14 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.config import Cause, DatasetSource, ModelSource, Prepared, Reason, ResultRecord, RunConfig
+from finetune_trainer.config import (
+    Cause,
+    DatasetSource,
+    Failure,
+    ModelSource,
+    Prepared,
+    Reason,
+    ResultRecord,
+    RunConfig,
+)
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
@@ -20,9 +33,10 @@ from finetune_trainer.prepare.hub_model import needed_files
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.source import Source, Split, row_place
 from finetune_trainer.prepare.splits import of_hub
+from tests.support.hub_jobs import HubJobs, hub_of_this_process
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
-from tests.support.stub_hub import COMMITS, TOKEN, Repository, StubHub, stub_hub
+from tests.support.stub_hub import COMMITS, TOKEN, Fault, Repository, StubHub, stub_hub
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
 CARD = """---
@@ -224,3 +238,94 @@ def test_of_a_model_only_what_training_reads_is_fetched() -> None:
         "config.json",
         "pytorch_model.bin",
     ]
+
+
+@pytest.fixture
+def jobs(folders: dict[str, Path], hub: StubHub, tmp_path: Path) -> Iterator[HubJobs]:
+    with hub_of_this_process(hub, tmp_path / "claim/.finetune/hub"):
+        yield HubJobs(hub, tmp_path)
+
+
+def test_each_request_may_fail_once(jobs: HubJobs) -> None:
+    routes = {
+        "GET": (
+            "^/api/models/us/tiny$",
+            "^/api/models/us/tiny/tree/",
+            "^/us/tiny/resolve/",
+            "^/api/datasets/us/reviews$",
+            "^/api/datasets/us/reviews/auth-check$",
+            "^/api/datasets/us/reviews/revision/",
+            "^/datasets/us/reviews/resolve/",
+        ),
+        "HEAD": ("^/us/tiny/resolve/", "^/datasets/us/reviews/resolve/"),
+        "POST": ("^/api/datasets/us/reviews/paths-info/",),
+    }
+    jobs.hub.datasets["us/reviews"].gated = True
+    jobs.hub.faults += [Fault(method=method, path=path) for method, paths in routes.items() for path in paths]
+    prepared = jobs.prepare()
+    assert isinstance(prepared, Prepared), prepared
+    assert prepared.summary.train_rows == 40
+    unused = [fault.path for fault in jobs.hub.faults if fault.times]
+    assert unused in ([], ["^/api/datasets/us/reviews/paths-info/"])
+
+
+def test_a_busy_hub_is_asked_again_when_it_says(jobs: HubJobs) -> None:
+    jobs.hub.faults.append(Fault(path="^/api/models/us/tiny$", status=429, headers={"Retry-After": "1"}))
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+    jobs.hub.faults.append(Fault(path="^/api/datasets/us/reviews$", status=503, headers={"Retry-After": date}))
+    started = time.monotonic()
+    assert isinstance(jobs.prepare(), Prepared)
+    assert time.monotonic() - started > 1.9
+
+
+def test_a_hub_that_asks_for_hours_is_left_to_the_next_try(jobs: HubJobs) -> None:
+    jobs.hub.faults.append(Fault(path="^/api/models/us/tiny$", status=429, headers={"RateLimit": '"api";r=0;t=3600'}))
+    failure = jobs.prepare()
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
+    assert "429" in failure.message
+
+
+def test_slow_answers_are_waited_for_and_silence_is_not(jobs: HubJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "SILENCE_SECONDS", 1.0)
+    slow = Fault(path="^/api/models/us/tiny$", status=None, delay_seconds=0.4)
+    silent = Fault(path="^/api/models/us/tiny$", status=None, delay_seconds=3.0)
+    jobs.hub.faults.append(slow)
+    assert isinstance(jobs.prepare(name="slow"), Prepared)
+    jobs.hub.faults += [replace(silent, times=1) for _ in range(3)]
+    started = time.monotonic()
+    failure = jobs.prepare(name="silent")
+    assert isinstance(failure, Failure)
+    assert failure.reason is Reason.HUB_UNAVAILABLE
+    assert "ReadTimeout" in failure.message
+    assert time.monotonic() - started < 10
+
+
+def test_a_download_that_is_cut_is_finished(jobs: HubJobs) -> None:
+    jobs.hub.faults.append(Fault(method="GET", path="/resolve/.*safetensors", cut=True))
+    jobs.hub.faults.append(Fault(method="GET", path="/resolve/.*train.parquet", cut=True))
+    prepared = jobs.prepare()
+    assert isinstance(prepared, Prepared), prepared
+    weights = jobs.claim / ".finetune/hub/hub/models--us--tiny/snapshots" / COMMITS["main"] / "model.safetensors"
+    there = jobs.hub.models["us/tiny"].folder
+    assert there is not None
+    assert weights.read_bytes() == (there / "model.safetensors").read_bytes()
+
+
+def test_a_dataset_that_cannot_be_reached_is_not_another_commit_of_it(jobs: HubJobs) -> None:
+    assert isinstance(jobs.prepare(), Prepared)
+    jobs.hub.faults.append(Fault(path=f"^/api/datasets/us/reviews/tree/{COMMITS['v1']}", status=400, times=1000))
+    failure = jobs.prepare({"dataset.revision": "v1"}, "again")
+    assert isinstance(failure, Failure), failure
+    assert (failure.reason, failure.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
+
+
+def test_a_moved_branch_is_no_news_to_a_job_that_is_prepared(jobs: HubJobs) -> None:
+    first = jobs.prepare()
+    assert isinstance(first, Prepared)
+    jobs.hub.models["us/tiny"].branches["main"] = COMMITS["v1"]
+    again = jobs.prepare(name="another")
+    assert isinstance(again, Prepared)
+    assert first.resolved.model_revision == COMMITS["main"]
+    assert again.resolved.model_revision == COMMITS["v1"]
+    assert again.data == first.data.replace("/reviews/", "/another/")

@@ -70,7 +70,9 @@ class Hub:
     def model(self, source: ModelSource, cache: Path) -> tuple[Path, str]:
         """Download the files that training needs; returns the folder and the commit."""
         wanted = Wanted.of(source)
-        info = self._ask(lambda: self._api.model_info(source.name, revision=source.revision), wanted)
+        info = self._ask(
+            lambda: self._api.model_info(source.name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
+        )
         commit, there = str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
         check_files(wanted, there)
         folder = self._ask(
@@ -84,7 +86,9 @@ class Hub:
     def dataset_commit(self, source: DatasetSource) -> str:
         """The commit that a dataset's revision stands for now; who may not read the dataset is told so here."""
         name, wanted = str(source.name), Wanted.of(source)
-        info = self._ask(lambda: self._api.dataset_info(name, revision=source.revision), wanted)
+        info = self._ask(
+            lambda: self._api.dataset_info(name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
+        )
         if info.gated:  # `datasets` would lose the reason
             self._ask(lambda: self._api.auth_check(name, repo_type="dataset"), wanted)
         return str(info.sha)
