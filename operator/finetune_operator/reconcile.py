@@ -106,6 +106,7 @@ class Reconciler:
             events=dict(state.events),
             progress=state.progress,
             listed=listed,
+            memo=state.memo,
             refusals=state.refusals(),
         )
 

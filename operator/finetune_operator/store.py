@@ -7,7 +7,7 @@ pods and Jobs only what decisions read is kept: a pod template is 10 KiB, and th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -58,6 +58,8 @@ class JobState:
     """When something was looked up last, on the monotonic clock."""
     decision: Decision | None = None
     """The last one."""
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+    """For `Observed.memo`: kept while the job's spec and metadata stay, and until its attempt has begun."""
     account: Account | None = None
     """Of what its accelerators are used for."""
     written: tuple[str, Manifest] | None = None
@@ -167,6 +169,8 @@ class Store:
             return False
         if known is not None and not same:
             state = self._begin_anew(state)
+        if known is None or _identity(known) != _identity(body) or (body.get("status") or {}).get("attemptBegun"):
+            state.memo = {}
         state.body = body
         return True
 
@@ -178,6 +182,12 @@ class Store:
         alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and _is_watched(item)}
         fresh = self._states[state.key] = JobState(state.key, objects=alive)
         return fresh
+
+
+def _identity(body: Manifest) -> Manifest:
+    """All that children are made from."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "resourceVersion"}
+    return {"metadata": metadata, "spec": body.get("spec")}
 
 
 def trimmed(item: Manifest) -> Manifest:

@@ -12,7 +12,14 @@ from finetune_operator.plan.view import Family
 
 
 def planned(observed: Observed, attempt: int) -> tuple[Manifest, ...]:
-    """Everything that an attempt needs."""
+    """Everything that an attempt needs. Each look at a gang that has not begun asks for it, twice."""
+    kept: tuple[Manifest, ...] | None = observed.memo.get((planned, attempt))
+    if kept is None:
+        kept = observed.memo[(planned, attempt)] = _planned(observed, attempt)
+    return kept
+
+
+def _planned(observed: Observed, attempt: int) -> tuple[Manifest, ...]:
     job, settings = observed.job, observed.settings
     made = (children.claim(job), children.config_map(job, settings), children.service(job))
     return (*(manifest for manifest in made if manifest is not None), children.train_job(job, settings, attempt))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -92,6 +92,9 @@ class Observed:
     """Last answer of node 0 of the newest attempt (check uid and attempt)."""
     listed: bool = False
     """`objects` come from a LIST made for this decision, not only from the watch."""
+    memo: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Results of pure functions of the job's spec and metadata and of `settings`. Who observes may hand the same one in
+    again as long as these stay the same."""
     refusals: tuple[Refusal, ...] = ()
     """Creates that were refused, to be shown in a condition (`Validated=False` or `Running=False` with the message).
     One stays here until its object may be tried again (backoff of 2 to 60 s, the engine's); then `Create` it again."""
