@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Create
-from finetune_trainer.config import CheckpointRef, PodPhase, Resolved
+from finetune_trainer.config import CheckpointRef, PodPhase, Reason, Resolved
 from tests.support.simulated import HUB_SPEC, World, begun
-from tests.support.simulated_cluster import START, UID, checkpoint
+from tests.support.simulated_cluster import START, UID, checkpoint, condition
 
 
 def test_a_job_goes_from_apply_to_model() -> None:
@@ -273,3 +274,58 @@ def test_older_names_of_arguments_are_reported() -> None:
     note = next(note for note in world.notes if note.reason == "DeprecatedArgument")
     assert note.type == "Warning"
     assert "eval_strategy" in note.message
+
+
+def test_the_last_report_is_written_also_where_none_follows() -> None:
+    """It came soon after the one before, and nothing else ever changes: the next look writes it."""
+    world = begun(step=10)
+    world.now += timedelta(seconds=2)
+    world.tell(1, step=11, total_steps=100)
+    world.wake()
+    assert world.status["progress"]["step"] == 10
+    world.after(4)
+    assert world.status["progress"]["step"] == 11
+
+
+def test_the_column_reason_is_empty_while_all_is_well() -> None:
+    world = World(spec=HUB_SPEC)
+    for happen in (
+        world.wake,
+        lambda: world.run(1, "prepare"),
+        lambda: world.end(world.pod(1, 0, "prepare"), world.record(1, role="prepare"), exit_code=0),
+        lambda: world.start(world.pod(1, 0)),
+        lambda: world.start(world.pod(1, 1)),
+        lambda: world.tell(1, phase=PodPhase.STARTING),
+        lambda: world.tell(1, step=1, total_steps=100),
+        lambda: world.succeed(1),
+    ):
+        happen()
+        world.after(1)
+        assert "reason" not in world.status["summary"], world.phase
+    assert world.phase == "Succeeded"
+
+
+def test_the_column_reason_says_why_a_job_waits_starts_again_or_failed() -> None:
+    def reason(world: World) -> str | None:
+        found: str | None = world.status["summary"].get("reason")
+        return found
+
+    waits = World()
+    waits.cluster = {}
+    waits.wake()
+    assert (waits.phase, reason(waits)) == ("Pending", "ClaimNotFound")
+    stuck = World()
+    stuck.wake()
+    pod = stuck.pod(1, 0)
+    pod["status"] = {"phase": "Pending", "conditions": [condition("PodScheduled", START, "False", message="no GPU")]}
+    stuck.after(3)
+    assert (stuck.phase, reason(stuck)) == ("Starting", stuck.condition("Running")["reason"])
+    crashed = begun()
+    crashed.crash(1, reason=Reason.OUT_OF_MEMORY)
+    crashed.after(1)
+    assert (crashed.phase, reason(crashed)) == ("Restarting", "OutOfMemory")
+    failed = begun(World(spec={**World().spec, "backoffLimit": 0}))
+    failed.crash(1, reason=Reason.OUT_OF_MEMORY)
+    failed.after(1)
+    assert (failed.phase, failed.condition("Failed")["reason"]) == ("Failed", "BackoffLimitExceeded")
+    assert reason(failed) == "OutOfMemory"
