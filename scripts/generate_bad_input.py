@@ -45,8 +45,9 @@ SECTIONS = {
     ),
     SaidBy.OPERATOR: (
         f"Said in {SaidBy.OPERATOR}",
-        "The job is `Pending`, with the condition `Validated=False`, this reason and this message, also as an event. "
-        "Where something outside of the job mends it, the job goes on by itself; otherwise edit the job.",
+        "The job is `Pending` (`Failed`, where only an edit can help), with the condition `Validated=False`, this reason "
+        "and this message, also as an event. Where something outside of the job mends it, the job goes on by itself; an "
+        "edit starts it again.",
         "reason",
     ),
     SaidBy.PREPARE: (

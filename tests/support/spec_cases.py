@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from finetune_operator.api.deprecated import SUCCESSORS
-from finetune_operator.api.rules.fields import KEYS, NAMED_OBJECTS
+from finetune_operator.api.rules.names import KEYS, NAMED_OBJECTS
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
 
 Patch = dict[str, Any]

@@ -7,9 +7,9 @@ the schema.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from finetune_operator.api.rules.transitions import OPTIONAL_FIELDS, REQUIRED_FIELDS
+from tests.support.bad_input.api_arguments import ARGUMENTS, refused
 from tests.support.bad_input.row import BadInput, SaidBy
 
 _FIXED = {field: step for field, step in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items() if field != "task"}
@@ -18,113 +18,29 @@ _GPU = "nvidia.com/gpu"
 _NAMES = "lower case letters, digits and hyphens, beginning with a letter and ending with a letter or digit"
 
 
-def _row(name: str, what: str, field: str, message: str, **spec: Any) -> BadInput:
-    """A row that `finetune validate` says too; `__` in a keyword is a dot of the path."""
-    patch = {path.replace("__", "."): value for path, value in spec.items()}
-    return BadInput(name, what, SaidBy.API_SERVER, message, reason=field, spec=patch, on_laptop=True)
-
-
 def _named(name: str, what: str, value: str) -> BadInput:
     message = f'"{value}" must be at most 46 {_NAMES}'
     metadata = {"name": value}
     return BadInput(name, what, SaidBy.API_SERVER, message, "metadata.name", metadata=metadata, on_laptop=True)
 
 
-def _argument(name: str, what: str, message: str, argument: str, value: Any, **others: Any) -> BadInput:
-    return _row(
-        name, what, f"spec.trainingArguments.{argument}", message, trainingArguments={argument: value, **others}
-    )
-
-
-ARGUMENTS = (
-    _argument(
-        "argument-misspelt",
-        "a training argument misspelt by a letter (`finetune validate` names the right one)",
-        "unknown field",
-        "learnin_rate",
-        5e-5,
-    ),
-    _argument(
-        "argument-mistyped",
-        "text where a training argument is a number",
-        'spec.trainingArguments.learning_rate in body must be of type number: "string"',
-        "learning_rate",
-        "5e-5",
-    ),
-    _argument(
-        "argument-fraction",
-        "a fraction where a training argument is a whole number",
-        'spec.trainingArguments.per_device_train_batch_size in body must be of type integer: "number"',
-        "per_device_train_batch_size",
-        0.5,
-    ),
-    _argument(
-        "argument-out-of-range",
-        "a training argument out of its range",
-        "spec.trainingArguments.learning_rate in body should be greater than or equal to 0",
-        "learning_rate",
-        -0.1,
-    ),
-    _argument("argument-not-a-choice", "a value that is none of the choices", "supported values", "optim", "adam"),
-    _argument(
-        "argument-of-older-release",
-        "an argument of transformers 4 that has no successor (`finetune validate` says what to do)",
-        "unknown field",
-        "no_cuda",
-        True,
-    ),
-    _argument(
-        "argument-of-the-system",
-        "an argument that the system decides (`finetune validate` says why)",
-        "unknown field",
-        "output_dir",
-        "/output",
-    ),
-    _argument(
-        "argument-and-older-name",
-        "an argument and its older name",
-        "is the older name of eval_strategy, which is given too: leave the older one out",
-        "evaluation_strategy",
-        "epoch",
-        eval_strategy="epoch",
-    ),
-    _argument(
-        "no-without-quotes",
-        "`eval_strategy: no` without quotes, which YAML reads as a boolean",
-        'spec.trainingArguments.eval_strategy in body must be of type string: "boolean"',
-        "eval_strategy",
-        False,
-    ),
-    _argument(
-        "fp16-and-bf16", "fp16 with bf16", "fp16 and bf16 exclude each other: set one of them", "bf16", True, fp16=True
-    ),
-    _argument(
-        "best-model-without-evaluation",
-        "the best model without an evaluation",
-        "needs evaluations to know the best: set eval_strategy to epoch or steps",
-        "load_best_model_at_end",
-        True,
-    ),
-    _argument("no-steps", "no step at all", "0 trains nothing: leave it out for no limit", "max_steps", 0),
-)
-
 SHAPE = (
-    _row("no-task", "no task", "spec.task", "Required value", task=None),
-    _row("unknown-task", "a task that there is not", "spec.task", "supported values", task="summarize"),
-    _row("no-storage", "nowhere to write to", "spec.storage", "Required value", storage=None),
-    _row("field-misspelt", "a misspelt field", "spec.volums", "unknown field", volums=[]),
-    _row("later-field-script", "a field of a later version: script", "spec.script", "unknown field", script={}),
-    _row("later-field-peft", "a field of a later version: peft", "spec.peft", "unknown field", peft={"r": 8}),
-    _row("argument-beside-spec", "an argument in spec", "spec.learning_rate", "unknown field", learning_rate=5e-5),
-    _row("null-model", "no model", "spec.model", "Required value", model=None),
-    _row(
+    refused("no-task", "no task", "spec.task", "Required value", task=None),
+    refused("unknown-task", "a task that there is not", "spec.task", "supported values", task="summarize"),
+    refused("no-storage", "nowhere to write to", "spec.storage", "Required value", storage=None),
+    refused("field-misspelt", "a misspelt field", "spec.volums", "unknown field", volums=[]),
+    refused("later-field-script", "a field of a later version: script", "spec.script", "unknown field", script={}),
+    refused("later-field-peft", "a field of a later version: peft", "spec.peft", "unknown field", peft={"r": 8}),
+    refused("argument-beside-spec", "an argument in spec", "spec.learning_rate", "unknown field", learning_rate=5e-5),
+    refused("null-model", "no model", "spec.model", "Required value", model=None),
+    refused(
         "dataset-of-both-kinds",
         "data from the Hub and from files",
         "spec.dataset",
         "give exactly one of name (a dataset on the Hub) and files (on a mounted volume)",
         dataset={"name": "imdb", "files": {"train": ["/data/train.csv"]}},
     ),
-    _row(
+    refused(
         "evaluation-without-files",
         "evaluations without data for them",
         "spec.trainingArguments.eval_strategy",
@@ -132,14 +48,14 @@ SHAPE = (
         dataset={"files": {"train": ["/data/train.csv"]}},
         trainingArguments={"eval_strategy": "epoch"},
     ),
-    _row(
+    refused(
         "model-name-malformed",
         "a malformed name of a model",
         "spec.model.name",
         '"me/bert/base" must be a model on the Hub (name or owner/name) or an absolute path',
         model={"name": "me/bert/base"},
     ),
-    _row(
+    refused(
         "publish-repo-malformed",
         "a malformed name of the repository to publish to",
         "spec.publish.repoId",
@@ -147,14 +63,14 @@ SHAPE = (
         publish={"repoId": "https://huggingface.co/me"},
         hub={"tokenSecretRef": {"name": "hf", "key": "token"}},
     ),
-    _row(
+    refused(
         "publish-without-token",
         "publishing without a token",
         "spec.publish",
         "needs a token that may write: name its Secret in hub.tokenSecretRef",
         publish={"repoId": "me/yelp-bert"},
     ),
-    _row(
+    refused(
         "image-malformed",
         "a malformed name of the image",
         "spec.image",
@@ -164,11 +80,11 @@ SHAPE = (
 )
 
 SIZES = (
-    _row("nodes-zero", "0 nodes", "spec.nodes", "should be greater than or equal to 1", nodes=0),
-    _row("nodes-negative", "-2 nodes", "spec.nodes", "should be greater than or equal to 1", nodes=-2),
-    _row("nodes-a-word", '"two" nodes', "spec.nodes", 'must be of type integer: "string"', nodes="two"),
-    _row("processes-zero", "0 processes", "spec.processesPerNode", "greater than or equal to 1", processesPerNode=0),
-    _row(
+    refused("nodes-zero", "0 nodes", "spec.nodes", "should be greater than or equal to 1", nodes=0),
+    refused("nodes-negative", "-2 nodes", "spec.nodes", "should be greater than or equal to 1", nodes=-2),
+    refused("nodes-a-word", '"two" nodes', "spec.nodes", 'must be of type integer: "string"', nodes="two"),
+    refused("processes-zero", "0 processes", "spec.processesPerNode", "greater than or equal to 1", processesPerNode=0),
+    refused(
         "more-processes-than-accelerators",
         "more processes than accelerators",
         "spec.processesPerNode",
@@ -176,63 +92,63 @@ SIZES = (
         processesPerNode=3,
         resources={"limits": {_GPU: 2}},
     ),
-    _row(
+    refused(
         "half-an-accelerator",
         "half a GPU",
         "spec.resources.limits",
         '"nvidia.com/gpu: 500m" is no whole number: devices are given out whole',
         resources={"limits": {_GPU: "500m"}},
     ),
-    _row(
+    refused(
         "half-an-accelerator-as-number",
         "half a GPU, as a number",
         "spec.resources.limits.nvidia.com/gpu",
         'must be of type integer,string: "number"',
         resources={"limits": {_GPU: 0.5}},
     ),
-    _row(
+    refused(
         "accelerator-misspelt",
         "`nvidia.com/gpus`, which no machine has",
         "spec.resources.limits",
         '"nvidia.com/gpus" is no resource of any machine: did you mean nvidia.com/gpu?',
         resources={"limits": {"nvidia.com/gpus": 1}},
     ),
-    _row(
+    refused(
         "resource-without-domain",
         "a device without its domain",
         "spec.resources.limits",
         '"gpu" is an unknown resource: give cpu, memory, ephemeral-storage, or a device with its domain',
         resources={"limits": {"gpu": 1}},
     ),
-    _row(
+    refused(
         "request-over-limit",
         "a request over its limit",
         "spec.resources.requests",
         '"memory: 2Gi (limit 1Gi)" is over its limit: raise the limit or lower the request',
         resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
     ),
-    _row(
+    refused(
         "accelerator-only-requested",
         "an accelerator in requests alone",
         "spec.resources.requests",
         '"nvidia.com/gpu: 1" differs from the limits: a device has the same number in requests and limits',
         resources={"requests": {_GPU: 1}},
     ),
-    _row(
+    refused(
         "quantity-a-word",
         'a quantity of "one"',
         "spec.resources.limits[memory]",
         '"one" must be a quantity, not below 0, such as 2, 500m or 16Gi',
         resources={"limits": {"memory": "one"}},
     ),
-    _row(
+    refused(
         "storage-size-a-word",
         "a size that is no quantity",
         "spec.storage.size",
         '"50GB" must be a quantity above 0, such as 50Gi',
         storage={"size": "50GB"},
     ),
-    _row(
+    refused(
         "claim-of-one-node",
         "a claim to make that one node can mount, for 2 nodes",
         "spec.storage.accessMode",
@@ -250,14 +166,14 @@ NAMES = (
 )
 
 REFERENCES = (
-    _row(
+    refused(
         "claim-name-malformed",
         "a name that no claim can have",
         "spec.storage.claimName",
         '"My Claim" can\'t be the name of a PersistentVolumeClaim: lower case letters, digits, `-` and `.`',
         storage={"claimName": "My Claim"},
     ),
-    _row(
+    refused(
         "secret-name-malformed",
         "a name that no Secret can have",
         "spec.hub.tokenSecretRef.name",
@@ -276,28 +192,28 @@ REFERENCES = (
 )
 
 TAKEN = (
-    _row(
+    refused(
         "system-variable",
         "an environment variable of the system's",
         "spec.env[0].name",
         '"RANK" is set by the system: leave it out',
         env=[{"name": "RANK", "value": "0"}],
     ),
-    _row(
+    refused(
         "token-in-variable",
         "the Hub's token as an environment variable",
         "spec.env[0].name",
         '"HF_TOKEN" would hand the token to every pod: name its Secret in hub.tokenSecretRef',
         env=[{"name": "HF_TOKEN", "value": "x"}],
     ),
-    _row(
+    refused(
         "volume-over-system-path",
         "a volume over a path of the system's",
         "spec.volumes[0].mountPath",
         '"/output" is a path that the system mounts, or above or below one: choose another, such as /data',
         volumes=[{"name": "data", "mountPath": "/output", "claimName": "reviews"}],
     ),
-    _row(
+    refused(
         "volume-without-source",
         "a volume of nothing",
         "spec.volumes[0]",

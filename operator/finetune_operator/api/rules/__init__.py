@@ -1,13 +1,21 @@
 """The rules of a FineTuneJob that types and bounds cannot say, as CEL: declared once.
 
 `crd` puts them into the CustomResourceDefinition, where the API server evaluates them; `cli.validate` evaluates the
-same text. `fields` has the rules of a spec by itself, `publishing` those of the Hub, `training` those of the
-Trainer's arguments, `transitions` what may change in the life of a job.
+same text. `fields` has the rules of a spec by itself, `names` those of image and references, `resources` those of
+quantities and devices, `publishing` those of the Hub, `training` those of the Trainer's arguments, `transitions` what
+may change in the life of a job.
 """
 
-from finetune_operator.api.rules import fields, publishing, training, transitions
+from finetune_operator.api.rules import fields, names, publishing, resources, training, transitions
 from finetune_operator.api.rules.rule import Rule
 
-RULES: tuple[Rule, ...] = (*fields.RULES, *publishing.RULES, *training.RULES, *transitions.RULES)
+RULES: tuple[Rule, ...] = (
+    *fields.RULES,
+    *resources.RULES,
+    *names.RULES,
+    *publishing.RULES,
+    *training.RULES,
+    *transitions.RULES,
+)
 
 __all__ = ["RULES", "Rule"]
