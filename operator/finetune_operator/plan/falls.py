@@ -7,7 +7,7 @@ from finetune_operator.plan import accounts, report
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis, diagnose
 from finetune_operator.plan.gang import Gang, doubtful_nodes
-from finetune_operator.plan.resolutions import ClusterReason, resolution
+from finetune_operator.plan.resolutions import ClusterReason, resolution, with_way_out
 from finetune_operator.plan.starts import start
 from finetune_operator.plan.steps import Step, evidence_patience, fail, failure, seconds_until, stamp
 from finetune_operator.plan.types import Observed, Suspend
@@ -81,4 +81,5 @@ def verdict_of(observed: Observed, members: Family, books: accounts.Accounts) ->
 
 
 def _fallen_fact(gang: Gang, diagnosis: Diagnosis) -> Fact:
-    return Fact(False, str(diagnosis.reason), f"attempt {gang.number} ended: {diagnosis.message}")
+    text = f"attempt {gang.number} ended: {with_way_out(diagnosis.message, diagnosis.resolution)}"
+    return Fact(False, str(diagnosis.reason), text)

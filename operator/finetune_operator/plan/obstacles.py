@@ -97,9 +97,11 @@ def fact(reason: str, message: str, advice: str | None = None) -> Fact:
 
 def change(pod: PodView, fields: str) -> str:
     """How these fields are changed: those of a job whose training pods are made are fixed."""
-    if pod.role == "train":
-        return f"delete this job and apply one of another name with another {fields} (a spec is fixed once its pods are made)"
-    return f"correct {fields}: the edit starts the job again"
+    if pod.role == "prepare":
+        return f"correct {fields}: the edit starts the job again"
+    return (
+        f"delete this job and apply one of another name with another {fields} (a spec is fixed once its pods are made)"
+    )
 
 
 def _of_container(pod: PodView, container: ContainerView) -> Fact | None:

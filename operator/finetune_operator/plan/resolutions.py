@@ -140,3 +140,13 @@ RESOLUTIONS: Mapping[str, str] = {
 
 def resolution(reason: str) -> str:
     return RESOLUTIONS.get(reason, _LOGS)
+
+
+def with_way_out(message: str, way_out: str, limit: int = 4096) -> str:
+    """What happened and what to do about it, where there is anything to do; a message that is too long is cut first."""
+    if way_out.startswith("Nothing"):
+        return message[:limit]
+    advice = f". What to do: {way_out}"
+    room = limit - len(advice)
+    text = message.rstrip(". ")
+    return (text if len(text) <= room else f"{text[: room - 4]} ...") + advice

@@ -12,12 +12,14 @@ from finetune_operator.api.deprecated import translate
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import conditions
-from finetune_operator.plan.resolutions import ClusterReason
+from finetune_operator.plan.resolutions import ClusterReason, with_way_out
 from finetune_operator.plan.types import EventNote
 from finetune_operator.plan.waiting import ADVICE
 
 MESSAGE_MAX = 1024
 """The API server takes no longer one."""
+ROOM = MESSAGE_MAX - 64
+"""For what happened and what to do, beside which attempt it was."""
 
 
 def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[EventNote, ...]:
@@ -68,7 +70,8 @@ def _preparing(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[Event
 def _training(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
     if new.restarts != old.restarts and new.failure is not None:
         failure = new.failure
-        text = f"attempt {failure.attempt} ended ({failure.reason}): {failure.message}"
+        why = with_way_out(failure.message, failure.resolution, ROOM)
+        text = f"attempt {failure.attempt} ended ({failure.reason}): {why}"
         yield EventNote("Warning", "Restarting", text, once=True)
     if new.failure is not None and new.failure != old.failure and new.failure.reason == ClusterReason.START_DEADLINE:
         yield EventNote("Warning", new.failure.reason, new.failure.message)
@@ -129,4 +132,6 @@ def _end(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
     if new.phase is Phase.FAILED:
         failed = conditions.find(new, ConditionType.FAILED)
         if failed is not None:
-            yield EventNote("Warning", failed.reason, failed.message)
+            failure = new.failure
+            text = with_way_out(failure.message, failure.resolution, ROOM) if failure else failed.message
+            yield EventNote("Warning", failed.reason, text)

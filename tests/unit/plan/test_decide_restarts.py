@@ -199,3 +199,11 @@ def test_no_child_is_made_twice(name: str) -> None:
     created = [a.manifest["metadata"]["name"] for a in world.actions if isinstance(a, Create)]
     named = [a.manifest["kind"] + a.manifest["metadata"]["name"] for a in world.actions if isinstance(a, Create)]
     assert len(named) == len(set(named)), created
+
+
+def test_the_way_out_stands_in_the_event_however_long_the_message_is() -> None:
+    from finetune_operator.plan.resolutions import RESOLUTIONS, with_way_out
+
+    assert RESOLUTIONS[Reason.RANK_FAILED] in with_way_out("x" * 3000, RESOLUTIONS[Reason.RANK_FAILED], 1000)
+    assert len(with_way_out("x" * 3000, RESOLUTIONS[Reason.RANK_FAILED], 1000)) <= 1000
+    assert with_way_out("evicted", "Nothing: it goes on.") == "evicted"
