@@ -58,8 +58,10 @@ def test_a_rank_that_ends_without_a_word(launches: Launches) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_end_while_training(launches: Launches, number: signal.Signals) -> None:
-    (node,) = launches.start(plan=LONG)
-    processes = training(node, step=15)
+    (node,) = launches.start(plan=LONG | {"orphan": True})
+    processes = training(node, step=20)
+    children = psutil.Process(node.process.pid).children()
+    assert [one for one in children if one.status() == psutil.STATUS_ZOMBIE] == [], "orphans are reaped"
     began = time.monotonic()
     node.process.send_signal(number)
     assert node.wait() == 143
@@ -108,15 +110,6 @@ def test_launch_killed_takes_its_ranks_along(launches: Launches) -> None:
     node.wait()
     assert_gone(processes)
     assert not node.termination_log.exists()
-
-
-def test_orphans_are_reaped(launches: Launches) -> None:
-    (node,) = launches.start(plan=LONG | {"orphan": True})
-    training(node, step=20)
-    zombies = [one for one in psutil.Process(node.process.pid).children() if one.status() == psutil.STATUS_ZOMBIE]
-    assert zombies == []
-    node.process.send_signal(signal.SIGTERM)
-    assert node.wait() == 143
 
 
 def test_without_prepared_data_the_attempt_fails_and_says_so(launches: Launches) -> None:
