@@ -82,6 +82,16 @@ def test_what_others_put_there_stays(hub: StubHub, publishing: Publishing, tmp_p
     assert files["config.json"] == FILES["config.json"]
 
 
+def test_no_file_is_left_out_because_the_repository_ignores_it(
+    hub: StubHub, publishing: Publishing, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/.gitignore").write_text("model.safetensors\nconfig.json\n")
+    hub.models["me/reviews"] = Repository(tmp_path / "mine")
+    publishing.run()
+    assert hub.models["me/reviews"].files().keys() >= PUBLISHED
+
+
 def test_a_branch_is_made_where_it_is_missing(hub: StubHub, publishing: Publishing) -> None:
     found = publishing.run(publish={"revision": "exp/v2"})
     repository = hub.models["me/reviews"]

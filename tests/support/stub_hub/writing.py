@@ -52,11 +52,13 @@ def preupload(repository: Repository, revision: str, request: Request) -> Answer
     """`POST /api/models/{id}/preupload/{revision}`: how each file is to be sent, and what is there under its path."""
     there = repository.tree(commit_of(repository, revision))
     files: list[dict[str, Any]] = []
+    gitignore = there[".gitignore"].content.decode() if ".gitignore" in there else ""
+    ignored = request.json().get("gitIgnore", gitignore).split()
     for file in request.json()["files"]:
         path, blob = file["path"], there.get(file["path"])
         mode = "lfs" if is_lfs(path, file["size"]) else "regular"
         found = {"oid": blob.sha256 if mode == "lfs" else blob.git_oid} if blob else {}
-        files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **found})
+        files.append({"path": path, "uploadMode": mode, "shouldIgnore": path in ignored, **found})
     return answer({"files": files, "commitOid": commit_of(repository, revision)})
 
 

@@ -33,6 +33,8 @@ from finetune_trainer.volume import Layout, concerns, explain, make_folder, writ
 TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12
 TELL_SECONDS = 15.0
+SILENT_TELLS = 20
+"""After so many without a change a line says that it goes on: what Xet sends is not counted."""
 OVERTIME_SECONDS = 15.0
 """What a try that began before the deadline may take beyond it."""
 
@@ -106,14 +108,15 @@ def work(config: RunConfig, deadline: datetime, result: Result) -> None:
 
 
 def tell_of(state: Callable[[], str], over: threading.Event) -> None:
-    """A line now and then of how far it is, while that changes."""
+    """A line now and then of how far it is, seldom while that does not change."""
 
     def tell() -> None:
-        told = ""
+        told, silent = "", 0
         while not over.wait(TELL_SECONDS):
-            if (now := state()) != told:
-                say(now)
-                told = now
+            now, silent = state(), silent + 1
+            if now != told or silent == SILENT_TELLS:
+                say(now or "under way")
+                told, silent = now, 0
 
     threading.Thread(target=tell, daemon=True).start()
 

@@ -100,11 +100,15 @@ class Target:
             self.api.create_branch(repo_id, branch=self.publish.revision, exist_ok=True)
 
     def _push(self, head: Head, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
+        revision = self.publish.revision
+        files = operations(model, card(head.repo_id))
+        # By itself the library would leave out, unsaid, what the repository's .gitignore names: here nothing is ignored.
+        self.api.preupload_lfs_files(head.repo_id, files, revision=revision, gitignore_content="", free_memory=False)
         commit = self.api.create_commit(
             head.repo_id,
-            operations(model, card(head.repo_id)),
+            files,
             commit_message=message,
-            revision=self.publish.revision,
+            revision=revision,
             # A try before this one may have been cut off from a commit that the Hub is still at work on.
             parent_commit=head.commit,
         )
@@ -112,14 +116,11 @@ class Target:
         return PublishedModel(repo_id=head.repo_id, url=self._page(head.repo_id), commit=str(commit.oid))
 
     def _check(self, repo_id: str, commit: str, model: SealedModel) -> None:
-        """The Hub leaves out, unsaid, what the repository's .gitignore names: see that all is there."""
+        """See that all is there, before anybody is told that it is."""
         info = self.api.model_info(repo_id, revision=commit)
         missing = sorted({*model.files} - {sibling.rfilename for sibling in info.siblings or ()})
         if missing:
-            raise PublishError(
-                Reason.REPO_INVALID,
-                f"{missing[0]} is not in commit {commit[:7]} of {repo_id}: does the repository's .gitignore name it?",
-            )
+            raise Passing(f"{missing[0]} is not in commit {commit[:7]} of {repo_id}")
 
     def _page(self, repo_id: str) -> str:
         page = f"{self.api.endpoint}/{repo_id}"
