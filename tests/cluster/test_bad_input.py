@@ -1,18 +1,15 @@
-"""Every mistake that the API server refuses, asked of a real one; `finetune validate` says the same on a laptop."""
+"""Every mistake that the API server refuses, asked of a real one; `tests/unit/cli` asks `finetune validate` the same."""
 
 from __future__ import annotations
 
 import json
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finetune_operator.api import crd
-from finetune_operator.cli.check import check
-from finetune_operator.cli.errors import ExitCode
 from finetune_operator.cli.validate import validate
 from tests.support.api import Api, ApiFailed, Manifest
 from tests.support.bad_input.api import REFUSED
@@ -64,19 +61,6 @@ def test_the_api_server_refuses(row: BadInput, api: Api) -> None:
     assert row.message in said
     assert apply_on_the_server(api, job) != ""
     assert api.get("FineTuneJob", job["metadata"]["name"]) is None
-
-
-@pytest.mark.parametrize("row", [row for row in REFUSED if row.on_laptop], ids=lambda row: row.name)
-def test_a_laptop_says_the_same(row: BadInput, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = json.dumps(manifest({}))
-    path = tmp_path / "jobs.yaml"
-    path.write_text(f"---\n{good}\n---\n{json.dumps(manifest(dict(row.spec), dict(row.metadata)))}\n")
-
-    assert check([str(path)]) is ExitCode.FAILED
-
-    said = capsys.readouterr()
-    assert any(f"{row.reason}: " in line and row.message in line for line in said.err.splitlines()), said.err
-    assert said.out == f"{path}: FineTuneJob reviews is valid\n", "the good one beside it"
 
 
 def test_every_argument_misspelt_by_a_letter(api: Api) -> None:

@@ -5,18 +5,14 @@ The jobs of all rows are in one namespace: one for each would cost a minute. A g
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune_operator.cli.check import check
-from finetune_operator.cli.errors import ExitCode
 from tests.support.api import Api, Manifest
 from tests.support.bad_input.operator import ROWS, TEMPLATES
 from tests.support.bad_input.operator_objects import CLAIM, MENDED_BY, SETUP, claim, delete_classes
@@ -170,12 +166,3 @@ def test_a_good_job_beside_them_succeeds(api: Api, told: Mapping[str, Seen]) -> 
 def test_it_goes_on_once_it_is_mended(row: BadInput, mended: Mapping[str, Seen], api: Api) -> None:
     assert mended[row.name].seconds < MENDED_SECONDS
     assert wait_for_phase(api, "Starting", row.name)["attempt"] == 1
-
-
-@pytest.mark.parametrize("row", [row for row in ROWS if row.on_laptop], ids=lambda row: row.name)
-def test_a_laptop_says_the_same(row: BadInput, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "job.yaml"
-    path.write_text(json.dumps(job_of(row)))
-
-    assert check([str(path)]) is ExitCode.FAILED
-    assert row.message in capsys.readouterr().err
