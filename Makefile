@@ -28,9 +28,12 @@ format: $(READY)  ## put the code into its one form
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-generate: $(READY)  ## write crds/, the training arguments and docs/bad-input.md anew from their sources
+generate: $(READY)  ## write crds/, the training arguments and the generated pages of docs/ anew from their sources
 	@$(BIN)/python scripts/generate_training_arguments.py
 	@$(BIN)/python scripts/generate_crds.py
+	@$(BIN)/python scripts/generate_chart.py
+	@$(BIN)/python scripts/generate_reference.py
+	@$(BIN)/python scripts/generate_troubleshooting.py
 	@$(BIN)/python scripts/generate_bad_input.py
 
 bench: $(READY)  ## measure speed and memory beside a baseline (BENCH=name for one)

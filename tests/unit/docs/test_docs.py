@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,8 +36,23 @@ def test_every_setting_is_documented() -> None:
     assert documented == {name.upper() for name in OperatorSettings.model_fields}
 
 
+@pytest.mark.parametrize("script", ["generate_reference.py", "generate_troubleshooting.py"])
+def test_generated_pages_are_up_to_date(script: str) -> None:
+    checked = subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=False)
+    assert checked.returncode == 0, f"run `make generate`: {script} writes another page"
+
+
+def test_every_reason_to_wait_is_in_troubleshooting() -> None:
+    source = (ROOT / "operator/finetune_operator/plan/validation.py").read_text()
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    reasons = set(re.findall(r'Problem\(\s*"(\w+)"', source))
+    assert len(reasons) > 5
+    assert {reason for reason in reasons if f"| `{reason}` |" not in page} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_links_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    without_code = re.sub(r"`[^`\n]*`", "", page.read_text())
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", without_code)
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert missing == []
