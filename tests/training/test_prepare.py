@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.config import Cause, Failure, Outcome, Prepared, Reason, ResultRecord, RunConfig
-from finetune_trainer.prepare.command import fitted
+from finetune_trainer.prepare.command import attempt, fitted
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.ranks import PACKAGES
@@ -211,10 +211,9 @@ def test_a_volume_that_cannot_be_written_is_said(model: Path, data: Path, tmp_pa
     config = run_config(tmp_path / "output", model=model, train=data)
     (tmp_path / "file").touch()
     config = config.model_copy(update={"output": str(tmp_path / "file/claim")})
-    code, record, _ = command(config, tmp_path)
-    assert code == 1
-    assert record.failure is not None
-    assert record.failure.reason is Reason.VOLUME_NOT_WRITABLE
+    failure = attempt(config)
+    assert isinstance(failure, Failure)
+    assert failure.reason is Reason.VOLUME_NOT_WRITABLE
 
 
 def test_a_record_fits_a_termination_message() -> None:
