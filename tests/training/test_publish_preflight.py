@@ -56,6 +56,14 @@ def test_a_good_token_is_let_through_and_nothing_is_made(hub: StubHub, tmp_path:
     assert preflight.check(job(hub, tmp_path, repo_id="team/reviews")) == ()
 
 
+def test_a_public_repository_that_is_there_is_told_before_training(hub: StubHub, tmp_path: Path) -> None:
+    hub.models["me/reviews"] = Repository()
+    (message,) = preflight.check(job(hub, tmp_path, private=True))
+    assert "me/reviews is there and public, and stays so" in message
+    hub.models["me/reviews"] = Repository(private=True)
+    assert preflight.check(job(hub, tmp_path, private=True)) == ()
+
+
 def test_a_job_that_is_not_published_asks_nothing(hub: StubHub, tmp_path: Path) -> None:
     assert preflight.check(job(hub, tmp_path).model_copy(update={"publish": None})) == ()
     assert not hub.asked

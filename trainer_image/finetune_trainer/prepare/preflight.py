@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finetune_trainer.config import RunConfig
+from finetune_trainer.config import Publish, RunConfig
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.publish import account
 from finetune_trainer.publish.errors import Passing, PublishError, translated
@@ -32,18 +32,18 @@ def check(config: RunConfig) -> tuple[str, ...]:
     try:
         token = account.read_token(config)
         with one_try():
-            _check(config, repo_id, token)
+            return _check(config, config.publish, token)
     except PublishError as error:
         raise PrepareError(error.reason, f"The model could not be published: {error}", cause=error.cause) from error
     except Passing as error:
         return (f"Whether the model can be published to {repo_id} is not known before it is trained: {error}.",)
-    return ()
 
 
-def _check(config: RunConfig, repo_id: str, token: str) -> None:
+def _check(config: RunConfig, publish: Publish, token: str) -> tuple[str, ...]:
     from huggingface_hub import HfApi
     from huggingface_hub.utils._validators import validate_repo_id
 
+    repo_id = publish.repo_id
     api = HfApi(endpoint=account.endpoint_of(config), token=token)
     _ask(lambda: validate_repo_id(repo_id), repo_id, token)
     who = _ask(lambda: _who(api), repo_id, token)
@@ -52,7 +52,10 @@ def _check(config: RunConfig, repo_id: str, token: str) -> None:
         if problem is not None:
             raise problem
         repo_id = account.full_name(who, repo_id)
-    _ask(lambda: _try_to_write(api, repo_id), repo_id, token)
+    private = _ask(lambda: _try_to_write(api, repo_id), repo_id, token)
+    if publish.private and private is False:
+        return (f"{repo_id} is there and public, and stays so: publish.private is for a repository that is made.",)
+    return ()
 
 
 def _who(api: HfApi) -> Mapping[str, Any] | None:
@@ -67,18 +70,22 @@ def _who(api: HfApi) -> Mapping[str, Any] | None:
         raise
 
 
-def _try_to_write(api: HfApi, repo_id: str) -> None:
-    """Ask how a file would be sent to a repository that is there: those alone are told who may write to it."""
+def _try_to_write(api: HfApi, repo_id: str) -> bool | None:
+    """Ask how a file would be sent to a repository that is there: those alone are told who may write to it.
+
+    Returns whether it is private; None where it is not there.
+    """
     from huggingface_hub import CommitOperationAdd
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        api.repo_info(repo_id)
+        private = api.model_info(repo_id).private
     except RepositoryNotFoundError as error:
         if error.response.status_code == NOT_FOUND:
-            return  # it will be made
+            return None  # it will be made
         raise
     api.preupload_lfs_files(repo_id, [CommitOperationAdd("README.md", b"a model card\n")])
+    return private
 
 
 def _ask(request: Callable[[], T], repo_id: str, token: str) -> T:

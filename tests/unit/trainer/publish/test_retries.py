@@ -52,7 +52,7 @@ def test_pauses_double_up_to_a_limit_and_differ() -> None:
 def test_the_hub_is_given_the_time_that_it_asks_for() -> None:
     work = Flaky(1, retry_after_seconds=0.4)
     assert until_done(work, soon(), lambda _: None) == "done"
-    assert 0.4 <= work.moments[1] - work.moments[0] < 1.5
+    assert 0.4 <= work.moments[1] - work.moments[0] < 10
     assert 400.0 <= Patience(0.0).pause_seconds(1, 400.0) < 401.0
     assert Patience(0.0).pause_seconds(9, 1.0) >= 60.0, "no shorter than its own"
 
@@ -61,7 +61,7 @@ def test_the_deadline_ends_it() -> None:
     began = time.monotonic()
     with pytest.raises(PublishError) as raised:
         until_done(Flaky(10_000), soon(0.3), lambda _: None)
-    assert 0.25 < time.monotonic() - began < 1.5
+    assert 0.25 < time.monotonic() - began < 10
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
     assert "it answered 503" in str(raised.value)
     work = Flaky(10_000, retry_after_seconds=3600)
