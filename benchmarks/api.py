@@ -10,6 +10,7 @@ import base64
 import json
 import ssl
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -90,7 +91,9 @@ class Pods:
         self.present: dict[str, Manifest] = {}
         self.first_seen: dict[str, float] = {}
         self.bound: dict[str, float] = {}
-        self.running: dict[str, float] = {}
+        self.ran: dict[str, list[float]] = defaultdict(list)
+        """Job -> when each of its pods was first seen to run."""
+        self._running: set[str] = set()
         self.failed: dict[str, float] = {}
         self._changed = asyncio.Condition()
 
@@ -117,8 +120,9 @@ class Pods:
                 if pod["spec"].get("nodeName"):
                     self.bound.setdefault(uid, now)
                 phase = pod["status"].get("phase")
-                if phase == "Running":
-                    self.running.setdefault(uid, now)
+                if phase == "Running" and uid not in self._running:
+                    self._running.add(uid)
+                    self.ran[pod["metadata"]["labels"].get(JOB_NAME)].append(now)
                 elif phase == "Failed":
                     self.failed.setdefault(uid, now)
             async with self._changed:
@@ -134,11 +138,6 @@ class Pods:
         uids = [pod["metadata"]["uid"] for pod in self.of(job)]
         await self.until(lambda: all(uid in self.bound for uid in uids))
         return max(self.bound[uid] for uid in uids)
-
-    def running_of(self, job: str) -> list[float]:
-        """When each pod of a Job first ran, of those that have."""
-        uids = (pod["metadata"]["uid"] for pod in self.of(job))
-        return [self.running[uid] for uid in uids if uid in self.running]
 
     async def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         """Wait until the pods are as asked; raises TimeoutError."""

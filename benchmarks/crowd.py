@@ -86,11 +86,10 @@ async def _crowd(
     """Create all at once. `planned` gives the objects of a name, and the name of its Job."""
     objects, names = zip(*(planned(f"{prefix}-{number}") for number in range(jobs)), strict=True)
     began, begin = time.monotonic(), datetime.now(UTC)
-    before = len(pods.running)
     every = [manifest for manifests in objects for manifest in manifests]
     await asyncio.gather(*(api.create(PATHS[one["kind"]].format(NAMESPACE), one) for one in every))
-    await pods.until(lambda: len(pods.running) >= before + 2 * jobs, PATIENCE_SECONDS)
-    seconds = [max(pods.running_of(name)) - began for name in names]
+    await pods.until(lambda: all(len(pods.ran[name]) >= 2 for name in names), PATIENCE_SECONDS)
+    seconds = [max(pods.ran[name]) - began for name in names]
     await _quiet(cluster, begin)
     return Outcome(seconds, requests_of(cluster, begin, datetime.now(UTC), namespace=NAMESPACE))
 
