@@ -32,7 +32,8 @@ CONSTANTS = "huggingface_hub.constants"
 def hub_of_this_process(hub: StubHub, cache: Path) -> Iterator[None]:
     """Within the block the client libraries talk to the stub, and keep what they fetch in `cache`."""
     from datasets.utils.logging import disable_progress_bar
-    from huggingface_hub import HfFileSystem
+    from huggingface_hub import HfFileSystem, set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
 
     values = {
         f"{CONSTANTS}.ENDPOINT": hub.endpoint,
@@ -48,7 +49,10 @@ def hub_of_this_process(hub: StubHub, cache: Path) -> Iterator[None]:
             patch.setattr(name, value)
         disable_progress_bar()
         HfFileSystem.clear_instance_cache()
-        yield
+        try:
+            yield
+        finally:
+            set_client_factory(default_client_factory)  # prepare sets its own
 
 
 @dataclass

@@ -278,6 +278,28 @@ def test_a_busy_hub_is_asked_again_when_it_says(jobs: HubJobs) -> None:
     assert time.monotonic() - started > 1.9
 
 
+def test_a_mirror_that_cannot_say_who_may_read_or_what_there_is(jobs: HubJobs) -> None:
+    jobs.hub.datasets["us/reviews"].gated = True
+    jobs.hub.faults.append(Fault(path="auth-check|/refs|/api/models$", status=404, times=1000))
+    assert isinstance(jobs.prepare(), Prepared)
+    for spec, says in (
+        ({"model.revision": "v9"}, "The model 'us/tiny' has no revision 'v9'. Set spec.model.revision"),
+        ({"model.name": "us/tinny"}, "The model 'us/tinny' is not on the Hub. If it is private"),
+    ):
+        failure = jobs.prepare(spec, "bad")
+        assert isinstance(failure, Failure)
+        assert says in failure.message
+
+
+def test_what_answers_is_no_hub(jobs: HubJobs) -> None:
+    jobs.hub.faults.append(Fault(path="^/api/models/", status=200, error="Welcome", times=1000))
+    failure = jobs.prepare()
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
+    assert f"The Hub at {jobs.hub.endpoint} (spec.hub.endpoint) cannot be reached" in failure.message
+    assert "does not speak as a Hub does" in failure.message
+
+
 def test_a_hub_that_asks_for_hours_is_left_to_the_next_try(jobs: HubJobs) -> None:
     jobs.hub.faults.append(Fault(path="^/api/models/us/tiny$", status=429, headers={"RateLimit": '"api";r=0;t=3600'}))
     failure = jobs.prepare()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -111,5 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _refusal(fault: Fault) -> Answer:
+    if fault.status == HTTPStatus.OK:
+        return Answer(HTTPStatus.OK, f"<html>{fault.error}</html>".encode(), {"Content-Type": "text/html"})
     headers = {"Content-Type": "application/json", "X-Error-Message": fault.error, **fault.headers}
     return Answer(fault.status or 503, json.dumps({"error": fault.error}).encode(), headers)

@@ -104,7 +104,7 @@ class Fault:
     """Regular expression that is searched in the path."""
     times: int = 1
     status: int | None = 503
-    """None: the request is answered as always (after the delay)."""
+    """None: the request is answered as always (after the delay). 200: with a web page, as something that is no Hub would."""
     headers: Mapping[str, str] = field(default_factory=dict)
     error: str = "The Hub is over capacity"
     cut: bool = False

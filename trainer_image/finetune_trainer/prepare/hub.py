@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from http import HTTPStatus
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -69,7 +71,7 @@ class Hub:
 
     def model(self, source: ModelSource, cache: Path) -> tuple[Path, str]:
         """Download the files that training needs; returns the folder and the commit."""
-        wanted = Wanted.of(source)
+        wanted = Wanted.of(source, self._endpoint)
         info = self._ask(
             lambda: self._api.model_info(source.name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
         )
@@ -85,17 +87,28 @@ class Hub:
 
     def dataset_commit(self, source: DatasetSource) -> str:
         """The commit that a dataset's revision stands for now; who may not read the dataset is told so here."""
-        name, wanted = str(source.name), Wanted.of(source)
+        name, wanted = str(source.name), Wanted.of(source, self._endpoint)
         info = self._ask(
             lambda: self._api.dataset_info(name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
         )
         if info.gated:  # `datasets` would lose the reason
-            self._ask(lambda: self._api.auth_check(name, repo_type="dataset"), wanted)
+            self._ask(lambda: self._check_gate(name), wanted)
         return str(info.sha)
+
+    def _check_gate(self, name: str) -> None:
+        from huggingface_hub import errors
+
+        try:
+            self._api.auth_check(name, repo_type="dataset")
+        except errors.RepositoryNotFoundError:  # a gate is one, too
+            raise
+        except errors.HfHubHTTPError as error:
+            if error.response.status_code != HTTPStatus.NOT_FOUND:  # a mirror need not have this route
+                raise
 
     def dataset(self, source: DatasetSource, commit: str) -> dict[str, Split]:
         """All splits of the dataset at a commit, by their names on the Hub."""
-        wanted = Wanted.of(source)
+        wanted = Wanted.of(source, self._endpoint)
         return self._ask(lambda: load(wanted, source.config, commit, self._token), wanted)
 
     def _ask(self, request: Callable[[], T], wanted: Wanted) -> T:
@@ -129,25 +142,28 @@ class Hub:
         return translated(error, wanted, has_token=self._token is not None)
 
     def _revisions(self, wanted: Wanted) -> dict[str, Sequence[str]]:
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            refs = self._api.list_repo_refs(wanted.name, repo_type=wanted.kind)
-        except HfHubHTTPError:
-            return {}  # a mirror without this route: the message does without
+        refs = _if_told(lambda: self._api.list_repo_refs(wanted.name, repo_type=wanted.kind))
+        if refs is None:
+            return {}
         return {"branches": [ref.name for ref in refs.branches], "tags": [ref.name for ref in refs.tags]}
 
     def _others(self, wanted: Wanted) -> Sequence[str]:
-        from huggingface_hub.errors import HfHubHTTPError
-
         owner, _, name = wanted.name.partition("/")
         if not name:
             return ()
-        try:
-            listing = self._api.list_models if wanted.kind == "model" else self._api.list_datasets
-            return [found.id for found in listing(author=owner, limit=SUGGESTIONS_FROM)]
-        except HfHubHTTPError:
-            return ()  # as above
+        listing = self._api.list_models if wanted.kind == "model" else self._api.list_datasets
+        return _if_told(lambda: [found.id for found in listing(author=owner, limit=SUGGESTIONS_FROM)]) or ()
+
+
+def _if_told(ask: Callable[[], T]) -> T | None:
+    """What would make a message better; None where the Hub does not tell: the message does without."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return ask()
+    except (HfHubHTTPError, httpx2.TransportError, JSONDecodeError):
+        return None
 
 
 def _client() -> httpx2.Client:

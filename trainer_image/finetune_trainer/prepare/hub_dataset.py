@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from finetune_trainer.config import Cause, Reason
+from finetune_trainer.config import Reason
 from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.refusals import Wanted, chain, config_missing, is_busy
+from finetune_trainer.prepare.refusals import Wanted, chain, config_missing, is_busy, unavailable
 from finetune_trainer.prepare.source import Source, Split, row_place
 from finetune_trainer.volume import DISK_FULL
 
@@ -42,11 +42,7 @@ def _builder(wanted: Wanted, config: str | None, commit: str, token: str | None)
         raise _unreadable(error, wanted) from error
     if isinstance(builder, Cache):
         # Where a request fails the library takes whatever commit it finds in its cache.
-        raise PrepareError(
-            Reason.HUB_UNAVAILABLE,
-            f"The Hub cannot be reached for the {wanted}: a request for commit {commit} failed.",
-            cause=Cause.ERROR,
-        )
+        raise unavailable(wanted, f"a request for commit {commit} failed")
     return builder
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
+from json import JSONDecodeError
 from typing import Literal
 
 from finetune_trainer.config import Cause, DatasetSource, ModelSource, Reason
@@ -27,10 +28,13 @@ class Wanted:
     kind: Literal["model", "dataset"]
     name: str
     revision: str | None
+    endpoint: str | None = None
+    """What `spec.hub.endpoint` says."""
 
     @classmethod
-    def of(cls, source: ModelSource | DatasetSource) -> Wanted:
-        return cls("model" if isinstance(source, ModelSource) else "dataset", str(source.name), source.revision)
+    def of(cls, source: ModelSource | DatasetSource, endpoint: str | None) -> Wanted:
+        kind: Literal["model", "dataset"] = "model" if isinstance(source, ModelSource) else "dataset"
+        return cls(kind, str(source.name), source.revision, endpoint)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}"
@@ -56,6 +60,8 @@ def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> PrepareE
     status = _status(error)
     if is_busy(error):
         return _unavailable(error, wanted, status)
+    if isinstance(error, JSONDecodeError):
+        return unavailable(wanted, "what answers there does not speak as a Hub does")
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return PrepareError(Reason.ACCESS_DENIED, f"Access to the {wanted} is restricted. {_entrance(has_token)}")
     if isinstance(error, errors.RevisionNotFoundError):
@@ -87,8 +93,14 @@ def is_busy(error: Exception) -> bool:
 def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> PrepareError:
     root = list(chain(error))[-1]
     said = f"it answered {status}" if status else " ".join(f"{type(root).__name__}: {root}".split())[:SAID_CHARACTERS]
+    return unavailable(wanted, said.rstrip("."))
+
+
+def unavailable(wanted: Wanted, said: str) -> PrepareError:
+    """The error for a Hub that may answer later."""
+    place = f"The Hub at {wanted.endpoint} (spec.hub.endpoint)" if wanted.endpoint else "The Hub"
     return PrepareError(
-        Reason.HUB_UNAVAILABLE, f"The Hub cannot be reached for the {wanted}: {said.rstrip('.')}.", cause=Cause.ERROR
+        Reason.HUB_UNAVAILABLE, f"{place} cannot be reached for the {wanted}: {said}.", cause=Cause.ERROR
     )
 
 
