@@ -69,6 +69,8 @@ def write_pages(names: Iterable[str]) -> None:
 
 
 def _markdown(saved: list[dict[str, Any]], which: str) -> str:
+    if not saved:
+        return "Not measured yet: `make bench`.\n"
     if which == "targets":
         rows = [_with_target(one) for one in saved]
         header = _lines([("what", "baseline", "ours", *COLUMNS)])

@@ -36,6 +36,8 @@ def test_what_was_kept_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         page.write_text(f"before\n{place}after\n")
     monkeypatch.setattr(results, "PAGES", pages)
     monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    results.write_pages(("not-run-yet",))
+    assert "Not measured yet" in pages[0].read_text()
     results.save("throughput", (TABLE,), datetime.now(UTC), load=0.5)
     for _ in range(2):  # again, what was written is replaced
         results.write_pages(("throughput", "not-run-yet"))
