@@ -52,6 +52,7 @@ ADVICE: Mapping[str, str] = {
 }
 """Reasons that say that pods are kept from starting, and what helps without a change of the spec."""
 
+SAID_MAX = 500
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
 _FIELDS_AT_FAULT: Mapping[str, str] = {
     Obstacle.IMAGE_PULL_FAILED: "`spec.image`",
@@ -68,6 +69,7 @@ _NO_KEY_IN_VOLUME = re.compile(
 _PULL_PREFIX = re.compile(
     r'^(?:Back-off pulling image "[^"]*"(?:: )?)?(?:ErrImagePull: )?(?:rpc error: code = \w+ desc = )?'
 )
+_RESTARTED = re.compile(r"^Back-off restarting failed container (?P<name>\S+) in pod")
 _IMAGE = re.compile(r'image "(?P<image>[^"]+)"')
 
 
@@ -76,14 +78,18 @@ def from_status(pod: PodView) -> Iterator[Fact]:
     if pod.unschedulable is not None:
         yield _unschedulable(pod, pod.unschedulable)
     for container in (*([pod.trainer] if pod.trainer else []), *pod.others):
-        if (fact := _of_container(pod, container)) is not None:
-            yield fact
+        if (found := _of_container(pod, container)) is not None:
+            yield found
 
 
 def from_event(pod: PodView, event: PodEvent) -> Fact:
     """What an event about the pod says."""
     if event.reason == "FailedScheduling":
         return _unschedulable(pod, event.message)
+    if (restarted := _RESTARTED.search(event.message)) is not None:
+        container = next((one for one in pod.others if one.name == restarted["name"]), None)
+        if container is not None:
+            return _sidecar(pod, container)
     missing = _reference(pod, event.message)
     return missing or fact(event.reason, f"node {pod.index}: {event.message}")
 
@@ -108,12 +114,8 @@ def _of_container(pod: PodView, container: ContainerView) -> Fact | None:
     reason, message = container.waiting_reason, container.waiting_message
     if reason in _PULLING:
         return _image(pod, container, message)
-    if reason == "CrashLoopBackOff":
-        said = f": {container.last_message}" if container.last_message else ""
-        code = f" with exit code {container.last_exit_code}" if container.last_exit_code is not None else ""
-        text = f"container {container.name} of node {pod.index} ends again and again{code}{said}"
-        advice = f"read its log (`kubectl logs {pod.name} -c {container.name}`); {change(pod, '`spec.template`')}"
-        return fact(Obstacle.SIDECAR_FAILS, text, advice)
+    if _ends_again(pod, container):
+        return _sidecar(pod, container)
     if reason is None or reason not in ADVICE:
         return None
     if (missing := _reference(pod, message)) is not None:
@@ -122,6 +124,22 @@ def _of_container(pod: PodView, container: ContainerView) -> Fact | None:
     if reason in _FIELDS_AT_FAULT:
         advice = f"{advice}; {change(pod, _field(container, _FIELDS_AT_FAULT[reason]))}"
     return fact(reason, f"node {pod.index}, container {container.name}: {message}", advice)
+
+
+def _ends_again(pod: PodView, container: ContainerView) -> bool:
+    """A sidecar's state is now its end and now its next start, for as long as kubelet tries again."""
+    again = container.restarts > 0 and bool(container.exit_code) and pod.phase == "Pending"
+    return again or container.waiting_reason == "CrashLoopBackOff"
+
+
+def _sidecar(pod: PodView, container: ContainerView) -> Fact:
+    code = container.exit_code or container.last_exit_code
+    said = (container.ended_message or container.last_message).strip()
+    text = f"container {container.name} of node {pod.index} ends again and again"
+    text += f" with exit code {code}" if code is not None else ""
+    text += f": {said[-SAID_MAX:]}" if said else ""
+    advice = f"read its log (`kubectl logs {pod.name} -c {container.name}`); or {change(pod, '`spec.template`')}"
+    return fact(Obstacle.SIDECAR_FAILS, text, advice)
 
 
 def _field(container: ContainerView, own: str) -> str:

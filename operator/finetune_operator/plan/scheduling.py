@@ -50,7 +50,7 @@ def no_place(message: str, asked: Mapping[str, str]) -> NoPlace:
     found = _COUNTS.match(message)
     if found is None:
         return NoPlace(message.rstrip(". "), ("`spec.resources` or `spec.template`",), "")
-    total, why = int(found["total"]), _REST.sub("", found["why"]).rstrip(". ")
+    total, why = int(found["total"]), _REST.sub("", found["why"]).rstrip(". ").removesuffix(". not found")
     if _UNBOUND.search(why) or _CLAIM.search(why):
         return NoPlace(why, (), "", claims=True)
     parts = [match for part in _NEXT.split(why) if (match := _PART.match(part))]

@@ -38,6 +38,7 @@ class ContainerView:
     running_since: datetime | None = None
     image_id: str | None = None
     image: str = ""
+    restarts: int = 0
     last_exit_code: int | None = None
     """Of its run before this one, where it is restarted."""
     last_message: str = ""
@@ -274,6 +275,7 @@ def _container(status: Manifest) -> ContainerView:
         running_since=parse_time(running.get("startedAt")) if running else None,
         image_id=status.get("imageID") or None,
         image=str(status.get("image") or ""),
+        restarts=int(status.get("restartCount") or 0),
         last_exit_code=int(last.get("exitCode", 0)) if last is not None else None,
         last_message=str((last or {}).get("message") or "").strip(),
     )

@@ -23,6 +23,10 @@ LOOK_WINDOW_SECONDS = 0.9
 """A decision so soon after a moment of `_looks` asks for events; later ones leave it to the next moment."""
 
 
+HARMLESS = frozenset({"AlreadyMountedVolume", "DNSConfigForming", "FailedToRetrieveImagePullSecret"})
+"""Warnings that keep no pod from starting."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     fact: Fact | None
@@ -79,7 +83,7 @@ def _from_events(gang: Gang, uids: tuple[str, ...], events: Mapping[str, tuple[P
     """The newest one that is known to keep pods from starting, else the newest."""
     pods = {pod.uid: pod for pod in gang.pods}
     for uid in uids:
-        newest_first = tuple(reversed(events[uid]))
+        newest_first = tuple(event for event in reversed(events[uid]) if event.reason not in HARMLESS)
         chosen = next(
             (event for event in newest_first if event.reason in ADVICE), newest_first[0] if newest_first else None
         )

@@ -82,6 +82,31 @@ def test_a_missing_secret_is_found_in_the_pods_events() -> None:
     assert "there is no Secret 'data' in namespace 'team'" in running["message"]
 
 
+def test_a_warning_that_keeps_no_pod_is_not_told() -> None:
+    """kubelet posts it about every volume that belongs to root, and the pod starts a moment later."""
+    world = World()
+    world.wake()
+    text = "The requested fsGroup is 10001, but the volume shared has GID 0. The volume may not be shareable."
+    world.events[uid(world.pod(1, 0))] = (PodEvent("AlreadyMountedVolume", text),)
+    world.after(3)
+    assert world.condition("Running")["reason"] == "Starting"
+
+
+def test_a_sidecar_that_ends_again_and_again_is_one_event() -> None:
+    """Its state goes from end to back-off and on; the words stay."""
+    world = World()
+    world.wake()
+    ended = {"exitCode": 3, "reason": "Error", "message": "no route", "finishedAt": "2026-03-01T12:00:01Z"}
+    states: list[Manifest] = [{"terminated": ended}, {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}]
+    for second in range(6):
+        proxy = {"name": "proxy", "restartCount": 2, "state": states[second % 2], "lastState": {"terminated": ended}}
+        for node in (0, 1):
+            world.pod(1, node)["status"] = {"phase": "Pending", "initContainerStatuses": [proxy]}
+        world.after(5)
+    assert world.reasons() == ["AttemptStarted", "SidecarFails"]
+    assert "proxy of node 0 ends again and again with exit code 3: no route" in world.condition("Running")["message"]
+
+
 def test_pods_that_a_quota_forbids_are_found_in_the_jobs_events() -> None:
     world = World()
     world.wake()

@@ -43,7 +43,7 @@ def test_what_is_lacking_where_and_what_to_change(why: str, what: str, field: st
 @pytest.mark.parametrize(
     "why",
     [
-        "pod has unbound immediate PersistentVolumeClaims. ",
+        "pod has unbound immediate PersistentVolumeClaims. not found",
         "3 node(s) didn't find available persistent volumes to bind. ",
         'persistentvolumeclaim "models" not found. ',
     ],
