@@ -93,6 +93,9 @@ EVICTIONS = {
 }
 """Reasons of the pod condition DisruptionTarget. A NoExecute taint of an administrator looks like a lost node."""
 
+SHUTDOWNS = frozenset({"NodeLost", "Shutdown", "NodeShutdown", "Terminated"})
+"""Reasons of a pod whose machine went away in an orderly way."""
+
 REFUSALS = frozenset(
     {"UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods", "OutOfephemeral-storage"}
 )
@@ -232,10 +235,15 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
     """What the cluster says that it did to the pod."""
     where = f"node {pod.index}" + (f" on {pod.node}" if pod.node else "")
     at = pod.deleted_at or (pod.trainer.ended_at if pod.trainer else None) or FOREVER
-    said = pod.disruption_message or pod.status_message
+    said = (pod.disruption_message or pod.status_message).strip()
     if pod.status_reason == "Evicted" and "exceeds" in pod.status_message:
-        own = _cluster(ClusterReason.DISK_LIMIT, Cause.ERROR, f"{where} was evicted: {pod.status_message}", pod.index)
+        own = _cluster(
+            ClusterReason.DISK_LIMIT, Cause.ERROR, f"{where} was evicted: {pod.status_message.strip()}", pod.index
+        )
         return Finding(Weight.EVIDENT, at, 0, own)
+    if pod.phase == "Failed" and pod.status_reason in SHUTDOWNS:  # kubelet calls that a disruption too
+        text = f"{where}: {said or pod.status_reason}"
+        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_SHUTDOWN, Cause.NODE, text, pod.index))
     if pod.disruption is not None:
         cause, reason = EVICTIONS.get(pod.disruption, (Cause.PREEMPTION, ClusterReason.EVICTED))
         return Finding(Weight.CLUSTER, at, 0, _cluster(reason, cause, f"{where}: {said or pod.disruption}", pod.index))
@@ -247,9 +255,6 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
     if pod.status_reason in REFUSALS:
         text = f"{where} was refused by its machine ({pod.status_reason}): {pod.status_message}"
         return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.POD_REFUSED, Cause.NODE, text, pod.index))
-    if pod.status_reason in ("NodeLost", "Shutdown", "NodeShutdown", "Terminated"):
-        text = f"{where}: {said or pod.status_reason}"
-        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_SHUTDOWN, Cause.NODE, text, pod.index))
     if pod.status_reason == "Evicted":
         return Finding(
             Weight.CLUSTER, at, 0, _cluster(ClusterReason.EVICTED, Cause.PREEMPTION, f"{where}: {said}", pod.index)
