@@ -15,7 +15,8 @@ SAID_CHARACTERS = 300
 NO_ROOM = re.compile(r"storage|quota|payment required|billing|upgrade your plan", re.IGNORECASE)
 XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 """Xet has no types of errors for answers, and says it so."""
-EXPIRED = re.compile(r"expired", re.IGNORECASE)
+RATE_LIMIT = re.compile(r"rate.?limit", re.IGNORECASE)
+"""It has a quota too, and passes."""
 FULL = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 BUSY = (
     HTTPStatus.REQUEST_TIMEOUT,
@@ -85,9 +86,11 @@ def translated(error: Exception, repo_id: str, token: str | None) -> PublishErro
             said = clean(str(link.server_message or link), token)
             if isinstance(link, errors.RevisionNotFoundError):
                 return _no_branch(repo_id, said)
-            if link.response.request.method == "PUT" and EXPIRED.search(said):
-                return Passing(f"a signed address is over: {said}")  # the next try gets another one
-            return refused(int(link.response.status_code), said, repo_id)
+            status = int(link.response.status_code)
+            if link.response.request.method == "PUT" and not _is_full(status, said):
+                # The storage knows no tokens: a signed address was over, or too slow. The next try gets another one.
+                return Passing(f"the storage refused a file (it answered {status}): {said}")
+            return refused(status, said, repo_id)
     return _of_words(error, clean(str(error), token), repo_id)
 
 
@@ -101,7 +104,9 @@ def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passi
     status = XET_STATUS.search(said)
     if status is not None:
         return refused(int(status[1]), said, repo_id)
-    return _no_room(repo_id, said) if NO_ROOM.search(said) else Passing(said or type(error).__name__)
+    if NO_ROOM.search(said) and not RATE_LIMIT.search(said):
+        return _no_room(repo_id, said)
+    return Passing(said or type(error).__name__)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -115,10 +120,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def refused(status: int, said: str, repo_id: str) -> PublishError | Passing:
     """What an answer of the Hub means, by its status and words."""
-    if status in FULL or (status != HTTPStatus.UNAUTHORIZED and not passes(status) and NO_ROOM.search(said)):
+    if _is_full(status, said):
         return _no_room(repo_id, said)
     if passes(status):
         return Passing(f"it answered {status}: {said}")
+    said = _sentence(said)
     if status == HTTPStatus.UNAUTHORIZED:
         return PublishError(
             Reason.ACCESS_DENIED,
@@ -139,15 +145,27 @@ def refused(status: int, said: str, repo_id: str) -> PublishError | Passing:
     return PublishError(Reason.REPO_INVALID, f"The Hub refuses {repo_id} (it answered {status}): {said}")
 
 
+def _sentence(said: str) -> str:
+    """Somebody else's words, so that ours may follow."""
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def _is_full(status: int, said: str) -> bool:
+    """Whether an answer means that the account may not store so much."""
+    if status in FULL:
+        return True
+    return status != HTTPStatus.UNAUTHORIZED and not passes(status) and bool(NO_ROOM.search(said))
+
+
 def _no_branch(repo_id: str, said: str) -> PublishError:
     return PublishError(
         Reason.REPO_INVALID,
-        f"spec.publish.revision names no branch of {repo_id} that can be committed to (a tag or a commit?): {said}",
+        f"spec.publish.revision names no branch of {repo_id} that can be committed to (a tag or a commit?): {_sentence(said)}",
     )
 
 
 def _no_room(repo_id: str, said: str) -> PublishError:
     return PublishError(
         Reason.QUOTA_EXCEEDED,
-        f"The account has no room for {repo_id} on the Hub: {said} Delete what is not needed there, or enlarge its plan.",
+        f"The account has no room for {repo_id} on the Hub: {_sentence(said)} Delete what is not needed there, or enlarge its plan.",
     )
