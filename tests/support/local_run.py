@@ -84,14 +84,14 @@ class LocalRun:
         found: dict[str, Any] = json.loads(path.read_text())["status"] if path.exists() else {}
         return found
 
-    def wait_until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait for a status; fails where the run ends before."""
+    def wait_until(self, holds: Callable[[dict[str, Any]], bool], number: int = -1) -> dict[str, Any]:
+        """Wait for a status; fails where the run of this number ends before."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             status = self.status()
             if holds(status):
                 return status
-            assert self.started[-1].poll() is None, f"ended too early: {self.output()}{self.errors()}{status}"
+            assert self.started[number].poll() is None, f"ended too early: {self.output()}{self.errors()}{status}"
             time.sleep(0.05)
         raise AssertionError(f"waited in vain: {self.output()}{self.errors()}{self.status()}")
 

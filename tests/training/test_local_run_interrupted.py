@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import pytest
 
 from tests.support.local_run import LocalRun
 
+STEPS = 240
 LONG = {
-    "max_steps": 200,
+    "max_steps": STEPS,
     "warmup_steps": 0,
     "logging_steps": 5,
     "eval_strategy": "no",
@@ -36,48 +37,69 @@ def has_checkpoint(status: dict[str, Any]) -> bool:
     return bool(status.get("checkpoint"))
 
 
-@pytest.mark.timeout(600)
-def test_killed_and_run_again_it_goes_on_from_the_checkpoint(local: LocalRun) -> None:
-    killed = local.start()
-    checkpoint = local.wait_until(has_checkpoint)["checkpoint"]["step"]
-    killed.kill()
-    killed.wait()
+def resumed(attempt: int) -> Callable[[dict[str, Any]], bool]:
+    """This attempt has got beyond the checkpoint that it began from."""
 
-    local.start()
-    resumed = local.wait_until(lambda status: bool(status.get("resumedFrom")))
-    assert resumed["resumedFrom"]["step"] >= checkpoint
-    assert resumed["attempt"] == 2
-    assert "Continues" in local.heads()
-    assert local.started[-1].wait(280) == 0, local.errors()
-    final = local.status()
-    assert final["phase"] == "Succeeded"
-    assert final["restarts"] == {"preemption": 1, "node": 0, "error": 0, "hang": 0}
-    assert final["progress"]["step"] == 200
-    assert f"going on from the checkpoint of step {resumed['resumedFrom']['step']}" in local.output()
-    assert local.processes() == []
+    def holds(status: dict[str, Any]) -> bool:
+        origin, step = status.get("resumedFrom"), (status.get("progress") or {}).get("step") or 0
+        return status.get("attempt") == attempt and origin is not None and step > origin["step"]
+
+    return holds
 
 
-def test_killed_it_leaves_no_process_behind(local: LocalRun) -> None:
-    killed = local.start()
-    local.wait_until(lambda status: bool(status.get("progress")))
-    assert local.processes()
-    killed.kill()
-    killed.wait()
+def wait_for_no_process(local: LocalRun) -> None:
     deadline = time.monotonic() + EXIT_SECONDS
     while local.processes() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert local.processes() == []
 
 
-def test_asked_to_stop_it_stops_in_order_and_says_how_to_go_on(local: LocalRun) -> None:
+@pytest.mark.timeout(600)
+def test_whatever_interrupts_it_the_same_command_goes_on(local: LocalRun) -> None:
+    """One job, killed, asked to stop, and with a rank that dies: each costs what it must, and at last it is done."""
+    killed = local.start()
+    local.wait_until(lambda status: bool(status.get("attempt")))
+    refuse_a_second_run(local)
+    checkpoint = local.wait_until(has_checkpoint, 0)["checkpoint"]["step"]
+    assert local.processes()
+    killed.kill()
+    killed.wait()
+    wait_for_no_process(local)
+
     stopped = local.start()
-    checkpoint = local.wait_until(has_checkpoint)["checkpoint"]["step"]
+    first = local.wait_until(resumed(2))["resumedFrom"]["step"]
+    assert first >= checkpoint
+    assert "Continues" in local.heads()
     stopped.send_signal(signal.SIGINT)
     assert stopped.wait(EXIT_SECONDS) == 130
     assert local.processes() == []
+    assert f"going on from the checkpoint of step {first}" in local.output()
     said = local.output().splitlines()[-1]
     assert said.startswith("Interrupted. The same command goes on from the checkpoint of step ")
-    assert int(said.rstrip(".").rpartition(" ")[2]) >= checkpoint
+    saved = int(said.rstrip(".").rpartition(" ")[2])
+    assert saved > first
+
+    run = local.start()
+    assert local.wait_until(resumed(3))["resumedFrom"]["step"] == saved
+    ranks = [process for process in local.processes() if process.cmdline()[-2:] == ["finetune_trainer", "train"]]
+    assert len(ranks) == 2
+    ranks[1].kill()
+    assert run.wait(280) == 0, local.errors()
+    final = local.status()
+    assert (final["phase"], final["attempt"], final["progress"]["step"]) == ("Succeeded", 4, STEPS)
+    assert final["restarts"] == {"preemption": 2, "node": 0, "error": 1, "hang": 0}
+    assert final["resumedFrom"]["step"] >= saved
+    assert "Restarting" in local.heads()
+    assert f"going on from the checkpoint of step {final['resumedFrom']['step']}" in local.output()
+    assert local.processes() == []
+
+
+def refuse_a_second_run(local: LocalRun) -> None:
+    """While one runs, the same job can't be run beside it, and the first one does not notice."""
+    first = local.started[-1]
+    assert local.finish() == 2
+    assert f"job reviews is already running here (process {first.pid})" in local.errors()
+    assert first.poll() is None
 
 
 def test_asked_twice_it_ends_at_once(local: LocalRun) -> None:
@@ -91,27 +113,3 @@ def test_asked_twice_it_ends_at_once(local: LocalRun) -> None:
     assert time.monotonic() - began < 10
     assert local.processes() == []
     assert "from the start: there is no checkpoint yet" in local.output()
-
-
-def test_a_second_run_of_the_same_job_is_refused(local: LocalRun) -> None:
-    first = local.start()
-    local.wait_until(lambda status: bool(status.get("attempt")))
-    assert local.finish() == 2
-    assert f"job reviews is already running here (process {first.pid})" in local.errors()
-    assert first.poll() is None
-
-
-@pytest.mark.timeout(600)
-def test_a_rank_that_is_killed_costs_a_restart_and_no_more(local: LocalRun) -> None:
-    run = local.start()
-    local.wait_until(has_checkpoint)
-    ranks = [process for process in local.processes() if process.cmdline()[-2:] == ["finetune_trainer", "train"]]
-    assert len(ranks) == 2
-    ranks[1].kill()
-    assert run.wait(280) == 0, local.errors()
-    final = local.status()
-    assert final["attempt"] == 2
-    assert final["restarts"] == {"preemption": 0, "node": 0, "error": 1, "hang": 0}
-    assert final["progress"]["step"] == 200
-    assert "Restarting" in local.heads()
-    assert "going on from the checkpoint of step" in local.output()
