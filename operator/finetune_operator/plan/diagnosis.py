@@ -6,36 +6,21 @@ itself, that above what the cluster did, and a peer's complaint about a lost con
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
+from finetune_operator.plan import containers
+from finetune_operator.plan.containers import MESSAGE_MAX, Diagnosis
 from finetune_operator.plan.gang import Gang
 from finetune_operator.plan.resolutions import ClusterReason, resolution
-from finetune_operator.plan.view import ContainerView, PodView
+from finetune_operator.plan.view import PodView
+
+__all__ = ["Diagnosis", "Verdict", "diagnose"]
 from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
 
-MESSAGE_MAX = 2048
 FOREVER = datetime.max.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    cause: Cause
-    reason: str
-    message: str
-    resolution: str
-    node: int | None = None
-    """Index of the node where it began."""
-    rank: int | None = None
-    exit_code: int | None = None
-
-    @property
-    def counts(self) -> bool:
-        """Whether it counts against `backoffLimit`."""
-        return self.cause in (Cause.ERROR, Cause.HANG)
 
 
 @dataclass(frozen=True)
@@ -77,12 +62,6 @@ class Finding:
 ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
 AMBIGUOUS = frozenset({Reason.RANK_FAILED, Reason.RANK_KILLED, Reason.INTERNAL})
 """A rank whose peer is gone may end like this too."""
-
-NEVER_RAN = frozenset({"StartError", "ContainerCannotRun"})
-SIGKILLED = 137
-NO_TRAINER = re.compile(r'exec: "?python"?: |No module named \'?finetune_trainer|exec format error')
-RUNTIME_PREFIX = re.compile(r"^failed to create .*?(?=exec: )", re.DOTALL)
-"""What the container runtime says of itself before it says why."""
 
 EVICTIONS = {
     "EvictionByEvictionAPI": (Cause.PREEMPTION, ClusterReason.EVICTED),
@@ -145,7 +124,7 @@ def _from_record(record: ResultRecord, pod: PodView | None) -> Iterator[Finding]
         yield Finding(told, record.finished, 1, diagnosis)
         return
     if pod is not None and _out_of_memory(pod) and failure.cause is not Cause.USER:
-        yield Finding(Weight.EVIDENT, _second(record.finished), 0, _memory(pod, failure))
+        yield Finding(Weight.EVIDENT, _second(record.finished), 0, containers.out_of_memory(pod, failure))
         return
     weight = _weight(failure)
     at = record.finished if weight is Weight.ECHO else _second(record.finished)
@@ -181,54 +160,14 @@ def _from_container(pod: PodView) -> Finding | None:
     if trainer is None or not trainer.ended:
         if failed is None or pod.phase != "Failed":
             return None
-        who = f"container {failed.name} of node {pod.index}"
-        said = last_lines(RUNTIME_PREFIX.sub("", failed.ended_message))
-        text = f"{who} ended with exit code {failed.exit_code}: {said}"
-        found = Diagnosis(
-            Cause.ERROR,
-            ClusterReason.INIT_CONTAINER_FAILED,
-            text[:MESSAGE_MAX].rstrip(": "),
-            resolution(ClusterReason.INIT_CONTAINER_FAILED),
-            node=pod.index,
-            exit_code=failed.exit_code,
-        )
-        return Finding(Weight.FELL, failed.ended_at or FOREVER, 1, found)
+        return Finding(Weight.FELL, failed.ended_at or FOREVER, 1, containers.of_init_container(pod, failed))
     at = trainer.ended_at or FOREVER
     if _out_of_memory(pod):
-        return Finding(Weight.EVIDENT, at, 0, _memory(pod, None))
+        return Finding(Weight.EVIDENT, at, 0, containers.out_of_memory(pod, None))
     if trainer.ended_reason in ("ContainerStatusUnknown", None) or trainer.exit_code == 0:
         return None  # kubelet lost sight of it, or it never ran; a plain program that saved on SIGTERM exits with 0
-    return Finding(Weight.USER if _unfit(trainer) else Weight.FELL, at, 1, _without_record(pod, trainer))
-
-
-def _without_record(pod: PodView, trainer: ContainerView) -> Diagnosis:
-    """The training container ended and left no record: what kubelet and its log say is all there is."""
-    cause, reason, said = Cause.ERROR, ClusterReason.CONTAINER_FAILED, last_lines(trainer.ended_message)
-    text = f"the training container of node {pod.index} ended with exit code {trainer.exit_code}, without a record"
-    if trainer.ended_reason in NEVER_RAN:
-        reason, text = ClusterReason.NOT_STARTED, f"the training container of node {pod.index} can't be started"
-        said = RUNTIME_PREFIX.sub("", said)
-    elif trainer.exit_code == SIGKILLED:  # what it printed last has nothing to do with its end
-        reason, said = ClusterReason.CONTAINER_KILLED, ""
-        text = f"the training container of node {pod.index} was killed (SIGKILL)"
-    if _unfit(trainer):
-        cause, reason = Cause.USER, ClusterReason.TRAINER_MISSING
-        text = f"the image {trainer.image!r} can't run the trainer"
-    message = f"{text}: {said}" if said else text
-    return Diagnosis(
-        cause, reason, message[:MESSAGE_MAX], resolution(reason), node=pod.index, exit_code=trainer.exit_code
-    )
-
-
-def _unfit(trainer: ContainerView) -> bool:
-    """Whether no try can succeed with this image."""
-    return NO_TRAINER.search(trainer.ended_message) is not None
-
-
-def last_lines(text: str, limit: int = 5) -> str:
-    """The end of a log."""
-    lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
-    return "\n".join(lines[-limit:])
+    found = containers.without_record(pod, trainer)
+    return Finding(Weight.USER if found.cause is Cause.USER else Weight.FELL, at, 1, found)
 
 
 def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
@@ -309,23 +248,6 @@ def _cluster(reason: ClusterReason, cause: Cause, message: str, node: int | None
 
 def _out_of_memory(pod: PodView) -> bool:
     return pod.trainer is not None and pod.trainer.ended_reason == "OOMKilled"
-
-
-def _memory(pod: PodView, failure: Failure | None) -> Diagnosis:
-    """The kernel's word: a rank was killed, or `launch` with it, for memory."""
-    limit = f", its limit is {pod.memory_limit} (`resources.limits.memory`)" if pod.memory_limit else ""
-    message = f"node {pod.index} ran out of memory and was killed{limit}"
-    if failure is not None and failure.rank is not None:
-        message = f"{message}; it was rank {failure.rank}"
-    return Diagnosis(
-        Cause.ERROR,
-        Reason.OUT_OF_MEMORY,
-        message[:MESSAGE_MAX],
-        resolution(Reason.OUT_OF_MEMORY),
-        node=pod.index,
-        rank=failure.rank if failure else None,
-        exit_code=pod.trainer.exit_code if pod.trainer else None,
-    )
 
 
 def _second(moment: datetime) -> datetime:
