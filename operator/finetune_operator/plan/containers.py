@@ -37,7 +37,7 @@ class Diagnosis:
 def of_init_container(pod: PodView, failed: ContainerView) -> Diagnosis:
     """An init container of the template that failed: the training container never ran."""
     said = last_lines(RUNTIME_PREFIX.sub("", failed.ended_message))
-    text = f"container {failed.name} of node {pod.index} ended with exit code {failed.exit_code}: {said}"
+    text = f"container {failed.name} of {pod.who} ended with exit code {failed.exit_code}: {said}"
     return Diagnosis(
         Cause.ERROR,
         ClusterReason.INIT_CONTAINER_FAILED,
@@ -51,13 +51,13 @@ def of_init_container(pod: PodView, failed: ContainerView) -> Diagnosis:
 def without_record(pod: PodView, trainer: ContainerView) -> Diagnosis:
     """The training container ended and left no record: what kubelet and its log say is all there is."""
     cause, reason, said = Cause.ERROR, ClusterReason.CONTAINER_FAILED, last_lines(trainer.ended_message)
-    text = f"the training container of node {pod.index} ended with exit code {trainer.exit_code}, without a record"
+    text = f"container {trainer.name} of {pod.who} ended with exit code {trainer.exit_code}, without a record"
     if trainer.ended_reason in NEVER_RAN:
-        reason, text = ClusterReason.NOT_STARTED, f"the training container of node {pod.index} can't be started"
+        reason, text = ClusterReason.NOT_STARTED, f"container {trainer.name} of {pod.who} can't be started"
         said = RUNTIME_PREFIX.sub("", said)
     elif trainer.exit_code == SIGKILLED:  # what it printed last has nothing to do with its end
         reason, said = ClusterReason.CONTAINER_KILLED, ""
-        text = f"the training container of node {pod.index} was killed (SIGKILL)"
+        text = f"container {trainer.name} of {pod.who} was killed (SIGKILL)"
     if _unfit(trainer):
         cause, reason = Cause.USER, ClusterReason.TRAINER_MISSING
         text = f"the image {trainer.image!r} can't run the trainer"
@@ -81,7 +81,7 @@ def last_lines(text: str, limit: int = 5) -> str:
 def out_of_memory(pod: PodView, failure: Failure | None) -> Diagnosis:
     """The kernel's word: a rank was killed, or `launch` with it, for memory."""
     limit = f", its limit is {pod.memory_limit} (`resources.limits.memory`)" if pod.memory_limit else ""
-    message = f"node {pod.index} ran out of memory and was killed{limit}"
+    message = f"{pod.who} ran out of memory and was killed{limit}"
     if failure is not None and failure.rank is not None:
         message = f"{message}; it was rank {failure.rank}"
     return Diagnosis(

@@ -172,7 +172,7 @@ def _from_container(pod: PodView) -> Finding | None:
 
 def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
     """What the cluster says that it did to the pod."""
-    where = f"node {pod.index}" + (f" on {pod.node}" if pod.node else "")
+    where = pod.who + (f" on {pod.node}" if pod.node else "")
     at = pod.deleted_at or (pod.trainer.ended_at if pod.trainer else None) or FOREVER
     said = (pod.disruption_message or pod.status_message).strip()
     if pod.status_reason == "Evicted" and "exceeds" in pod.status_message:
@@ -206,7 +206,7 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     if pod.deleted_at is None and not pod.gone:
         return None
     if pod.deleted_at is None:
-        gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"the pod of node {pod.index} is gone", pod.index)
+        gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"{pod.pod} is gone", pod.index)
         already = pod.trainer is not None and pod.trainer.ended
         return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone)
     told = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
@@ -219,7 +219,7 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     stopped = bool(told) or (gang.job is not None and not gang.job.active)
     if stopped and any(_ended_by(other, pod.deleted_at) for other in others):
         return None  # another one fell first, and the Job was stopped for it: it deletes pods before it says so
-    text = f"the pod of node {pod.index} was deleted"
+    text = f"{pod.pod} was deleted"
     found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None
     return Finding(Weight.FELL, _second(pod.deleted_at), 0, found, ended or FOREVER)

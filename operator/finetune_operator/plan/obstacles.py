@@ -91,7 +91,7 @@ def from_event(pod: PodView, event: PodEvent) -> Fact:
         if container is not None:
             return _sidecar(pod, container)
     missing = _reference(pod, event.message)
-    return missing or fact(event.reason, f"node {pod.index}: {event.message}")
+    return missing or fact(event.reason, f"{pod.who}: {event.message}")
 
 
 def fact(reason: str, message: str, advice: str | None = None) -> Fact:
@@ -123,7 +123,7 @@ def _of_container(pod: PodView, container: ContainerView) -> Fact | None:
     advice = ADVICE[reason]
     if reason in _FIELDS_AT_FAULT:
         advice = f"{advice}; {change(pod, _field(container, _FIELDS_AT_FAULT[reason]))}"
-    return fact(reason, f"node {pod.index}, container {container.name}: {message}", advice)
+    return fact(reason, f"{pod.who}, container {container.name}: {message}", advice)
 
 
 def _ends_again(pod: PodView, container: ContainerView) -> bool:
@@ -135,7 +135,7 @@ def _ends_again(pod: PodView, container: ContainerView) -> bool:
 def _sidecar(pod: PodView, container: ContainerView) -> Fact:
     code = container.exit_code or container.last_exit_code
     said = (container.ended_message or container.last_message).strip()
-    text = f"container {container.name} of node {pod.index} ends again and again"
+    text = f"container {container.name} of {pod.who} ends again and again"
     text += f" with exit code {code}" if code is not None else ""
     text += f": {said[-SAID_MAX:]}" if said else ""
     advice = f"read its log (`kubectl logs {pod.name} -c {container.name}`); or {change(pod, '`spec.template`')}"
@@ -150,7 +150,7 @@ def _image(pod: PodView, container: ContainerView, message: str) -> Fact:
     said = _PULL_PREFIX.sub("", message).strip() or message
     named = _IMAGE.search(message)
     image = named["image"] if named else container.image
-    text = f"node {pod.index} can't pull the image {image!r} of container {container.name}: {said}"
+    text = f"{pod.who} can't pull the image {image!r} of container {container.name}: {said}"
     field = _field(container, _FIELDS_AT_FAULT[Obstacle.IMAGE_PULL_FAILED])
     advice = f"{ADVICE[Obstacle.IMAGE_PULL_FAILED]}: it is tried again; or {change(pod, field)}"
     return fact(Obstacle.IMAGE_PULL_FAILED, text, advice)
@@ -159,10 +159,10 @@ def _image(pod: PodView, container: ContainerView, message: str) -> Fact:
 def _unschedulable(pod: PodView, message: str) -> Fact:
     lacks = no_place(message, pod.requests)
     if lacks.claims:
-        text = f"{_claims(pod)} is not bound to a volume ({lacks.what}): the pod of node {pod.index} waits for it"
+        text = f"{_claims(pod)} is not bound to a volume ({lacks.what}): {pod.pod} waits for it"
         advice = f"{ADVICE[Obstacle.CLAIM_NOT_BOUND]}; or {change(pod, '`spec.storage`')}"
         return fact(Obstacle.CLAIM_NOT_BOUND, text, advice)
-    text = f"no machine takes the pod of node {pod.index}: {lacks.what}"
+    text = f"no machine takes {pod.pod}: {lacks.what}"
     ways = [lacks.outside] if lacks.outside else []
     ways += [change(pod, " and ".join(lacks.fields))] if lacks.fields else []
     return fact("FailedScheduling", text, "; or ".join(ways) or None)

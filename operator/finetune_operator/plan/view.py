@@ -89,6 +89,16 @@ class PodView:
     """Of the training container."""
 
     @property
+    def who(self) -> str:
+        """In messages: a node of the gang, or what the one pod of its Job does."""
+        return f"node {self.index}" if self.role == "train" else f"the {self.role} pod"
+
+    @property
+    def pod(self) -> str:
+        """The same, where the pod itself is meant."""
+        return f"the pod of node {self.index}" if self.role == "train" else self.who
+
+    @property
     def succeeded(self) -> bool:
         return self.phase == "Succeeded" or (self.record is not None and self.record.outcome is Outcome.SUCCEEDED)
 

@@ -204,7 +204,7 @@ ROWS: tuple[BadInput, ...] = (
         "python-cannot-start",
         "a variable that keeps Python from starting",
         "ContainerFailed",
-        "the training container of node 0 ended with exit code 1, without a record",
+        "container trainer of node 0 ended with exit code 1, without a record",
         {"env": [{"name": "PYTHONHOME", "value": "/nowhere"}]},
     ),
     _row(
