@@ -10,6 +10,7 @@ import pytest
 from tests.support import e2e, helm
 from tests.support.api import Api
 from tests.support.cluster.nodes import NodeCluster
+from tests.support.commands import wait_for
 from tests.support.installed import InstalledOperator
 
 ACCOUNT = f"system:serviceaccount:{helm.SYSTEM_NAMESPACE}:{helm.RELEASE}"
@@ -52,8 +53,8 @@ def _uninstall(cluster: NodeCluster, operator: InstalledOperator, api: Api, name
     children = e2e.children(api)
     try:
         operator.uninstall()
-        left = operator.objects()
-        assert left == [DEFINITION]
+        # what belongs to the Deployment is collected in the background
+        wait_for("nothing but the definition", lambda: operator.objects() == [DEFINITION], timeout_seconds=30)
         assert e2e.children(api) == children
         assert model.exists()
     finally:
