@@ -138,7 +138,7 @@ def test_an_operator_that_is_killed_at_every_change_publishes_once(
                 kubelet.remove(pods[0])
             elif number == 2 and kubelet.pods(2, "publish"):
                 kubelet.succeed(2, "publish", hub=HUB)
-            return seen["phase"] == "Succeeded"
+            return bool(seen["phase"] == "Succeeded")
 
         proxy.cut, proxy.fault = operators[-1].kill, at_first_sight
         kubelet.succeed(1, step=100)

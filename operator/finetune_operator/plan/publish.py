@@ -39,7 +39,6 @@ ADVICE = {
         "Put a token that may write to the repository into the Secret of `spec.hub.tokenSecretRef`, or correct "
         "`spec.publish.repoId`."
     ),
-    Reason.MODEL_DAMAGED: "Restore the model on the claim from a backup, or apply a job of another name to train it again.",
 }
 """What to do where publishing needs something else than preparing does for the same reason."""
 
@@ -231,7 +230,8 @@ def _fallen(stage: Stage, observed: Observed, members: Family, status: FineTuneJ
 def _failed(observed: Observed, members: Family, status: FineTuneJobStatus, diagnosis: Diagnosis) -> Step:
     """The model stays where it is; what to do ends with how it is published without training."""
     advice = next((text for reason, text in ADVICE.items() if reason == diagnosis.reason), diagnosis.resolution)
-    again = "Then raise `spec.retry`: the model is kept, and is published without training again."
-    told = replace(diagnosis, resolution=f"{advice} {again}")
+    retry = "" if "`spec.retry`" in advice else " Then raise `spec.retry`."
+    kept = f"{retry} The model is kept: it is published without training again."
+    told = replace(diagnosis, resolution=advice if diagnosis.reason == Reason.MODEL_DAMAGED else f"{advice}{kept}")
     fact = Fact(False, str(told.reason), f"{told.message} What to do: {told.resolution}")
     return fail(observed, members, status, told, facts={ConditionType.PUBLISHED: fact})

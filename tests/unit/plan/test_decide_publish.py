@@ -117,7 +117,11 @@ def test_what_the_user_must_mend_fails_at_once_and_keeps_the_model(reason: Reaso
     end(world, 1, reason=reason, cause=Cause.USER)
     assert (world.phase, world.status["failure"]["reason"]) == ("Failed", reason)
     assert (world.condition("Published")["status"], world.condition("Published")["reason"]) == ("False", reason)
-    assert "published without training again" in world.condition("Failed")["message"]
+    advice = world.status["failure"]["resolution"]
+    assert advice in world.condition("Failed")["message"]
+    if reason is not Reason.MODEL_DAMAGED:
+        assert advice.count("`spec.retry`") == 1
+        assert "published without training again" in advice
     assert world.status["model"]["claimName"] == "shared"
     assert world.status["nodes"] == {"desired": 2, "ready": 2}
     assert world.status["summary"]["reason"] == reason
