@@ -1,4 +1,4 @@
-"""The chart before it meets a cluster: what it renders from which values, what it refuses, what it says."""
+"""The chart before it meets a cluster: what it renders from which values, and what it says."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import helm_python
 import pytest
@@ -21,8 +19,6 @@ from tests.support.api import Manifest
 from tests.support.cluster.client import REPOSITORY, Client
 from tests.support.jobs import eventually
 
-SCHEMA = json.loads((helm.CHART / "values.schema.json").read_text())
-VALUES = yaml.safe_load((helm.CHART / "values.yaml").read_text())
 PREFIX = "FINETUNE_OPERATOR_"
 EVERYTHING: Manifest = {
     "fullnameOverride": "trainer",
@@ -229,73 +225,7 @@ def test_a_list_of_namespaces_grants_nothing_beyond_them() -> None:
         ]
 
 
-# --- values that are refused -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"imge": {}}, "additional properties 'imge' not allowed"),
-        ({"image": {"tagg": "1"}}, "at '/image': additional properties 'tagg' not allowed"),
-        ({"jobs": {"podTemplate": {"spec": {"nodeSelectr": {}}}}}, "additional properties 'nodeSelectr' not allowed"),
-        ({"jobs": {"podTemplate": {"spec": {"restartPolicy": "Never"}}}}, "'restartPolicy' not allowed"),
-        ({"jobs": {"podTemplate": {"spec": {"containers": [{"name": "sidecar"}]}}}}, "value must be 'trainer'"),
-        ({"tolerations": [{"keys": "a"}]}, "at '/tolerations/0': additional properties 'keys' not allowed"),
-        ({"resources": {"limit": {}}}, "at '/resources': additional properties 'limit' not allowed"),
-        ({"nodeSelector": {"gpu": True}}, "at '/nodeSelector/gpu': got boolean, want string"),
-        ({"log": {"level": "loud"}}, "at '/log/level': value must be one of"),
-        ({"metrics": {"port": 80}}, "at '/metrics/port': minimum: got 80, want 1,024"),
-        ({"watchNamespaces": "team-a"}, "at '/watchNamespaces': got string, want array"),
-        ({"watchNamespaces": ["Team A"]}, "at '/watchNamespaces/0': 'Team A' does not match pattern"),
-        ({"concurrency": 0}, "at '/concurrency': minimum: got 0, want 1"),
-        ({"image": {"digest": "abc"}}, "at '/image/digest': 'abc' does not match pattern"),
-        ({"image": {"repository": "registry/operator:1"}}, "at '/image/repository'"),
-        ({"crds": {"keep": "yes"}}, "at '/crds/keep': got string, want boolean"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_its_name(values: Manifest, said: str) -> None:
-    with pytest.raises(helm.ValuesRefused) as refused:
-        helm.render(values)
-    assert said in str(refused.value)
-
-
-def objects(schema: Any, path: str = "") -> Iterator[tuple[str, Manifest]]:
-    """Every schema of an object, with where it stands."""
-    if isinstance(schema, dict):
-        if schema.get("type") == "object":
-            yield path, schema
-        for key, value in schema.items():
-            yield from objects(value, f"{path}/{key}")
-
-
-def test_no_object_takes_what_nobody_knows() -> None:
-    """Either its fields are named, or its values have a type, or the API server checks it with the object it is part of."""
-    open_ones = [
-        path
-        for path, schema in objects(SCHEMA)
-        if schema.get("additionalProperties") in (None, True) and "$comment" not in schema
-    ]
-    assert open_ones == []
-
-
-def test_values_and_schema_name_the_same() -> None:
-    def compare(values: Manifest, schema: Manifest, path: str) -> None:
-        assert set(values) == set(schema["properties"]) - {"global"}, path
-        for key, value in values.items():
-            if isinstance(value, dict) and value and "properties" in schema["properties"][key]:
-                compare(value, schema["properties"][key], f"{path}/{key}")
-
-    compare(VALUES, SCHEMA, "")
-
-
-def test_every_value_is_in_the_readme() -> None:
-    def leaves(values: Manifest, path: str = "") -> Iterator[str]:
-        for key, value in values.items():
-            nested = isinstance(value, dict) and value and key != "resources"
-            yield from leaves(value, f"{path}{key}.") if nested else [f"{path}{key}"]
-
-    readme = (helm.CHART / "README.md").read_text()
-    assert [name for name in leaves(VALUES) if f"| `{name}` |" not in readme] == []
+# --- what the administrator and the API server are told --------------------------------------------------------------
 
 
 def test_notes_say_what_to_do_next() -> None:
@@ -304,9 +234,6 @@ def test_notes_say_what_to_do_next() -> None:
     assert "serves the namespaces team-a, team-b" in helm.notes({"watchNamespaces": ["team-a", "team-b"]})
     assert "waits until somebody has applied it" in helm.notes({"crds": {"enabled": False}})
     assert "deletes the FineTuneJob definition" in helm.notes({"crds": {"keep": False}})
-
-
-# --- what the API server says ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
