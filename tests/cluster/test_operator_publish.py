@@ -1,4 +1,7 @@
-"""Publishing on a real control plane: after the training pods, again without training, by whichever operator lives."""
+"""Publishing on a real control plane: after the training pods, again without training, by whichever operator lives.
+
+Each test has an operator of its own namespace: one for the whole cluster would carry on where another is killed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from tests.support.cluster.client import Client
 from tests.support.faults import Fault, FaultProxy
 from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
-from tests.support.operator import Operator
 
 HUB = PublishedModel(repo_id="me/yelp", url="https://huggingface.co/me/yelp", commit="c" * 40)
 DENIED = Failure(reason=Reason.ACCESS_DENIED, cause=Cause.USER, message="this token may not write to me/yelp")
@@ -56,8 +58,9 @@ def events(api: Api) -> list[str]:
 
 
 def test_accelerators_are_given_back_before_the_model_is_published(
-    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator, control_plane: Client
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator, control_plane: Client
 ) -> None:
+    start_operator()
     training(api, kubelet)
     first, second = kubelet.pods(1)
     kubelet.end(first, kubelet.record(1, "train", 0, Outcome.SUCCEEDED, step=100))
@@ -81,8 +84,9 @@ def test_accelerators_are_given_back_before_the_model_is_published(
 
 
 def test_publishing_that_failed_is_repeated_without_training(
-    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator, control_plane: Client
+    api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator, control_plane: Client
 ) -> None:
+    start_operator()
     training(api, kubelet)
     kubelet.succeed(1, step=100)
     pod = publish_pod(kubelet, 1)

@@ -117,10 +117,6 @@ def single_gang(observed: Observed, members: Family, role: str, number: int) -> 
     )
 
 
-def preparing_gang(observed: Observed, members: Family, number: int) -> Gang:
-    return single_gang(observed, members, "prepare", number)
-
-
 def progress_of(observed: Observed, attempt: int) -> Progress | None:
     """What node 0 says, if it is of this attempt."""
     progress = observed.progress
