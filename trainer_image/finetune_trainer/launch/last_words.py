@@ -12,6 +12,7 @@ _NOISE = re.compile(
 )
 _FATAL = re.compile(r"^Fatal Python error: ")
 _ABORT = re.compile(r"^terminate called |^\s+what\(\): |^free\(\)|^malloc|^double free|: Assertion .* failed")
+_CURRENT = "Current thread "
 _TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -21,7 +22,9 @@ def last_words(tail: str) -> str:
     aborted = [line.strip() for line in lines if _ABORT.search(line)]
     fatal = next((index for index, line in enumerate(lines) if _FATAL.search(line)), None)
     if fatal is not None:
-        frames = [line.strip() for line in lines[fatal + 1 :] if line.lstrip().startswith('File "')]
+        # The other threads come first; the one that crashed is called the current one.
+        current = next((index for index, line in enumerate(lines) if line.startswith(_CURRENT)), fatal)
+        frames = [line.strip() for line in lines[current + 1 :] if line.lstrip().startswith('File "')]
         return "\n".join([*aborted[:2], lines[fatal], *frames[:FRAMES]])
     if aborted:
         return "\n".join(aborted[:LINES])

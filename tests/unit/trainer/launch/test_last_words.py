@@ -16,6 +16,9 @@ W1121 12:00:01.500000 77 torch/distributed/run.py:852] OMP_NUM_THREADS is not se
 FATAL = """\
 Fatal Python error: Segmentation fault
 
+Thread 0x00007f77a0000640 (most recent call first):
+  File "/usr/lib/python3.11/threading.py", line 324 in wait
+
 Current thread 0x00007f77b41db040 (most recent call first):
   File "/opt/venv/lib/python3.11/site-packages/torch/nn/functional.py", line 2546 in linear
   File "/opt/venv/lib/python3.11/site-packages/torch/nn/modules/module.py", line 1773 in _call_impl
