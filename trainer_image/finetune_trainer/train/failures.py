@@ -10,6 +10,11 @@ from finetune_trainer.config import Cause, Failure, Reason
 MESSAGE_CHARACTERS = 1500
 SAID_CHARACTERS = 300
 TRACEBACK_LINES = 12
+DISK_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|inline_container.*unexpected pos|PytorchStreamWriter failed writing",
+    re.DOTALL,
+)
+"""What Python, safetensors and torch say when a checkpoint does not fit; torch does not name the cause."""
 PEER_GONE = re.compile(
     r"Connection (reset|closed|refused)|Broken pipe|\bGloo\b.*(closed|timed? ?out|failure)|gloo/transport|"
     r"NCCL.*(remote process|unhandled system error|connection|timeout)|DistNetworkError|Timed out waiting",
@@ -32,6 +37,10 @@ def failure_of(error: BaseException, rank: int) -> Failure:
     if isinstance(error, TrainError):
         return Failure(reason=error.reason, cause=error.cause, message=str(error), rank=rank)
     reason = _reason(error)
+    if reason is Reason.VOLUME_FULL:
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+        message = f"The volume is full: a checkpoint or the model does not fit. {said}"
+        return Failure(reason=reason, cause=Cause.USER, message=message, rank=rank)
     return Failure(reason=reason, cause=Cause.ERROR, message=last_lines(error), rank=rank)
 
 
@@ -39,6 +48,8 @@ def _reason(error: BaseException) -> Reason:
     names = {kind.__name__ for kind in type(error).__mro__}
     if "OutOfMemoryError" in names or isinstance(error, MemoryError):
         return Reason.OUT_OF_MEMORY
+    if DISK_FULL.search(str(error)):
+        return Reason.VOLUME_FULL
     if names & {"DistNetworkError", "DistBackendError", "DistStoreError"}:
         return Reason.PEER_LOST
     if isinstance(error, RuntimeError | ConnectionError) and PEER_GONE.search(str(error)):
