@@ -91,8 +91,9 @@ RESOLUTIONS: Mapping[str, str] = {
     ),
     Reason.RANK_FAILED: _LOGS,
     Reason.RANK_KILLED: (
-        "Give more memory in `spec.resources` if the system was short of it; else read the log of the pod "
-        "(`kubectl logs`)."
+        "SIGKILL mostly means that the machine was short of memory: give more in `spec.resources`, "
+        f"{_ANEW}. Any other signal is a crash inside a library: the last lines and the log of the pod "
+        "(`kubectl logs`) say where; raise `spec.retry` to start again."
     ),
     Reason.PEER_LOST: "Look at the other pods of the attempt: this one only lost its connection to them.",
     Reason.WORLD_SIZE_MISMATCH: (
