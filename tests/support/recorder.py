@@ -92,8 +92,10 @@ def restricted_namespace(cluster: Client, name: str) -> Iterator[str]:
     namespace = f"{name}-{uuid.uuid4().hex[:8]}"
     cluster.create_namespace(namespace)
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    yield namespace
-    cluster.kubectl("delete", "namespace", namespace, "--timeout=90s")
+    try:
+        yield namespace
+    finally:
+        cluster.kubectl("delete", "namespace", namespace, "--timeout=90s")
 
 
 def sayings(job: Manifest) -> list[tuple[str, str]]:
