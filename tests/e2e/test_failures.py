@@ -1,0 +1,144 @@
+"""Jobs that train and fall: what status, event and `kubectl get` say is the cause, not what follows from it.
+
+Faults happen side by side on real nodes, by a module on a ConfigMap that Python imports by itself.
+`UPDATE_GOLDEN=1` keeps what the cluster showed as cases for the unit tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+
+from tests.support import e2e, failures
+from tests.support.api import Api, Manifest
+from tests.support.cluster.nodes import NodeCluster
+from tests.support.commands import wait_for
+from tests.support.installed import InstalledOperator
+from tests.support.recorder import Recorder, restricted_namespace
+
+PATIENCE_SECONDS = 120
+CLAIM = "models"
+FAULTS = """
+import os
+
+if "LOCAL_RANK" in os.environ and os.environ.get("FAULT"):
+    import torch.optim
+
+    def fall(optimizer, *args, **kwargs):
+        match os.environ["FAULT"]:
+            case "exception":
+                raise RuntimeError("the team's own loss function has no value here")
+            case "abort":
+                os.abort()
+            case "kill":
+                os.kill(os.getpid(), 9)
+            case "memory":
+                kept = [b"x" * (64 << 20) for _ in range(1000)]
+
+    torch.optim.AdamW.step = fall
+"""
+pytestmark = pytest.mark.timeout(400)
+
+
+@dataclass(frozen=True)
+class Fall:
+    """One way to fall, and what is said of it."""
+
+    name: str
+    reason: str
+    message: str
+    spec: Manifest = field(default_factory=dict)
+
+
+def _fault(kind: str) -> Manifest:
+    return {"env": [{"name": "FAULT", "value": kind}]}
+
+
+FALLS = (
+    Fall(
+        "rank-raises", "RankFailed", "RuntimeError: the team's own loss function has no value here", _fault("exception")
+    ),
+    Fall("rank-aborts", "RankKilled", "Rank 0 was ended by SIGABRT.", _fault("abort")),
+    Fall("rank-killed", "RankKilled", "Rank 0 was ended by SIGKILL.", _fault("kill")),
+    Fall(
+        "rank-out-of-memory",
+        "OutOfMemory",
+        "node 0 ran out of memory and was killed, its limit is 1200Mi (`resources.limits.memory`)",
+        {**_fault("memory"), "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1200Mi"}}},
+    ),
+)
+
+
+@dataclass
+class Scene:
+    recorder: Recorder
+    told: dict[str, Manifest] = field(default_factory=dict)
+    cases: dict[str, failures.Case] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def scene(cluster: NodeCluster, operator: InstalledOperator) -> Iterator[Scene]:
+    """All jobs, each until it has fallen."""
+    operator.pod()
+    with restricted_namespace(cluster, "fall") as namespace:
+        api = Api(cluster.kubeconfig, namespace)
+        e2e.make_data(cluster, namespace)
+        faults = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faults"}}
+        cluster.apply(e2e.claim_manifest(CLAIM), {**faults, "data": {"sitecustomize.py": FAULTS}}, namespace=namespace)
+        with Recorder(api) as recorder:
+            scene = Scene(recorder)
+            for fall in FALLS:
+                api.create(manifest(fall))
+            _follow(scene)
+            yield scene
+    cluster.recycle_volumes()
+
+
+def manifest(fall: Fall) -> Manifest:
+    """A job on one node whose rank falls at its first step."""
+    job = e2e.job_manifest(fall.name, nodes=1)
+    spec: Manifest = {**job["spec"], "backoffLimit": 0, "storage": {"claimName": CLAIM}, **fall.spec}
+    path = {"name": "PYTHONPATH", "value": "/faults:/opt/app"}
+    spec["env"] = [*job["spec"]["env"], path, *fall.spec.get("env", [])]
+    spec["volumes"] = [*job["spec"]["volumes"], {"name": "faults", "mountPath": "/faults", "configMap": "faults"}]
+    return {**job, "spec": spec}
+
+
+def _follow(scene: Scene) -> None:
+    """Keep what the cluster shows when a job says why it fell."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and (left := [fall for fall in FALLS if fall.name not in scene.told]):
+        for fall in left:
+            said = scene.recorder.first(fall.name, partial(_has_failed, fall))
+            if said is not None:
+                scene.told[fall.name] = said
+                scene.cases[fall.name] = failures.record(fall.name, scene.recorder, fall.name, recorded=failures.HERE)
+        time.sleep(0.1)
+
+
+def _has_failed(fall: Fall, job: Manifest) -> bool:
+    failure = (job.get("status") or {}).get("failure") or {}
+    return failure.get("reason") == fall.reason and fall.message in failure["message"]
+
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fall", FALLS, ids=lambda fall: fall.name)
+def test_the_cause_is_told_everywhere_in_the_same_words(scene: Scene, fall: Fall) -> None:
+    told = scene.told.get(fall.name)
+    assert told is not None, scene.recorder.newest(fall.name).get("status")
+
+    failure = told["status"]["failure"]
+    said = scene.cases[fall.name].said()["failure"]
+    assert (said["reason"], fall.message in said["message"]) == (fall.reason, True)
+    assert len(said["message"].splitlines()) <= 16
+    assert told["status"]["phase"] == "Failed"
+    assert failure["reason"] == told["status"]["summary"]["reason"] == fall.reason
+    assert failure["resolution"] == said["resolution"]
+    uid = told["metadata"]["uid"]
+    wait_for("the event", lambda: any(fall.message in event["message"] for event in scene.recorder.events_about(uid)))
