@@ -194,7 +194,7 @@ ROWS: tuple[BadInput, ...] = (
                 "spec": {
                     "initContainers": [
                         _shell("proxy", "echo no route to upstream >&2; exit 3", restartPolicy="Always"),
-                        _shell("wait", "sleep 3600"),
+                        _shell("wait", "trap 'exit 0' TERM; sleep 3600 & wait"),
                     ]
                 }
             }
