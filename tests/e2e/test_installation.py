@@ -14,6 +14,8 @@ from tests.support.commands import wait_for
 from tests.support.installed import InstalledOperator
 
 ACCOUNT = f"system:serviceaccount:{helm.SYSTEM_NAMESPACE}:{helm.RELEASE}"
+STEPS = 1000
+"""It trains for as long as it takes to start two operators."""
 DEFINITION = f"customresourcedefinition.apiextensions.k8s.io/{helm.DEFINITION}"
 
 
@@ -22,7 +24,7 @@ DEFINITION = f"customresourcedefinition.apiextensions.k8s.io/{helm.DEFINITION}"
 def test_a_running_job_does_not_notice_what_becomes_of_the_operator(
     cluster: NodeCluster, operator: InstalledOperator, api: Api, namespace: str, tmp_path: Path
 ) -> None:
-    api.create(e2e.job_manifest("inside"))
+    api.create(e2e.job_manifest("inside", arguments={"max_steps": STEPS, "save_steps": STEPS, "eval_steps": STEPS}))
     with e2e.Story(cluster, namespace, "inside") as story:
         e2e.wait_for_metrics(api, "inside", beyond_step=5)
         pods = _pods(api)
@@ -39,7 +41,7 @@ def test_a_running_job_does_not_notice_what_becomes_of_the_operator(
     assert _pods(api) == pods
     assert status["attempt"] == 1
     assert sum(status["restarts"].values()) == 0
-    assert status["progress"]["step"] == e2e.STEPS
+    assert status["progress"]["step"] == STEPS
     assert story.phases.count("Running") == 1
     assert "upgraded" in cluster.kubectl("get", "crd", helm.DEFINITION, "--output=yaml").stdout
 
