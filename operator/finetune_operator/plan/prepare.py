@@ -14,7 +14,7 @@ from finetune_operator.plan.single import Stage
 from finetune_operator.plan.steps import Step, fail, wants_list
 from finetune_operator.plan.types import Manifest, Observed
 from finetune_operator.plan.view import Family
-from finetune_trainer.config import Cause
+from finetune_trainer.config import Cause, Reason
 
 
 @dataclass(frozen=True)
@@ -108,5 +108,6 @@ def _fallen(stage: Stage, observed: Observed, members: Family, status: FineTuneJ
 
 
 def _counted(status: FineTuneJobStatus, diagnosis: Diagnosis) -> FineTuneJobStatus:
-    errors = status.budget.prepare_errors + diagnosis.counts
+    """A Hub that is down is nobody's mistake, and waiting for it takes no accelerator: it costs nothing of the budget."""
+    errors = status.budget.prepare_errors + (diagnosis.counts and diagnosis.reason != Reason.HUB_UNAVAILABLE)
     return status.model_copy(update={"budget": status.budget.model_copy(update={"prepare_errors": errors})})

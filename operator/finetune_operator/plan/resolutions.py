@@ -51,7 +51,8 @@ RESOLUTIONS: Mapping[str, str] = {
         "dataset."
     ),
     Reason.HUB_UNAVAILABLE: (
-        "Check that pods reach the Hub (or `spec.hub.endpoint`): network policy, proxy, DNS; then raise `spec.retry`."
+        "Check that pods reach the Hub (or `spec.hub.endpoint`): network policy, proxy, DNS. It is tried again by itself; "
+        "where `spec.publish.deadlineSeconds` have passed, raise `spec.retry`."
     ),
     Reason.REPO_INVALID: (
         "Set `spec.publish.repoId` to `owner/name` of an account or organisation that the token may write to, and "
@@ -65,7 +66,7 @@ RESOLUTIONS: Mapping[str, str] = {
         "The model on the claim is not what training left there: find out who changed or removed it, and train again "
         f"{_ANEW}; `spec.resumeFrom` takes the path of a checkpoint."
     ),
-    Reason.ARGUMENTS_INVALID: "Correct `spec.trainingArguments` as the message says.",
+    Reason.ARGUMENTS_INVALID: "Correct `spec.trainingArguments` or `spec.preprocessing` as the message says.",
     Reason.CHECKPOINT_NOT_FOUND: (
         "Set `spec.resumeFrom` to `auto`, `never`, or the path of a checkpoint with a manifest."
     ),

@@ -56,18 +56,28 @@ def test_a_users_error_fails_at_once_before_a_rank_starts(reason: Reason) -> Non
 def test_what_may_pass_is_tried_again_with_backoff_and_within_the_limit() -> None:
     world = preparing(backoffLimit=2)
     for number, pause in ((1, 10), (2, 20)):
-        end(world, number, reason=Reason.HUB_UNAVAILABLE)
+        end(world, number, reason=Reason.OUT_OF_MEMORY)
         assert world.names("Job")[-1] == f"reviews-prepare-{number}"
-        assert world.condition("Prepared")["reason"] == "HubUnavailable"
+        assert world.condition("Prepared")["reason"] == "OutOfMemory"
         world.after(pause - 2)
         assert world.names("Job")[-1] == f"reviews-prepare-{number}"
         world.after(1)
         assert world.names("Job")[-1] == f"reviews-prepare-{number + 1}"
         world.run(number + 1, "prepare")
-    end(world, 3, reason=Reason.HUB_UNAVAILABLE)
+    end(world, 3, reason=Reason.OUT_OF_MEMORY)
     assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "BackoffLimitExceeded")
-    assert world.status["failure"]["reason"] == "HubUnavailable"
+    assert world.status["failure"]["reason"] == "OutOfMemory"
     assert world.status["restarts"]["error"] == 0
+
+
+def test_a_hub_that_is_down_is_waited_for_and_costs_nothing_of_the_limit() -> None:
+    world = preparing(backoffLimit=0)
+    for number, pause in ((1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 300), (7, 300)):
+        end(world, number, reason=Reason.HUB_UNAVAILABLE)
+        assert (world.phase, world.condition("Prepared")["reason"]) == ("Preparing", "HubUnavailable")
+        world.after(pause)
+        assert world.names("Job")[-1] == f"reviews-prepare-{number + 1}"
+        world.run(number + 1, "prepare")
 
 
 def test_an_evicted_prepare_pod_is_replaced_at_once_and_free() -> None:
