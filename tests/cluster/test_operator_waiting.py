@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from finetune_operator.api.status import Phase
-from finetune_operator.definition import status_lacks
 from tests.support.api import Api, ApiFailed, Manifest
-from tests.support.cluster.client import REPOSITORY, Client
+from tests.support.cluster.client import Client
+from tests.support.definition import DEFINITION, SCHEMA, change_definition, restore_definition
 from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
 from tests.support.operator import Operator
-
-DEFINITION = "finetunejobs.finetune.dev"
-SCHEMA = "/spec/versions/0/schema/openAPIV3Schema"
 
 
 def refused(api: Api, name: str = "yelp") -> Manifest:
@@ -47,15 +41,6 @@ def test_quota_refuses_and_is_raised(api: Api, claim: str, operator: Operator) -
     eventually("Validated", lambda: condition(api, "Validated").get("status") == "True")
 
 
-def change_definition(control_plane: Client, *changes: Manifest) -> None:
-    control_plane.kubectl("patch", "crd", DEFINITION, "--type=json", f"--patch={json.dumps(changes)}")
-
-
-def restore_definition(control_plane: Client) -> None:
-    control_plane.kubectl("replace", "-f", REPOSITORY / "crds" / f"{DEFINITION}.yaml")
-    control_plane.install_crds()
-
-
 @pytest.fixture
 def loose_crd(control_plane: Client) -> Iterator[None]:
     """The resource definition of an older version, which lets more pass than the models do."""
@@ -65,20 +50,6 @@ def loose_crd(control_plane: Client) -> Iterator[None]:
     if "x-kubernetes-validations" in schema:
         change.append({"op": "remove", "path": f"{SCHEMA}/x-kubernetes-validations"})
     change_definition(control_plane, *change)
-    yield
-    restore_definition(control_plane)
-
-
-@pytest.fixture
-def older_crd(control_plane: Client) -> Iterator[None]:
-    """The resource definition of an older version, which drops what a newer operator writes to status."""
-    status = f"{SCHEMA}/properties/status/properties"
-    phases = [phase.value for phase in Phase if phase is not Phase.PUBLISHING]
-    change_definition(
-        control_plane,
-        {"op": "remove", "path": f"{status}/budget"},
-        {"op": "replace", "path": f"{status}/phase/enum", "value": phases},
-    )
     yield
     restore_definition(control_plane)
 
@@ -105,30 +76,3 @@ def test_what_the_models_refuse_is_said_and_ends_nothing(
     wait_for_phase(api, "Starting")
     assert operator.process.poll() is None
     assert api.list("Job", labelSelector="finetune.dev/job=nonsense") == []
-
-
-def test_an_operator_waits_for_the_definition_of_its_own_version(
-    older_crd: None, control_plane: Client, operator_kubeconfig: Path, api: Api, claim: str, tmp_path: Path
-) -> None:
-    """What an older one drops from status are counters: without them restarts would have no end."""
-
-    def served() -> bool:
-        return "status.budget" in status_lacks(api.request("GET", "openapi/v3/apis/finetune.dev/v1alpha1"))
-
-    eventually("the older definition is served", served)
-    newer = Operator(operator_kubeconfig, tmp_path / "newer.log", api.namespace)
-    try:
-        eventually(
-            "it says so", lambda: "is older than this operator" in newer.log.read_text(), 20, newer.log.read_text
-        )
-        said = newer.log.read_text()
-        assert "status.phase: Publishing, status.budget" in said
-        assert "kubectl apply --server-side -f crds/" in said
-        api.create(finetune_job())
-        assert newer.process.poll() is None
-        assert api.list("Job") == [], "nothing is begun"
-
-        restore_definition(control_plane)
-        wait_for_phase(api, "Starting", seconds=20)
-    finally:
-        newer.kill()

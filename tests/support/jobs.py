@@ -20,6 +20,8 @@ def finetune_job(name: str = "yelp", **spec: Any) -> Manifest:
         "nodes": 2,
         "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": "shared"}],
         "storage": {"claimName": "shared"},
+        # Nobody gives these pods a machine, also where there are machines: the tests play kubelet.
+        "template": {"spec": {"schedulerName": "nobody"}},
     }
     metadata = {"name": name}
     return {
