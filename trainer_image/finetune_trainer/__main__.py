@@ -6,7 +6,12 @@ Each command imports only its own part: `launch` must be up long before torch co
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+
+STOPPED = 143
+"""`config.Exit.STOPPED`, without an import: what stands here runs before anything else does."""
 
 
 def _launch() -> int:
@@ -50,8 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text, description=text)
-    run, _ = COMMANDS[parser.parse_args(arguments).command]
+    command = parser.parse_args(arguments).command
+    if command != "train":  # a rank is torchrun's to end
+        _end_when_told()
+    run, _ = COMMANDS[command]
     return run()
+
+
+def _end_when_told() -> None:
+    """Process 1 of a container ignores SIGTERM unless it asks for it: a deleted pod would wait out its grace period.
+
+    Until a command has a handler of its own, and in prepare always: nothing is left half done by an end at any moment.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(STOPPED))
 
 
 if __name__ == "__main__":
