@@ -13,10 +13,10 @@ from tests.support.tiny import reviews, tiny_bert, write_rows
 pytestmark = pytest.mark.timeout(400)
 
 REAL = "import sys; from finetune_trainer.__main__ import main; sys.exit(main(['launch']))"
-STEPS = 120
+STEPS = 60
 ARGUMENTS = {
     "max_steps": STEPS,
-    "save_steps": 20,
+    "save_steps": 10,
     "logging_steps": 1,
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 4,

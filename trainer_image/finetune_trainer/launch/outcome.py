@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.launch import manifest
 from finetune_trainer.launch.cause import classify
+from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.node import Ending, Node
 from finetune_trainer.paths import to_local
 
@@ -16,8 +16,9 @@ def record_of(node: Node, started: datetime) -> ResultRecord:
     """The record of a node whose work is over."""
     outcome, failure = _outcome(node)
     first = node.settings.node == 0
-    steps = [result.step for result in node.ranks.results.values() if result.step is not None]
     model = node.board.model_path if first and outcome is Outcome.SUCCEEDED else None
+    # Where this attempt had nothing left to train, the model tells what the one that sealed it had reached.
+    sealed = manifest.read(to_local(model)) if model else None
     return ResultRecord(
         role="train",
         uid=node.settings.config.uid,
@@ -27,21 +28,26 @@ def record_of(node: Node, started: datetime) -> ResultRecord:
         failure=failure,
         started=started,
         finished=datetime.now(UTC),
-        step=max(steps, default=node.board.step),
+        step=_step(node, sealed),
         checkpoint=(node.board.checkpoint or node.board.resumed_from) if first else None,
         model_path=model,
-        evaluation=_evaluation(node, to_local(model) if model else None) if first else None,
+        evaluation=_evaluation(node, sealed) if first else None,
         resolved=node.board.resolved if first else None,
         messages=node.board.messages,
     )
 
 
-def _evaluation(node: Node, model: Path | None) -> dict[str, float] | None:
-    """The last one reported; that of the attempt that sealed the model where this one had nothing left to train."""
+def _step(node: Node, sealed: Manifest | None) -> int | None:
+    """The furthest that a rank has reported."""
+    steps = [result.step for result in node.ranks.results.values() if result.step is not None]
+    return max(steps, default=node.board.step or (sealed.step if sealed else None))
+
+
+def _evaluation(node: Node, sealed: Manifest | None) -> dict[str, float] | None:
+    """The last one reported."""
     reported = [result.evaluation for result in node.ranks.results.values() if result.evaluation]
     if reported or node.board.evaluation:
         return reported[-1] if reported else node.board.evaluation
-    sealed = manifest.read(model) if model else None
     return sealed.evaluation if sealed else None
 
 

@@ -90,6 +90,10 @@ class RankModel(Document):
     """POST /rank/model, by rank 0, for `staging/model`. 200 when sealed; 409 when a newer attempt has begun."""
 
     files: tuple[FileName, ...]
+    step: int
+    """Optimizer steps that were trained."""
+    evaluation: dict[str, float] | None = None
+    """Metrics of this very model: progress, which comes now and then, may still tell of an earlier one."""
 
 
 class RankResult(Document):

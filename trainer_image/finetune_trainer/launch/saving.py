@@ -188,7 +188,7 @@ class Saving:
         for folder in gone:
             log.info("old checkpoint deleted", path=to_pod(folder))
 
-    async def seal_model(self, report: RankModel, step: int | None) -> PodPath:
+    async def seal_model(self, report: RankModel) -> PodPath:
         """Seal `staging/model`, and let people's link point at it."""
         final = self._attempt.model
 
@@ -197,11 +197,11 @@ class Saving:
                 return
             files = sealing.place(self._attempt.staging / "model", final, report.files)
             sealed = Manifest(
-                step=step or 0,
+                step=report.step,
                 attempt=self._settings.attempt,
                 world_size=self._settings.config.world_size,
                 time=datetime.now(UTC),
-                evaluation=self._board.evaluation,
+                evaluation=report.evaluation,
                 files=files,
             )
             sealing.seal(self._layout.run, final, sealed)

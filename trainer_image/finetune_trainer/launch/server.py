@@ -181,7 +181,7 @@ class _FromRanks:
         node = self._node
         if node.saving is None:
             raise web.HTTPConflict(text="only rank 0 hands over a model")
-        path = await node.saving.seal_model(await _body(request, RankModel), node.board.step)
+        path = await node.saving.seal_model(await _body(request, RankModel))
         return _json(SealedCheckpoint(path=path))
 
     async def result(self, request: web.Request) -> web.Response:

@@ -92,7 +92,8 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
             evaluation=evaluation,
             kept_step=_kept_step(trainer, best=plan.load_best),
         )
-        client.model(RankModel(files=tuple(_save_model(trainer, staging / "model", report))))
+        files = tuple(_save_model(trainer, staging / "model", report))
+        client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=evaluation))
     return Trained(trainer.state.global_step, evaluation)
 
 
