@@ -76,6 +76,7 @@ MEANINGS: Mapping[str, str] = {
     Reason.ACCESS_DENIED: "the Hub refused (401, 403)",
     Reason.HUB_UNAVAILABLE: "the Hub can't be reached, is busy, or has an error of its own",
     Reason.REPO_INVALID: "`publish.repoId` is no repository's name, or belongs to somebody else",
+    Reason.REPO_PUBLIC: "the repository is public and `publish.private` is set; nothing was uploaded",
     Reason.QUOTA_EXCEEDED: "the account on the Hub may not store so much",
     Reason.MODEL_DAMAGED: "the sealed model is not there any more, or is not what was sealed",
     Reason.ARGUMENTS_INVALID: "the Trainer refused the training arguments",

@@ -63,7 +63,9 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     progress = ProgressReader(cluster, settings.progress_access)
     metrics = Metrics(lambda: len(queue), lambda: _phases(store))
     lookups = Lookups(cluster, store, progress, lambda key: queue.wake(key))
-    reconciler = Reconciler(cluster, store, lookups, settings.plan(), decide, metrics)
+    reconciler = Reconciler(
+        cluster, store, lookups, settings.plan(), decide, metrics, lambda: len(queue) >= settings.concurrency
+    )
     observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer)
     resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)

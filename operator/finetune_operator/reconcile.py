@@ -22,7 +22,7 @@ from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
 from finetune_operator.notes import event
 from finetune_operator.plan.accelerators import accelerators as accelerators_of
-from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed, PlanSettings
+from finetune_operator.plan.types import Create, Decision, EventNote, Manifest, Observed, PlanSettings
 from finetune_operator.store import JobState, Key, Store
 from finetune_operator.unreadable import unreadable_status
 from finetune_operator.usage import settle
@@ -42,8 +42,16 @@ class Reconciler:
     """Works on one job per call; the queue calls it for many, never twice at a time for the same."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, lookups: Lookups, settings: PlanSettings, decide: Decide, metrics: Metrics
+        self,
+        cluster: Cluster,
+        store: Store,
+        lookups: Lookups,
+        settings: PlanSettings,
+        decide: Decide,
+        metrics: Metrics,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`crowded`: whether more jobs wait for a worker than there are workers."""
         self._cluster = cluster
         self._store = store
         self._lookups = lookups
@@ -51,6 +59,7 @@ class Reconciler:
         self._settings = settings
         self._decide = decide
         self._metrics = metrics
+        self._crowded = crowded
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns the seconds after which to look again if nothing wakes the job before."""
@@ -90,8 +99,12 @@ class Reconciler:
                 listed = await self._list(state)
             elif missing := self._lookups.missing(state, decision.wants_references):
                 await self._lookups.references(state, missing)
-            elif await self._carry_out(state, job, body, decision):
-                return _delay(state, decision)
+            elif await self._actor.act(state, job, decision.actions):
+                if self._crowded() and _makes_pods(decision):
+                    return 0.0  # who has no pods yet comes first; this job tells what was done, and what came of it, after them
+                accelerators = accelerators_of(job, self._settings) * job.spec.nodes
+                if await self._write_status(state, body, decision.status, decision.events, accelerators):
+                    return _delay(state, decision)
         raise Undecided(f"no rest after {ROUNDS} decisions")
 
     def _observed(self, state: JobState, job: FineTuneJob, *, listed: bool) -> Observed:
@@ -129,17 +142,10 @@ class Reconciler:
         state.settled = True
         return True
 
-    async def _carry_out(self, state: JobState, job: FineTuneJob, body: Manifest, decision: Decision) -> bool:
-        """Actions, then events, then the status. False where the world turned out to be another one."""
-        if not await self._actor.act(state, job, decision.actions):
-            return False
-        accelerators = accelerators_of(job, self._settings) * job.spec.nodes
-        return await self._write_status(state, body, decision.status, decision.events, accelerators)
-
     async def _write_status(
         self, state: JobState, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
     ) -> bool:
-        """Write where it differs. False where the job has changed since `body` was read: then nothing was written."""
+        """Events, then the status, where it differs. False where the job has changed since `body` was read: then nothing was written."""
         before: Manifest = body.get("status") or {}
         if status == before or state.written == (body["metadata"]["resourceVersion"], status):
             return True
@@ -183,6 +189,10 @@ class Reconciler:
                 self._store.observe(state.body, deleted=True)
             return
         self._store.observe(found, deleted=False)
+
+
+def _makes_pods(decision: Decision) -> bool:
+    return any(isinstance(action, Create) and action.manifest["kind"] == "Job" for action in decision.actions)
 
 
 def _changes(decision: Decision, body: Manifest) -> bool:

@@ -129,8 +129,7 @@ class Publishing:
 
         patience = Patience(time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
         with _without_xet():
-            found = run_publish(self.config(publish=publish, **fields), patience, self.traffic, self.said.append)
-        return found.model
+            return run_publish(self.config(publish=publish, **fields), patience, self.traffic, self.said.append)
 
 
 @contextmanager

@@ -110,10 +110,12 @@ def test_a_name_without_an_owner_is_the_accounts(hub: StubHub, publishing: Publi
     assert hub.models["me/reviews"].commits
 
 
-def test_a_public_repository_that_was_there_is_told(hub: StubHub, publishing: Publishing) -> None:
+def test_what_is_to_be_private_goes_to_no_public_repository(hub: StubHub, publishing: Publishing) -> None:
     hub.models["me/reviews"] = Repository()
-    publishing.run(publish={"private": True})
-    assert [line for line in publishing.said if "was there before and is public" in line]
+    with pytest.raises(PublishError, match="me/reviews is public") as raised:
+        publishing.run(publish={"private": True})
+    assert (raised.value.reason, raised.value.cause) == (Reason.REPO_PUBLIC, Cause.USER)
+    assert hub.models["me/reviews"].commits == []
 
 
 def test_a_base_model_without_a_card_is_no_failure(hub: StubHub, publishing: Publishing) -> None:

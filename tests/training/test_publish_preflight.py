@@ -56,10 +56,11 @@ def test_a_good_token_is_let_through_and_nothing_is_made(hub: StubHub, tmp_path:
     assert preflight.check(job(hub, tmp_path, repo_id="team/reviews")) == ()
 
 
-def test_a_public_repository_that_is_there_is_told_before_training(hub: StubHub, tmp_path: Path) -> None:
+def test_a_public_repository_for_what_is_to_be_private_is_refused_before_training(hub: StubHub, tmp_path: Path) -> None:
     hub.models["me/reviews"] = Repository()
-    (message,) = preflight.check(job(hub, tmp_path, private=True))
-    assert "me/reviews is there and public, and stays so" in message
+    with pytest.raises(PrepareError, match="me/reviews is public") as raised:
+        preflight.check(job(hub, tmp_path, private=True))
+    assert raised.value.reason is Reason.REPO_PUBLIC
     hub.models["me/reviews"] = Repository(private=True)
     assert preflight.check(job(hub, tmp_path, private=True)) == ()
 

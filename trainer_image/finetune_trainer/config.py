@@ -83,7 +83,7 @@ class Publish(Document):
     repo_id: str
     """Repository on the Hub: `me/yelp-bert`; without an owner, the token's account."""
     private: bool | None = None
-    """Visibility of a repository that is made; null is the account's default. One that is there keeps its own."""
+    """Visibility of a repository that is made; null is the account's default. A public one that is there is refused."""
     revision: str = "main"
     """Branch to commit to; made where it is not there."""
     commit_message: str | None = None
@@ -214,6 +214,8 @@ class Reason(StrEnum):
     """The Hub can't be reached, is busy (429), or answers with an error of its own (5xx)."""
     REPO_INVALID = "RepoIdInvalid"
     """`publish.repoId` is no repository's name, or belongs to somebody else."""
+    REPO_PUBLIC = "RepoIsPublic"
+    """The repository is there and public, and `publish.private` is set: nothing is uploaded for all to see."""
     QUOTA_EXCEEDED = "HubQuotaExceeded"
     """The account may not store so much."""
     MODEL_DAMAGED = "ModelDamaged"

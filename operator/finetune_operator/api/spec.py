@@ -171,7 +171,8 @@ class Publish(ApiModel):
     """Model repository on the Hub: `me/yelp-bert`; without an owner it is the token's account. Made where it is not
     there; whether the token may write there is checked before training."""
     private: bool | None = None
-    """Visibility of a repository that is made; default: the account's. One that is there keeps its own."""
+    """Visibility of a repository that is made; default: the account's. With true, a repository that is there and public
+    is refused: nothing goes where all can see it."""
     revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=255)] = "main"
     """Branch to commit to; made where it is not there."""
     commit_message: Annotated[str, Field(min_length=1, max_length=512)] | None = None

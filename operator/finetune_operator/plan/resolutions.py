@@ -58,6 +58,10 @@ RESOLUTIONS: Mapping[str, str] = {
         "Set `spec.publish.repoId` to `owner/name` of an account or organisation that the token may write to, and "
         "raise `spec.retry`: only publishing is done again."
     ),
+    Reason.REPO_PUBLIC: (
+        "Make the repository private in its settings on the Hub, name another one in `spec.publish.repoId`, or set "
+        "`spec.publish.private` to false if all may see the model; then raise `spec.retry`: only publishing is done again."
+    ),
     Reason.QUOTA_EXCEEDED: (
         "Free space in the account on the Hub, or publish to another one (`spec.publish.repoId`); then raise "
         "`spec.retry`: only publishing is done again."

@@ -269,6 +269,13 @@ PUBLISHING = (
         "fine_grained_token",
     ),
     _row(
+        "publish-private-to-public",
+        "publishing what is to be private to a repository that is there and public",
+        "RepoIsPublic",
+        "me/kept is public, and spec.publish.private is true: nothing was uploaded.",
+        {"publish": {"repoId": "me/kept", "private": True}},
+    ),
+    _row(
         "publish-wrong-token",
         "publishing with a token that is not valid",
         "AccessDenied",

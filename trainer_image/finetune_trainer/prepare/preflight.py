@@ -54,7 +54,7 @@ def _check(config: RunConfig, publish: Publish, token: str) -> tuple[str, ...]:
         repo_id = account.full_name(who, repo_id)
     private = _ask(lambda: _try_to_write(api, repo_id), repo_id, token)
     if publish.private and private is False:
-        return (f"{repo_id} is there and public, and stays so: publish.private is for a repository that is made.",)
+        raise account.is_public(repo_id)
     return ()
 
 

@@ -74,6 +74,15 @@ def problem(who: Mapping[str, Any], repo_id: str) -> PublishError | None:
     return _fine_grained_problem(who, token, repo_id) if token.get("role") == "fineGrained" else None
 
 
+def is_public(repo_id: str) -> PublishError:
+    """What is to be private goes nowhere where all can see it: that could not be undone."""
+    return PublishError(
+        Reason.REPO_PUBLIC,
+        f"{repo_id} is public, and spec.publish.private is true: nothing was uploaded. Make the repository private in "
+        "its settings, name another one in spec.publish.repoId, or set spec.publish.private to false.",
+    )
+
+
 def _fine_grained_problem(who: Mapping[str, Any], token: Mapping[str, Any], repo_id: str) -> PublishError | None:
     granted = token.get("fineGrained") or {}
     if "scoped" not in granted or WRITING in (granted.get("global") or ()):

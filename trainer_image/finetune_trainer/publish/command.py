@@ -52,7 +52,6 @@ class Result:
     stopped: bool = False
     hub: PublishedModel | None = None
     failure: Failure | None = None
-    messages: tuple[str, ...] = ()
 
     def stop(self, *_: object) -> None:
         """SIGTERM."""
@@ -99,8 +98,7 @@ def work(config: RunConfig, deadline: datetime, result: Result) -> None:
 
         traffic = Traffic()
         tell_of(lambda: f"{size(traffic.sent)} sent" if traffic.sent else "", result.over)
-        published = publish(config, Patience(monotonic_deadline(deadline)), traffic, say)
-        result.hub, result.messages = published.model, published.messages
+        result.hub = publish(config, Patience(monotonic_deadline(deadline)), traffic, say)
     except Exception as error:  # noqa: BLE001 - the outermost frame: the record must say what it was
         result.failure = failure_of(error, config)
         say(f"{result.failure.reason}: {result.failure.message}")
@@ -159,7 +157,6 @@ def record_of(config: RunConfig, result: Result, started: datetime) -> ResultRec
         started=started,
         finished=datetime.now(UTC),
         hub=result.hub,
-        messages=result.messages,
     )
 
 

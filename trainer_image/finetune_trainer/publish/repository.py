@@ -6,7 +6,7 @@ Every step finds done what a try before it did, so that a try may end between an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -40,7 +40,6 @@ class Target:
     publish: Publish
     token: str
     say: Callable[[str], None]
-    messages: list[str] = field(default_factory=list)
     _who: Mapping[str, Any] | None = None
 
     def who(self) -> Mapping[str, Any]:
@@ -91,7 +90,7 @@ class Target:
     def _head(self, repo_id: str) -> Head:
         info = self.api.model_info(repo_id, revision=self.publish.revision)
         if self.publish.private and info.private is False:
-            self._note(f"{repo_id} was there before and is public; publish.private is for one that is made.")
+            raise account.is_public(repo_id)
         return Head(str(info.id or repo_id), info.sha)
 
     def _make_branch(self, repo_id: str) -> None:
@@ -125,11 +124,6 @@ class Target:
     def _page(self, repo_id: str) -> str:
         page = f"{self.api.endpoint}/{repo_id}"
         return page if self.publish.revision == MAIN else f"{page}/tree/{quote(self.publish.revision, safe='')}"
-
-    def _note(self, message: str) -> None:
-        if message not in self.messages:
-            self.messages.append(message)
-            self.say(message)
 
 
 def operations(model: SealedModel, card: str) -> list[CommitOperationAdd]:

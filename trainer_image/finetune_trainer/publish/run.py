@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,15 +27,7 @@ BASE_CARD_SECONDS = 30.0
 """How long the base model's card is asked for while the Hub answers: to know its licence is not worth more."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """What came of it."""
-
-    model: PublishedModel
-    messages: tuple[str, ...]
-
-
-def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callable[[str], None]) -> Published:
+def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callable[[str], None]) -> PublishedModel:
     """Publish the run's model. Raises PublishError, and OSError of the volume."""
     from huggingface_hub import HfApi
 
@@ -53,7 +45,7 @@ def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callab
         facts = partial(_base_facts, config, model, api, patience, say)
         published = until_done(lambda: _push(target, config, model, facts), patience, say)
     say(f"{published.repo_id} has it: commit {published.commit}")
-    return Published(published, tuple(target.messages))
+    return published
 
 
 def _base_facts(
