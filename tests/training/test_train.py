@@ -161,7 +161,10 @@ def local(data: Path) -> dict[str, Any]:
 
 def test_the_model_folder_holds_model_tokenizer_and_report(together: Finished) -> None:
     model = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
-    assert together.heard.models == [{"files": sorted([*model, REPORT_FILE])}]
+    (handed,) = together.heard.models
+    result = together.heard.results[0]
+    assert handed["files"] == sorted([*model, REPORT_FILE])
+    assert (handed["step"], handed["evaluation"]) == (result["step"], result["evaluation"])
 
 
 def test_the_report_tells_what_was_trained_and_how(alone: Finished, together: Finished) -> None:
