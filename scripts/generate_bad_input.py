@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+import page  # noqa: E402
 
 from tests.support.bad_input import BadInput, SaidBy, all_rows  # noqa: E402
 
@@ -101,14 +102,5 @@ def _line(row: BadInput, heads: Sequence[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where the file is out of date")
-    if parser.parse_args().check:
-        return 0 if TARGET.exists() and TARGET.read_text() == text() else 1
-    TARGET.write_text(text())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(page.main(__doc__, TARGET, text))

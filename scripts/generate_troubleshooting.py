@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import page
 
 from finetune_operator.plan.obstacles import ADVICE, Obstacle
 from finetune_operator.plan.resolutions import RESOLUTIONS, ClusterReason
@@ -143,14 +144,5 @@ def _sentence(words: str) -> str:
     return words[0].upper() + words[1:].rstrip(".") if words[:1] != "`" else words.rstrip(".")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where the page is out of date")
-    if parser.parse_args().check:
-        return 0 if TARGET.read_text() == text() else 1
-    TARGET.write_text(text())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(page.main(__doc__, TARGET, text))

@@ -75,13 +75,13 @@ class Lookups:
         if ref.kind == "Node" and not self._nodes_readable:
             state.references[ref] = None
             return
-        found: Manifest | None = None
+        found: Manifest | None
         try:
             # Claims and ConfigMaps are what many jobs share; how a node is, is evidence, and must be of now.
             get = self._cluster.get if ref.kind == "Node" else self._recent.get
             found = trimmed(await get(ref.kind, state.key.namespace, ref.name))
         except NotFound:
-            pass
+            found = None  # a finding as well: the plan says what is missing
         except Refused as error:
             found = self._unreadable(ref, error)
         state.references[ref] = found

@@ -159,7 +159,8 @@ def test_a_good_job_beside_them_succeeds(api: Api, told: Mapping[str, Seen]) -> 
         kubelet.run(1)
         wait_for_phase(api, "Running", "good")
         kubelet.succeed(1, step=100)
-        wait_for_phase(api, "Succeeded", "good")
+        end = wait_for_phase(api, "Succeeded", "good")
+    assert (end["attempt"], end.get("failure")) == (1, None)
 
 
 @by_name

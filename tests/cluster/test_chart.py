@@ -255,5 +255,6 @@ def test_every_object_is_accepted(control_plane: Client, values: Manifest) -> No
 def test_restricted_pod_security_lets_the_operators_pod_in(control_plane: Client, operator_kubeconfig: Path) -> None:
     control_plane.apply(deployment(), namespace=helm.SYSTEM_NAMESPACE)
     in_system = f"--namespace={helm.SYSTEM_NAMESPACE}"
-    eventually("the operator's pod", lambda: control_plane.get("pods", in_system)["items"])
+    pods = eventually("the operator's pod", lambda: control_plane.get("pods", in_system)["items"])
     control_plane.kubectl("delete", "deployment", helm.RELEASE, in_system)
+    assert [pod["spec"]["serviceAccountName"] for pod in pods] == [helm.RELEASE]

@@ -82,7 +82,8 @@ def test_a_pod_that_is_deleted_costs_no_budget(
     kubelet.report(2)
     kubelet.run(2)
     wait_for_phase(api, "Running")
-    eventually("it is counted", lambda: restarts(api) == {"preemption": 1}, 45, show=lambda: status(api))
+    eventually("it is counted", lambda: restarts(api), 45, show=lambda: status(api))
+    assert restarts(api) == {"preemption": 1}
 
 
 def test_each_crash_costs_and_at_last_it_is_failed(
@@ -123,6 +124,8 @@ def test_raising_retry_starts_a_failed_job_again(
     wait_for_phase(api, "Failed", seconds=45)
     api.patch("FineTuneJob", "yelp", {"spec": {"retry": 1}})
     eventually("the second gang", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))
+    seen = wait_for_phase(api, "Starting")
+    assert (seen["attempt"], condition(api, "Failed")["status"]) == (2, "False")
 
 
 def test_older_attempts_are_removed_and_the_last_two_keep_their_logs(

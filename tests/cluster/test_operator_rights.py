@@ -120,7 +120,7 @@ def test_it_serves_the_whole_cluster_with_the_same_rights(
 ) -> None:
     with running_operator(operator_kubeconfig, tmp_path / "operator.log"):
         api.create(finetune_job())
-        wait_for_phase(api, "Starting")
+        assert wait_for_phase(api, "Starting")["attempt"] == 1
 
 
 def test_idle_memory_over_a_bare_kopf_process(api: Api, start_operator: StartOperator) -> None:

@@ -26,6 +26,7 @@ from finetune_trainer.publish.client import Traffic
 from finetune_trainer.publish.retries import Patience
 from finetune_trainer.volume import Layout, make_folder
 from tests.support import checkpoints
+from tests.support.stub_hub import Repository, StubHub, stub_hub
 
 MOMENT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WEIGHTS = bytes(range(256)) * 400
@@ -130,6 +131,16 @@ class Publishing:
         patience = Patience(time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
         with _without_xet():
             return run_publish(self.config(publish=publish, **fields), patience, self.traffic, self.said.append)
+
+
+@contextmanager
+def hub_with_base(folder: Path) -> Iterator[StubHub]:
+    """A Hub that has the card of the base model, and so its licence."""
+    (folder / "tiny").mkdir()
+    (folder / "tiny/README.md").write_text("---\nlicense: mit\n---\n")
+    with stub_hub() as stub:
+        stub.models["us/tiny"] = Repository(folder / "tiny")
+        yield stub
 
 
 @contextmanager

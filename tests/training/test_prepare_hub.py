@@ -26,6 +26,7 @@ from finetune_trainer.config import (
     ResultRecord,
     RunConfig,
 )
+from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
@@ -198,7 +199,7 @@ def test_what_the_hub_refuses(
     hub: StubHub,
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         Hub(config(hub, tmp_path, model=model, token=token)).model(
             ModelSource(name=model, revision=revision), tmp_path / "cache"
         )

@@ -11,8 +11,8 @@ import pytest
 
 from finetune_trainer.config import Cause, Reason
 from finetune_trainer.publish.errors import PublishError
-from tests.support.published import FILES, Publishing, seal_model
-from tests.support.stub_hub import TOKEN, Fault, Repository, StubHub, stub_hub
+from tests.support.published import FILES, Publishing, hub_with_base, seal_model
+from tests.support.stub_hub import TOKEN, Fault, StubHub
 
 ROUTES = (
     ("HEAD", "/us/tiny/resolve/"),
@@ -33,10 +33,7 @@ ROUTES = (
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[StubHub]:
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny/README.md").write_text("---\nlicense: mit\n---\n")
-    with stub_hub() as stub:
-        stub.models["us/tiny"] = Repository(tmp_path / "tiny")
+    with hub_with_base(tmp_path) as stub:
         yield stub
 
 

@@ -16,17 +16,14 @@ import pytest
 
 from finetune_trainer.config import Env, Outcome, Reason, ResultRecord
 from tests.support.launched import until
-from tests.support.published import FILES, Publishing, seal_model
+from tests.support.published import FILES, Publishing, hub_with_base, seal_model
 from tests.support.ranks import PACKAGES
-from tests.support.stub_hub import TOKEN, Fault, Repository, StubHub, stub_hub
+from tests.support.stub_hub import TOKEN, Fault, StubHub
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[StubHub]:
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny/README.md").write_text("---\nlicense: mit\n---\n")
-    with stub_hub() as stub:
-        stub.models["us/tiny"] = Repository(tmp_path / "tiny")
+    with hub_with_base(tmp_path) as stub:
         yield stub
 
 

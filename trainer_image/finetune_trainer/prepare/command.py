@@ -20,7 +20,7 @@ from finetune_trainer.config import (
     ResultRecord,
     RunConfig,
 )
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare.hub import environment
 from finetune_trainer.volume import DISK_FULL, Layout, VolumeError, explain
 
@@ -69,7 +69,7 @@ def attempt(config: RunConfig) -> Prepared | Failure:
 
     try:
         prepared = prepare(config)
-    except (PrepareError, VolumeError) as error:
+    except (ExpectedError, VolumeError) as error:
         print(f"prepare: {error.failure.reason}: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return error.failure
     except OSError as error:

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from finetune_trainer.config import Cause, Failure, Reason
+from finetune_trainer.config import Reason
+from finetune_trainer.failures import ExpectedError
 
 
-class PrepareError(Exception):
+class PrepareError(ExpectedError):
     """Something is wrong, said in words that name the file, column, row or field and the way out."""
-
-    def __init__(self, reason: Reason, message: str, *, cause: Cause = Cause.USER) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.cause = cause
-
-    @property
-    def failure(self) -> Failure:
-        """The failure as the result record holds it."""
-        return Failure(reason=self.reason, cause=self.cause, message=str(self))
 
 
 def names(values: object, limit: int = 20) -> str:

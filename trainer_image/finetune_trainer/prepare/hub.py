@@ -16,8 +16,8 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from finetune_trainer.config import Cause, DatasetSource, ModelSource, Reason, RunConfig
-from finetune_trainer.paths import to_local
+from finetune_trainer.config import Cause, DatasetSource, ModelSource, RunConfig
+from finetune_trainer.hub_token import read_token
 from finetune_trainer.prepare import refusals
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub_dataset import load
@@ -174,22 +174,6 @@ def _client() -> httpx2.Client:
     client = default_client_factory()
     client.timeout = httpx2.Timeout(SILENCE_SECONDS)
     return client
-
-
-def read_token(config: RunConfig) -> str | None:
-    """The token of the job's Secret; None where it names none."""
-    if config.hub.token_file is None:
-        return None
-    path = to_local(config.hub.token_file)
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise PrepareError(
-            Reason.ACCESS_DENIED, f"The token file {config.hub.token_file} cannot be read: {error.strerror}."
-        ) from error
-    if not token:
-        raise PrepareError(Reason.ACCESS_DENIED, "The key that spec.hub.tokenSecretRef names is empty.")
-    return token
 
 
 def split_missing(wanted: str, there: dict[str, Split], field: str) -> PrepareError:

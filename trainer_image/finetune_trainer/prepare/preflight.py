@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetune_trainer.config import Publish, RunConfig
+from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.publish import account
-from finetune_trainer.publish.errors import Passing, PublishError, translated
+from finetune_trainer.publish.errors import Passing, translated
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -30,10 +31,10 @@ def check(config: RunConfig) -> tuple[str, ...]:
 
     repo_id = config.publish.repo_id
     try:
-        token = account.read_token(config)
+        token = account.required_token(config)
         with one_try():
             return _check(config, config.publish, token)
-    except PublishError as error:
+    except ExpectedError as error:
         raise PrepareError(error.reason, f"The model could not be published: {error}", cause=error.cause) from error
     except Passing as error:
         return (f"Whether the model can be published to {repo_id} is not known before it is trained: {error}.",)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.config import Reason, RunConfig
-from finetune_trainer.paths import to_local
+from finetune_trainer.hub_token import read_token
 from finetune_trainer.publish.errors import PublishError
 
 WRITING = "repo.write"
@@ -17,21 +17,14 @@ READS_ALONE = ("read", "no_access")
 """Roles in an organisation whose members make no repository."""
 
 
-def read_token(config: RunConfig) -> str:
-    """The token of the job. PublishError where there is none."""
-    if config.hub.token_file is None:
+def required_token(config: RunConfig) -> str:
+    """The token of the job. ExpectedError where there is none."""
+    token = read_token(config)
+    if token is None:
         raise PublishError(
             Reason.ACCESS_DENIED,
             "Publishing needs a token that may write: name a Secret with one in spec.hub.tokenSecretRef.",
         )
-    try:
-        token = to_local(config.hub.token_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise PublishError(
-            Reason.ACCESS_DENIED, f"The token file {config.hub.token_file} cannot be read: {error.strerror}."
-        ) from error
-    if not token:
-        raise PublishError(Reason.ACCESS_DENIED, "The key that spec.hub.tokenSecretRef names is empty.")
     return token
 
 

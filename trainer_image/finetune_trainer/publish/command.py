@@ -121,10 +121,11 @@ def tell_of(state: Callable[[], str], over: threading.Event) -> None:
 
 def failure_of(error: Exception, config: RunConfig) -> Failure:
     """What an exception means."""
-    from finetune_trainer.publish.errors import PublishError, clean
+    from finetune_trainer.failures import ExpectedError
+    from finetune_trainer.publish.errors import clean
     from finetune_trainer.volume import VolumeError
 
-    if isinstance(error, PublishError | VolumeError):
+    if isinstance(error, ExpectedError | VolumeError):
         return error.failure
     output = Layout.of(config).output
     if isinstance(error, OSError) and error.filename is not None and concerns(error, output):

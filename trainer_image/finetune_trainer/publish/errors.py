@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from http import HTTPStatus
 
-from finetune_trainer.config import Cause, Failure, Reason
+from finetune_trainer.config import Cause, Reason
+from finetune_trainer.failures import ExpectedError
 
 SAID_CHARACTERS = 300
 NO_ROOM = re.compile(r"storage|quota|payment required|billing|upgrade your plan", re.IGNORECASE)
@@ -28,18 +29,8 @@ BUSY = (
 )
 
 
-class PublishError(Exception):
-    """It is not published, and trying again does not help unless the cause says so."""
-
-    def __init__(self, reason: Reason, message: str, *, cause: Cause = Cause.USER) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.cause = cause
-
-    @property
-    def failure(self) -> Failure:
-        """The failure as the result record holds it."""
-        return Failure(reason=self.reason, cause=self.cause, message=str(self))
+class PublishError(ExpectedError):
+    """It is not published."""
 
 
 class MetadataRefused(PublishError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from finetune_trainer.config import Publish, PublishedModel, Reason, RunConfig
 from finetune_trainer.publish import base, card, sealed
-from finetune_trainer.publish.account import endpoint_of, read_token
+from finetune_trainer.publish.account import endpoint_of, required_token
 from finetune_trainer.publish.base import NOTHING, BaseFacts
 from finetune_trainer.publish.client import Traffic, one_try
 from finetune_trainer.publish.errors import MetadataRefused, PublishError
@@ -35,7 +35,7 @@ def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callab
     if wanted is None:
         raise PublishError(Reason.REPO_INVALID, "The job names no repository: there is nothing to publish.")
     model = sealed.find(Layout.of(config))
-    token = read_token(config)
+    token = required_token(config)
     say(f"{_described(model)} to {wanted.repo_id}, branch {wanted.revision}")
     if model.left_out:
         say(f"not uploaded: {', '.join(model.left_out)}")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from finetune_trainer.config import Reason
-from finetune_trainer.publish.account import full_name, problem, read_token
-from finetune_trainer.publish.errors import PublishError
+from finetune_trainer.failures import ExpectedError
+from finetune_trainer.publish.account import full_name, problem, required_token
 from tests.support.published import config
 
 
@@ -72,13 +72,13 @@ def test_the_owner_is_the_accounts_where_none_is_named() -> None:
 
 
 def test_the_token_is_read_or_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(PublishError, match=r"name a Secret with one in spec\.hub\.tokenSecretRef"):
-        read_token(config(tmp_path))
+    with pytest.raises(ExpectedError, match=r"name a Secret with one in spec\.hub\.tokenSecretRef"):
+        required_token(config(tmp_path))
     run = config(tmp_path, hub={"token_file": str(tmp_path / "token")})
-    with pytest.raises(PublishError, match="cannot be read: No such file"):
-        read_token(run)
+    with pytest.raises(ExpectedError, match="cannot be read: No such file"):
+        required_token(run)
     (tmp_path / "token").write_text(" \n")
-    with pytest.raises(PublishError, match="is empty"):
-        read_token(run)
+    with pytest.raises(ExpectedError, match="is empty"):
+        required_token(run)
     (tmp_path / "token").write_text("hf_x\n")
-    assert read_token(run) == "hf_x"
+    assert required_token(run) == "hf_x"
