@@ -192,8 +192,9 @@ def test_the_cause_is_told_everywhere_in_the_same_words(scene: Scene, fall: Fall
     assert told is not None, scene.recorder.newest(fall.name).get("status")
 
     failure = told["status"].get("failure") or {}
-    said = scene.cases[fall.name].said()["failure"]
-    assert (said["reason"], fall.message in said["message"]) == (fall.reason, True)
+    case = scene.cases[fall.name]
+    said = case.said()["failure"]
+    assert (said["reason"], fall.message in said["message"]) == (fall.reason, True), (said, case.document["objects"])
     assert len(said["message"].splitlines()) <= 16
     if told["status"]["phase"] == "Failed":
         assert failure["reason"] == told["status"]["summary"]["reason"] == fall.reason
