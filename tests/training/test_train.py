@@ -10,7 +10,6 @@ import pytest
 from huggingface_hub import ModelCard
 
 from finetune_trainer.config import REPORT_FILE, Cause, Outcome, Reason, TrainingReport
-from finetune_trainer.train import tasks
 from tests.support.published import Publishing, seal_model
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
@@ -187,19 +186,6 @@ def test_the_report_tells_what_was_trained_and_how(alone: Finished, together: Fi
     assert {"transformers", "torch"} <= report.versions.keys()
     assert report.summary is not None
     assert (report.summary.train_rows, report.summary.validation_rows) == (203, 61)
-
-
-def test_macro_f1_is_scikit_learns() -> None:
-    import numpy as np
-    from sklearn.metrics import f1_score
-
-    macro_f1 = tasks.find("text-classification").macro_f1  # type: ignore[attr-defined]
-    source = np.random.default_rng(0)
-    for classes in (2, 3, 7):
-        labels, chosen = source.integers(0, classes, 50), source.integers(0, classes, 50)
-        assert macro_f1(labels, chosen) == pytest.approx(f1_score(labels, chosen, average="macro", zero_division=0.0))
-    never = np.array([0, 0, 2]), np.array([0, 0, 0])
-    assert macro_f1(*never) == pytest.approx(f1_score(*never, average="macro", zero_division=0.0))
 
 
 def test_the_loss_of_another_architecture_is_not_scaled_either(data: Path, tmp_path: Path) -> None:

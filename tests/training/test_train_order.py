@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune_trainer.train.order import GlobalOrder, MicroBatches, Strategy, by_length, filler, real
+from finetune_trainer.train.order import GlobalOrder, MicroBatches, Strategy, by_length
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=1003).astype(np.int32)
 WORLDS = [(1, 1), (1, 4), (2, 2), (4, 1), (2, 1), (8, 1)]
@@ -27,8 +27,8 @@ def steps(order: GlobalOrder, ranks: int, accumulation: int, epoch: int = 0) -> 
     assert {len(batch) for batch in micro} == {batches.batch_size}
     found = []
     for start in range(0, len(micro), ranks * accumulation):
-        indices = [real(index) for batch in micro[start : start + ranks * accumulation] for index in batch]
-        found.append([row for row, counts in indices if counts])
+        indices = [pick for batch in micro[start : start + ranks * accumulation] for pick in batch]
+        found.append([pick.row for pick in indices if pick.counts])
     return found
 
 
@@ -49,7 +49,7 @@ def test_an_epoch_has_every_row_once(strategy: Strategy) -> None:
 
 def test_the_last_batch_is_spread_over_all_ranks() -> None:
     batches = list(MicroBatches(order(rows=37), batch_size=8, world_size=2))
-    assert [sum(real(index)[1] for index in batch) for batch in batches] == [8, 8, 8, 8, 3, 2]
+    assert [sum(pick.counts for pick in batch) for batch in batches] == [8, 8, 8, 8, 3, 2]
 
 
 def test_dropping_the_last_batch_drops_it_everywhere() -> None:
@@ -88,12 +88,6 @@ def test_samples_and_tokens_count_what_was_trained_on() -> None:
     assert each[0] == int(LENGTHS[steps(grouped, 1, 1)[0]].sum())
     dropping = order(rows=100, drop_last=True)
     assert (dropping.steps, dropping.samples(3), dropping.samples(4)) == (3, 96, 128)
-
-
-def test_fillers_name_a_row_that_does_not_count() -> None:
-    assert real(filler(0)) == (0, False)
-    assert real(filler(17)) == (17, False)
-    assert real(17) == (17, True)
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:

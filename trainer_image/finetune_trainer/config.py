@@ -21,6 +21,18 @@ PodPath = Annotated[str, Field(pattern=r"^/")]
 
 Scalar = bool | int | float | str
 
+TaskName = Literal[
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "summarization",
+    "translation",
+    "text-generation",
+    "fill-mask",
+]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""As transformers calls them."""
+
 
 class Document(BaseModel):
     """A frozen JSON document in camelCase, unknown keys refused."""
@@ -55,19 +67,78 @@ class DatasetSource(Document):
     """Configuration (subset) of the Hub dataset."""
     revision: str | None = None
     """Branch, tag or commit on the Hub; null is the Hub's default branch."""
-    files: dict[str, tuple[PodPath, ...]] = Field(default_factory=dict)
-    """Split name -> files of csv, json, jsonl or parquet."""
+    files: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Split -> absolute paths or globs on mounted volumes, or addresses (`https://`, `hf://`, `s3://`)."""
+    field: str | None = None
+    """Key of a json document that holds the rows."""
     splits: dict[str, str] = Field(default_factory=dict)
-    """`train` / `validation` -> name of the split in the data."""
+    """`train` / `validation` / `test` -> split in the data, or a slice of it: `train[:10%]`."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Role of the task (`text`, `label`) -> name of the column in the data."""
+    """Role of the task (`text`, `label`) -> name of the column in the data; `translation.en` is a key within one."""
     max_samples: dict[str, int] = Field(default_factory=dict)
-    """`train` / `validation` -> rows at most, shuffled with the seed first."""
+    """`train` / `validation` / `test` -> rows at most, shuffled with the seed first."""
+    validation_fraction: float | None = None
+    """Part of the training rows that is held out where there is no validation split."""
+    streaming: bool = False
+    """Read rows from where they are; only the tokens of those that are taken reach the volume."""
 
 
 class Preprocessing(Document):
+    """How rows become tokens. What is null has the default of the task or the model."""
+
     max_length: int | None = None
     """Tokens at most per row; null is the model's own limit."""
+    max_source_length: int | None = None
+    """Summarization, translation: tokens at most of the text that is read."""
+    max_target_length: int | None = None
+    """Summarization, translation: tokens at most of the text that is written."""
+    source_prefix: str | None = None
+    """Put before each source text: `summarize: `."""
+    source_language: str | None = None
+    """Translation: language code of the source, for multilingual tokenizers (`en_XX`, `eng_Latn`)."""
+    target_language: str | None = None
+    """Translation: language code of the target; generation is forced to begin with it."""
+    padding: Literal["longest", "max_length"] = "longest"
+    """To the longest row of the batch, or always to the limit."""
+    truncation_side: Literal["left", "right"] | None = None
+    """Which end of a long text is cut; null is the tokenizer's own."""
+    stride: int | None = None
+    """Question answering: tokens that the windows of a long context share."""
+    packing: bool | None = None
+    """Text generation, fill-mask: fill rows up with several texts; null is the task's default."""
+    whole_word_mask: bool = False
+    """Fill-mask: mask all tokens of a word."""
+    mask_probability: float | None = None
+    """Fill-mask: share of the tokens that are masked; null is 0.15."""
+    num_proc: int | None = None
+    """Processes that tokenise; null is one for each core."""
+
+
+class Peft(Document):
+    """Train an adapter in place of all weights."""
+
+    method: Literal["lora"] = "lora"
+    r: int = 8
+    """Rank of the update matrices."""
+    alpha: float | None = None
+    """Scale of the update; null is twice `r`."""
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ()
+    """Names of the modules that get adapters, or `all-linear`; empty is peft's choice for the architecture."""
+    save_merged: bool = False
+    """Leave a plain model with the adapter merged into it, not the adapter."""
+
+
+class Quantization(Document):
+    bits: Literal[4] = 4
+    """The base model's weights in four bits (NF4): with `peft`, on CUDA only."""
+
+
+class EarlyStopping(Document):
+    patience: int = 1
+    """Evaluations without improvement after which training ends."""
+    threshold: float = 0.0
+    """Improvement that counts as one."""
 
 
 class Hub(Document):
@@ -101,12 +172,19 @@ class RunConfig(Document):
     """`metadata.name` of the FineTuneJob."""
     uid: str
     """`metadata.uid` of the FineTuneJob: the identity of a run on the volume."""
-    task: Literal["text-classification"]
+    task: TaskName
+    problem_type: ProblemType | None = None
+    """Text classification: what a label is; null is one class of several."""
     model: ModelSource
     dataset: DatasetSource
     preprocessing: Preprocessing = Preprocessing()
     training_arguments: dict[str, Scalar | dict[str, Scalar | None] | list[str] | None] = Field(default_factory=dict)
     """What the user gave, under the pinned release's names (older names are translated by the planner)."""
+    peft: Peft | None = None
+    quantization: Quantization | None = None
+    early_stopping: EarlyStopping | None = None
+    loss_weights: Literal["balanced"] | None = None
+    """Classification: weigh classes by the inverse of how often they occur."""
     nodes: int = Field(ge=1)
     processes_per_node: int = Field(ge=1)
     accelerators: bool
@@ -304,14 +382,43 @@ class Resolved(Document):
     """`fp32`, `fp16` or `bf16`: what training really ran in."""
 
 
+class TokenLengths(Document):
+    """Tokens per training row."""
+
+    median: int
+    p95: int
+    longest: int
+
+
 class PrepareSummary(Document):
     """What was prepared, short enough for a status."""
 
     train_rows: int
     validation_rows: int | None = None
+    test_rows: int | None = None
+    dropped_rows: int = 0
+    """Rows of the data that were left out; the report says why."""
+    truncated_share: float | None = None
+    """Share of the training rows that lost tokens to a limit."""
+    token_lengths: TokenLengths | None = None
     labels: tuple[str, ...] = ()
     majority_share: float | None = None
     """Share of the commonest label among the validation rows (else the training rows): the accuracy of guessing."""
+
+
+class SplitReport(Document):
+    """One prepared split, as the log and the report tell it."""
+
+    rows: int
+    dropped: dict[str, int] = Field(default_factory=dict)
+    """Why -> rows that were left out."""
+    truncated: int = 0
+    lengths: dict[str, int] = Field(default_factory=dict)
+    """Percentile (`p50`, `p90`, `p95`, `p99`, `max`) -> tokens."""
+    labels: dict[str, int] = Field(default_factory=dict)
+    """Label -> rows (tokens, where tokens have labels)."""
+    example: str | None = None
+    """The first row decoded back to text, as the model sees it."""
 
 
 class Prepared(Document):
@@ -325,7 +432,11 @@ class Prepared(Document):
     """Folder to load model and tokenizer from, offline."""
     label_names: tuple[str, ...]
     """Class names by label id."""
+    label_counts: tuple[int, ...] = ()
+    """Training rows (tokens) of each label, by label id."""
     summary: PrepareSummary
+    splits: dict[str, SplitReport] = Field(default_factory=dict)
+    """Role of the split -> what was prepared of it."""
     resolved: Resolved = Resolved()
     messages: tuple[str, ...] = ()
     """What the user should know: rows clamped, texts truncated, ..."""
@@ -368,11 +479,20 @@ class TrainingReport(Document):
     kept_step: int | None = None
     """Step of the weights that were saved: an earlier one than `steps` where the best checkpoint was kept."""
     summary: PrepareSummary | None = None
+    splits: dict[str, SplitReport] = Field(default_factory=dict)
+    """What was prepared, split by split."""
+    test: dict[str, float] | None = None
+    """Metrics of the test split."""
+    details: dict[str, Any] = Field(default_factory=dict)
+    """What a task tells beside its metrics: `confusionMatrix`, `perLabel`, ..."""
     resolved: Resolved = Resolved()
 
 
 REPORT_FILE = "finetune-report.json"
 """Name of the `TrainingReport` in the folder of a sealed model. Never uploaded."""
+
+PREDICTIONS_FILE = "predictions.jsonl"
+"""Inputs, predictions and references of the test split, in the folder of a sealed model. Never uploaded."""
 
 
 class Progress(Document):

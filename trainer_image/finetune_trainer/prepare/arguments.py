@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from finetune_trainer import task_facts
 from finetune_trainer.config import Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 
-METRICS = ("loss", "accuracy", "f1")
 DEFAULT_BATCH_ROWS = 8
 
 
@@ -20,8 +20,9 @@ def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
             "eval_strategy: choose steps or epoch; without evaluations during training there is no best one."
         )
     metric = given.get("metric_for_best_model")
-    if isinstance(metric, str) and metric.removeprefix("eval_") not in METRICS:
-        raise _invalid(f"metric_for_best_model: {metric} is not reported; choose one of {names(METRICS)}.")
+    reported = task_facts.metrics(config.task, config.problem_type)
+    if isinstance(metric, str) and metric.removeprefix("eval_") not in reported:
+        raise _invalid(f"metric_for_best_model: {metric} is not reported; choose one of {names(reported)}.")
     batch = global_batch_rows(config)
     if rows["train"] >= batch:
         return ()

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_trainer.config import RunConfig
 
-FORMAT = 1
+FORMAT = 2
 """Raised with every change of this code that makes other files from the same input."""
 
 
@@ -48,7 +48,7 @@ def config_digest(config: RunConfig) -> str:
     )
 
 
-def data_key(config: RunConfig, *, data: Any, tokenizer: str, max_tokens: int | None) -> str:
+def data_key(config: RunConfig, *, data: Any, tokenizer: str, limits: tuple[int | None, ...]) -> str:
     """Name of the folder of prepared data; `data` is the dataset's commit or the digests of its files."""
     settings = config.dataset.model_dump(include={"name", "config", "splits", "columns", "max_samples"})
     return sha256(
@@ -59,7 +59,7 @@ def data_key(config: RunConfig, *, data: Any, tokenizer: str, max_tokens: int | 
             "dataset": settings,
             "preprocessing": config.preprocessing.model_dump(),
             "tokenizer": tokenizer,
-            "max_tokens": max_tokens,
+            "limits": limits,
             "seed": seed(config),
         }
     )[:32]

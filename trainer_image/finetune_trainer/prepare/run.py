@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune_trainer.config import Prepared, PrepareSummary, Reason, Resolved, RunConfig
+from finetune_trainer import tasks
+from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig
 from finetune_trainer.paths import to_pod
-from finetune_trainer.prepare import arguments, model, preflight, splits, store, tasks
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare import arguments, model, preflight, splits, store
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
-from finetune_trainer.prepare.tasks import Checked, Task
+from finetune_trainer.tasks.base import Checked, Limits, Reading, Task
 from finetune_trainer.volume import Layout, make_folder, probe, read_document, write_document
 
 PART_ROWS = 10_000
@@ -42,12 +42,14 @@ def prepare(config: RunConfig) -> Prepared:
     task = tasks.find(config.task)
     task.check_model(loaded, config)
     identity, dataset_commit = splits.identity(config, hub)
-    max_tokens, said = _max_tokens(config, loaded, task)
-    key = data_key(config, data=identity, tokenizer=loaded.tokenizer_digest, max_tokens=max_tokens)
+    limits, said = task.limits(config, loaded)
+    key = data_key(
+        config, data=identity, tokenizer=loaded.tokenizer_digest, limits=(limits.tokens, limits.target_tokens)
+    )
     folder = layout.prepared(key)
     meta = store.read_meta(folder)
     if meta is None:
-        meta = _make(config, hub, dataset_commit, loaded, max_tokens, folder)
+        meta = _make(config, hub, dataset_commit, loaded, limits, folder)
     summary = PrepareSummary.model_validate(meta["summary"])
     rows = {"train": summary.train_rows}
     if summary.validation_rows is not None:
@@ -89,20 +91,6 @@ def _model(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Model, str | No
     return model.load(folder, f"The model {config.model.name}"), commit
 
 
-def _max_tokens(config: RunConfig, loaded: Model, task: Task) -> tuple[int | None, tuple[str, ...]]:
-    wanted, limit = config.preprocessing.max_length, loaded.max_tokens
-    special = task.special_tokens(loaded, config)
-    if wanted is not None and wanted <= special:
-        raise PrepareError(
-            Reason.ARGUMENTS_INVALID,
-            f"preprocessing.maxLength is {wanted}, of which {special} are special tokens of the model: no room is left "
-            f"for text. Choose at least {special + 1}, or leave it out for the model's own limit.",
-        )
-    if wanted is None or limit is None or wanted <= limit:
-        return wanted or limit, ()
-    return limit, (f"preprocessing.maxLength is {wanted}, the model reads {limit} tokens at most: {limit} is used.",)
-
-
 @dataclass
 class _Tokens:
     """Batches of a split on their way to the disk, and how many rows were cut."""
@@ -111,8 +99,7 @@ class _Tokens:
     table: pa.Table
     order: splits.Indices | None
     """Rows to take; None for all."""
-    model: Model
-    max_tokens: int | None
+    reading: Reading
     truncated: int = field(default=0, init=False)
 
     @property
@@ -126,7 +113,7 @@ class _Tokens:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         for rows in self._parts():
-            for part in self.task.tokenise(rows, self.model, self.max_tokens):
+            for part in self.task.tokenise(rows, self.reading):
                 self.truncated += part.truncated
                 yield part.batch
 
@@ -140,7 +127,7 @@ class _Tokens:
 
 
 def _make(
-    config: RunConfig, hub: Hub, commit: str | None, loaded: Model, max_tokens: int | None, folder: Path
+    config: RunConfig, hub: Hub, commit: str | None, loaded: Model, limits: Limits, folder: Path
 ) -> dict[str, Any]:
     task = tasks.find(config.task)
     scratch = folder.with_name(f"{folder.name}{store.PARTIAL}rows-{os.getpid()}")
@@ -154,15 +141,16 @@ def _make(
     for role, table in checked.splits.items():
         order, said = splits.sampled(table.num_rows, role, config)
         messages += [said] if said else []
-        tokens[role] = _Tokens(task, table, order, loaded, max_tokens)
+        reading = Reading(config, loaded, limits, checked.label_names, role)
+        tokens[role] = _Tokens(task, table, order, reading)
     rows = {role: part.count for role, part in tokens.items()}
     arguments.check(config, rows)
     meta: dict[str, Any] = {
         "labelNames": list(checked.label_names),
         "summary": _summary(checked, tokens).model_dump(by_alias=True, mode="json"),
-        "maxTokens": max_tokens,
+        "maxTokens": limits.tokens,
     }
-    store.write(folder, tokens, lambda: {**meta, "messages": [*messages, *_cut(tokens, max_tokens)]})
+    store.write(folder, tokens, lambda: {**meta, "messages": [*messages, *_cut(tokens, limits.tokens)]})
     return store.read_meta(folder) or {}
 
 

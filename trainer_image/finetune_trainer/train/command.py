@@ -14,10 +14,8 @@ from typing import NoReturn
 
 from finetune_trainer.config import Env, Exit, Failure, Outcome, RunConfig
 from finetune_trainer.launch.protocol import RankResult
+from finetune_trainer.train import imports
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
-
-UNUSED = ("datasets", "pandas", "scipy", "sklearn")
-"""transformers and accelerate import these where they find them: a sixth of the start, and nothing a rank makes use of."""
 
 
 def main() -> NoReturn:
@@ -40,7 +38,7 @@ def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
     from finetune_trainer.train.report import Reporter
 
     reporter = Reporter(client, active=rank == 0)
-    sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type] # None makes them look absent
+    imports.hide()
     try:
         from finetune_trainer.train.recipe import train
 

@@ -22,7 +22,7 @@ OWNED: dict[str, Any] = {
     "save_total_limit": None,  # launch rotates what is sealed on the volume; see `save_total_limit` of the job
     "train_sampling_strategy": "random",  # `order` decides in training; the stock one would order evaluation too
     "label_names": ["labels"],
-    "remove_unused_columns": True,
+    "remove_unused_columns": False,  # `Rows` gives what the model takes
 }
 ACCELERATOR_ONLY = ("fp16", "bf16", "tf32")
 

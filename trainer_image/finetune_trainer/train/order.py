@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,16 @@ class Strategy(StrEnum):
     GROUPED = "group_by_length"
     RANDOM = "random"
     SEQUENTIAL = "sequential"
+
+
+class Pick(NamedTuple):
+    """A row of a batch."""
+
+    row: int
+    epoch: int = 0
+    """What is drawn at random for a row (which tokens are masked) differs from epoch to epoch."""
+    counts: bool = True
+    """False for one that only fills up a batch."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class MicroBatches:
 
     All are of one size and their number is a multiple of the world size, so that whoever deals them out to ranks has
     nothing to even out. The last global batch of an epoch is spread over all ranks and filled up with rows that do not
-    count: index `-1 - row` stands for such a filler.
+    count.
     """
 
     drop_last = True
@@ -120,26 +131,16 @@ class MicroBatches:
         """Micro-batches of an incomplete global batch."""
         return -(-rest // (self.batch_size * self._world_size)) * self._world_size
 
-    def __iter__(self) -> Iterator[list[int]]:
-        rows = self.order.epoch(self._epoch)
+    def __iter__(self) -> Iterator[list[Pick]]:
+        epoch, rows = self._epoch, self.order.epoch(self._epoch)
         full = len(rows) // self.order.batch_rows * self.order.batch_rows
         for start in range(0, full, self.batch_size):
-            yield rows[start : start + self.batch_size].tolist()
-        rest = rows[full:]
+            yield [Pick(row, epoch) for row in rows[start : start + self.batch_size].tolist()]
+        rest = rows[full:].tolist()
         parts = self._last(len(rest))
         for part in range(parts):
-            mine = rest[part::parts].tolist()
-            yield mine + [filler(int(rest[0]))] * (self.batch_size - len(mine))
-
-
-def filler(row: int) -> int:
-    """The index of a row that is read but does not count."""
-    return -1 - row
-
-
-def real(index: int) -> tuple[int, bool]:
-    """The row of an index, and whether it counts."""
-    return (index, True) if index >= 0 else (-1 - index, False)
+            mine = [Pick(row, epoch) for row in rest[part::parts]]
+            yield mine + [Pick(rest[0], epoch, counts=False)] * (self.batch_size - len(mine))
 
 
 def by_length(lengths: Sequence[int] | npt.NDArray[np.int32]) -> Indices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from transformers.utils import logging as transformers_logging
 
+from finetune_trainer import tasks
 from finetune_trainer.config import REPORT_FILE, Cause, PodPhase, Prepared, Reason, RunConfig, TrainingReport
 from finetune_trainer.launch.protocol import RankEnv, RankModel
 from finetune_trainer.paths import to_local
-from finetune_trainer.train import defaults, resume, tasks
+from finetune_trainer.tasks.base import Evaluated, Training
+from finetune_trainer.train import defaults, imports, resume
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
@@ -22,7 +26,7 @@ from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches, by_length
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
-from finetune_trainer.train.rows import Rows
+from finetune_trainer.train.rows import Collator, Rows
 from finetune_trainer.train.trainer import RankTrainer
 from finetune_trainer.train.training_report import training_report
 from finetune_trainer.train.world import World
@@ -104,6 +108,7 @@ class _Run:
         self, config: RunConfig, plan: defaults.Plan, prepared: Prepared, arguments: Any, world: World
     ) -> None:
         self._task = tasks.find(config.task)
+        self._config = config
         self._plan, self._prepared, self._arguments = plan, prepared, arguments
         folder = to_local(prepared.data)
         self._train_rows = Rows.from_file(folder / "train.arrow")
@@ -122,10 +127,18 @@ class _Run:
 
         arguments = self._arguments
         set_seed(arguments.seed)  # the head's weights are drawn while loading
-        model, tokenizer = self._task.load(to_local(self._prepared.model), self._prepared)
+        model, tokenizer = self._task.load(to_local(self._prepared.model), self._prepared, self._config, {})
+        # The loss is computed here, from logits: a forward that takes **kwargs and ignores the count of items would
+        # have it scaled by the number of ranks and accumulation steps.
+        model.accepts_loss_kwargs = False
         defaults.require_supported(arguments, model)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
+        takes = set(inspect.signature(model.forward).parameters)
+        run = Training(
+            self._config, self._prepared, arguments, model, tokenizer, half_precision=self._plan.precision != "fp32"
+        )
         validation = self._validation
+        judged = validation.reading(takes).ordered(by_length(validation.lengths)) if validation else None
         try:
             return RankTrainer(
                 batches=batches,
@@ -133,17 +146,30 @@ class _Run:
                 note=resume.note(self.order),
                 model=model,
                 args=arguments,
-                train_dataset=self._train_rows,
-                eval_dataset=validation.ordered(by_length(validation.lengths)) if validation else None,
-                data_collator=self._task.collator(tokenizer, half_precision=self._plan.precision != "fp32"),
+                train_dataset=self._train_rows.reading(takes),
+                eval_dataset=judged,
+                data_collator=Collator(self._task.collator(run), keep_draw=self._task.draws),
                 processing_class=tokenizer,
-                compute_loss_func=self._task.loss(arguments.label_smoothing_factor),
-                compute_metrics=self._task.metrics,
-                preprocess_logits_for_metrics=self._task.reduce(arguments.label_smoothing_factor),
+                compute_loss_func=self._task.loss(run),
+                compute_metrics=lambda outcome: self._metrics(run, outcome, judged),
+                preprocess_logits_for_metrics=self._task.reduce(run),
                 callbacks=[callback],
             )
         except ValueError as error:
             raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
+
+    def _metrics(self, run: Training, outcome: Any, rows: Rows | None) -> dict[str, float]:
+        assert rows is not None
+        imports.show()
+        evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, self._examples("validation"))
+        return self._task.metrics(run, evaluated)
+
+    def _examples(self, role: str) -> pa.Table | None:
+        path = to_local(self._prepared.data) / f"{role}.examples.arrow"
+        if not path.is_file():
+            return None
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_stream(source).read_all()
 
 
 def _load_best(trainer: RankTrainer, client: LaunchClient) -> None:

@@ -41,7 +41,7 @@ class RankTrainer(Trainer):
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
             batch_sampler=self._batches,  # any iterable with a length will do
-            collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="Training"),
+            collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             **workers,

@@ -1,0 +1,20 @@
+"""What can be trained: a module for each task, found by its name in the resource, each with one class of one shape.
+
+`base` is that shape. `prepare` calls the first half of it (columns, checks, tokens), the ranks the second (model,
+batches, loss, metrics). A module imports torch, transformers and metric libraries where it uses them: preparing must
+not pay for them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from finetune_trainer.tasks.base import Task
+
+__all__ = ["Task", "find"]
+
+
+def find(name: str) -> Task:
+    """The task of a name: `text-classification` is `TASK` of module `text_classification`."""
+    task: Task = import_module(f"{__name__}.{name.replace('-', '_')}").TASK
+    return task

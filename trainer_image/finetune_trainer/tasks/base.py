@@ -1,0 +1,243 @@
+"""The shape of a task, and what passes between it and who calls it.
+
+A task has no state: everything it needs is in its arguments, so that all ranks and all tries get the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+from finetune_trainer.config import Prepared, Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.source import Split
+
+if TYPE_CHECKING:
+    from finetune_trainer.train.rows import Rows
+
+LABELS, LENGTH = "labels", "length"
+"""Columns of prepared rows that every task writes: what is to be learnt, and tokens per row (for grouping)."""
+OWN = "_"
+"""Columns whose names begin so are not the model's: they are for metrics and predictions."""
+IGNORED_LABEL = -100
+"""What losses, metrics and the count of items leave out."""
+
+
+# --- preparing ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The rows of a run once they are known to be good."""
+
+    splits: dict[str, pa.Table]
+    """Role of the split -> columns under the names of the task's roles."""
+    label_names: tuple[str, ...] = ()
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Role of the split -> why rows were left out -> how many."""
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Tokens at most; None is no limit."""
+
+    tokens: int | None
+    """Of a row; of the source text where there is a target."""
+    target_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of one split are read."""
+
+    config: RunConfig
+    model: Model
+    limits: Limits
+    label_names: tuple[str, ...]
+    role: str
+    """`train`, `validation` or `test`: what metrics need is kept for the last two."""
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    batch: pa.RecordBatch
+    """What the model reads, `labels`, `length`, and columns of the task's own (`_...`)."""
+    truncated: int
+    """Rows that lost tokens to a limit."""
+
+
+# --- training ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a task knows while a rank trains."""
+
+    config: RunConfig
+    prepared: Prepared
+    arguments: Any
+    """The TrainingArguments."""
+    model: Any
+    tokenizer: Any
+    half_precision: bool
+
+    @property
+    def label_smoothing(self) -> float:
+        return float(self.arguments.label_smoothing_factor)
+
+    @property
+    def pad_to_multiple_of(self) -> int | None:
+        """Lengths that tensor cores like."""
+        return 8 if self.half_precision else None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Everything that an evaluation of one split gave, all ranks together."""
+
+    predictions: Any
+    """What `reduce` kept of the outputs, or what `generate` wrote: arrays, one entry for each row of `rows`."""
+    labels: Any
+    """As the collator made them, filled up with `IGNORED_LABEL`."""
+    rows: Rows
+    """The prepared rows in the order of the predictions."""
+    examples: pa.Table | None
+    """The rows before tokenising (`Checked.splits`), in the order of the data: see `Rows.number`."""
+
+
+class Task(ABC):
+    """One kind of training. All text is read by `prepare`; ranks see tokens."""
+
+    heads: ClassVar[str]
+    """Name in `transformers.models.auto.modeling_auto` of the mapping from model types to classes with this head."""
+    head: ClassVar[str]
+    """How messages call that head: `text classification`."""
+    draws: ClassVar[bool] = False
+    """Its collator draws at random: each row comes with `rows.DRAW`, the seed of its draws."""
+
+    # --- preparing: no torch ---
+
+    @abstractmethod
+    def columns(self, config: RunConfig) -> list[str]:
+        """All columns of the data that are read."""
+
+    @abstractmethod
+    def text_columns(self, config: RunConfig) -> list[str]:
+        """Those of them that hold text, so that a reader must not take `007` for a number."""
+
+    @abstractmethod
+    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+        """Look at every row. PrepareError names file, line, column, value and the way out."""
+
+    def check_model(self, model: Model, config: RunConfig) -> None:
+        """PrepareError where this model cannot be trained for the task; models that can are named."""
+        from transformers.models.auto import modeling_auto
+
+        kinds = getattr(modeling_auto, self.heads)
+        if model.config.model_type not in kinds:
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name} is of kind {model.config.model_type!r}, for which transformers has no head for "
+                f"{self.head}. Choose a model of another kind: {names(sorted(kinds), 12)}.",
+            )
+        require_padding(model)
+
+    def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:
+        """What the user should know of this model in this task."""
+        return ()
+
+    def special_tokens(self, model: Model, config: RunConfig) -> int:
+        """Tokens of each row that are not text."""
+        return int(model.tokenizer.num_special_tokens_to_add(pair=False))
+
+    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+        """Tokens at most, and what to tell the user: a wish above what the model reads is cut down to that."""
+        wanted, limit = config.preprocessing.max_length, model.max_tokens
+        special = self.special_tokens(model, config)
+        if wanted is not None and wanted <= special:
+            raise PrepareError(
+                Reason.ARGUMENTS_INVALID,
+                f"preprocessing.maxLength is {wanted}, of which {special} are special tokens of the model: no room is "
+                f"left for text. Choose at least {special + 1}, or leave it out for the model's own limit.",
+            )
+        if wanted is None or limit is None or wanted <= limit:
+            return Limits(wanted or limit), ()
+        said = f"preprocessing.maxLength is {wanted}, the model reads {limit} tokens at most: {limit} is used."
+        return Limits(limit), (said,)
+
+    @abstractmethod
+    def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
+        """Prepared rows, in the order given."""
+
+    # --- training ---
+
+    @abstractmethod
+    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+        """Model (weights in fp32 whatever they were saved in) and tokenizer; `options` go to `from_pretrained`."""
+
+    @abstractmethod
+    def collator(self, run: Training) -> Any:
+        """Makes a batch of rows."""
+
+    @abstractmethod
+    def loss(self, run: Training) -> Callable[..., Any]:
+        """`(outputs, labels, num_items_in_batch) -> loss`, the mean over the *global* batch."""
+
+    @abstractmethod
+    def reduce(self, run: Training) -> Callable[..., Any]:
+        """`(logits, labels) -> what metrics need`, on the device: logits of a whole split would fill the memory."""
+
+    def generate(self, run: Training) -> Callable[..., Any] | None:
+        """`(model, inputs) -> token ids`, where evaluation is to write text in place of scoring it."""
+        return None
+
+    @abstractmethod
+    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
+        """Metrics under the names of `task_facts`, `loss` among them."""
+
+    def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
+        """What the report tells beside the metrics, as JSON: a confusion matrix, scores by label."""
+        return {}
+
+    @abstractmethod
+    def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
+        """For each row, in the order of the data: its inputs, the prediction and the reference."""
+
+
+def require_padding(model: Model) -> None:
+    """The tokenizer can fill up a batch."""
+    tokenizer = model.tokenizer
+    if not (tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token):
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND,
+            f"{model.name}: its tokenizer has no token for padding. Set one and save it beside the model: "
+            "tokenizer.pad_token = ..., tokenizer.save_pretrained().",
+        )
+
+
+def require_known(ids: list[list[int]], model: Model) -> None:
+    """An id beyond the embeddings ends a rank, on an accelerator without a useful word."""
+    known = getattr(model.config, "vocab_size", None)
+    highest = max((max(row) for row in ids if row), default=0)
+    if isinstance(known, int) and highest >= known:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND,
+            f"{model.name}: its tokenizer gives a token the number {highest} "
+            f"({model.tokenizer.convert_ids_to_tokens(highest)!r}), the model knows 0 to {known - 1}: "
+            "they do not belong together.",
+        )
+
+
+def pad_with_what_there_is(model: Any, tokenizer: Any) -> None:
+    """Models that continue text have no token for padding; which one stands for it does not matter, the mask hides it."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
