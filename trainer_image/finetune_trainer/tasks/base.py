@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -138,9 +139,8 @@ class Task(ABC):
 
     def check_model(self, model: Model, config: RunConfig) -> None:
         """PrepareError where this model cannot be trained for the task; models that can are named."""
-        from transformers.models.auto import modeling_auto
-
-        kinds = getattr(modeling_auto, self.heads)
+        # By its path: as an attribute of its package it would ask for torch.
+        kinds = getattr(import_module("transformers.models.auto.modeling_auto"), self.heads)
         if model.config.model_type not in kinds:
             raise PrepareError(
                 Reason.MODEL_NOT_FOUND,
