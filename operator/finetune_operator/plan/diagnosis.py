@@ -18,7 +18,7 @@ from finetune_operator.plan.resolutions import ClusterReason, resolution
 from finetune_operator.plan.view import PodView
 
 __all__ = ["Diagnosis", "Verdict", "diagnose"]
-from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
+from finetune_trainer.config import Cause, Exit, Failure, Outcome, Reason, ResultRecord
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
@@ -166,6 +166,10 @@ def _from_container(pod: PodView) -> Finding | None:
         return Finding(Weight.EVIDENT, at, 0, containers.out_of_memory(pod, None))
     if trainer.ended_reason in ("ContainerStatusUnknown", None) or trainer.exit_code == 0:
         return None  # kubelet lost sight of it, or it never ran; a plain program that saved on SIGTERM exits with 0
+    if trainer.exit_code == Exit.STOPPED:  # before it could leave a record: who stopped it shows elsewhere
+        text = f"{pod.who} was told to stop"
+        stopped = Diagnosis(Cause.PREEMPTION, Reason.STOPPED, text, resolution(Reason.STOPPED), node=pod.index)
+        return Finding(Weight.VANISHED, at, 1, stopped)
     found = containers.without_record(pod, trainer)
     return Finding(Weight.USER if found.cause is Cause.USER else Weight.FELL, at, 1, found)
 
@@ -212,8 +216,9 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     told = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
     if told and pod.deleted_at > min(told):
         return None
-    if pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at < pod.deleted_at:
-        return None  # it had ended before
+    trainer = pod.trainer
+    if trainer and trainer.ended_at and trainer.ended_at < pod.deleted_at and trainer.exit_code != Exit.STOPPED:
+        return None  # it had ended before; what ended because it was told to was told by the deletion
     same_second = bool(told) and pod.deleted_at == min(told)
     others = (other for other in gang.pods if other is not pod and (same_second or not _echoes(other)))
     stopped = bool(told) or (gang.job is not None and not gang.job.active)

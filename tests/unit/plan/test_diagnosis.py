@@ -61,6 +61,19 @@ def ignores_sigterm(world: World) -> None:
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
 
 
+def deleted_before_it_could_speak(world: World) -> None:
+    """Its end is that of SIGTERM, without a record; clocks of machines differ by more than it took."""
+    world.end(world.pod(1, 1), exit_code=143)
+    tick(world)
+    deleted(world)
+    world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
+
+
+def told_to_stop_by_nobody_known(world: World) -> None:
+    world.end(world.pod(1, 1), exit_code=143)
+    world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
+
+
 def evicted(world: World) -> None:
     world.disrupt(world.pod(1, 1), "EvictionByEvictionAPI", "Eviction API: evicting")
     tick(world)
@@ -233,6 +246,8 @@ def nothing_left(world: World) -> None:
         (deleted_by_hand, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (deleted_and_the_peer_crashed_of_it, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (ignores_sigterm, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
+        (deleted_before_it_could_speak, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
+        (told_to_stop_by_nobody_known, Cause.PREEMPTION, Reason.STOPPED, 1, True),
         (evicted, Cause.PREEMPTION, ClusterReason.EVICTED, 1, True),
         (preempted, Cause.PREEMPTION, ClusterReason.PREEMPTED, 0, True),
         (rank_killed, Cause.ERROR, Reason.RANK_KILLED, 1, True),
