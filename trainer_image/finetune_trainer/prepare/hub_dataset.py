@@ -66,9 +66,9 @@ def _split(rows: Any, name: str) -> Split:
     import datasets
 
     table = rows.data.table if rows._indices is None else rows.flatten_indices().data.table
+    # A list of classes (tags of words, several labels) has its names one level down.
+    items = {column: getattr(feature, "feature", feature) for column, feature in rows.features.items()}
     classes = {
-        column: tuple(feature.names)
-        for column, feature in rows.features.items()
-        if isinstance(feature, datasets.ClassLabel)
+        column: tuple(feature.names) for column, feature in items.items() if isinstance(feature, datasets.ClassLabel)
     }
     return Split(table, (Source(name, table.num_rows, row_place),), classes)

@@ -39,6 +39,7 @@ def config_digest(config: RunConfig) -> str:
         {
             "format": FORMAT,
             "task": config.task,
+            "problem": config.problem_type,
             "model": config.model.model_dump(),
             "dataset": config.dataset.model_dump(),
             "preprocessing": config.preprocessing.model_dump(),
@@ -55,6 +56,7 @@ def data_key(config: RunConfig, *, data: Any, tokenizer: str, limits: tuple[int 
         {
             "format": FORMAT,
             "task": config.task,
+            "problem": config.problem_type,
             "data": data,
             "dataset": settings,
             "preprocessing": config.preprocessing.model_dump(),

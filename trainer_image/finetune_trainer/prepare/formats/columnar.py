@@ -46,8 +46,12 @@ def declared_classes(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     """Class names by column, where `datasets` wrote the file and left its features beside the schema."""
     note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = note.get("info", {}).get("features", {})
+    # A list of classes (tags of words, several labels) has its names one level down.
+    items = {
+        column: feature.get("feature", feature) for column, feature in features.items() if isinstance(feature, dict)
+    }
     return {
         column: tuple(feature["names"])
-        for column, feature in features.items()
+        for column, feature in items.items()
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
     }
