@@ -41,15 +41,15 @@ def prepare(config: RunConfig) -> Prepared:
     loaded, model_commit = _model(config, hub, layout)
     task = tasks.find(config.task)
     task.check_model(loaded, config)
-    identity, dataset_commit = splits.identity(config, hub)
+    found = splits.find(config, hub)
     limits, said = task.limits(config, loaded)
     key = data_key(
-        config, data=identity, tokenizer=loaded.tokenizer_digest, limits=(limits.tokens, limits.target_tokens)
+        config, data=found.identity, tokenizer=loaded.tokenizer_digest, limits=(limits.tokens, limits.target_tokens)
     )
     folder = layout.prepared(key)
     meta = store.read_meta(folder)
     if meta is None:
-        meta = _make(config, hub, dataset_commit, loaded, limits, folder)
+        meta = _make(config, hub, found, loaded, limits, folder)
     summary = PrepareSummary.model_validate(meta["summary"])
     rows = {"train": summary.train_rows}
     if summary.validation_rows is not None:
@@ -60,7 +60,7 @@ def prepare(config: RunConfig) -> Prepared:
         model=to_pod(loaded.folder),
         label_names=tuple(meta["labelNames"]),
         summary=summary,
-        resolved=Resolved(model_revision=model_commit, dataset_revision=dataset_commit),
+        resolved=Resolved(model_revision=model_commit, dataset_revision=found.commit),
         messages=(
             *said,
             *task.model_messages(loaded, tuple(meta["labelNames"])),
@@ -127,12 +127,12 @@ class _Tokens:
 
 
 def _make(
-    config: RunConfig, hub: Hub, commit: str | None, loaded: Model, limits: Limits, folder: Path
+    config: RunConfig, hub: Hub, found: splits.Found, loaded: Model, limits: Limits, folder: Path
 ) -> dict[str, Any]:
     task = tasks.find(config.task)
     scratch = folder.with_name(f"{folder.name}{store.PARTIAL}rows-{os.getpid()}")
     try:
-        read = splits.read(config, hub, commit, task.columns(config), task.text_columns(config), scratch)
+        read = splits.read(config, hub, found, task.columns(config), task.text_columns(config), scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
     checked = task.check(read, config)

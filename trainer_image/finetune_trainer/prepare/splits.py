@@ -21,39 +21,40 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Data:
-    """The splits of a run, by role (`train`, `validation`), and what identifies their content."""
+class Found:
+    """Where the data of a run is, before a row of it is read: resolved once, so that what is read is what was named."""
 
-    splits: dict[str, Split]
     identity: object
+    """As JSON, everything that decides which rows there are: commit, digests, versions of remote files, settings."""
     commit: str | None = None
+    """Of a Hub dataset."""
 
 
-def identity(config: RunConfig, client: hub.Hub) -> tuple[object, str | None]:
+def find(config: RunConfig, client: hub.Hub) -> Found:
     """What identifies the data without parsing it, and the commit where it is the Hub's."""
     if config.dataset.name is not None:
         commit = client.dataset_commit(config.dataset)
-        return commit, commit
+        return Found(commit, commit)
     digests = {
         role: [file_digest(files.existing(path)) for path in paths]
         for role, paths in _chosen_files(config.dataset).items()
     }
-    return digests, None
+    return Found(digests)
 
 
 def read(
     config: RunConfig,
     client: hub.Hub,
-    commit: str | None,
+    data: Found,
     columns: Sequence[str],
     text_columns: Sequence[str],
     scratch: Path,
 ) -> dict[str, Split]:
     """The splits by role, as they were read; `scratch` is a folder with room for them."""
-    if commit is None:
+    if data.commit is None:
         chosen = _chosen_files(config.dataset)
         return {role: files.read_files(paths, columns, text_columns, scratch) for role, paths in chosen.items()}
-    there = client.dataset(config.dataset, commit)
+    there = client.dataset(config.dataset, data.commit)
     splits = {role: of_hub(there, role, config.dataset) for role in (TRAIN, VALIDATION)}
     found = {role: split for role, split in splits.items() if split is not None}
     for split in found.values():
