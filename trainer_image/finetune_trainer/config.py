@@ -410,6 +410,9 @@ class SplitReport(Document):
     """One prepared split, as the log and the report tell it."""
 
     rows: int
+    """Of the data, as they were taken."""
+    sequences: int | None = None
+    """Rows that the model reads, where they are not as many: windows of long contexts, packed texts."""
     dropped: dict[str, int] = Field(default_factory=dict)
     """Why -> rows that were left out."""
     truncated: int = 0

@@ -174,7 +174,9 @@ class Task(ABC):
 
     @abstractmethod
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Prepared rows, in the order given."""
+        """Prepared rows, in the order given. `rows` is a part of a split (some thousand rows, always cut alike, whatever
+        the number of processes that tokenise); a column `_example` counts from the part's first row: where the part
+        begins is added by who writes the rows down."""
 
     # --- training ---
 

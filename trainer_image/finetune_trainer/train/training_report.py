@@ -55,6 +55,7 @@ def training_report(
         evaluation=finite(evaluation) if evaluation is not None else None,
         kept_step=kept_step,
         summary=prepared.summary,
+        splits=prepared.splits,
         resolved=prepared.resolved.model_copy(update={"precision": plan.precision}),
     )
 
