@@ -24,6 +24,8 @@ OWNED: dict[str, Any] = {
     "label_names": ["labels"],
     "remove_unused_columns": False,  # `Rows` gives what the model takes
 }
+GENERATION = ("predict_with_generate", "generation_max_length", "generation_num_beams")
+"""Arguments of tasks that write text: they read them from the run config, the Trainer does not know them."""
 ACCELERATOR_ONLY = ("fp16", "bf16", "tf32")
 
 
@@ -51,6 +53,7 @@ def plan(config: RunConfig, *, cuda: bool) -> Plan:
             "trainingArguments.max_steps: 0 trains nothing; leave it out for no limit.",
         )
     strategy = Strategy(str(given.pop("train_sampling_strategy", Strategy.GROUPED)))
+    given = {name: value for name, value in given.items() if name not in GENERATION}
     timed = "save_strategy" not in given and "save_steps" not in given
     messages = []
     if not cuda:

@@ -153,6 +153,7 @@ class _Run:
                 compute_loss_func=self._task.loss(run),
                 compute_metrics=lambda outcome: self._metrics(run, outcome, judged),
                 preprocess_logits_for_metrics=self._task.reduce(run),
+                generate=self._task.generate(run),
                 callbacks=[callback],
             )
         except ValueError as error:

@@ -1,8 +1,11 @@
-"""The stock Trainer, but for three things: the order of rows, its loss told to the pulse, a note in each checkpoint."""
+"""The stock Trainer, but for four things: the order of rows, its loss told to the pulse, a note in each checkpoint, and
+text that is generated in evaluation.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,19 @@ NOTE = "finetune.json"
 class RankTrainer(Trainer):
     """The Trainer of one rank."""
 
-    def __init__(self, *, batches: MicroBatches, pulse: Pulse, note: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        batches: MicroBatches,
+        pulse: Pulse,
+        note: dict[str, Any],
+        generate: Callable[..., Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        reduce = kwargs.get("preprocess_logits_for_metrics")
+        # What is kept of a batch is decided in `prediction_step` where text is generated: not once more in the loop.
+        super().__init__(**(kwargs | {"preprocess_logits_for_metrics": None} if generate else kwargs))
+        self._generate, self._reduce = generate, reduce
         self._batches = batches
         self._pulse = pulse
         self._note = note
@@ -53,6 +67,22 @@ class RankTrainer(Trainer):
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         self._pulse.add(loss)
         return loss
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Any, Any, Any]:
+        """Loss and what metrics need of a batch; with `generate` the text that the model writes comes first."""
+        if self._generate is None or self._reduce is None or prediction_loss_only:
+            scored: tuple[Any, Any, Any] = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            return scored
+        # One forward pass scores the labels; its keys and values would only take memory from the generation.
+        inputs = {**self._prepare_inputs(inputs), "use_cache": False}
+        labels = inputs["labels"]
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            kept = self._reduce(outputs["logits"], labels)
+            written = self._generate(self.model, inputs, outputs)
+        return loss.detach().mean(), (written, *(kept if isinstance(kept, tuple) else (kept,))), labels
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
