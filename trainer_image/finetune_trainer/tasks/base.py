@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.model import Model, max_tokens
 from finetune_trainer.prepare.source import Split
 
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ class Reading:
     role: str
     """`train`, `validation` or `test`: what metrics need is kept for the last two."""
 
+    @property
+    def tokenizer(self) -> Any:
+        """The model's, cutting that end of long texts which the user wants cut."""
+        side = self.config.preprocessing.truncation_side
+        if side is not None:
+            self.model.tokenizer.truncation_side = side
+        return self.model.tokenizer
+
 
 @dataclass(frozen=True)
 class Tokenised:
@@ -72,6 +80,8 @@ class Tokenised:
     """What the model reads, `labels`, `length`, and columns of the task's own (`_...`)."""
     truncated: int
     """Rows that lost tokens to a limit."""
+    truncated_targets: int = 0
+    """Rows whose target did: counted apart."""
 
 
 # --- training ----------------------------------------------------------------------------------------------------
@@ -98,13 +108,21 @@ class Training:
         """Lengths that tensor cores like."""
         return 8 if self.half_precision else None
 
+    @property
+    def padding(self) -> dict[str, Any]:
+        """How far rows are filled up, as the collators of transformers take it."""
+        if self.config.preprocessing.padding == "longest":
+            return {"padding": "longest", "pad_to_multiple_of": self.pad_to_multiple_of}
+        wanted, known = self.config.preprocessing.max_length, max_tokens(self.model.config, self.tokenizer)
+        return {"padding": "max_length", "max_length": min(limit for limit in (wanted, known) if limit is not None)}
+
 
 @dataclass(frozen=True)
 class Evaluated:
     """Everything that an evaluation of one split gave, all ranks together."""
 
     predictions: Any
-    """What `reduce` kept of the outputs, or what `generate` wrote: arrays, one entry for each row of `rows`."""
+    """What `reduce` kept of the outputs, after what `generate` wrote: arrays, one entry for each row of `rows`."""
     labels: Any
     """As the collator made them, filled up with `IGNORED_LABEL`."""
     rows: Rows
@@ -167,6 +185,12 @@ class Task(ABC):
                 f"preprocessing.maxLength is {wanted}, of which {special} are special tokens of the model: no room is "
                 f"left for text. Choose at least {special + 1}, or leave it out for the model's own limit.",
             )
+        if wanted is None and limit is None and config.preprocessing.padding == "max_length":
+            raise PrepareError(
+                Reason.ARGUMENTS_INVALID,
+                f"preprocessing.padding is max_length, and {model.name} has no limit of its own: set "
+                "preprocessing.maxLength, or padding: longest.",
+            )
         if wanted is None or limit is None or wanted <= limit:
             return Limits(wanted or limit), ()
         said = f"preprocessing.maxLength is {wanted}, the model reads {limit} tokens at most: {limit} is used."
@@ -197,7 +221,10 @@ class Task(ABC):
         """`(logits, labels) -> what metrics need`, on the device: logits of a whole split would fill the memory."""
 
     def generate(self, run: Training) -> Callable[..., Any] | None:
-        """`(model, inputs) -> token ids`, where evaluation is to write text in place of scoring it."""
+        """`(model, inputs, outputs) -> token ids`, where evaluation is to write text as well as score it.
+
+        `outputs` are those of the forward pass that was scored. Metrics find `(token ids, *what reduce kept)`.
+        """
         return None
 
     @abstractmethod
