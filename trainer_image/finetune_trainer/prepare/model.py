@@ -83,7 +83,7 @@ def load(folder: Path, name: str) -> Model:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_said(error)}") from error
-    return Model(folder, name, config, tokenizer, _max_tokens(config, tokenizer), _digest(folder, tokenizer_files))
+    return Model(folder, name, config, tokenizer, max_tokens(config, tokenizer), _digest(folder, tokenizer_files))
 
 
 def _said(error: Exception) -> str:
@@ -108,7 +108,8 @@ def _is_tokenizer_file(name: str) -> bool:
     return name.startswith(stems) or name.endswith((".tiktoken", "tokenizer.model", ".bpe.model"))
 
 
-def _max_tokens(config: Any, tokenizer: Any) -> int | None:
+def max_tokens(config: Any, tokenizer: Any) -> int | None:
+    """The longest row that model and tokenizer can read; None where neither has a limit."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if isinstance(positions, int) and positions > 0:
