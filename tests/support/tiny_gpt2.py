@@ -10,10 +10,31 @@ import random
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "once there lived an old king who had three sons and every evening they would sit by fire telling tales of "
-    "distant lands"
-).split()
+WORDS = [
+    "once",
+    "there",
+    "lived",
+    "an",
+    "old",
+    "king",
+    "who",
+    "had",
+    "three",
+    "sons",
+    "and",
+    "every",
+    "evening",
+    "they",
+    "would",
+    "sit",
+    "by",
+    "fire",
+    "telling",
+    "tales",
+    "of",
+    "distant",
+    "lands",
+]
 END = "<|endoftext|>"
 POSITIONS = 64
 
