@@ -10,31 +10,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-WORDS = [
-    "once",
-    "there",
-    "lived",
-    "an",
-    "old",
-    "king",
-    "who",
-    "had",
-    "three",
-    "sons",
-    "and",
-    "every",
-    "evening",
-    "they",
-    "would",
-    "sit",
-    "by",
-    "fire",
-    "telling",
-    "tales",
-    "of",
-    "distant",
-    "lands",
-]
+CYCLE = (
+    "once there lived an old king who had three sons and every evening they would sit by fire telling tales of "
+    "distant lands"
+)
+WORDS = CYCLE.split()
 END = "<|endoftext|>"
 POSITIONS = 64
 
