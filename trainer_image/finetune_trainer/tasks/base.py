@@ -82,6 +82,8 @@ class Tokenised:
     """Rows that lost tokens to a limit."""
     truncated_targets: int = 0
     """Rows whose target did: counted apart."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Why -> rows that were left out because nothing in their tokens could be learnt."""
 
 
 # --- training ----------------------------------------------------------------------------------------------------
