@@ -1,50 +1,58 @@
 """Prepared splits on disk: Arrow files that every rank maps into memory, complete or not there at all.
 
-Written under a temporary name, forced to disk, then renamed.
+Written under a name of its own try, forced to disk, then renamed: that rename is the only thing that makes data be
+there. Who may write, and what becomes of tries that were killed, is `lease`'s business.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.volume import make_folder, sync_file, sync_folder
+from finetune_trainer.volume import sync_file, sync_folder
 
 META = "meta.json"
-PARTIAL = ".partial-"
 
 
-def split_file(folder: Path, split: str) -> Path:
-    """Where a split of prepared data lies."""
-    return folder / f"{split}.arrow"
+def split_file(folder: Path, role: str) -> Path:
+    """Where the tokens of a split lie."""
+    return folder / f"{role}.arrow"
+
+
+def examples_file(folder: Path, role: str) -> Path:
+    """Where the rows of a split lie as they were before they became tokens: what metrics and predictions read."""
+    return folder / f"{role}.examples.arrow"
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
     """What was noted beside the data; None where there is no complete prepared data."""
-    path = folder / META
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    try:
+        text = (folder / META).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return dict(json.loads(text))
 
 
-def write(folder: Path, splits: Mapping[str, Iterable[pa.RecordBatch]], note: Callable[[], Mapping[str, Any]]) -> None:
-    """Write all splits, then what is to be noted beside them; or nothing."""
-    partial = folder.with_name(f"{folder.name}{PARTIAL}{os.getpid()}")
-    make_folder(folder.parent)
-    for left in folder.parent.glob(f"*{PARTIAL}*"):  # by a try that was killed
-        shutil.rmtree(left, ignore_errors=True)
+@contextmanager
+def building(partial: Path) -> Iterator[Path]:
+    """A folder to write in; what is in it when the work fails is removed: where the volume is full, it must not stay so."""
     partial.mkdir()
     try:
-        for split, batches in splits.items():
-            _write_arrow(split_file(partial, split), batches)
+        yield partial
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # where the volume is full, it must not stay so
+        shutil.rmtree(partial, ignore_errors=True)
         raise
-    (partial / META).write_text(json.dumps(note(), sort_keys=True, ensure_ascii=False), encoding="utf-8")
+
+
+def seal(partial: Path, folder: Path, meta: Mapping[str, Any]) -> None:
+    """Note `meta` beside the data and give all of it its name."""
+    (partial / META).write_text(json.dumps(meta, sort_keys=True, ensure_ascii=False), encoding="utf-8")
     for path in partial.iterdir():
         sync_file(path)
     sync_folder(partial)
@@ -54,14 +62,30 @@ def write(folder: Path, splits: Mapping[str, Iterable[pa.RecordBatch]], note: Ca
         # Another job made the same content meanwhile; its name says that it is the same.
         if read_meta(folder) is None:
             raise
-        shutil.rmtree(partial)
+        shutil.rmtree(partial, ignore_errors=True)
     sync_folder(folder.parent)
 
 
-def _write_arrow(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    iterator = iter(batches)
-    first = next(iterator)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, first.schema) as writer:
-        writer.write_batch(first)
-        for batch in iterator:
-            writer.write_batch(batch)
+class ArrowFile:
+    """An Arrow stream that is written batch by batch; the first one says which columns there are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sink: pa.OSFile | None = None
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+
+    def __enter__(self) -> ArrowFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self._sink is not None:
+            self._sink.close()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        if self._writer is None:
+            self._sink = pa.OSFile(str(self._path), "wb")
+            self._writer = pa.ipc.new_stream(self._sink, batch.schema)
+        self._writer.write_batch(batch)

@@ -1,0 +1,135 @@
+"""From checked rows to prepared data on the volume: tokens, examples, counts, and what the user should know of them.
+
+What is noted here depends on the data alone, so that whoever finds it prepared is told the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.config import Reason, RunConfig, SplitReport
+from finetune_trainer.prepare import arguments, splits, store, summary, tokens
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.hub import Hub
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.tasks.base import Checked, Limits, Reading, Task
+
+JUDGED = ("validation", "test")
+"""Splits whose rows are kept as they were: metrics and predictions read them."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What prepared data is made from."""
+
+    config: RunConfig
+    task: Task
+    hub: Hub
+    found: splits.Found
+    model: Model
+    limits: Limits
+
+
+def make(job: Job, folder: Path, partial: Path) -> None:
+    """Write everything to `partial`, then give it its name."""
+    with store.building(partial):
+        checked = _checked(job, partial / "rows")
+        messages = list(checked.messages)
+        taken = {}
+        for role, table in checked.splits.items():
+            _require_rows(role, table.num_rows, checked.dropped.get(role, {}))
+            order, said = splits.sampled(table.num_rows, role, job.config)
+            messages += [said] if said else []
+            reading = Reading(job.config, job.model, job.limits, checked.label_names, role)
+            taken[role] = tokens.Taken(table, order, reading)
+        arguments.check(job.config, {role: rows.rows for role, rows in taken.items()})
+        made = _written(job, taken, checked, partial)
+        messages += _cut(made.reports, job.limits)
+        store.seal(partial, folder, made.noted(checked, messages))
+
+
+def _checked(job: Job, scratch: Path) -> Checked:
+    task, config = job.task, job.config
+    try:
+        read = splits.read(config, job.hub, job.found, task.columns(config), task.text_columns(config), scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
+    return task.check(read, config)
+
+
+@dataclass(frozen=True)
+class _Made:
+    reports: dict[str, SplitReport]
+    tallies: dict[str, summary.Tally]
+
+    def noted(self, checked: Checked, messages: list[str]) -> dict[str, Any]:
+        """What is kept beside the data."""
+        train = self.tallies["train"]
+        short = summary.short(self.reports, checked.label_names, single_label=train.single_label)
+        return {
+            "labelNames": list(checked.label_names),
+            "labelCounts": [] if train.label_counts is None else train.label_counts.tolist(),
+            "summary": short.model_dump(by_alias=True, mode="json"),
+            "splits": {role: report.model_dump(by_alias=True, mode="json") for role, report in self.reports.items()},
+            "messages": messages,
+        }
+
+
+def _written(job: Job, taken: Mapping[str, tokens.Taken], checked: Checked, partial: Path) -> _Made:
+    tallies = {role: summary.Tally(checked.label_names) for role in taken}
+    parts = tokens.tokenised(job.task, taken, 1)
+    for role, rows, of_split in _by_role(taken, parts):
+        _write_split(role, rows, of_split, tallies[role], partial)
+    reports = {}
+    for role, rows in taken.items():
+        dropped, tally = checked.dropped.get(role, {}), tallies[role]
+        _require_rows(role, tally.sequences, dropped)
+        example = summary.decoded(tally.first, job.model.tokenizer, checked.label_names)
+        reports[role] = tally.report(rows.rows, dropped, example)
+    return _Made(reports, tallies)
+
+
+def _by_role(
+    taken: Mapping[str, tokens.Taken], parts: Iterator[tokens.Part]
+) -> Iterator[tuple[str, tokens.Taken, Iterator[tokens.Part]]]:
+    """Parts split by split: as many of the stream as each has."""
+    for role, rows in taken.items():
+        yield role, rows, (next(parts) for _ in rows.places(role))
+
+
+def _write_split(
+    role: str, rows: tokens.Taken, parts: Iterator[tokens.Part], tally: summary.Tally, partial: Path
+) -> None:
+    with store.ArrowFile(store.split_file(partial, role)) as file:
+        for part in parts:
+            for batch in part.batches:
+                file.write(batch)
+                tally.add(batch)
+            tally.truncated += part.truncated
+    if role not in JUDGED:
+        return
+    with store.ArrowFile(store.examples_file(partial, role)) as file:
+        for place in rows.places(role):
+            for batch in rows.part(place).to_batches():
+                file.write(batch)
+
+
+def _require_rows(role: str, rows: int, dropped: Mapping[str, int]) -> None:
+    if rows:
+        return
+    why = "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items())
+    raise PrepareError(
+        Reason.DATA_INVALID, f"The {role} data has no rows left to use{f' (left out: {why})' if why else ''}."
+    )
+
+
+def _cut(reports: Mapping[str, SplitReport], limits: Limits) -> list[str]:
+    return [
+        f"{report.truncated} of {report.rows} {role} rows are longer than {limits.tokens} tokens and are cut."
+        for role, report in reports.items()
+        if report.truncated
+    ]

@@ -1,0 +1,109 @@
+"""Rows become tokens on several cores, part by part: order and result are the same whatever their number.
+
+Knows nothing of files. Parts are cut by the content alone, and no more than a few of them are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from finetune_trainer.prepare import splits
+
+if TYPE_CHECKING:
+    from finetune_trainer.tasks.base import Reading, Task
+
+PART_ROWS = 5_000
+PART_BYTES = 8 << 20
+"""Of rows before they become tokens: a book in each row makes smaller parts."""
+EXAMPLE = "_example"
+READ = ("text", "text_pair", "words", "question", "context", "source", "prompt", "messages")
+"""Roles that say which row it is; two rows that differ in the label alone are the same."""
+Digests = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The rows of one split that a run uses."""
+
+    table: pa.Table
+    order: splits.Indices | None
+    """Rows to take; None for all."""
+    reading: Reading
+
+    @property
+    def rows(self) -> int:
+        return self.table.num_rows if self.order is None else len(self.order)
+
+    def part(self, place: Place) -> pa.Table:
+        """Some of them. A sample is taken a part at a time, or it would be in memory as a whole."""
+        if self.order is None:
+            return self.table.slice(place.start, place.stop - place.start)
+        return splits.take(self.table, self.order[place.start : place.stop])
+
+    def places(self, role: str) -> list[Place]:
+        """All parts, in order."""
+        of_row = self.table.nbytes / max(1, self.table.num_rows)
+        rows = max(1, min(PART_ROWS, int(PART_BYTES / max(1.0, of_row))))
+        return [Place(role, start, min(start + rows, self.rows)) for start in range(0, self.rows, rows)]
+
+
+class Place(NamedTuple):
+    """Which rows a part has."""
+
+    role: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of some rows."""
+
+    place: Place
+    batches: Sequence[pa.RecordBatch]
+    truncated: int
+    digests: Digests
+    """A number for each row that equal rows have in common, for as long as this process lives."""
+
+
+def tokenised(task: Task, taken: Mapping[str, Taken], processes: int) -> Iterator[Part]:
+    """The parts of all splits, in the order given."""
+    places = [place for role, rows in taken.items() for place in rows.places(role)]
+    for place in places:
+        yield one(task, taken[place.role], place)
+
+
+def one(task: Task, taken: Taken, place: Place) -> Part:
+    """Tokenise one part."""
+    rows = taken.part(place)
+    batches, truncated = [], 0
+    for done in task.tokenise(rows, taken.reading):
+        batches.append(_numbered(done.batch, place.start))
+        truncated += done.truncated
+    return Part(place, batches, truncated, digests(rows))
+
+
+def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
+    """Rows of the split where a task wrote rows of the part."""
+    index = batch.schema.get_field_index(EXAMPLE)
+    if index < 0 or first == 0:
+        return batch
+    column = batch.column(index)
+    moved = pa.array(column.to_numpy(zero_copy_only=False) + first, type=column.type)
+    return batch.set_column(index, batch.schema.field(index), moved)
+
+
+def digests(rows: pa.Table) -> Digests:
+    """A number for each row, of what it reads; none where no role says that."""
+    columns = [_hashable(rows.column(role).to_pylist()) for role in READ if role in rows.column_names]
+    return np.array([hash(values) for values in zip(*columns, strict=True)], dtype=np.int64)
+
+
+def _hashable(values: list[Any]) -> list[Any]:
+    return values if not values or isinstance(values[0], str) else [repr(value) for value in values]
