@@ -1,0 +1,147 @@
+"""Answers of a data set: text and the character of the context at which it begins, and every way in which they are wrong.
+
+No torch in here: `prepare` reads with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError, others, shown
+from finetune_trainer.prepare.source import Split
+
+TEXT, START = "text", "answer_start"
+SHAPE = '{"text": ["the answer"], "answer_start": [17]}'
+NONE = '{"text": [], "answer_start": []}'
+TYPE = pa.struct([(TEXT, pa.list_(pa.string())), (START, pa.list_(pa.int64()))])
+BATCH_ROWS = 1000
+
+
+@dataclass
+class Read:
+    """The answers of a split, all of them where they are said to be."""
+
+    answers: pa.ChunkedArray
+    """`TYPE`; empty lists where a question has no answer."""
+    unanswerable: int
+    """Questions without an answer."""
+    longest: int
+    """Characters of the longest answer."""
+    moved: list[int] = field(default_factory=list)
+    """Rows in which an answer stands elsewhere in the context than said."""
+
+
+def read(split: Split, answers: str, context: str) -> Read:
+    """The answers of a split, compared with their contexts. PrepareError for one that is not there."""
+    require_shape(split, answers)
+    parts, unanswerable, longest, moved = [], 0, 0, []
+    columns = pa.table([split.table.column(answers), split.table.column(context)], names=["answers", "context"])
+    row = 0
+    for batch in columns.to_batches(max_chunksize=BATCH_ROWS):
+        found = []
+        for value, text in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+            place = _Place(split, row, answers)
+            given = list(place.pairs(value))
+            right = [(answer, place.where(answer, start, text)) for answer, start in given]
+            if right != given:
+                moved.append(row)
+            unanswerable += not right
+            longest = max(longest, *(len(answer) for answer, _ in right), 0)
+            found.append({TEXT: [answer for answer, _ in right], START: [start for _, start in right]})
+            row += 1
+        parts.append(pa.array(found, TYPE))
+    return Read(pa.chunked_array(parts, TYPE), unanswerable, longest, moved)
+
+
+def require_shape(split: Split, column: str) -> None:
+    """The column holds answers with their places, of the one shape or the other."""
+    type_ = split.table.column(column).type
+    inner = type_.value_type if pa.types.is_list(type_) or pa.types.is_large_list(type_) else type_
+    there = {inner.field(index).name for index in range(inner.num_fields)} if pa.types.is_struct(inner) else set()
+    if {TEXT, START} <= there or pa.types.is_null(inner):
+        return
+    value = next((item for item in split.table.column(column).slice(0, 100).to_pylist() if item is not None), None)
+    missing = f"has no {TEXT if TEXT not in there else START!r}" if there else f"holds {shown(value)}"
+    raise PrepareError(
+        Reason.DATA_INVALID,
+        f"{split.place(0)}: column {column!r} {missing}; question-answering takes answers with the character of the "
+        f"context at which each begins, as {SHAPE}. A csv file cannot hold that: use jsonl, json or parquet.",
+    )
+
+
+def moved_message(split: Split, role: str, rows: list[int]) -> str:
+    """What the user should know of answers that were found elsewhere."""
+    count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
+    return (
+        f"{count} of the {role} data: an answer is not at its answer_start but once elsewhere in the context, which is "
+        f"used (the first is {split.place(rows[0])})."
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A row, for messages."""
+
+    split: Split
+    row: int
+    column: str
+
+    def pairs(self, value: Any) -> Iterator[tuple[str, int]]:
+        """Answers and where they are said to begin."""
+        if value is None:
+            raise self._error(f"no answers in column {self.column!r}. A question without an answer has {NONE}.")
+        if isinstance(value, list):
+            texts, starts = [item[TEXT] for item in value], [item[START] for item in value]
+        else:
+            texts, starts = (_listed(value[name]) for name in (TEXT, START))
+        if len(texts) != len(starts):
+            raise self._error(
+                f"column {self.column!r} has {len(texts)} texts and {len(starts)} of {START!r}: give each text its "
+                "place."
+            )
+        for text, start in zip(texts, starts, strict=True):
+            if not isinstance(text, str) or not text.strip():
+                raise self._error(
+                    f"an answer in column {self.column!r} is {shown(text)}. A question without an answer has {NONE}."
+                )
+            if type(start) is not int:
+                raise self._error(f"{START!r} in column {self.column!r} is {shown(start)}, no whole number.")
+            yield text, start
+
+    def where(self, answer: str, start: int, context: str) -> int:
+        """Where an answer begins: as said, or the one place at which it stands."""
+        if start >= 0 and context.startswith(answer, start):
+            return start
+        first = context.find(answer)
+        if first >= 0 and context.find(answer, first + 1) < 0:
+            return first
+        there = context[start : start + len(answer)] if start >= 0 else ""
+        stands = f"where {shown(there)} stands" if there else f"beyond its {len(context)} characters"
+        occurs = "it does not occur in the context" if first < 0 else "it occurs in the context more than once"
+        raise self._error(
+            f"the answer {shown(answer)} in column {self.column!r} is not at character {start} of the context, "
+            f"{stands}, and {occurs}. Mend {START!r} or leave the row out."
+        )
+
+    def _error(self, message: str) -> PrepareError:
+        return PrepareError(Reason.DATA_INVALID, f"{self.split.place(self.row)}: {message}")
+
+
+def _listed(value: Any) -> list[Any]:
+    """A file with one answer a question may hold it without a list around it."""
+    return list(value) if isinstance(value, list) else [] if value is None else [value]
+
+
+def none_answered(split: Split, column: str) -> PrepareError:
+    """Training data from which nothing can be learnt."""
+    rows = split.table.num_rows
+    return PrepareError(
+        Reason.DATA_INVALID,
+        f"{split.place(0)}: no question of the training data has an answer in column {column!r}{others(rows)}. Answers "
+        f"look like {SHAPE}; splits of which they are kept secret have none: choose another split.",
+    )

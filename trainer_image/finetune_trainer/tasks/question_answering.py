@@ -1,0 +1,286 @@
+"""A question, and the part of a context that answers it.
+
+A long context is read in windows that overlap, each a row of its own; no answer within a window is its first token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.source import Split
+from finetune_trainer.tasks import answers, spans, squad
+from finetune_trainer.tasks.base import (
+    IGNORED_LABEL,
+    Checked,
+    Evaluated,
+    Limits,
+    Reading,
+    Task,
+    Tokenised,
+    Training,
+    pad_with_what_there_is,
+    require_known,
+)
+from finetune_trainer.tasks.text_classification import require_text
+from finetune_trainer.tasks.windows import NO_ANSWER_TOKEN, shortened, windows
+
+QUESTION, CONTEXT, ANSWERS, ID = "question", "context", "answers", "id"
+WINDOW_TOKENS, SHARED_TOKENS = 384, 128
+"""Tokens of a window and tokens that two of them share, where the job does not say: as in the published scripts."""
+STEP_TOKENS = 8
+"""The least by which a window must move on."""
+BATCH_ROWS = 500
+CANDIDATES = 20
+"""First and last tokens of an answer that are looked at."""
+
+
+class QuestionAnswering(Task):
+    """Cross entropy of the first and the last token of the answer, exact match and F1 of its text."""
+
+    heads = "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"
+    head = "question answering"
+
+    def columns(self, config: RunConfig) -> list[str]:
+        named = config.dataset.columns
+        wanted = [*self.text_columns(config), named.get(ANSWERS, ANSWERS), *([named[ID]] if ID in named else [])]
+        twice = sorted({column for column in wanted if wanted.count(column) > 1})
+        if twice:
+            raise PrepareError(
+                Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {names(twice)}."
+            )
+        return wanted
+
+    def text_columns(self, config: RunConfig) -> list[str]:
+        named = config.dataset.columns
+        return [named.get(QUESTION, QUESTION), named.get(CONTEXT, CONTEXT)]
+
+    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+        """Every answer stands in its context."""
+        question, context = self.text_columns(config)
+        column = config.dataset.columns.get(ANSWERS, ANSWERS)
+        for split in splits.values():
+            require_text(split, question)
+            require_text(split, context)
+        read = {role: answers.read(split, column, context) for role, split in splits.items()}
+        train = read["train"]
+        if train.unanswerable == len(train.answers):
+            raise answers.none_answered(splits["train"], column)
+        messages = [answers.moved_message(splits[role], role, one.moved) for role, one in read.items() if one.moved]
+        messages += _never_learnt(read)
+        shared = {spans.SOME_UNANSWERABLE: train.unanswerable > 0, spans.LONGEST: train.longest}
+        tables = {}
+        for role, split in splits.items():
+            table = split.table
+            chosen = {QUESTION: table.column(question), CONTEXT: table.column(context), ANSWERS: read[role].answers}
+            if ID in config.dataset.columns:
+                chosen[ID] = table.column(config.dataset.columns[ID]).cast(pa.string())
+            rows = table.num_rows
+            facts = {name: pa.repeat(pa.scalar(value), rows) for name, value in shared.items()}
+            tables[role] = pa.table({**chosen, **facts})
+        return Checked(tables, messages=tuple(messages))
+
+    def check_model(self, model: Model, config: RunConfig) -> None:
+        """Answers are found by characters, which only the tokenizers library tells."""
+        super().check_model(model, config)
+        if not model.tokenizer.is_fast:
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) does not tell which characters a "
+                "token stands for, which question-answering needs. Choose a model with a tokenizer.json.",
+            )
+
+    def special_tokens(self, model: Model, config: RunConfig) -> int:
+        return int(model.tokenizer.num_special_tokens_to_add(pair=True))
+
+    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+        """A window that is shorter than what the model reads, as most contexts are; overlaps that leave it room to move."""
+        given = config.preprocessing
+        limits, messages = super().limits(config, model)
+        tokens = limits.tokens or WINDOW_TOKENS
+        if given.max_length is None:
+            tokens = min(tokens, WINDOW_TOKENS)
+        special = self.special_tokens(model, config)
+        room = tokens - special - _shared(config, tokens)
+        if room < 2 * STEP_TOKENS:
+            most = tokens - special - 2 * STEP_TOKENS
+            what = f"preprocessing.stride is {given.stride}: windows" if given.stride is not None else "windows"
+            way_out = f"stride of at most {most}, or a larger" if given.stride is not None and most >= 0 else "larger"
+            raise PrepareError(
+                Reason.ARGUMENTS_INVALID,
+                f"{what} of {tokens} tokens, of which {special} are special tokens of the model and "
+                f"{_shared(config, tokens)} are shared with the window before, leave too little room for a question and "
+                f"its context. Choose a {way_out} preprocessing.maxLength.",
+            )
+        return Limits(tokens), messages
+
+    def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
+        """Windows of the contexts, each with its question, in the order of the rows."""
+        tokens = reading.limits.tokens or WINDOW_TOKENS
+        shared = _shared(reading.config, tokens)
+        room = (tokens - self.special_tokens(reading.model, reading.config) - shared) // 2
+        done = 0
+        for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
+            questions, truncated = shortened(batch.column(QUESTION).to_pylist(), room, reading.model)
+            encoded = reading.model.tokenizer(
+                questions,
+                batch.column(CONTEXT).to_pylist(),
+                truncation="only_second",
+                max_length=tokens,
+                stride=shared,
+                return_overflowing_tokens=True,
+            )
+            require_known(encoded["input_ids"], reading.model)
+            found, lost = windows(batch, encoded, reading, done)
+            yield Tokenised(found, truncated + lost)
+            done += batch.num_rows
+
+    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+        """A head for first and last tokens that leaves out what only fills up a batch."""
+        import torch
+        from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+        from finetune_trainer.train.failures import TrainError
+
+        # Question first, at the same place whatever fills up the batch: also for who uses the model later.
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="right")
+        try:
+            model = AutoModelForQuestionAnswering.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                num_labels=2,
+                ignore_mismatched_sizes=True,
+                local_files_only=True,
+                **options,
+            )
+        except (ValueError, KeyError) as error:
+            raise TrainError(
+                Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot answer questions: {error}"
+            ) from error
+        pad_with_what_there_is(model, tokenizer)
+        model.register_forward_hook(_without_padding, with_kwargs=True)
+        return model, tokenizer
+
+    def collator(self, run: Training) -> Any:
+        """Pads to the longest window of the batch; labels are pairs, which need none."""
+        from transformers import DataCollatorWithPadding
+
+        return DataCollatorWithPadding(run.tokenizer, pad_to_multiple_of=run.pad_to_multiple_of)
+
+    def loss(self, run: Training) -> Callable[..., Any]:
+        """Cross entropy of first and last tokens, the mean over both and over the windows of the global batch."""
+
+        def compute(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+            starts, ends = outputs["start_logits"], outputs["end_logits"]
+            total = _sums(starts, ends, labels, run.label_smoothing).sum()
+            return total / (num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED_LABEL).sum())
+
+        return compute
+
+    def reduce(self, run: Training) -> Callable[..., Any]:
+        """The most likely first and last tokens, what no answer scores, and the loss of each window."""
+
+        def compute(outputs: Any, labels: Any) -> Any:
+            # Of ranks with shorter windows the Trainer has filled up the logits.
+            starts, ends = (logits.masked_fill(logits == IGNORED_LABEL, -np.inf) for logits in outputs[:2])
+            losses = _sums(starts, ends, labels, run.label_smoothing) / 2
+            no_answer = (starts[:, NO_ANSWER_TOKEN] + ends[:, NO_ANSWER_TOKEN]).float()
+            count = min(CANDIDATES, starts.shape[1])
+            (start_scores, start), (end_scores, end) = starts.float().topk(count), ends.float().topk(count)
+            return start, start_scores, end, end_scores, no_answer, losses
+
+        return compute
+
+    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
+        """Loss of the windows; exact match and F1 of the questions, in percent as SQuAD gives them."""
+        scored, found, references = _answered(evaluated)
+        return {"loss": float(scored.losses.mean(dtype=np.float64)), **squad.scores(found, references)}
+
+    def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
+        """The scores of questions with and without an answer, where there are both."""
+        _, found, references = _answered(evaluated)
+        told = {}
+        for name, wanted in (("answerable", True), ("unanswerable", False)):
+            chosen = [pair for pair in zip(found, references, strict=True) if bool(pair[1]) is wanted]
+            if chosen and len(chosen) < len(found):
+                told[name] = {"questions": len(chosen), **squad.scores(*zip(*chosen, strict=True))}
+        return told
+
+    def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
+        """Question, context, the answer that was found (empty for none) and those that are right."""
+        examples = _examples(evaluated)
+        _, found, _ = _answered(evaluated)
+        told = [name for name in (ID, QUESTION, CONTEXT, ANSWERS) if name in examples.column_names]
+        row = 0
+        for batch in examples.select(told).to_batches(max_chunksize=BATCH_ROWS):
+            for example in batch.to_pylist():
+                references = example.pop(ANSWERS)[answers.TEXT]
+                yield {**example, "prediction": found[row], "references": references}
+                row += 1
+
+
+def _shared(config: RunConfig, tokens: int) -> int:
+    """Tokens that a window shares with the one before."""
+    stride = config.preprocessing.stride
+    return min(SHARED_TOKENS, tokens // 3) if stride is None else stride
+
+
+def _never_learnt(read: dict[str, answers.Read]) -> list[str]:
+    """Questions without an answer in splits that judge what training has none of."""
+    if read["train"].unanswerable:
+        return []
+    return [
+        f"{one.unanswerable} questions of the {role} data have no answer, but none of the training data: the model cannot "
+        "learn to leave a question unanswered."
+        for role, one in read.items()
+        if one.unanswerable
+    ]
+
+
+def _without_padding(module: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
+    """No token that only fills up a batch may be an answer; else losses would depend on which rows share a batch."""
+    mask = kwargs.get("attention_mask")
+    if mask is not None:
+        for name in ("start_logits", "end_logits"):
+            outputs[name] = outputs[name].masked_fill(mask == 0, -np.inf)
+    return outputs
+
+
+def _sums(starts: Any, ends: Any, labels: Any, smoothing: float) -> Any:
+    """Cross entropy of the first and of the last token of each window, added up."""
+    return _cross_entropy(starts, labels[:, 0], smoothing) + _cross_entropy(ends, labels[:, 1], smoothing)
+
+
+def _cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
+    """By row; label smoothing spreads over the tokens of the row alone."""
+    from torch.nn.functional import cross_entropy
+
+    logits = logits.float()
+    losses = cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="none")
+    if not smoothing:
+        return losses
+    there = logits != -np.inf
+    evenly = -logits.log_softmax(dim=-1).masked_fill(~there, 0.0).sum(dim=-1) / there.sum(dim=-1)
+    return losses * (1 - smoothing) + evenly * smoothing * (labels != IGNORED_LABEL)
+
+
+def _examples(evaluated: Evaluated) -> pa.Table:
+    assert evaluated.examples is not None, "what is judged was kept"
+    return evaluated.examples
+
+
+def _answered(evaluated: Evaluated) -> tuple[spans.Scored, list[str], list[list[str]]]:
+    """What was kept of each window, the answer that was found to each question, and the right ones."""
+    examples, scored = _examples(evaluated), spans.Scored(*evaluated.predictions)
+    references = [given[answers.TEXT] for given in examples.column(ANSWERS).to_pylist()]
+    return scored, spans.answers(scored, evaluated.rows, examples), references
+
+
+TASK = QuestionAnswering()

@@ -1,0 +1,94 @@
+"""From scores of tokens to the text of an answer: the best span of all windows of a context, or no answer.
+
+Works on what an evaluation gathered, one entry for each window; knows neither model nor tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from finetune_trainer.tasks.squad import NO_ANSWER
+
+if TYPE_CHECKING:
+    from finetune_trainer.train.rows import Rows
+
+EXAMPLE, FIRST, OFFSETS = "_example", "_first", "_offsets"
+"""Columns of a prepared window: the row of its question among the examples, the first token of the context, and begin and
+end of each token of the context, in characters."""
+SOME_UNANSWERABLE, LONGEST = "some_unanswerable", "longest"
+"""Columns of the examples, facts of the training data that are the same in each row: whether it has questions without an
+answer, and how many characters its longest answer has."""
+ANSWER_TOKENS = 30
+"""Tokens of an answer at most, unless the training data has longer ones."""
+
+
+class Scored(NamedTuple):
+    """What is kept of the logits of each window."""
+
+    starts: npt.NDArray[np.int64]
+    """The most likely first tokens, and their logits."""
+    start_scores: npt.NDArray[np.float32]
+    ends: npt.NDArray[np.int64]
+    """The same for the last token."""
+    end_scores: npt.NDArray[np.float32]
+    no_answer: npt.NDArray[np.float32]
+    """Score of the first token of all, which stands for no answer."""
+    losses: npt.NDArray[np.float32]
+
+
+@dataclass
+class _Found:
+    """The best of a question so far."""
+
+    score: float = -np.inf
+    span: tuple[int, int] = (0, 0)
+    no_answer: float = np.inf
+
+
+def answers(scored: Scored, rows: Rows, examples: pa.Table) -> list[str]:
+    """The answer to each question, in the order of the examples."""
+    longest = max(examples.column(LONGEST)[0].as_py(), 1)
+    found = [_Found() for _ in range(len(examples))]
+    for index in range(len(rows)):
+        best = found[rows.own(index, EXAMPLE)]
+        best.no_answer = min(best.no_answer, float(scored.no_answer[index]))
+        offsets = np.asarray(rows.own(index, OFFSETS), np.int64).reshape(-1, 2)
+        score, span = _best(scored, index, offsets, rows.own(index, FIRST), longest)
+        if score > best.score:
+            best.score, best.span = score, span
+    may_be_none = examples.column(SOME_UNANSWERABLE)[0].as_py()
+    return [
+        NO_ANSWER if may_be_none and best.no_answer > best.score else context[slice(*best.span)].strip()
+        for best, context in zip(found, _texts(examples), strict=True)
+    ]
+
+
+def _texts(examples: pa.Table) -> Iterator[str]:
+    for batch in examples.select(["context"]).to_batches(max_chunksize=1000):
+        yield from batch.column(0).to_pylist()
+
+
+def _best(scored: Scored, index: int, offsets: Any, first: int, longest: int) -> tuple[float, tuple[int, int]]:
+    """The best span of one window whose tokens are the context's, in characters."""
+    starts, ends = scored.starts[index] - first, scored.ends[index] - first
+    begin, end = (_within(where, len(offsets)) for where in (starts, ends))
+    starts, ends = starts[begin, None], ends[None, end]
+    if not starts.size or not ends.size:
+        return -np.inf, (0, 0)
+    scores = scored.start_scores[index][begin, None] + scored.end_scores[index][None, end]
+    short = (ends - starts < ANSWER_TOKENS) | (offsets[ends, 1] - offsets[starts, 0] <= longest)
+    scores = np.where((ends >= starts) & short, scores, -np.inf)
+    row, column = divmod(int(scores.argmax()), scores.shape[1])
+    span = int(offsets[starts[row, 0], 0]), int(offsets[ends[0, column], 1])
+    return float(scores[row, column]), span
+
+
+def _within(places: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.bool_]:
+    within: npt.NDArray[np.bool_] = (places >= 0) & (places < count)
+    return within

@@ -1,0 +1,94 @@
+"""Windows of long contexts: the tokens of each, and which of them are the answer.
+
+A part of question answering's preparation: characters come from the tokenizers library. No torch in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.tasks import answers, spans
+from finetune_trainer.tasks.base import LABELS, LENGTH, Reading
+
+CONTEXT_SEQUENCE = 1
+NO_ANSWER_TOKEN = 0
+"""The token that stands for no answer, which models that read text in both directions begin with: `[CLS]`, `<s>`."""
+NOWHERE = (NO_ANSWER_TOKEN, NO_ANSWER_TOKEN)
+
+
+def shortened(questions: Sequence[str], room: int, model: Model) -> tuple[list[str], int]:
+    """Questions that leave room for their context, and how many were cut for that."""
+    kept = [question.strip() for question in questions]
+    # A token is a byte at least, but for signs that a tokenizer spells out.
+    long = [index for index, question in enumerate(kept) if len(question.encode()) > room]
+    if not long:
+        return kept, 0
+    encoded = model.tokenizer([kept[index] for index in long], add_special_tokens=False, verbose=False)
+    cut = [(index, encoding) for index, encoding in zip(long, encoded.encodings, strict=True) if len(encoding) > room]
+    for index, encoding in cut:
+        kept[index] = kept[index][: encoding.offsets[room - 1][1]]
+    return kept, len(cut)
+
+
+def windows(batch: pa.RecordBatch, encoded: Any, reading: Reading, done: int) -> tuple[pa.RecordBatch, int]:
+    """What the model reads of each window and where the answer is in it; and how many answers are whole in none.
+
+    `done` rows came before those of the batch.
+    """
+    arrays = {
+        name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == "input_ids" else pa.int8()))
+        for name in reading.model.tokenizer.model_input_names
+        if name in encoded
+    }
+    rows, encodings = encoded["overflow_to_sample_mapping"], encoded.encodings
+    answered = [_first_answer(given) for given in batch.column("answers").to_pylist()]
+    places = [_place(encoding, answered[row]) for row, encoding in zip(rows, encodings, strict=True)]
+    arrays[LABELS] = pa.array(places, pa.list_(pa.int32()))
+    arrays[LENGTH] = pa.array([len(encoding) for encoding in encodings], pa.int32())
+    if reading.role != "train":
+        kept = [_characters(encoding) for encoding in encodings]
+        arrays[spans.EXAMPLE] = pa.array([done + row for row in rows], pa.int64())
+        arrays[spans.FIRST] = pa.array([first for first, _ in kept], pa.int32())
+        arrays[spans.OFFSETS] = pa.array([offsets for _, offsets in kept], pa.list_(pa.int32()))
+    whole = {row for row, place in zip(rows, places, strict=True) if place != NOWHERE}
+    lost = sum(row not in whole for row, answer in enumerate(answered) if answer is not None)
+    return pa.RecordBatch.from_pydict(arrays), lost
+
+
+def _first_answer(given: dict[str, list[Any]]) -> tuple[int, int] | None:
+    """Where the answer that is learnt begins and ends in its context, without white space around it."""
+    if not given[answers.TEXT]:
+        return None
+    text, start = given[answers.TEXT][0], given[answers.START][0]
+    begin = start + len(text) - len(text.lstrip())
+    return begin, begin + len(text.strip())
+
+
+def _place(encoding: Any, answer: tuple[int, int] | None) -> tuple[int, int]:
+    """First and last token of the answer, if all of it is in the window."""
+    if answer is None:
+        return NOWHERE
+    begin, end = answer
+    first = encoding.char_to_token(begin, CONTEXT_SEQUENCE)
+    last = encoding.char_to_token(end - 1, CONTEXT_SEQUENCE)
+    if first is not None and last is not None:
+        return first, last
+    # Signs that the tokenizer leaves out may stand at its ends; or it reaches beyond the window.
+    offset, places = _characters(encoding)
+    if not places or begin < places[0] or end > places[-1]:
+        return NOWHERE
+    tokens = [token for token in range(len(places) // 2) if places[2 * token] < end and places[2 * token + 1] > begin]
+    return (offset + tokens[0], offset + tokens[-1]) if tokens else NOWHERE
+
+
+def _characters(encoding: Any) -> tuple[int, list[int]]:
+    """The first token of the context, and begin and end of each of them in the context's characters."""
+    sequences = encoding.sequence_ids
+    if CONTEXT_SEQUENCE not in sequences:
+        return 0, []
+    first, count = sequences.index(CONTEXT_SEQUENCE), sequences.count(CONTEXT_SEQUENCE)
+    return first, [place for token in encoding.offsets[first : first + count] for place in token]
