@@ -1,6 +1,12 @@
-"""Class labels: from names, text or numbers in the data to ids from 0, and every way in which they can be wrong."""
+"""Class labels: from names, text or numbers in the data to ids from 0, and every way in which they can be wrong.
+
+One label a row here; `label_lists` has those of which a row has several.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,47 +19,90 @@ INTEGER = r"^[+-]?\d+$"
 FLOAT = r"^[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?$"
 
 
+@dataclass(frozen=True)
+class Items:
+    """The labels of a column one after another: one a row, or those of each row's list."""
+
+    split: Split
+    column: str
+    values: pa.ChunkedArray
+    """Integers or text, none of them missing."""
+    row: Callable[[int], int] = int
+    """Number of an item -> its row."""
+    noun: str = "label"
+    """What messages call one."""
+
+    @property
+    def integers(self) -> bool:
+        return bool(pa.types.is_integer(self.values.type))
+
+    @property
+    def declared(self) -> tuple[str, ...] | None:
+        """Names of the classes, where the data has them."""
+        return self.split.class_names.get(self.column)
+
+    def wrong(self, item: int, message: str, *, name: str = "") -> PrepareError:
+        """An error at an item; `name` stands before its value: `the label 'ugly' in column 'stars' ...`."""
+        value = self.values[item].as_py()
+        said = shown(value) if name else value
+        where = self.split.place(self.row(item))
+        return PrepareError(
+            Reason.LABELS_INVALID, f"{where}: {name}{self.noun} {said} in column {self.column!r} {message}"
+        )
+
+
 def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the classes by id, as the training rows have them; and what to tell the user."""
-    values = _values(split, column)
-    declared = split.class_names.get(column)
-    if declared is not None:
-        _require_range(split, column, values, len(declared))
-        used = len(pc.unique(values))
-        _require_two(split, column, used, values)
-        return declared, ()
-    if pa.types.is_integer(values.type):
-        return _from_integers(split, column, values)
-    found = sorted(str(value) for value in pc.unique(values).to_pylist())
-    _require_two(split, column, len(found), values)
-    return tuple(found), ()
+    items = Items(split, column, _values(split, column))
+    found, messages = names_of(items)
+    if len(pc.unique(items.values)) < 2:
+        raise nothing_to_tell_apart(items)
+    return found, messages
 
 
 def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
     """The id of each row's class; a class that training does not know is an error."""
-    values = _values(split, column)
-    if pa.types.is_integer(values.type) and _are_numbers(class_labels, split, column):
-        _require_range(split, column, values, len(class_labels))
-        return values.cast(pa.int64())
-    values = values.cast(pa.string())
+    return ids_of(Items(split, column, _values(split, column)), class_labels)
+
+
+def names_of(items: Items) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes by id, as the data declares them or as they occur; and what to tell the user."""
+    if items.declared is not None:
+        require_range(items, len(items.declared))
+        return items.declared, ()
+    distinct = sorted(pc.unique(items.values).to_pylist())
+    return _of_integers(items, distinct) if items.integers else (tuple(distinct), ())
+
+
+def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
+    """The id of each item's class."""
+    if items.integers and (items.declared is not None or all(label.isdecimal() for label in class_labels)):
+        # They are ids: the data declares names for them, or they were numbers in training, too.
+        require_range(items, len(class_labels))
+        return items.values.cast(pa.int64())
+    values = items.values.cast(pa.string())
     ids = pc.index_in(values, value_set=pa.array(class_labels, type=values.type))
     if ids.null_count:
-        row = pc.index(pc.is_null(ids), True).as_py()
-        raise PrepareError(
-            Reason.LABELS_INVALID,
-            f"{split.place(row)}: the label {shown(values[row].as_py())} in column {column!r} does not occur in the "
-            f"training data, which has {names(list(class_labels))}.",
+        told = Items(items.split, items.column, values, items.row, items.noun)
+        raise told.wrong(
+            pc.index(pc.is_null(ids), True).as_py(),
+            f"does not occur in the training data, which has {names(list(class_labels))}.",
+            name="the ",
         )
     return ids.cast(pa.int64())
 
 
-def _are_numbers(class_labels: tuple[str, ...], split: Split, column: str) -> bool:
-    """Whether integers are ids of these classes: they were numbers in training, or the data declares their names."""
-    return column in split.class_names or all(label.isdecimal() for label in class_labels)
+def nothing_to_tell_apart(items: Items) -> PrepareError:
+    """One class is none."""
+    return PrepareError(
+        Reason.LABELS_INVALID,
+        f"{items.split.name}: all rows have the {items.noun} {shown(items.values[0].as_py())} in column "
+        f"{items.column!r}; there is nothing to tell apart.",
+    )
 
 
-def _values(split: Split, column: str) -> pa.ChunkedArray:
-    """Labels as integers or as text, whatever type they came in; none of them missing."""
+def without_nulls(split: Split, column: str) -> pa.ChunkedArray:
+    """The values of a column of labels, or of numbers to be predicted; none of them missing."""
     values = split.table.column(column)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
@@ -64,20 +113,33 @@ def _values(split: Split, column: str) -> pa.ChunkedArray:
             f"{split.place(row)}: no label in column {column!r}{others(values.null_count)}. Give each row one, or leave "
             "such rows out.",
         )
+    return values
+
+
+def _values(split: Split, column: str) -> pa.ChunkedArray:
+    """Labels as integers or as text, whatever type they came in; none of them missing."""
+    values = without_nulls(split, column)
     if pa.types.is_boolean(values.type):
         return pc.if_else(values, "true", "false")
     if pa.types.is_integer(values.type):
         return values
     if pa.types.is_floating(values.type):
         whole = pc.equal(values, pc.floor(values))
-        row = max(0, pc.index(whole, False).as_py())
-        raise _fraction(split, column, values[row].as_py(), row)
+        raise _fraction(Items(split, column, values), max(0, pc.index(whole, False).as_py()))
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        hint = ""
+        if is_list(values.type):
+            hint = " Where a row has several labels set spec.problemType: multi_label_classification."
         raise PrepareError(
             Reason.LABELS_INVALID,
-            f"{split.place(0)}: column {column!r} holds {values.type}; labels are text or integers from 0.",
+            f"{split.place(0)}: column {column!r} holds {values.type}; labels are text or integers from 0.{hint}",
         )
     return _from_text(split, column, values)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Lists of whatever width."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -93,57 +155,43 @@ def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.Chunked
         return values.cast(pa.int64())
     if pc.all(pc.match_substring_regex(distinct, FLOAT)).as_py():
         row = pc.index(pc.match_substring_regex(values, INTEGER), False).as_py()
-        raise _fraction(split, column, values[row].as_py(), row)
+        raise _fraction(Items(split, column, values), row)
     return values
 
 
-def _fraction(split: Split, column: str, value: object, row: int) -> PrepareError:
-    return PrepareError(
-        Reason.LABELS_INVALID,
-        f"{split.place(row)}: the label {shown(value)} in column {column!r} is a number with a decimal "
-        "point; text-classification takes text or whole numbers from 0.",
+def _fraction(items: Items, row: int) -> PrepareError:
+    return items.wrong(
+        row,
+        "is a number with a decimal point; text-classification takes text or whole numbers from 0. For numbers to be "
+        "predicted set spec.problemType: regression.",
+        name="the ",
     )
 
 
-def _from_integers(split: Split, column: str, values: pa.ChunkedArray) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    distinct = sorted(pc.unique(values).to_pylist())
+def _of_integers(items: Items, distinct: list[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     count = distinct[-1] + 1
-    _require_range(split, column, values, count)
+    require_range(items, count)
     if distinct[0] > 0 or count > 2 * len(distinct):
-        row = pc.index(values, pa.scalar(distinct[-1], values.type)).as_py()
-        raise PrepareError(
-            Reason.LABELS_INVALID,
-            f"{split.place(row)}: label {distinct[-1]} in column {column!r} is out of range: the data has "
-            f"{len(distinct)} different labels ({names(distinct)}), so they should be 0 to {len(distinct) - 1}. "
-            "Renumber them from 0, or use text labels.",
+        raise items.wrong(
+            pc.index(items.values, pa.scalar(distinct[-1], items.values.type)).as_py(),
+            f"is out of range: the data has {len(distinct)} different {items.noun}s ({names(distinct)}), so they should "
+            f"be 0 to {len(distinct) - 1}. Renumber them from 0, or use text {items.noun}s.",
         )
-    _require_two(split, column, len(distinct), values)
     missing = sorted(set(range(count)) - set(distinct))
-    messages = (f"Labels {names(missing)} do not occur in the training data.",) if missing else ()
+    messages = (f"{items.noun.title()}s {names(missing)} do not occur in the training data.",) if missing else ()
     return tuple(str(label) for label in range(count)), messages
 
 
-def _require_range(split: Split, column: str, values: pa.ChunkedArray, count: int) -> None:
-    if not pa.types.is_integer(values.type):
+def require_range(items: Items, count: int) -> None:
+    """Integers are ids of so many classes."""
+    if not items.integers:
         return
-    bad = pc.or_(pc.less(values, 0), pc.greater_equal(values, count))
-    row = pc.index(bad, True).as_py()
-    if row < 0:
+    bad = pc.or_(pc.less(items.values, 0), pc.greater_equal(items.values, count))
+    item = pc.index(bad, True).as_py()
+    if item < 0:
         return
-    value = values[row].as_py()
+    value = items.values[item].as_py()
+    if value >= 0:
+        raise items.wrong(item, f"is out of range: 0 to {count - 1}.")
     hint = " Splits of which the labels are kept secret hold -1: choose another split." if value == -1 else ""
-    raise PrepareError(
-        Reason.LABELS_INVALID,
-        f"{split.place(row)}: label {value} in column {column!r} is out of range: 0 to {count - 1}.{hint}"
-        if value >= 0
-        else f"{split.place(row)}: label {value} in column {column!r} is negative; classes are counted from 0.{hint}",
-    )
-
-
-def _require_two(split: Split, column: str, found: int, values: pa.ChunkedArray) -> None:
-    if found < 2:
-        raise PrepareError(
-            Reason.LABELS_INVALID,
-            f"{split.name}: all rows have the label {shown(values[0].as_py())} in column {column!r}; "
-            "there is nothing to tell apart.",
-        )
+    raise items.wrong(item, f"is negative; classes are counted from 0.{hint}")

@@ -1,0 +1,110 @@
+"""What the tasks that tell classes apart share: a model with a head for them, weights of classes, rows in their order.
+
+Knows neither texts nor words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.tasks.base import Evaluated, Reading, pad_with_what_there_is
+
+BATCH_ROWS = 1000
+SHOWN_CLASSES = 100
+"""A confusion matrix of more classes than that is not for people."""
+
+
+def load(
+    head: Any, folder: Path, labels: tuple[str, ...], config: RunConfig, options: Mapping[str, Any], purpose: str
+) -> tuple[Any, Any]:
+    """Model and tokenizer with a head for the labels; one for other classes is left behind."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from finetune_trainer.train.failures import TrainError
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if config.preprocessing.truncation_side is not None:
+        tokenizer.truncation_side = config.preprocessing.truncation_side
+    named = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: index for index, name in enumerate(labels)},
+    }
+    try:
+        model = head.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            **(named if labels else {}),
+            **options,
+        )
+    except (ValueError, KeyError) as error:
+        raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot {purpose}: {error}") from error
+    pad_with_what_there_is(model, tokenizer)
+    return model, tokenizer
+
+
+def head_message(model: Model, head: str, outputs: int) -> tuple[str, ...]:
+    """What becomes of the head of a model that tells classes apart already."""
+    architectures = model.config.architectures or []
+    if not any(str(name).endswith(head) for name in architectures) or model.config.num_labels == outputs:
+        return ()
+    return (
+        f"{model.name} tells {model.config.num_labels} classes apart, the data has {outputs}: "
+        "its head is left behind and a new one is trained.",
+    )
+
+
+def columns_of(encoded: Any, reading: Reading) -> dict[str, pa.Array]:
+    """What the tokenizer gave for a model to read, as Arrow."""
+    return {
+        name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == "input_ids" else pa.int8()))
+        for name in reading.tokenizer.model_input_names
+        if name in encoded
+    }
+
+
+def truncated(encoded: Any, limit: int | None) -> int:
+    """Rows that lost tokens."""
+    return sum(bool(encoding.overflowing) for encoding in encoded.encodings or ()) if limit else 0
+
+
+def balanced(counts: Sequence[int]) -> list[float]:
+    """Weights by which all classes have the same share of the loss, their mean over the rows 1.
+
+    As scikit-learn's `balanced`; a class that training does not have weighs 1.
+    """
+    present = sum(count > 0 for count in counts)
+    total = sum(counts)
+    return [total / (present * count) if count else 1.0 for count in counts]
+
+
+def in_order(evaluated: Evaluated) -> list[int]:
+    """Place among the predictions of each row of the data."""
+    places = [0] * len(evaluated.rows)
+    for place in range(len(evaluated.rows)):
+        places[evaluated.rows.number(place)] = place
+    return places
+
+
+def examples(evaluated: Evaluated) -> Iterator[dict[str, Any]]:
+    """The rows as they were before tokenising, in the order of the data."""
+    assert evaluated.examples is not None, "kept beside each split that is evaluated"
+    for batch in evaluated.examples.to_batches(max_chunksize=BATCH_ROWS):
+        yield from batch.to_pylist()
+
+
+def scores(names: Sequence[str], values: tuple[Any, Any, Any, Any]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and number of rows by label, from what scikit-learn gives."""
+    told = ("precision", "recall", "f1", "support")
+    return {
+        name: {key: float(column[index]) for key, column in zip(told, values, strict=True)}
+        for index, name in enumerate(names)
+    }
