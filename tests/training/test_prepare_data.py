@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from finetune_trainer.prepare import splits
+from finetune_trainer.prepare.content import local
 from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.formats import READERS, array, columnar, delimited, jsons, raw
+from finetune_trainer.prepare.formats import READERS, Asked, array, columnar, delimited, jsons, raw
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.spool import spooled
 from tests.support.runs import run_config
@@ -129,7 +130,7 @@ def test_files_are_read_a_block_at_a_time(
     if suffix == "parquet":
         rows = reviews(200)
     file = write_rows(tmp_path / f"train.{suffix}", rows)
-    read = READERS[file.suffix](file, "train", ["review", "stars"], ["review"])
+    read = READERS[file.suffix](local(file, file.name), Asked(("review", "stars"), ("review",)))
     parts = list(read)
     assert len(parts) > 10
     found = pa.concat_tables(parts).to_pylist()
@@ -144,12 +145,12 @@ def test_a_wrong_row_in_a_later_block_is_named(tmp_path: Path, monkeypatch: pyte
     for suffix, place in (("jsonl", "line 101"), ("json", "row 100")):
         file = write_rows(tmp_path / f"train.{suffix}", rows)
         with pytest.raises(PrepareError, match=f"{place}: column 'stars' holds 'one', the rows before hold numbers"):
-            list(READERS[file.suffix](file, "train", ["review", "stars"], ["review"]))
+            list(READERS[file.suffix](local(file, file.name), Asked(("review", "stars"), ("review",))))
     text = json.dumps(reviews(100), indent=1)
     broken = tmp_path / "broken.json"
     broken.write_text(text[:-1] + ",{]")
     with pytest.raises(PrepareError, match=f"line {text.count(chr(10)) + 1} is not valid JSON"):
-        list(READERS[".json"](broken, "train", ["review", "stars"], ["review"]))
+        list(READERS[".json"](local(broken, broken.name), Asked(("review", "stars"), ("review",))))
 
 
 def test_rows_wait_on_the_disk_and_leave_no_name_there(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.hub_model import needed_files
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.source import Source, Split, row_place
-from finetune_trainer.prepare.splits import of_hub
+from finetune_trainer.prepare.splits import chosen
 from tests.support.hub_jobs import HubJobs, hub_of_this_process
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
@@ -140,6 +140,13 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
     assert len(hub.asked) == asked, "what is prepared needs no Hub"
 
 
+def chosen_of(named: dict[str, str], role: str) -> Split | None:
+    there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
+    source = DatasetSource(name="us/reviews", splits=named)
+    run = run_config(Path("/tmp"), model="us/tiny").model_copy(update={"dataset": source})
+    return chosen(role, run, list(there), there.__getitem__)
+
+
 @pytest.mark.parametrize(
     ("named", "role", "found"),
     [
@@ -147,21 +154,21 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
         ({}, "validation", None),
         ({"validation": "test"}, "validation", "test"),
         ({"train": "test"}, "train", "test"),
+        ({}, "test", None),
+        ({"test": "test"}, "test", "test"),
     ],
 )
 def test_splits_are_taken_by_name(named: dict[str, str], role: str, found: str | None) -> None:
-    there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
-    split = of_hub(there, role, DatasetSource(name="us/reviews", splits=named))
+    split = chosen_of(named, role)
     assert (split.name if split else None) == found
 
 
 @pytest.mark.parametrize("named", [{"train": "training"}, {"validation": "training"}])
 def test_a_split_that_is_not_there_names_those_that_are(named: dict[str, str]) -> None:
-    there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
     role = next(iter(named))
     says = rf"no split 'training'; it has train, test. Did you mean 'train'\? Set spec.dataset.splits.{role}"
     with pytest.raises(PrepareError, match=says):
-        of_hub(there, role, DatasetSource(name="us/reviews", splits=named))
+        chosen_of(named, role)
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,10 @@ FILES: tuple[Mistake, ...] = (
         "file-extension",
         "a file of an unknown kind",
         _DATA,
-        "/data/train.tsv: cannot read .tsv; use .csv, .json, .jsonl, .parquet.",
+        "/data/train.xlsx: cannot read .xlsx; use .csv, .tsv, .json, .jsonl, .txt, .parquet, .arrow, the text formats also "
+        "packed as .gz, .bz2, .xz, .zst.",
         GOOD_CSV,
-        "tsv",
+        "xlsx",
     ),
     in_train("file-empty", "an empty file", _DATA, "/data/train.csv is empty.", ""),
     in_train(
@@ -206,8 +207,8 @@ FILES: tuple[Mistake, ...] = (
         "json-no-list",
         "json that is no list of rows",
         _DATA,
-        "/data/train.json, line 1 is not valid JSON: Expecting property name enclosed in double quotes at column 2. An "
-        "object a line is needed, or an array of objects in a file whose name ends in .json.",
+        "/data/train.json, line 1 is not valid JSON: Expecting property name enclosed in double quotes at column 2. This "
+        "is one document; if one of its keys (data) holds the rows, set spec.dataset.field to it.",
         '{\n"data": [{"review": "a", "stars": 1}]\n}\n',
         "json",
     ),
@@ -246,7 +247,7 @@ FILES: tuple[Mistake, ...] = (
         "file-compressed",
         "a compressed file",
         _DATA,
-        "/data/train.jsonl is compressed with gzip; unpack it.",
+        "/data/train.jsonl is compressed with gzip; let its name end in .gz.",
         gzip.compress(_LINE.encode(), mtime=0),
         "jsonl",
     ),

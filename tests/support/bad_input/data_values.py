@@ -239,8 +239,8 @@ VALUES: tuple[Mistake, ...] = (
         "metric-unknown",
         "a metric that is not reported",
         _ARGUMENTS,
-        "trainingArguments.metric_for_best_model: rouge is not reported; choose one of loss, accuracy, f1.",
+        "trainingArguments.metric_for_best_model: rouge1 is not reported; choose one of loss, accuracy, f1.",
         lambda place: None,
-        trainingArguments={"metric_for_best_model": "rouge"},
+        trainingArguments={"metric_for_best_model": "rouge1"},
     ),
 )

@@ -174,8 +174,3 @@ def _client() -> httpx2.Client:
     client = default_client_factory()
     client.timeout = httpx2.Timeout(SILENCE_SECONDS)
     return client
-
-
-def split_missing(wanted: str, there: dict[str, Split], field: str) -> PrepareError:
-    """The error for a split that a dataset does not have."""
-    return refusals.split_missing(wanted, list(there), field)

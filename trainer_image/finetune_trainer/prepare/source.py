@@ -6,9 +6,14 @@ The one shape in which data travels inside `prepare`, wherever it was read from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,10 @@ class Source:
     place: Callable[[int], str]
     """Row of this part, from 0, -> its place for a person: `line 17`, `row 16`."""
 
+    def sliced(self, start: int, stop: int) -> Source:
+        """Some of its rows; their places stay what they are."""
+        return Source(self.name, stop - start, lambda row: self.place(row + start))
+
 
 @dataclass(frozen=True)
 class Split:
@@ -30,9 +39,13 @@ class Split:
     sources: tuple[Source, ...]
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Column -> names of its classes, where the dataset declares them."""
+    picked: npt.NDArray[np.int64] | None = None
+    """Rows of the sources that the table holds, where it does not hold all of them."""
 
     def place(self, row: int) -> str:
         """`/data/train.csv, line 17`: where a row of the split came from."""
+        if self.picked is not None:
+            row = int(self.picked[row])
         for source in self.sources:
             if row < source.rows:
                 return f"{source.name}, {source.place(row)}"
@@ -44,6 +57,16 @@ class Split:
         """What messages call the split as a whole."""
         first = self.sources[0].name
         return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1} more files"
+
+    def sliced(self, start: int, stop: int) -> Split:
+        """Rows from `start` up to, not including, `stop`."""
+        kept, first = [], 0
+        for source in self.sources:
+            begins, ends = max(start - first, 0), min(stop - first, source.rows)
+            if begins < ends:
+                kept.append(source.sliced(begins, ends))
+            first += source.rows
+        return replace(self, table=self.table.slice(start, stop - start), sources=tuple(kept))
 
 
 def row_place(row: int) -> str:

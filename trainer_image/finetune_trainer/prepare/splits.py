@@ -1,22 +1,30 @@
-"""Which rows a run uses: the splits that were asked for, and of each a shuffled sample where it is bounded."""
+"""Which rows a run uses: the splits that were asked for, and of each a shuffled sample where it is bounded.
+
+Whoever prepares calls `find`, then `read`, then `sampled` for each split; where rows come from is behind these three.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from finetune_trainer.config import DatasetSource, Reason, RunConfig
-from finetune_trainer.prepare import files, hub
-from finetune_trainer.prepare.errors import PrepareError, column_missing
-from finetune_trainer.prepare.key import file_digest, seed
+from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.prepare import holdout, hub, instructions, places
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.files import read_files
+from finetune_trainer.prepare.formats import Asked
+from finetune_trainer.prepare.formats import columns as named
+from finetune_trainer.prepare.key import seed
+from finetune_trainer.prepare.places import Place
+from finetune_trainer.prepare.refusals import split_missing
 from finetune_trainer.prepare.source import Split
 
-TRAIN, VALIDATION = "train", "validation"
+TRAIN, VALIDATION, TEST = ROLES = "train", "validation", "test"
 Indices = npt.NDArray[np.int64]
 
 
@@ -28,18 +36,24 @@ class Found:
     """As JSON, everything that decides which rows there are: commit, digests, versions of remote files, settings."""
     commit: str | None = None
     """Of a Hub dataset."""
+    files: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    """Split of `spec.dataset.files` -> its files, patterns resolved; those that are used."""
 
 
 def find(config: RunConfig, client: hub.Hub) -> Found:
-    """What identifies the data without parsing it, and the commit where it is the Hub's."""
-    if config.dataset.name is not None:
-        commit = client.dataset_commit(config.dataset)
-        return Found(commit, commit)
-    digests = {
-        role: [file_digest(files.existing(path)) for path in paths]
-        for role, paths in _chosen_files(config.dataset).items()
-    }
-    return Found(digests)
+    """What identifies the data without parsing it, and the commit where it is the Hub's.
+
+    The key of prepared data must hold `identity` and the seed; it need not know what else there is in `spec.dataset`.
+    """
+    dataset = config.dataset
+    settings = dataset.model_dump(mode="json", exclude={"files", "revision"}, exclude_defaults=True)
+    if dataset.name is not None:
+        commit = client.dataset_commit(dataset)
+        return Found({"commit": commit, "settings": settings}, commit)
+    used = _used_files(config)
+    files = {name: tuple(places.found(dataset.files[name], config, client)) for name in used}
+    identities = {name: [place.identity for place in found] for name, found in files.items()}
+    return Found({"files": identities, "settings": settings}, None, files)
 
 
 def read(
@@ -50,40 +64,90 @@ def read(
     text_columns: Sequence[str],
     scratch: Path,
 ) -> dict[str, Split]:
-    """The splits by role, as they were read; `scratch` is a folder with room for them."""
-    if data.commit is None:
-        chosen = _chosen_files(config.dataset)
-        return {role: files.read_files(paths, columns, text_columns, scratch) for role, paths in chosen.items()}
-    there = client.dataset(config.dataset, data.commit)
-    splits = {role: of_hub(there, role, config.dataset) for role in (TRAIN, VALIDATION)}
-    found = {role: split for role, split in splits.items() if split is not None}
-    for split in found.values():
-        for column in columns:
-            if column not in split.table.column_names:
-                raise column_missing(column, split.table.column_names, split.name)
+    """The splits by role (`train`, and `validation` and `test` where there are such), as they were read.
+
+    A validation split that is to be cut off the training data is cut off here. Tables hold the needed columns under the
+    names given, also where that is a path into objects (`translation.en`). `scratch` is a folder with room for them,
+    which may be removed as soon as this returns.
+    """
+    asked = Asked(tuple(columns), tuple(text_columns), config.dataset.field)
+    there, read_one = _of_hub(config, client, data, asked) if data.commit else _of_files(data, asked, scratch)
+    splits = {role: split for role in ROLES if (split := chosen(role, config, there, read_one)) is not None}
+    for split in splits.values():
         if split.table.num_rows == 0:
             raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
-    return found
+    fraction = config.dataset.validation_fraction
+    if fraction is not None:
+        label = config.dataset.columns.get("label", "label") if _has_classes(config) else None
+        cut = holdout.cut(splits[TRAIN], fraction, seed(config), label, scratch)
+        splits[TRAIN], splits[VALIDATION] = cut
+    return {role: splits[role] for role in ROLES if role in splits}
 
 
-def _chosen_files(dataset: DatasetSource) -> dict[str, tuple[str, ...]]:
-    wanted = {role: dataset.splits.get(role) or role for role in (TRAIN, VALIDATION)}
-    chosen = {role: dataset.files[name] for role, name in wanted.items() if dataset.files.get(name)}
-    if TRAIN not in chosen:
+def chosen(role: str, config: RunConfig, there: Sequence[str], read_one: Callable[[str], Split]) -> Split | None:
+    """The split for a role; None where there is none and none was asked for.
+
+    A test split of the Hub is used if it is named: many have no labels.
+    """
+    dataset = config.dataset
+    said = dataset.splits.get(role)
+    if said is not None:
+        return instructions.chosen(said, role, there, read_one)
+    if role == VALIDATION and dataset.validation_fraction is not None:
+        return None
+    if role not in there or (role == TEST and dataset.name is not None):
+        if role == TRAIN:
+            raise split_missing(TRAIN, list(there), TRAIN)
+        return None
+    return read_one(role)
+
+
+def _has_classes(config: RunConfig) -> bool:
+    return config.task == "text-classification" and config.problem_type in (None, "single_label_classification")
+
+
+def _of_hub(
+    config: RunConfig, client: hub.Hub, data: Found, asked: Asked
+) -> tuple[Sequence[str], Callable[[str], Split]]:
+    there = client.dataset(config.dataset, str(data.commit))
+
+    def read_one(name: str) -> Split:
+        split = there[name]
+        if split.table.num_rows == 0:
+            raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
+        return Split(named.picked(split.table, asked.columns, split.name), split.sources, split.class_names)
+
+    return list(there), read_one
+
+
+def _of_files(data: Found, asked: Asked, scratch: Path) -> tuple[Sequence[str], Callable[[str], Split]]:
+    known: dict[str, Split] = {}
+
+    def read_one(name: str) -> Split:
+        if name not in known:
+            known[name] = read_files([place.content() for place in data.files[name]], asked, scratch)
+        return known[name]
+
+    return list(data.files), read_one
+
+
+def _used_files(config: RunConfig) -> list[str]:
+    """The splits of `files` that some role reads."""
+    dataset, used = config.dataset, []
+    for role in ROLES:
+        said = dataset.splits.get(role)
+        if said is None:
+            skipped = role == VALIDATION and dataset.validation_fraction is not None
+            used += [role] if dataset.files.get(role) and not skipped else []
+        else:
+            wanted = [said] if said in dataset.files else instructions.names_in(said)
+            for name in wanted:
+                if not dataset.files.get(name):
+                    raise split_missing(name, [name for name in dataset.files if dataset.files[name]], role)
+            used += wanted
+    if not dataset.files.get(TRAIN) and TRAIN not in dataset.splits:
         raise PrepareError(Reason.DATASET_NOT_FOUND, "spec.dataset has no training data: set name or files.train.")
-    return chosen
-
-
-def of_hub(there: dict[str, Split], role: str, dataset: DatasetSource) -> Split | None:
-    """The split of a Hub dataset for a role; None where there is none and none was asked for."""
-    wanted = dataset.splits.get(role)
-    if wanted is None:
-        return (
-            there[TRAIN] if role == TRAIN and TRAIN in there else there.get(VALIDATION) if role == VALIDATION else None
-        )
-    if wanted not in there:
-        raise hub.split_missing(wanted, there, role)
-    return there[wanted]
+    return list(dict.fromkeys(used))
 
 
 def sampled(split_rows: int, role: str, config: RunConfig) -> tuple[Indices | None, str | None]:

@@ -1,44 +1,76 @@
-"""Csv, json, jsonl and parquet as Arrow tables, a part at a time, with messages that name file, line and column.
+"""Csv, tsv, json, jsonl, text, parquet and arrow as Arrow tables, a part at a time, with messages that name file, line and column.
 
 However large a file is, memory holds a block of it. Types are not guessed where a guess could change the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
 
 import pyarrow as pa
 
-from finetune_trainer.prepare.formats import columnar, delimited, jsons
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.content import COMPRESSIONS, Content
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.formats import columnar, delimited, jsons, lines
 from finetune_trainer.prepare.formats.columnar import declared_classes
+from finetune_trainer.prepare.formats.raw import Asked
 from finetune_trainer.prepare.source import row_place
 
-__all__ = ["READERS", "declared_classes", "places"]
+__all__ = ["READERS", "Asked", "declared_classes", "places", "read", "unknown_kind"]
 
-Reader = Callable[[Path, str, Sequence[str], Sequence[str]], Iterator[pa.Table]]
-"""From path, name for messages, needed columns and those of them that hold text, to tables of the needed columns."""
+Reader = Callable[[Content, Asked], Iterator[pa.Table]]
+"""From a file to tables of the needed columns."""
 
 READERS: dict[str, Reader] = {
     ".csv": delimited.read,
+    ".tsv": delimited.read,
     ".json": jsons.read,
     ".jsonl": jsons.read_lines,
+    ".txt": lines.read,
     ".parquet": columnar.read,
+    ".arrow": columnar.read_arrow,
 }
+PACKED = (".csv", ".tsv", ".json", ".jsonl", ".txt")
+"""Kinds that may be compressed as a whole; the others compress within."""
 
 
-def places(path: Path) -> Callable[[int], str]:
+def unknown_kind(content: Content) -> str | None:
+    """Why a file of this name cannot be read."""
+    kind, packed = content.kind, content.compression is not None
+    if kind in READERS and (not packed or kind in PACKED):
+        return None
+    if kind in READERS:
+        return f"cannot read {kind} that is packed as a whole; unpack it"
+    said = kind or ("a packed file of an unknown kind" if packed else "a file without suffix")
+    return (
+        f"cannot read {said}; use {names(list(READERS))}, the text formats also packed as {names(list(COMPRESSIONS))}"
+    )
+
+
+def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+    """The rows of a file."""
+    if asked.field is not None and content.kind != ".json":
+        raise PrepareError(
+            Reason.DATA_INVALID,
+            f"{content.name}: spec.dataset.field is {asked.field!r}, and only a document whose name ends in .json has "
+            "keys that hold rows. Leave it out.",
+        )
+    return READERS[content.kind](content, asked)
+
+
+def places(content: Content, asked: Asked) -> Callable[[int], str]:
     """How a person finds a row of this file: a function from row to `line 17` or `row 16`."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet" or (suffix == ".json" and jsons.is_array(path)):
+    kind = content.kind
+    if kind in (".parquet", ".arrow") or (kind == ".json" and (asked.field is not None or jsons.is_array(content))):
         return row_place
 
     def line(row: int) -> str:
         numbers = (
-            islice((number for _, number in delimited.rows(path, str(path))), 1, None)
-            if suffix == ".csv"
-            else jsons.lines(path)
+            islice((number for _, number in delimited.rows(content)), 1, None)
+            if kind in delimited.SEPARATORS
+            else lines.numbers(content)
         )
         number = next(islice(numbers, row, None), None)
         return row_place(row) if number is None else f"line {number}"

@@ -1,16 +1,20 @@
-"""One JSON array that may be larger than memory: its elements, one after the other, and the line of what is wrong."""
+"""One JSON array, alone or in a document, that may be larger than memory: its elements, one after the other, and the line
+of what is wrong.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.content import Content
+from finetune_trainer.prepare.errors import PrepareError, names, shown
 from finetune_trainer.prepare.formats.raw import encoding_problem
 
 CHUNK_CHARACTERS = 1 << 20
@@ -37,15 +41,27 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Doubled:
 DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def elements(path: Path, name: str) -> Iterator[tuple[int, Any]]:
-    """The characters that each element takes in the file, and the element."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+def elements(content: Content, field: str | None = None) -> Iterator[tuple[int, Any]]:
+    """The characters that each element takes in the file, and the element; of the array under key `field`, if named."""
+    with _window(content) as array:
+        yield from array.elements() if field is None else array.elements_of(field)
+
+
+def keys(content: Content) -> list[str]:
+    """The keys of the object that a document is."""
+    with _window(content) as array:
+        return [key for key, _ in array.members()]
+
+
+@contextmanager
+def _window(content: Content) -> Iterator[_Array]:
+    with io.TextIOWrapper(content.open(), encoding="utf-8-sig", newline="") as file:
         try:
-            yield from _Array(file).elements()
+            yield _Array(file, content.name)
         except UnicodeDecodeError as error:
-            raise encoding_problem(path, name) from error
+            raise encoding_problem(content) from error
         except _BrokenError as broken:
-            message = f"{name}, line {broken.line} is not valid JSON: {broken.said} at column {broken.column}."
+            message = f"{content.name}, line {broken.line} is not valid JSON: {broken.said} at column {broken.column}."
             raise PrepareError(Reason.DATA_INVALID, message) from broken
 
 
@@ -58,8 +74,9 @@ class _BrokenError(Exception):
 class _Array:
     """A window on the file: what has been read and not been consumed."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, name: str) -> None:
         self._file = file
+        self._name = name
         self._text = ""
         self._at = 0
         self._lines = 0
@@ -68,6 +85,48 @@ class _Array:
         """Characters of the window's first line that are before it."""
 
     def elements(self) -> Iterator[tuple[int, Any]]:
+        yield from self._values()
+        self._end()
+
+    def elements_of(self, field: str) -> Iterator[tuple[int, Any]]:
+        """The elements of the array that a document has under a key."""
+        there, found = [], False
+        for key, first in self.members(but=field):
+            there.append(key)
+            if key == field:
+                if found:
+                    raise self._invalid(f"key {field!r} is there twice.")
+                if first != "[":
+                    raise self._invalid(
+                        f"key {field!r} (spec.dataset.field) holds {shown(self._element()[1])} where a list of rows is "
+                        "needed."
+                    )
+                found = True
+                yield from self._values()
+        self._end()
+        if not found:
+            raise self._invalid(f"there is no key {field!r}; it has {names(there) or 'none'}. Set spec.dataset.field.")
+
+    def members(self, but: str | None = None) -> Iterator[tuple[str, str]]:
+        """Keys of an object and how their values begin; values are passed over, but that of `but` is left to the caller."""
+        self._take("{", "Expecting an object")
+        if self._next() == "}":
+            self._at += 1
+            return
+        while True:
+            if self._next() != '"':
+                raise self._broken("Expecting property name enclosed in double quotes", self._at)
+            key = self._element()[1]
+            self._take(":", "Expecting ':' delimiter")
+            first = self._next()
+            yield key, first
+            if key != but:
+                for _ in self._values() if first == "[" else [self._element()]:
+                    pass
+            if self._take(",}", "Expecting ',' delimiter") == "}":
+                return
+
+    def _values(self) -> Iterator[tuple[int, Any]]:
         self._take("[", "Expecting value")
         if self._next() == "]":
             self._at += 1
@@ -75,8 +134,13 @@ class _Array:
             yield self._element()
             while self._take(",]", "Expecting ',' delimiter") == ",":
                 yield self._element()
+
+    def _end(self) -> None:
         if self._next():
             raise self._broken("Extra data", self._at)
+
+    def _invalid(self, message: str) -> PrepareError:
+        return PrepareError(Reason.DATA_INVALID, f"{self._name}: {message}")
 
     def _element(self) -> tuple[int, Any]:
         self._next()

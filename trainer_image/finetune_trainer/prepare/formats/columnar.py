@@ -1,45 +1,78 @@
-"""Parquet, read in batches."""
+"""Parquet and Arrow files, read in batches."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, column_missing, names
+from finetune_trainer.prepare.content import Content
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.formats import columns
+from finetune_trainer.prepare.formats.raw import Asked
 
 BATCH_ROWS = 16384
+ARROW_FILE = b"ARROW1"
+"""How a file of record batches begins that can be read at any place; a stream of them has no such mark."""
 
 
-def read(path: Path, name: str, columns: Sequence[str], text_columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Tables of the needed columns."""
+def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+    """Tables of the needed columns of a parquet file."""
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(content.for_arrow()) as file:
             if file.metadata.num_rows == 0:
                 return
-            there = file.schema_arrow.names
-            doubled = sorted({column for column in columns if there.count(column) > 1})
-            if doubled:
-                raise PrepareError(
-                    Reason.DATA_INVALID,
-                    f"{name}: column {names(doubled)} is there twice. Give each a name of its own.",
-                )
-            for column in columns:
-                if column not in there:
-                    raise column_missing(column, there, name)
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+            needed = _needed(asked, file.schema_arrow.names, content.name)
+            for batch in file.iter_batches(BATCH_ROWS, columns=needed):
                 # `datasets` leaves the names of classes beside the schema, which batches may lack.
-                table = pa.Table.from_batches([batch]).select(list(columns))
-                yield table.replace_schema_metadata(file.schema_arrow.metadata)
-    except (pa.ArrowInvalid, OSError) as error:
-        said = str(error).splitlines()[0].rstrip(".")
+                table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
+                yield columns.picked(table, asked.columns, content.name)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise _unreadable(content, "parquet", error) from error
+
+
+def read_arrow(content: Content, asked: Asked) -> Iterator[pa.Table]:
+    """The same of an Arrow file, or of a stream as `datasets` leaves it in its cache."""
+    with content.open() as file:
+        is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
+    try:
+        with pa.memory_map(str(content.path)) if content.path else pa.PythonFile(content.open(), "r") as source:
+            for batch in _batches(source, is_file):
+                if batch.num_rows:
+                    _needed(asked, batch.schema.names, content.name)
+                    yield columns.picked(pa.Table.from_batches([batch]), asked.columns, content.name)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise _unreadable(content, "Arrow", error) from error
+
+
+def _batches(source: pa.NativeFile, is_file: bool) -> Iterator[pa.RecordBatch]:
+    if is_file:
+        reader = pa.ipc.open_file(source)
+        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
+    else:
+        yield from pa.ipc.open_stream(source)
+
+
+def _needed(asked: Asked, there: Sequence[str], name: str) -> list[str]:
+    needed = columns.require(asked.columns, there, name)
+    doubled = sorted({column for column in needed if list(there).count(column) > 1})
+    if doubled:
         raise PrepareError(
-            Reason.DATA_INVALID, f"{name} is not a readable parquet file: {said}. Was it copied as a whole?"
-        ) from error
+            Reason.DATA_INVALID, f"{name}: column {names(doubled)} is there twice. Give each a name of its own."
+        )
+    return needed
+
+
+def _unreadable(content: Content, what: str, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
+        return error
+    said = str(error).splitlines()[0].rstrip(".")
+    return PrepareError(
+        Reason.DATA_INVALID, f"{content.name} is not a readable {what} file: {said}. Was it copied as a whole?"
+    )
 
 
 def declared_classes(schema: pa.Schema) -> dict[str, tuple[str, ...]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 from finetune_trainer.config import Reason
+from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.errors import PrepareError
 
 BLOCK_BYTES = 4 << 20
@@ -18,35 +19,51 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 OTHER_CONTENT = {
     # First bytes -> what the file holds and what to do about it.
     b"PAR1": "holds parquet; let its name end in .parquet",
+    b"ARROW1": "holds Arrow data; let its name end in .arrow",
     b"PK\x03\x04": "is a zip archive or an Excel sheet; unpack it, or export it as csv",
-    b"\x1f\x8b": "is compressed with gzip; unpack it",
+    b"\x1f\x8b": "is compressed with gzip; let its name end in .gz",
+    b"BZh": "is compressed with bzip2; let its name end in .bz2",
+    b"\xfd7zXZ\0": "is compressed with xz; let its name end in .xz",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd; let its name end in .zst",
     b"version https://git-lfs": "is a pointer of Git LFS in place of the file; fetch it with `git lfs pull`",
 }
 
 
-def require_text(path: Path, name: str) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What a reader is to find."""
+
+    columns: tuple[str, ...]
+    """All that are needed; `translation.en` is a key of the objects in a column."""
+    text: tuple[str, ...] = ()
+    """Those of them that hold text (or lists of it): no reader may take `007` for a number."""
+    field: str | None = None
+    """Key of a json document that holds the rows."""
+
+
+def require_text(content: Content) -> None:
     """Raise where the first bytes say that this is something else than UTF-8 text."""
-    with path.open("rb") as file:
+    with content.open() as file:
         head = file.read(HEAD_BYTES)
     for first, what in OTHER_CONTENT.items():
         if head.startswith(first):
-            raise PrepareError(Reason.DATA_INVALID, f"{name} {what}.")
+            raise PrepareError(Reason.DATA_INVALID, f"{content.name} {what}.")
     if head.startswith(UTF_16) or b"\0" in head:
         raise PrepareError(
             Reason.DATA_INVALID,
-            f"{name}, line 1: not UTF-8 but {'UTF-16' if head.startswith(UTF_16) else 'UTF-16 or no text at all'}. "
+            f"{content.name}, line 1: not UTF-8 but {'UTF-16' if head.startswith(UTF_16) else 'UTF-16 or no text at all'}. "
             "Convert the file, for example with `iconv -f utf-16 -t utf-8`.",
         )
 
 
-def encoding_problem(path: Path, name: str) -> PrepareError:
+def encoding_problem(content: Content) -> PrepareError:
     """The error for a file that is not UTF-8, with the line; the file is read again to find it."""
-    with path.open("rb") as file:
+    with content.open() as file:
         for number, line in enumerate(file, start=1):
-            problem = not_utf8(line, number, name)
+            problem = not_utf8(line, number, content.name)
             if problem:
                 return problem
-    return PrepareError(Reason.DATA_INVALID, f"{name} is not UTF-8.")
+    return PrepareError(Reason.DATA_INVALID, f"{content.name} is not UTF-8.")
 
 
 def not_utf8(line: bytes, number: int, name: str) -> PrepareError | None:
@@ -62,13 +79,26 @@ def not_utf8(line: bytes, number: int, name: str) -> PrepareError | None:
     return None
 
 
-def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+def blocks(content: Content) -> Iterator[tuple[int, bytes]]:
     """The file in blocks of whole lines, each with the number of its first line."""
-    with path.open("rb") as file:
-        if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
-            file.seek(0)
-        number = 1
-        while block := file.read(BLOCK_BYTES):
+    with content.open() as file:
+        number, head = 1, file.read(len(BYTE_ORDER_MARK))
+        kept = b"" if head == BYTE_ORDER_MARK else head
+        while block := kept + file.read(BLOCK_BYTES):
+            kept = b""
             block += file.readline()
+            _require_no_mark(block, number, content.name)
             yield number, block
             number += block.count(b"\n")
+
+
+def _require_no_mark(block: bytes, first: int, name: str) -> None:
+    """A mark at the beginning of a file is no part of its text; one at the beginning of a later line would be."""
+    at = 0 if block.startswith(BYTE_ORDER_MARK) else block.find(b"\n" + BYTE_ORDER_MARK) + 1
+    if at or block.startswith(BYTE_ORDER_MARK):
+        line = first + block.count(b"\n", 0, at)
+        raise PrepareError(
+            Reason.DATA_INVALID,
+            f"{name}, line {line}: begins with a byte order mark, as files have at their "
+            "beginning. Were files joined here? Take the mark (bytes ef bb bf) out of this line.",
+        )

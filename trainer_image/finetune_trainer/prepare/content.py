@@ -1,0 +1,95 @@
+"""The bytes of a file, wherever they lie and however they are packed: opened again and again, read in a stream."""
+
+from __future__ import annotations
+
+import io
+import lzma
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+"""How a packed file's name ends -> what packed it."""
+BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file of rows."""
+
+    name: str
+    """What messages call it: the pods' path, or the address without what is secret in it."""
+    open_stored: Callable[[], BinaryIO]
+    """Its bytes as they are stored; each call begins anew."""
+    path: Path | None = None
+    """Where it is a file of this machine."""
+    far: bool = False
+    """It is read over the network, so that what would read all of it beforehand is left out."""
+
+    @property
+    def kind(self) -> str:
+        """How the name of the unpacked file ends: `.csv`."""
+        return kind_of(self.name)
+
+    @property
+    def compression(self) -> str | None:
+        return COMPRESSIONS.get(PurePosixPath(self.name).suffix.lower())
+
+    def open(self) -> BinaryIO:
+        """The unpacked bytes. What is damaged raises PrepareError while it is read."""
+        stored = self.open_stored()
+        return io.BufferedReader(_Unpacked(self, stored), BUFFER_BYTES) if self.compression else stored
+
+    def for_arrow(self) -> Any:
+        """What pyarrow reads the unpacked bytes from: by itself where it can."""
+        return str(self.path) if self.path is not None and not self.compression else self.open()
+
+
+def local(path: Path, name: str) -> Content:
+    """A file of this machine."""
+    return Content(name, lambda: path.open("rb"), path)
+
+
+def kind_of(name: str) -> str:
+    """How a file's name ends but for what packed it: `.csv` of `train.csv.gz`."""
+    pure = PurePosixPath(name)
+    return (PurePosixPath(pure.stem) if pure.suffix.lower() in COMPRESSIONS else pure).suffix.lower()
+
+
+class _Unpacked(io.RawIOBase):
+    def __init__(self, content: Content, stored: BinaryIO) -> None:
+        self._content, self._stored = content, stored
+        how = str(content.compression)
+        self._stream: Any = (
+            lzma.LZMAFile(stored) if how == "xz" else pa.CompressedInputStream(stored, how)  # noqa: SIM115
+        )
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            found = self._stream.read(len(buffer))
+        except (OSError, EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
+                raise
+            said = " ".join(str(error).split()).rstrip(".")
+            raise PrepareError(
+                Reason.DATA_INVALID,
+                f"{self._content.name} cannot be unpacked as {self._content.compression}: {said}. "
+                "Was it copied as a whole?",
+            ) from error
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+            self._stored.close()
+        super().close()

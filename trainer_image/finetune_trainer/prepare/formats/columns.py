@@ -1,0 +1,85 @@
+"""Names of columns: as they are in the data, or a path to a key within one that holds objects (`translation.en`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError, column_missing, names
+
+
+def holder(column: str, there: Sequence[str]) -> str | None:
+    """The column that is read for it: itself, or the one that the path begins with; None where neither is there."""
+    if column in there:
+        return column
+    first = column.split(".")[0]
+    return first if first != column and first in there else None
+
+
+def require(columns: Sequence[str], there: Sequence[str], name: str, hint: str = "") -> list[str]:
+    """The columns that are read for those that are needed, each once."""
+    found: dict[str, None] = {}
+    for column in columns:
+        read = holder(column, there)
+        if read is None:
+            raise column_missing(column, there, name, hint)
+        found[read] = None
+    return list(found)
+
+
+def picked(table: pa.Table, columns: Sequence[str], name: str) -> pa.Table:
+    """The needed columns under the names that they are asked for."""
+    require(columns, table.column_names, name)
+    found = {
+        column: table.column(column) if column in table.column_names else _within(table, column, name)
+        for column in columns
+    }
+    return pa.table(found).replace_schema_metadata(table.schema.metadata)
+
+
+def key_missing(column: str, at: str, there: Sequence[str], name: str) -> PrepareError:
+    """The error for a key that the objects of a column do not have."""
+    key = column[len(at) + 1 :].split(".")[0]
+    return PrepareError(
+        Reason.COLUMN_NOT_FOUND,
+        f"{name}: the objects in column {at!r} have no key {key!r}; they have {names(list(there)) or 'none'}. "
+        "Name the right one in spec.dataset.columns.",
+    )
+
+
+def no_keys(column: str, at: str, what: object, name: str) -> PrepareError:
+    """The error for a path into a column that holds no objects."""
+    return PrepareError(
+        Reason.COLUMN_NOT_FOUND,
+        f"{name}: {column!r} asks for a key of column {at!r}, which holds {what}, no objects with keys. "
+        "Name the right column in spec.dataset.columns.",
+    )
+
+
+def _within(table: pa.Table, column: str, name: str) -> pa.ChunkedArray:
+    at, *keys = column.split(".")
+    values = table.column(at)
+    for key in keys:
+        if pa.types.is_null(values.type):
+            return values
+        if not pa.types.is_struct(values.type):
+            raise no_keys(column, at, values.type, name)
+        there = [field.name for field in values.type]
+        if key not in there:
+            raise key_missing(column, at, there, name)
+        values, at = pc.struct_field(values, [key]), f"{at}.{key}"
+    return values
+
+
+def value(row: Mapping[str, Any], column: str) -> Any:
+    """What a row of Python's has in a column; None where it has nothing there."""
+    if column in row or "." not in column:
+        return row.get(column)
+    found: Any = row
+    for key in column.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found

@@ -1,0 +1,38 @@
+"""Plain text: a line is a row, with one column `text`. Blank lines are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from finetune_trainer.prepare.content import Content
+from finetune_trainer.prepare.formats import columns
+from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, Asked, blocks, not_utf8, require_text
+
+COLUMN = "text"
+
+
+def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+    """Tables of the one column."""
+    require_text(content)
+    columns.require(asked.columns, [COLUMN], content.name, f" A text file has one column, {COLUMN!r}.")
+    for first, block in blocks(content):
+        try:
+            text = block.decode()
+        except UnicodeDecodeError:
+            for number, line in enumerate(block.split(b"\n"), start=first):
+                if problem := not_utf8(line, number, content.name):
+                    raise problem from None
+            raise
+        found = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+        if found:
+            yield pa.table({COLUMN: pa.array(found, pa.string())})
+
+
+def numbers(content: Content) -> Iterator[int]:
+    """Numbers of the lines that are not blank."""
+    with content.open() as file:
+        for number, line in enumerate(file, start=1):
+            if line.removeprefix(BYTE_ORDER_MARK).strip():
+                yield number

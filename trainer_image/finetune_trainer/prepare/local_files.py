@@ -1,0 +1,69 @@
+"""Files on mounted volumes: which ones a path or a pattern means, and why one cannot be used."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from finetune_trainer.config import PodPath, Reason
+from finetune_trainer.paths import to_local, to_pod
+from finetune_trainer.prepare import access
+from finetune_trainer.prepare.content import Content, local
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.formats import READERS, unknown_kind
+
+
+def found(pod_path: PodPath) -> list[Content]:
+    """The files that a path means: itself, or all that fit a pattern, by name."""
+    if not glob.has_magic(pod_path) or to_local(pod_path).exists():
+        return [existing(pod_path)]
+    matches = sorted(glob.glob(str(to_local(pod_path)), recursive=True))
+    if not matches:
+        raise PrepareError(Reason.FILE_NOT_FOUND, _nothing_fits(pod_path))
+    return [existing(to_pod(Path(match))) for match in matches]
+
+
+def existing(pod_path: PodPath) -> Content:
+    """The local file, or why it cannot be used."""
+    path = to_local(pod_path)
+    refusal = access.refusal(path, pod_path)
+    if refusal:
+        raise PrepareError(Reason.FILE_NOT_FOUND, refusal)
+    if path.is_dir():
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} is a folder; {_files_in(path)}")
+    if not path.exists():
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} does not exist. {_neighbours(path, pod_path)}")
+    content = local(path, pod_path)
+    if problem := unknown_kind(content):
+        raise PrepareError(Reason.DATA_INVALID, f"{pod_path}: {problem}.")
+    if not path.is_file():
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} is no regular file.")
+    if path.stat().st_size == 0:
+        raise PrepareError(Reason.DATA_INVALID, f"{pod_path} is empty.")
+    return content
+
+
+def _files_in(folder: Path) -> str:
+    there = sorted(entry.name for entry in folder.iterdir() if unknown_kind(local(entry, entry.name)) is None)
+    return f"name the files in it: {names(there)}." if there else f"it holds no {names(list(READERS))}."
+
+
+def _nothing_fits(pattern: PodPath) -> str:
+    fixed = os.path.dirname(pattern)
+    while glob.has_magic(fixed):
+        fixed = os.path.dirname(fixed)
+    folder = to_local(fixed)
+    if refusal := access.refusal(folder, fixed):
+        return f"No file fits {pattern}: {refusal}"
+    return f"No file fits {pattern}. {_neighbours(folder / '*', os.path.join(fixed, '*'))}"
+
+
+def _neighbours(path: Path, pod_path: PodPath) -> str:
+    folder, pod_folder = path.parent, os.path.dirname(pod_path)
+    if not folder.is_dir():
+        return f"The folder {pod_folder} does not exist either: is the volume mounted (spec.volumes)?"
+    if access.refusal(folder, pod_folder):
+        return f"What else {pod_folder} holds may not be read."
+    there = sorted(entry.name for entry in folder.iterdir())
+    return f"{pod_folder} holds {names(there) if there else 'nothing'}."
