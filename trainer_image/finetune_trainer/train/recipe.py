@@ -10,20 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from transformers.utils import logging as transformers_logging
 
 from finetune_trainer import tasks
 from finetune_trainer.config import REPORT_FILE, Cause, PodPhase, Prepared, Reason, RunConfig, TrainingReport
 from finetune_trainer.launch.protocol import RankEnv, RankModel
 from finetune_trainer.paths import to_local
-from finetune_trainer.tasks.base import Evaluated, Training
-from finetune_trainer.train import defaults, imports, resume
+from finetune_trainer.tasks.base import Training
+from finetune_trainer.train import defaults, resume
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches, by_length
+from finetune_trainer.train.predict import Judge
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.rows import Collator, Rows
@@ -82,7 +82,9 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     if plan.load_best:
         _load_best(trainer, client)
     evaluation = _last_evaluation(trainer, callback, best=plan.load_best)
-    reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=evaluation)
+    tested = run.judge.test(trainer, staging / "model")
+    told = tested.beside(evaluation)
+    reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=told)
     if world.rank == 0:
         report = training_report(
             task=config.task,
@@ -95,10 +97,12 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
             started=started,
             evaluation=evaluation,
             kept_step=_kept_step(trainer, best=plan.load_best),
+            test=tested.metrics,
+            details=run.judge.details(),
         )
         files = tuple(_save_model(trainer, staging / "model", report))
-        client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=evaluation))
-    return Trained(trainer.state.global_step, evaluation)
+        client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=told))
+    return Trained(trainer.state.global_step, told)
 
 
 class _Run:
@@ -138,7 +142,8 @@ class _Run:
             self._config, self._prepared, arguments, model, tokenizer, half_precision=self._plan.precision != "fp32"
         )
         validation = self._validation
-        judged = validation.reading(takes).ordered(by_length(validation.lengths)) if validation else None
+        rows = validation.reading(takes).ordered(by_length(validation.lengths)) if validation else None
+        self.judge = Judge(self._task, run, rows)
         try:
             return RankTrainer(
                 batches=batches,
@@ -147,30 +152,17 @@ class _Run:
                 model=model,
                 args=arguments,
                 train_dataset=self._train_rows.reading(takes),
-                eval_dataset=judged,
+                eval_dataset=rows,
                 data_collator=Collator(self._task.collator(run), keep_draw=self._task.draws),
                 processing_class=tokenizer,
                 compute_loss_func=self._task.loss(run),
-                compute_metrics=lambda outcome: self._metrics(run, outcome, judged),
+                compute_metrics=self.judge,
                 preprocess_logits_for_metrics=self._task.reduce(run),
                 generate=self._task.generate(run),
                 callbacks=[callback],
             )
         except ValueError as error:
             raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
-
-    def _metrics(self, run: Training, outcome: Any, rows: Rows | None) -> dict[str, float]:
-        assert rows is not None
-        imports.show()
-        evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, self._examples("validation"))
-        return self._task.metrics(run, evaluated)
-
-    def _examples(self, role: str) -> pa.Table | None:
-        path = to_local(self._prepared.data) / f"{role}.examples.arrow"
-        if not path.is_file():
-            return None
-        with pa.memory_map(str(path)) as source:
-            return pa.ipc.open_stream(source).read_all()
 
 
 def _load_best(trainer: RankTrainer, client: LaunchClient) -> None:

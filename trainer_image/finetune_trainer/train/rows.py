@@ -47,6 +47,11 @@ class Rows(Dataset[dict[str, Any]]):
         return Rows(self._table, self._order, columns)
 
     @property
+    def columns(self) -> Collection[str]:
+        """What a model takes, of which these rows give what they have."""
+        return self._table.column_names if self._columns is None else self._columns
+
+    @property
     def lengths(self) -> npt.NDArray[np.int32]:
         """Tokens of each row of the file."""
         lengths: npt.NDArray[np.int32] = self._table.column(LENGTH).to_numpy()

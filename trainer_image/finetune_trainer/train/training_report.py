@@ -37,6 +37,8 @@ def training_report(
     started: datetime,
     evaluation: Mapping[str, float] | None,
     kept_step: int,
+    test: Mapping[str, float] | None,
+    details: Mapping[str, Any],
 ) -> TrainingReport:
     """The report of a training that is over; `state` is the Trainer's, `kept_step` that of the saved weights."""
     return TrainingReport(
@@ -54,6 +56,8 @@ def training_report(
         evaluations=tuple(evaluations(state.log_history, best_again=kept_step != state.global_step)),
         evaluation=finite(evaluation) if evaluation is not None else None,
         kept_step=kept_step,
+        test=finite(test) if test is not None else None,
+        details=dict(details),
         summary=prepared.summary,
         splits=prepared.splits,
         resolved=prepared.resolved.model_copy(update={"precision": plan.precision}),

@@ -1,0 +1,110 @@
+"""The test split, once the weights that are kept are known: evaluated and predicted by all ranks together.
+
+What is predicted of each row goes into a file beside the model, before it is sealed. It holds the user's data: it is
+never uploaded. Which rows, which text, which metrics is the task's to say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from finetune_trainer.config import PREDICTIONS_FILE, Prepared
+from finetune_trainer.paths import to_local
+from finetune_trainer.tasks.base import Evaluated, Task, Training
+from finetune_trainer.train import imports
+from finetune_trainer.train.order import by_length
+from finetune_trainer.train.rows import Rows
+from finetune_trainer.train.trainer import RankTrainer
+
+TEST = "test"
+NAMED = "test_"
+"""What the metrics of the test split begin with where those of the validation split stand beside them."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the test split gave."""
+
+    metrics: dict[str, float] | None = None
+    """Under their own names; None where there is no test split."""
+
+    def beside(self, evaluation: dict[str, float] | None) -> dict[str, float] | None:
+        """The last evaluation's metrics and these, in one."""
+        if self.metrics is None:
+            return evaluation
+        return {**(evaluation or {}), **{f"{NAMED}{name}": value for name, value in self.metrics.items()}}
+
+
+@dataclass
+class Judge:
+    """Turns what the Trainer gathered of the validation split into metrics."""
+
+    task: Task
+    run: Training
+    rows: Rows | None
+    """In the order of the evaluation."""
+    _newest: Evaluated | None = field(default=None, init=False)
+
+    def __call__(self, outcome: Any) -> dict[str, float]:
+        """The Trainer's `compute_metrics`."""
+        assert self.rows is not None, "there is no evaluation without rows"
+        imports.show()
+        self._newest = Evaluated(
+            outcome.predictions, outcome.label_ids, self.rows, examples(self.run.prepared, "validation")
+        )
+        return self.task.metrics(self.run, self._newest)
+
+    def details(self) -> dict[str, Any]:
+        """What the task tells of the newest evaluation beside its metrics."""
+        return {} if self._newest is None else dict(as_json(self.task.details(self.run, self._newest)))
+
+    def test(self, trainer: RankTrainer, folder: Path) -> Tested:
+        """Evaluate and predict the test split where there is one; rank 0 writes the predictions into `folder`."""
+        found = to_local(self.run.prepared.data) / f"{TEST}.arrow"
+        if not found.is_file():
+            return Tested()
+        rows = Rows.from_file(found)
+        rows = rows.reading(trainer.train_dataset.columns).ordered(by_length(rows.lengths))
+        trainer.compute_metrics = None  # it is the validation split's
+        outcome = trainer.predict(rows, metric_key_prefix=TEST)
+        trainer.compute_metrics = self
+        imports.show()
+        evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, TEST))
+        if trainer.is_world_process_zero():
+            write(folder / PREDICTIONS_FILE, self.task.predictions(self.run, evaluated))
+        return Tested(self.task.metrics(self.run, evaluated))
+
+
+def examples(prepared: Prepared, role: str) -> pa.Table | None:
+    """The rows of a split as they were before they became tokens, where they were kept."""
+    path = to_local(prepared.data) / f"{role}.examples.arrow"
+    if not path.is_file():
+        return None
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_stream(source).read_all()
+
+
+def write(path: Path, predictions: Iterable[dict[str, Any]]) -> None:
+    """An object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for row in predictions:
+            file.write(json.dumps(as_json(row), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """A value that JSON can hold: numbers of arrays as plain ones, and none where there is no finite one."""
+    if isinstance(value, dict):
+        return {str(name): as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's
+        return as_json(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
