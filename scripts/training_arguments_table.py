@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from finetune_trainer.task_facts import TASKS, metrics
+
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "where output goes is the volume layout's decision (storage)": ("output_dir", "save_on_each_node"),
     "which checkpoint a run goes on from, and exactly how, is decided once for all ranks (resumeFrom)": (
@@ -67,21 +69,12 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     ),
     "prepare owns the columns of the tokenised data": ("remove_unused_columns", "length_column_name"),
     "rows must come in one order, or a resume trains some twice": ("dataloader_in_order",),
-    "belongs to tasks that generate text or count their loss in tokens": (
-        "sortish_sampler",
-        "predict_with_generate",
-        "generation_max_length",
-        "generation_num_beams",
-        "generation_config",
-        "average_tokens_across_devices",
-        "use_cache",
-    ),
-    "needs a C compiler in the image, which has none": (
-        "torch_compile",
-        "torch_compile_backend",
-        "torch_compile_mode",
-    ),
-    "needs a package that is not in the image": ("use_liger_kernel", "liger_kernel_config"),
+    "rows are grouped by length in any case (train_sampling_strategy)": ("sortish_sampler",),
+    "how text is generated stands in the model's own folder (generation_config.json)": ("generation_config",),
+    "the loss is always the mean over the tokens, or rows, of the global batch": ("average_tokens_across_devices",),
+    "nothing is generated while training": ("use_cache",),
+    "inductor is the compiler that trains quicker": ("torch_compile_backend",),
+    "which of its kernels fit the model is the package's own knowledge": ("liger_kernel_config",),
     "only for optimizers that need packages that are not in the image": ("optim_args", "optim_target_modules"),
     "is ignored while training runs, and afterwards would save the model in half precision": (
         "bf16_full_eval",
@@ -90,16 +83,23 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
 }
 """Why -> names."""
 
+METRICS = sorted(
+    {name for task, facts in TASKS.items() for problem in (None, *facts.of_problem) for name in metrics(task, problem)}
+)
+"""Metrics of any task; which task has which is a rule."""
+
 NARROWED: dict[str, tuple[str, ...]] = {
     # The others need bitsandbytes, torchao, galore, apollo, lomo, ..., or an accelerator that is not supported.
     "optim": ("adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd"),
     # `batch_rebalance` orders rows by the per-process batch, so that another number of ranks trains on another order.
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
+    "torch_compile_mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "log_level": ("debug", "info", "warning", "error", "critical", "passive"),
     "log_level_replica": ("debug", "info", "warning", "error", "critical", "passive"),
     "dataloader_multiprocessing_context": ("fork", "spawn", "forkserver"),
     # `tpu_metrics_debug` is for TPUs.
     "debug": ("underflow_overflow",),
+    "metric_for_best_model": tuple(f"{prefix}{name}" for prefix in ("", "eval_") for name in METRICS),
 }
 """Values that function here, where they are fewer than the release's, or the dataclass says only `str`."""
 
@@ -108,6 +108,10 @@ SYSTEM_DEFAULTS: dict[str, str] = {
     "save_steps": "by time, see `save_strategy`",
     "save_total_limit": "2",
     "train_sampling_strategy": "group_by_length",
+    "dataloader_num_workers": "by the cores, where there is an accelerator; 0 on the CPU",
+    "bf16": "where there is an accelerator, and neither it nor `fp16` is given: true if the hardware has bfloat16",
+    "fp16": "where there is an accelerator, and neither it nor `bf16` is given: true if the hardware has no bfloat16",
+    "predict_with_generate": "true",
 }
 """Where the system's default differs from the release's."""
 
@@ -142,11 +146,22 @@ OFFERED: dict[str, Offer] = {
     ),
     "max_grad_norm": Offer("Norm to which gradients are clipped; 0 turns clipping off.", "ge=0"),
     "label_smoothing_factor": Offer("Share of the probability spread over the other labels.", "ge=0, lt=1"),
-    "bf16": Offer("Mixed precision with bfloat16 (Ampere or newer). Not together with `fp16`."),
+    "bf16": Offer(
+        "Mixed precision with bfloat16 (Ampere or newer). Not together with `fp16`. With false training runs in fp32."
+    ),
     "fp16": Offer(
-        "Mixed precision with float16 and fp32 master weights. Without an accelerator training runs in fp32."
+        "Mixed precision with float16 and fp32 master weights. With false, and without an accelerator, training runs in fp32."
     ),
     "tf32": Offer("TF32 arithmetic on Ampere and newer GPUs."),
+    "torch_compile": Offer(
+        "Compile the model for the accelerator: slower first steps, quicker ones after them. Needs an image with a C compiler "
+        "(`spec.image`)."
+    ),
+    "torch_compile_mode": Offer("How much `torch_compile` tries."),
+    "use_liger_kernel": Offer(
+        "Fused kernels for Llama-like models on CUDA: quicker, with less memory. Needs an image with the package "
+        "liger-kernel (`spec.image`)."
+    ),
     "activation_checkpointing": Offer("Recompute activations in the backward pass: less memory, some 20 % slower."),
     "activation_checkpointing_kwargs": Offer("How activations are recomputed."),
     "neftune_noise_alpha": Offer("Strength of NEFTune noise on the embeddings; 5 to 15 is usual.", "gt=0"),
@@ -174,11 +189,22 @@ OFFERED: dict[str, Offer] = {
     "load_best_model_at_end": Offer(
         "Take the best checkpoint as the final model. Needs `save_strategy` equal to `eval_strategy`, or `best`."
     ),
-    "metric_for_best_model": Offer(
-        "Metric that the best checkpoint is chosen by, such as `accuracy` or `f1`; default: `loss`.",
-        "min_length=1, max_length=256",
+    "metric_for_best_model": Offer("Metric that the best checkpoint is chosen by, one of the task's; default: `loss`."),
+    "greater_is_better": Offer("Whether a greater metric is better; default: what is so for the metric."),
+    "predict_with_generate": Offer(
+        "Let the model write text in evaluations and score that (ROUGE, BLEU); with false there is the loss alone. For "
+        "summarization and translation."
     ),
-    "greater_is_better": Offer("Whether a greater metric is better; default: unless its name ends in `loss`."),
+    "generation_max_length": Offer(
+        "Tokens at most of what is written in evaluations; default: `preprocessing.maxTargetLength`. For summarization and "
+        "translation.",
+        "ge=1, le=1_000_000",
+    ),
+    "generation_num_beams": Offer(
+        "Beams of the search for what is written in evaluations; default: the model's own. For summarization and "
+        "translation.",
+        "ge=1, le=1024",
+    ),
     "full_determinism": Offer("Make every operation deterministic: slower, for debugging."),
     "seed": Offer("Seed of weights, dropout and data order.", "ge=0, le=4_294_967_295"),
     "data_seed": Offer("Seed of the data order alone; default: `seed`.", "ge=0, le=4_294_967_295"),

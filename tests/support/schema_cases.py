@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from finetune_operator.api import crd
+from finetune_operator.api.rules.tasks import GENERATION_ARGUMENTS
 from finetune_operator.api.structural import INT_OR_STRING, PRESERVE_UNKNOWN, Schema
 from finetune_operator.cli.validate import validate
+from finetune_trainer.task_facts import TASKS, metrics
 from tests.support.spec_cases import Case, Patch, manifest
 
 _EVALUATED = {"trainingArguments.eval_strategy": "epoch"}
@@ -18,6 +22,27 @@ _FILES = {"dataset.name": None, "dataset.files": {"train": ["/data/a.csv"], "val
 SURROUNDINGS: dict[str, Patch] = {
     # Beginning of a path -> what must be around it for the spec to be good.
     "dataset.files": _FILES,
+    "dataset.field": _FILES,
+    "dataset.streaming": {"dataset.maxSamples": {"train": 100}},
+    "dataset.splits.validation": {},
+    "preprocessing.maxSourceLength": {"task": "summarization"},
+    "preprocessing.maxTargetLength": {"task": "summarization"},
+    "preprocessing.sourcePrefix": {"task": "summarization"},
+    "preprocessing.sourceLanguage": {"task": "translation"},
+    "preprocessing.targetLanguage": {"task": "translation"},
+    "preprocessing.stride": {"task": "question-answering"},
+    "preprocessing.packing": {"task": "text-generation"},
+    "preprocessing.wholeWordMask": {"task": "fill-mask"},
+    "preprocessing.maskProbability": {"task": "fill-mask"},
+    "quantization": {"peft": {}, "resources.limits": {"nvidia.com/gpu": 1}},
+    "earlyStopping": _EVALUATED,
+    **{
+        f"dataset.columns.{to_camel(role)}": {"task": task}
+        for task, facts in reversed(list(TASKS.items()))
+        for role in facts.roles
+    },
+    "dataset.columns.prompt": {"task": "text-generation", "dataset.columns.completion": "c"},
+    "dataset.columns.completion": {"task": "text-generation", "dataset.columns.prompt": "p"},
     "storage.claimName": {"storage.size": None},
     "env[]": {"env": [{"name": "A", "value": "1"}]},
     "env[].valueFrom": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": _SECRET}}]},
@@ -31,6 +56,7 @@ SURROUNDINGS: dict[str, Patch] = {
     "trainingArguments.dataloader_num_workers": _EVALUATED,
     "trainingArguments.evaluation_strategy": {},
     "trainingArguments.eval_strategy": {},
+    **{f"trainingArguments.{name}": {"task": "summarization"} for name in GENERATION_ARGUMENTS},
     "trainingArguments.save_strategy": {"trainingArguments.metric_for_best_model": "f1", **_EVALUATED},
 }
 SCHEDULERS: dict[str, dict[str, Any]] = {
@@ -77,7 +103,7 @@ def _cases(schema: Schema, path: str) -> Iterator[Case]:
         return
     yield case("type", usual_value(schema, path), WRONG_TYPES[schema["type"]], f"must be of type {schema['type']}")
     for choice in schema.get("enum", ()):
-        yield case(f"enum-{choice}", choice, "nonsense", "supported values")
+        yield case(f"enum-{choice}", choice, "nonsense" if isinstance(choice, str) else 99, "supported values")
     yield from (case(*bound) for bound in (*_bounds(schema), *_lengths(schema, path), *_counts(schema, path)))
     for name in schema.get("required", ()):
         whole = usual_value(schema, path)
@@ -143,6 +169,8 @@ def usual_value(schema: Schema, path: str) -> Any:
             return schema["enum"][-1] if "enum" in schema else _text(path, 8)
         case "boolean":
             return True
+        case _ if "enum" in schema:
+            return schema["enum"][-1]
         case _:
             return next((good for kind, good, _, _ in _bounds(schema) if kind == "minimum"), 1)
 
@@ -174,11 +202,20 @@ def good_patch(path: str, value: Any) -> Patch:
     """A patch that sets a field, with all around it that a good spec needs."""
     if path.startswith("resources.requests") and isinstance(value, dict):
         return {path: value, "resources.limits": value}
+    if path == "trainingArguments.metric_for_best_model":
+        return _metric_patch(path, value)
     if path == "trainingArguments.lr_scheduler_type":
         return {**_EVALUATED, path: value, "trainingArguments.lr_scheduler_kwargs": SCHEDULERS.get(value, {})}
     if path.startswith("trainingArguments.lr_scheduler_kwargs."):
         return _option_patch(path, value)
     return patch(path, value)
+
+
+def _metric_patch(path: str, metric: str) -> Patch:
+    """A metric, with the first task that has it."""
+    kinds = ((task, problem) for task, facts in TASKS.items() for problem in (None, *facts.of_problem))
+    task, problem = next(kind for kind in kinds if metric.removeprefix("eval_") in metrics(*kind))
+    return {"task": task, **({"problemType": problem} if problem else {}), path: metric}
 
 
 def _option_patch(path: str, value: Any) -> Patch:

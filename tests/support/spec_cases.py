@@ -10,9 +10,14 @@ import dataclasses
 from copy import deepcopy
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from finetune_operator.api.deprecated import SUCCESSORS
 from finetune_operator.api.rules.names import KEYS, NAMED_OBJECTS
+from finetune_operator.api.rules.rule import listed
+from finetune_operator.api.rules.tasks import PREPROCESSING
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
+from finetune_trainer.task_facts import TASKS, metrics
 
 Patch = dict[str, Any]
 """Dotted path below spec -> value; None takes the field away."""
@@ -73,6 +78,7 @@ def _volume(**fields: Any) -> dict[str, Any]:
 
 _FILES = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"], "validation": ["/data/test.csv"]}}
 _TRAIN_ONLY = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"]}}
+_REMOTE = {"dataset.name": None, "dataset.files": {"train": ["https://example.com/train.csv"]}}
 _CLAIM = {"storage.size": None, "storage.claimName": "results"}
 _ARGUMENTS = "trainingArguments"
 _GOOD_NAME = "must be at most 46 lower case letters, digits and hyphens"
@@ -103,6 +109,9 @@ SOURCE_CASES = (
         "spec.model.revision",
         "only means something for a model on the Hub",
     ),
+)
+
+DATASET_CASES = (
     Case(
         "dataset-name-and-files",
         _FILES,
@@ -122,7 +131,73 @@ SOURCE_CASES = (
             f"spec.dataset.{name}",
             "only means something for a dataset on the Hub",
         )
-        for name, value in (("config", "en"), ("revision", "main"), ("splits", {"train": "train"}))
+        for name, value in (("config", "en"), ("revision", "main"))
+    ),
+    Case(
+        "dataset-field-of-hub",
+        {**_FILES, "dataset.field": "data"},
+        {"dataset.field": "data"},
+        "spec.dataset.field",
+        '"data" only means something for json files',
+    ),
+    *(
+        Case(
+            f"dataset-files-{split}-{good}",
+            {"dataset.name": None, "dataset.files": {"train": ["/data/a.csv"], split: [good]}},
+            {"dataset.name": None, "dataset.files": {"train": ["/data/a.csv"], split: [bad]}},
+            f"spec.dataset.files.{split}[0]",
+            f'"{bad}" must be an absolute path on a mounted volume, such as /data/train.csv or /data/*.jsonl, or an address',
+        )
+        for split, good, bad in (
+            ("train", "/data/part-*.csv.gz", "data/train.csv"),
+            ("validation", "https://example.com/a.jsonl", "http://example.com/a.jsonl"),
+            ("test", "s3://bucket/a/*.parquet", "gs://bucket/a.parquet"),
+            ("train", "hf://datasets/me/reviews@main/train.csv", "hf://me/reviews/train.csv"),
+        )
+    ),
+    *(
+        Case(
+            f"dataset-splits-{split}-{good}",
+            {f"dataset.splits.{split}": good},
+            {f"dataset.splits.{split}": bad},
+            f"spec.dataset.splits.{split}",
+            f'"{bad}" is no split: write train, a slice such as train[:10%]',
+        )
+        for split, good, bad in (
+            ("train", "train", "train[10]"),
+            ("train", "train[:10%]", "train[:10 %]"),
+            ("validation", "train[100:200]", "train[100-200]"),
+            ("validation", "train[-10%:]", "train[:"),
+            ("test", "train+validation", "train,validation"),
+            ("test", "train[:50%] + test_1.0[5:]", "train +"),
+        )
+    ),
+    *(
+        Case(
+            f"dataset-fraction-and-{name}",
+            {**_TRAIN_ONLY, "dataset.validationFraction": 0.1},
+            {**patch, "dataset.validationFraction": 0.1},
+            "spec.dataset.validationFraction",
+            '"0.1" holds out rows to evaluate on where the data has none, and here a validation split is named',
+        )
+        for name, patch in (("split", {"dataset.splits": {"validation": "test"}}), ("files", _FILES))
+    ),
+    *(
+        Case(
+            f"dataset-streaming-{name}",
+            {**around, "dataset.streaming": True, "dataset.maxSamples": {"train": 1000}},
+            {**around, "dataset.streaming": True, "dataset.maxSamples": {"validation": 1000}},
+            "spec.dataset.streaming",
+            "reads until it has enough rows: say how many in maxSamples.train",
+        )
+        for name, around in (("of-hub", {}), ("of-address", _REMOTE))
+    ),
+    Case(
+        "dataset-streaming-of-volume",
+        {**_FILES, "dataset.streaming": False},
+        {**_FILES, "dataset.streaming": True, "dataset.maxSamples": {"train": 1000}},
+        "spec.dataset.streaming",
+        "is for data on the Hub or at an address, and files on a volume are read where they lie",
     ),
 )
 
@@ -515,6 +590,19 @@ EVALUATION_CASES = (
         "spec.trainingArguments.eval_on_start",
         "needs data to evaluate on: give dataset.files.validation",
     ),
+    *(
+        Case(
+            f"evaluation-of-{name}",
+            {**_TRAIN_ONLY, **patch, **_arguments(eval_strategy="epoch")},
+            {**_TRAIN_ONLY, **_arguments(evaluation_strategy="steps")},
+            "spec.trainingArguments.eval_strategy",
+            "or hold some out with dataset.validationFraction",
+        )
+        for name, patch in (
+            ("fraction", {"dataset.validationFraction": 0.2}),
+            ("slice", {"dataset.splits": {"train": "train[:90%]", "validation": "train[90%:]"}}),
+        )
+    ),
     Case(
         "evaluation-without-data",
         {**_FILES, **_arguments(eval_strategy="epoch")},
@@ -610,6 +698,169 @@ RENAMED_CASES = tuple(
 )
 
 
+def _of(task: str, **fields: Any) -> Patch:
+    """A spec of a task; `__` in a keyword is a dot."""
+    return {"task": task, **{path.replace("__", "."): value for path, value in fields.items()}}
+
+
+_QUANTIZED = {"quantization": {"bits": 4}, "peft": {"r": 16}}
+_ROLE_CASES = tuple(
+    Case(
+        f"column-{to_camel(role)}-of-{other}",
+        {"task": task, "dataset.columns": {to_camel(name): f"my.{name}" for name in together}},
+        {"task": other, "dataset.columns": {to_camel(role): "mine"}},
+        f"spec.dataset.columns.{to_camel(role)}",
+        f'"{other}" reads no column of this role: leave it out, or name one of its roles: '
+        f"{listed([to_camel(one) for one in TASKS[other].roles])}",
+    )
+    for task, facts in TASKS.items()
+    for role in facts.roles
+    for together in [("prompt", "completion") if role in ("prompt", "completion") else (role,)]
+    for other in [next(one for one in reversed(list(TASKS)) if role not in TASKS[one].roles)]
+)
+_PREPROCESSING_VALUES: dict[str, Any] = {
+    "sourcePrefix": "summarize: ",
+    "sourceLanguage": "en_XX",
+    "targetLanguage": "deu_Latn",
+    "truncationSide": "left",
+    "packing": False,
+    "wholeWordMask": True,
+    "maskProbability": 0.3,
+}
+_PREPROCESSING_CASES = tuple(
+    Case(
+        f"{field}-of-{task}",
+        {"task": task, f"preprocessing.{field}": _PREPROCESSING_VALUES.get(field, 64)},
+        {"task": other, f"preprocessing.{field}": _PREPROCESSING_VALUES.get(field, 64)},
+        f"spec.preprocessing.{field}",
+        f'"{other}" makes no use of it, {listed(tasks)} do',
+    )
+    for field, tasks in PREPROCESSING.items()
+    for task in tasks
+    for other in [next(one for one in TASKS if one not in tasks)]
+)
+_METRIC_CASES = tuple(
+    Case(
+        f"metric-{metric}-of-{problem or task}",
+        {**of_problem, "task": task, _ARGUMENTS: {"metric_for_best_model": f"{prefix}{metric}"}},
+        {**of_problem, "task": task, _ARGUMENTS: {"metric_for_best_model": f"{prefix}{wrong}"}},
+        "spec.trainingArguments.metric_for_best_model",
+        f'"{prefix}{wrong}" is no metric of this task: choose one of: {listed(metrics(task, problem), "or")}',
+    )
+    for task, facts in TASKS.items()
+    for problem in (None, *facts.of_problem)
+    for of_problem in [{"problemType": problem} if problem else {}]
+    for number, metric in enumerate(metrics(task, problem))
+    for prefix in ["eval_" if number else ""]
+    for wrong in ["chrf" if task != "translation" else "rougeL"]
+)
+TASK_CASES = (
+    *_ROLE_CASES,
+    *_PREPROCESSING_CASES,
+    *_METRIC_CASES,
+    *(
+        Case(
+            f"column-{given}-alone",
+            _of("text-generation", dataset__columns={"prompt": "question", "completion": "answer"}),
+            _of("text-generation", dataset__columns={given: "mine"}),
+            f"spec.dataset.columns.{given}",
+            f'"mine" needs the other half of each pair: name its column in {missing}',
+        )
+        for given, missing in (("prompt", "completion"), ("completion", "prompt"))
+    ),
+    *(
+        Case(
+            f"column-{'-and-'.join(columns)}",
+            _of("text-generation", dataset__columns={given: "mine"}),
+            _of("text-generation", dataset__columns=dict.fromkeys(columns, "mine")),
+            f"spec.dataset.columns.{given}",
+            '"mine" is one way to give the text, and another is named too: choose',
+        )
+        for given, columns in (
+            ("text", ("text", "messages")),
+            ("text", ("text", "prompt", "completion")),
+            ("messages", ("messages", "prompt", "completion")),
+        )
+    ),
+    Case(
+        "stride-over-max-length",
+        _of("question-answering", preprocessing={"stride": 63, "maxLength": 64}),
+        _of("question-answering", preprocessing={"stride": 64, "maxLength": 64}),
+        "spec.preprocessing.stride",
+        '"64" is not below maxLength',
+    ),
+    Case(
+        "problem-type-of-other-task",
+        {"problemType": "multi_label_classification"},
+        _of("token-classification", problemType="single_label_classification"),
+        "spec.problemType",
+        '"token-classification" makes no use of it, text-classification does: leave it out',
+    ),
+    Case(
+        "loss-weights-of-other-task",
+        _of("token-classification", lossWeights="balanced"),
+        _of("summarization", lossWeights="balanced"),
+        "spec.lossWeights",
+        '"summarization" makes no use of it, text-classification and token-classification do: leave it out',
+    ),
+    Case(
+        "loss-weights-of-regression",
+        {"lossWeights": "balanced", "problemType": "multi_label_classification"},
+        {"lossWeights": "balanced", "problemType": "regression"},
+        "spec.lossWeights",
+        '"regression" has numbers and no classes to weigh: leave it out',
+    ),
+    *(
+        Case(
+            f"{argument}-of-other-task",
+            _of(task, trainingArguments={argument: value}),
+            _of("fill-mask", trainingArguments={argument: value}),
+            f"spec.trainingArguments.{argument}",
+            '"fill-mask" makes no use of it, summarization and translation do: leave it out',
+        )
+        for argument, value, task in (
+            ("predict_with_generate", False, "summarization"),
+            ("generation_max_length", 60, "translation"),
+            ("generation_num_beams", 4, "summarization"),
+        )
+    ),
+    Case(
+        "quantization-without-peft",
+        {**_QUANTIZED, "resources.limits": {_GPU: 1}},
+        {"quantization": {}, "resources.limits": {_GPU: 1}},
+        "spec.quantization",
+        "weights in 4 bits can't be trained, an adapter on them can: give peft too, such as peft: {r: 16}",
+    ),
+    *(
+        Case(
+            f"quantization-on-{name}",
+            {**_QUANTIZED, "resources.limits": {"nvidia.com/mig-1g.5gb": "1"}},
+            {**_QUANTIZED, "resources": resources},
+            "spec.quantization",
+            "needs a CUDA device: ask for one in resources.limits, such as nvidia.com/gpu: 1",
+        )
+        for name, resources in (("cpu", {"limits": {"cpu": 2}}), ("nothing", {}), ("none", {"limits": {_GPU: 0}}))
+    ),
+    Case(
+        "all-linear-and-more",
+        {"peft": {"targetModules": ["all-linear"]}},
+        {"peft": {"targetModules": ["q_proj", "all-linear"]}},
+        "spec.peft.targetModules",
+        "all-linear stands for all of them: leave the other names out",
+    ),
+    *(
+        Case(
+            f"early-stopping-{name}",
+            {"earlyStopping": {"patience": 3}, _ARGUMENTS: {"eval_strategy": "epoch"}},
+            {"earlyStopping": {}, **patch},
+            "spec.earlyStopping",
+            "needs evaluations to look at: set trainingArguments.eval_strategy to epoch or steps",
+        )
+        for name, patch in (("without-arguments", {}), ("without-evaluation", _arguments(eval_strategy="no")))
+    ),
+)
+
+
 def _reference(path: str, value: str) -> Patch:
     """A field that names an object, within what must be around it."""
     match path.split("."):
@@ -619,6 +870,8 @@ def _reference(path: str, value: str) -> Patch:
             return {"volumes": [{"name": "data", "mountPath": "/data", source: value}]}
         case ["env[]", "valueFrom", source, part]:
             return {"env": [{"name": "A", "valueFrom": {source: {"name": "a", "key": "a", part: value}}}]}
+        case ["dataset", "credentialsSecretRef", "name"]:
+            return {"dataset.credentialsSecretRef": {"name": value}}
         case ["hub", "tokenSecretRef", part]:
             return {"hub.tokenSecretRef": {"name": "a", "key": "a", part: value}}
         case _:
@@ -651,6 +904,8 @@ REFERENCE_CASES = (
 RULE_CASES: tuple[Case, ...] = (
     *OBJECT_CASES,
     *SOURCE_CASES,
+    *DATASET_CASES,
+    *TASK_CASES,
     *STORAGE_CASES,
     *PUBLISH_CASES,
     *ENV_CASES,

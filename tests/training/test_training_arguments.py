@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments as RealArguments
+from transformers import Seq2SeqTrainingArguments as RealArguments
 from transformers.optimization import get_scheduler
 
 from finetune_operator.api.deprecated import translate

@@ -79,7 +79,7 @@ class DatasetSource(Document):
     """`train` / `validation` / `test` -> rows at most, shuffled with the seed first."""
     validation_fraction: float | None = None
     """Part of the training rows that is held out where there is no validation split."""
-    streaming: bool = False
+    streaming: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     """Read rows from where they are; only the tokens of those that are taken reach the volume."""
 
 
@@ -98,7 +98,7 @@ class Preprocessing(Document):
     """Translation: language code of the source, for multilingual tokenizers (`en_XX`, `eng_Latn`)."""
     target_language: str | None = None
     """Translation: language code of the target; generation is forced to begin with it."""
-    padding: Literal["longest", "max_length"] = "longest"
+    padding: Annotated[Literal["longest", "max_length"], Field(exclude_if=lambda value: value == "longest")] = "longest"
     """To the longest row of the batch, or always to the limit."""
     truncation_side: Literal["left", "right"] | None = None
     """Which end of a long text is cut; null is the tokenizer's own."""
@@ -106,7 +106,7 @@ class Preprocessing(Document):
     """Question answering: tokens that the windows of a long context share."""
     packing: bool | None = None
     """Text generation, fill-mask: fill rows up with several texts; null is the task's default."""
-    whole_word_mask: bool = False
+    whole_word_mask: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     """Fill-mask: mask all tokens of a word."""
     mask_probability: float | None = None
     """Fill-mask: share of the tokens that are masked; null is 0.15."""
@@ -416,6 +416,9 @@ class SplitReport(Document):
     dropped: dict[str, int] = Field(default_factory=dict)
     """Why -> rows that were left out."""
     truncated: int = 0
+    """Rows that lost tokens to a limit."""
+    truncated_targets: int = 0
+    """Rows whose target did."""
     lengths: dict[str, int] = Field(default_factory=dict)
     """Percentile (`p50`, `p90`, `p95`, `p99`, `max`) -> tokens."""
     labels: dict[str, int] = Field(default_factory=dict)

@@ -38,7 +38,7 @@ REMOVED: dict[str, str] = {
     "use_legacy_prediction_loop": "leave it out",
     "include_inputs_for_metrics": "the task owns its metrics; leave it out",
     "mp_parameters": "leave it out",
-    "torchdynamo": "the image compiles no model; leave it out",
+    "torchdynamo": "set torch_compile",
     "ray_scope": "there is no search of hyperparameters; leave it out",
 }
 """Arguments of older releases that have no successor -> what to do."""

@@ -57,7 +57,12 @@ class StructuralSchema(GenerateJsonSchema):
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
         """An enum, also where there is one value."""
-        return {"type": "string", "enum": list(schema["expected"])}
+        choices = list(schema["expected"])
+        if all(isinstance(choice, str) for choice in choices):
+            return {"type": "string", "enum": choices}
+        if all(isinstance(choice, int) and not isinstance(choice, bool) for choice in choices):
+            return {"type": "integer", "enum": choices}
+        raise NotStructuralError(f"choices of one type only: {choices}")
 
 
 def structural_schema(model: type[BaseModel]) -> Schema:

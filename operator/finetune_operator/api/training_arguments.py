@@ -142,12 +142,24 @@ class TrainingArguments(ApiModel):
     label_smoothing_factor: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of the probability spread over the other labels. Default: 0.0."""
     bf16: bool | None = None
-    """Mixed precision with bfloat16 (Ampere or newer). Not together with `fp16`. Default: false."""
+    """Mixed precision with bfloat16 (Ampere or newer). Not together with `fp16`. With false training runs in fp32.
+    Default: where there is an accelerator, and neither it nor `fp16` is given: true if the hardware has bfloat16."""
     fp16: bool | None = None
-    """Mixed precision with float16 and fp32 master weights. Without an accelerator training runs in fp32. Default:
-    false."""
+    """Mixed precision with float16 and fp32 master weights. With false, and without an accelerator, training runs in
+    fp32. Default: where there is an accelerator, and neither it nor `bf16` is given: true if the hardware has no
+    bfloat16."""
     tf32: bool | None = None
     """TF32 arithmetic on Ampere and newer GPUs."""
+    torch_compile: bool | None = None
+    """Compile the model for the accelerator: slower first steps, quicker ones after them. Needs an image with a C
+    compiler (`spec.image`). Default: false."""
+    torch_compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = (
+        None
+    )
+    """How much `torch_compile` tries."""
+    use_liger_kernel: bool | None = None
+    """Fused kernels for Llama-like models on CUDA: quicker, with less memory. Needs an image with the package
+    liger-kernel (`spec.image`). Default: false."""
     activation_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, some 20 % slower."""
     activation_checkpointing_kwargs: CheckpointingOptions | None = None
@@ -191,10 +203,57 @@ class TrainingArguments(ApiModel):
     load_best_model_at_end: bool | None = None
     """Take the best checkpoint as the final model. Needs `save_strategy` equal to `eval_strategy`, or `best`. Default:
     false."""
-    metric_for_best_model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    """Metric that the best checkpoint is chosen by, such as `accuracy` or `f1`; default: `loss`."""
+    metric_for_best_model: (
+        Literal[
+            "accuracy",
+            "bleu",
+            "chrf",
+            "exact_match",
+            "f1",
+            "f1_micro",
+            "gen_len",
+            "loss",
+            "mse",
+            "pearson",
+            "perplexity",
+            "precision",
+            "recall",
+            "rouge1",
+            "rouge2",
+            "rougeL",
+            "rougeLsum",
+            "eval_accuracy",
+            "eval_bleu",
+            "eval_chrf",
+            "eval_exact_match",
+            "eval_f1",
+            "eval_f1_micro",
+            "eval_gen_len",
+            "eval_loss",
+            "eval_mse",
+            "eval_pearson",
+            "eval_perplexity",
+            "eval_precision",
+            "eval_recall",
+            "eval_rouge1",
+            "eval_rouge2",
+            "eval_rougeL",
+            "eval_rougeLsum",
+        ]
+        | None
+    ) = None
+    """Metric that the best checkpoint is chosen by, one of the task's; default: `loss`."""
     greater_is_better: bool | None = None
-    """Whether a greater metric is better; default: unless its name ends in `loss`."""
+    """Whether a greater metric is better; default: what is so for the metric."""
+    predict_with_generate: bool | None = None
+    """Let the model write text in evaluations and score that (ROUGE, BLEU); with false there is the loss alone. For
+    summarization and translation. Default: true."""
+    generation_max_length: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Tokens at most of what is written in evaluations; default: `preprocessing.maxTargetLength`. For summarization and
+    translation."""
+    generation_num_beams: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Beams of the search for what is written in evaluations; default: the model's own. For summarization and
+    translation."""
     full_determinism: bool | None = None
     """Make every operation deterministic: slower, for debugging. Default: false."""
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] | None = None
@@ -204,7 +263,8 @@ class TrainingArguments(ApiModel):
     dataloader_drop_last: bool | None = None
     """Drop the last batch of an epoch where it is not full. Default: false."""
     dataloader_num_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """Processes per rank that load data; 0: the rank itself. Default: 0."""
+    """Processes per rank that load data; 0: the rank itself. Default: by the cores, where there is an accelerator; 0 on
+    the CPU."""
     dataloader_pin_memory: bool | None = None
     """Load batches into pinned memory. Default: true."""
     dataloader_persistent_workers: bool | None = None
@@ -343,17 +403,12 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     ),
     "prepare owns the columns of the tokenised data": ("remove_unused_columns", "length_column_name"),
     "rows must come in one order, or a resume trains some twice": ("dataloader_in_order",),
-    "belongs to tasks that generate text or count their loss in tokens": (
-        "sortish_sampler",
-        "predict_with_generate",
-        "generation_max_length",
-        "generation_num_beams",
-        "generation_config",
-        "average_tokens_across_devices",
-        "use_cache",
-    ),
-    "needs a C compiler in the image, which has none": ("torch_compile", "torch_compile_backend", "torch_compile_mode"),
-    "needs a package that is not in the image": ("use_liger_kernel", "liger_kernel_config"),
+    "rows are grouped by length in any case (train_sampling_strategy)": ("sortish_sampler",),
+    "how text is generated stands in the model's own folder (generation_config.json)": ("generation_config",),
+    "the loss is always the mean over the tokens, or rows, of the global batch": ("average_tokens_across_devices",),
+    "nothing is generated while training": ("use_cache",),
+    "inductor is the compiler that trains quicker": ("torch_compile_backend",),
+    "which of its kernels fit the model is the package's own knowledge": ("liger_kernel_config",),
     "only for optimizers that need packages that are not in the image": ("optim_args", "optim_target_modules"),
     "is ignored while training runs, and afterwards would save the model in half precision": (
         "bf16_full_eval",

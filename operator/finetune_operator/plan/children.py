@@ -20,6 +20,7 @@ from finetune_operator.api.resource import (
     LABEL_UID,
     FineTuneJob,
 )
+from finetune_operator.api.rules.dataset import ADDRESSES
 from finetune_operator.plan.accelerators import accelerators
 from finetune_operator.plan.children_pods import (
     CONFIG_KEY,
@@ -33,10 +34,23 @@ from finetune_operator.plan.children_pods import (
 from finetune_operator.plan.template import TRAINER
 from finetune_operator.plan.template_checks import template_problems
 from finetune_operator.plan.types import Manifest, PlanSettings
-from finetune_trainer.config import DatasetSource, Env, Hub, ModelSource, Preprocessing, Publish, RunConfig
+from finetune_trainer import task_facts
+from finetune_trainer.config import (
+    DatasetSource,
+    EarlyStopping,
+    Env,
+    Hub,
+    ModelSource,
+    Peft,
+    Preprocessing,
+    Publish,
+    Quantization,
+    RunConfig,
+)
 
 __all__ = [
     "accelerators",
+    "addresses",
     "claim",
     "claim_name",
     "config_map",
@@ -85,26 +99,37 @@ def processes_per_node(job: FineTuneJob, settings: PlanSettings) -> int:
 
 
 def needs_prepare_job(job: FineTuneJob, settings: PlanSettings) -> bool:
-    """Whether preparing gets a Job of its own: accelerators would wait for it, the Hub is asked, or a token is used."""
+    """Whether preparing gets a Job of its own: accelerators would wait for it, something is fetched, or a secret is used."""
     spec = job.spec
-    reads_hub = not spec.model.name.startswith("/") or spec.dataset.name is not None
-    asks_hub = reads_hub or spec.publish is not None or spec.hub.token_secret_ref is not None
-    return asks_hub or accelerators(job, settings) > 0
+    fetches = not spec.model.name.startswith("/") or spec.dataset.name is not None or bool(addresses(job))
+    asks_hub = spec.publish is not None or spec.hub.token_secret_ref is not None
+    return fetches or asks_hub or spec.dataset.credentials_secret_ref is not None or accelerators(job, settings) > 0
+
+
+def addresses(job: FineTuneJob) -> tuple[str, ...]:
+    """The files of the dataset that lie on no volume."""
+    files = job.spec.dataset.files
+    every = (*files.train, *(files.validation or ()), *(files.test or ())) if files else ()
+    return tuple(one for one in every if one.startswith(ADDRESSES))
 
 
 def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
     """The whole contract with the training image, as the job's ConfigMap holds it."""
     spec, name = job.spec, job.metadata.name
-    dataset = spec.dataset.model_dump(exclude_none=True)
     return RunConfig(
         namespace=job.metadata.namespace,
         job=name,
         uid=job.metadata.uid,
         task=spec.task,
+        problem_type=spec.problem_type,
         model=ModelSource(name=spec.model.name, revision=spec.model.revision),
-        dataset=DatasetSource.model_validate(dataset),
+        dataset=_dataset(job),
         preprocessing=Preprocessing.model_validate(spec.preprocessing.model_dump()),
         training_arguments=translate(spec.training_arguments)[0],
+        peft=Peft.model_validate(spec.peft.model_dump(exclude_none=True)) if spec.peft else None,
+        quantization=Quantization(bits=spec.quantization.bits) if spec.quantization else None,
+        early_stopping=EarlyStopping.model_validate(spec.early_stopping.model_dump()) if spec.early_stopping else None,
+        loss_weights=spec.loss_weights,
         nodes=spec.nodes,
         processes_per_node=processes_per_node(job, settings),
         accelerators=accelerators(job, settings) > 0,
@@ -118,6 +143,20 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
         hub=Hub(endpoint=spec.hub.endpoint, token_file=TOKEN_FILE if spec.hub.token_secret_ref else None),
         publish=Publish.model_validate(spec.publish.model_dump()) if spec.publish else None,
     )
+
+
+def _dataset(job: FineTuneJob) -> DatasetSource:
+    """The data of the job, each role of its task with the column that it has."""
+    given = job.spec.dataset.model_dump(exclude_none=True, exclude={"credentials_secret_ref"})
+    return DatasetSource.model_validate({**given, "columns": _columns(job)})
+
+
+def _columns(job: FineTuneJob) -> dict[str, str]:
+    """Role -> column. Where a task can be given its text in several ways, only what the user named."""
+    facts, given = task_facts.TASKS[job.spec.task], job.spec.dataset.columns.model_dump(exclude_none=True)
+    usual = {role: name for role, name in facts.roles.items() if name is not None}
+    named = {**usual, **given} if len(facts.required) == 1 else given
+    return {role: named[role] for role in facts.roles if role in named}
 
 
 def config_map(job: FineTuneJob, settings: PlanSettings) -> Manifest:

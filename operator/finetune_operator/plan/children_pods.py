@@ -97,6 +97,7 @@ def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int
         "command": ["python", "-m", "finetune_trainer"],
         "args": [COMMANDS[role]],
         "env": _environment(job.spec.env, number),
+        **_credentials(job, role),
         "resources": _resources(job, settings, role),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -120,6 +121,14 @@ def _environment(given: tuple[EnvVar, ...], number: int) -> list[dict[str, Any]]
         {"name": Env.ATTEMPT.value, "value": str(number)},
     ]
     return [*defaults, *users.values(), *system]
+
+
+def _credentials(job: FineTuneJob, role: Role) -> dict[str, Any]:
+    """Every key of the Secret with the data's credentials, where data is read; a variable of the pod's own stays."""
+    reference = job.spec.dataset.credentials_secret_ref
+    if role is not Role.PREPARE or reference is None:
+        return {}
+    return {"envFrom": [{"secretRef": {"name": reference.name}}]}
 
 
 def _resources(job: FineTuneJob, settings: PlanSettings, role: Role) -> dict[str, Any]:

@@ -30,14 +30,13 @@ SHAPE = (
     refused("no-storage", "nowhere to write to", "spec.storage", "Required value", storage=None),
     refused("field-misspelt", "a misspelt field", "spec.volums", "unknown field", volums=[]),
     refused("later-field-script", "a field of a later version: script", "spec.script", "unknown field", script={}),
-    refused("later-field-peft", "a field of a later version: peft", "spec.peft", "unknown field", peft={"r": 8}),
     refused("argument-beside-spec", "an argument in spec", "spec.learning_rate", "unknown field", learning_rate=5e-5),
     refused("null-model", "no model", "spec.model", "Required value", model=None),
     refused(
         "dataset-of-both-kinds",
         "data from the Hub and from files",
         "spec.dataset",
-        "give exactly one of name (a dataset on the Hub) and files (on a mounted volume)",
+        "give exactly one of name (a dataset on the Hub) and files (on a mounted volume, or at addresses of their own)",
         dataset={"name": "imdb", "files": {"train": ["/data/train.csv"]}},
     ),
     refused(

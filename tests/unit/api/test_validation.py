@@ -21,7 +21,7 @@ def test_good_is_accepted(case: Case) -> None:
 
     assert check(manifest) == ()
     manifest["metadata"] |= {"namespace": "n", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    assert FineTuneJob.parse(manifest).spec.task == "text-classification"
+    assert FineTuneJob.parse(manifest).spec.task == manifest["spec"]["task"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -47,4 +47,4 @@ def test_every_rule_has_a_case() -> None:
 def _is_broken(rule: Rule, broken: set[tuple[str, str]]) -> bool:
     """Whether the rule's message was given, also where an expression put the value before it."""
     blamed = f"{rule.at}{rule.field}".removeprefix(".")
-    return any(field == blamed and said.endswith(rule.message) for field, said in broken)
+    return any(field == blamed and rule.message in said for field, said in broken)

@@ -4,9 +4,19 @@ from typing import Any
 
 import pytest
 
+from finetune_operator.api import crd
 from finetune_operator.cli.manifest import load
 from finetune_operator.cli.validate import is_fine_tune_job, normalised, validate, warnings
+from finetune_trainer.task_facts import TASKS
 from tests.support.spec_cases import manifest
+
+QUOTED_TASKS = ", ".join(f'"{task}"' for task in TASKS)
+METRICS = ", ".join(
+    f'"{name}"'
+    for name in crd.schema()["properties"]["spec"]["properties"]["trainingArguments"]["properties"][
+        "metric_for_best_model"
+    ]["enum"]
+)
 
 
 def said(patch: dict[str, Any]) -> list[str]:
@@ -41,8 +51,24 @@ def said(patch: dict[str, Any]) -> list[str]:
         ({"dataset.splits": {"trian": "train"}}, "spec.dataset.splits.trian: unknown field: did you mean train?"),
         (
             {"task": "text-clasification"},
-            'spec.task: Unsupported value: "text-clasification": supported values: "text-classification"; '
+            f'spec.task: Unsupported value: "text-clasification": supported values: {QUOTED_TASKS}; '
             'did you mean "text-classification"?',
+        ),
+        (
+            {"trainingArguments": {"metric_for_best_model": "acuracy"}},
+            f'spec.trainingArguments.metric_for_best_model: Unsupported value: "acuracy": supported values: {METRICS}; '
+            'did you mean "accuracy"?',
+        ),
+        ({"dataset.column": {}}, "spec.dataset.column: unknown field: did you mean columns?"),
+        (
+            {"dataset.columns": {"text_column": "review"}},
+            "spec.dataset.columns.text_column: unknown field: did you mean text?",
+        ),
+        ({"lora": {"r": 8}}, "spec.lora: unknown field: did you mean peft?"),
+        ({"preprocessing": {"max_length": 8}}, "spec.preprocessing.max_length: unknown field: did you mean maxLength?"),
+        (
+            {"validationFraction": 0.1},
+            "spec.validationFraction: unknown field: did you mean spec.dataset.validationFraction?",
         ),
         (
             {"resources.limits": {"cpu": 0.5}},
@@ -155,4 +181,4 @@ def test_other_kinds_are_told_apart() -> None:
 
 
 def test_a_choice_that_is_missing_names_the_choices() -> None:
-    assert said({"task": None}) == ["spec.task: Required value: one of text-classification"]
+    assert said({"task": None}) == [f"spec.task: Required value: one of {', '.join(TASKS)}"]

@@ -1,16 +1,18 @@
 """The rules of a FineTuneJob that types and bounds cannot say, as CEL: declared once.
 
 `crd` puts them into the CustomResourceDefinition, where the API server evaluates them; `cli.validate` evaluates the
-same text. `fields` has the rules of a spec by itself, `names` those of image and references, `resources` those of
-quantities and devices, `publishing` those of the Hub, `training` those of the Trainer's arguments, `transitions` what
-may change in the life of a job.
+same text. `fields` has the rules of a spec by itself, `dataset` those of the data, `tasks` what goes with which task,
+`names` those of image and references, `resources` those of quantities and devices, `publishing` those of the Hub,
+`training` those of the Trainer's arguments, `transitions` what may change in the life of a job.
 """
 
-from finetune_operator.api.rules import fields, names, publishing, resources, training, transitions
+from finetune_operator.api.rules import dataset, fields, names, publishing, resources, tasks, training, transitions
 from finetune_operator.api.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
     *fields.RULES,
+    *dataset.RULES,
+    *tasks.RULES,
     *resources.RULES,
     *names.RULES,
     *publishing.RULES,

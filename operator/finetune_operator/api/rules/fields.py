@@ -47,8 +47,6 @@ _GOOD_NAME = (
     f"must be at most {NAME_MAX_LENGTH} lower case letters, digits and hyphens, beginning with a letter and ending "
     "with a letter or digit: the Service and the Jobs are named after it"
 )
-_ONE_DATASET = "give exactly one of name (a dataset on the Hub) and files (on a mounted volume)"
-_ONLY_HUB = "only means something for a dataset on the Hub: leave it out, or give name in place of files"
 _ONLY_NEW_CLAIM = "is about the claim that the job makes: leave it out, or give size in place of claimName"
 
 OBJECT = (
@@ -63,7 +61,7 @@ OBJECT = (
     ),
 )
 
-SOURCES = (
+MODEL = (
     Rule(
         "spec.model.name",
         "self.startsWith('/') || self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$')",
@@ -76,17 +74,6 @@ SOURCES = (
         "only means something for a model on the Hub: leave it out for a path",
         "self.revision",
         field=".revision",
-    ),
-    Rule("spec.dataset", exactly_one("name", "files"), _ONE_DATASET),
-    Rule(
-        "spec.dataset.name",
-        "self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$')",
-        "must be a dataset on the Hub (name or owner/name); data on a volume goes under files",
-        "self",
-    ),
-    *(
-        Rule("spec.dataset", f"!has(self.{field}) || !has(self.files)", _ONLY_HUB, field=f".{field}")
-        for field in ("config", "revision", "splits")
     ),
 )
 
@@ -184,4 +171,4 @@ VOLUMES = (
     ),
 )
 
-RULES = (*OBJECT, *SOURCES, *STORAGE, *ENV, *VOLUMES)
+RULES = (*OBJECT, *MODEL, *STORAGE, *ENV, *VOLUMES)

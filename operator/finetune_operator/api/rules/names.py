@@ -24,6 +24,7 @@ NAMED_OBJECTS: dict[str, str] = {
     "spec.env[].valueFrom.secretKeyRef.name": "Secret",
     "spec.env[].valueFrom.configMapKeyRef.name": "ConfigMap",
     "spec.hub.tokenSecretRef.name": "Secret",
+    "spec.dataset.credentialsSecretRef.name": "Secret",
 }
 KEYS = (
     "spec.env[].valueFrom.secretKeyRef.key",

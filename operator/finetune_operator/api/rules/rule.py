@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ class Rule:
     value: str = ""
     """CEL of the value that is wrong: the message then begins with it. Wherever `self` is not the value
     itself: the API server shows but the type of what `self` is."""
+    detail: str = ""
+    """CEL of what the message ends with, after a colon: the choices there are, where they depend on the object."""
     field: str = ""
     """Path below `at` of the field that is to blame: `.name`."""
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
@@ -34,8 +36,10 @@ class Rule:
         """CEL of the message with the value in it, or nothing. The API server uses `message` where it fails."""
         if not self.value:
             return ""
-        text = json.dumps(f'"%s" {self.message}')
-        return f"{text}.format([{self.value}])"
+        shown = ", ".join(part for part in (self.value, self.detail) if part)
+        told = self.message.replace("%", "%%")
+        text = json.dumps(f'"%s" {told}' + (": %s" if self.detail else ""))
+        return f"{text}.format([{shown}])"
 
     @property
     def is_transition(self) -> bool:
@@ -59,6 +63,17 @@ class Rule:
 def cel_list(values: Iterable[str]) -> str:
     """A CEL list of strings."""
     return "[" + ", ".join(f"'{value}'" for value in values) + "]"
+
+
+def cel_map(values: Mapping[str, str]) -> str:
+    """A CEL map from strings to what the values say in CEL."""
+    return "{" + ", ".join(f"'{key}': {value}" for key, value in values.items()) + "}"
+
+
+def listed(values: Iterable[str], word: str = "and") -> str:
+    """`a, b and c`, for a message."""
+    *first_ones, last = values
+    return f"{', '.join(first_ones)} {word} {last}" if first_ones else last
 
 
 def starts_with_any(value: str, prefixes: Iterable[str]) -> str:

@@ -12,6 +12,15 @@ _EVAL = (
     "(has(self.eval_strategy) ? self.eval_strategy : has(self.evaluation_strategy) ? self.evaluation_strategy : 'no')"
 )
 _EVAL_OF_JOB = _EVAL.replace("self.", "self.trainingArguments.")
+EVALUATES = f"(has(self.trainingArguments) && {_EVAL_OF_JOB} != 'no')"
+"""CEL on spec: the job asks for evaluations while it trains."""
+_HAS_EVALUATION_DATA = (
+    "!has(self.dataset.files) || has(self.dataset.files.validation) || has(self.dataset.validationFraction) || "
+    "has(self.dataset.splits) && has(self.dataset.splits.validation)"
+)
+_GIVE_EVALUATION_DATA = (
+    "needs data to evaluate on: give dataset.files.validation, or hold some out with dataset.validationFraction"
+)
 _BEST = "(has(self.load_best_model_at_end) && self.load_best_model_at_end)"
 # What is not given at all is saved by time and at each evaluation, so that it always suits.
 _SAVE_STEPS = "(has(self.save_strategy) ? self.save_strategy == 'steps' : has(self.save_steps))"
@@ -78,16 +87,15 @@ EVALUATION = (
     ),
     Rule(
         "spec",
-        "!has(self.dataset.files) || has(self.dataset.files.validation) || !has(self.trainingArguments) || "
-        f"{_EVAL_OF_JOB} == 'no'",
-        "needs data to evaluate on: give dataset.files.validation",
+        f"{_HAS_EVALUATION_DATA} || !{EVALUATES}",
+        _GIVE_EVALUATION_DATA,
         field=".trainingArguments.eval_strategy",
     ),
     Rule(
         "spec",
-        "!has(self.dataset.files) || has(self.dataset.files.validation) || !has(self.trainingArguments) || "
+        f"{_HAS_EVALUATION_DATA} || !has(self.trainingArguments) || "
         "!has(self.trainingArguments.eval_on_start) || !self.trainingArguments.eval_on_start",
-        "needs data to evaluate on: give dataset.files.validation",
+        _GIVE_EVALUATION_DATA,
         field=".trainingArguments.eval_on_start",
     ),
 )

@@ -19,8 +19,13 @@ REQUIRED_FIELDS: dict[str, str] = {
     "storage": f"{_NEW_JOB}, with claimName to go on writing to this claim",
 }
 OPTIONAL_FIELDS: dict[str, str] = {
+    "problemType": _NEW_JOB,
     "preprocessing": _NEW_JOB,
     "trainingArguments": _NEW_JOB,
+    "peft": _NEW_JOB,
+    "quantization": _NEW_JOB,
+    "earlyStopping": _NEW_JOB,
+    "lossWeights": _NEW_JOB,
     "nodes": _NEW_JOB,
     "processesPerNode": _NEW_JOB,
     "resources": _NEW_JOB,

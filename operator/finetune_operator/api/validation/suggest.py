@@ -24,6 +24,10 @@ def unknown_field(field: str, name: str, schema: Schema) -> Problem:
         return Problem(field, Kind.UNKNOWN, why)
     if near := near_names(name, known, 1):
         return _meant(field, near)
+    if name in OF_TUTORIALS and field.lstrip(".").startswith("spec."):
+        place = OF_TUTORIALS[name]
+        here = place.rpartition(".")[0] == field.lstrip(".").rpartition(".")[0]
+        return _meant(field, [place.rpartition(".")[2] if here else place])
     if places := [place for place in _places() if place.rpartition(".")[2] == name]:
         return _meant(field, places[:2])
     if near := near_names(name, known) or get_close_matches(name, known, n=1, cutoff=0.7):
@@ -36,6 +40,57 @@ def unknown_field(field: str, name: str, schema: Schema) -> Problem:
     return Problem(
         field, Kind.UNKNOWN, f"there is none in this version; `kubectl explain {_holder(field)}` tells what there is"
     )
+
+
+OF_TUTORIALS: dict[str, str] = {
+    # Name in the example scripts, in tutorials and in peft -> where it stands here.
+    "model_name_or_path": "spec.model.name",
+    "model_name": "spec.model.name",
+    "model_revision": "spec.model.revision",
+    "dataset_name": "spec.dataset.name",
+    "dataset_config_name": "spec.dataset.config",
+    "dataset_config": "spec.dataset.config",
+    "train_file": "spec.dataset.files.train",
+    "validation_file": "spec.dataset.files.validation",
+    "test_file": "spec.dataset.files.test",
+    "data_files": "spec.dataset.files",
+    "train_split_name": "spec.dataset.splits.train",
+    "validation_split_percentage": "spec.dataset.validationFraction",
+    "test_size": "spec.dataset.validationFraction",
+    "max_train_samples": "spec.dataset.maxSamples.train",
+    "max_eval_samples": "spec.dataset.maxSamples.validation",
+    "max_predict_samples": "spec.dataset.maxSamples.test",
+    "text_column": "spec.dataset.columns.text",
+    "text_column_name": "spec.dataset.columns.text",
+    "text_column_names": "spec.dataset.columns.text",
+    "label_column": "spec.dataset.columns.label",
+    "label_column_name": "spec.dataset.columns.label",
+    "summary_column": "spec.dataset.columns.summary",
+    "question_column": "spec.dataset.columns.question",
+    "context_column": "spec.dataset.columns.context",
+    "answer_column": "spec.dataset.columns.answers",
+    "max_seq_length": "spec.preprocessing.maxLength",
+    "block_size": "spec.preprocessing.maxLength",
+    "val_max_target_length": "spec.trainingArguments.generation_max_length",
+    "num_beams": "spec.trainingArguments.generation_num_beams",
+    "source_lang": "spec.preprocessing.sourceLanguage",
+    "target_lang": "spec.preprocessing.targetLanguage",
+    "forced_bos_token": "spec.preprocessing.targetLanguage",
+    "doc_stride": "spec.preprocessing.stride",
+    "pad_to_max_length": "spec.preprocessing.padding",
+    "mlm_probability": "spec.preprocessing.maskProbability",
+    "preprocessing_num_workers": "spec.preprocessing.numProc",
+    "do_regression": "spec.problemType",
+    "lora": "spec.peft",
+    "lora_r": "spec.peft.r",
+    "lora_alpha": "spec.peft.alpha",
+    "lora_dropout": "spec.peft.dropout",
+    "lora_target_modules": "spec.peft.targetModules",
+    "load_in_4bit": "spec.quantization.bits",
+    "early_stopping_patience": "spec.earlyStopping.patience",
+    "early_stopping_threshold": "spec.earlyStopping.threshold",
+    "class_weights": "spec.lossWeights",
+}
 
 
 def near_names(name: str, known: Iterable[str], most: int | None = None) -> list[str]:

@@ -1,0 +1,202 @@
+"""Rules of what goes with which task: columns, metrics, preprocessing, and the ways to train.
+
+What a task reads and reports is `task_facts`'s; here it becomes CEL, one rule for each field, so that the message names
+the field and the tasks that have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydantic.alias_generators import to_camel
+
+from finetune_operator.api.rules.rule import Rule, cel_list, cel_map, listed
+from finetune_operator.api.rules.training import EVALUATES
+from finetune_trainer.task_facts import TASKS, metrics
+
+CLASSIFICATION, TAGGING, ANSWERING = "text-classification", "token-classification", "question-answering"
+WRITING = ("summarization", "translation")
+TRANSLATION, GENERATION, MASKING = "translation", "text-generation", "fill-mask"
+
+PREPROCESSING: Mapping[str, tuple[str, ...]] = {
+    "maxLength": tuple(task for task in TASKS if task not in WRITING),
+    "maxSourceLength": WRITING,
+    "maxTargetLength": WRITING,
+    "sourcePrefix": WRITING,
+    "sourceLanguage": (TRANSLATION,),
+    "targetLanguage": (TRANSLATION,),
+    "truncationSide": tuple(task for task in TASKS if task != ANSWERING),
+    "stride": (ANSWERING,),
+    "packing": (GENERATION, MASKING),
+    "wholeWordMask": (MASKING,),
+    "maskProbability": (MASKING,),
+}
+"""Field of `preprocessing` -> tasks that use it; what is not here, all do."""
+ADVICE: Mapping[str, str] = {
+    "maxLength": "give maxSourceLength and maxTargetLength in its place",
+    "maxSourceLength": "give maxLength in its place",
+    "sourcePrefix": "leave it out, or put the words into the text",
+}
+"""Way out, where it is not just to leave the field out."""
+LEAVE_OUT = "leave it out"
+GENERATION_ARGUMENTS = ("predict_with_generate", "generation_max_length", "generation_num_beams")
+
+
+def _roles(task: str) -> list[str]:
+    return [to_camel(role) for role in TASKS[task].roles]
+
+
+_ROLES = {task: _roles(task) for task in TASKS}
+_ROLES_OF_TASK = cel_map({task: f"'{listed(roles)}'" for task, roles in _ROLES.items()}) + "[self.task]"
+
+
+def _only_for(field: str, tasks: Iterable[str], given: str, advice: str) -> Rule:
+    """A field that but some tasks have; `given`: CEL on spec of whether it is there."""
+    tasks = list(tasks)
+    return Rule(
+        "spec",
+        f"!({given}) || self.task in {cel_list(tasks)}",
+        f"makes no use of it, {listed(tasks, 'and')} {'does' if len(tasks) == 1 else 'do'}: {advice}",
+        "self.task",
+        field=field,
+    )
+
+
+COLUMNS = (
+    *(
+        Rule(
+            "spec",
+            f"!has(self.dataset.columns) || !has(self.dataset.columns.{role}) || self.task in {cel_list(tasks)}",
+            "reads no column of this role: leave it out, or name one of its roles",
+            "self.task",
+            detail=_ROLES_OF_TASK,
+            field=f".dataset.columns.{role}",
+        )
+        for role in dict.fromkeys(role for roles in _ROLES.values() for role in roles)
+        if (tasks := [task for task, roles in _ROLES.items() if role in roles])
+    ),
+    *(
+        Rule(
+            "spec.dataset.columns",
+            f"!has(self.{given}) || has(self.{missing})",
+            f"needs the other half of each pair: name its column in {missing}",
+            f"self.{given}",
+            field=f".{given}",
+        )
+        for given, missing in (("prompt", "completion"), ("completion", "prompt"))
+    ),
+    *(
+        Rule(
+            "spec",
+            f"self.task != '{GENERATION}' || !has(self.dataset.columns) || !has(self.dataset.columns.{given}) || "
+            + " && ".join(f"!has(self.dataset.columns.{other})" for other in others),
+            f"is one way to give the text, and another is named too: choose {given} or {' or '.join(others)}",
+            f"self.dataset.columns.{given}",
+            field=f".dataset.columns.{given}",
+        )
+        for given, others in (("text", ("prompt", "messages")), ("messages", ("prompt",)))
+    ),
+)
+
+PREPROCESS = (
+    *(
+        _only_for(
+            f".preprocessing.{field}",
+            tasks,
+            f"has(self.preprocessing) && has(self.preprocessing.{field})",
+            ADVICE.get(field, LEAVE_OUT),
+        )
+        for field, tasks in PREPROCESSING.items()
+    ),
+    Rule(
+        "spec.preprocessing",
+        "!has(self.stride) || !has(self.maxLength) || self.stride < self.maxLength",
+        "is not below maxLength, so that no window would ever move on: lower it, or raise maxLength",
+        "self.stride",
+        field=".stride",
+    ),
+)
+
+LABELS = (
+    _only_for(".problemType", (CLASSIFICATION,), "has(self.problemType)", LEAVE_OUT),
+    _only_for(".lossWeights", (CLASSIFICATION, TAGGING), "has(self.lossWeights)", LEAVE_OUT),
+    Rule(
+        "spec",
+        "!has(self.lossWeights) || !has(self.problemType) || self.problemType != 'regression'",
+        "has numbers and no classes to weigh: leave it out",
+        "self.problemType",
+        field=".lossWeights",
+    ),
+)
+
+_METRIC = "self.trainingArguments.metric_for_best_model"
+_GIVES_METRIC = "has(self.trainingArguments) && has(self.trainingArguments.metric_for_best_model)"
+
+
+def _metrics_of_job(form: str) -> str:
+    """CEL on spec: the metrics of the job's task, each task's written by `form`."""
+
+    def written(task: str, problem: str | None = None) -> str:
+        names = list(metrics(task, problem))
+        return cel_list(names) if form == "list" else f"'{listed(names, 'or')}'"
+
+    of_tasks = cel_map({task: written(task) for task in TASKS}) + "[self.task]"
+    of_problems = "".join(
+        f"has(self.problemType) && self.problemType == '{problem}' ? {written(task, problem)} : "
+        for task, facts in TASKS.items()
+        for problem in facts.of_problem
+    )
+    return f"({of_problems}{of_tasks})"
+
+
+METRICS = (
+    Rule(
+        "spec",
+        f"!({_GIVES_METRIC}) || {_metrics_of_job('list')}.exists(m, {_METRIC} == m || {_METRIC} == 'eval_' + m)",
+        "is no metric of this task: choose one of",
+        _METRIC,
+        detail=_metrics_of_job("text"),
+        field=".trainingArguments.metric_for_best_model",
+    ),
+    *(
+        _only_for(
+            f".trainingArguments.{name}",
+            WRITING,
+            f"has(self.trainingArguments) && has(self.trainingArguments.{name})",
+            LEAVE_OUT,
+        )
+        for name in GENERATION_ARGUMENTS
+    ),
+)
+
+_DEVICES = (
+    "has(self.resources) && has(self.resources.limits) && self.resources.limits.exists(k, k.contains('/') && "
+    "!k.contains('kubernetes.io/') && string(self.resources.limits[k]) != '0')"
+)
+METHODS = (
+    Rule(
+        "spec",
+        "!has(self.quantization) || has(self.peft)",
+        "weights in 4 bits can't be trained, an adapter on them can: give peft too, such as peft: {r: 16}",
+        field=".quantization",
+    ),
+    Rule(
+        "spec",
+        f"!has(self.quantization) || {_DEVICES}",
+        "needs a CUDA device: ask for one in resources.limits, such as nvidia.com/gpu: 1, or leave quantization out",
+        field=".quantization",
+    ),
+    Rule(
+        "spec.peft.targetModules",
+        "!('all-linear' in self) || size(self) == 1",
+        "all-linear stands for all of them: leave the other names out",
+    ),
+    Rule(
+        "spec",
+        f"!has(self.earlyStopping) || {EVALUATES}",
+        "needs evaluations to look at: set trainingArguments.eval_strategy to epoch or steps",
+        field=".earlyStopping",
+    ),
+)
+
+RULES = (*COLUMNS, *PREPROCESS, *LABELS, *METRICS, *METHODS)
