@@ -1,0 +1,137 @@
+"""Languages of multilingual tokenizers: which there are, which a run translates between, how its target begins.
+
+A text without its language's code is read as another language, and a model that is not made to begin with the target's
+code writes whichever it likes. So both are asked for before anything is tokenised. No torch in here.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.model import Model
+
+CODE = re.compile(r"__(\w+)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")
+"""`__en__` (M2M100), `en_XX` (mBART), `eng_Latn` (NLLB)."""
+MARKED = re.compile(r">>(\S+)<<")
+"""How multilingual Marian models name the target at the start of each source text."""
+FIELDS = ("source_language", "target_language")
+SPELT = {"source_language": "preprocessing.sourceLanguage", "target_language": "preprocessing.targetLanguage"}
+
+
+def check(model: Model, config: RunConfig) -> None:
+    """PrepareError where languages are missing, unknown, or given to a tokenizer that has none."""
+    given = {field: getattr(config.preprocessing, field) for field in FIELDS}
+    there = codes(model.tokenizer)
+    if not _has_languages(model.tokenizer):
+        _check_marked(model, given)
+        return
+    if None in chosen(model.tokenizer, config):
+        missing = [SPELT[field] for field in FIELDS if given[field] is None]
+        raise PrepareError(
+            Reason.ARGUMENTS_INVALID,
+            f"{model.name} reads and writes many languages and must be told which: set {' and '.join(missing)}. "
+            f"Its codes: {names(there, 30)}.",
+        )
+    for field, code in given.items():
+        if code is not None and _id_of(model.tokenizer, code) is None:
+            raise _unknown(model, field, code, there)
+
+
+def codes(tokenizer: Any) -> list[str]:
+    """Codes of the languages that a tokenizer knows, as a user writes them."""
+    if marked := getattr(tokenizer, "supported_language_codes", None):
+        return sorted(token.removeprefix(">>").removesuffix("<<") for token in marked)
+    known = list(getattr(tokenizer, "lang_code_to_id", None) or ())
+    special = [
+        match.group(1) or match.group(2) for token in tokenizer.all_special_tokens if (match := CODE.fullmatch(token))
+    ]
+    return sorted({*(token.strip("_") for token in known), *special})
+
+
+def chosen(tokenizer: Any, config: RunConfig) -> tuple[str | None, str | None]:
+    """Source and target: what the user gave, else the pair that the tokenizer was saved with."""
+    saved = tuple(tokenizer.init_kwargs.get(name) for name in ("src_lang", "tgt_lang"))
+    source, target = saved if None not in saved else (None, None)
+    return config.preprocessing.source_language or source, config.preprocessing.target_language or target
+
+
+def set_languages(tokenizer: Any, config: RunConfig) -> None:
+    """Make a multilingual tokenizer read the source as the one language and the target as the other."""
+    if _has_languages(tokenizer):
+        tokenizer.src_lang, tokenizer.tgt_lang = chosen(tokenizer, config)
+
+
+def prefix(tokenizer: Any, config: RunConfig) -> str:
+    """What stands before each source text: the user's prefix, after the code that a Marian model asks for."""
+    marked = getattr(tokenizer, "supported_language_codes", None) and config.preprocessing.target_language
+    return (f">>{marked}<< " if marked else "") + (config.preprocessing.source_prefix or "")
+
+
+def unmarked(tokenizer: Any, config: RunConfig) -> bool:
+    """Whether a Marian model of several targets is told none of them by this run."""
+    known = getattr(tokenizer, "supported_language_codes", None)
+    return bool(known) and not MARKED.match(prefix(tokenizer, config))
+
+
+def begin_targets(model: Any, tokenizer: Any) -> None:
+    """Generation begins as the targets in training do, also when the saved model is loaded by others.
+
+    Tokenizers either put the language first in the target, then it is forced as the first token, or last, then
+    training shifts it to where decoding starts.
+    """
+    if not _has_languages(tokenizer):
+        return
+    language = language_id(tokenizer)
+    ids = tokenizer(text_target="a")["input_ids"]
+    settings = model.generation_config
+    if ids[0] == language:
+        settings.forced_bos_token_id = language
+    else:
+        settings.forced_bos_token_id = None
+        settings.decoder_start_token_id = model.config.decoder_start_token_id = language
+
+
+def language_id(tokenizer: Any) -> int | None:
+    """The token of the target language; None for a tokenizer that has no languages."""
+    return _id_of(tokenizer, tokenizer.tgt_lang) if _has_languages(tokenizer) and tokenizer.tgt_lang else None
+
+
+def _has_languages(tokenizer: Any) -> bool:
+    return hasattr(tokenizer, "src_lang") and hasattr(tokenizer, "tgt_lang")
+
+
+def _id_of(tokenizer: Any, code: str) -> int | None:
+    for token in (f"__{code}__", code):  # `en` alone is also a piece of words
+        number = tokenizer.convert_tokens_to_ids(token)
+        if number is not None and number != tokenizer.unk_token_id:
+            return int(number)
+    return None
+
+
+def _check_marked(model: Model, given: dict[str, str | None]) -> None:
+    there, target = codes(model.tokenizer), given["target_language"]
+    if there and target is not None and target not in there:
+        raise _unknown(model, "target_language", target, there)
+    wrong = [
+        SPELT[field] for field in FIELDS if given[field] is not None and not (there and field == "target_language")
+    ]
+    if wrong:
+        raise PrepareError(
+            Reason.ARGUMENTS_INVALID,
+            f"{' and '.join(wrong)}: the tokenizer of {model.name} has no codes for it. Leave it out; T5 is told the "
+            'languages in words, in preprocessing.sourcePrefix: "translate English to German: ".',
+        )
+
+
+def _unknown(model: Model, field: str, code: str, there: list[str]) -> PrepareError:
+    begins = [other for other in there if other.casefold().startswith(code.casefold()[:2])]
+    close = get_close_matches(code, begins or there, 1, 0.3)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    return PrepareError(
+        Reason.ARGUMENTS_INVALID,
+        f"{SPELT[field]}: {model.name} has no language {code!r}.{meant} Its codes: {names(there, 30)}.",
+    )

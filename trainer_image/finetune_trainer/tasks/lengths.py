@@ -1,0 +1,136 @@
+"""How many tokens of source and target are taken, and the tokens themselves.
+
+Where positions are embedded by number a model cannot read beyond them; T5's relative ones have no end, so that a limit
+in its tokenizer is advice. No torch in here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError, shown
+from finetune_trainer.prepare.model import Model, max_tokens
+from finetune_trainer.tasks import languages
+from finetune_trainer.tasks.base import Limits
+
+SOURCE_TOKENS, TARGET_TOKENS = 1024, 128
+"""Where the user says nothing; a model that reads less reads less."""
+TEXT_KINDS = ("t5", "bart", "mbart", "pegasus", "marian", "m2m_100", "mt5", "led", "longt5", "umt5", "encoder-decoder")
+START_OF_THEIR_OWN = ("mbart", "plbart", "fsmt", "t5gemma", "t5gemma2")
+"""Kinds whose decoder starts with a token that is not `decoder_start_token_id`."""
+PREFIXES = {"summarization": "summarize: ", "translation": "translate English to German: "}
+
+
+def source_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
+    """Tokens of a source at most; `model` is the model's configuration."""
+    usual = min(max_tokens(model, tokenizer) or SOURCE_TOKENS, SOURCE_TOKENS)
+    return _within(config.preprocessing.max_source_length or usual, _positions(model, "encoder", tokenizer))
+
+
+def target_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
+    """Tokens of a target at most."""
+    return _within(config.preprocessing.max_target_length or TARGET_TOKENS, _positions(model, "decoder", tokenizer))
+
+
+def limits(config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+    """Both, with what the user should know of them, of a prefix that is missing and of languages that are."""
+    tokenizer, wished = model.tokenizer, config.preprocessing
+    languages.set_languages(tokenizer, config)
+    found = Limits(source_limit(config, model.config, tokenizer), target_limit(config, model.config, tokenizer))
+    before = len(tokenizer(languages.prefix(tokenizer, config))["input_ids"])
+    _require_room("maxSourceLength", found.tokens, before, "the prefix and special tokens")
+    special = int(tokenizer.num_special_tokens_to_add(pair=False))
+    _require_room("maxTargetLength", found.target_tokens, special, "special tokens of the model")
+    _check_generation(config, _positions(model.config, "decoder", tokenizer))
+    said = [
+        f"preprocessing.{field} is {wanted}, the model has {taken} positions: {taken} is used."
+        for field, wanted, taken in (
+            ("maxSourceLength", wished.max_source_length, found.tokens),
+            ("maxTargetLength", wished.max_target_length, found.target_tokens),
+        )
+        if wanted is not None and taken is not None and wanted > taken
+    ]
+    known = max_tokens(model.config, tokenizer)
+    if known is not None and found.tokens is not None and found.tokens > known:
+        said.append(
+            f"preprocessing.maxSourceLength is {found.tokens}; {model.name} was trained on {known} tokens at most. It "
+            "reads longer texts too: it has to learn to."
+        )
+    return found, (*said, *_prefix_messages(config, model))
+
+
+def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool = False) -> tuple[Any, int]:
+    """Tokens of texts, and how many of the texts were cut. Targets keep their beginning whichever end of sources is cut."""
+    role, side = "text_target" if target else "text", tokenizer.truncation_side
+    if target:
+        tokenizer.truncation_side = "right"
+    encoded = tokenizer(**{role: texts}, truncation=limit is not None, max_length=limit)
+    tokenizer.truncation_side = side
+    if encoded.encodings:
+        return encoded, sum(bool(encoding.overflowing) for encoding in encoded.encodings) if limit else 0
+    # Tokenizers written in Python do not tell: a text that fills its limit is one that was cut, or just fits.
+    full = [text for text, ids in zip(texts, encoded["input_ids"], strict=True) if len(ids) == limit]
+    whole = tokenizer(**{role: full})["input_ids"] if full else []
+    return encoded, sum(len(ids) > (limit or 0) for ids in whole)
+
+
+def _within(tokens: int, positions: int | None) -> int:
+    return tokens if positions is None else min(tokens, positions)
+
+
+def _positions(config: Any, side: str, tokenizer: Any) -> int | None:
+    """Positions that encoder or decoder have; None where there is no end to them."""
+    if getattr(config, "relative_attention_num_buckets", None):
+        return None
+    part = getattr(config, side, None)
+    if part is not None and hasattr(part, "model_type"):
+        return max_tokens(part, tokenizer)
+    own = getattr(config, f"max_{side}_position_embeddings", None) or getattr(config, "max_position_embeddings", None)
+    return own if isinstance(own, int) and own > 0 else None
+
+
+def _require_room(field: str, limit: int | None, taken: int, what: str) -> None:
+    if limit is not None and limit <= taken:
+        raise PrepareError(
+            Reason.ARGUMENTS_INVALID,
+            f"preprocessing.{field} is {limit}, of which {what} take {taken}: no room is left for text. "
+            f"Choose at least {taken + 1}, or leave it out.",
+        )
+
+
+def _check_generation(config: RunConfig, positions: int | None) -> None:
+    length = config.training_arguments.get("generation_max_length")
+    if not isinstance(length, int):
+        return
+    if length < 2:
+        raise PrepareError(
+            Reason.ARGUMENTS_INVALID,
+            f"trainingArguments.generation_max_length is {length}: the first token is the start, no text is left. "
+            "Choose more, or leave it out for that of the targets.",
+        )
+    if positions is not None and length > positions:
+        raise PrepareError(
+            Reason.ARGUMENTS_INVALID,
+            f"trainingArguments.generation_max_length is {length}, the model writes {positions} tokens at most.",
+        )
+
+
+def _prefix_messages(config: RunConfig, model: Model) -> tuple[str, ...]:
+    if languages.unmarked(model.tokenizer, config):
+        there = languages.codes(model.tokenizer)
+        return (
+            f"{model.name} writes {len(there)} languages ({', '.join(there[:8])}...) and takes the code of one at the "
+            "start of each text: set preprocessing.targetLanguage, unless the texts begin with >>code<<.",
+        )
+    if model.config.model_type != "t5" or config.preprocessing.source_prefix:
+        return ()
+    tasks = getattr(model.config, "task_specific_params", None) or {}
+    usual = next(
+        (params["prefix"] for name, params in tasks.items() if name == config.task and "prefix" in params), None
+    )
+    return (
+        f"{model.name} is a T5, which was trained with words before each text that say what to do, and "
+        f"preprocessing.sourcePrefix is not set. Without them it learns more slowly: set it, to "
+        f"{shown(usual or PREFIXES[config.task])} for example. It belongs before each text later on, too.",
+    )

@@ -1,0 +1,212 @@
+"""A text read, another one written: what summarization and translation share.
+
+Sources and targets are tokenised apart, each with its own limit. Training scores the target's tokens; evaluation also
+generates, and the task compares what was written with the reference as it stands in the data. What the text is compared by
+is the task's own.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from finetune_trainer import task_facts
+from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.source import Split
+from finetune_trainer.tasks import languages, lengths, writing
+from finetune_trainer.tasks.base import (
+    LABELS,
+    LENGTH,
+    Checked,
+    Evaluated,
+    Limits,
+    Reading,
+    Task,
+    Tokenised,
+    Training,
+    pad_with_what_there_is,
+    require_known,
+)
+from finetune_trainer.tasks.text_classification import require_text
+
+BATCH_ROWS = 1000
+
+
+class SequenceToSequence(Task):
+    """Cross entropy of the target's tokens on the logits of AutoModelForSeq2SeqLM."""
+
+    heads = "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"
+    head = "writing one text from another"
+    roles: ClassVar[tuple[str, str]]
+    """Source and target."""
+
+    @abstractmethod
+    def scores(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        """How near what was written comes to the references."""
+
+    # --- preparing ---
+
+    def columns(self, config: RunConfig) -> list[str]:
+        wanted = [config.dataset.columns.get(role, str(self._facts(config)[role])) for role in self.roles]
+        if wanted[0] == wanted[1]:
+            raise PrepareError(
+                Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {wanted[0]}."
+            )
+        return wanted
+
+    def text_columns(self, config: RunConfig) -> list[str]:
+        return self.columns(config)
+
+    def _facts(self, config: RunConfig) -> Any:
+        return task_facts.TASKS[config.task].roles
+
+    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+        """Every source and every target is some text."""
+        columns = self.columns(config)
+        for split in splits.values():
+            for column in columns:
+                require_text(split, column)
+        tables = {
+            role: pa.table({name: split.table.column(column) for name, column in zip(self.roles, columns, strict=True)})
+            for role, split in splits.items()
+        }
+        return Checked(tables, messages=self.data_messages(tables))
+
+    def data_messages(self, tables: dict[str, pa.Table]) -> tuple[str, ...]:
+        """What the user should know of the texts."""
+        return ()
+
+    def check_model(self, model: Model, config: RunConfig) -> None:
+        """An encoder and a decoder that knows where to start, and the languages of a multilingual tokenizer."""
+        super().check_model(model, config)
+        kind = model.config.model_type
+        if not model.config.is_encoder_decoder:
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name} is of kind {kind!r}, which does not write a text from a text. Choose a model with encoder "
+                f"and decoder: {names(list(lengths.TEXT_KINDS), 12)}.",
+            )
+        if getattr(model.config, "decoder_start_token_id", None) is None and kind not in lengths.START_OF_THEIR_OWN:
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name}: config.json has no decoder_start_token_id, without which the decoder cannot begin. "
+                "Set it (to the id of the token for padding with T5, of the first special token with BERT) and save the "
+                "model again.",
+            )
+        languages.check(model, config)
+
+    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+        """Tokens of source and target, and what to tell the user of them and of the prefix."""
+        return lengths.limits(config, model)
+
+    def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
+        """Token ids of the source, those of the target as labels, and how many both are together."""
+        model, limits, tokenizer = reading.model, reading.limits, reading.tokenizer
+        languages.set_languages(tokenizer, reading.config)
+        prefix = languages.prefix(tokenizer, reading.config)
+        source, target = self.roles
+        for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
+            sources = [prefix + text for text in batch.column(source).to_pylist()]
+            encoded, cut = lengths.encode(tokenizer, sources, limits.tokens)
+            written, cut_targets = lengths.encode(
+                tokenizer, batch.column(target).to_pylist(), limits.target_tokens, target=True
+            )
+            ids, labels = encoded["input_ids"], written["input_ids"]
+            require_known(ids, model)
+            require_known(labels, model)
+            arrays = {
+                name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == "input_ids" else pa.int8()))
+                for name in tokenizer.model_input_names
+                if name in encoded
+            }
+            arrays[LABELS] = pa.array(labels, type=pa.list_(pa.int32()))
+            both = [len(read) + len(write) for read, write in zip(ids, labels, strict=True)]
+            arrays[LENGTH] = pa.array(both, type=pa.int32())
+            yield Tokenised(pa.RecordBatch.from_pydict(arrays), cut, cut_targets)
+
+    # --- training ---
+
+    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+        """The model, told how its targets begin and how long they get."""
+        import torch
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        from finetune_trainer.train.failures import TrainError
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **options)
+        except (ValueError, KeyError) as error:
+            raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot write text: {error}") from error
+        pad_with_what_there_is(model, tokenizer)
+        languages.set_languages(tokenizer, config)
+        languages.begin_targets(model, tokenizer)
+        writing.settle(model.generation_config, config, lengths.target_limit(config, model.config, tokenizer))
+        return model, tokenizer
+
+    def collator(self, run: Training) -> Any:
+        """Pads sources and targets, each to their longest or to their limit."""
+        from finetune_trainer.tasks.pairs import Pairs, Shift
+
+        config, tokenizer = run.model.config, run.tokenizer
+        pad, fixed = tokenizer.pad_token_id, run.config.preprocessing.padding == "max_length"
+        return Pairs(
+            shift=Shift.of(run.model, pad),
+            fill={"input_ids": pad, "token_type_ids": tokenizer.pad_token_type_id},
+            left=tokenizer.padding_side == "left",
+            source_tokens=lengths.source_limit(run.config, config, tokenizer) if fixed else None,
+            target_tokens=lengths.target_limit(run.config, config, tokenizer) if fixed else None,
+            multiple_of=run.pad_to_multiple_of or 1,
+        )
+
+    def loss(self, run: Training) -> Callable[..., Any]:
+        """Cross entropy of the targets' tokens, divided by how many the global batch has of them."""
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.loss(shifted=False, label_smoothing=run.label_smoothing)
+
+    def reduce(self, run: Training) -> Callable[..., Any]:
+        """For each row the summed loss, tokens that were right, tokens that count."""
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.reduce(shifted=False)
+
+    def generate(self, run: Training) -> Callable[..., Any] | None:
+        """Text as the saved model's generation config says, unless the user wants none."""
+        return writing.writer(run.model) if writing.wanted(run.config) else None
+
+    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
+        """Loss as the mean over the tokens of the targets; scores of the text where there is some."""
+        *written, losses, _, counts = evaluated.predictions
+        loss = {"loss": float(losses.sum(dtype=np.float64) / counts.sum())}
+        if not written:
+            return loss
+        scores = self.scores(self._written(run, evaluated), self._texts(evaluated, self.roles[1]))
+        return {**loss, **scores, "gen_len": writing.mean_length(run.tokenizer, written[0])}
+
+    def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
+        """Source, what was written and the reference; without generation there is nothing to tell."""
+        if not writing.wanted(run.config):
+            return
+        source, target = (self._texts(evaluated, role) for role in self.roles)
+        written = self._written(run, evaluated)
+        in_data = np.argsort([evaluated.rows.number(index) for index in range(len(written))])
+        for index in in_data.tolist():
+            yield {self.roles[0]: source[index], "prediction": written[index], "reference": target[index]}
+
+    def _written(self, run: Training, evaluated: Evaluated) -> list[str]:
+        language = languages.language_id(run.tokenizer)
+        return writing.texts(run.tokenizer, evaluated.predictions[0], language)
+
+    def _texts(self, evaluated: Evaluated, role: str) -> list[str]:
+        """A column of the examples, in the order of the predictions."""
+        assert evaluated.examples is not None
+        rows = [evaluated.rows.number(index) for index in range(len(evaluated.labels))]
+        return [str(text) for text in evaluated.examples.column(role).take(pa.array(rows)).to_pylist()]

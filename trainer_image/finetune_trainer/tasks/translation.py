@@ -1,0 +1,55 @@
+"""A text and its translation, compared by BLEU and chrF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from finetune_trainer.tasks import scripts, writing
+from finetune_trainer.tasks.base import Evaluated, Training
+from finetune_trainer.tasks.seq2seq import SequenceToSequence
+
+LOOKED_AT = 1000
+"""References that are read to see what they are written in."""
+UNSPACED = 0.2
+"""Share of letters of a script from which on words are told apart by its rules."""
+
+
+class Translation(SequenceToSequence):
+    """sacreBLEU's corpus BLEU and chrF."""
+
+    roles = ("source", "target")
+
+    def scores(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+        return {
+            name: float(metric.corpus_score(list(written), [list(references)]).score)
+            for name, metric in _metrics(references).items()
+        }
+
+    def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
+        """sacreBLEU's signatures, by which others can count the same."""
+        if not writing.wanted(run.config):
+            return {}
+        references = self._texts(evaluated, self.roles[1])
+        found = _metrics(references)
+        for metric in found.values():
+            metric.corpus_score(references[:1], [references[:1]])  # a signature is known once references are
+        return {f"{name}Signature": str(metric.get_signature()) for name, metric in found.items()}
+
+
+def _metrics(references: Sequence[str]) -> dict[str, Any]:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    return {"bleu": BLEU(tokenize=word_rules(references)), "chrf": CHRF()}
+
+
+def word_rules(references: Sequence[str]) -> str:
+    """sacreBLEU's rules for telling words apart: its usual ones count a text without spaces as one word."""
+    looked_at = references[:LOOKED_AT]
+    if scripts.share(looked_at, scripts.UNSPACED) < UNSPACED:
+        return "13a"
+    return "zh" if scripts.share(looked_at, r"\p{Han}") > 1 - UNSPACED else "char"
+
+
+TASK = Translation()
