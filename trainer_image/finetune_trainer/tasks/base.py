@@ -142,6 +142,8 @@ class Task(ABC):
     """How messages call that head: `text classification`."""
     draws: ClassVar[bool] = False
     """Its collator draws at random: each row comes with `rows.DRAW`, the seed of its draws."""
+    collates: ClassVar[tuple[str, ...]] = ()
+    """Columns that its collator takes beside what the model does."""
 
     # --- preparing: no torch ---
 

@@ -137,7 +137,7 @@ class _Run:
         model.accepts_loss_kwargs = False
         defaults.require_supported(arguments, model)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
-        takes = set(inspect.signature(model.forward).parameters)
+        takes = {*inspect.signature(model.forward).parameters, *self._task.collates}
         run = Training(
             self._config, self._prepared, arguments, model, tokenizer, half_precision=self._plan.precision != "fp32"
         )
