@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from finetune_trainer.config import REPORT_FILE, Reason, TrainingReport
+from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Reason, TrainingReport
 from finetune_trainer.launch import manifest
 from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.marks import newest_mark
@@ -54,6 +54,8 @@ MODEL_FILES = (
     "*.tiktoken",
     "*.spm",
 )
+OUR_OWN = (REPORT_FILE, PREDICTIONS_FILE)
+"""What is written beside a model here: how it came about, and rows of the user's test data. Neither ever goes to the Hub."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class SealedModel:
     @property
     def left_out(self) -> tuple[str, ...]:
         """What else lies beside it, but our own."""
-        return tuple(name for name in sorted(self.manifest.files) if not is_of_a_model(name) and name != REPORT_FILE)
+        return tuple(name for name in sorted(self.manifest.files) if not is_of_a_model(name) and name not in OUR_OWN)
 
     @property
     def size_bytes(self) -> int:

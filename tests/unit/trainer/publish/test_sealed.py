@@ -49,6 +49,7 @@ STAYS = [
     "scaler.pt",
     "manifest.json",
     "finetune-report.json",
+    "predictions.jsonl",
     "finetune.json",
     "train.log",
     "events.out.tfevents.1",
