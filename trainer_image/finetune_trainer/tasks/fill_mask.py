@@ -1,0 +1,301 @@
+"""Words that are hidden and guessed from both sides: masked language modelling, as BERT was trained.
+
+Which tokens are hidden is drawn for each row from (seed, epoch, row), so that no batch depends on who makes it, and an
+evaluation hides the same ones every time. For a test split nothing is packed: every row of the data gets a loss of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.source import Split
+from finetune_trainer.tasks import packing, plain_text
+from finetune_trainer.tasks.base import (
+    IGNORED_LABEL,
+    LABELS,
+    LENGTH,
+    Checked,
+    Evaluated,
+    Limits,
+    Reading,
+    Task,
+    Tokenised,
+    Training,
+    pad_with_what_there_is,
+    require_known,
+)
+
+TEXT, EXAMPLE = "text", "_example"
+CONTINUES = "word_continues"
+"""1 where a token goes on with the word of the one before; only with `wholeWordMask`."""
+DEFAULT_TOKENS = 1024
+"""Of packed rows: models read more, rows that long are for who asks for them."""
+PROBABILITY, HIDDEN, REPLACED = 0.15, 0.8, 0.1
+"""Share of the tokens to guess; of those, shares that become the mask and another token. The rest stay as they are."""
+NOTHING = "they hold no token that could be masked"
+
+
+class FillMask(Task):
+    """Cross entropy on the hidden tokens' logits of AutoModelForMaskedLM, perplexity and token accuracy."""
+
+    heads = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
+    head = "guessing masked words"
+    draws = True
+    collates = (CONTINUES,)
+
+    # --- preparing ---
+
+    def columns(self, config: RunConfig) -> list[str]:
+        return [config.dataset.columns.get(TEXT, TEXT)]
+
+    def text_columns(self, config: RunConfig) -> list[str]:
+        return self.columns(config)
+
+    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+        """Blank texts are left out, as corpora are full of them."""
+        return plain_text.texts(splits, self.columns(config)[0])
+
+    def check_model(self, model: Model, config: RunConfig) -> None:
+        super().check_model(model, config)
+        if model.tokenizer.mask_token_id is None:
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name}: its tokenizer has no token for masking, so there is nothing to fill in. Choose a model "
+                "that was trained with masks (bert, roberta, deberta-v2, modernbert, ...), or task text-generation.",
+            )
+        if config.preprocessing.whole_word_mask and not model.tokenizer.is_fast:
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) does not tell which tokens belong to one "
+                "word. Leave preprocessing.wholeWordMask out, or choose a model with a fast tokenizer (tokenizer.json).",
+            )
+
+    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+        """Packed rows have a limit also where neither user nor model has one."""
+        limits, said = super().limits(config, model)
+        given, tokens = config.preprocessing.max_length, limits.tokens
+        if not config.preprocessing.packing or given is not None or (tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:
+            return limits, said
+        reads = f"{tokens} tokens" if tokens else "texts of any length"
+        return Limits(DEFAULT_TOKENS), (
+            *said,
+            f"preprocessing.maxLength is not given: {DEFAULT_TOKENS} tokens a row are used. The model reads {reads}.",
+        )
+
+    def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
+        """Token ids as they are: labels are those that may be masked, everything else is ignored."""
+        around = packing.affixes(reading.tokenizer)
+        judged = reading.role == "test"
+        packed = reading.config.preprocessing.packing and not judged and reading.limits.tokens
+        room = (reading.limits.tokens or 0) - len(around.begin) - len(around.end)
+        packer = packing.Packer(room) if packed else None
+        first = 0
+        for batch in rows.to_batches(max_chunksize=plain_text.BATCH_ROWS):
+            read = _Read(reading, around)
+            texts = _texts(batch, reading)
+            if packer is not None:
+                # What ends a text stands between two of them, so that they are told apart.
+                for row in packer.add(_ended(text, around, reading) for text in texts):
+                    read.add(0, row)
+            else:
+                for number, text in enumerate(texts):
+                    read.cut(first + number, text, room if reading.limits.tokens else None)
+            yield read.tokenised(with_examples=judged)
+            first += batch.num_rows
+        if packer is not None:
+            read = _Read(reading, around)
+            for row in packer.finish():
+                read.add(0, row)
+            yield read.tokenised(with_examples=False)
+
+    # --- training ---
+
+    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+        import torch
+        from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+        from finetune_trainer.train.failures import TrainError
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            model = AutoModelForMaskedLM.from_pretrained(
+                folder, **{"dtype": torch.float32, "local_files_only": True, **options}
+            )
+        except (ValueError, KeyError) as error:
+            raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot fill in words: {error}") from error
+        pad_with_what_there_is(model, tokenizer)
+        return model, tokenizer
+
+    def collator(self, run: Training) -> Any:
+        """Draws what is hidden, then pads."""
+        wanted, tokenizer = run.config.preprocessing.mask_probability, run.tokenizer
+        known = getattr(run.model.config, "vocab_size", None) or len(tokenizer)
+        return Masked(
+            padded=plain_text.Padded.of(run, DEFAULT_TOKENS),
+            mask=tokenizer.mask_token_id,
+            tokens=min(len(tokenizer), known),
+            probability=PROBABILITY if wanted is None else wanted,
+            seed=run.arguments.data_seed if run.arguments.data_seed is not None else run.arguments.seed,
+        )
+
+    def loss(self, run: Training) -> Callable[..., Any]:
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.loss(shifted=False, label_smoothing=run.label_smoothing)
+
+    def reduce(self, run: Training) -> Callable[..., Any]:
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.reduce(shifted=False)
+
+    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.metrics(evaluated)
+
+    def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
+        """Each text with loss, perplexity and accuracy of its hidden tokens."""
+        return plain_text.scored(evaluated, lambda example: example)
+
+
+# --- rows of tokens ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Read:
+    """Rows with what goes around a text; channels are ids, labels, and whether a token goes on with a word."""
+
+    reading: Reading
+    around: packing.Affixes
+    rows: list[packing.Row] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    truncated: int = 0
+    dropped: int = 0
+
+    def cut(self, number: int, text: packing.Row, room: int | None) -> None:
+        """A text of the data; of the test split in as many rows as it needs."""
+        if self.reading.role == "test" and room is not None:
+            for part in packing.cut(text, room):
+                self.add(number, part)
+            return
+        row = packing.fit(text, room, self.reading.tokenizer.truncation_side, 0)
+        if self.add(number, row):
+            self.truncated += row.shape[1] < text.shape[1]
+        else:
+            self.dropped += 1
+
+    def add(self, number: int, text: packing.Row) -> bool:
+        """Whether there is anything to mask in it."""
+        special = np.isin(text[0], self.reading.tokenizer.all_special_ids)
+        if special.all():
+            return False
+        labels = np.where(special, IGNORED_LABEL, text[0])
+        row = np.stack([text[0], labels, np.where(special, 0, text[1])]).astype(np.int32)
+        row[2, 0] = 0  # a word may have been cut in two
+        self.rows.append(np.concatenate([_special(self.around.begin), row, _special(self.around.end)], axis=1))
+        self.numbers.append(number)
+        return True
+
+    def tokenised(self, *, with_examples: bool) -> Tokenised:
+        arrays = {
+            "input_ids": packing.lists(self.rows, 0, pa.int32()),
+            LABELS: packing.lists(self.rows, 1, pa.int32()),
+            LENGTH: packing.lengths(self.rows),
+        }
+        if self.reading.config.preprocessing.whole_word_mask:
+            arrays[CONTINUES] = packing.lists(self.rows, 2, pa.int8())
+        if with_examples:
+            arrays[EXAMPLE] = pa.array(self.numbers, pa.int32())
+        dropped = {NOTHING: self.dropped} if self.dropped else {}
+        return Tokenised(pa.RecordBatch.from_pydict(arrays), self.truncated, dropped=dropped)
+
+
+def _special(ids: tuple[int, ...]) -> packing.Row:
+    return packing.row(ids, [IGNORED_LABEL] * len(ids), [0] * len(ids))
+
+
+def _ended(text: packing.Row, around: packing.Affixes, reading: Reading) -> packing.Row:
+    end = around.end or tuple(filter(None, [reading.tokenizer.eos_token_id]))
+    return np.concatenate([text, packing.row(end, [0] * len(end))], axis=1)
+
+
+def _texts(batch: pa.RecordBatch, reading: Reading) -> Iterator[packing.Row]:
+    """Ids of each text, and which tokens go on with a word."""
+    texts = batch[TEXT].to_pylist()
+    encoded = reading.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    require_known(encoded["input_ids"], reading.model)
+    whole_words = reading.config.preprocessing.whole_word_mask
+    for number, ids in enumerate(encoded["input_ids"]):
+        yield packing.row(ids, _continues(texts[number], encoded[number]) if whole_words else [0] * len(ids))
+
+
+def _continues(text: str, encoding: Any) -> list[int]:
+    """By the tokenizer's own words; by white space where it takes the whole text for one."""
+    words = encoding.word_ids
+    if len(set(words)) > 1 or not any(letter.isspace() for letter in text.strip()):
+        return [0, *(int(now == before and now is not None) for before, now in pairwise(words))][: len(words)]
+    # Such tokens bring the space before a word with them: a word begins where it is.
+    spans = encoding.offsets
+    return [0, *(int(not _begins_word(text, *span)) for span in spans[1:])][: len(spans)]
+
+
+def _begins_word(text: str, start: int, end: int) -> bool:
+    return text[start:end][:1].isspace() or text[max(start - 1, 0) : start].isspace()
+
+
+# --- masking -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Hides tokens of each row, then makes a batch; an object, because loader processes need to unpickle it."""
+
+    padded: plain_text.Padded
+    mask: int
+    tokens: int
+    """Ids that another token is drawn from."""
+    probability: float
+    seed: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        from finetune_trainer.train.rows import DRAW
+
+        return self.padded([{**row, **self.hidden(row, row[DRAW])} for row in rows])
+
+    def hidden(self, row: dict[str, Any], draw: tuple[int, int]) -> dict[str, npt.NDArray[np.int64]]:
+        """Ids and labels of a row once tokens are hidden; always one, for a batch without any has no loss.
+
+        With words as wholes the draw is for a word: its tokens share their fate.
+        """
+        random = np.random.default_rng([self.seed, *draw])
+        ids, labels = np.array(row["input_ids"], dtype=np.int64), np.array(row[LABELS], dtype=np.int64)
+        may = labels != IGNORED_LABEL
+        words = np.cumsum(1 - np.asarray(row.get(CONTINUES, np.zeros(len(ids))), dtype=np.int64)) - 1
+        count = int(words[-1]) + 1
+        chosen, fate = random.random(count) < self.probability, random.random(count)
+        others = random.integers(self.tokens, size=len(ids))
+        fallback = random.random()
+        if may.any() and not (chosen[words] & may).any():
+            candidates = np.unique(words[may])
+            chosen[candidates[int(fallback * len(candidates))]] = True
+        hidden = chosen[words] & may
+        ids = np.where(hidden & (fate[words] < HIDDEN), self.mask, ids)
+        replaced = hidden & (fate[words] >= HIDDEN) & (fate[words] < HIDDEN + REPLACED)
+        return {
+            "input_ids": np.where(replaced, others, ids),
+            LABELS: np.where(hidden, labels, IGNORED_LABEL),
+        }
+
+
+TASK = FillMask()

@@ -1,0 +1,143 @@
+"""What the two tasks share that learn from plain text: its checks, batches, and scores row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError, others, shown
+from finetune_trainer.prepare.source import Split
+from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, Checked, Evaluated, Training
+
+TEXT = "text"
+BATCH_ROWS = 1000
+BLANK = r"^[\s\pZ]*$"
+NO_TEXT = "they hold no text"
+EXAMPLE = "_example"
+
+
+# --- preparing ---------------------------------------------------------------------------------------------------
+
+
+def texts(splits: dict[str, Split], column: str) -> Checked:
+    """The rows with text; those without are counted."""
+    tables, dropped = {}, {}
+    for role, split in splits.items():
+        values = _strings(split, column)
+        blank = pc.fill_null(pc.match_substring_regex(values, BLANK), True)
+        count = pc.sum(blank).as_py() or 0
+        if count == len(values):
+            raise PrepareError(
+                Reason.DATA_INVALID,
+                f"{split.name}: column {column!r} holds no text in any of its {count} rows. Name the column with the "
+                "text in spec.dataset.columns.",
+            )
+        tables[role] = pa.table({TEXT: values.filter(pc.invert(blank)) if count else values})
+        if count:
+            dropped[role] = {NO_TEXT: count}
+    return Checked(tables, dropped=dropped)
+
+
+def required(split: Split, column: str) -> pa.ChunkedArray:
+    """A column of which every value is text."""
+    values = _strings(split, column)
+    blank = pc.fill_null(pc.match_substring_regex(values, BLANK), True)
+    count = pc.sum(blank).as_py()
+    if count:
+        row = pc.index(blank, True).as_py()
+        value = values[row].as_py()
+        what = "has no text" if value is None else f"holds {shown(value)}, no text"
+        raise PrepareError(
+            Reason.DATA_INVALID,
+            f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
+        )
+    return values
+
+
+def _strings(split: Split, column: str) -> pa.ChunkedArray:
+    values = split.table.column(column)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_null(values.type):
+        values = values.cast(pa.string())
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        raise PrepareError(
+            Reason.DATA_INVALID,
+            f"{split.place(0)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not text. "
+            "Name the column with the text in spec.dataset.columns.",
+        )
+    return values
+
+
+# --- training ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A batch of rows of tokens, filled up on the right; an object, because loader processes need to unpickle it."""
+
+    pad: int
+    masked: bool
+    """Whether the model takes an attention mask."""
+    multiple: int
+    width: int | None
+    """Always this wide; None is as wide as the longest."""
+
+    @classmethod
+    def of(cls, run: Training, longest: int) -> Padded:
+        import inspect
+
+        takes = inspect.signature(run.model.forward).parameters
+        masked = "attention_mask" in takes or any(each.kind is each.VAR_KEYWORD for each in takes.values())
+        padding = run.padding
+        width = padding.get("max_length")
+        if width is not None and run.config.preprocessing.max_length is None:
+            width = min(width, longest)
+        return cls(run.tokenizer.pad_token_id, masked, padding.get("pad_to_multiple_of") or 1, width)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        import torch
+
+        longest = max(len(row["input_ids"]) for row in rows)
+        width = max(self.width or 0, -(-longest // self.multiple) * self.multiple)
+        ids = torch.full((len(rows), width), self.pad)
+        labels = torch.full((len(rows), width), IGNORED_LABEL)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for place, row in enumerate(rows):
+            length = len(row["input_ids"])
+            ids[place, :length] = torch.as_tensor(row["input_ids"])
+            labels[place, :length] = torch.as_tensor(row[LABELS])
+            mask[place, :length] = 1
+        return {"input_ids": ids, **({"attention_mask": mask} if self.masked else {}), LABELS: labels}
+
+
+def scored(evaluated: Evaluated, inputs: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """For each row of the data its inputs, and loss, perplexity and accuracy over all of its tokens that count."""
+    import numpy as np
+
+    from finetune_trainer.tasks.token_loss import perplexity
+
+    examples, rows = evaluated.examples, evaluated.rows
+    assert examples is not None
+    owners = np.asarray([rows.own(index, EXAMPLE) for index in range(len(rows))], dtype=np.int64)
+    losses, hits, counts = (
+        np.bincount(owners, weights=values, minlength=examples.num_rows) for values in evaluated.predictions
+    )
+    number = 0
+    for batch in examples.to_batches(max_chunksize=BATCH_ROWS):
+        for example in batch.to_pylist():
+            tokens = int(counts[number])
+            mean = float(losses[number] / tokens) if tokens else None
+            yield {
+                **inputs(example),
+                "loss": mean,
+                "perplexity": None if mean is None else perplexity(mean),
+                "accuracy": float(hits[number] / tokens) if tokens else None,
+                "tokens": tokens,
+            }
+            number += 1

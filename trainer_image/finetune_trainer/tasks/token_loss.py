@@ -1,0 +1,117 @@
+"""Cross entropy of many tokens over a large vocabulary, in no more memory than it needs.
+
+Ranks alone import this: it imports torch. Tokens whose label is ignored are never looked at, the others a chunk at a
+time, so that beside the logits there is at most their gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy, log_softmax
+
+from finetune_trainer.tasks.base import IGNORED_LABEL, Evaluated
+
+CHUNK_ELEMENTS = 1 << 25
+"""Tokens x vocabulary that are looked at together: 128 MiB in fp32."""
+LARGEST_EXPONENT = 700.0
+"""A perplexity beyond e^700 is no number that JSON can hold."""
+Compute = Callable[..., Any]
+
+
+def next_tokens(labels: torch.Tensor) -> torch.Tensor:
+    """What each position should say: the label one further on. (Logits are not shifted: that would copy them.)"""
+    last = torch.full_like(labels[:, :1], IGNORED_LABEL)
+    return torch.cat([labels[:, 1:], last], dim=1)
+
+
+def loss(*, shifted: bool, label_smoothing: float) -> Compute:
+    """`(outputs, labels, num_items_in_batch) -> loss`: the mean over the tokens of the global batch that count."""
+
+    def compute(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        targets = next_tokens(labels) if shifted else labels
+        total: torch.Tensor = _SummedLoss.apply(_logits(outputs), targets, label_smoothing)
+        return total / (num_items_in_batch if num_items_in_batch is not None else (targets != IGNORED_LABEL).sum())
+
+    return compute
+
+
+def reduce(*, shifted: bool) -> Compute:
+    """`(logits, labels) ->` for each row the summed loss, tokens that were right, tokens that count.
+
+    Without label smoothing: perplexity is that of the data as they are.
+    """
+
+    def compute(outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = _logits(outputs)
+        targets = next_tokens(labels) if shifted else labels
+        flat, flat_targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
+        losses = torch.zeros(len(targets), dtype=torch.float32, device=logits.device)
+        hits = torch.zeros(len(targets), dtype=torch.long, device=logits.device)
+        for places in _chunks(flat_targets, flat.shape[1]):
+            rows, wanted = places // targets.shape[1], flat_targets[places]
+            chosen = flat[places].float()
+            losses.index_add_(0, rows, cross_entropy(chosen, wanted, reduction="none"))
+            hits.index_add_(0, rows, (chosen.argmax(dim=-1) == wanted).long())
+        return losses, hits, (targets != IGNORED_LABEL).sum(dim=1)
+
+    return compute
+
+
+def metrics(evaluated: Evaluated) -> dict[str, float]:
+    """Mean loss of a token over the whole split, its exponential, and the share of tokens that were right."""
+    import numpy as np
+
+    losses, hits, counts = evaluated.predictions
+    tokens = max(int(counts.sum()), 1)
+    mean = float(losses.sum(dtype=np.float64)) / tokens
+    return {"loss": mean, "perplexity": perplexity(mean), "accuracy": int(hits.sum()) / tokens}
+
+
+def perplexity(mean_loss: float) -> float:
+    import math
+
+    return math.exp(min(mean_loss, LARGEST_EXPONENT)) if math.isfinite(mean_loss) else mean_loss
+
+
+class _SummedLoss(torch.autograd.Function):
+    """Its gradient is made while the loss is: softmax minus what was wanted, of the same chunk."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+        flat, flat_targets = logits.detach().reshape(-1, logits.shape[-1]), targets.reshape(-1)
+        needed = ctx.needs_input_grad[0]
+        gradient = torch.zeros_like(flat) if needed else None
+        total = torch.zeros((), dtype=torch.float32, device=logits.device)
+        for places in _chunks(flat_targets, flat.shape[1]):
+            logs = log_softmax(flat[places].float(), dim=-1)
+            wanted = flat_targets[places, None]
+            total -= (1 - label_smoothing) * logs.gather(1, wanted).sum()
+            if label_smoothing:
+                total -= label_smoothing * logs.mean(dim=1).sum()
+            if gradient is not None:
+                slopes = logs.exp_()
+                slopes.scatter_add_(1, wanted, slopes.new_full(wanted.shape, label_smoothing - 1))
+                if label_smoothing:
+                    slopes -= label_smoothing / flat.shape[1]
+                gradient[places] = slopes.to(gradient.dtype)
+        ctx.gradient = gradient.view_as(logits) if gradient is not None else None
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return ctx.gradient.mul_(outer[0]), None, None
+
+
+def _chunks(targets: torch.Tensor, vocabulary: int) -> Iterator[torch.Tensor]:
+    """Places of the targets that count, some at a time."""
+    places = (targets != IGNORED_LABEL).nonzero().flatten()
+    if len(places):
+        yield from places.split(max(1, CHUNK_ELEMENTS // vocabulary))
+
+
+def _logits(outputs: Any) -> torch.Tensor:
+    logits: torch.Tensor = outputs["logits"] if isinstance(outputs, dict) else outputs
+    return logits[0] if isinstance(logits, tuple) else logits
