@@ -1,0 +1,262 @@
+"""Words and a tag for each: names in a text, parts of speech.
+
+A model reads parts of words. The first part of a word learns its tag, the others learn nothing. Words are joined with
+spaces before they are cut into parts, so that the model meets them in training as a pipeline shows it a text later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finetune_trainer.config import Prepared, Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError, names, others
+from finetune_trainer.prepare.label_lists import Lists
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.words import require_words
+from finetune_trainer.tasks import classes, tag_scores
+from finetune_trainer.tasks.base import (
+    IGNORED_LABEL,
+    LABELS,
+    LENGTH,
+    Checked,
+    Evaluated,
+    Reading,
+    Task,
+    Tokenised,
+    Training,
+    require_known,
+)
+
+WORDS, TAGS = "words", "tags"
+DEFAULT_COLUMNS = {WORDS: "tokens", TAGS: "ner_tags"}
+TAGGED = "_tagged"
+"""Words that have a tag among the labels, by their number in the row, where predictions are told."""
+HEAD = "ForTokenClassification"
+Numbers = npt.NDArray[np.int64]
+
+
+class TokenClassification(Task):
+    """Cross entropy on the logits of AutoModelForTokenClassification; seqeval's scores."""
+
+    heads = "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"
+    head = "token classification"
+
+    def columns(self, config: RunConfig) -> list[str]:
+        wanted = [config.dataset.columns.get(role, name) for role, name in DEFAULT_COLUMNS.items()]
+        if wanted[0] == wanted[1]:
+            raise PrepareError(
+                Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {names(wanted[0])}."
+            )
+        return wanted
+
+    def text_columns(self, config: RunConfig) -> list[str]:
+        return []  # words are lists
+
+    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+        """Every row has words, and as many tags, all of them training tags."""
+        words, tags = self.columns(config)
+        blank = {role: require_words(split, words) for role, split in splits.items()}
+        lists = {role: Lists.read(split, tags, noun="tag") for role, split in splits.items()}
+        for role, split in splits.items():
+            _require_pairs(split, words, tags, lists[role])
+        labels, messages = lists["train"].names(at_least=2)
+        said = [*messages, *_about(labels, lists["train"], tags)]
+        said += [
+            f"{count} words of the {role} rows are blank: they are left out." for role, count in blank.items() if count
+        ]
+        tables = {
+            role: pa.table({WORDS: split.table.column(words), TAGS: lists[role].ids(labels)})
+            for role, split in splits.items()
+        }
+        return Checked(tables, labels, messages=tuple(said))
+
+    def check_model(self, model: Model, config: RunConfig) -> None:
+        super().check_model(model, config)
+        if not model.tokenizer.is_fast:
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) cannot say which word a token is of. "
+                "Choose a model with a fast tokenizer (tokenizer.json).",
+            )
+
+    def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:
+        return classes.head_message(model, HEAD, len(label_names))
+
+    def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
+        """Token ids without padding, and for each token a tag or the mark of what does not count."""
+        limit = reading.limits.tokens
+        for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
+            spread = [Spread(words) for words in batch.column(WORDS).to_pylist()]
+            encoded = reading.tokenizer([row.text for row in spread], truncation=limit is not None, max_length=limit)
+            ids = encoded["input_ids"]
+            require_known(ids, reading.model)
+            labels, tagged = [], []
+            for row, tags, encoding in zip(spread, batch.column(TAGS).to_pylist(), encoded.encodings, strict=True):
+                firsts, found = row.first_tokens(encoding.offsets)
+                mine = np.full(len(encoding.ids), IGNORED_LABEL, dtype=np.int32)
+                mine[firsts] = np.asarray(tags, dtype=np.int32)[found]
+                labels.append(mine)
+                tagged.append(found)
+            arrays = classes.columns_of(encoded, reading)
+            arrays[LABELS] = _listed(labels)
+            arrays[LENGTH] = pa.array([len(row) for row in ids], type=pa.int32())
+            if reading.role != "train":
+                arrays[TAGGED] = _listed(tagged)
+            yield Tokenised(pa.RecordBatch.from_pydict(arrays), classes.truncated(encoded, limit))
+
+    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+        from transformers import AutoModelForTokenClassification
+
+        labels = prepared.label_names
+        wanted = {**options, "num_labels": len(labels)}
+        return classes.load(AutoModelForTokenClassification, folder, labels, config, wanted, purpose="tag words")
+
+    def collator(self, run: Training) -> Any:
+        from transformers import DataCollatorForTokenClassification
+
+        return DataCollatorForTokenClassification(run.tokenizer, label_pad_token_id=IGNORED_LABEL, **run.padding)
+
+    def loss(self, run: Training) -> Callable[..., Any]:
+        """Of the words that count, divided by how many the global batch has of them."""
+        losses = _losses(run)
+
+        def compute(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+            logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+            items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED_LABEL).sum()
+            return losses(logits, labels).sum() / max(items, 1)
+
+        return compute
+
+    def reduce(self, run: Training) -> Callable[..., Any]:
+        """The tag that was chosen for each token, and the loss of each row."""
+        losses = _losses(run)
+
+        def compute(outputs: Any, labels: Any) -> Any:
+            logits = outputs[0] if isinstance(outputs, tuple) else outputs
+            return logits.argmax(dim=-1), losses(logits, labels).sum(dim=1)
+
+        return compute
+
+    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
+        """Loss as the mean over the words; seqeval's scores."""
+        total = float(evaluated.predictions[1].sum(dtype=np.float64))
+        words = int((evaluated.labels != IGNORED_LABEL).sum())
+        references, predictions = _tags(run, evaluated)
+        scheme = tag_scores.scheme_of(run.prepared.label_names)
+        return {"loss": total / max(words, 1), **tag_scores.metrics(references, predictions, scheme)}
+
+    def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
+        """Scores of each kind of entity (each tag, where words make no entities)."""
+        scheme = tag_scores.scheme_of(run.prepared.label_names)
+        return {"perLabel": tag_scores.by_kind(*_tags(run, evaluated), scheme)}
+
+    def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
+        """The words of each row and their tags by name; none for a word that was cut off."""
+        labels = run.prepared.label_names
+        _, chosen = _tags(run, evaluated)
+        for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
+            predicted: list[str | None] = [None] * len(example[WORDS])
+            for word, tag in zip(evaluated.rows.own(place, TAGGED), chosen[place], strict=True):
+                predicted[word] = tag
+            yield {
+                WORDS: example[WORDS],
+                "prediction": predicted,
+                "reference": [labels[tag] for tag in example[TAGS]],
+            }
+
+
+class Spread:
+    """Words as one text, and where each of them stands."""
+
+    def __init__(self, words: list[str]) -> None:
+        kept = [(number, word) for number, word in enumerate(words) if word.strip()]
+        self.text = " ".join(word for _, word in kept)
+        self._numbers = np.array([number for number, _ in kept], dtype=np.int64)
+        lengths = np.array([len(word) for _, word in kept], dtype=np.int64)
+        self._ends = np.cumsum(lengths + 1) - 1
+        self._begins = self._ends - lengths
+
+    def first_tokens(self, offsets: list[tuple[int, int]]) -> tuple[Numbers, Numbers]:
+        """Tokens with which a word begins, and the number of that word; words without a token are missing."""
+        spans = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+        begins, ends = spans[:, 0], spans[:, 1]
+        word = np.searchsorted(self._begins, begins, side="right") - 1
+        # A token may begin with the space before its word.
+        word += begins >= self._ends[word]
+        has_word = (ends > begins) & (word < len(self._begins))
+        has_word &= ends > self._begins[np.minimum(word, len(self._begins) - 1)]
+        tokens = np.flatnonzero(has_word)
+        found, first = np.unique(word[tokens], return_index=True)
+        return tokens[first], self._numbers[found]
+
+
+def _require_pairs(split: Split, words: str, tags: str, lists: Lists) -> None:
+    """As many tags as words."""
+    mine = pc.list_value_length(split.table.column(words)).cast(pa.int64())
+    unequal = pc.not_equal(mine, lists.lengths)
+    row = pc.index(unequal, True).as_py()
+    if row >= 0:
+        count = pc.sum(unequal).as_py()
+        raise PrepareError(
+            Reason.LABELS_INVALID,
+            f"{split.place(row)}: {mine[row]} words in column {words!r}, {lists.lengths[row]} tags in column {tags!r}"
+            f"{others(count)}. Each word needs one tag.",
+        )
+
+
+def _about(labels: tuple[str, ...], lists: Lists, column: str) -> tuple[str, ...]:
+    """What the user should know of the tags."""
+    if lists.items.integers and lists.items.declared is None:
+        return (
+            f"The tags in column {column!r} are numbers without names: the model will call them {labels[0]} to "
+            f"{labels[-1]}, and each word is counted for itself, not names of several words.",
+        )
+    message = tag_scores.scheme_of(labels).message
+    return (message,) if message else ()
+
+
+def _listed(rows: list[Any]) -> pa.Array:
+    """Arrays of numbers as a column of lists."""
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows).astype(np.int32)))
+
+
+def _losses(run: Training) -> Callable[[Any, Any], Any]:
+    """`(logits, labels) -> losses` of each token, 0 where it does not count."""
+    import torch
+
+    weights = torch.tensor(classes.balanced(run.prepared.label_counts)) if run.config.loss_weights else None
+
+    def compute(logits: Any, labels: Any) -> Any:
+        return torch.nn.functional.cross_entropy(
+            logits.float().transpose(1, 2),
+            labels,
+            weight=None if weights is None else weights.to(logits.device),
+            ignore_index=IGNORED_LABEL,
+            label_smoothing=run.label_smoothing,
+            reduction="none",
+        )
+
+    return compute
+
+
+def _tags(run: Training, evaluated: Evaluated) -> tuple[tag_scores.Tags, tag_scores.Tags]:
+    """Tags of the words that have one among the labels, as they should be and as they were chosen."""
+    named = np.array(run.prepared.label_names, dtype=object)
+    references, predictions = [], []
+    for labels, chosen in zip(evaluated.labels, evaluated.predictions[0], strict=True):
+        counted = labels != IGNORED_LABEL
+        references.append(named[labels[counted]].tolist())
+        predictions.append(named[chosen[counted]].tolist())
+    return references, predictions
+
+
+TASK = TokenClassification()
