@@ -116,4 +116,4 @@ def test_prepare_says_what_is_wrong_and_a_good_job_follows(
     assert isinstance(good, Prepared), good
     assert good.summary.train_rows == 16
     assert good.messages == ()
-    assert not list(place.claim.glob("reviews/prepared/*.partial*")), "nothing is left behind"
+    assert not list(place.claim.glob(".finetune/prepared/*.partial*")), "nothing is left behind"

@@ -198,7 +198,7 @@ def test_the_command_maps_paths_and_leaves_a_record_without_torch(model: Path, d
     assert (code, record.outcome, record.attempt, record.role) == (0, Outcome.SUCCEEDED, 3, "prepare")
     prepared = Prepared.model_validate_json((tmp_path / "claim/reviews/runs/11111111-aaaa/prepared.json").read_text())
     assert prepared.model == "/models/mine"
-    assert prepared.data.startswith("/output/reviews/prepared/")
+    assert prepared.data.startswith("/output/.finetune/prepared/")
     loaded = {line.rpartition("|")[2].strip() for line in imports.splitlines() if line.startswith("import time:")}
     assert "transformers" in loaded
     assert loaded.isdisjoint({"torch", "datasets", "sklearn"})

@@ -151,9 +151,14 @@ class Layout:
     def job_folder(self) -> Path:
         return self.output / self.job
 
+    @property
+    def all_prepared(self) -> Path:
+        """Prepared data: shared by the jobs of a claim."""
+        return self.output / ".finetune" / "prepared"
+
     def prepared(self, key: str) -> Path:
         """Tokenised splits by content: made under another name, then renamed."""
-        return self.job_folder / "prepared" / key
+        return self.all_prepared / key
 
     @property
     def model_link(self) -> Path:

@@ -12,8 +12,11 @@ from typing import Any
 
 from finetune_trainer.config import RunConfig
 
-FORMAT = 2
+FORMAT = 3
 """Raised with every change of this code that makes other files from the same input."""
+
+NOT_IN_TOKENS = ("num_proc", "padding", "mask_probability")
+"""Settings of the preprocessing that take effect in training, or on time alone."""
 
 
 def sha256(value: Any) -> str:
@@ -34,7 +37,11 @@ def seed(config: RunConfig) -> int:
 
 
 def config_digest(config: RunConfig) -> str:
-    """Digest of the parts of a run config that `prepare` reads: another one means prepare again."""
+    """Digest of the parts of a run config that `prepare` reads: another one means prepare again.
+
+    How it is trained is among them: whether that fits the data is said here, before an accelerator is taken.
+    """
+    trained = {"training_arguments", "peft", "quantization", "early_stopping", "loss_weights"}
     return sha256(
         {
             "format": FORMAT,
@@ -44,24 +51,29 @@ def config_digest(config: RunConfig) -> str:
             "dataset": config.dataset.model_dump(),
             "preprocessing": config.preprocessing.model_dump(),
             "endpoint": config.hub.endpoint,
-            "seed": seed(config),
+            "ranks": config.world_size,
+            **config.model_dump(include=trained),
         }
     )
 
 
-def data_key(config: RunConfig, *, data: Any, tokenizer: str, limits: tuple[int | None, ...]) -> str:
-    """Name of the folder of prepared data; `data` is the dataset's commit or the digests of its files."""
-    settings = config.dataset.model_dump(include={"name", "config", "splits", "columns", "max_samples"})
+def data_key(config: RunConfig, *, data: Any, model: Any, limits: tuple[int | None, ...]) -> str:
+    """Name of the folder of prepared data.
+
+    `data` says which rows there are (commit or digests of files, and `spec.dataset`), `model` what tokens depend on of
+    the model.
+    """
+    dataset = config.dataset
+    drawn = bool(dataset.max_samples) or dataset.validation_fraction is not None
     return sha256(
         {
             "format": FORMAT,
             "task": config.task,
             "problem": config.problem_type,
             "data": data,
-            "dataset": settings,
-            "preprocessing": config.preprocessing.model_dump(),
-            "tokenizer": tokenizer,
+            "preprocessing": config.preprocessing.model_dump(exclude=set(NOT_IN_TOKENS)),
+            "model": model,
             "limits": limits,
-            "seed": seed(config),
+            "seed": seed(config) if drawn else None,
         }
     )[:32]

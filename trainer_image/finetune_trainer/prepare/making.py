@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.config import Reason, RunConfig, SplitReport
-from finetune_trainer.prepare import arguments, splits, store, summary, tokens
+from finetune_trainer.prepare import arguments, cores, splits, store, summary, tokens
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.model import Model
@@ -81,13 +81,13 @@ class _Made:
 
 def _written(job: Job, taken: Mapping[str, tokens.Taken], checked: Checked, partial: Path) -> _Made:
     tallies = {role: summary.Tally(checked.label_names) for role in taken}
-    parts = tokens.tokenised(job.task, taken, 1)
+    parts = tokens.tokenised(job.task, taken, cores.processes(job.config.preprocessing.num_proc))
     for role, rows, of_split in _by_role(taken, parts):
         _write_split(role, rows, of_split, tallies[role], partial)
     reports = {}
     for role, rows in taken.items():
         dropped, tally = checked.dropped.get(role, {}), tallies[role]
-        _require_rows(role, tally.sequences, dropped)
+        _require_rows(role, tally.sequences, {**dropped, **tally.dropped})
         example = summary.decoded(tally.first, job.model.tokenizer, checked.label_names)
         reports[role] = tally.report(rows.rows, dropped, example)
     return _Made(reports, tallies)
@@ -110,6 +110,8 @@ def _write_split(
                 file.write(batch)
                 tally.add(batch)
             tally.truncated += part.truncated
+            tally.truncated_targets += part.truncated_targets
+            tally.dropped.update(part.dropped)
     if role not in JUDGED:
         return
     with store.ArrowFile(store.examples_file(partial, role)) as file:
@@ -128,8 +130,15 @@ def _require_rows(role: str, rows: int, dropped: Mapping[str, int]) -> None:
 
 
 def _cut(reports: Mapping[str, SplitReport], limits: Limits) -> list[str]:
-    return [
-        f"{report.truncated} of {report.rows} {role} rows are longer than {limits.tokens} tokens and are cut."
-        for role, report in reports.items()
-        if report.truncated
-    ]
+    said = []
+    for role, report in reports.items():
+        if report.truncated:
+            said.append(
+                f"{report.truncated} of {report.rows} {role} rows are longer than {limits.tokens} tokens and are cut."
+            )
+        if report.truncated_targets:
+            said.append(
+                f"{report.truncated_targets} of {report.rows} {role} rows have a target longer than "
+                f"{limits.target_tokens} tokens, which is cut."
+            )
+    return said

@@ -5,15 +5,14 @@ Four steps: the model, the data's identity, rows that are checked, tokens on dis
 
 from __future__ import annotations
 
-import shutil
-import uuid
+import sys
 from pathlib import Path
 from typing import Any
 
 from finetune_trainer import tasks
 from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig, SplitReport
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.prepare import arguments, making, model, preflight, splits, store
+from finetune_trainer.prepare import arguments, lease, making, model, preflight, splits, store
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
@@ -34,11 +33,9 @@ def prepare(config: RunConfig) -> Prepared:
     task.check_model(loaded, config)
     found = splits.find(config, hub)
     limits, said = task.limits(config, loaded)
-    key = data_key(
-        config, data=found.identity, tokenizer=loaded.tokenizer_digest, limits=(limits.tokens, limits.target_tokens)
-    )
+    key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))
     folder = layout.prepared(key)
-    meta = _made(making.Job(config, task, hub, found, loaded, limits), folder)
+    meta, waited = _made(making.Job(config, task, hub, found, loaded, limits), folder)
     label_names = tuple(meta["labelNames"])
     reports = {role: SplitReport.model_validate(report) for role, report in meta["splits"].items()}
     prepared = Prepared(
@@ -59,7 +56,13 @@ def prepare(config: RunConfig) -> Prepared:
     )
     make_folder(layout.run.folder)
     write_document(layout.run.prepared, prepared)
-    return _also_told(prepared, told)
+    return _also_told(prepared, (*told, *waited))
+
+
+def _in_tokens(loaded: Model) -> object:
+    """What tokens depend on of a model, and whether they are known to it."""
+    settings = ("model_type", "is_encoder_decoder", "vocab_size", "decoder_start_token_id")
+    return [loaded.tokenizer_digest, *(getattr(loaded.config, name, None) for name in settings)]
 
 
 def _also_told(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
@@ -78,14 +81,22 @@ def _model(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Model, str | No
     return model.load(folder, f"The model {config.model.name}"), commit
 
 
-def _made(job: making.Job, folder: Path) -> dict[str, Any]:
-    """What is noted of the prepared data, which is made where it is not there."""
-    meta = store.read_meta(folder)
-    if meta is None:
-        make_folder(folder.parent)
-        for left in folder.parent.glob(f"{folder.name}.partial-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        making.make(job, folder, folder.with_name(f"{folder.name}.partial-{uuid.uuid4().hex[:8]}"))
-        meta = store.read_meta(folder)
-    assert meta is not None
-    return meta
+def _made(job: making.Job, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What is noted of the prepared data, which is made where it is not there; and who was waited for."""
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        print(f"prepare: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    while (meta := store.read_meta(folder)) is None:
+        with lease.held(folder, job.config.job, done=lambda: store.read_meta(folder) is not None, tell=tell) as mine:
+            if mine is None:
+                continue
+            try:
+                making.make(job, folder, mine.partial)
+            except OSError:
+                # Asleep for so long that somebody took this process for dead and removed what it had written.
+                if not mine.is_lost():
+                    raise
+    return meta, tuple(told[-1:])

@@ -5,6 +5,7 @@ Knows nothing of tasks: labels are what column `labels` holds, names are given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ class Tally:
         """Rows (or tokens) of each label; None where labels are not classes."""
         self.single_label = False
         self.sequences = 0
-        self.truncated = 0
+        self.truncated = self.truncated_targets = 0
+        self.dropped: Counter[str] = Counter()
         self.first: dict[str, Any] | None = None
         """The first sequence."""
 
@@ -55,14 +57,16 @@ class Tally:
         wanted = {name: max(1.0, share * self.sequences) for name, share in PERCENTILES.items()}
         return {name: int(np.searchsorted(reached, count)) for name, count in wanted.items()}
 
-    def report(self, rows: int, dropped: Mapping[str, int], example: str | None) -> SplitReport:
-        """All of it."""
+    def report(self, taken: int, dropped: Mapping[str, int], example: str | None) -> SplitReport:
+        """All of it; `dropped` are rows that were left out before the others were taken."""
         counts = [] if self.label_counts is None else self.label_counts.tolist()
+        rows = taken - self.dropped.total()
         return SplitReport(
             rows=rows,
             sequences=self.sequences if self.sequences != rows else None,
-            dropped=dict(dropped),
+            dropped=dict(self.dropped + Counter(dropped)),
             truncated=self.truncated,
+            truncated_targets=self.truncated_targets,
             lengths=self.lengths(),
             labels=dict(zip(self._names, counts, strict=True)) if counts else {},
             example=example,

@@ -5,6 +5,7 @@ Knows nothing of files. Parts are cut by the content alone, and no more than a f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from finetune_trainer.prepare import splits
+from finetune_trainer.prepare.workers import in_order
 
 if TYPE_CHECKING:
     from finetune_trainer.tasks.base import Reading, Task
@@ -67,26 +69,45 @@ class Part:
 
     place: Place
     batches: Sequence[pa.RecordBatch]
-    truncated: int
     digests: Digests
     """A number for each row that equal rows have in common, for as long as this process lives."""
+    truncated: int
+    truncated_targets: int
+    dropped: Mapping[str, int]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From process to process as an Arrow stream: a slice without what it was cut from."""
+        sink = pa.BufferOutputStream()
+        if self.batches:
+            with pa.ipc.new_stream(sink, self.batches[0].schema) as writer:
+                for batch in self.batches:
+                    writer.write_batch(batch)
+        stream = sink.getvalue().to_pybytes()
+        return _unpacked, (self.place, stream, self.digests, self.truncated, self.truncated_targets, dict(self.dropped))
+
+
+def _unpacked(place: Place, stream: bytes, *rest: Any) -> Part:
+    return Part(place, pa.ipc.open_stream(stream).read_all().to_batches() if stream else (), *rest)
 
 
 def tokenised(task: Task, taken: Mapping[str, Taken], processes: int) -> Iterator[Part]:
     """The parts of all splits, in the order given."""
     places = [place for role, rows in taken.items() for place in rows.places(role)]
-    for place in places:
-        yield one(task, taken[place.role], place)
+    return in_order(lambda piece: _part(task, taken[places[piece].role], places[piece]), len(places), processes)
 
 
-def one(task: Task, taken: Taken, place: Place) -> Part:
-    """Tokenise one part."""
+def _part(task: Task, taken: Taken, place: Place) -> Part:
     rows = taken.part(place)
-    batches, truncated = [], 0
+    batches = []
+    truncated = targets = 0
+    dropped: Counter[str] = Counter()
     for done in task.tokenise(rows, taken.reading):
-        batches.append(_numbered(done.batch, place.start))
+        if done.batch.num_rows:
+            batches.append(_numbered(done.batch, place.start))
         truncated += done.truncated
-    return Part(place, batches, truncated, digests(rows))
+        targets += done.truncated_targets
+        dropped.update(done.dropped)
+    return Part(place, batches, digests(rows), truncated, targets, dropped)
 
 
 def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:

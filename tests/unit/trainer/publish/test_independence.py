@@ -24,6 +24,6 @@ def test_another_target_is_the_same_run(change: dict[str, Any]) -> None:
     other = one.model_validate({**one.model_dump(), **change})
     assert one != other
     assert config_digest(one) == config_digest(other)
-    keys = [data_key(run, data="commit", tokenizer="t", limits=(8, None)) for run in (one, other)]
+    keys = [data_key(run, data="commit", model="t", limits=(8, None)) for run in (one, other)]
     assert keys[0] == keys[1]
     assert trains_the_same(one, other)

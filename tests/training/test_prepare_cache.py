@@ -1,0 +1,287 @@
+"""Prepared once per content: jobs that need the same share the work, a kill costs time alone, room is made with care."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.prepare import cores, lease, workers
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.run import prepare
+from tests.support.ranks import PACKAGES
+from tests.support.runs import run_config
+from tests.support.tiny import reviews, tiny_bert, write_rows
+
+WAIT_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bert(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that is over after a second."""
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 1.0)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
+
+
+def job(name: str, config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"job": name, "uid": f"uid-of-{name}"})
+
+
+# --- the lease -------------------------------------------------------------------------------------------------------
+
+
+def target(folder: Path) -> Path:
+    return folder / "prepared" / "0123"
+
+
+def forged(path: Path, number: int, **fields: Any) -> Path:
+    """A lease of a holder somewhere else, who does not renew it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f"{path.name}.lease-{number}")
+    file.write_text(lease.Holder("other", host="elsewhere", pid=1, machine="another", **fields).text(1))
+    return file
+
+
+def test_only_one_holds_a_lease(quick: None, tmp_path: Path) -> None:
+    path, inside, worked = target(tmp_path), [0], []
+
+    def work() -> None:
+        with lease.held(path, "job", done=lambda: False) as mine:
+            assert mine is not None
+            inside[0] += 1
+            worked.append(inside[0])
+            time.sleep(0.02)
+            inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert worked == [1] * 8
+    assert os.listdir(path.parent) == []
+
+
+def test_one_that_waits_says_for_whom_and_finds_it_done(quick: None, tmp_path: Path) -> None:
+    path, said, done = target(tmp_path), [], threading.Event()
+    with lease.held(path, "first", done=lambda: False) as mine:
+        assert mine is not None
+
+        def wait() -> None:
+            with lease.held(path, "second", done=done.is_set, tell=said.append) as none:
+                said.append(none)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.3)
+        done.set()
+        thread.join()
+    assert "job first" in said[0]
+    assert "waiting" in said[0]
+    assert "waited" in said[1]
+    assert said[2:] == [None]
+
+
+def test_a_lease_that_nobody_renews_is_taken_over(quick: None, tmp_path: Path) -> None:
+    path = target(tmp_path)
+    old = forged(path, 7)
+    left = path.with_name("0123.partial-7-ffff")
+    left.mkdir()
+    began = time.monotonic()
+    with lease.held(path, "next", done=lambda: False) as mine:
+        assert mine is not None
+        assert 1.0 <= time.monotonic() - began < 10
+        assert not old.exists()
+        assert not left.exists()
+        assert mine.partial.name.startswith("0123.partial-8-")
+        assert not mine.is_lost()
+        # The old holder wakes up: it sees that it was taken for dead, and what it does to its lease changes nothing.
+        forged(path, 9)
+        assert mine.is_lost()
+    assert path.with_name("0123.lease-9").exists()
+
+
+def test_a_lease_that_is_renewed_is_never_taken(quick: None, tmp_path: Path) -> None:
+    path = target(tmp_path)
+    with lease.held(path, "first", done=lambda: False):
+        until = time.monotonic() + 2.5
+        with lease.held(path, "second", done=lambda: time.monotonic() > until) as none:
+            assert none is None
+
+
+def test_a_holder_that_died_on_this_machine_is_not_waited_for(tmp_path: Path) -> None:
+    path = target(tmp_path)
+    path.parent.mkdir()
+    child = subprocess.Popen(["sleep", "60"])
+    holder = lease.Holder("dead", pid=child.pid, started=lease._started(child.pid))
+    path.with_name("0123.lease-1").write_text(holder.text(1))
+    assert not holder.is_gone()
+    child.kill()
+    assert holder.is_gone() or child.wait()
+    began = time.monotonic()
+    with lease.held(path, "next", done=lambda: False) as mine:
+        assert mine is not None
+    child.wait()
+    assert time.monotonic() - began < 5
+
+
+def test_leftovers_of_the_living_are_left_alone(quick: None, tmp_path: Path) -> None:
+    path = target(tmp_path)
+    long_ago = time.time() - 2 * lease.FORGOTTEN_SECONDS
+    dead, living = path.with_name("dead.partial-1-aa"), path.with_name("living.partial-1-aa")
+    lonely, complete = path.with_name("gone.partial-1-bb"), path.with_name("complete")
+    for folder in (dead, living, lonely, complete):
+        folder.mkdir(parents=True)
+    files = [forged(path.with_name(name), 1) for name in ("dead", "living")]
+    for old in (dead, living, lonely, complete, files[0]):
+        os.utime(old, (long_ago, long_ago))
+    with lease.held(path, "next", done=lambda: False) as mine:
+        assert mine is not None
+        there = {name for name in os.listdir(path.parent) if not name.startswith("0123.")}
+    assert there == {"living.partial-1-aa", "living.lease-1", "complete"}
+
+
+# --- two jobs --------------------------------------------------------------------------------------------------------
+
+
+def started(config: RunConfig, folder: Path, hook: str = "") -> subprocess.Popen[str]:
+    """Prepare in a process of its own, with a few lines of test code before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(config.to_json())
+    code = f"from finetune_trainer.prepare import command, tokens, lease\n{hook}\nraise SystemExit(command.main())"
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGES),
+        "FINETUNE_CONFIG": str(folder / "run.json"),
+        "FINETUNE_TERMINATION_LOG": str(folder / "termination-log"),
+    }
+    return subprocess.Popen([sys.executable, "-c", code], env=variables, stderr=subprocess.PIPE, text=True)
+
+
+SLOW = """
+import time
+part = tokens._part
+def slow(*args):
+    time.sleep(60)
+    return part(*args)
+tokens._part = slow
+"""
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    end = time.monotonic() + WAIT_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_two_jobs_tokenise_once_and_a_kill_costs_nothing_else(model: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "train.csv", reviews(60))
+    config = run_config(tmp_path / "output", model=model, train=data)
+    prepared = tmp_path / "output/.finetune/prepared"
+    first = started(job("first", config), tmp_path / "one", SLOW)
+    until(lambda: list(prepared.glob("*.partial-*")) or first.poll() is not None)
+    second = started(job("second", config), tmp_path / "two")
+    assert second.stderr is not None
+    waiting = second.stderr.readline()
+    while "waiting for it" not in waiting:
+        assert waiting, "the second one ended without waiting"
+        waiting = second.stderr.readline()
+    assert "job first" in waiting
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    rest = second.stderr.read()
+    assert second.wait() == 0, rest
+    (folder,) = prepared.iterdir()
+    mine = prepare(job("third", run_config(tmp_path / "alone", model=model, train=data)))
+    assert content(folder) == content(Path(mine.data))
+    record = json.loads((tmp_path / "two/termination-log").read_text())
+    assert any("waited" in message for message in record["messages"])
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_processes_changes_no_byte(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from finetune_trainer.prepare import tokens
+
+    monkeypatch.setattr(tokens, "PART_ROWS", 7)
+    data = write_rows(tmp_path / "train.jsonl", reviews(100))
+    folders = {}
+    for processes in (1, 2, 5):
+        config = run_config(tmp_path / f"output-{processes}", model=model, train=data, validation=data, max_length=9)
+        config = config.model_copy(
+            update={"preprocessing": config.preprocessing.model_copy(update={"num_proc": processes})}
+        )
+        folders[processes] = Path(prepare(config).data)
+    assert content(folders[1]) == content(folders[2]) == content(folders[5])
+    assert len({folder.name for folder in folders.values()}) == 1
+
+
+def test_results_come_in_order_and_errors_as_they_were() -> None:
+    def work(piece: int) -> int:
+        time.sleep(0.01 * (3 - piece % 3))
+        if piece == 20:
+            raise PrepareError(Reason.DATA_INVALID, "row 20 is wrong")
+        if piece == 30:
+            raise ValueError("not thought of")
+        return piece
+
+    assert list(workers.in_order(work, 20, 3)) == list(range(20))
+    with pytest.raises(PrepareError, match="row 20 is wrong") as raised:
+        list(workers.in_order(work, 22, 3))
+    assert raised.value.reason is Reason.DATA_INVALID
+    with pytest.raises(workers.WorkerError, match="not thought of"):
+        list(workers.in_order(lambda piece: work(piece + 25), 9, 2))
+
+
+def test_a_worker_that_is_killed_is_missing_memory() -> None:
+    def work(piece: int) -> int:
+        if piece == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return piece
+
+    with pytest.raises(MemoryError):
+        list(workers.in_order(work, 4, 2))
+
+
+def test_cores_of_a_container(tmp_path: Path) -> None:
+    def files(**content: str) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name, text in content.items():
+            (folder / name.replace("__", "/")).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name.replace("__", "/").replace("_dot_", ".")).write_text(text)
+        return folder
+
+    allowed = len(os.sched_getaffinity(0))
+    assert cores.cores(files()) == allowed
+    assert cores.cores(files(cpu_dot_max="max 100000")) == allowed
+    assert cores.cores(files(cpu_dot_max="50000 100000")) == 1
+    assert cores.cores(files(cpu_dot_max="9900000 100000")) == allowed
+    assert cores.cores(files(cpu__cpu_dot_cfs_quota_us="-1", cpu__cpu_dot_cfs_period_us="100000")) == allowed
+    assert cores.cores(files(cpu__cpu_dot_cfs_quota_us="100000", cpu__cpu_dot_cfs_period_us="100000")) == 1
+    assert cores.processes(None, files(memory_dot_max=str(600 << 20))) == 1
+    assert cores.processes(None, files(memory_dot_max="max")) == allowed
+    assert cores.processes(5) == 5

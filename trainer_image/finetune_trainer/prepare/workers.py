@@ -1,0 +1,135 @@
+"""Work in numbered pieces on several processes, results in order: for what keeps Python itself busy.
+
+Processes are forked, so that what they work on needs no copying, and each has a pipe of its own: it waits in it until its
+result is wanted, which bounds the memory, and ends by itself when the process that asked is gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+from finetune_trainer.config import Cause, Reason
+from finetune_trainer.failures import ExpectedError
+
+T = TypeVar("T")
+AHEAD = 2
+"""Results of one process that wait for those before them."""
+CAN_FORK = sys.platform == "linux"
+"""Elsewhere system libraries forbid it."""
+
+
+class WorkerError(RuntimeError):
+    """A worker failed in a way that nobody thought of; the message is its traceback."""
+
+
+def in_order(work: Callable[[int], T], pieces: int, processes: int) -> Iterator[T]:
+    """`work(0)`, `work(1)`, ...: the same whatever the number of processes."""
+    processes = min(processes, pieces) if CAN_FORK else 1
+    if processes <= 1:
+        yield from map(work, range(pieces))
+        return
+    gang = _Gang(work, pieces, processes)
+    try:
+        for piece in range(pieces):
+            yield gang.result(piece)
+    finally:
+        gang.end()
+
+
+class _Gang:
+    """Worker i does pieces i, i + n, i + 2n, ... of n workers."""
+
+    def __init__(self, work: Callable[[int], Any], pieces: int, processes: int) -> None:
+        fork = multiprocessing.get_context("fork")
+        self._pipes: list[Connection] = []
+        self._workers = []
+        self._waiting: dict[int, Any] = {}
+        self._next: list[int] = list(range(processes))
+        self._pieces = pieces
+        sys.stderr.flush()
+        for index in range(processes):
+            receiving, sending = fork.Pipe(duplex=False)
+            own = range(index, pieces, processes)
+            worker = fork.Process(target=_work, args=(work, own, sending, [*self._pipes, receiving]), daemon=True)
+            worker.start()
+            sending.close()
+            self._pipes.append(receiving)
+            self._workers.append(worker)
+
+    def result(self, piece: int) -> Any:
+        """Of one piece; others that are ready are taken meanwhile, a few for each worker."""
+        while piece not in self._waiting:
+            for pipe in wait(self._open(piece)):
+                assert isinstance(pipe, Connection)
+                self._receive(self._pipes.index(pipe))
+        result = self._waiting.pop(piece)
+        if isinstance(result, _Failed):
+            raise result.error()
+        return result
+
+    def _open(self, piece: int) -> list[Connection]:
+        step = len(self._pipes)
+        near = (piece + AHEAD * step, self._pieces)
+        return [pipe for pipe, following in zip(self._pipes, self._next, strict=True) if following < min(near)]
+
+    def _receive(self, index: int) -> None:
+        try:
+            self._waiting[self._next[index]] = self._pipes[index].recv()
+        except EOFError:
+            worker = self._workers[index]
+            worker.join()
+            if worker.exitcode == -signal.SIGKILL:
+                raise MemoryError("a process that tokenises was killed") from None
+            raise WorkerError(f"A process that tokenises ended with code {worker.exitcode}.") from None
+        self._next[index] += len(self._pipes)
+
+    def end(self) -> None:
+        """No worker is left behind, whether its work is done or not wanted any more."""
+        for pipe in self._pipes:
+            pipe.close()
+        for worker in self._workers:
+            worker.terminate()
+            worker.join()
+
+
+class _Failed:
+    """How a piece of work failed, as it travels from process to process."""
+
+    def __init__(self, error: Exception) -> None:
+        self._expected: tuple[type[ExpectedError], Reason, str, Cause] | None = None
+        if isinstance(error, ExpectedError):
+            self._expected = (type(error), error.reason, str(error), error.cause)
+        self._memory = isinstance(error, MemoryError)
+        self._text = "".join(traceback.format_exception(error))
+
+    def error(self) -> Exception:
+        if self._expected is not None:
+            kind, reason, message, cause = self._expected
+            return kind(reason, message, cause=cause)
+        return MemoryError(self._text) if self._memory else WorkerError(self._text)
+
+
+def _work(work: Callable[[int], Any], pieces: range, sending: Connection, others: list[Connection]) -> None:
+    for other in others:  # held open here, they would keep their workers waiting for a reader that is gone
+        other.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on a terminal it is told to all: who asked says what becomes of it
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are as many as the cores
+    for piece in pieces:
+        try:
+            result: Any = work(piece)
+        except Exception as error:  # noqa: BLE001 - it is raised again where its result is wanted
+            result = _Failed(error)
+        try:
+            sending.send(result)
+        except BrokenPipeError:
+            return  # nobody wants it any more
+        if isinstance(result, _Failed):
+            return
