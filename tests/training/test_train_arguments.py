@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Reason
+from finetune_trainer.config import Cause, EarlyStopping, Reason
 from finetune_trainer.train import defaults
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import Strategy
 from tests.support.runs import run_config
 
 
-def plan(tmp_path: Path, *, cuda: bool = False, **arguments: Any) -> defaults.Plan:
-    return defaults.plan(run_config(tmp_path / "output", model="/m", arguments=arguments), cuda=cuda)
+def plan(
+    tmp_path: Path,
+    *,
+    cuda: bool = False,
+    has_bf16: bool = False,
+    cores: int = 1,
+    early: dict[str, Any] | None = None,
+    **arguments: Any,
+) -> defaults.Plan:
+    config = run_config(tmp_path / "output", model="/m", arguments=arguments)
+    config = config.model_copy(update={"early_stopping": EarlyStopping(**early)}) if early is not None else config
+    return defaults.plan(config, cuda=cuda, bf16=has_bf16, cores=cores)
 
 
 def test_checkpoints_follow_clock_and_evaluation_where_none_are_asked_for(tmp_path: Path) -> None:
@@ -46,7 +57,9 @@ def test_rows_are_grouped_by_length_unless_asked_otherwise(tmp_path: Path) -> No
     ("given", "cuda", "precision", "said"),
     [
         ({}, False, "fp32", 0),
-        ({}, True, "fp32", 0),
+        ({}, True, "fp16", 0),
+        ({"fp16": False}, True, "fp32", 0),
+        ({"bf16": False}, True, "fp32", 0),
         ({"fp16": True}, True, "fp16", 0),
         ({"bf16": True}, True, "bf16", 0),
         ({"fp16": True}, False, "fp32", 1),
@@ -107,4 +120,59 @@ def test_what_the_model_cannot_do_is_said_before_training_begins(tmp_path: Path)
     defaults.require_supported(defaults.training_arguments(plan(tmp_path), str(tmp_path)), model)
     with pytest.raises(TrainError, match="BertForSequenceClassification cannot recompute") as raised:
         defaults.require_supported(asked, model)
+    assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
+
+
+def test_half_precision_is_what_all_accelerators_have(tmp_path: Path) -> None:
+    assert plan(tmp_path, cuda=True, has_bf16=True).precision == "bf16"
+    assert plan(tmp_path, cuda=True, has_bf16=True).arguments["bf16"] is True
+    assert plan(tmp_path, cuda=True, has_bf16=True, fp16=True).precision == "fp16"
+    assert plan(tmp_path, cuda=True, has_bf16=True, fp16=False).precision == "fp32"
+
+
+def test_batches_are_made_beside_the_training_on_an_accelerator(tmp_path: Path) -> None:
+    assert "dataloader_num_workers" not in plan(tmp_path, cores=8).arguments
+    found = [plan(tmp_path, cuda=True, cores=cores).arguments.get("dataloader_num_workers") for cores in (1, 3, 64)]
+    assert found == [None, 2, 4]
+    own = plan(tmp_path, cuda=True, cores=64, dataloader_num_workers=9, dataloader_persistent_workers=False).arguments
+    assert (own["dataloader_num_workers"], own["dataloader_persistent_workers"]) == (9, False)
+    assert "dataloader_persistent_workers" not in plan(tmp_path, cuda=True, dataloader_num_workers=0).arguments
+
+
+@pytest.mark.parametrize(
+    ("given", "metric", "greater"),
+    [
+        ({"load_best_model_at_end": True}, "loss", False),
+        ({"metric_for_best_model": "f1"}, "f1", True),
+        ({"metric_for_best_model": "eval_accuracy"}, "eval_accuracy", True),
+        ({"metric_for_best_model": "f1", "greater_is_better": False}, "f1", False),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "loss", False),
+    ],
+)
+def test_the_best_is_what_the_metric_says(given: dict[str, Any], metric: str, greater: bool, tmp_path: Path) -> None:
+    found = plan(tmp_path, eval_strategy="epoch", **given).arguments
+    assert (found["metric_for_best_model"], found["greater_is_better"]) == (metric, greater)
+
+
+@pytest.mark.parametrize(
+    ("given", "best"),
+    [
+        ({"eval_strategy": "epoch"}, True),
+        ({"eval_strategy": "epoch", "save_strategy": "epoch"}, True),
+        ({"eval_strategy": "steps", "eval_steps": 5, "save_steps": 5}, True),
+        ({"eval_strategy": "steps", "eval_steps": 5, "save_steps": 7}, False),
+        ({"eval_strategy": "epoch", "save_strategy": "no"}, False),
+        ({"eval_strategy": "epoch", "load_best_model_at_end": False}, False),
+    ],
+)
+def test_who_stops_early_gets_the_best_weights(given: dict[str, Any], best: bool, tmp_path: Path) -> None:
+    found = plan(tmp_path, early={"patience": 2}, **given)
+    assert found.load_best is best
+    assert found.arguments["metric_for_best_model"] == "loss"
+
+
+def test_a_package_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    wanted = replace(plan(tmp_path), arguments={"use_liger_kernel": True, "use_cpu": True})
+    with pytest.raises(TrainError, match="the image has no package liger-kernel") as raised:
+        defaults.training_arguments(wanted, str(tmp_path))
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)

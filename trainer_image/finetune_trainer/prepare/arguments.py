@@ -14,7 +14,8 @@ def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
     given = config.training_arguments
     if "validation" not in rows:
         _require_no_evaluation(config)
-    needs_evaluation = given.get("load_best_model_at_end") or given.get("save_strategy") == "best"
+    judged = given.get("load_best_model_at_end") or given.get("save_strategy") == "best"
+    needs_evaluation = judged or config.early_stopping is not None
     if needs_evaluation and given.get("eval_strategy") in (None, "no"):
         raise _invalid(
             "eval_strategy: choose steps or epoch; without evaluations during training there is no best one."
@@ -62,6 +63,12 @@ def _require_no_evaluation(config: RunConfig) -> None:
                 f"{name}: {given[name]} needs validation data, and there is none. Name it in "
                 "spec.dataset.files.validation or spec.dataset.splits.validation."
             )
+    if config.early_stopping is not None:
+        raise PrepareError(
+            Reason.ARGUMENTS_INVALID,
+            "spec.earlyStopping needs validation data, and there is none. Name it in spec.dataset.files.validation or "
+            "spec.dataset.splits.validation, or set spec.dataset.validationFraction.",
+        )
 
 
 def _invalid(message: str) -> PrepareError:

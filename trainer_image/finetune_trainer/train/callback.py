@@ -52,10 +52,13 @@ class RankCallback(TrainerCallback):
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    ) -> TrainerControl:
         self._first_step = self._tokens_until = self.step = state.global_step
         self._pulse.saved()
         self._reporter.tell(phase=PodPhase.TRAINING, step=state.global_step, total_steps=state.max_steps)
+        # After a resume from the last step of all there is nothing left to train.
+        control.should_training_stop = control.should_training_stop or state.global_step >= state.max_steps
+        return control
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

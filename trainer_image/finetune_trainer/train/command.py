@@ -38,7 +38,7 @@ def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
     from finetune_trainer.train.report import Reporter
 
     reporter = Reporter(client, active=rank == 0)
-    imports.hide()
+    imports.hide(imports.used(config))
     try:
         from finetune_trainer.train.recipe import train
 

@@ -1,14 +1,17 @@
 """Training arguments: what the user gave, where our defaults differ from Hugging Face's, and what the system owns.
 
 Every default that differs stands here and nowhere else. A value that the user gives is taken verbatim; only where the
-machine cannot do it (half precision on a CPU) it is replaced, and said.
+machine cannot do it (half precision on a CPU) it is replaced, and said. (The optimizer is AdamW in its fused form, which
+is the default of transformers already.)
 """
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_trainer import task_facts
 from finetune_trainer.config import Cause, Reason, RunConfig
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import Strategy
@@ -26,7 +29,13 @@ OWNED: dict[str, Any] = {
 }
 GENERATION = ("predict_with_generate", "generation_max_length", "generation_num_beams")
 """Arguments of tasks that write text: they read them from the run config, the Trainer does not know them."""
-ACCELERATOR_ONLY = ("fp16", "bf16", "tf32")
+ACCELERATOR_ONLY = ("fp16", "bf16", "tf32", "use_liger_kernel")
+MAX_WORKERS = 4
+"""Processes of a rank that make batches: tokens are padded, no more, and each costs memory and a start."""
+DEFAULT_METRIC = "loss"
+"""What is best where nobody says."""
+BY_METRIC = ("reduce_lr_on_plateau", "greedy")
+"""Schedulers that look at the metric too."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +52,8 @@ class Plan:
     messages: tuple[str, ...]
 
 
-def plan(config: RunConfig, *, cuda: bool) -> Plan:
-    """Resolve the training arguments of a run."""
+def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -> Plan:
+    """Resolve the training arguments of a run; `bf16` says whether all accelerators can, `cores` what a rank has."""
     given = {name: value for name, value in config.training_arguments.items() if value is not None}
     if given.get("max_steps") == 0:
         raise TrainError(
@@ -60,16 +69,61 @@ def plan(config: RunConfig, *, cuda: bool) -> Plan:
         refused = [name for name in ACCELERATOR_ONLY if given.pop(name, False)]
         if refused:
             messages.append(f"{', '.join(refused)}: there is no accelerator, training runs in fp32 on the CPU.")
-    precision = "fp16" if given.get("fp16") else "bf16" if given.get("bf16") else "fp32"
-    arguments = {**(_saves(given) if timed else {}), **given, **OWNED, "use_cpu": not cuda}
+    # A later one takes precedence over those before it.
+    arguments = {
+        **(_on_accelerator(given, bf16=bf16, cores=cores) if cuda else {}),
+        **(_saves(given) if timed else {}),
+        **_best(config, given, timed=timed),
+        **given,
+        **OWNED,
+        "use_cpu": not cuda,
+    }
     return Plan(
         arguments=arguments,
         strategy=strategy,
-        precision=precision,
+        precision="fp16" if arguments.get("fp16") else "bf16" if arguments.get("bf16") else "fp32",
         timed=timed,
-        load_best=bool(given.get("load_best_model_at_end")),
+        load_best=bool(arguments.get("load_best_model_at_end")),
         messages=tuple(messages),
     )
+
+
+def _on_accelerator(given: dict[str, Any], *, bf16: bool, cores: int) -> dict[str, Any]:
+    """Half precision as the hardware has it, unless anything is said of it; batches made beside the training."""
+    found: dict[str, Any] = {}
+    if "fp16" not in given and "bf16" not in given:
+        found["bf16" if bf16 else "fp16"] = True
+    workers = given.get("dataloader_num_workers", min(MAX_WORKERS, max(cores - 1, 0)))
+    if workers:
+        found |= {"dataloader_num_workers": workers, "dataloader_persistent_workers": True}
+    return found
+
+
+def _best(config: RunConfig, given: dict[str, Any], *, timed: bool) -> dict[str, Any]:
+    """Which metric says what is best, and which way; who stops early wants the best weights, not the last ones."""
+    found: dict[str, Any] = {}
+    if config.early_stopping is not None and _saves_what_it_evaluates(given, timed=timed):
+        found["load_best_model_at_end"] = True
+    wanted = given.get("metric_for_best_model")
+    judged = config.early_stopping is not None or given.get("load_best_model_at_end")
+    if wanted is None and not judged and given.get("lr_scheduler_type") not in BY_METRIC:
+        return found
+    metric = str(wanted or DEFAULT_METRIC)
+    reported = task_facts.metrics(config.task, config.problem_type)
+    found["metric_for_best_model"] = metric
+    found["greater_is_better"] = reported.get(metric.removeprefix("eval_"), not metric.endswith(DEFAULT_METRIC))
+    return found
+
+
+def _saves_what_it_evaluates(given: dict[str, Any], *, timed: bool) -> bool:
+    """Whether the Trainer can find the best weights again: it wants a checkpoint of every evaluation."""
+    how = given.get("eval_strategy", "no")
+    if timed or given.get("save_strategy") == "best":
+        return True
+    if given.get("save_strategy", "steps") != how:
+        return False
+    evaluates = given.get("eval_steps") or given.get("logging_steps", LOGGING_STEPS)
+    return bool(how != "steps" or given.get("save_steps", LOGGING_STEPS) == evaluates)
 
 
 def _saves(given: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +146,13 @@ def training_arguments(plan: Plan, staging: str) -> Any:
         _try_optimizer_and_scheduler(arguments)
     except (ValueError, TypeError, ImportError) as error:
         raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
+    if arguments.use_liger_kernel and importlib.util.find_spec("liger_kernel") is None:
+        raise TrainError(
+            Reason.ARGUMENTS_INVALID,
+            Cause.USER,
+            "trainingArguments.use_liger_kernel: the image has no package liger-kernel. Use an image that has it, or "
+            "leave the argument out.",
+        )
     return arguments
 
 

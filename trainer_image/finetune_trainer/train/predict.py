@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,23 @@ class Judge:
     run: Training
     rows: Rows | None
     """In the order of the evaluation."""
+    share: Callable[[Callable[[], Any]], Any] = field(default=lambda make: make())
+    """Makes something on rank 0 alone, and gives it to all: to score on every rank takes its cores and memory as often."""
     _newest: Evaluated | None = field(default=None, init=False)
 
     def __call__(self, outcome: Any) -> dict[str, float]:
         """The Trainer's `compute_metrics`."""
         assert self.rows is not None, "there is no evaluation without rows"
         imports.show()
-        self._newest = Evaluated(
-            outcome.predictions, outcome.label_ids, self.rows, examples(self.run.prepared, "validation")
-        )
-        return self.task.metrics(self.run, self._newest)
+        rows = self.rows
+
+        def scored() -> dict[str, float]:
+            self._newest = Evaluated(
+                outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, "validation")
+            )
+            return self.task.metrics(self.run, self._newest)
+
+        return dict(self.share(scored))
 
     def details(self) -> dict[str, Any]:
         """What the task tells of the newest evaluation beside its metrics."""
@@ -76,10 +83,13 @@ class Judge:
         outcome = trainer.predict(rows, metric_key_prefix=TEST)
         trainer.compute_metrics = self
         imports.show()
-        evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, TEST))
-        if trainer.is_world_process_zero():
+
+        def tested() -> dict[str, float]:
+            evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, TEST))
             write(folder / PREDICTIONS_FILE, self.task.predictions(self.run, evaluated))
-        return Tested(self.task.metrics(self.run, evaluated))
+            return self.task.metrics(self.run, evaluated)
+
+        return Tested(dict(self.share(tested)))
 
 
 def examples(prepared: Prepared, role: str) -> pa.Table | None:

@@ -7,18 +7,22 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from finetune_trainer import tasks
 from finetune_trainer.config import REPORT_FILE, Cause, PodPhase, Prepared, Reason, RunConfig, TrainingReport
+from finetune_trainer.launch import machine
 from finetune_trainer.launch.protocol import RankEnv, RankModel
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Training
 from finetune_trainer.train import defaults, resume
 from finetune_trainer.train.callback import RankCallback, plain
+from finetune_trainer.train.early_stopping import EarlyStopping
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.marks import Marks
@@ -31,7 +35,10 @@ from finetune_trainer.train.trainer import RankTrainer
 from finetune_trainer.train.training_report import training_report
 from finetune_trainer.train.world import World
 
-DEFAULT_TIMEOUT_SECONDS = 1800
+if TYPE_CHECKING:
+    from finetune_trainer.train.adapters import Adapters
+
+DEFAULT_TIMEOUT_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,13 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     staging = Path(os.environ[RankEnv.STAGING])
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
     world = World.from_environment(config.accelerators)
-    plan = defaults.plan(config, cuda=world.cuda)
     # All that needs no data comes first, imports too: where node 0 prepares inline it takes place beside that.
     tasks.find(config.task)
     marks.done("imports")
-    timeout_seconds = float(plan.arguments.get("ddp_timeout", DEFAULT_TIMEOUT_SECONDS))
+    timeout_seconds = _timeout_seconds(config)
     world.form(timeout_seconds)
+    cores = machine.cores() // config.processes_per_node
+    plan = defaults.plan(config, cuda=world.cuda, bf16=world.has_bf16(), cores=cores)
     arguments = defaults.training_arguments(plan, str(staging))
     world.check(arguments)
     marks.done("process group")
@@ -66,15 +74,16 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     run = _Run(config, plan, prepared, arguments, world)
     if checkpoint is not None:
         resume.check(checkpoint, run.order)
+    control = world.control_group(timeout_seconds)
     pulse = Pulse(
         world.size,
         world.rank,
-        world.control_group(timeout_seconds),
+        control,
         save_seconds=config.checkpoint_interval_seconds if plan.timed else None,
     )
     batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
     callback = RankCallback(world, client, reporter, pulse, batches, scaled=plan.precision == "fp16")
-    trainer = run.trainer(batches, pulse, callback)
+    trainer = run.trainer(batches, pulse, [callback, *_early_stopping(config, plan, reporter)], control)
     marks.done("model")
     if world.rank == 0:
         print(marks, file=sys.stderr, flush=True)  # noqa: T201
@@ -100,9 +109,15 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
             test=tested.metrics,
             details=run.judge.details(),
         )
-        files = tuple(_save_model(trainer, staging / "model", report))
+        files = tuple(_save_model(trainer, run.adapters, staging / "model", report))
         client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=told))
     return Trained(trainer.state.global_step, told)
+
+
+def _timeout_seconds(config: RunConfig) -> float:
+    """Of an exchange between ranks."""
+    given = config.training_arguments.get("ddp_timeout")
+    return float(given) if isinstance(given, int | float) else DEFAULT_TIMEOUT_SECONDS
 
 
 class _Run:
@@ -112,7 +127,7 @@ class _Run:
         self, config: RunConfig, plan: defaults.Plan, prepared: Prepared, arguments: Any, world: World
     ) -> None:
         self._task = tasks.find(config.task)
-        self._config = config
+        self._config, self._world = config, world
         self._plan, self._prepared, self._arguments = plan, prepared, arguments
         folder = to_local(prepared.data)
         self._train_rows = Rows.from_file(folder / "train.arrow")
@@ -125,31 +140,48 @@ class _Run:
             strategy=plan.strategy,
             drop_last=arguments.dataloader_drop_last,
         )
+        self.adapters = self._adapters()
 
-    def trainer(self, batches: MicroBatches, pulse: Pulse, callback: RankCallback) -> RankTrainer:
+    def _adapters(self) -> Adapters | None:
+        if self._config.peft is None:
+            return None
+        from finetune_trainer.train.adapters import Adapters
+
+        return Adapters(self._task, self._config, self._prepared, self._plan.precision, self._world.local_rank)
+
+    def trainer(
+        self, batches: MicroBatches, pulse: Pulse, callbacks: list[TrainerCallback], control: Any
+    ) -> RankTrainer:
         from transformers import set_seed
 
         arguments = self._arguments
-        set_seed(arguments.seed)  # the head's weights are drawn while loading
-        model, tokenizer = self._task.load(to_local(self._prepared.model), self._prepared, self._config, {})
+        set_seed(arguments.seed)  # the weights of head and adapters are drawn here
+        options = self.adapters.options() if self.adapters else {}
+        model, tokenizer = self._task.load(to_local(self._prepared.model), self._prepared, self._config, options)
         # The loss is computed here, from logits: a forward that takes **kwargs and ignores the count of items would
         # have it scaled by the number of ranks and accumulation steps.
         model.accepts_loss_kwargs = False
         defaults.require_supported(arguments, model)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
         takes = {*inspect.signature(model.forward).parameters, *self._task.collates}
+        checkpointing = bool(arguments.activation_checkpointing)
+        trained = self.adapters.wrap(model, checkpointing=checkpointing) if self.adapters else model
         run = Training(
             self._config, self._prepared, arguments, model, tokenizer, half_precision=self._plan.precision != "fp32"
         )
         validation = self._validation
         rows = validation.reading(takes).ordered(by_length(validation.lengths)) if validation else None
-        self.judge = Judge(self._task, run, rows)
+        self.judge = Judge(self._task, run, rows, partial(self._world.share, group=control))
         try:
             return RankTrainer(
                 batches=batches,
                 pulse=pulse,
                 note=resume.note(self.order),
-                model=model,
+                reduce=self._task.reduce(run),
+                generate=self._task.generate(run),
+                keep_best=self._plan.load_best,
+                no_cache="use_cache" in takes,
+                model=trained,
                 args=arguments,
                 train_dataset=self._train_rows.reading(takes),
                 eval_dataset=rows,
@@ -157,12 +189,24 @@ class _Run:
                 processing_class=tokenizer,
                 compute_loss_func=self._task.loss(run),
                 compute_metrics=self.judge,
-                preprocess_logits_for_metrics=self._task.reduce(run),
-                generate=self._task.generate(run),
-                callbacks=[callback],
+                callbacks=callbacks,
             )
         except ValueError as error:
             raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
+
+
+def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) -> list[TrainerCallback]:
+    if config.early_stopping is None:
+        return []
+    return [
+        EarlyStopping(
+            patience=config.early_stopping.patience,
+            threshold=config.early_stopping.threshold,
+            metric=plan.arguments["metric_for_best_model"],
+            greater=plan.arguments["greater_is_better"],
+            tell=reporter.tell,
+        )
+    ]
 
 
 def _load_best(trainer: RankTrainer, client: LaunchClient) -> None:
@@ -195,9 +239,13 @@ def _last_evaluation(trainer: RankTrainer, callback: RankCallback, *, best: bool
     return plain(trainer.evaluate())
 
 
-def _save_model(trainer: RankTrainer, folder: Path, report: TrainingReport) -> list[str]:
+def _save_model(trainer: RankTrainer, adapters: Adapters | None, folder: Path, report: TrainingReport) -> list[str]:
     """Model and tokenizer, and the report: what else the Trainer saves (its arguments, pickled) is nothing to publish."""
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if adapters is None:
+        model.save_pretrained(folder)
+    else:
+        adapters.save(model, folder)
     trainer.processing_class.save_pretrained(folder)
     (folder / REPORT_FILE).write_text(report.to_json() + "\n", encoding="utf-8")
     print(f"saved the model of step {trainer.state.global_step}", file=sys.stderr, flush=True)  # noqa: T201

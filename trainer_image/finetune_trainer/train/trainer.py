@@ -1,5 +1,5 @@
-"""The stock Trainer, but for four things: the order of rows, its loss told to the pulse, a note in each checkpoint, and
-text that is generated in evaluation.
+"""The stock Trainer, but for a few things: the order of rows, its loss told to the pulse, a note in each checkpoint, a
+checkpoint of every step that is the best so far, and evaluation that keeps what metrics need, text it generates too.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ class RankTrainer(Trainer):
         batches: MicroBatches,
         pulse: Pulse,
         note: dict[str, Any],
+        reduce: Callable[..., Any],
         generate: Callable[..., Any] | None = None,
+        keep_best: bool = False,
+        no_cache: bool = False,
         **kwargs: Any,
     ) -> None:
-        reduce = kwargs.get("preprocess_logits_for_metrics")
-        # What is kept of a batch is decided in `prediction_step` where text is generated: not once more in the loop.
-        super().__init__(**(kwargs | {"preprocess_logits_for_metrics": None} if generate else kwargs))
-        self._generate, self._reduce = generate, reduce
-        self._batches = batches
-        self._pulse = pulse
-        self._note = note
+        super().__init__(**kwargs)
+        self._batches, self._pulse, self._note = batches, pulse, note
+        self._reduce, self._generate = reduce, generate
+        self._keep_best = keep_best
+        # Keys and values of all layers would be held for tokens that nobody generates.
+        self._always = {"use_cache": False} if no_cache else {}
+        # Labels stand where their predictions do, for causal models too: each that is not ignored counts.
+        self._loss_shifts_labels = False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches in the order of the global batch; accelerate deals them out to the ranks in turn."""
@@ -68,21 +72,47 @@ class RankTrainer(Trainer):
         self._pulse.add(loss)
         return loss
 
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, {**inputs, **self._always}, *args, **kwargs)
+
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
-        """Loss and what metrics need of a batch; with `generate` the text that the model writes comes first."""
-        if self._generate is None or self._reduce is None or prediction_loss_only:
-            scored: tuple[Any, Any, Any] = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-            return scored
-        # One forward pass scores the labels; its keys and values would only take memory from the generation.
-        inputs = {**self._prepare_inputs(inputs), "use_cache": False}
+        """What metrics need of a batch, the loss of its rows among it; text that the model writes comes first.
+
+        Logits shrink here, before the ranks' are padded to one shape: of a large vocabulary there would be two copies.
+        """
+        inputs = self._prepare_inputs(inputs)
         labels = inputs["labels"]
+        forward = {name: value for name, value in inputs.items() if name != "labels"} | self._always
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-            kept = self._reduce(outputs["logits"], labels)
-            written = self._generate(self.model, inputs, outputs)
-        return loss.detach().mean(), (written, *(kept if isinstance(kept, tuple) else (kept,))), labels
+            outputs = model(**forward)
+            kept = self._reduce(self._logits(outputs, ignore_keys), labels)
+            if self._generate is None:
+                return None, kept, labels
+            with self.accelerator.autocast():  # `generate` goes past the forward that computes in half precision
+                written = self._generate(self.model, forward, outputs)
+        return None, (written, *(kept if isinstance(kept, tuple) else (kept,))), labels
+
+    def _logits(self, outputs: Any, ignore_keys: list[str] | None) -> Any:
+        if not isinstance(outputs, dict):
+            return outputs[0] if len(outputs) == 1 else outputs
+        if self._generate is not None:
+            return outputs["logits"]
+        ignored = ignore_keys or getattr(self.model.config, "keys_to_ignore_at_inference", ["past_key_values"])
+        found = tuple(value for name, value in outputs.items() if name not in (*ignored, "loss"))
+        return found[0] if len(found) == 1 else found
+
+    def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
+        """A step that is the best so far is saved, or there would be nothing to load at the end."""
+        best: bool = super()._determine_best_metric(*args, **kwargs)
+        self.control.should_save = self.control.should_save or (best and self._keep_best)
+        return best
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        """Nothing where training is over before it begins: the stock loop would take one step more, then look."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(**kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -54,6 +55,22 @@ class World:
         if not self.cuda:
             return dist.group.WORLD
         return dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+
+    def share(self, make: Callable[[], Any], group: Any) -> Any:
+        """What rank 0 makes, on every rank; the others wait for it."""
+        box = [make() if self.rank == 0 else None]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0, group=group)
+        return box[0]
+
+    def has_bf16(self) -> bool:
+        """Whether every rank's accelerator computes in bfloat16 itself: all must train in the same precision."""
+        if not self.cuda:
+            return False
+        has = torch.tensor(int(torch.cuda.is_bf16_supported(including_emulation=False)), device="cuda")
+        if self.size > 1:
+            dist.all_reduce(has, op=dist.ReduceOp.MIN)
+        return bool(has.item())
 
     def check(self, arguments: Any) -> None:
         """The Trainer must see the world that torchrun made; else each rank would quietly train alone."""

@@ -1,0 +1,192 @@
+"""Training an adapter in place of all weights: LoRA through peft, on a base model in full precision or in four bits.
+
+Imported, and peft with it, by runs that train one.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoConfig
+from transformers.pytorch_utils import Conv1D
+
+from finetune_trainer.config import Cause, Peft, Prepared, Reason, RunConfig
+from finetune_trainer.paths import to_local
+from finetune_trainer.tasks.base import Task
+from finetune_trainer.train.failures import TrainError
+
+TASK_TYPES = {
+    "text-classification": "SEQ_CLS",
+    "token-classification": "TOKEN_CLS",
+    "question-answering": "QUESTION_ANS",
+    "summarization": "SEQ_2_SEQ_LM",
+    "translation": "SEQ_2_SEQ_LM",
+    "text-generation": "CAUSAL_LM",
+    "fill-mask": None,
+}
+"""Task -> what peft calls it; it has no name for all."""
+NEW_HEADS = ("text-classification", "token-classification", "question-answering")
+"""Tasks whose head is new, so that it is trained as a whole and saved with the adapter."""
+HEADS = ("classifier", "score", "qa_outputs", "classification_head")
+"""How heads are called in models that name no base model."""
+ALL_LINEAR = "all-linear"
+TRAINABLE = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, Conv1D)
+"""Kinds of layers that can have an adapter."""
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """What the run says of them."""
+
+    task: Task
+    config: RunConfig
+    prepared: Prepared
+    precision: str
+    device: int
+    """Number of this rank's accelerator."""
+
+    def options(self) -> dict[str, Any]:
+        """For `from_pretrained`: how the base model is held."""
+        if self.config.quantization is None:
+            return {}
+        from transformers import BitsAndBytesConfig
+
+        heads = heads_of(_skeleton(self.task, to_local(self.prepared.model))) if self._new_head else None
+        quantization: Any = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=DTYPES[self.precision],
+            llm_int8_skip_modules=heads,  # a new head is trained as it is; None leaves out the output embeddings
+        )
+        return {"quantization_config": quantization, "device_map": {"": self.device}}
+
+    def wrap(self, model: Any, *, checkpointing: bool) -> Any:
+        """The model with fresh adapters; all else is frozen, but for a head that is new."""
+        require_modules(model, self._peft.target_modules)
+        if self.config.quantization is not None:
+            model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
+                model, use_gradient_checkpointing=False
+            )
+        if checkpointing:
+            # What is recomputed has no gradient of its own where its input, from frozen embeddings, has none.
+            model.enable_input_require_grads()
+        try:
+            wrapped = get_peft_model(model, self._lora(model))
+        except ValueError as error:
+            raise _refusal(f"{error} {_names_there(model)}") from error
+        return wrapped
+
+    def _lora(self, model: Any) -> LoraConfig:
+        wanted = self._peft
+        targets: Any = ALL_LINEAR if ALL_LINEAR in wanted.target_modules else list(wanted.target_modules) or None
+        return LoraConfig(
+            r=wanted.r,
+            lora_alpha=wanted.alpha if wanted.alpha is not None else 2 * wanted.r,  # type: ignore[arg-type]
+            lora_dropout=wanted.dropout,
+            target_modules=targets,
+            modules_to_save=heads_of(model) or None if self._new_head else None,
+            task_type=TASK_TYPES[self.config.task],
+        )
+
+    def save(self, model: Any, folder: Path) -> None:
+        """The adapter, for the base model under the name that the user gave it; or a plain model with it merged in."""
+        if self._peft.save_merged:
+            self._merged(model, folder).save_pretrained(folder)
+            return
+        found = model.peft_config[model.active_adapter]
+        found.base_model_name_or_path = self.config.model.name
+        found.revision = self.prepared.resolved.model_revision or self.config.model.revision
+        _save(model, folder)
+
+    def _merged(self, model: Any, folder: Path) -> Any:
+        if self.config.quantization is None:
+            return model.merge_and_unload()
+        # Merging into four bits would round the update away: it goes into the base model as it was saved.
+        scratch = folder.with_name(f"{folder.name}-adapter")
+        _save(model, scratch)
+        gc.collect()
+        base, _ = self.task.load(to_local(self.prepared.model), self.prepared, self.config, {})
+        merged: Any = PeftModel.from_pretrained(base, str(scratch))
+        return merged.merge_and_unload()
+
+    @property
+    def _peft(self) -> Peft:
+        assert self.config.peft is not None
+        return self.config.peft
+
+    @property
+    def _new_head(self) -> bool:
+        return self.config.task in NEW_HEADS
+
+
+def told(model: Any) -> str:
+    """How much of the model is trained."""
+    trained, everything = model.get_nb_trainable_parameters()
+    return f"LoRA trains {trained:,} of {everything:,} parameters ({100 * trained / everything:.2g} %)"
+
+
+def heads_of(model: Any) -> list[str]:
+    """Names of the modules beside the base model."""
+    base = getattr(model, "base_model", model)
+    children = {name: child for name, child in model.named_children() if any(True for _ in child.parameters())}
+    if base is model:
+        return [name for name in children if name in HEADS]
+    return [name for name, child in children.items() if child is not base]
+
+
+def require_modules(model: Any, wanted: Iterable[str]) -> None:
+    """Each name that the user gave stands for layers that can have an adapter; peft itself skips what it does not find."""
+    layers = dict(model.named_modules())
+    for name in wanted:
+        if name == ALL_LINEAR:
+            continue
+        found = [layer for path, layer in layers.items() if path == name or path.endswith(f".{name}")]
+        if not found:
+            raise _refusal(f"{type(model).__name__} has no module {name!r}. {_names_there(model)}")
+        other = next((layer for layer in found if not isinstance(layer, TRAINABLE)), None)
+        if other is not None:
+            raise _refusal(
+                f"{name!r} is a {type(other).__name__} of {type(model).__name__}, which is no single layer. "
+                f"{_names_there(model)}"
+            )
+
+
+def _names_there(model: Any) -> str:
+    heads = set(heads_of(model))
+    there = {
+        path.rpartition(".")[2]
+        for path, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear | Conv1D) and path.partition(".")[0] not in heads
+    }
+    shown = sorted(name for name in there if not name.isdigit())
+    more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""
+    return f"Choose from {', '.join(shown[:NAMES_SHOWN])}{more}, or say {ALL_LINEAR}."
+
+
+def _skeleton(task: Task, folder: Path) -> Any:
+    """The model without its weights."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    kinds = getattr(import_module("transformers.models.auto.modeling_auto"), task.heads)
+    kind = kinds[config.model_type]
+    with torch.device("meta"):
+        return getattr(import_module("transformers"), kind if isinstance(kind, str) else kind[0])(config)
+
+
+def _save(model: Any, folder: Path) -> None:
+    """An adapter alone: no vocabulary grows here, and whether one has must not be asked of the Hub."""
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # a card with gaps to fill in
+
+
+def _refusal(what: str) -> TrainError:
+    return TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"spec.peft.targetModules: {what}")

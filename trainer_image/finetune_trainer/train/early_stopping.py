@@ -1,0 +1,77 @@
+"""Ending a training whose evaluations do not improve any more, as transformers' own callback does.
+
+That one counts in memory, and on a resume its count is lost or comes back together with state that is not wanted. Here
+the count is read off the evaluations in the Trainer's log, which every checkpoint holds: a run that was resumed, also
+from the very step at which it was to end, ends where an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class EarlyStopping(TrainerCallback):
+    """The same decision on every rank: all have the same log."""
+
+    def __init__(
+        self, *, patience: int, threshold: float, metric: str, greater: bool, tell: Callable[[str], None]
+    ) -> None:
+        self._patience, self._threshold = patience, threshold
+        self._metric = metric.removeprefix("eval_")
+        self._greater = greater
+        self._tell = tell
+        self._over = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        return self._judge(state, control)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        return self._judge(state, control)
+
+    def _judge(self, state: TrainerState, control: TrainerControl) -> TrainerControl:
+        values = evaluated(state.log_history, self._metric)
+        count = without_improvement(values.values(), greater=self._greater, threshold=self._threshold)
+        if count < self._patience:
+            return control
+        control.should_training_stop = True
+        if not self._over and state.global_step < state.max_steps:
+            self._over = True
+            best = (max if self._greater else min)(values.values())
+            self._tell(
+                f"Training ended early, at step {state.global_step} of {state.max_steps}: {self._metric} did not "
+                f"improve in {count} evaluation{'s' * (count != 1)}; its best is {best:.4g}."
+            )
+        return control
+
+
+def evaluated(history: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float]:
+    """Step -> metric, of the evaluations in training. What was evaluated before the first step counts as nothing yet."""
+    name = f"eval_{metric}"
+    found: dict[int, float] = {}
+    for entry in history:
+        if name in entry and entry["step"] > 0:
+            found.setdefault(int(entry["step"]), float(entry[name]))
+    return found
+
+
+def without_improvement(values: Iterable[float], *, greater: bool, threshold: float) -> int:
+    """How many evaluations, counted back from the last one, are not better than what was best before them."""
+    count, best = 0, None
+    for value in values:
+        if best is None:
+            count, best = 0, -math.inf if greater else math.inf
+        elif (value > best if greater else value < best) and abs(value - best) > threshold:
+            count = 0
+        else:
+            count += 1
+        if value > best if greater else value < best:
+            best = value
+    return count
