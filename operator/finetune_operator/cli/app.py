@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from finetune_operator.cli.errors import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from finetune_operator.cli.local.volumes import Volumes
 
 app = typer.Typer(
     name="finetune",
@@ -29,20 +32,22 @@ class Output(StrEnum):
     JSON = "json"
 
 
+WorkDir = Annotated[Path, typer.Option(help="Where claims, checkpoints and logs live.")]
+Volume = Annotated[list[str], typer.Option(metavar="NAME=FOLDER", help="Folder that stands for a claim.")]
+Secret = Annotated[list[str], typer.Option(metavar="NAME=FOLDER", help="Folder with a file per key of a Secret.")]
+ConfigMap = Annotated[list[str], typer.Option(metavar="NAME=FOLDER", help="Folder with a file per key of a ConfigMap.")]
+WORK_DIR = Path(".finetune")
+
 ManifestFile = Annotated[str, typer.Argument(metavar="FILE", help="Manifest of a FineTuneJob; - reads standard input.")]
 
 
 @app.command()
 def run(
     manifest: ManifestFile,
-    work_dir: Annotated[Path, typer.Option(help="Where claims, checkpoints and logs live.")] = Path(".finetune"),
-    volume: Annotated[list[str], typer.Option(metavar="NAME=FOLDER", help="Folder that stands for a claim.")] = [],  # noqa: B006
-    secret: Annotated[
-        list[str], typer.Option(metavar="NAME=FOLDER", help="Folder with a file per key of a Secret.")
-    ] = [],  # noqa: B006
-    config_map: Annotated[
-        list[str], typer.Option(metavar="NAME=FOLDER", help="Folder with a file per key of a ConfigMap.")
-    ] = [],  # noqa: B006
+    work_dir: WorkDir = WORK_DIR,
+    volume: Volume = [],  # noqa: B006
+    secret: Secret = [],  # noqa: B006
+    config_map: ConfigMap = [],  # noqa: B006
     output: Annotated[
         Output, typer.Option("--output", "-o", help="json: the final status alone on standard output.")
     ] = Output.TEXT,
@@ -52,10 +57,7 @@ def run(
     def command() -> ExitCode:
         from finetune_operator.cli import run as module
 
-        folders = module.Folders(
-            work_dir, _pairs("--volume", volume), _pairs("--secret", secret), _pairs("--config-map", config_map)
-        )
-        return module.run(manifest, folders, as_json=output is Output.JSON)
+        return module.run(manifest, _volumes(work_dir, volume, secret, config_map), as_json=output is Output.JSON)
 
     _end(command)
 
@@ -78,13 +80,20 @@ def render(
 @app.command()
 def validate(
     manifests: Annotated[list[str], typer.Argument(metavar="FILE...", help="Manifests; - reads standard input.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Read model and data too, as the prepare step would.")] = False,
+    work_dir: Annotated[Path, typer.Option(help="With --deep: where claims, Secrets and ConfigMaps lie.")] = WORK_DIR,
+    volume: Volume = [],  # noqa: B006
+    secret: Secret = [],  # noqa: B006
+    config_map: ConfigMap = [],  # noqa: B006
 ) -> None:
     """Check manifests as the API server would, without one. Exit code 1 where any of them is refused."""
 
     def command() -> ExitCode:
         from finetune_operator.cli import check as module
 
-        return module.check(manifests)
+        if not deep and (volume or secret or config_map):
+            raise CommandError("folders are read with --deep alone: say that too, or leave them out")
+        return module.check(manifests, _volumes(work_dir, volume, secret, config_map) if deep else None)
 
     _end(command)
 
@@ -99,6 +108,14 @@ def _end(command: Callable[[], ExitCode]) -> None:
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
+
+
+def _volumes(work_dir: Path, volume: list[str], secret: list[str], config_map: list[str]) -> Volumes:
+    from finetune_operator.cli.local.volumes import Volumes
+
+    return Volumes(
+        work_dir.resolve(), _pairs("--volume", volume), _pairs("--secret", secret), _pairs("--config-map", config_map)
+    )
 
 
 def _pairs(option: str, values: list[str]) -> dict[str, Path]:

@@ -1,10 +1,13 @@
-"""`finetune validate FILE...`: every FineTuneJob in the files, held against the schema and the rules of its CRD."""
+"""`finetune validate FILE...`: every FineTuneJob in the files, held against the schema and the rules of its CRD.
+
+With `--deep`, model and data of those that are valid are read too: see `deep`.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune_operator.api.resource import KIND, FineTuneJob
 from finetune_operator.cli import manifest
@@ -12,16 +15,22 @@ from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.validate import is_fine_tune_job, normalised, validate, warnings
 from finetune_operator.plan.children import template_problems
 
+if TYPE_CHECKING:
+    from finetune_operator.cli.local.volumes import Volumes
+
 NO_UID = "00000000-0000-0000-0000-000000000000"
 LONG_AGO = "1970-01-01T00:00:00Z"
 
 
-def check(paths: Sequence[str]) -> ExitCode:
-    """Problems go to standard error, a line each; a good job is named on standard output."""
+def check(paths: Sequence[str], there: Volumes | None = None) -> ExitCode:
+    """Problems go to standard error, a line each; a good job is named on standard output.
+
+    `there`: where claims and Secrets lie, if model and data are to be read.
+    """
     code = ExitCode.SUCCEEDED
     for path in paths:
         try:
-            found = _check(path)
+            found = _check(path, there)
         except CommandError as error:  # the other files are looked at all the same
             print(f"finetune: {error}", file=sys.stderr)
             found = error.code
@@ -29,7 +38,7 @@ def check(paths: Sequence[str]) -> ExitCode:
     return code
 
 
-def _check(path: str) -> ExitCode:
+def _check(path: str, there: Volumes | None) -> ExitCode:
     """One file. Raises CommandError where it can't be read, or holds nothing to look at."""
     code = ExitCode.SUCCEEDED
     jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
@@ -45,6 +54,10 @@ def _check(path: str) -> ExitCode:
         for warning in warnings(job):
             print(f"{path}: Warning: {warning}", file=sys.stderr)
         print(f"{path}: {KIND} {job['metadata'].get('name', 'without a name')} is valid")
+        if there is not None:
+            from finetune_operator.cli import deep
+
+            code = max(code, deep.look(path, FineTuneJob.parse(completed(job)), there))
     return code
 
 

@@ -2,56 +2,42 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cli import ending
 from finetune_operator.cli.display import Display, Watcher, display_for
 from finetune_operator.cli.document import job_of
 from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.local import devices, processes, state, volumes
 from finetune_operator.cli.local.cluster import LocalCluster
 from finetune_operator.cli.local.loop import Interruption, Loop
-from finetune_operator.cli.story import Line, accuracy, metrics
+from finetune_operator.cli.local.packages import require_trainer
+from finetune_operator.cli.story import Line
 from finetune_operator.plan.children import accelerators, processes_per_node
 from finetune_operator.plan.types import Manifest, PlanSettings
 from finetune_trainer.config import Progress, ResultRecord
 
 SETTINGS = PlanSettings(trainer_image="this-machine", progress_interval_seconds=0.5)
-TRAINER_PACKAGES = ("torch", "transformers", "datasets", "accelerate")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-HUB_TOKEN_FILE = "hub-token"
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where things lie, as the command line says."""
-
-    work_dir: Path
-    claims: Mapping[str, Path]
-    secrets: Mapping[str, Path]
-    config_maps: Mapping[str, Path]
-
-
-def run(manifest: str, folders: Folders, *, as_json: bool) -> ExitCode:
+def run(manifest: str, there: volumes.Volumes, *, as_json: bool) -> ExitCode:
     """Run the job to its end, or until it is interrupted."""
     began = time.monotonic()
     stream = sys.stderr if as_json else sys.stdout
     job, body = job_of(manifest)
-    _require_trainer()
+    require_trainer("training on this machine")
     placement = devices.place(job, SETTINGS, devices.present())
-    there = volumes.Volumes(folders.work_dir.resolve(), folders.claims, folders.secrets, folders.config_maps)
     wrong = list(volumes.missing(job, there))
     if wrong:
         raise CommandError("\n".join(wrong))
@@ -68,7 +54,7 @@ def run(manifest: str, folders: Folders, *, as_json: bool) -> ExitCode:
     if saved.status["phase"] == "Failed":
         _tell_failed(saved, there)
         return ExitCode.FAILED
-    _tell_succeeded(saved.status, there, watcher.last_progress, time.monotonic() - began, stream)
+    _tell_succeeded(job, saved.status, there, watcher.last_progress, time.monotonic() - began, stream)
     return ExitCode.SUCCEEDED
 
 
@@ -81,7 +67,7 @@ def _train(
     here = {**body, "metadata": metadata, "spec": {**spec, "retry": max(spec["retry"], saved.retry)}}
     job = FineTuneJob.parse(here)
     watcher, interruption = Watcher(display), Interruption()
-    with _token_file(job, there, saved.folder) as token, _signals(interruption):
+    with volumes.token_file(job, there, saved.folder) as token, _signals(interruption):
         cluster = LocalCluster(
             job=job,
             volumes=there,
@@ -133,13 +119,6 @@ def _introduce(display: Display, placement: devices.Placement) -> None:
         display.line(Line(f"no meaning on this machine: {', '.join(names)}", "Ignored"))
 
 
-def _require_trainer() -> None:
-    absent = [name for name in TRAINER_PACKAGES if importlib.util.find_spec(name) is None]
-    if absent:
-        text = f"training on this machine needs {', '.join(absent)}: pip install 'finetune-operator[operator,trainer]'"
-        raise CommandError(text)
-
-
 def _end_leftovers(folder: Path, display: Display) -> None:
     """A run that was killed leaves pods that are just stopping: they get their grace period, then they are ended."""
     left = processes.marked(folder)
@@ -179,23 +158,6 @@ def _signals(interruption: Interruption) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if interruption.count else handler)
 
 
-@contextmanager
-def _token_file(job: FineTuneJob, there: volumes.Volumes, folder: Path) -> Iterator[Path | None]:
-    """The Hub token as a file that only its owner reads, for as long as the job runs."""
-    token = volumes.hub_token(job, there)
-    if not isinstance(token, str):
-        yield token
-        return
-    path = folder / HUB_TOKEN_FILE
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
 def _tell_interrupted(saved: state.State, stream: TextIO) -> None:
     if saved.status.get("phase") == "Publishing":
         print("Interrupted. The model is trained; the same command goes on with publishing it.", file=stream)
@@ -230,21 +192,20 @@ def _tell_failed(saved: state.State, there: volumes.Volumes) -> None:
 
 
 def _tell_succeeded(
-    status: Manifest, there: volumes.Volumes, progress: Progress | None, seconds: float, stream: TextIO
+    job: FineTuneJob,
+    status: Manifest,
+    there: volumes.Volumes,
+    progress: Progress | None,
+    seconds: float,
+    stream: TextIO,
 ) -> None:
-    prepared = progress.prepared if progress is not None else None
-    reached = accuracy(status.get("evaluation"))
     print(f"Succeeded in {seconds:.0f} s", file=stream)
-    if reached is not None and prepared is not None and prepared.majority_share is not None:
-        guess = f"guessing the commonest label: {prepared.majority_share:.3f}"
-        print(f"accuracy   {reached:.3f} ({guess})", file=stream)
-    if status.get("evaluation"):
-        print(f"evaluation {metrics(status['evaluation'])}", file=stream)
+    for line in ending.metric_lines(job, status, progress.prepared if progress is not None else None):
+        print(line, file=stream)
     if "model" in status:
         folder = _short(_model_at(status, there))
-        code = f"from transformers import pipeline; print(pipeline('text-classification', '{folder}')('your text'))"
         print(f"model      {folder}", file=stream)
-        print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
+        print(f'try it     {_short(Path(sys.executable))} -c "{ending.code(job, folder)}"', file=stream)
         hub = status["model"].get("hub")
         if hub is not None:
             print(f"published  {hub['url']} (commit {hub['commit'][:12]})", file=stream)

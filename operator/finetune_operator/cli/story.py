@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_operator.cli.ending import metrics
 from finetune_operator.plan.types import EventNote, Manifest
 from finetune_trainer.config import PodPhase, Progress
 
@@ -81,20 +82,6 @@ def gist(text: str) -> str:
         return first.removesuffix(LAST_LINES)
     where, separator, traceback = first.partition(":   File ")
     return f"{where}: {last}" if separator and traceback else first
-
-
-def metrics(evaluation: Mapping[str, float]) -> str:
-    """The metrics that a person looks at first, short."""
-    names = {name.removeprefix("eval_"): value for name, value in evaluation.items()}
-    hidden = ("runtime", "per_second", "epoch", "step")
-    return ", ".join(f"{name} {value:.4g}" for name, value in names.items() if not name.endswith(hidden))
-
-
-def accuracy(evaluation: Mapping[str, float] | None) -> float | None:
-    for name, value in (evaluation or {}).items():
-        if name.removeprefix("eval_") == "accuracy":
-            return value
-    return None
 
 
 def steps(status: Mapping[str, Any]) -> str:

@@ -76,7 +76,7 @@ def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang
         Suspend(job.name) for job in members.jobs if job.active and job.uid != (gang.job.uid if gang.job else None)
     )
     facts = {
-        ConditionType.PREPARED: Fact(True, "Prepared", "model and data are prepared"),
+        ConditionType.PREPARED: _prepared(status, told),
         ConditionType.RUNNING: Fact(False, "Succeeded", "training is over"),
     }
     if observed.job.spec.publish is not None:
@@ -84,6 +84,14 @@ def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang
         return Step(publish.begin(observed, done, 1), facts=facts, actions=others, requeue_after_seconds=0.0)
     over = done.model_copy(update={"phase": Phase.SUCCEEDED, "completion_time": stamp(observed.now)})
     return Step(over, facts=facts, actions=others, requeue_after_seconds=float(observed.settings.grace_period_seconds))
+
+
+def _prepared(status: FineTuneJobStatus, told: Progress | None) -> Fact:
+    """As the prepare Job said it; where node 0 prepared, as that told."""
+    old = conditions.find(status, ConditionType.PREPARED)
+    if old is not None and old.status == "True":
+        return Fact(True, old.reason, old.message)
+    return prepare.done(told.prepared if told is not None else None)
 
 
 def out_of_time(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:

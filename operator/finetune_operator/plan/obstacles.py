@@ -214,6 +214,9 @@ def _field_of(pod: PodView, kind: str, name: str) -> str:
     spec, token = pod.job.spec, pod.job.spec.hub.token_secret_ref
     if kind == "Secret" and token is not None and token.name == name:
         return "spec.hub.tokenSecretRef"
+    credentials = spec.dataset.credentials_secret_ref
+    if kind == "Secret" and credentials is not None and credentials.name == name and pod.role == "prepare":
+        return "spec.dataset.credentialsSecretRef"
     for variable in spec.env:
         source = variable.value_from
         ref = (source.secret_key_ref if kind == "Secret" else source.config_map_key_ref) if source else None

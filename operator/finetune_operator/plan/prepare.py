@@ -14,7 +14,7 @@ from finetune_operator.plan.single import Stage
 from finetune_operator.plan.steps import Step, fail, wants_list
 from finetune_operator.plan.types import Manifest, Observed
 from finetune_operator.plan.view import Family
-from finetune_trainer.config import Cause, Reason
+from finetune_trainer.config import Cause, PrepareSummary, Reason
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,14 @@ def _new_budget(status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
 def _succeeded(status: FineTuneJobStatus, gang: Gang) -> Prepared:
     record = gang.success
     told = report.with_record(status, record) if record is not None else status
-    return Prepared(
-        told.model_copy(update={"prepare_attempt": gang.number}), Fact(True, "Prepared", "model and data are prepared")
-    )
+    fact = done(record.prepared if record is not None else None)
+    return Prepared(told.model_copy(update={"prepare_attempt": gang.number}), fact)
+
+
+def done(summary: PrepareSummary | None) -> Fact:
+    """Preparing is over, and what it gave."""
+    said = "model and data are prepared"
+    return Fact(True, "Prepared", f"{said}: {summary.text}" if summary is not None else said)
 
 
 def _fallen(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:

@@ -36,7 +36,10 @@ MERGE_KEYS: Mapping[str, str] = {
 WHOLE_ENTRIES = frozenset({"volumes", "env"})
 """Lists whose entries replace one another: a volume has one source, a variable one value."""
 
-LISTS = frozenset({*MERGE_KEYS, "tolerations", "readinessGates"})
+APPENDED = frozenset({"envFrom"})
+"""Lists without a merge key to which the user's entries are added: replaced, the system's own would be lost."""
+
+LISTS = frozenset({*MERGE_KEYS, *APPENDED, "tolerations", "readinessGates"})
 
 
 def merge_template(system: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +64,8 @@ def _merged_map(system: Mapping[str, Any], users: Mapping[str, Any]) -> dict[str
 def _merged_list(name: str, system: list[Any], users: list[Any]) -> list[Any]:
     if name == "tolerations":
         return _merged_tolerations(system, users)
+    if name in APPENDED:
+        return [*system, *users]
     key = MERGE_KEYS.get(name)
     if key is None:
         return users

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from finetune_operator.cli.story import Story, accuracy, gist, metrics, steps
+from finetune_operator.cli.story import Story, gist, steps
 from finetune_operator.plan.types import EventNote, Manifest
 from finetune_trainer.config import CheckpointRef, PodPhase, Progress
 
@@ -55,14 +55,6 @@ def test_numbers_are_shown_as_far_as_they_are_known() -> None:
     assert steps({"progress": progress}) == "step 3/9, loss 0.5123, 42 samples/s, 7 s left"
     assert steps({"progress": {"totalSteps": 9}}) == "step 0/9"
     assert steps({}) == ""
-
-
-def test_accuracy_is_found_under_either_name() -> None:
-    assert accuracy({"eval_accuracy": 0.25}) == 0.25
-    assert accuracy({"accuracy": 0.5, "loss": 1.0}) == 0.5
-    assert accuracy({"loss": 1.0}) is None
-    assert accuracy(None) is None
-    assert metrics({"eval_loss": 0.123456, "eval_samples_per_second": 5.0}) == "loss 0.1235"
 
 
 def test_of_an_error_with_a_traceback_the_error_is_told() -> None:

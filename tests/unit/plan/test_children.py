@@ -12,7 +12,7 @@ import pytest
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.plan import children
 from finetune_operator.plan.types import Manifest, PlanSettings
-from finetune_trainer.config import Publish, RunConfig
+from finetune_trainer.config import Peft, Publish, RunConfig
 from tests.support.golden import assert_golden, load
 
 DEADLINE = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
@@ -36,7 +36,7 @@ def trainer(manifest: Manifest) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["local", "hub"])
+@pytest.mark.parametrize("name", ["local", "hub", "remote"])
 def test_children_are_as_reviewed(name: str) -> None:
     given = job(f"job-{name}.yaml")
     made = [
@@ -58,6 +58,94 @@ def test_config_map_holds_the_run_config_under_its_content_address() -> None:
     assert children.config_map_name(one, SETTINGS) == held["metadata"]["name"]
     assert children.config_map_name(other, SETTINGS) != held["metadata"]["name"]
     assert held["metadata"]["name"] in json.dumps(children.train_job(one, SETTINGS, 1))
+
+
+TASK_COLUMNS = [
+    ("text-classification", {}, {"text": "text", "label": "label"}),
+    ("text-classification", {"textPair": "b", "text": "a"}, {"text": "a", "text_pair": "b", "label": "label"}),
+    ("token-classification", {"tags": "pos_tags"}, {"words": "tokens", "tags": "pos_tags"}),
+    (
+        "question-answering",
+        {"id": "id"},
+        {"question": "question", "context": "context", "answers": "answers", "id": "id"},
+    ),
+    ("summarization", {"text": "article"}, {"text": "article", "summary": "summary"}),
+    (
+        "translation",
+        {"source": "translation.en", "target": "translation.de"},
+        {"source": "translation.en", "target": "translation.de"},
+    ),
+    ("text-generation", {}, {}),
+    ("text-generation", {"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": "a"}),
+    ("fill-mask", {}, {"text": "text"}),
+]
+
+
+@pytest.mark.parametrize(("task", "given", "columns"), TASK_COLUMNS)
+def test_columns_are_the_tasks_own_under_their_roles(task: str, given: dict[str, str], columns: dict[str, str]) -> None:
+    """Where a task can be given its text in several ways, what the user did not name is left to it."""
+    made = children.run_config(job(task=task, dataset={"name": "data", "columns": given}), SETTINGS)
+    assert made.dataset.columns == columns
+
+
+def test_a_run_config_says_nothing_of_what_the_job_does_not_use() -> None:
+    held = json.loads(children.run_config(job(), SETTINGS).to_json())
+    assert held["dataset"].keys() == {"files", "splits", "columns", "maxSamples"}
+    assert held["preprocessing"] == {"maxLength": 64}
+    assert not {"peft", "quantization", "earlyStopping", "lossWeights", "problemType"} & held.keys()
+    used: dict[str, Any] = {
+        "preprocessing": {"wholeWordMask": True, "padding": "max_length"},
+        "task": "fill-mask",
+        "dataset": {"name": "a", "streaming": True, "maxSamples": {"train": 1}},
+        "peft": {},
+    }
+    told = RunConfig.model_validate_json(children.run_config(job(**used), SETTINGS).to_json())
+    assert (told.preprocessing.whole_word_mask, told.preprocessing.padding) == (True, "max_length")
+    assert told.dataset.streaming
+    assert told.peft == Peft()
+
+
+def test_labels_and_their_weights_are_in_the_run_config() -> None:
+    made = children.run_config(job(problemType="multi_label_classification", lossWeights="balanced"), SETTINGS)
+    assert (made.problem_type, made.loss_weights) == ("multi_label_classification", "balanced")
+
+
+REMOTE = {"files": {"train": ["/data/train.csv"], "test": ["s3://bucket/test.csv"]}}
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        REMOTE,
+        {"files": {"train": ["https://example.com/train.csv"]}},
+        {"files": {"train": ["/data/train.csv"]}, "credentialsSecretRef": {"name": "bucket"}},
+    ],
+)
+def test_data_from_elsewhere_is_fetched_by_a_job_of_its_own(dataset: dict[str, Any]) -> None:
+    """The ranks, and so node 0 of an attempt, run offline and without credentials."""
+    given = job(dataset=dataset)
+    assert children.needs_prepare_job(given, SETTINGS)
+    assert children.run_config(given, SETTINGS).prepare == "job"
+    assert children.addresses(job()) == ()
+
+
+def test_only_who_reads_the_data_sees_its_credentials() -> None:
+    token = {"tokenSecretRef": {"name": "hf", "key": "token"}}
+    dataset = {**REMOTE, "credentialsSecretRef": {"name": "bucket"}}
+    given = job(dataset=dataset, hub=token, publish={"repoId": "me/x"})
+    prepare = trainer(children.prepare_job(given, SETTINGS, 1))
+    assert prepare["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    for made in (children.train_job(given, SETTINGS, 1), children.publish_job(given, SETTINGS, 1)):
+        assert "bucket" not in json.dumps(made["spec"])
+    assert "bucket" not in json.dumps(children.config_map(given, SETTINGS)["data"]).replace("s3://bucket", "")
+
+
+def test_a_templates_secrets_come_beside_the_credentials() -> None:
+    mine = {"configMapRef": {"name": "proxy"}}
+    template = {"spec": {"containers": [{"name": "trainer", "envFrom": [mine]}]}}
+    given = job(dataset={**REMOTE, "credentialsSecretRef": {"name": "bucket"}}, template=template)
+    assert trainer(children.prepare_job(given, SETTINGS, 1))["envFrom"] == [{"secretRef": {"name": "bucket"}}, mine]
+    assert trainer(children.train_job(given, SETTINGS, 1))["envFrom"] == [mine]
 
 
 def test_only_who_talks_to_the_hub_sees_the_token() -> None:

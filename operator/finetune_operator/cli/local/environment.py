@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from finetune_operator.cli.local.volumes import Volumes
 from finetune_operator.plan.children_pods import ENVIRONMENT
 
 LOOPBACK = "127.0.0.1"
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+"""A key that can be a variable; a mounted Secret has files beside those, which begin with a dot."""
 NOT_INHERITED = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
@@ -31,6 +35,11 @@ def inherited_environment(ranks: int) -> dict[str, str]:
 def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
     """The container's variables with what they refer to put in."""
     values: dict[str, str] = {}
+    for source in container.get("envFrom") or ():
+        if "secretRef" in source:
+            values |= _keys(volumes.secret(source["secretRef"]["name"]))
+        elif "configMapRef" in source:
+            values |= _keys(volumes.config_map(source["configMapRef"]["name"]))
     for variable in container["env"]:
         source = variable.get("valueFrom") or {}
         if "secretKeyRef" in source:
@@ -44,6 +53,13 @@ def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dic
     if values.get("HOME") == ENVIRONMENT["HOME"]:
         del values["HOME"]  # a container's home is scratch space, this one is the user's
     return values
+
+
+def _keys(folder: Path) -> dict[str, str]:
+    """A variable for each key of a Secret or ConfigMap."""
+    return {
+        file.name: file.read_text() for file in sorted(folder.iterdir()) if KEY.fullmatch(file.name) and file.is_file()
+    }
 
 
 def free_addresses(count: int) -> list[str]:

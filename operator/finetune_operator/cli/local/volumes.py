@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.errors import CommandError
 
+HUB_TOKEN_FILE = "hub-token"
 OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -58,6 +60,10 @@ def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
             yield from _missing_folder(where, "ConfigMap", volume.config_map, volumes.config_map(volume.config_map))
         elif volume.secret is not None:
             yield from _missing_folder(where, "Secret", volume.secret, volumes.secret(volume.secret))
+    credentials = spec.dataset.credentials_secret_ref
+    if credentials is not None:
+        where, folder = "spec.dataset.credentialsSecretRef", volumes.secret(credentials.name)
+        yield from _missing_folder(where, "Secret", credentials.name, folder)
     for variable in spec.env:
         source, where = variable.value_from, f"spec.env[{variable.name}]"
         if source is not None and source.secret_key_ref is not None:
@@ -86,6 +92,23 @@ def hub_token(job: FineTuneJob, volumes: Volumes) -> str | Path | None:
         f"spec.hub.tokenSecretRef: there is no Secret {reference.name} here; set HF_TOKEN, log in with "
         f"`hf auth login`, or say --secret {reference.name}=FOLDER (with the token in a file named {reference.key})"
     )
+
+
+@contextmanager
+def token_file(job: FineTuneJob, volumes: Volumes, folder: Path) -> Iterator[Path | None]:
+    """The Hub token as a file that only its owner reads, for as long as it is needed."""
+    token = hub_token(job, volumes)
+    if not isinstance(token, str):
+        yield token
+        return
+    path = folder / HUB_TOKEN_FILE
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def pod_paths(job: FineTuneJob, pod: Mapping[str, Any], volumes: Volumes, token: Path | None) -> dict[str, str]:

@@ -51,6 +51,25 @@ def test_variables_are_read_from_files(tmp_path: Path) -> None:
     assert values["FINETUNE_ATTEMPT"] == "1"
 
 
+def test_every_key_of_the_datas_credentials_is_a_variable_where_data_is_read(tmp_path: Path) -> None:
+    given, volumes = job("job-remote.yaml"), Volumes(tmp_path, secrets={"bucket": tmp_path / "mine"})
+    for name, value in {"AWS_ACCESS_KEY_ID": "me", "FINETUNE_ATTEMPT": "7", "..data": "x", "a b": "x"}.items():
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text(value)
+    read = container_environment(prepare_job(given, SETTINGS, 1)["spec"]["template"]["spec"]["containers"][0], volumes)
+    trained = container_environment(train_job(given, SETTINGS, 1)["spec"]["template"]["spec"]["containers"][0], volumes)
+    assert read["AWS_ACCESS_KEY_ID"] == "me"
+    assert read["FINETUNE_ATTEMPT"] == "1", "what the system sets stays"
+    assert not {"..data", "a b"} & read.keys()
+    assert "AWS_ACCESS_KEY_ID" not in trained
+    assert not any("credentials" in problem for problem in missing(given, volumes))
+    (problem,) = (problem for problem in missing(given, Volumes(tmp_path)) if "credentials" in problem)
+    assert problem == (
+        "spec.dataset.credentialsSecretRef: Secret bucket is not here; say --secret bucket=FOLDER (a folder with a file "
+        "per key)"
+    )
+
+
 def test_everything_that_is_missing_is_named_with_the_way_out(tmp_path: Path) -> None:
     problems = list(missing(job("job-hub.yaml"), Volumes(tmp_path)))
     assert any(

@@ -1,0 +1,99 @@
+"""`finetune validate --deep`: what prepare would say of model and data, before anything is applied."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from finetune_operator.cli.check import check
+from finetune_operator.cli.errors import ExitCode
+from finetune_operator.cli.local.volumes import Volumes
+from tests.support.local_run import EXAMPLE
+from tests.support.tiny import reviews, tiny_bert, write_rows
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    tiny_bert(folder / "model")
+    write_rows(folder / "train.csv", reviews(64))
+    write_rows(folder / "validation.csv", reviews(16, seed=1))
+    return folder
+
+
+def manifest(folder: Path, **spec: Any) -> str:
+    body = yaml.safe_load(EXAMPLE.read_text())
+    body["spec"] |= spec
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(body))
+    return str(path)
+
+
+def test_good_data_is_shown_and_nothing_is_left(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim that the job would write to is not needed, and one that is there is not written to."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = sorted(data.rglob("*"))
+    volumes = [{"name": "data", "mountPath": "/data", "claimName": "reviews-data"}]
+    spec = yaml.safe_load(EXAMPLE.read_text())["spec"]
+    dataset = {**spec["dataset"], "maxSamples": {"train": 1000}}
+    path = manifest(tmp_path, storage={"claimName": "reviews-data"}, volumes=volumes, nodes=1, dataset=dataset)
+
+    assert check([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.SUCCEEDED
+
+    said = capsys.readouterr()
+    assert f"{path}: FineTuneJob reviews: model and data can be trained on" in said.out
+    assert "train      64 rows" in said.out
+    assert "labels     train: negative 32, positive 32" in said.out
+    assert "example    [CLS] " in said.out
+    assert f"{path}: FineTuneJob reviews: Note: maxSamples.train is 1000, the data has 64 rows" in said.err
+    assert sorted(data.rglob("*")) == before
+    assert [one.name for one in tmp_path.iterdir()] == ["job.yaml"]
+
+
+def test_bad_data_is_refused_in_the_words_of_prepare(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = {"files": {"train": ["/data/train.csv"]}, "columns": {"text": "review", "label": "starz"}}
+    path = manifest(tmp_path, dataset=bad, trainingArguments={})
+
+    assert check([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.FAILED
+
+    said = capsys.readouterr()
+    assert said.out == f"{path}: FineTuneJob reviews is valid\n"
+    assert f"{path}: FineTuneJob reviews: ColumnNotFound: /data/train.csv has no column 'starz'" in said.err
+
+
+def test_without_the_folder_of_a_claim_it_says_how_to_name_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check([manifest(tmp_path)], Volumes(tmp_path)) is ExitCode.USAGE
+    assert "say --volume reviews-data=FOLDER" in capsys.readouterr().err
+
+
+def test_without_the_trainers_packages_it_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_operator.cli.local.packages.TRAINER_PACKAGES", ("no_such_package",))
+
+    assert check([manifest(tmp_path)], Volumes(tmp_path)) is ExitCode.USAGE
+
+    assert "needs no_such_package: pip install 'finetune-operator[operator,trainer]'" in capsys.readouterr().err
+
+
+def test_a_preparation_that_dies_shows_its_last_lines(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho it is out of memory >&2\nexit 137\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+    assert check([manifest(tmp_path)], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.FAILED
+
+    assert "preparing ended without a word; its last lines:\nit is out of memory" in capsys.readouterr().err
