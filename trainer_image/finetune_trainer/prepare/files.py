@@ -17,7 +17,7 @@ from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.formats import Asked
 from finetune_trainer.prepare.instructions import require_same_types
 from finetune_trainer.prepare.source import Source, Split
-from finetune_trainer.prepare.spool import spooled
+from finetune_trainer.prepare.spool import TypesDifferError, spooled
 
 
 def read_files(contents: Sequence[Content], asked: Asked, scratch: Path) -> Split:
@@ -25,11 +25,17 @@ def read_files(contents: Sequence[Content], asked: Asked, scratch: Path) -> Spli
     tables, sources = [], []
     class_names: dict[str, tuple[str, ...]] = {}
     for content in contents:
-        table = spooled(formats.read(content, asked), scratch)
+        place = formats.places(content, asked)
+        try:
+            table = spooled(formats.read(content, asked), scratch)
+        except TypesDifferError as error:
+            raise PrepareError(
+                Reason.DATA_INVALID, f"{content.name}, in the rows from {place(error.row)} on: {error}."
+            ) from error
         if table is None or table.num_rows == 0:
             raise PrepareError(Reason.DATA_INVALID, f"{content.name} has no rows.")
         tables.append(table.select(list(asked.columns)))
-        sources.append(Source(content.name, table.num_rows, formats.places(content, asked)))
+        sources.append(Source(content.name, table.num_rows, place))
         class_names = class_names or formats.declared_classes(table.schema)
     require_same_types(tables, [content.name for content in contents])
     return Split(pa.concat_tables(tables, promote_options="permissive"), tuple(sources), class_names)

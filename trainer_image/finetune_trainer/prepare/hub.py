@@ -10,24 +10,27 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from json import JSONDecodeError
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from finetune_trainer.config import Cause, DatasetSource, ModelSource, RunConfig
 from finetune_trainer.hub_token import read_token
 from finetune_trainer.prepare import refusals
 from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.hub_dataset import load
+from finetune_trainer.prepare.hub_dataset import load, stream
 from finetune_trainer.prepare.hub_model import check_files, needed_files
+from finetune_trainer.prepare.patterns import fitting, is_pattern
 from finetune_trainer.prepare.refusals import Wanted, translated
 from finetune_trainer.prepare.source import Split
 
 if TYPE_CHECKING:
     import httpx2
-    from huggingface_hub import HfApi
+    from huggingface_hub import DatasetInfo, HfApi
 
 T = TypeVar("T")
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -53,6 +56,17 @@ def environment(config: RunConfig, cache: Path) -> dict[str, str]:
         # A mirror need not speak Xet, and the client does not fall back.
         variables |= {"HF_ENDPOINT": config.hub.endpoint.rstrip("/"), "HF_HUB_DISABLE_XET": "1"}
     return variables
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a dataset at a commit."""
+
+    name: str
+    """As the user named it, a pattern resolved."""
+    dataset: DatasetSource
+    commit: str
+    path: str
 
 
 class Hub:
@@ -87,13 +101,50 @@ class Hub:
 
     def dataset_commit(self, source: DatasetSource) -> str:
         """The commit that a dataset's revision stands for now; who may not read the dataset is told so here."""
+        return str(self._dataset_info(source).sha)
+
+    def _dataset_info(self, source: DatasetSource) -> DatasetInfo:
         name, wanted = str(source.name), Wanted.of(source, self._endpoint)
         info = self._ask(
             lambda: self._api.dataset_info(name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
         )
         if info.gated:  # `datasets` would lose the reason
             self._ask(lambda: self._check_gate(name), wanted)
-        return str(info.sha)
+        return info
+
+    def dataset_files(self, address: str) -> list[HubFile]:
+        """The files that `owner/name[@revision]/path` means, a pattern of them by name."""
+        parts = address.split("/")
+        repository, path = "/".join(parts[:2]), "/".join(parts[2:])
+        name, _, revision = repository.partition("@")
+        source = DatasetSource(name=name, revision=unquote(revision) or None)
+        info = self._dataset_info(source)
+        there = sorted(sibling.rfilename for sibling in info.siblings or [])
+        found = [path] if path in there else fitting(path, there) if is_pattern(path) else []
+        if not found:
+            raise refusals.file_missing(Wanted.of(source, self._endpoint), path, there)
+        return [HubFile(f"hf://datasets/{repository}/{file}", source, str(info.sha), file) for file in found]
+
+    def dataset_file(self, file: HubFile, cache: Path) -> Path:
+        """The file, in the cache."""
+        wanted = Wanted.of(file.dataset, self._endpoint)
+        name, commit = str(file.dataset.name), file.commit
+        there = self._ask(
+            lambda: self._api.hf_hub_download(
+                name, file.path, repo_type="dataset", revision=commit, cache_dir=cache / "hub"
+            ),
+            wanted,
+        )
+        return Path(there)
+
+    def direct(self, file: HubFile) -> tuple[str, dict[str, str]]:
+        """Where the file can be read from, and what is to be sent with a request for it."""
+        from huggingface_hub import hf_hub_url
+
+        address = hf_hub_url(
+            str(file.dataset.name), file.path, repo_type="dataset", revision=file.commit, endpoint=self._endpoint
+        )
+        return address, {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _check_gate(self, name: str) -> None:
         from huggingface_hub import errors
@@ -110,6 +161,11 @@ class Hub:
         """All splits of the dataset at a commit, by their names on the Hub."""
         wanted = Wanted.of(source, self._endpoint)
         return self._ask(lambda: load(wanted, source.config, commit, self._token), wanted)
+
+    def streamed(self, source: DatasetSource, commit: str, take: Callable[[Any], T]) -> T:
+        """What `take` makes of the streams of a dataset's splits; nothing of the dataset is kept."""
+        wanted = Wanted.of(source, self._endpoint)
+        return self._ask(lambda: stream(wanted, source.config, commit, self._token, take), wanted)
 
     def _ask(self, request: Callable[[], T], wanted: Wanted) -> T:
         """Make a request, again where trying again may help."""

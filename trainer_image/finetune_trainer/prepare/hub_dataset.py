@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.errors import PrepareError
@@ -12,6 +13,8 @@ from finetune_trainer.volume import DISK_FULL
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
+
+T = TypeVar("T")
 
 
 def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> dict[str, Split]:
@@ -23,6 +26,17 @@ def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> 
     except Exception as error:
         raise _unreadable(error, wanted) from error
     return {split: _split(rows, f"split {split!r} of {wanted.name}") for split, rows in loaded.items()}
+
+
+def stream(wanted: Wanted, config: str | None, commit: str, token: str | None, take: Callable[[Any], T]) -> T:
+    """What `take` makes of the splits of a dataset, read from where they are."""
+    builder = _builder(wanted, config, commit, token)
+    try:
+        return take(builder.as_streaming_dataset())
+    except PrepareError:
+        raise
+    except Exception as error:
+        raise _unreadable(error, wanted) from error
 
 
 def _builder(wanted: Wanted, config: str | None, commit: str, token: str | None) -> DatasetBuilder:

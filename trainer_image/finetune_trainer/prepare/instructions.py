@@ -37,6 +37,22 @@ def chosen(said: str, role: str, there: Sequence[str], read: Callable[[str], Spl
     return joined(kept)
 
 
+def parts_of(said: str, role: str, there: Sequence[str]) -> list[tuple[str, int, int | None]]:
+    """The same where rows are not counted beforehand: split, first row, and the one after the last (None: the end)."""
+    if said in there or not SIGNS.search(said):
+        return [(_known(said, role, there), 0, None)]
+    if "%" in said or "[-" in said or ":-" in said:
+        raise _invalid(
+            role,
+            said,
+            "with spec.dataset.streaming the rows are not counted beforehand, so a share of them or one counted from the "
+            "end is not known. Write train[:1000], or leave streaming out.",
+        )
+    endless = 2**62
+    parts = _slices(said, role, {_known(name, role, there): endless for name in names_in(said)})
+    return [(name, start, None if stop == endless else stop) for name, start, stop in parts]
+
+
 def joined(parts: Sequence[Split]) -> Split:
     """Rows of several splits, one after the other."""
     first = parts[0]

@@ -34,18 +34,17 @@ def existing(pod_path: PodPath) -> Content:
         raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} is a folder; {_files_in(path)}")
     if not path.exists():
         raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} does not exist. {_neighbours(path, pod_path)}")
-    content = local(path, pod_path)
-    if problem := unknown_kind(content):
+    if problem := unknown_kind(pod_path):
         raise PrepareError(Reason.DATA_INVALID, f"{pod_path}: {problem}.")
     if not path.is_file():
         raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} is no regular file.")
     if path.stat().st_size == 0:
         raise PrepareError(Reason.DATA_INVALID, f"{pod_path} is empty.")
-    return content
+    return local(path, pod_path)
 
 
 def _files_in(folder: Path) -> str:
-    there = sorted(entry.name for entry in folder.iterdir() if unknown_kind(local(entry, entry.name)) is None)
+    there = sorted(entry.name for entry in folder.iterdir() if unknown_kind(entry.name) is None)
     return f"name the files in it: {names(there)}." if there else f"it holds no {names(list(READERS))}."
 
 

@@ -158,6 +158,15 @@ def split_missing(wanted: str, there: Sequence[str], field: str) -> PrepareError
     )
 
 
+def file_missing(wanted: Wanted, path: str, there: Sequence[str]) -> PrepareError:
+    """The error for a file that a dataset does not have, or a pattern that none of its files fits."""
+    return PrepareError(
+        Reason.FILE_NOT_FOUND,
+        f"The {wanted} has no file {path!r}; it has {names(list(there)) or 'none'}.{meant(path, there)} "
+        "Set spec.dataset.files.",
+    )
+
+
 def meant(name: str, there: Sequence[str], shown: Sequence[str] = ()) -> str:
     """` Did you mean 'x'?` where a name is spelt almost like one that is there; `shown`: what to call those."""
     by_plain_name = {other.casefold(): known for other, known in zip(there, shown or there, strict=True)}

@@ -5,7 +5,7 @@ Whoever prepares calls `find`, then `read`, then `sampled` for each split; where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from finetune_trainer.config import Reason, RunConfig
-from finetune_trainer.prepare import holdout, hub, instructions, places
+from finetune_trainer.prepare import holdout, hub, instructions, places, streamed
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.files import read_files
 from finetune_trainer.prepare.formats import Asked
@@ -23,6 +23,7 @@ from finetune_trainer.prepare.key import seed
 from finetune_trainer.prepare.places import Place
 from finetune_trainer.prepare.refusals import split_missing
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.streamed import Taking
 
 TRAIN, VALIDATION, TEST = ROLES = "train", "validation", "test"
 Indices = npt.NDArray[np.int64]
@@ -71,35 +72,34 @@ def read(
     which may be removed as soon as this returns.
     """
     asked = Asked(tuple(columns), tuple(text_columns), config.dataset.field)
-    there, read_one = _of_hub(config, client, data, asked) if data.commit else _of_files(data, asked, scratch)
-    splits = {role: split for role in ROLES if (split := chosen(role, config, there, read_one)) is not None}
-    for split in splits.values():
-        if split.table.num_rows == 0:
-            raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
+    if config.dataset.streaming:
+        splits = _streamed(config, client, data, asked, scratch)
+    else:
+        there, read_one = _of_hub(config, client, data, asked) if data.commit else _of_files(data, asked, scratch)
+        found = {role: chosen(role, config, there, read_one) for role in ROLES}
+        splits = {role: split for role, split in found.items() if split is not None}
     fraction = config.dataset.validation_fraction
     if fraction is not None:
         label = config.dataset.columns.get("label", "label") if _has_classes(config) else None
-        cut = holdout.cut(splits[TRAIN], fraction, seed(config), label, scratch)
-        splits[TRAIN], splits[VALIDATION] = cut
+        splits[TRAIN], splits[VALIDATION] = holdout.cut(splits[TRAIN], fraction, seed(config), label, scratch)
     return {role: splits[role] for role in ROLES if role in splits}
 
 
 def chosen(role: str, config: RunConfig, there: Sequence[str], read_one: Callable[[str], Split]) -> Split | None:
-    """The split for a role; None where there is none and none was asked for.
+    """The split for a role; None where there is none and none was asked for."""
+    said = _said(role, config, there)
+    return None if said is None else instructions.chosen(said, role, there, read_one)
 
-    A test split of the Hub is used if it is named: many have no labels.
-    """
+
+def _said(role: str, config: RunConfig, there: Sequence[str]) -> str | None:
+    """What is read for a role. A test split of the Hub is read if it is named: many have no labels."""
     dataset = config.dataset
     said = dataset.splits.get(role)
-    if said is not None:
-        return instructions.chosen(said, role, there, read_one)
-    if role == VALIDATION and dataset.validation_fraction is not None:
-        return None
-    if role not in there or (role == TEST and dataset.name is not None):
-        if role == TRAIN:
-            raise split_missing(TRAIN, list(there), TRAIN)
-        return None
-    return read_one(role)
+    if said is not None or role == TRAIN:
+        return said or TRAIN
+    cut_off = role == VALIDATION and dataset.validation_fraction is not None
+    unasked = role == TEST and dataset.name is not None
+    return None if cut_off or unasked or role not in there else role
 
 
 def _has_classes(config: RunConfig) -> bool:
@@ -129,6 +129,28 @@ def _of_files(data: Found, asked: Asked, scratch: Path) -> tuple[Sequence[str], 
         return known[name]
 
     return list(data.files), read_one
+
+
+def _streamed(config: RunConfig, client: hub.Hub, data: Found, asked: Asked, scratch: Path) -> dict[str, Split]:
+    def wanted(there: Sequence[str]) -> Iterator[tuple[str, str, Taking]]:
+        for role in ROLES:
+            if (said := _said(role, config, there)) is not None:
+                yield role, said, Taking.of(role, config)
+
+    if data.commit is None:
+        files = {name: [place.content() for place in found] for name, found in data.files.items()}
+        return {
+            role: streamed.from_files(files, said, role, taking, asked, scratch)
+            for role, said, taking in wanted(list(files))
+        }
+    return client.streamed(
+        config.dataset,
+        data.commit,
+        lambda there: {
+            role: streamed.from_hub(there, said, role, taking, asked, config.dataset, scratch)
+            for role, said, taking in wanted(list(there))
+        },
+    )
 
 
 def _used_files(config: RunConfig) -> list[str]:

@@ -12,6 +12,14 @@ import pyarrow as pa
 from finetune_trainer.volume import make_folder
 
 
+class TypesDifferError(Exception):
+    """Rows from `row` on hold something in a column that does not go together with what the rows before hold."""
+
+    def __init__(self, row: int, column: str, before: pa.DataType, found: pa.DataType) -> None:
+        super().__init__(f"column {column!r} holds {found}, the rows before hold {before}")
+        self.row = row
+
+
 def spooled(tables: Iterable[pa.Table], folder: Path) -> pa.Table | None:
     """The tables as one that takes no memory of its own; None where there are none.
 
@@ -32,15 +40,29 @@ class _Spool:
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
         self._schema: pa.Schema | None = None
         self._files: list[Path] = []
+        self._rows = 0
 
     def add(self, table: pa.Table) -> None:
         if self._schema is None:
             self._schema = table.schema
-        wider = pa.unify_schemas([self._schema, table.schema], promote_options="permissive")
+        wider = self._wider(table.schema)
         if self._writer is None or wider != self._schema:
             self._begin(wider)
         assert self._writer is not None
         self._writer.write_table(table.cast(wider))
+        self._rows += table.num_rows
+
+    def _wider(self, schema: pa.Schema) -> pa.Schema:
+        assert self._schema is not None
+        try:
+            return pa.unify_schemas([self._schema, schema], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            for ours, theirs in zip(self._schema, schema, strict=True):
+                try:
+                    pa.unify_schemas([pa.schema([ours]), pa.schema([theirs])], promote_options="permissive")
+                except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                    raise TypesDifferError(self._rows, ours.name, ours.type, theirs.type) from error
+            raise
 
     def _begin(self, schema: pa.Schema) -> None:
         if self._writer is not None:

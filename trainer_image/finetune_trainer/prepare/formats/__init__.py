@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.content import COMPRESSIONS, Content
+from finetune_trainer.prepare.content import COMPRESSIONS, Content, kind_of
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import columnar, delimited, jsons, lines
 from finetune_trainer.prepare.formats.columnar import declared_classes
@@ -36,9 +37,9 @@ PACKED = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 """Kinds that may be compressed as a whole; the others compress within."""
 
 
-def unknown_kind(content: Content) -> str | None:
+def unknown_kind(name: str) -> str | None:
     """Why a file of this name cannot be read."""
-    kind, packed = content.kind, content.compression is not None
+    kind, packed = kind_of(name), PurePosixPath(name).suffix.lower() in COMPRESSIONS
     if kind in READERS and (not packed or kind in PACKED):
         return None
     if kind in READERS:

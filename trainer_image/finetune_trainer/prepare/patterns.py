@@ -1,0 +1,26 @@
+"""Patterns of file names where there is no file system to match them: `data/*.csv`, `**`, `part-[0-9].jsonl`."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path stands for several."""
+    return glob.has_magic(path)
+
+
+def fitting(pattern: str, there: Iterable[str]) -> list[str]:
+    """The names that fit, sorted."""
+    from fsspec.utils import glob_translate  # type: ignore[import-untyped]
+
+    return sorted(filter(re.compile(glob_translate(pattern)).match, there))
+
+
+def fixed_folder(pattern: str) -> str:
+    """The folder that a pattern begins with, up to which nothing is left open; empty where there is none."""
+    while is_pattern(pattern):
+        pattern = pattern.rpartition("/")[0]
+    return pattern

@@ -1,0 +1,194 @@
+"""A file at an address: what it must tell of itself, how it is fetched once, and how it is read from where it is.
+
+`web` and `s3` know their protocols. What passes (a server that is down, a connection that is cut) is tried again here;
+what was fetched before that is kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from finetune_trainer.config import Cause, Reason
+from finetune_trainer.prepare.content import Content
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.volume import make_folder, sync_folder
+
+T = TypeVar("T")
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+FAR_BYTES = 4 << 20
+"""What is asked for at a time where a file is read from where it is."""
+PARTIAL = ".partial"
+
+
+class Remote(Protocol):
+    """A file at an address, as it was when it was looked up."""
+
+    @property
+    def name(self) -> str:
+        """Its address without what is secret in it."""
+        ...
+
+    @property
+    def size(self) -> int | None: ...
+
+    @property
+    def version(self) -> str | None:
+        """What changes with its content (an ETag), if the server tells any."""
+        ...
+
+    def chunks(self, start: int) -> Iterator[bytes]:
+        """Its bytes from there on; BeginAgain where the server cannot begin there."""
+        ...
+
+    def read(self, start: int, length: int) -> bytes:
+        """A part of it."""
+        ...
+
+
+class BeginAgain(Exception):
+    """What was fetched so far cannot be gone on from."""
+
+
+def unavailable(name: str, said: str) -> PrepareError:
+    """The error for what may be there later."""
+    return PrepareError(Reason.HUB_UNAVAILABLE, f"{name} cannot be read now: {said}.", cause=Cause.ERROR)
+
+
+def changed(name: str) -> PrepareError:
+    """The error for a file that is not what it was when it was looked up."""
+    return unavailable(name, "it was changed while it was read; the next try reads it as it is then")
+
+
+def patiently(request: Callable[[], T], progress: Callable[[], object] = lambda: None) -> T:
+    """Make a request, again where trying again may help; while there is progress it has not failed."""
+    pauses, before = iter(RETRY_SECONDS), progress()
+    while True:
+        try:
+            return request()
+        except PrepareError as error:
+            if error.cause is not Cause.ERROR:
+                raise
+            if progress() != before:
+                pauses, before = iter(RETRY_SECONDS), progress()
+            pause = next(pauses, None)
+            if pause is None:
+                raise
+            wait = pause * random.uniform(1.0, 1.25)  # many jobs may wait for the same server
+            print(f"prepare: {error} Again in {wait:.0f} s.", file=sys.stderr, flush=True)  # noqa: T201
+            time.sleep(wait)
+
+
+def fetched(remote: Remote, cache: Path) -> Content:
+    """The file on this machine: fetched as a whole, or found as an earlier try has left it.
+
+    Without a version nothing says that it is still the same, so it is fetched anew.
+    """
+    identity = json.dumps([remote.name, remote.version, remote.size])
+    folder = make_folder(cache / hashlib.sha256(identity.encode()).hexdigest()[:32])
+    file = folder / PurePosixPath(remote.name).name
+    if remote.version is None or not file.exists():
+        with _partial(file) as (partial, path):
+            patiently(lambda: _copy(remote, partial), partial.tell)
+            partial.flush()
+            os.fsync(partial.fileno())
+            path.rename(file)
+        sync_folder(folder)
+    return Content(remote.name, lambda: file.open("rb"), file)
+
+
+def far(remote: Remote) -> Content:
+    """The file, read from where it is."""
+    return Content(remote.name, lambda: io.BufferedReader(_Far(remote), FAR_BYTES), far=True)
+
+
+def _copy(remote: Remote, file: BinaryIO) -> None:
+    start = file.seek(0, os.SEEK_END)
+    if remote.version is None:  # what is there may be of another content
+        start = file.seek(0)
+        file.truncate()
+    if start != remote.size:
+        try:
+            for chunk in remote.chunks(start):
+                file.write(chunk)
+        except BeginAgain:
+            file.seek(0)
+            file.truncate()
+            for chunk in remote.chunks(0):
+                file.write(chunk)
+    if remote.size is not None and file.tell() != remote.size:
+        there = file.tell()
+        if there > remote.size:
+            file.seek(0)
+            file.truncate()
+        raise unavailable(remote.name, f"the connection ended after {there} of {remote.size} bytes")
+
+
+@contextmanager
+def _partial(file: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """What an earlier try has fetched, to go on from; one that grows in other hands is left alone."""
+    path = file.with_name(file.name + PARTIAL)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "rb+") as shared:
+        if _locked(shared) and path.exists() and os.path.samestat(os.fstat(shared.fileno()), path.stat()):
+            yield shared, path
+            return
+    descriptor, name = tempfile.mkstemp(suffix=PARTIAL, dir=file.parent)
+    with open(descriptor, "rb+") as own:
+        try:
+            yield own, Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def _locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # taken, or a volume that has no locks
+        return False
+    return True
+
+
+class _Far(io.RawIOBase):
+    """A file read in parts, from any place."""
+
+    def __init__(self, remote: Remote) -> None:
+        if remote.size is None:
+            raise PrepareError(
+                Reason.DATA_INVALID,
+                f"{remote.name}: the server does not say how long it is, so it cannot be read in parts. Leave "
+                "spec.dataset.streaming out.",
+            )
+        self._remote, self._size, self._at = remote, remote.size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), self._size - self._at)
+        if length <= 0:
+            return 0
+        found = patiently(lambda: self._remote.read(self._at, length))
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)

@@ -1,0 +1,179 @@
+"""Files at `s3://bucket/key`, and patterns of them, through pyarrow's own client.
+
+Who asks comes from the environment, which `spec.dataset.credentialsSecretRef` fills; nothing of it is ever said.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.patterns import fitting, fixed_folder, is_pattern
+from finetune_trainer.prepare.remote import FAR_BYTES, changed, patiently, unavailable
+
+if TYPE_CHECKING:
+    from pyarrow.fs import S3FileSystem
+
+T = TypeVar("T")
+SCHEME = "s3://"
+KEY, SECRET, SESSION = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+OTHER_CREDENTIALS = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_PROFILE",
+)
+"""Where one of these is set pyarrow finds credentials by itself. Without any it would ask a machine that may not be there."""
+SECRET_FIELD = "spec.dataset.credentialsSecretRef"
+DENIED = re.compile(
+    "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|INVALID_(CLIENT_)?TOKEN|EXPIRED|(Invalid|Expired)Token|HTTP status 40[03]"
+)
+CONNECT_SECONDS, REQUEST_SECONDS = 10.0, 60.0
+
+
+class S3File:
+    """An object in a bucket, as it was looked up."""
+
+    def __init__(self, name: str, size: int, version: str | None) -> None:
+        self.name = name
+        self.size: int | None = size
+        self.version = version
+        self._length = size
+        self._stream: Any = None
+
+    def chunks(self, start: int) -> Iterator[bytes]:
+        while start < self._length:
+            found = self.read(start, min(FAR_BYTES, self._length - start))
+            yield found
+            start += len(found)
+
+    def read(self, start: int, length: int) -> bytes:
+        if self._stream is None:
+            stream = _asked(self.name, lambda: filesystem().open_input_file(self.name.removeprefix(SCHEME)))
+            if _version(stream) != self.version:
+                raise changed(self.name)
+            self._stream = stream
+        found = bytes(_asked(self.name, lambda: self._stream.read_at(length, start)))
+        if not found:
+            raise unavailable(self.name, f"it ended after {start} of {self._length} bytes")
+        return found
+
+
+def found(address: str) -> list[S3File]:
+    """The object at an address, or all whose keys fit a pattern, by name."""
+    matches = patiently(lambda: _fitting(address)) if is_pattern(address) else [address]
+    return [patiently(partial(_looked_up, match)) for match in matches]
+
+
+@cache
+def filesystem() -> S3FileSystem:
+    """The client, for the credentials, the endpoint and the region of the environment."""
+    from pyarrow.fs import S3FileSystem
+
+    given = os.environ.get
+    options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "request_timeout": REQUEST_SECONDS}
+    if given(KEY) and given(SECRET):
+        options |= {"access_key": given(KEY), "secret_key": given(SECRET), "session_token": given(SESSION) or None}
+    elif not any(given(name) for name in OTHER_CREDENTIALS):
+        options["anonymous"] = True
+    endpoint = given("AWS_ENDPOINT_URL_S3") or given("AWS_ENDPOINT_URL")
+    region = given("AWS_REGION") or given("AWS_DEFAULT_REGION")
+    options["region"] = region or ("us-east-1" if endpoint else None)
+    return S3FileSystem(endpoint_override=endpoint or None, **options)
+
+
+def _looked_up(address: str) -> S3File:
+    bucket, _, key = address.removeprefix(SCHEME).partition("/")
+    if not bucket or not key:
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"{address} names no file: write s3://bucket/key.")
+    try:
+        stream = _asked(address, lambda: filesystem().open_input_file(f"{bucket}/{key}"))
+    except FileNotFoundError:
+        raise PrepareError(Reason.FILE_NOT_FOUND, _missing(address, bucket, key)) from None
+    with stream:
+        return S3File(address, int(_asked(address, stream.size)), _version(stream))
+
+
+def _version(stream: Any) -> str | None:
+    told = stream.metadata() or {}
+    value = told.get(b"ETag") or told.get("ETag")
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _fitting(pattern: str) -> list[str]:
+    path = pattern.removeprefix(SCHEME)
+    folder = fixed_folder(path)
+    if not folder:
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pattern}: a pattern is for keys; name the bucket.")
+    there = _listed(pattern, folder, recursive="/" in path[len(folder) + 1 :])
+    found = fitting(path, (key for key in there if not key.endswith("/")))
+    if not found:
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"No file fits {pattern}. {_holds(folder, there)}")
+    return [SCHEME + key for key in found]
+
+
+def _listed(name: str, folder: str, *, recursive: bool) -> list[str]:
+    from pyarrow.fs import FileSelector, FileType
+
+    selector = FileSelector(folder, recursive=recursive)
+    try:
+        entries = _asked(name, lambda: filesystem().get_file_info(selector))
+    except FileNotFoundError:
+        return []
+    return sorted(f"{entry.path}/" if entry.type == FileType.Directory else str(entry.path) for entry in entries)
+
+
+def _missing(address: str, bucket: str, key: str) -> str:
+    folder = "/".join([bucket, *key.split("/")[:-1]])
+    try:
+        return f"{address} does not exist. {_holds(folder, _listed(address, folder, recursive=False))}"
+    except PrepareError as error:  # who may read may not be who may list
+        if error.reason is Reason.FILE_NOT_FOUND:
+            return str(error)
+        return f"{address} does not exist."
+
+
+def _holds(folder: str, there: list[str]) -> str:
+    return f"{SCHEME}{folder}/ holds {names([key[len(folder) + 1 :] for key in there]) or 'nothing'}."
+
+
+def _asked(name: str, request: Callable[[], T]) -> T:
+    """Make a request; refusals in the user's words."""
+    try:
+        return request()
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        said = _without_secrets(" ".join(str(error).split()).removesuffix("."))
+    raise _refused(name, said)
+
+
+def _refused(name: str, said: str) -> PrepareError:
+    if "NO_SUCH_BUCKET" in said:
+        bucket = name.removeprefix(SCHEME).partition("/")[0]
+        return PrepareError(Reason.FILE_NOT_FOUND, f"{name}: there is no bucket {bucket!r}.")
+    if DENIED.search(said):
+        who = (
+            f"The credentials of {SECRET_FIELD} may not read it, or are not valid (any more)."
+            if os.environ.get(KEY)
+            else f"Without credentials it may not be read: name a Secret with {KEY} and {SECRET} in {SECRET_FIELD}."
+        )
+        return PrepareError(Reason.ACCESS_DENIED, f"Access to {name} was refused. {who} ({said})")
+    if "HTTP status 301" in said or "PermanentRedirect" in said:
+        return PrepareError(
+            Reason.FILE_NOT_FOUND, f"{name} is in another region: set AWS_REGION in the Secret of {SECRET_FIELD}."
+        )
+    return unavailable(name, said)
+
+
+def _without_secrets(text: str) -> str:
+    for variable in (SECRET, SESSION, KEY):
+        value = os.environ.get(variable)
+        if value:
+            text = text.replace(value, f"<{variable}>")
+    return text

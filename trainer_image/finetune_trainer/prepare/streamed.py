@@ -1,0 +1,136 @@
+"""Rows taken from where they are: shuffled through a buffer by the seed, as many as are wanted, nothing else kept.
+
+A Hub dataset is read by `datasets`; files are read by `formats`, their rows mixed here in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from finetune_trainer.config import DatasetSource, Reason, RunConfig
+from finetune_trainer.prepare import formats
+from finetune_trainer.prepare.content import Content
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.formats import Asked, columns
+from finetune_trainer.prepare.instructions import parts_of
+from finetune_trainer.prepare.key import seed
+from finetune_trainer.prepare.source import Source, Split
+from finetune_trainer.prepare.spool import spooled
+
+BUFFER_ROWS = 10_000
+"""Rows among which the next one is drawn."""
+BATCH_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Taking:
+    """How many rows of a split are taken, and in which order."""
+
+    rows: int | None
+    """None for all of them, in their own order."""
+    seed: int
+
+    @classmethod
+    def of(cls, role: str, config: RunConfig) -> Taking:
+        dataset = config.dataset
+        rows = dataset.max_samples.get(role)
+        if role == "train" and rows is not None and dataset.validation_fraction is not None:
+            rows = ceil(rows / (1 - dataset.validation_fraction))  # what is held out is not trained on
+        return cls(rows, seed(config) % 2**32)
+
+
+def from_hub(
+    there: Any, said: str, role: str, taking: Taking, asked: Asked, dataset: DatasetSource, scratch: Path
+) -> Split:
+    """Rows of a Hub dataset's streams by split (an IterableDatasetDict)."""
+    import datasets
+
+    name = f"split {said!r} of {dataset.name}"
+    parts = []
+    for split, start, stop in parts_of(said, role, list(there)):
+        rows = there[split]
+        rows = rows.skip(start) if start else rows
+        parts.append(rows if stop is None else rows.take(stop - start))
+    stream = parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+    known = stream.column_names
+    if known is not None:
+        stream = stream.select_columns(columns.require(asked.columns, known, name))
+    if taking.rows is not None:
+        stream = stream.shuffle(seed=taking.seed, buffer_size=BUFFER_ROWS).take(taking.rows)
+    features = stream.features or {}
+    items = {column: getattr(feature, "feature", feature) for column, feature in features.items()}
+    classes = {
+        column: tuple(feature.names) for column, feature in items.items() if isinstance(feature, datasets.ClassLabel)
+    }
+    tables = (columns.picked(table, asked.columns, name) for table in stream.with_format("arrow").iter(BATCH_ROWS))
+    return _split(tables, name, scratch, classes)
+
+
+def from_files(
+    files: Mapping[str, Sequence[Content]], said: str, role: str, taking: Taking, asked: Asked, scratch: Path
+) -> Split:
+    """Rows of files, by split, that are read from where they are."""
+    parts = parts_of(said, role, list(files))
+    used = [content for split, _, _ in parts for content in files[split]]
+    name = used[0].name if len(used) == 1 else f"{used[0].name} and {len(used) - 1} more files"
+    tables: Iterator[pa.Table] = (
+        table for split, start, stop in parts for table in _between(_rows(files[split], asked), start, stop)
+    )
+    if taking.rows is not None:
+        tables = _between(_mixed(tables, taking.seed), 0, taking.rows)
+    return _split(tables, name, scratch, {})
+
+
+def _split(tables: Iterator[pa.Table], name: str, scratch: Path, classes: dict[str, tuple[str, ...]]) -> Split:
+    table = spooled(tables, scratch)
+    if table is None or table.num_rows == 0:
+        raise PrepareError(
+            Reason.DATA_INVALID, f"The {name} has no rows." if name.startswith("split") else f"{name} has no rows."
+        )
+    classes = classes or formats.declared_classes(table.schema)
+    return Split(table, (Source(name, table.num_rows, _place),), classes)
+
+
+def _place(row: int) -> str:
+    return f"row {row} of those taken"
+
+
+def _mixed(tables: Iterator[pa.Table], seed: int) -> Iterator[pa.Table]:
+    """The rows in another order: a full buffer gives as many at random as come in."""
+    draws = np.random.RandomState(seed)
+    held: pa.Table | None = None
+    for table in tables:
+        for start in range(0, table.num_rows, BATCH_ROWS):
+            part = table.slice(start, BATCH_ROWS)
+            held = part if held is None else pa.concat_tables([held, part], promote_options="permissive")
+            surplus = held.num_rows - BUFFER_ROWS
+            if surplus > 0:
+                held = held.take(pa.array(draws.permutation(held.num_rows))).combine_chunks()
+                yield held.slice(0, surplus)
+                held = held.slice(surplus)
+    if held is not None:
+        yield held.take(pa.array(draws.permutation(held.num_rows)))
+
+
+def _rows(contents: Sequence[Content], asked: Asked) -> Iterator[pa.Table]:
+    for content in contents:
+        yield from formats.read(content, asked)
+
+
+def _between(tables: Iterator[pa.Table], start: int, stop: int | None) -> Iterator[pa.Table]:
+    """Rows from one number up to, not including, another; what comes after it is not read."""
+    first = 0
+    for table in tables:
+        low, high = max(start - first, 0), table.num_rows if stop is None else min(stop - first, table.num_rows)
+        if low < high:
+            yield table.slice(low, high - low)
+        first += table.num_rows
+        if stop is not None and first >= stop:
+            return

@@ -1,0 +1,161 @@
+"""Files at `https://` addresses: looked up, fetched from where an earlier try has stopped, refusals in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.remote import BeginAgain, changed, patiently, unavailable
+
+if TYPE_CHECKING:
+    import httpx2
+
+SILENCE_SECONDS = 60.0
+BUSY = (408, 425, 429)
+PARTIAL_CONTENT = 206
+RANGE_NOT_SATISFIABLE = 416
+NO_HEAD = (400, 403, 404, 405, 501)
+"""Some servers refuse to be asked for the head alone, signed addresses among them."""
+
+
+def plain(address: str) -> str:
+    """The address without what may be secret: who signs in, and what follows a question mark."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file at an address, as the server described it."""
+
+    name: str
+    address: str = field(repr=False)
+    size: int | None = None
+    version: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What is sent with each request: who asks."""
+
+    def chunks(self, start: int) -> Iterator[bytes]:
+        asked = {"Range": f"bytes={start}-"} if start else {}
+        if start and not self._can_resume:
+            raise BeginAgain
+        with _answer("GET", self, asked) as answer:
+            if start and answer.status_code != PARTIAL_CONTENT:
+                raise BeginAgain
+            yield from self._checked(answer).iter_raw()
+
+    def read(self, start: int, length: int) -> bytes:
+        with _answer("GET", self, {"Range": f"bytes={start}-{start + length - 1}"}) as answer:
+            if answer.status_code != PARTIAL_CONTENT:
+                raise PrepareError(
+                    Reason.DATA_INVALID,
+                    f"{self.name}: the server does not answer requests for a part of a file. Leave "
+                    "spec.dataset.streaming out: the file is fetched then.",
+                )
+            found = bytes(self._checked(answer).read())
+        if len(found) != length:
+            raise unavailable(self.name, f"the server answered {len(found)} of {length} bytes")
+        return found
+
+    @property
+    def _can_resume(self) -> bool:
+        return self.version is not None and not self.version.startswith("W/")
+
+    def _checked(self, answer: httpx2.Response) -> httpx2.Response:
+        now = _version(answer)
+        if self.version is not None and now is not None and now != self.version:
+            raise changed(self.name)
+        return answer
+
+
+def found(address: str, headers: Mapping[str, str] | None = None, name: str | None = None) -> WebFile:
+    """The file at an address; messages call it `name`, or else by its address."""
+    file = WebFile(name or plain(address), address, headers=headers or {})
+    return patiently(lambda: _looked_up(file))
+
+
+def _looked_up(file: WebFile) -> WebFile:
+    try:
+        with _answer("HEAD", file, {}) as answer:
+            return _described(file, answer, answer.headers.get("Content-Length"))
+    except _RefusedError as error:
+        if error.status not in NO_HEAD:
+            raise
+    with _answer("GET", file, {"Range": "bytes=0-0"}) as answer:
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        length = whole if answer.status_code == PARTIAL_CONTENT else answer.headers.get("Content-Length")
+        return _described(file, answer, length)
+
+
+def _described(file: WebFile, answer: httpx2.Response, length: str | None) -> WebFile:
+    if answer.headers.get("Content-Type", "").startswith("text/html"):
+        raise PrepareError(
+            Reason.DATA_INVALID,
+            f"{file.name} is a web page, not a file of rows. Give the address of the file itself: the link behind "
+            "`download` or `raw`.",
+        )
+    packed = "Content-Encoding" in answer.headers
+    size = int(length) if length and length.isdigit() and not packed else None
+    return WebFile(file.name, file.address, size, _version(answer), file.headers)
+
+
+def _version(answer: httpx2.Response) -> str | None:
+    """The ETag; else when it was changed."""
+    return answer.headers.get("ETag") or (
+        f"W/{answer.headers['Last-Modified']}" if "Last-Modified" in answer.headers else None
+    )
+
+
+class _RefusedError(PrepareError):
+    status: int = 0
+
+
+@contextmanager
+def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any]:
+    """A request's answer, if it is a good one."""
+    import httpx2
+
+    # Without it a server may pack the file on its way, and nobody could go on in the middle.
+    asked = {"Accept-Encoding": "identity", **file.headers, **headers}
+    if "Range" in headers and file.version is not None and not file.version.startswith("W/"):
+        asked["If-Range"] = file.version
+    try:
+        with (
+            httpx2.Client(timeout=SILENCE_SECONDS, follow_redirects=True) as client,
+            client.stream(method, file.address, headers=asked) as answer,
+        ):
+            if answer.status_code >= 400:
+                raise _refused(file.name, answer)
+            yield answer
+    except httpx2.TransportError as error:
+        raise unavailable(file.name, f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")) from None
+    except (httpx2.TooManyRedirects, httpx2.InvalidURL) as error:
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"{file.name} is no address of a file: {error}.") from None
+
+
+def _refused(name: str, answer: httpx2.Response) -> PrepareError:
+    status = answer.status_code
+    said = (
+        f"the server answered {status} ({answer.reason_phrase})"
+        if answer.reason_phrase
+        else f"the server answered {status}"
+    )
+    if status >= 500 or status in BUSY:
+        return unavailable(name, said)
+    if status in (401, 403):
+        reason, why = (
+            Reason.ACCESS_DENIED,
+            "it may not be read by everybody, or an address with a signature has expired",
+        )
+    elif status in (404, 410):
+        reason, why = Reason.FILE_NOT_FOUND, "there is no such file"
+    else:
+        reason, why = Reason.FILE_NOT_FOUND, "correct the address in spec.dataset.files"
+    refused = _RefusedError(reason, f"{name} cannot be read: {said}; {why}.")
+    refused.status = status
+    return refused
