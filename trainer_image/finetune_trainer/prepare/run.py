@@ -12,7 +12,7 @@ from typing import Any
 from finetune_trainer import tasks
 from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig, SplitReport
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.prepare import arguments, lease, making, model, preflight, splits, store
+from finetune_trainer.prepare import adapters, arguments, lease, making, model, preflight, splits, store
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
@@ -31,6 +31,7 @@ def prepare(config: RunConfig) -> Prepared:
     loaded, model_commit = _model(config, hub, layout)
     task = tasks.find(config.task)
     task.check_model(loaded, config)
+    adapters.check(config, loaded)
     found = splits.find(config, hub)
     limits, said = task.limits(config, loaded)
     key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))

@@ -1,0 +1,84 @@
+"""Adapters and weights in four bits: what cannot be trained is refused before an accelerator is taken.
+
+Which modules a model has is only known with torch; here the names of its saved weights are asked, and where they leave a
+doubt (heads that are new, weights that are put together while loading) the ranks decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.model import Model
+
+ALL_LINEAR = "all-linear"
+NEW = ("classifier", "pre_classifier", "score", "qa_outputs", "classification_head", "lm_head", "embed_out")
+"""Modules that saved weights may lack: heads, and output embeddings that are the input's."""
+MATRIX = 2
+
+
+def check(config: RunConfig, model: Model) -> None:
+    """PrepareError where the model's weights cannot be trained as asked."""
+    if config.quantization is not None:
+        _require_accelerator(config)
+    if getattr(model.config, "quantization_config", None) is not None and (
+        config.peft is None or not config.accelerators
+    ):
+        raise _refusal(
+            f"{model.name} has weights in few bits already, which only train with spec.peft on a CUDA accelerator. "
+            "Choose the model that it was made from."
+        )
+    if config.peft is not None:
+        _require_modules(config.peft.target_modules, model)
+
+
+def _require_accelerator(config: RunConfig) -> None:
+    if not config.accelerators:
+        raise _refusal(
+            "spec.quantization: weights in four bits need a CUDA accelerator, and the job asks for none. Ask for one in "
+            "spec.resources, or leave spec.quantization out: spec.peft alone trains on a CPU too."
+        )
+    if config.peft is None:
+        raise _refusal("spec.quantization: weights in four bits cannot be trained themselves; add spec.peft.")
+
+
+def _require_modules(wanted: tuple[str, ...], model: Model) -> None:
+    if ALL_LINEAR in wanted and len(wanted) > 1:
+        raise _refusal(f"spec.peft.targetModules: {ALL_LINEAR} stands for all of them; name nothing beside it.")
+    saved = _matrices(model.folder)
+    if not saved:
+        return
+    known = {part for path in saved for part in path.split(".")}
+    missing = [name for name in wanted if name.rpartition(".")[2] not in {*known, *NEW, ALL_LINEAR}]
+    if missing:
+        there = sorted({path.rpartition(".")[2] for path in saved if not path.rpartition(".")[2].isdigit()})
+        raise _refusal(
+            f"spec.peft.targetModules: {model.name} has no module {names(missing)}. Choose from {names(there)}, or "
+            f"say {ALL_LINEAR}."
+        )
+
+
+def _matrices(folder: Path) -> list[str]:
+    """Paths of the modules whose weight is a matrix; empty where the files do not tell without torch."""
+    found = []
+    for file in sorted(folder.glob("model*.safetensors")):
+        for name, shape in _shapes(file):
+            if name.endswith(".weight") and len(shape) == MATRIX:
+                found.append(name.removesuffix(".weight"))
+    return found
+
+
+def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:
+    """From the header of the file alone."""
+    with file.open("rb") as opened:
+        header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    for name, entry in header.items():
+        if name != "__metadata__":
+            yield name, entry["shape"]
+
+
+def _refusal(message: str) -> PrepareError:
+    return PrepareError(Reason.ARGUMENTS_INVALID, message)
