@@ -1,0 +1,48 @@
+"""One rank in this process: the whole of `train`, without the seconds that a process of its own takes to import it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from unittest import mock
+
+from finetune_trainer.config import Prepared, RunConfig
+from finetune_trainer.launch.protocol import RankEnv
+from finetune_trainer.train.launch_client import LaunchClient
+from tests.support.ranks import TOKEN, Heard, _free_port, _handler, _Launch
+
+
+def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
+    """Train; returns the folder of the finished model."""
+    from finetune_trainer.train.recipe import train
+    from finetune_trainer.train.report import Reporter
+
+    staging, sealed = folder / "staging", folder / "sealed"
+    for part in (staging, sealed):
+        part.mkdir(parents=True)
+    launch = _Launch(Heard(), prepared, staging, sealed, world=1, kill_after=None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(launch))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = LaunchClient(f"http://127.0.0.1:{server.server_port}", TOKEN)
+    torchrun = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    variables = {**torchrun, "MASTER_PORT": str(_free_port()), RankEnv.STAGING.value: str(staging)}
+    try:
+        with mock.patch.dict(os.environ, variables):
+            train(config, client, Reporter(client, active=True))
+    finally:
+        _forget_the_world()
+        server.shutdown()
+        server.server_close()
+    return staging / "model"
+
+
+def _forget_the_world() -> None:
+    """The process group of one, and what accelerate keeps of it: the next training makes its own."""
+    import torch.distributed as dist
+    from accelerate.state import AcceleratorState
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    AcceleratorState._reset_state(reset_partial_state=True)
