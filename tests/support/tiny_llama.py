@@ -17,7 +17,7 @@ TEMPLATE = (
 MARKED_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ message['content'] }}<|done|>{% endgeneration %}{% else %}{{ message['content'] }}<|done|>"
-    "{% endif %}\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+    "{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
 """The same, saying itself what the assistant generates."""
 FORGETFUL_TEMPLATE = (
