@@ -54,6 +54,7 @@ def config(name: str, spec: dict[str, Any]) -> RunConfig:
             "files": {"train": ["/data/train.csv"], "validation": ["/data/validation.jsonl"]},
             "columns": {"text": "review", "label": "stars"},
         },
+        "trainingArguments": {"num_train_epochs": 5},
         "storage": {"claimName": "shared"},
     }
     for path, value in spec.items():

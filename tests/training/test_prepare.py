@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from finetune_trainer.config import Cause, Failure, Outcome, Prepared, Reason, ResultRecord, RunConfig
+from finetune_trainer.config import Cause, Failure, Outcome, Peft, Prepared, Reason, ResultRecord, RunConfig
+from finetune_trainer.prepare import warnings
 from finetune_trainer.prepare.command import attempt, fitted
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
@@ -61,6 +64,62 @@ def test_leaves_what_the_ranks_need(model: Path, data: Path, tmp_path: Path) -> 
         "meta.json",
     }
     assert any("longer than 12 tokens and are cut" in message for message in prepared.messages)
+
+
+def test_every_split_is_told_in_the_log_and_for_the_report(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = reviews(40)
+    train = write_rows(tmp_path / "train.csv", [*rows, {"review": "soup " * 20, "stars": "neutral"}])
+    validation = write_rows(tmp_path / "validation.csv", [*rows[:3], *reviews(17, seed=1)])
+    config = run_config(tmp_path / "output", model=model, train=train, validation=validation, max_length=16)
+    prepared = attempt(config)
+    assert isinstance(prepared, Prepared)
+    told = prepared.splits["train"]
+    assert (told.rows, told.sequences, told.labels) == (41, None, {"negative": 20, "neutral": 1, "positive": 20})
+    assert prepared.label_counts == (20, 1, 20)
+    assert 0 < told.lengths["p50"] <= told.lengths["p99"] <= told.lengths["max"] == 16
+    assert told.example is not None
+    assert told.example.startswith("[CLS]")
+    assert rows[0]["review"].split()[0] in told.example
+    assert told.example.endswith(f"-> {rows[0]['stars']}")
+    assert prepared.summary.truncated_share == pytest.approx(told.truncated / 41, abs=1e-6)
+    examples = pa.ipc.open_stream(Path(prepared.data) / "validation.examples.arrow").read_all()
+    assert examples.column("text").to_pylist() == [row["review"] for row in (*rows[:3], *reviews(17, seed=1))]
+    log = capsys.readouterr().err
+    for line in (
+        r"train +41 +41 +0 +[\d.]+% +\d+ .* 16\n",
+        r"train labels: negative 20 \(49%\)",
+        r"first train row: \[CLS\]",
+    ):
+        assert re.search(line, log), log
+    said = "\n".join(prepared.messages)
+    assert "of the train rows lose their end: raise preprocessing.maxLength (the model reads 64 tokens)" in said
+    assert "1 class has no example in the validation data" in said
+    assert "3 of 41 train rows occur in the validation data too (7.3%)" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lora", "says"),
+    [
+        ({"num_train_epochs": 1}, False, "7 optimizer steps in all (50 rows, 8 in a step)"),
+        ({"max_steps": 9}, False, "9 optimizer steps in all"),
+        ({"warmup_steps": 50}, False, "warmup_steps is 50, training is 21 optimizer steps"),
+        ({"learning_rate": 1e-2}, False, "learning_rate 0.01 is high for all weights"),
+        ({"learning_rate": 1e-9}, False, "so low that hardly a weight changes"),
+        ({"learning_rate": 2e-5}, True, "learning_rate 2e-05 is low for LoRA"),
+        ({"learning_rate": 2e-4}, True, None),
+        ({"learning_rate": 2e-4, "warmup_steps": 0.1}, False, None),
+        ({"learning_rate": 0.1, "optim": "sgd"}, False, None),
+    ],
+)
+def test_what_hardly_can_work_is_said_before_an_accelerator_is_taken(
+    arguments: dict[str, Any], lora: bool, says: str | None, tmp_path: Path
+) -> None:
+    config = run_config(tmp_path, model="/models/any", arguments=arguments)
+    config = config.model_copy(update={"peft": Peft() if lora else None})
+    said = warnings.of_training(config, 50)
+    assert said == [] if says is None else says in " ".join(said)
 
 
 def test_the_same_content_is_tokenised_once(model: Path, data: Path, tmp_path: Path) -> None:

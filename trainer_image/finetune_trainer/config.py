@@ -360,6 +360,8 @@ class ResultRecord(Document):
     resolved: Resolved | None = None
     hub: PublishedModel | None = None
     """The model on the Hub (publish, on success)."""
+    prepared: PrepareSummary | None = None
+    """What was prepared (prepare, on success)."""
     messages: tuple[str, ...] = ()
     """What the user should know (a broken checkpoint moved aside, fp16 turned into fp32, rows clamped, ...)."""
 
@@ -404,6 +406,22 @@ class PrepareSummary(Document):
     labels: tuple[str, ...] = ()
     majority_share: float | None = None
     """Share of the commonest label among the validation rows (else the training rows): the accuracy of guessing."""
+
+    @property
+    def text(self) -> str:
+        """As a sentence of a condition: `1,000 train and 200 validation rows, ...`."""
+        counts = {"train": self.train_rows, "validation": self.validation_rows, "test": self.test_rows}
+        told = [f"{count:,} {role}" for role, count in counts.items() if count is not None]
+        said = [f"{', '.join(told[:-1])} and {told[-1]} rows" if told[1:] else f"{told[0]} rows"]
+        if self.dropped_rows:
+            said.append(f"{self.dropped_rows:,} left out")
+        if self.token_lengths is not None:
+            said.append(f"median {self.token_lengths.median:,} tokens, 95 % up to {self.token_lengths.p95:,}")
+        if self.truncated_share:
+            said.append(f"{self.truncated_share:.1%} of the train rows cut")
+        if self.labels:
+            said.append(f"{len(self.labels)} labels")
+        return ", ".join(said)
 
 
 class SplitReport(Document):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, ModelStatus, Nodes, Phase
-from finetune_operator.plan import accounts, children, publish, report
+from finetune_operator.plan import accounts, children, conditions, prepare, publish, report
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.falls import fallen, gave_up_on, give_up, verdict_of
@@ -20,7 +20,7 @@ from finetune_operator.plan.resolutions import ClusterReason, resolution
 from finetune_operator.plan.steps import Step, fail, stamp, wants_list
 from finetune_operator.plan.types import Observed, Suspend
 from finetune_operator.plan.view import Family
-from finetune_trainer.config import Cause
+from finetune_trainer.config import Cause, Progress
 
 WATCH_LAG = timedelta(seconds=5)
 """A Job that was just made may not be in what we see yet."""

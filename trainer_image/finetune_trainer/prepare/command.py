@@ -46,6 +46,7 @@ def main() -> int:
         started=started,
         finished=datetime.now(UTC),
         resolved=prepared.resolved if prepared else None,
+        prepared=prepared.summary if prepared else None,
         messages=prepared.messages if prepared else (),
     )
     write_record(record)
@@ -66,6 +67,7 @@ def import_transformers_without_torch() -> None:
 def attempt(config: RunConfig) -> Prepared | Failure:
     """Prepare; an expected failure is a value."""
     from finetune_trainer.prepare.run import prepare
+    from finetune_trainer.prepare.summary import lines
 
     try:
         prepared = prepare(config)
@@ -80,6 +82,8 @@ def attempt(config: RunConfig) -> Prepared | Failure:
         return Failure(reason=Reason.OUT_OF_MEMORY, cause=Cause.ERROR, message="Preparing the data ran out of memory.")
     except Exception as error:  # noqa: BLE001 - the outermost frame: the record must say what it was
         return unexpected(error)
+    for line in lines(prepared.splits):
+        print(f"prepare: {line}", file=sys.stderr, flush=True)  # noqa: T201
     for message in prepared.messages:
         print(f"prepare: {message}", file=sys.stderr, flush=True)  # noqa: T201
     return prepared
@@ -100,9 +104,10 @@ def write_record(record: ResultRecord) -> None:
 
 
 def fitted(record: ResultRecord) -> ResultRecord:
-    """The record within what a termination message holds: messages go first, then the failure's text is cut."""
+    """The record within what a termination message holds: what is said beside goes first, then the failure is cut."""
     if len(record.to_json().encode()) > RESULT_RECORD_MAX_BYTES:
-        record = record.model_copy(update={"messages": tuple(message[:200] for message in record.messages[:8])})
+        shortened = tuple(message[:300] for message in record.messages[:8])
+        record = record.model_copy(update={"messages": shortened, "prepared": None})  # it names all labels
     excess = len(record.to_json().encode()) - RESULT_RECORD_MAX_BYTES
     if excess <= 0 or record.failure is None:
         return record

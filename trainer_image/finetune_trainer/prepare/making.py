@@ -8,11 +8,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from finetune_trainer.config import Reason, RunConfig, SplitReport
-from finetune_trainer.prepare import arguments, cores, splits, store, summary, tokens
+from finetune_trainer.prepare import arguments, cores, splits, store, summary, tokens, warnings
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.model import Model
@@ -48,7 +49,7 @@ def make(job: Job, folder: Path, partial: Path) -> None:
             taken[role] = tokens.Taken(table, order, reading)
         arguments.check(job.config, {role: rows.rows for role, rows in taken.items()})
         made = _written(job, taken, checked, partial)
-        messages += _cut(made.reports, job.limits)
+        messages += warnings.of_data(made.reports, made.overlaps, job.limits, job.model.max_tokens)
         store.seal(partial, folder, made.noted(checked, messages))
 
 
@@ -65,6 +66,8 @@ def _checked(job: Job, scratch: Path) -> Checked:
 class _Made:
     reports: dict[str, SplitReport]
     tallies: dict[str, summary.Tally]
+    overlaps: dict[str, int]
+    """Split -> training rows that it has too."""
 
     def noted(self, checked: Checked, messages: list[str]) -> dict[str, Any]:
         """What is kept beside the data."""
@@ -80,35 +83,36 @@ class _Made:
 
 
 def _written(job: Job, taken: Mapping[str, tokens.Taken], checked: Checked, partial: Path) -> _Made:
+    ordered = {role: taken[role] for role in (*(role for role in taken if role != splits.TRAIN), splits.TRAIN)}
     tallies = {role: summary.Tally(checked.label_names) for role in taken}
-    parts = tokens.tokenised(job.task, taken, cores.processes(job.config.preprocessing.num_proc))
-    for role, rows, of_split in _by_role(taken, parts):
-        _write_split(role, rows, of_split, tallies[role], partial)
+    parts = tokens.tokenised(job.task, ordered, cores.processes(job.config.preprocessing.num_proc))
+    overlap = tokens.Overlap()
+    for role, rows in ordered.items():
+        of_split = islice(parts, len(rows.places(role)))
+        _write_split(role, rows, of_split, tallies[role], overlap, partial)
     reports = {}
     for role, rows in taken.items():
         dropped, tally = checked.dropped.get(role, {}), tallies[role]
         _require_rows(role, tally.sequences, {**dropped, **tally.dropped})
         example = summary.decoded(tally.first, job.model.tokenizer, checked.label_names)
         reports[role] = tally.report(rows.rows, dropped, example)
-    return _Made(reports, tallies)
-
-
-def _by_role(
-    taken: Mapping[str, tokens.Taken], parts: Iterator[tokens.Part]
-) -> Iterator[tuple[str, tokens.Taken, Iterator[tokens.Part]]]:
-    """Parts split by split: as many of the stream as each has."""
-    for role, rows in taken.items():
-        yield role, rows, (next(parts) for _ in rows.places(role))
+    return _Made(reports, tallies, {role: count for role, count in overlap.counts.items() if count})
 
 
 def _write_split(
-    role: str, rows: tokens.Taken, parts: Iterator[tokens.Part], tally: summary.Tally, partial: Path
+    role: str,
+    rows: tokens.Taken,
+    parts: Iterator[tokens.Part],
+    tally: summary.Tally,
+    overlap: tokens.Overlap,
+    partial: Path,
 ) -> None:
     with store.ArrowFile(store.split_file(partial, role)) as file:
         for part in parts:
             for batch in part.batches:
                 file.write(batch)
                 tally.add(batch)
+            overlap.add(part)
             tally.truncated += part.truncated
             tally.truncated_targets += part.truncated_targets
             tally.dropped.update(part.dropped)
@@ -127,18 +131,3 @@ def _require_rows(role: str, rows: int, dropped: Mapping[str, int]) -> None:
     raise PrepareError(
         Reason.DATA_INVALID, f"The {role} data has no rows left to use{f' (left out: {why})' if why else ''}."
     )
-
-
-def _cut(reports: Mapping[str, SplitReport], limits: Limits) -> list[str]:
-    said = []
-    for role, report in reports.items():
-        if report.truncated:
-            said.append(
-                f"{report.truncated} of {report.rows} {role} rows are longer than {limits.tokens} tokens and are cut."
-            )
-        if report.truncated_targets:
-            said.append(
-                f"{report.truncated_targets} of {report.rows} {role} rows have a target longer than "
-                f"{limits.target_tokens} tokens, which is cut."
-            )
-    return said

@@ -12,7 +12,7 @@ from typing import Any
 from finetune_trainer import tasks
 from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig, SplitReport
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.prepare import adapters, arguments, lease, making, model, preflight, splits, store
+from finetune_trainer.prepare import adapters, arguments, lease, making, model, preflight, splits, store, warnings
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
@@ -39,6 +39,7 @@ def prepare(config: RunConfig) -> Prepared:
     meta, waited = _made(making.Job(config, task, hub, found, loaded, limits), folder)
     label_names = tuple(meta["labelNames"])
     reports = {role: SplitReport.model_validate(report) for role, report in meta["splits"].items()}
+    rows = {role: report.sequences or report.rows for role, report in reports.items()}
     prepared = Prepared(
         config_digest=config_digest(config),
         data=to_pod(folder),
@@ -52,7 +53,8 @@ def prepare(config: RunConfig) -> Prepared:
             *said,
             *task.model_messages(loaded, label_names),
             *meta["messages"],
-            *arguments.check(config, {role: report.sequences or report.rows for role, report in reports.items()}),
+            *arguments.check(config, rows),
+            *warnings.of_training(config, rows["train"]),
         ),
     )
     make_folder(layout.run.folder)

@@ -137,6 +137,8 @@ def _cut(text: str, limit: int) -> str:
 def lines(splits: Mapping[str, SplitReport]) -> list[str]:
     """The summary as a person reads it in a log: a line for each split, then labels and an example."""
     told = [role for role in ("train", "validation", "test") if role in splits]
+    if not told:
+        return []
     headings = ("split", "rows", "sequences", "dropped", "cut", *PERCENTILES)
     cells = [headings, *(_cells(role, splits[role]) for role in told)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]

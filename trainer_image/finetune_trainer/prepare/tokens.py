@@ -26,6 +26,8 @@ PART_BYTES = 8 << 20
 EXAMPLE = "_example"
 READ = ("text", "text_pair", "words", "question", "context", "source", "prompt", "messages")
 """Roles that say which row it is; two rows that differ in the label alone are the same."""
+OVERLAP_ROWS = 5_000_000
+"""Rows of a split that training rows are compared with, at most: 40 MB."""
 Digests = npt.NDArray[np.int64]
 
 
@@ -128,3 +130,23 @@ def digests(rows: pa.Table) -> Digests:
 
 def _hashable(values: list[Any]) -> list[Any]:
     return values if not values or isinstance(values[0], str) else [repr(value) for value in values]
+
+
+class Overlap:
+    """Training rows that other splits have too: counted while they pass, in memory that is bounded."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Digests] = {}
+        self.counts: Counter[str] = Counter()
+
+    def add(self, part: Part) -> None:
+        """Parts of the training data come after those that they are compared with."""
+        role = part.place.role
+        if role != splits.TRAIN:
+            known = self._known.get(role, part.digests[:0])
+            self._known[role] = np.sort(np.concatenate([known, part.digests]))[:OVERLAP_ROWS]
+            return
+        for other, known in self._known.items():
+            if len(known):
+                place = np.searchsorted(known, part.digests).clip(max=len(known) - 1)
+                self.counts[other] += int((known[place] == part.digests).sum())
