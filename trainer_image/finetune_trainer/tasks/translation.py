@@ -23,7 +23,7 @@ class Translation(SequenceToSequence):
     def scores(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
         return {
             name: float(metric.corpus_score(list(written), [list(references)]).score)
-            for name, metric in _metrics(references).items()
+            for name, metric in counters(references).items()
         }
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
@@ -31,13 +31,14 @@ class Translation(SequenceToSequence):
         if not writing.wanted(run.config):
             return {}
         references = self._texts(evaluated, self.roles[1])
-        found = _metrics(references)
+        found = counters(references)
         for metric in found.values():
             metric.corpus_score(references[:1], [references[:1]])  # a signature is known once references are
         return {f"{name}Signature": str(metric.get_signature()) for name, metric in found.items()}
 
 
-def _metrics(references: Sequence[str]) -> dict[str, Any]:
+def counters(references: Sequence[str]) -> dict[str, Any]:
+    """sacreBLEU's counters for texts in the script of these."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
