@@ -108,7 +108,7 @@ SYSTEM_DEFAULTS: dict[str, str] = {
     "save_steps": "by time, see `save_strategy`",
     "save_total_limit": "2",
     "train_sampling_strategy": "group_by_length",
-    "dataloader_num_workers": "by the cores, where there is an accelerator; 0 on the CPU",
+    "dataloader_num_workers": "by the cores, at most 4, where there is an accelerator; 0 on the CPU",
     "bf16": "where there is an accelerator, and neither it nor `fp16` is given: true if the hardware has bfloat16",
     "fp16": "where there is an accelerator, and neither it nor `bf16` is given: true if the hardware has no bfloat16",
     "predict_with_generate": "true",

@@ -150,10 +150,12 @@ class Preprocessing(ApiModel):
     """How text becomes tokens. Each field says which tasks it is for."""
 
     max_length: Tokens | None = None
-    """Tokens at most per row, longer ones are truncated (question-answering: split into windows); default: the model's own
-    limit. For all tasks but summarization and translation."""
+    """Tokens at most per row, longer ones are truncated (question-answering: read in windows); default: the model's own
+    limit, at most 384 for question-answering and 1024 for text-generation. For all tasks but summarization and
+    translation."""
     max_source_length: Tokens | None = None
-    """Tokens at most of the text that is read; default: the model's own limit. For summarization, translation."""
+    """Tokens at most of the text that is read; default: the model's own limit, at most 1024. For summarization,
+    translation."""
     max_target_length: Tokens | None = None
     """Tokens at most of the text that is written, in training and in evaluation. Default: 128. For summarization,
     translation."""
@@ -170,10 +172,11 @@ class Preprocessing(ApiModel):
     """Which end of a long text is cut off; default: the tokenizer's own, mostly `right`. For all tasks but
     question-answering."""
     stride: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Tokens that neighbouring windows of a long context share. Default: 128. For question-answering."""
+    """Tokens that neighbouring windows of a long context share; default: 128, at most a third of a window. For
+    question-answering."""
     packing: bool | None = None
-    """Fill rows up to `maxLength` with several texts, so that nothing is padded; default: true where the whole text is
-    learnt. For text-generation, fill-mask."""
+    """Fill rows up to `maxLength` with several texts, so that nothing is padded; default: true for text-generation on
+    plain text, else false. For text-generation, fill-mask."""
     whole_word_mask: bool = False
     """Mask all tokens of a word, not single tokens. For fill-mask."""
     mask_probability: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -263,8 +263,8 @@ class TrainingArguments(ApiModel):
     dataloader_drop_last: bool | None = None
     """Drop the last batch of an epoch where it is not full. Default: false."""
     dataloader_num_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    """Processes per rank that load data; 0: the rank itself. Default: by the cores, where there is an accelerator; 0 on
-    the CPU."""
+    """Processes per rank that load data; 0: the rank itself. Default: by the cores, at most 4, where there is an
+    accelerator; 0 on the CPU."""
     dataloader_pin_memory: bool | None = None
     """Load batches into pinned memory. Default: true."""
     dataloader_persistent_workers: bool | None = None

@@ -10,10 +10,9 @@ import re
 
 from finetune_operator.api.rules.transitions import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from tests.support.bad_input.api_arguments import ARGUMENTS, refused
+from tests.support.bad_input.api_tasks import OF_DATA, OF_TASKS
 from tests.support.bad_input.row import BadInput, SaidBy
 
-_FIXED = {field: step for field, step in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items() if field != "task"}
-"""`task` has but one value so far."""
 _GPU = "nvidia.com/gpu"
 _NAMES = "lower case letters, digits and hyphens, beginning with a letter and ending with a letter or digit"
 
@@ -229,9 +228,9 @@ CHANGED: tuple[BadInput, ...] = tuple(
         f"is fixed once training has started: {next_step}",
         f"spec.{field}",
     )
-    for field, next_step in _FIXED.items()
+    for field, next_step in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items()
 )
 """One for each field that is fixed then; `tests/cluster/test_crd_life.py` changes them."""
 
-REFUSED: tuple[BadInput, ...] = (*SHAPE, *ARGUMENTS, *SIZES, *NAMES, *REFERENCES, *TAKEN)
+REFUSED: tuple[BadInput, ...] = (*SHAPE, *OF_DATA, *OF_TASKS, *ARGUMENTS, *SIZES, *NAMES, *REFERENCES, *TAKEN)
 ROWS = (*REFUSED, *CHANGED)
