@@ -109,9 +109,11 @@ class _Place:
                 raise self._error(
                     f"an answer in column {self.column!r} is {shown(text)}. A question without an answer has {NONE}."
                 )
-            if type(start) is not int:
+            if (
+                type(start) not in (int, float) or not float(start).is_integer()
+            ):  # tables with gaps turn integers into fractions
                 raise self._error(f"{START!r} in column {self.column!r} is {shown(start)}, no whole number.")
-            yield text, start
+            yield text, int(start)
 
     def where(self, answer: str, start: int, context: str) -> int:
         """Where an answer begins: as said, or the one place at which it stands."""
