@@ -323,7 +323,7 @@ def test_a_stream_that_is_cut_is_taken_from_the_beginning(hub: StubHub, model: P
 def test_files_far_away_are_read_from_where_they_are(
     address: str, web: StubWeb, bucket: StubS3, model: Path, tmp_path: Path
 ) -> None:
-    limits = {"streaming": True, "max_samples": {"train": 15}}
+    limits: dict[str, Any] = {"streaming": True, "max_samples": {"train": 15}}
     run = job(model, tmp_path, address.replace("web:", web.endpoint), **limits)
     first = prepare(run)
     assert first.summary.train_rows == 15
