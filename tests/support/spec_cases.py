@@ -1,92 +1,29 @@
 """One table of good and bad FineTuneJobs: every rule, enum and bound, for the API server and for `finetune validate`.
 
-`RULE_CASES` has a case or more for each CEL rule. Those of enums, bounds, types and required fields are made from
-the schema, in `schema_cases`.
+`RULE_CASES` has a case or more for each CEL rule; those of data and tasks are in `spec_cases_data` and `spec_cases_tasks`.
+Those of enums, bounds, types and required fields are made from the schema, in `schema_cases`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from copy import deepcopy
 from typing import Any
-
-from pydantic.alias_generators import to_camel
 
 from finetune_operator.api.deprecated import SUCCESSORS
 from finetune_operator.api.rules.names import KEYS, NAMED_OBJECTS
-from finetune_operator.api.rules.rule import listed
-from finetune_operator.api.rules.tasks import PREPROCESSING
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
-from finetune_trainer.task_facts import TASKS, metrics
+from tests.support.spec_case import BASE, FILES, GPU, TRAIN_ONLY, Case, Patch, manifest, of_arguments
+from tests.support.spec_cases_data import DATASET_CASES
+from tests.support.spec_cases_tasks import TASK_CASES
 
-Patch = dict[str, Any]
-"""Dotted path below spec -> value; None takes the field away."""
-
-BASE: dict[str, Any] = {
-    "apiVersion": "finetune.dev/v1alpha1",
-    "kind": "FineTuneJob",
-    "metadata": {"name": "reviews"},
-    "spec": {
-        "task": "text-classification",
-        "model": {"name": "google-bert/bert-base-cased"},
-        "dataset": {"name": "yelp_review_full"},
-        "storage": {"size": "10Gi"},
-    },
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A spec that is accepted, and one near it that is refused with a message."""
-
-    name: str
-    good: Patch
-    bad: Patch
-    field: str
-    """What the message begins with."""
-    message: str
-    """Part of the message."""
-    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Metadata of the bad one, in place of a spec."""
-
-    def good_manifest(self) -> dict[str, Any]:
-        return manifest(self.good)
-
-    def bad_manifest(self) -> dict[str, Any]:
-        return manifest(self.bad, self.metadata)
-
-
-def manifest(patch: Patch, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The base with some fields changed."""
-    job = deepcopy(BASE)
-    job["metadata"].update(metadata or {})
-    for path, value in patch.items():
-        *holders, last = path.split(".")
-        target = job["spec"]
-        for holder in holders:
-            target = target.setdefault(holder, {})
-        if value is None:
-            target.pop(last, None)
-        else:
-            target[last] = deepcopy(value)
-    return job
+__all__ = ["BASE", "RULE_CASES", "Case", "Patch", "manifest"]
 
 
 def _volume(**fields: Any) -> dict[str, Any]:
     return {"name": "data", "mountPath": "/data", "claimName": "reviews"} | fields
 
 
-_FILES = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"], "validation": ["/data/test.csv"]}}
-_TRAIN_ONLY = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"]}}
-_REMOTE = {"dataset.name": None, "dataset.files": {"train": ["https://example.com/train.csv"]}}
 _CLAIM = {"storage.size": None, "storage.claimName": "results"}
-_ARGUMENTS = "trainingArguments"
 _GOOD_NAME = "must be at most 46 lower case letters, digits and hyphens"
-
-
-def _arguments(**arguments: Any) -> Patch:
-    return {_ARGUMENTS: arguments}
-
 
 OBJECT_CASES = (
     Case("name-with-dot", {}, {}, "metadata.name", f'"my.job" {_GOOD_NAME}', {"name": "my.job"}),
@@ -108,96 +45,6 @@ SOURCE_CASES = (
         {"model": {"name": "/models/bert", "revision": "main"}},
         "spec.model.revision",
         "only means something for a model on the Hub",
-    ),
-)
-
-DATASET_CASES = (
-    Case(
-        "dataset-name-and-files",
-        _FILES,
-        {**_FILES, "dataset.name": "yelp_review_full"},
-        "spec.dataset",
-        "give exactly one of name",
-    ),
-    Case(
-        "dataset-neither", {}, {"dataset.name": None, "dataset.columns": {}}, "spec.dataset", "give exactly one of name"
-    ),
-    Case("dataset-name", {}, {"dataset.name": "/data/x.csv"}, "spec.dataset.name", "must be a dataset on the Hub"),
-    *(
-        Case(
-            f"dataset-{name}-of-files",
-            {f"dataset.{name}": value},
-            {**_FILES, f"dataset.{name}": value},
-            f"spec.dataset.{name}",
-            "only means something for a dataset on the Hub",
-        )
-        for name, value in (("config", "en"), ("revision", "main"))
-    ),
-    Case(
-        "dataset-field-of-hub",
-        {**_FILES, "dataset.field": "data"},
-        {"dataset.field": "data"},
-        "spec.dataset.field",
-        '"data" only means something for json files',
-    ),
-    *(
-        Case(
-            f"dataset-files-{split}-{good}",
-            {"dataset.name": None, "dataset.files": {"train": ["/data/a.csv"], split: [good]}},
-            {"dataset.name": None, "dataset.files": {"train": ["/data/a.csv"], split: [bad]}},
-            f"spec.dataset.files.{split}[0]",
-            f'"{bad}" must be an absolute path on a mounted volume, such as /data/train.csv or /data/*.jsonl, or an address',
-        )
-        for split, good, bad in (
-            ("train", "/data/part-*.csv.gz", "data/train.csv"),
-            ("validation", "https://example.com/a.jsonl", "http://example.com/a.jsonl"),
-            ("test", "s3://bucket/a/*.parquet", "gs://bucket/a.parquet"),
-            ("train", "hf://datasets/me/reviews@main/train.csv", "hf://me/reviews/train.csv"),
-        )
-    ),
-    *(
-        Case(
-            f"dataset-splits-{split}-{good}",
-            {f"dataset.splits.{split}": good},
-            {f"dataset.splits.{split}": bad},
-            f"spec.dataset.splits.{split}",
-            f'"{bad}" is no split: write train, a slice such as train[:10%]',
-        )
-        for split, good, bad in (
-            ("train", "train", "train[10]"),
-            ("train", "train[:10%]", "train[:10 %]"),
-            ("validation", "train[100:200]", "train[100-200]"),
-            ("validation", "train[-10%:]", "train[:"),
-            ("test", "train+validation", "train,validation"),
-            ("test", "train[:50%] + test_1.0[5:]", "train +"),
-        )
-    ),
-    *(
-        Case(
-            f"dataset-fraction-and-{name}",
-            {**_TRAIN_ONLY, "dataset.validationFraction": 0.1},
-            {**patch, "dataset.validationFraction": 0.1},
-            "spec.dataset.validationFraction",
-            '"0.1" holds out rows to evaluate on where the data has none, and here a validation split is named',
-        )
-        for name, patch in (("split", {"dataset.splits": {"validation": "test"}}), ("files", _FILES))
-    ),
-    *(
-        Case(
-            f"dataset-streaming-{name}",
-            {**around, "dataset.streaming": True, "dataset.maxSamples": {"train": 1000}},
-            {**around, "dataset.streaming": True, "dataset.maxSamples": {"validation": 1000}},
-            "spec.dataset.streaming",
-            "reads until it has enough rows: say how many in maxSamples.train",
-        )
-        for name, around in (("of-hub", {}), ("of-address", _REMOTE))
-    ),
-    Case(
-        "dataset-streaming-of-volume",
-        {**_FILES, "dataset.streaming": False},
-        {**_FILES, "dataset.streaming": True, "dataset.maxSamples": {"train": 1000}},
-        "spec.dataset.streaming",
-        "is for data on the Hub or at an address, and files on a volume are read where they lie",
     ),
 )
 
@@ -380,12 +227,11 @@ VOLUME_CASES = (
     ),
 )
 
-_GPU = "nvidia.com/gpu"
 RESOURCE_CASES = (
     *(
         Case(
             f"{which}-unknown",
-            {"resources": {"limits": {"cpu": 2, "memory": "1Gi", "hugepages-2Mi": "4Mi", _GPU: 1}}},
+            {"resources": {"limits": {"cpu": 2, "memory": "1Gi", "hugepages-2Mi": "4Mi", GPU: 1}}},
             {"resources": {which: {"gpu": 1}}},
             f"spec.resources.{which}",
             '"gpu" is an unknown resource: give cpu, memory, ephemeral-storage, or a device with its domain',
@@ -405,22 +251,22 @@ RESOURCE_CASES = (
     ),
     Case(
         "half-an-accelerator",
-        {"resources.limits": {_GPU: "1", "cpu": "500m"}},
-        {"resources.limits": {_GPU: "500m"}},
+        {"resources.limits": {GPU: "1", "cpu": "500m"}},
+        {"resources.limits": {GPU: "500m"}},
         "spec.resources.limits",
         '"nvidia.com/gpu: 500m" is no whole number: devices are given out whole',
     ),
     Case(
         "accelerator-only-requested",
-        {"resources": {"requests": {_GPU: 1}, "limits": {_GPU: "1"}}},
-        {"resources": {"requests": {_GPU: 1}}},
+        {"resources": {"requests": {GPU: 1}, "limits": {GPU: "1"}}},
+        {"resources": {"requests": {GPU: 1}}},
         "spec.resources.requests",
         "a device has the same number in requests and limits",
     ),
     Case(
         "fewer-accelerators-requested",
-        {"resources": {"requests": {"cpu": 1}, "limits": {_GPU: 2}}},
-        {"resources": {"requests": {_GPU: 1}, "limits": {_GPU: 2}}},
+        {"resources": {"requests": {"cpu": 1}, "limits": {GPU: 2}}},
+        {"resources": {"requests": {GPU: 1}, "limits": {GPU: 2}}},
         "spec.resources.requests",
         "a device has the same number in requests and limits",
     ),
@@ -433,8 +279,8 @@ RESOURCE_CASES = (
     ),
     Case(
         "more-ranks-than-accelerators",
-        {"processesPerNode": 3, "resources.limits": {_GPU: 1, "nvidia.com/mig-1g.5gb": "2"}},
-        {"processesPerNode": 3, "resources.limits": {_GPU: 2, "cpu": 8}},
+        {"processesPerNode": 3, "resources.limits": {GPU: 1, "nvidia.com/mig-1g.5gb": "2"}},
+        {"processesPerNode": 3, "resources.limits": {GPU: 2, "cpu": 8}},
         "spec.processesPerNode",
         '"3" is more ranks than accelerators',
     ),
@@ -447,9 +293,9 @@ RESOURCE_CASES = (
             f'"{wrong}" is no resource of any machine: did you mean {right}?',
         )
         for wrong, right in (
-            ("nvidia.com/gpus", _GPU),
-            ("nvidia/gpu", _GPU),
-            ("nvidia.com/GPU", _GPU),
+            ("nvidia.com/gpus", GPU),
+            ("nvidia/gpu", GPU),
+            ("nvidia.com/GPU", GPU),
             ("amd.com/gpus", "amd.com/gpu"),
             ("google.com/tpus", "google.com/tpu"),
             ("habana.ai/gaudi2", "habana.ai/gaudi"),
@@ -475,44 +321,44 @@ IMAGE_CASES = tuple(
 PRECISION_AND_LOADER_CASES = (
     Case(
         "fp16-and-bf16",
-        _arguments(fp16=True, bf16=False),
-        _arguments(fp16=True, bf16=True),
+        of_arguments(fp16=True, bf16=False),
+        of_arguments(fp16=True, bf16=True),
         "spec.trainingArguments.bf16",
         "fp16 and bf16 exclude each other",
     ),
     Case(
         "prefetch-without-workers",
-        _arguments(dataloader_prefetch_factor=2, dataloader_num_workers=1),
-        _arguments(dataloader_prefetch_factor=2),
+        of_arguments(dataloader_prefetch_factor=2, dataloader_num_workers=1),
+        of_arguments(dataloader_prefetch_factor=2),
         "spec.trainingArguments.dataloader_prefetch_factor",
         "needs loader processes: set dataloader_num_workers above 0",
     ),
     Case(
         "context-without-workers",
-        _arguments(dataloader_multiprocessing_context="spawn", dataloader_num_workers=1),
-        _arguments(dataloader_multiprocessing_context="spawn"),
+        of_arguments(dataloader_multiprocessing_context="spawn", dataloader_num_workers=1),
+        of_arguments(dataloader_multiprocessing_context="spawn"),
         "spec.trainingArguments.dataloader_multiprocessing_context",
         "needs loader processes",
     ),
     Case(
         "no-steps",
-        _arguments(max_steps=-1),
-        _arguments(max_steps=0),
+        of_arguments(max_steps=-1),
+        of_arguments(max_steps=0),
         "spec.trainingArguments.max_steps",
         "0 trains nothing: leave it out for no limit",
     ),
     Case(
         "persistent-without-workers",
-        _arguments(dataloader_persistent_workers=True, dataloader_num_workers=1),
-        _arguments(dataloader_persistent_workers=True, dataloader_num_workers=0),
+        of_arguments(dataloader_persistent_workers=True, dataloader_num_workers=1),
+        of_arguments(dataloader_persistent_workers=True, dataloader_num_workers=0),
         "spec.trainingArguments.dataloader_persistent_workers",
         "needs loader processes",
     ),
     *(
         Case(
             f"{name}-fraction",
-            _arguments(**{name: good}),
-            _arguments(**{name: 10.5}),
+            of_arguments(**{name: good}),
+            of_arguments(**{name: 10.5}),
             f"spec.trainingArguments.{name}",
             "must be a whole number of steps, or a share of all steps below 1",
         )
@@ -529,72 +375,72 @@ _BEST_FIELD = "spec.trainingArguments.load_best_model_at_end"
 EVALUATION_CASES = (
     Case(
         "best-without-evaluation",
-        _arguments(load_best_model_at_end=True, eval_strategy="epoch"),
-        _arguments(load_best_model_at_end=True),
+        of_arguments(load_best_model_at_end=True, eval_strategy="epoch"),
+        of_arguments(load_best_model_at_end=True),
         _BEST_FIELD,
         "needs evaluations to know the best",
     ),
     Case(
         "best-with-old-name",
-        _arguments(load_best_model_at_end=True, evaluation_strategy="epoch"),
-        _arguments(load_best_model_at_end=True, evaluation_strategy="no"),
+        of_arguments(load_best_model_at_end=True, evaluation_strategy="epoch"),
+        of_arguments(load_best_model_at_end=True, evaluation_strategy="no"),
         _BEST_FIELD,
         "needs evaluations",
     ),
     Case(
         "best-with-other-strategy",
-        _arguments(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch"),
-        _arguments(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="steps"),
+        of_arguments(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch"),
+        of_arguments(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="steps"),
         _BEST_FIELD,
         "needs a checkpoint at each evaluation",
     ),
     Case(
         "best-with-save-steps",
-        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=20),
-        _arguments(load_best_model_at_end=True, eval_strategy="epoch", save_steps=20),
+        of_arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=20),
+        of_arguments(load_best_model_at_end=True, eval_strategy="epoch", save_steps=20),
         _BEST_FIELD,
         "needs a checkpoint at each evaluation",
     ),
     Case(
         "best-with-other-steps",
-        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=0.1, save_steps=0.3),
-        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=15),
+        of_arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=0.1, save_steps=0.3),
+        of_arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=15),
         "spec.trainingArguments.save_steps",
         "make save_steps a multiple of eval_steps",
     ),
     Case(
         "best-with-share-and-steps",
-        _arguments(load_best_model_at_end=True, eval_strategy="steps", save_strategy="steps"),
-        _arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=0.2),
+        of_arguments(load_best_model_at_end=True, eval_strategy="steps", save_strategy="steps"),
+        of_arguments(load_best_model_at_end=True, eval_strategy="steps", eval_steps=10, save_steps=0.2),
         "spec.trainingArguments.save_steps",
         "make save_steps a multiple of eval_steps",
     ),
     Case(
         "save-best-without-metric",
-        _arguments(save_strategy="best", eval_strategy="epoch", metric_for_best_model="accuracy"),
-        _arguments(save_strategy="best", eval_strategy="epoch"),
+        of_arguments(save_strategy="best", eval_strategy="epoch", metric_for_best_model="accuracy"),
+        of_arguments(save_strategy="best", eval_strategy="epoch"),
         "spec.trainingArguments.save_strategy",
         "best needs metric_for_best_model",
     ),
     Case(
         "save-best-without-evaluation",
-        _arguments(save_strategy="best", eval_strategy="steps", load_best_model_at_end=True),
-        _arguments(save_strategy="best", metric_for_best_model="f1"),
+        of_arguments(save_strategy="best", eval_strategy="steps", load_best_model_at_end=True),
+        of_arguments(save_strategy="best", metric_for_best_model="f1"),
         "spec.trainingArguments.save_strategy",
         "best needs evaluations",
     ),
     Case(
         "evaluation-at-start-without-data",
-        {**_FILES, **_arguments(eval_on_start=True)},
-        {**_TRAIN_ONLY, **_arguments(eval_on_start=True)},
+        {**FILES, **of_arguments(eval_on_start=True)},
+        {**TRAIN_ONLY, **of_arguments(eval_on_start=True)},
         "spec.trainingArguments.eval_on_start",
         "needs data to evaluate on: give dataset.files.validation",
     ),
     *(
         Case(
             f"evaluation-of-{name}",
-            {**_TRAIN_ONLY, **patch, **_arguments(eval_strategy="epoch")},
-            {**_TRAIN_ONLY, **_arguments(evaluation_strategy="steps")},
+            {**TRAIN_ONLY, **patch, **of_arguments(eval_strategy="epoch")},
+            {**TRAIN_ONLY, **of_arguments(evaluation_strategy="steps")},
             "spec.trainingArguments.eval_strategy",
             "or hold some out with dataset.validationFraction",
         )
@@ -605,8 +451,8 @@ EVALUATION_CASES = (
     ),
     Case(
         "evaluation-without-data",
-        {**_FILES, **_arguments(eval_strategy="epoch")},
-        {**_TRAIN_ONLY, **_arguments(eval_strategy="epoch")},
+        {**FILES, **of_arguments(eval_strategy="epoch")},
+        {**TRAIN_ONLY, **of_arguments(eval_strategy="epoch")},
         "spec.trainingArguments.eval_strategy",
         "needs data to evaluate on: give dataset.files.validation",
     ),
@@ -616,8 +462,8 @@ SCHEDULER_CASES = (
     *(
         Case(
             f"{scheduler}-without-evaluation",
-            _arguments(lr_scheduler_type=scheduler, eval_strategy="epoch"),
-            _arguments(lr_scheduler_type=scheduler),
+            of_arguments(lr_scheduler_type=scheduler, eval_strategy="epoch"),
+            of_arguments(lr_scheduler_type=scheduler),
             "spec.trainingArguments.lr_scheduler_type",
             f'"{scheduler}" follows a metric',
         )
@@ -626,8 +472,8 @@ SCHEDULER_CASES = (
     *(
         Case(
             f"{scheduler}-{number}",
-            _arguments(lr_scheduler_type=scheduler, lr_scheduler_kwargs={"min_lr": 1e-6}),
-            _arguments(lr_scheduler_type=scheduler, **bad),
+            of_arguments(lr_scheduler_type=scheduler, lr_scheduler_kwargs={"min_lr": 1e-6}),
+            of_arguments(lr_scheduler_type=scheduler, **bad),
             "spec.trainingArguments.lr_scheduler_type",
             "a cosine with a minimum needs exactly one of",
         )
@@ -636,15 +482,15 @@ SCHEDULER_CASES = (
     ),
     Case(
         "polynomial-that-rises",
-        _arguments(lr_scheduler_type="polynomial", learning_rate=1e-3, lr_scheduler_kwargs={"lr_end": 1e-4}),
-        _arguments(lr_scheduler_type="polynomial", lr_scheduler_kwargs={"lr_end": 1e-4}),
+        of_arguments(lr_scheduler_type="polynomial", learning_rate=1e-3, lr_scheduler_kwargs={"lr_end": 1e-4}),
+        of_arguments(lr_scheduler_type="polynomial", lr_scheduler_kwargs={"lr_end": 1e-4}),
         "spec.trainingArguments.lr_scheduler_type",
         "polynomial needs lr_scheduler_kwargs.lr_end (default: 1e-07) below learning_rate",
     ),
     Case(
         "decay-without-steps",
-        _arguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 10}),
-        _arguments(lr_scheduler_type="warmup_stable_decay"),
+        of_arguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 10}),
+        of_arguments(lr_scheduler_type="warmup_stable_decay"),
         "spec.trainingArguments.lr_scheduler_type",
         "needs lr_scheduler_kwargs.num_decay_steps",
     ),
@@ -669,8 +515,8 @@ def _option_case(option: str) -> Case:
     taker = next(scheduler for scheduler, options in reversed(SCHEDULER_OPTIONS.items()) if option in options)
     value = _OPTION_VALUES.get(option, option == "smooth" or (0.5 if option in ("factor", "min_lr_rate") else 1))
     needed = {} if option == "min_lr_rate" else _NEEDED_OPTIONS.get(taker, {})
-    good = _arguments(lr_scheduler_type=taker, lr_scheduler_kwargs={**needed, option: value}, eval_strategy="epoch")
-    bad = _arguments(lr_scheduler_kwargs={option: value})
+    good = of_arguments(lr_scheduler_type=taker, lr_scheduler_kwargs={**needed, option: value}, eval_strategy="epoch")
+    bad = of_arguments(lr_scheduler_kwargs={option: value})
     field_path = f"spec.trainingArguments.lr_scheduler_kwargs.{option}"
     return Case(f"option-{option}", good, bad, field_path, "only goes with lr_scheduler_type")
 
@@ -689,175 +535,12 @@ _VALUES_OF_RENAMED: dict[str, tuple[Any, Any]] = {
 RENAMED_CASES = tuple(
     Case(
         f"renamed-{old}",
-        _arguments(**{old: _VALUES_OF_RENAMED[old][0]}),
-        _arguments(**{old: _VALUES_OF_RENAMED[old][0], new: _VALUES_OF_RENAMED[old][1]}),
+        of_arguments(**{old: _VALUES_OF_RENAMED[old][0]}),
+        of_arguments(**{old: _VALUES_OF_RENAMED[old][0], new: _VALUES_OF_RENAMED[old][1]}),
         f"spec.trainingArguments.{old}",
         f"is the older name of {new}, which is given too",
     )
     for old, new in SUCCESSORS.items()
-)
-
-
-def _of(task: str, **fields: Any) -> Patch:
-    """A spec of a task; `__` in a keyword is a dot."""
-    return {"task": task, **{path.replace("__", "."): value for path, value in fields.items()}}
-
-
-_QUANTIZED = {"quantization": {"bits": 4}, "peft": {"r": 16}}
-_ROLE_CASES = tuple(
-    Case(
-        f"column-{to_camel(role)}-of-{other}",
-        {"task": task, "dataset.columns": {to_camel(name): f"my.{name}" for name in together}},
-        {"task": other, "dataset.columns": {to_camel(role): "mine"}},
-        f"spec.dataset.columns.{to_camel(role)}",
-        f'"{other}" reads no column of this role: leave it out, or name one of its roles: '
-        f"{listed([to_camel(one) for one in TASKS[other].roles])}",
-    )
-    for task, facts in TASKS.items()
-    for role in facts.roles
-    for together in [("prompt", "completion") if role in ("prompt", "completion") else (role,)]
-    for other in [next(one for one in reversed(list(TASKS)) if role not in TASKS[one].roles)]
-)
-_PREPROCESSING_VALUES: dict[str, Any] = {
-    "sourcePrefix": "summarize: ",
-    "sourceLanguage": "en_XX",
-    "targetLanguage": "deu_Latn",
-    "truncationSide": "left",
-    "packing": False,
-    "wholeWordMask": True,
-    "maskProbability": 0.3,
-}
-_PREPROCESSING_CASES = tuple(
-    Case(
-        f"{field}-of-{task}",
-        {"task": task, f"preprocessing.{field}": _PREPROCESSING_VALUES.get(field, 64)},
-        {"task": other, f"preprocessing.{field}": _PREPROCESSING_VALUES.get(field, 64)},
-        f"spec.preprocessing.{field}",
-        f'"{other}" makes no use of it, {listed(tasks)} do',
-    )
-    for field, tasks in PREPROCESSING.items()
-    for task in tasks
-    for other in [next(one for one in TASKS if one not in tasks)]
-)
-_METRIC_CASES = tuple(
-    Case(
-        f"metric-{metric}-of-{problem or task}",
-        {**of_problem, "task": task, _ARGUMENTS: {"metric_for_best_model": f"{prefix}{metric}"}},
-        {**of_problem, "task": task, _ARGUMENTS: {"metric_for_best_model": f"{prefix}{wrong}"}},
-        "spec.trainingArguments.metric_for_best_model",
-        f'"{prefix}{wrong}" is no metric of this task: choose one of: {listed(metrics(task, problem), "or")}',
-    )
-    for task, facts in TASKS.items()
-    for problem in (None, *facts.of_problem)
-    for of_problem in [{"problemType": problem} if problem else {}]
-    for number, metric in enumerate(metrics(task, problem))
-    for prefix in ["eval_" if number else ""]
-    for wrong in ["chrf" if task != "translation" else "rougeL"]
-)
-TASK_CASES = (
-    *_ROLE_CASES,
-    *_PREPROCESSING_CASES,
-    *_METRIC_CASES,
-    *(
-        Case(
-            f"column-{given}-alone",
-            _of("text-generation", dataset__columns={"prompt": "question", "completion": "answer"}),
-            _of("text-generation", dataset__columns={given: "mine"}),
-            f"spec.dataset.columns.{given}",
-            f'"mine" needs the other half of each pair: name its column in {missing}',
-        )
-        for given, missing in (("prompt", "completion"), ("completion", "prompt"))
-    ),
-    *(
-        Case(
-            f"column-{'-and-'.join(columns)}",
-            _of("text-generation", dataset__columns={given: "mine"}),
-            _of("text-generation", dataset__columns=dict.fromkeys(columns, "mine")),
-            f"spec.dataset.columns.{given}",
-            '"mine" is one way to give the text, and another is named too: choose',
-        )
-        for given, columns in (
-            ("text", ("text", "messages")),
-            ("text", ("text", "prompt", "completion")),
-            ("messages", ("messages", "prompt", "completion")),
-        )
-    ),
-    Case(
-        "stride-over-max-length",
-        _of("question-answering", preprocessing={"stride": 63, "maxLength": 64}),
-        _of("question-answering", preprocessing={"stride": 64, "maxLength": 64}),
-        "spec.preprocessing.stride",
-        '"64" is not below maxLength',
-    ),
-    Case(
-        "problem-type-of-other-task",
-        {"problemType": "multi_label_classification"},
-        _of("token-classification", problemType="single_label_classification"),
-        "spec.problemType",
-        '"token-classification" makes no use of it, text-classification does: leave it out',
-    ),
-    Case(
-        "loss-weights-of-other-task",
-        _of("token-classification", lossWeights="balanced"),
-        _of("summarization", lossWeights="balanced"),
-        "spec.lossWeights",
-        '"summarization" makes no use of it, text-classification and token-classification do: leave it out',
-    ),
-    Case(
-        "loss-weights-of-regression",
-        {"lossWeights": "balanced", "problemType": "multi_label_classification"},
-        {"lossWeights": "balanced", "problemType": "regression"},
-        "spec.lossWeights",
-        '"regression" has numbers and no classes to weigh: leave it out',
-    ),
-    *(
-        Case(
-            f"{argument}-of-other-task",
-            _of(task, trainingArguments={argument: value}),
-            _of("fill-mask", trainingArguments={argument: value}),
-            f"spec.trainingArguments.{argument}",
-            '"fill-mask" makes no use of it, summarization and translation do: leave it out',
-        )
-        for argument, value, task in (
-            ("predict_with_generate", False, "summarization"),
-            ("generation_max_length", 60, "translation"),
-            ("generation_num_beams", 4, "summarization"),
-        )
-    ),
-    Case(
-        "quantization-without-peft",
-        {**_QUANTIZED, "resources.limits": {_GPU: 1}},
-        {"quantization": {}, "resources.limits": {_GPU: 1}},
-        "spec.quantization",
-        "weights in 4 bits can't be trained, an adapter on them can: give peft too, such as peft: {r: 16}",
-    ),
-    *(
-        Case(
-            f"quantization-on-{name}",
-            {**_QUANTIZED, "resources.limits": {"nvidia.com/mig-1g.5gb": "1"}},
-            {**_QUANTIZED, "resources": resources},
-            "spec.quantization",
-            "needs a CUDA device: ask for one in resources.limits, such as nvidia.com/gpu: 1",
-        )
-        for name, resources in (("cpu", {"limits": {"cpu": 2}}), ("nothing", {}), ("none", {"limits": {_GPU: 0}}))
-    ),
-    Case(
-        "all-linear-and-more",
-        {"peft": {"targetModules": ["all-linear"]}},
-        {"peft": {"targetModules": ["q_proj", "all-linear"]}},
-        "spec.peft.targetModules",
-        "all-linear stands for all of them: leave the other names out",
-    ),
-    *(
-        Case(
-            f"early-stopping-{name}",
-            {"earlyStopping": {"patience": 3}, _ARGUMENTS: {"eval_strategy": "epoch"}},
-            {"earlyStopping": {}, **patch},
-            "spec.earlyStopping",
-            "needs evaluations to look at: set trainingArguments.eval_strategy to epoch or steps",
-        )
-        for name, patch in (("without-arguments", {}), ("without-evaluation", _arguments(eval_strategy="no")))
-    ),
 )
 
 

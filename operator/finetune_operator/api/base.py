@@ -1,7 +1,11 @@
-"""The base of every model of the resource."""
+"""The base of every model of the resource, and a type that many share."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
 
 
 class ApiModel(BaseModel):

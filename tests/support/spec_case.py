@@ -1,0 +1,70 @@
+"""A good FineTuneJob, and cases: one changed so that it is accepted, and so that it is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from copy import deepcopy
+from typing import Any
+
+Patch = dict[str, Any]
+"""Dotted path below spec -> value; None takes the field away."""
+
+BASE: dict[str, Any] = {
+    "apiVersion": "finetune.dev/v1alpha1",
+    "kind": "FineTuneJob",
+    "metadata": {"name": "reviews"},
+    "spec": {
+        "task": "text-classification",
+        "model": {"name": "google-bert/bert-base-cased"},
+        "dataset": {"name": "yelp_review_full"},
+        "storage": {"size": "10Gi"},
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A spec that is accepted, and one near it that is refused with a message."""
+
+    name: str
+    good: Patch
+    bad: Patch
+    field: str
+    """What the message begins with."""
+    message: str
+    """Part of the message."""
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Metadata of the bad one, in place of a spec."""
+
+    def good_manifest(self) -> dict[str, Any]:
+        return manifest(self.good)
+
+    def bad_manifest(self) -> dict[str, Any]:
+        return manifest(self.bad, self.metadata)
+
+
+def manifest(patch: Patch, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The base with some fields changed."""
+    job = deepcopy(BASE)
+    job["metadata"].update(metadata or {})
+    for path, value in patch.items():
+        *holders, last = path.split(".")
+        target = job["spec"]
+        for holder in holders:
+            target = target.setdefault(holder, {})
+        if value is None:
+            target.pop(last, None)
+        else:
+            target[last] = deepcopy(value)
+    return job
+
+
+FILES: Patch = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"], "validation": ["/data/test.csv"]}}
+TRAIN_ONLY: Patch = {"dataset.name": None, "dataset.files": {"train": ["/data/train.csv"]}}
+ARGUMENTS = "trainingArguments"
+GPU = "nvidia.com/gpu"
+
+
+def of_arguments(**arguments: Any) -> Patch:
+    """A spec with these training arguments."""
+    return {ARGUMENTS: arguments}
