@@ -13,7 +13,15 @@ import pytest
 import torch
 
 from finetune_trainer import task_facts
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Prepared, Preprocessing, RunConfig, TrainingReport
+from finetune_trainer.config import (
+    PREDICTIONS_FILE,
+    REPORT_FILE,
+    Peft,
+    Prepared,
+    Preprocessing,
+    RunConfig,
+    TrainingReport,
+)
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks import spans, squad
@@ -167,6 +175,42 @@ def test_the_loss_is_that_of_the_model_itself(models: dict[str, Path], tmp_path:
     assert TASK.metrics(run, evaluated)["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
 
 
+def test_an_adapter_sees_which_tokens_are_the_question(models: dict[str, Path], tmp_path: Path) -> None:
+    """peft's own class for this task drops them; what is saved answers the same when it is loaded without us."""
+    from transformers import AutoModelForQuestionAnswering
+
+    from finetune_trainer.train.adapters import Adapters
+
+    made = run_config(tmp_path, models["bert"], {"train": questions(9)}, peft=Peft())
+    prepared = prepare(made)
+    run = global_step.training(made, prepared)
+    adapters = Adapters(TASK, made, prepared, "fp32", 0)
+    wrapped = adapters.wrap(run.model, checkpointing=False).eval()
+    encoded = run.tokenizer(["food"], ["the soup was fresh"], padding="max_length", max_length=12, return_tensors="pt")
+    with torch.no_grad():
+        found = wrapped(**encoded).start_logits
+        blind = wrapped(**{**encoded, "token_type_ids": encoded["token_type_ids"] * 0}).start_logits
+    assert float((found - blind)[:, :8].abs().max()) > 1e-3
+    assert found[:, 8:].tolist() == [[-np.inf] * 4], "what fills up a batch is no answer"
+    adapters.save(wrapped, tmp_path / "saved")
+    with torch.no_grad():
+        loaded = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "saved").eval()(**encoded).start_logits
+    torch.testing.assert_close(loaded[:, :8], found[:, :8])
+
+
+def test_rows_are_filled_up_to_the_window_where_the_job_says_so(models: dict[str, Path], tmp_path: Path) -> None:
+    rows = {"train": questions(9)}
+    for preprocessing, width in (
+        (Preprocessing(max_length=32, stride=8, padding="max_length"), 32),
+        (Preprocessing(padding="max_length"), 64),
+    ):
+        made = run_config(tmp_path / str(width), models["bert"], rows, preprocessing=preprocessing)
+        run = global_step.training(made, prepare(made))
+        batch = TASK.collator(run)([{"input_ids": [2, 5, 3], "attention_mask": [1, 1, 1], "labels": [1, 1]}])
+        assert batch["input_ids"].shape == (1, width)
+        assert batch["labels"].tolist() == [[1, 1]]
+
+
 def test_labels_are_smoothed_over_the_tokens_of_the_row_alone(models: dict[str, Path], tmp_path: Path) -> None:
     made = run_config(tmp_path, models["bert"], {"train": questions(9)}, arguments={"label_smoothing_factor": 0.2})
     run = global_step.training(made, prepare(made))
@@ -223,6 +267,9 @@ def test_labels_stand_for_the_answer_in_every_window(
         shared += len(texts) > 1
     assert shared, "an answer in what two windows share is learnt in both"
     assert len(found) > 70
+    example = next(window for window in found if window["labels"] != [0, 0])
+    said = tokenizer.decode(TASK.learnt(example)).strip()
+    assert said == rows[example["_example"]]["answers"]["text"][0].strip()
     assert [window["labels"] for window in windows(prepared)] == [window["labels"] for window in found]
     assert not any(name.startswith("_") for name in windows(prepared)[0])
 

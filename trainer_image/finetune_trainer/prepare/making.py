@@ -94,7 +94,7 @@ def _written(job: Job, taken: Mapping[str, tokens.Taken], checked: Checked, part
     for role, rows in taken.items():
         dropped, tally = checked.dropped.get(role, {}), tallies[role]
         _require_rows(role, tally.sequences, {**dropped, **tally.dropped})
-        example = summary.decoded(tally.first, job.model.tokenizer, checked.label_names)
+        example = summary.decoded(tally.first, job.model.tokenizer, checked.label_names, job.task.learnt)
         reports[role] = tally.report(rows.rows, dropped, example)
     return _Made(reports, tallies, {role: count for role, count in overlap.counts.items() if count})
 

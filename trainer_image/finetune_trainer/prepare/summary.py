@@ -6,7 +6,7 @@ Knows nothing of tasks: labels are what column `labels` holds, names are given.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,12 @@ def short(splits: Mapping[str, SplitReport], label_names: Sequence[str], *, sing
     )
 
 
-def decoded(first: Mapping[str, Any] | None, tokenizer: Any, label_names: Sequence[str]) -> str | None:
+def decoded(
+    first: Mapping[str, Any] | None,
+    tokenizer: Any,
+    label_names: Sequence[str],
+    tokens_of: Callable[[Mapping[str, Any]], list[int]],
+) -> str | None:
     """The first sequence as text, and what is learnt from it where that is text or the name of a class."""
     if first is None or not first.get("input_ids"):
         return None
@@ -123,7 +128,7 @@ def decoded(first: Mapping[str, Any] | None, tokenizer: Any, label_names: Sequen
         return f"{text} -> {label_names[labels]}"
     if label_names or not isinstance(labels, list) or not labels or not isinstance(labels[0], int):
         return text
-    learnt = [label for label in labels if label != IGNORED_LABEL]
+    learnt = tokens_of(first)
     if not learnt or learnt in (read, read[1:]):
         return text
     return f"{text} -> {_cut(tokenizer.decode(learnt), EXAMPLE_CHARACTERS)}"

@@ -6,7 +6,7 @@ A task has no state: everything it needs is in its arguments, so that all ranks 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -204,7 +204,12 @@ class Task(ABC):
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
         """Prepared rows, in the order given. `rows` is a part of a split (some thousand rows, always cut alike, whatever
         the number of processes that tokenise); a column `_example` counts from the part's first row: where the part
-        begins is added by who writes the rows down."""
+        begins is added by who writes the rows down.
+        """
+
+    def learnt(self, row: Mapping[str, Any]) -> list[int]:
+        """The tokens that a prepared row teaches, for a person to see; here labels are token ids, where they are lists."""
+        return [label for label in row[LABELS] if label != IGNORED_LABEL]
 
     # --- training ---
 

@@ -5,7 +5,7 @@ A long context is read in windows that overlap, each a row of its own; no answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from finetune_trainer.prepare.source import Split
 from finetune_trainer.tasks import answers, spans, squad
 from finetune_trainer.tasks.base import (
     IGNORED_LABEL,
+    LABELS,
     Checked,
     Evaluated,
     Limits,
@@ -30,7 +31,7 @@ from finetune_trainer.tasks.base import (
     require_known,
 )
 from finetune_trainer.tasks.text_classification import require_text
-from finetune_trainer.tasks.windows import NO_ANSWER_TOKEN, shortened, windows
+from finetune_trainer.tasks.windows import NO_ANSWER_TOKEN, NOWHERE, shortened, windows
 
 QUESTION, CONTEXT, ANSWERS, ID = "question", "context", "answers", "id"
 WINDOW_TOKENS, SHARED_TOKENS = 384, 128
@@ -142,6 +143,11 @@ class QuestionAnswering(Task):
             yield Tokenised(found, truncated + lost)
             done += batch.num_rows
 
+    def learnt(self, row: Mapping[str, Any]) -> list[int]:
+        """The answer."""
+        begin, end = row[LABELS]
+        return [] if (begin, end) == NOWHERE else list(row["input_ids"][begin : end + 1])
+
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         """A head for first and last tokens that leaves out what only fills up a batch."""
         import torch
@@ -169,10 +175,13 @@ class QuestionAnswering(Task):
         return model, tokenizer
 
     def collator(self, run: Training) -> Any:
-        """Pads to the longest window of the batch; labels are pairs, which need none."""
+        """Pads to the longest window of the batch (or of all); labels are pairs, which need none."""
         from transformers import DataCollatorWithPadding
 
-        return DataCollatorWithPadding(run.tokenizer, pad_to_multiple_of=run.pad_to_multiple_of)
+        padding = run.padding
+        if "max_length" in padding and run.config.preprocessing.max_length is None:
+            padding["max_length"] = min(padding["max_length"], WINDOW_TOKENS)
+        return DataCollatorWithPadding(run.tokenizer, **padding)
 
     def loss(self, run: Training) -> Callable[..., Any]:
         """Cross entropy of first and last tokens, the mean over both and over the windows of the global batch."""

@@ -6,7 +6,9 @@ Imported, and peft with it, by runs that train one.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
@@ -60,13 +63,13 @@ class Adapters:
             return {}
         from transformers import BitsAndBytesConfig
 
-        heads = heads_of(_skeleton(self.task, to_local(self.prepared.model))) if self._new_head else None
+        new = self._new_modules(_skeleton(self.task, to_local(self.prepared.model)))
         quantization: Any = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=DTYPES[self.precision],
-            llm_int8_skip_modules=heads,  # a new head is trained as it is; None leaves out the output embeddings
+            llm_int8_skip_modules=new or None,  # these are trained as they are; None leaves out the output embeddings
         )
         return {"quantization_config": quantization, "device_map": {"": self.device}}
 
@@ -81,20 +84,25 @@ class Adapters:
             # What is recomputed has no gradient of its own where its input, from frozen embeddings, has none.
             model.enable_input_require_grads()
         try:
-            wrapped = get_peft_model(model, self._lora(model))
+            lora = self._lora(model)
+            # peft's class for question answering drops `token_type_ids`: what tells the question from its context.
+            answers = self.config.task == "question-answering"
+            wrapped = PeftModel(model, lora) if answers else get_peft_model(model, lora)
         except ValueError as error:
             raise _refusal(f"{error} {_names_there(model)}") from error
         return wrapped
 
     def _lora(self, model: Any) -> LoraConfig:
         wanted = self._peft
-        targets: Any = ALL_LINEAR if ALL_LINEAR in wanted.target_modules else list(wanted.target_modules) or None
+        targets: Any = list(wanted.target_modules) or None
+        if ALL_LINEAR in wanted.target_modules or (targets is None and model.config.model_type not in KNOWN):
+            targets = ALL_LINEAR
         return LoraConfig(
             r=wanted.r,
             lora_alpha=wanted.alpha if wanted.alpha is not None else 2 * wanted.r,  # type: ignore[arg-type]
             lora_dropout=wanted.dropout,
             target_modules=targets,
-            modules_to_save=heads_of(model) or None if self._new_head else None,
+            modules_to_save=self._new_modules(model) or None,
             task_type=TASK_TYPES[self.config.task],
         )
 
@@ -124,9 +132,11 @@ class Adapters:
         assert self.config.peft is not None
         return self.config.peft
 
-    @property
-    def _new_head(self) -> bool:
-        return self.config.task in NEW_HEADS
+    def _new_modules(self, model: Any) -> list[str]:
+        """Those that begin at random: an adapter without them would be worth nothing."""
+        heads = heads_of(model) if self.config.task in NEW_HEADS else []
+        unsaved = unsaved_of(model, saved_names(to_local(self.prepared.model)))
+        return [*heads, *(path for path in unsaved if path.partition(".")[0] not in heads)]
 
 
 def told(model: Any) -> str:
@@ -142,6 +152,45 @@ def heads_of(model: Any) -> list[str]:
     if base is model:
         return [name for name in children if name in HEADS]
     return [name for name, child in children.items() if child is not base]
+
+
+def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
+    """Paths of single layers whose weights were not among those that are saved, so that they were drawn while loading.
+
+    A model may lack its pooler, or the head that fills masks. Layers of the stack are never looked at: their weights may
+    be saved under other names. Nor are weights that two modules share.
+    """
+    if not saved:
+        return []
+    shared = Counter(id(each) for _, each in model.named_parameters(remove_duplicate=False))
+    endings = {ending for name in saved for ending in _endings(name)}
+    found = []
+    for path, layer in model.named_modules():
+        own = dict(layer.named_parameters(recurse=False))
+        if not own or any(True for _ in layer.children()) or any(part.isdigit() for part in path.split(".")):
+            continue
+        if all(shared[id(each)] == 1 for each in own.values()) and not any(
+            f"{path}.{name}" in endings or any(ending in saved for ending in _endings(f"{path}.{name}")) for name in own
+        ):
+            found.append(path)
+    return found
+
+
+def _endings(name: str) -> list[str]:
+    """A path of parts, and what is left of it without its first ones, as long as it names a layer and a weight."""
+    parts = name.split(".")
+    return [".".join(parts[begin:]) for begin in range(max(len(parts) - 1, 1))]
+
+
+def saved_names(folder: Path) -> set[str]:
+    """Names of the weights in a model's folder; empty where only loading them would tell."""
+    from safetensors import safe_open
+
+    found: set[str] = set()
+    for file in folder.glob("model*.safetensors"):
+        with safe_open(file, framework="np") as opened:
+            found.update(opened.keys())
+    return {re.sub("gamma$", "weight", re.sub("beta$", "bias", name)) for name in found}
 
 
 def require_modules(model: Any, wanted: Iterable[str]) -> None:
