@@ -49,6 +49,8 @@ class Story:
         if status.get("phase") == "Preparing":
             text = "data and model are read, checked and tokenised"
             yield from self._once(("phase", attempt, "prepare"), Line(text, "Preparing"))
+        if (prepared := _prepared(status, progress)) is not None:
+            yield from self._once(("prepared",), Line(prepared, "Prepared"))
         if status.get("phase") == "Publishing":
             yield from self._once(("phase", attempt, "publish"), Line("the model goes to the Hub", "Publishing"))
         if progress is not None and str(progress.attempt) == attempt:
@@ -72,6 +74,15 @@ class Story:
         if key not in self._told:
             self._told.add(key)
             yield line
+
+
+def _prepared(status: Manifest, progress: Progress | None) -> str | None:
+    """What was prepared: as the prepare Job said it, or as node 0 does."""
+    if progress is not None and progress.prepared is not None:
+        return progress.prepared.text
+    found = (one for one in status.get("conditions", ()) if one["type"] == "Prepared" and one["status"] == "True")
+    _, separator, text = next(found, {}).get("message", "").partition(": ")
+    return text if separator else None
 
 
 def gist(text: str) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from finetune_operator.cli.story import Story, gist, steps
 from finetune_operator.plan.types import EventNote, Manifest
-from finetune_trainer.config import CheckpointRef, PodPhase, Progress
+from finetune_trainer.config import CheckpointRef, PodPhase, PrepareSummary, Progress
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 RUNNING: Manifest = {"phase": "Running", "attempt": 1}
@@ -21,6 +21,20 @@ def test_each_phase_is_told_once() -> None:
     phases = (PodPhase.WAITING, PodPhase.PREPARING, PodPhase.STARTING, PodPhase.TRAINING, PodPhase.EVALUATING)
     lines = [line for phase in phases for _ in range(2) for line in story.lines(RUNNING, told(phase), ())]
     assert [line.head for line in lines] == ["Preparing", "Starting", "Training"]
+
+
+def test_what_was_prepared_is_told_once_whoever_prepared_it() -> None:
+    summary = PrepareSummary(train_rows=1000, validation_rows=200, labels=("bad", "good"))
+    inline = Story().lines(RUNNING, told(PodPhase.WAITING, prepared=summary), ())
+    assert [(line.head, line.text) for line in inline] == [
+        ("Prepared", "1,000 train and 200 validation rows, 2 labels")
+    ]
+    story, said = Story(), f"model and data are prepared: {summary.text}"
+    by_job = {**RUNNING, "conditions": [{"type": "Prepared", "status": "True", "message": said}]}
+    lines = [line for _ in range(2) for line in story.lines(by_job, None, ())]
+    assert [(line.head, line.text) for line in lines] == [("Prepared", summary.text)]
+    silent = {"conditions": [{"type": "Prepared", "status": "True", "message": "model and data are prepared"}]}
+    assert list(Story().lines(silent, None, ())) == []
 
 
 def test_a_resumed_attempt_says_from_where() -> None:
