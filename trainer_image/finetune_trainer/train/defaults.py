@@ -69,6 +69,11 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
         refused = [name for name in ACCELERATOR_ONLY if given.pop(name, False)]
         if refused:
             messages.append(f"{', '.join(refused)}: there is no accelerator, training runs in fp32 on the CPU.")
+    if config.publish and config.peft and not config.peft.save_merged and config.model.name.startswith("/"):
+        messages.append(
+            f"The adapter names {config.model.name} as its base model, which nobody finds who loads it from the Hub: "
+            "choose a model of the Hub, or set spec.peft.saveMerged."
+        )
     # A later one takes precedence over those before it.
     arguments = {
         **(_on_accelerator(given, bf16=bf16, cores=cores) if cuda else {}),
