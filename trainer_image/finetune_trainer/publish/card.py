@@ -14,12 +14,15 @@ from finetune_trainer.publish.base import BaseFacts
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 DEFAULT_ENDPOINT = "https://huggingface.co"
-LIBRARY = "transformers"
+LIBRARY, ADAPTER_LIBRARY = "transformers", "peft"
+LABELLED = ("text-classification", "token-classification")
+"""Tasks whose labels stand in the model's configuration, which an adapter does not bring along."""
 LOSS = "loss"
 TITLES = {"loss": "Loss", "accuracy": "Accuracy", "f1": "F1 (macro)"}
 METRIC_ARGS = {"f1": {"average": "macro"}}
 FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 LABELS_SHOWN = 20
+LABELS_IN_CODE = 100
 
 
 def is_local(name: str) -> bool:
@@ -42,6 +45,8 @@ def render(
         repo_id=repo_id,
         revision=config.publish.revision if config.publish and config.publish.revision != "main" else None,
         task=config.task,
+        adapter=is_adapter(config),
+        model_options=_model_options(config, report),
         base=_linked(config.model.name, resolved.model_revision, hub),
         data=_data(config, resolved, hub),
         report=report,
@@ -55,6 +60,20 @@ def render(
     return str(card).rstrip() + "\n"
 
 
+def is_adapter(config: RunConfig) -> bool:
+    """Whether what was trained is loaded on top of the base model."""
+    return config.peft is not None and not config.peft.save_merged
+
+
+def _model_options(config: RunConfig, report: TrainingReport | None) -> str | None:
+    """What must be said where an adapter is loaded: how many labels, and their names, are the base model's else."""
+    labels = report.summary.labels if report is not None and report.summary is not None else ()
+    if not is_adapter(config) or config.task not in LABELLED or not labels:
+        return None
+    known = {"num_labels": len(labels), "id2label": dict(enumerate(labels))}
+    return repr(known if len(labels) <= LABELS_IN_CODE else {"num_labels": len(labels)})
+
+
 def _metadata(config: RunConfig, report: TrainingReport | None, base: BaseFacts, repo_id: str) -> Any:
     from huggingface_hub import ModelCardData
 
@@ -65,12 +84,13 @@ def _metadata(config: RunConfig, report: TrainingReport | None, base: BaseFacts,
         license=base.license,
         license_name=base.license_name,
         license_link=base.license_link,
-        library_name=LIBRARY,
+        library_name=ADAPTER_LIBRARY if is_adapter(config) else LIBRARY,
         pipeline_tag=config.task,
         base_model=None if is_local(config.model.name) else config.model.name,
+        base_model_relation=None if is_local(config.model.name) or not is_adapter(config) else "adapter",
         datasets=[config.dataset.name] if config.dataset.name else None,
         metrics=metrics or None,
-        tags=["generated_from_trainer", "finetune-operator"],
+        tags=["generated_from_trainer", "finetune-operator", *(["lora"] if config.peft else [])],
         model_name=repo_id.rsplit("/", 1)[-1],
         eval_results=[_result(config, report, name) for name in metrics] if report and metrics else None,
     )
@@ -123,7 +143,7 @@ def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, 
     """Rows of the table of how it was trained."""
     if report is None:
         return []
-    rows = [("Hardware", report.hardware), ("Precision", report.precision)]
+    rows = [("Hardware", report.hardware), ("Precision", report.precision), *_method(config)]
     kept = f", weights of step {report.kept_step}" if report.kept_step not in (None, report.steps) else ""
     rows += [
         ("Steps", f"{report.steps} ({number(report.epochs)} epochs){kept}"),
@@ -139,6 +159,20 @@ def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, 
     if report.summary is not None and report.summary.labels:
         rows.append(("Labels", _labels(report.summary.labels)))
     rows.append(("Finished", report.finished.strftime("%Y-%m-%d")))
+    return rows
+
+
+def _method(config: RunConfig) -> list[tuple[str, str]]:
+    if config.peft is None:
+        return []
+    wanted = config.peft
+    alpha = wanted.alpha if wanted.alpha is not None else 2 * wanted.r
+    modules = ", ".join(f"`{plain(name)}`" for name in wanted.target_modules) or "as peft has them for this architecture"
+    merged = ", merged into the base model" if wanted.save_merged else ""
+    rows = [("Method", f"LoRA, r {wanted.r}, alpha {number(alpha)}, dropout {number(wanted.dropout)}{merged}")]
+    rows.append(("Modules with adapters", modules))
+    if config.quantization is not None:
+        rows.append(("Base model in training", f"{config.quantization.bits} bits (NF4)"))
     return rows
 
 
