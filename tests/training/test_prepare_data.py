@@ -182,7 +182,7 @@ def test_the_best_model_without_evaluations_is_refused_here_too(model: Path, tmp
 
 # --- lists and objects in rows, packed files, patterns ---
 
-NESTED = [
+NESTED: list[dict[str, Any]] = [
     {
         "id": number,
         "said": {"en": f"2020-01-{number % 28 + 1:02d}", "fr": "soupe"},
@@ -198,7 +198,7 @@ NESTED = [
 ]
 NESTED_ASKED = Asked(("said.en", "tokens", "tags", "answers", "messages"), ("said.en",))
 WANTED = [
-    {"said.en": row["said"]["en"], **{key: row[key] for key in ("tokens", "tags", "answers", "messages")}}  # type: ignore[index]
+    {"said.en": row["said"]["en"], **{key: row[key] for key in ("tokens", "tags", "answers", "messages")}}
     for row in NESTED
 ]
 PACKERS: dict[str, Callable[[bytes], bytes]] = {

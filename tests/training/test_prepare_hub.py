@@ -28,6 +28,7 @@ from finetune_trainer.config import (
 )
 from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare import hub as hub_module
+from finetune_trainer.prepare import splits
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.hub_model import needed_files
@@ -359,3 +360,58 @@ def test_a_moved_branch_is_no_news_to_a_job_that_is_prepared(jobs: HubJobs) -> N
     assert first.resolved.model_revision == COMMITS["main"]
     assert again.resolved.model_revision == COMMITS["v1"]
     assert again.data == first.data.replace("/reviews/", "/another/")
+
+
+TAGGED = """---
+dataset_info:
+  features:
+  - name: tokens
+    sequence: string
+  - name: ner_tags
+    sequence:
+      class_label:
+        names: {'0': O, '1': B-DISH}
+  - name: translation
+    dtype:
+      translation:
+        languages: [en, fr]
+configs:
+- config_name: default
+  data_files:
+  - {split: train, path: train.parquet}
+---
+"""
+
+
+def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "tokens": ["good", f"soup{number}"],
+            "ner_tags": [0, 1],
+            "translation": {"en": f"soup {number}", "fr": "soupe"},
+        }
+        for number in range(20)
+    ]
+    write_rows(tmp_path / "tagged/train.parquet", rows)
+    (tmp_path / "tagged/README.md").write_text(TAGGED)
+    hub.datasets["us/tagged"] = Repository(tmp_path / "tagged")
+    said = {"train": "train[:50%]", "validation": "train[18:]"}
+    with hub_of_this_process(hub, tmp_path / "output/.finetune/hub"):
+        streams = {"streaming": True, "splits": {"train": "train[:10]", "validation": "train[18:]"}}
+        settings: dict[str, Any]
+        for settings in ({"splits": said}, streams):
+            run = config(hub, tmp_path, name="us/tagged", **settings)
+            client = Hub(run)
+            columns = ["tokens", "ner_tags", "translation.en"]
+            read = splits.read(run, client, splits.find(run, client), columns, ["translation.en"], tmp_path / "scratch")
+            assert {role: split.table.num_rows for role, split in read.items()} == {"train": 10, "validation": 2}
+            assert read["validation"].table.to_pylist() == [
+                {"tokens": row["tokens"], "ner_tags": [0, 1], "translation.en": row["translation"]["en"]}
+                for row in rows[18:]
+            ]
+            assert read["train"].class_names == {"ner_tags": ("O", "B-DISH")}
+            with pytest.raises(
+                PrepareError, match=r"the objects in column 'translation' have no key 'de'; they have en, fr"
+            ):
+                splits.read(run, client, splits.find(run, client), ["translation.de"], [], tmp_path / "scratch")
+    assert read["train"].place(3) == "split 'train[:10]' of us/tagged, row 3 of those taken"
