@@ -22,7 +22,8 @@ What can be wrong with a job, who says so and in which words. Every row is a tes
 same place that succeeds. The earlier a mistake is said, the less it costs:
 
 1. `finetune validate FILE` says on a laptop, without a cluster, what the rows marked *yes* say, in the same words.
-   It exits with 1 where a manifest is refused, with 0 where all are good.
+   It exits with 1 where a manifest is refused, with 0 where all are good. With `--deep --volume CLAIM=FOLDER` it reads model
+   and data too, and says what the prepare step says, in the same words.
 2. The API server says it when the manifest is applied; nothing is created.
 3. The operator says what only the cluster knows in the condition `Validated`, before anything runs.
 4. The prepare step says what only the Hub and the data know, before an accelerator is taken.

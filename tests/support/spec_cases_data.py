@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from finetune_operator.api.rules.dataset import SPLIT_NAMES
 from tests.support.spec_case import FILES, TRAIN_ONLY, Case
 
+_STREAMED = {"name": "imdb", "streaming": True, "maxSamples": {"train": 1000}}
 _REMOTE = {"dataset.name": None, "dataset.files": {"train": ["https://example.com/train.csv"]}}
 
 DATASET_CASES = (
@@ -65,6 +67,7 @@ DATASET_CASES = (
             ("validation", "train[-10%:]", "train[:"),
             ("test", "train+validation", "train,validation"),
             ("test", "train[:50%] + test_1.0[5:]", "train +"),
+            ("test", "train[:1%](pct1_dropremainder)", "train[:1%](up)"),
         )
     ),
     *(
@@ -87,11 +90,29 @@ DATASET_CASES = (
         )
         for name, around in (("of-hub", {}), ("of-address", _REMOTE))
     ),
-    Case(
-        "dataset-streaming-of-volume",
-        {**FILES, "dataset.streaming": False},
-        {**FILES, "dataset.streaming": True, "dataset.maxSamples": {"train": 1000}},
-        "spec.dataset.streaming",
-        "is for data on the Hub or at an address, and files on a volume are read where they lie",
+    *(
+        Case(
+            f"dataset-streaming-of-volume-{split}",
+            {**FILES, "dataset.streaming": False},
+            {
+                "dataset.name": None,
+                "dataset.files": {"train": ["s3://bucket/a.csv"], split: ["/data/a.csv"]},
+                "dataset.streaming": True,
+                "dataset.maxSamples": {"train": 1000},
+            },
+            "spec.dataset.streaming",
+            "is for data on the Hub or at an address, and files on a volume are read where they lie",
+        )
+        for split in SPLIT_NAMES
+    ),
+    *(
+        Case(
+            f"dataset-streaming-split-{split}",
+            {"dataset": {**_STREAMED, "splits": {split: "train[100:2000]"}}},
+            {"dataset": {**_STREAMED, "splits": {split: bad}}},
+            f"spec.dataset.splits.{split}",
+            f'"{bad}" is a share, or counted from the end, and streamed rows are not counted beforehand',
+        )
+        for split, bad in zip(SPLIT_NAMES, ("train[:10%]", "train[-100:]", "train[:-100]"), strict=True)
     ),
 )

@@ -139,6 +139,27 @@ TASK_CASES = (
         )
     ),
     Case(
+        "one-column-for-two-roles",
+        {"dataset.columns": {"text": "a", "textPair": "b"}},
+        {"dataset.columns": {"text": "a", "textPair": "a"}},
+        "spec.dataset.columns",
+        "one column has two roles: name another for one of them",
+    ),
+    Case(
+        "metric-of-text-that-is-not-written",
+        _of("summarization", trainingArguments={"predict_with_generate": False, "metric_for_best_model": "loss"}),
+        _of("summarization", trainingArguments={"predict_with_generate": False, "metric_for_best_model": "rouge1"}),
+        "spec.trainingArguments.metric_for_best_model",
+        '"rouge1" is a metric of text that the model writes in evaluations: leave predict_with_generate out, or choose loss',
+    ),
+    Case(
+        "smoothing-of-regression",
+        {"problemType": "regression", "trainingArguments": {"label_smoothing_factor": 0}},
+        {"problemType": "regression", "trainingArguments": {"label_smoothing_factor": 0.1}},
+        "spec.trainingArguments.label_smoothing_factor",
+        '"regression" has numbers and no classes to smooth: leave label_smoothing_factor out',
+    ),
+    Case(
         "quantization-without-peft",
         {**_QUANTIZED, "resources.limits": {GPU: 1}},
         {"quantization": {}, "resources.limits": {GPU: 1}},

@@ -9,10 +9,12 @@ ADDRESSES = ("https://", "hf://datasets/", "s3://")
 """How an address of a file may begin; `plan` makes a Job of its own prepare what comes from one."""
 
 _BOUND = "-?[0-9]+%?"
-_PART = f"[A-Za-z0-9_][A-Za-z0-9_.-]*(\\\\[({_BOUND})?:({_BOUND})?\\\\])?"
+_PART = f"[A-Za-z0-9_][A-Za-z0-9_.-]*(\\\\[({_BOUND})?:({_BOUND})?\\\\](\\\\((closest|pct1_dropremainder)\\\\))?)?"
 SLICES = f"^{_PART}( ?[+] ?{_PART})*$"
 """`train`, `train[:10%]`, `train[100:200]`, `train+validation`: as the datasets library writes them."""
 
+SPLIT_NAMES = ("train", "validation", "test")
+_STREAMS = "(has(self.streaming) && self.streaming)"
 _ONE_DATASET = (
     "give exactly one of name (a dataset on the Hub) and files (on a mounted volume, or at addresses of their own)"
 )
@@ -45,7 +47,7 @@ SOURCES = (
             f"begins with {', '.join(ADDRESSES[:-1])} or {ADDRESSES[-1]}",
             "self",
         )
-        for split in ("train", "validation", "test")
+        for split in SPLIT_NAMES
     ),
 )
 
@@ -57,7 +59,7 @@ SPLITS = (
             "is no split: write train, a slice such as train[:10%] or train[100:200], or several as train+validation",
             "self",
         )
-        for split in ("train", "validation", "test")
+        for split in SPLIT_NAMES
     ),
     Rule(
         AT,
@@ -73,15 +75,30 @@ SPLITS = (
 STREAMING = (
     Rule(
         AT,
-        "!has(self.streaming) || !self.streaming || has(self.maxSamples) && has(self.maxSamples.train)",
+        f"!{_STREAMS} || has(self.maxSamples) && has(self.maxSamples.train)",
         "reads until it has enough rows: say how many in maxSamples.train",
         field=".streaming",
     ),
-    Rule(
-        AT,
-        "!has(self.streaming) || !self.streaming || !has(self.files) || !self.files.train.exists(p, p.startsWith('/'))",
-        "is for data on the Hub or at an address, and files on a volume are read where they lie: leave it out",
-        field=".streaming",
+    *(
+        Rule(
+            AT,
+            f"!{_STREAMS} || !has(self.files) || !has(self.files.{split}) || "
+            f"!self.files.{split}.exists(p, p.startsWith('/'))",
+            "is for data on the Hub or at an address, and files on a volume are read where they lie: leave it out",
+            field=".streaming",
+        )
+        for split in SPLIT_NAMES
+    ),
+    *(
+        Rule(
+            AT,
+            f"!{_STREAMS} || !has(self.splits) || !has(self.splits.{split}) || "
+            f"!self.splits.{split}.matches('%|-[0-9]+:|:-')",
+            "is a share, or counted from the end, and streamed rows are not counted beforehand: write train[:1000]",
+            f"self.splits.{split}",
+            field=f".splits.{split}",
+        )
+        for split in SPLIT_NAMES
     ),
 )
 

@@ -98,6 +98,21 @@ COLUMNS = (
     ),
 )
 
+_GIVEN_COLUMNS = (
+    "["
+    + ", ".join(
+        f"has(self.{role}) ? self.{role} : ''" for role in dict.fromkeys(r for rs in _ROLES.values() for r in rs)
+    )
+    + "]"
+)
+DISTINCT = (
+    Rule(
+        "spec.dataset.columns",
+        f"{_GIVEN_COLUMNS}.all(c, c == '' || {_GIVEN_COLUMNS}.exists_one(d, d == c))",
+        "one column has two roles: name another for one of them",
+    ),
+)
+
 PREPROCESS = (
     *(
         _only_for(
@@ -158,6 +173,14 @@ METRICS = (
         detail=_metrics_of_job("text"),
         field=".trainingArguments.metric_for_best_model",
     ),
+    Rule(
+        "spec",
+        f"!({_GIVES_METRIC}) || !has(self.trainingArguments.predict_with_generate) || "
+        f"self.trainingArguments.predict_with_generate || {_METRIC} in ['loss', 'eval_loss']",
+        "is a metric of text that the model writes in evaluations: leave predict_with_generate out, or choose loss",
+        _METRIC,
+        field=".trainingArguments.metric_for_best_model",
+    ),
     *(
         _only_for(
             f".trainingArguments.{name}",
@@ -174,6 +197,14 @@ _DEVICES = (
     "!k.contains('kubernetes.io/') && string(self.resources.limits[k]) != '0')"
 )
 METHODS = (
+    Rule(
+        "spec",
+        "!has(self.problemType) || self.problemType != 'regression' || !has(self.trainingArguments) || "
+        "!has(self.trainingArguments.label_smoothing_factor) || self.trainingArguments.label_smoothing_factor == 0.0",
+        "has numbers and no classes to smooth: leave label_smoothing_factor out",
+        "self.problemType",
+        field=".trainingArguments.label_smoothing_factor",
+    ),
     Rule(
         "spec",
         "!has(self.quantization) || has(self.peft)",
@@ -199,4 +230,4 @@ METHODS = (
     ),
 )
 
-RULES = (*COLUMNS, *PREPROCESS, *LABELS, *METRICS, *METHODS)
+RULES = (*COLUMNS, *DISTINCT, *PREPROCESS, *LABELS, *METRICS, *METHODS)
