@@ -12,7 +12,7 @@ from tests.support.tiny import BAD, GOOD, NEUTRAL, Row
 
 DISHES = ("soup", "bread")
 FILLER = tuple(word for word in NEUTRAL if word not in DISHES)
-LENGTHS = (3, 5, 8, 13)
+LENGTHS = (2, 3, 5, 8)
 TAGS = ("O", "B-DISH", "I-DISH", "B-PRAISE")
 OPINIONS = {"complaint": BAD, "hungry": DISHES, "praise": GOOD}
 """Label -> words that ask for it."""
@@ -25,8 +25,8 @@ def opinions(count: int, *, seed: int = 0) -> list[Row]:
     for _ in range(count):
         labels = [label for label in OPINIONS if source.random() < 0.4]
         words = source.choices(FILLER, k=source.choice(LENGTHS))
-        for label in labels:
-            words.insert(source.randrange(len(words) + 1), source.choice(OPINIONS[label]))
+        for word in (word for label in labels for word in source.choices(OPINIONS[label], k=2)):
+            words.insert(source.randrange(len(words) + 1), word)
         rows.append({"review": " ".join(words), "about": labels})
     return rows
 
@@ -54,7 +54,7 @@ def tagged(count: int, *, seed: int = 0, ids: bool = False) -> list[Row]:
         for _ in range(source.choice(LENGTHS)):
             match source.randrange(6):
                 case 0:
-                    dish = source.choices(DISHES, k=source.choice((1, 2)))
+                    dish = DISHES[: source.choice((1, 2))]
                     words += dish
                     tags += ["B-DISH", "I-DISH"][: len(dish)]
                 case 1:
