@@ -84,7 +84,7 @@ class JobState:
         known = self.objects.get(uid)
         if known is not None and (uid in self.gone or not _later(item, known)):
             return False
-        self.objects[uid] = item
+        self.objects[uid] = as_first_deleted(item, known)
         return True
 
     def remove(self, item: Manifest) -> bool:
@@ -94,7 +94,7 @@ class JobState:
         if uid in self.gone:
             return False
         if item["kind"] == "Pod":
-            self.objects[uid] = item
+            self.objects[uid] = as_first_deleted(item, self.objects.get(uid))
             self.gone.add(uid)
             self._forget_old_tombstones()
             return True
@@ -188,6 +188,17 @@ def _identity(body: Manifest) -> Manifest:
     """All that children are made from."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "resourceVersion"}
     return {"metadata": metadata, "spec": body.get("spec")}
+
+
+DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
+
+
+def as_first_deleted(item: Manifest, known: Manifest | None) -> Manifest:
+    """When kubelet takes a pod's name away its deletion gets another time: what is evidence is when it was asked for."""
+    if known is None or "deletionTimestamp" not in known["metadata"]:
+        return item
+    first = {name: known["metadata"][name] for name in DELETION if name in known["metadata"]}
+    return {**item, "metadata": {**item["metadata"], **first}}
 
 
 def trimmed(item: Manifest) -> Manifest:

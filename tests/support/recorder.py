@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from finetune_operator.api.resource import LABEL_JOB
+from finetune_operator.store import as_first_deleted
 from tests.support.api import Api, Manifest
 from tests.support.cluster.client import Client
 from tests.support.commands import wait_for
@@ -81,7 +82,7 @@ class Recorder:
         if item["kind"] == "FineTuneJob":
             self.versions.setdefault(metadata["name"], []).append(item)
             return
-        self.objects[metadata["uid"]] = item
+        self.objects[metadata["uid"]] = as_first_deleted(item, self.objects.get(metadata["uid"]))
         if change == "DELETED":
             self.gone.add(metadata["uid"])
 

@@ -70,6 +70,26 @@ def test_a_deleted_pod_stays_as_it_was_last_seen() -> None:
     assert store.observe(pod("a", version=4), deleted=False) is None, "a late event does not bring it back"
 
 
+def test_a_pod_was_deleted_when_it_was_asked_to_end_not_when_its_name_was_taken_away() -> None:
+    """kubelet's own request, without a grace period, moves the time that the API server shows."""
+    asked = {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 30}
+    moved = {"deletionTimestamp": "2026-01-01T00:00:12Z", "deletionGracePeriodSeconds": 0}
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    for version, times in enumerate((asked, moved), start=1):
+        item = pod("a", version)
+        item["metadata"] |= times
+        store.observe(item, deleted=False)
+    last = pod("a", 3, phase="Failed")
+    last["metadata"] |= moved
+    store.observe(last, deleted=True)
+
+    kept = state_of(store).objects["uid-a"]
+    assert {name: kept["metadata"][name] for name in asked} == asked
+    assert kept["status"] == {"phase": "Failed"}
+    assert state_of(store).gone == {"uid-a"}
+
+
 def test_deleted_pods_of_the_newest_two_attempts_are_kept() -> None:
     store = Store()
     store.observe(ftj(), deleted=False)
