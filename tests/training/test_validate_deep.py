@@ -13,6 +13,7 @@ from finetune_operator.cli.check import check
 from finetune_operator.cli.errors import ExitCode
 from finetune_operator.cli.local.volumes import Volumes
 from tests.support.local_run import EXAMPLE
+from tests.support.stub_s3 import ACCESS_KEY, SECRET_KEY, stub_s3
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
 
@@ -54,6 +55,33 @@ def test_good_data_is_shown_and_nothing_is_left(
     assert f"{path}: FineTuneJob reviews: Note: maxSamples.train is 1000, the data has 64 rows" in said.err
     assert sorted(data.rglob("*")) == before
     assert [one.name for one in tmp_path.iterdir()] == ["job.yaml"]
+
+
+def test_data_at_an_address_is_read_with_the_credentials_of_the_secret(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each key of the Secret is a variable of the prepare step; nothing of it is shown."""
+    dataset = {
+        "files": {"train": ["s3://chats/train.csv"]},
+        "columns": {"text": "review", "label": "stars"},
+        "validationFraction": 0.25,
+        "credentialsSecretRef": {"name": "bucket"},
+    }
+    secret = tmp_path / "bucket"
+    secret.mkdir()
+    with stub_s3() as s3:
+        s3.buckets["chats"] = {"train.csv": (data / "train.csv").read_bytes()}
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_ENDPOINT_URL": s3.endpoint}
+        for name, value in {**keys, "AWS_REGION": "us-east-1"}.items():
+            (secret / name).write_text(value)
+        there = Volumes(tmp_path, claims={"reviews-data": data}, secrets={"bucket": secret})
+
+        assert check([manifest(tmp_path, dataset=dataset)], there) is ExitCode.SUCCEEDED
+
+    said = capsys.readouterr()
+    assert "train      48 rows" in said.out
+    assert "validation 16 rows" in said.out
+    assert SECRET_KEY not in said.out + said.err
 
 
 def test_bad_data_is_refused_in_the_words_of_prepare(

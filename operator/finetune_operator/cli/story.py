@@ -81,7 +81,8 @@ def _prepared(status: Manifest, progress: Progress | None) -> str | None:
     if progress is not None and progress.prepared is not None:
         return progress.prepared.text
     found = (one for one in status.get("conditions", ()) if one["type"] == "Prepared" and one["status"] == "True")
-    _, separator, text = next(found, {}).get("message", "").partition(": ")
+    condition: Manifest = next(found, {})
+    _, separator, text = str(condition.get("message") or "").partition(": ")
     return text if separator else None
 
 
