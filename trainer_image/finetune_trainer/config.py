@@ -95,9 +95,9 @@ class Preprocessing(Document):
     source_prefix: str | None = None
     """Put before each source text: `summarize: `."""
     source_language: str | None = None
-    """Translation: language code of the source, for multilingual tokenizers (`en_XX`, `eng_Latn`)."""
+    """Summarization, translation: language of the source, by a multilingual tokenizer's code (`en_XX`, `eng_Latn`)."""
     target_language: str | None = None
-    """Translation: language code of the target; generation is forced to begin with it."""
+    """Summarization, translation: language of the target; generation is forced to begin with it."""
     padding: Annotated[Literal["longest", "max_length"], Field(exclude_if=lambda value: value == "longest")] = "longest"
     """To the longest row of the batch, or always to the limit."""
     truncation_side: Literal["left", "right"] | None = None

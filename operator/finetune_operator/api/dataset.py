@@ -140,9 +140,10 @@ class Preprocessing(ApiModel):
     """Put before each text that is read, such as `summarize: `; T5 needs one. For summarization, translation."""
     source_language: LanguageCode | None = None
     """Language of the source, by the multilingual tokenizer's own code: `en_XX` (mBART), `eng_Latn` (NLLB), `en`
-    (M2M100). For translation."""
+    (M2M100). For summarization, translation."""
     target_language: LanguageCode | None = None
-    """Language of the target, by the same codes; generation is made to begin with it. For translation."""
+    """Language of the target, by the same codes; generation is made to begin with it. For
+    summarization, translation."""
     padding: Literal["longest", "max_length"] = "longest"
     """Fill each batch up to its longest row, or always to the limit, which is slower and seldom of use."""
     truncation_side: Literal["left", "right"] | None = None

@@ -16,15 +16,15 @@ from finetune_trainer.task_facts import TASKS, metrics
 
 CLASSIFICATION, TAGGING, ANSWERING = "text-classification", "token-classification", "question-answering"
 WRITING = ("summarization", "translation")
-TRANSLATION, GENERATION, MASKING = "translation", "text-generation", "fill-mask"
+GENERATION, MASKING = "text-generation", "fill-mask"
 
 PREPROCESSING: Mapping[str, tuple[str, ...]] = {
     "maxLength": tuple(task for task in TASKS if task not in WRITING),
     "maxSourceLength": WRITING,
     "maxTargetLength": WRITING,
     "sourcePrefix": WRITING,
-    "sourceLanguage": (TRANSLATION,),
-    "targetLanguage": (TRANSLATION,),
+    "sourceLanguage": WRITING,
+    "targetLanguage": WRITING,
     "truncationSide": tuple(task for task in TASKS if task != ANSWERING),
     "stride": (ANSWERING,),
     "packing": (GENERATION, MASKING),
