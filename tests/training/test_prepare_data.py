@@ -280,6 +280,28 @@ def test_tabs_text_and_packed_csv(tmp_path: Path) -> None:
     assert text.place(1) == "c.txt, line 4"
 
 
+def test_types_of_other_libraries_are_read_as_plain_text_and_lists(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["soup", None], pa.string_view()),
+            "tokens": pa.array([["good", "soup"], []], pa.large_list(pa.large_string())),
+            "answers": pa.array(
+                [{"text": ["a"]}, {"text": []}], pa.struct([("text", pa.large_list(pa.string_view()))])
+            ),
+        }
+    )
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    asked = Asked(("text", "tokens", "answers"), ("text",))
+    read = read_files([local(tmp_path / "a.arrow", "a.arrow")], asked, tmp_path / "scratch").table
+    assert read.to_pylist() == table.to_pylist()
+    assert [str(kind) for kind in read.schema.types] == [
+        "string",
+        f"list<{table.schema.field('tokens').type.value_field.name}: string>",
+        "struct<text: list<item: string>>",
+    ]
+
+
 def test_rows_that_know_less_fit_to_those_that_know_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_blocks(monkeypatch)
     rows: list[dict[str, Any]] = [

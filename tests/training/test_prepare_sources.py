@@ -160,6 +160,15 @@ def test_credentials_that_are_missing_or_wrong_are_told_and_never_said(
     assert prepare(run).summary.train_rows == 30
 
 
+def test_a_bucket_is_reached_through_the_proxy_of_the_environment(
+    bucket: StubS3, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", bucket.endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.test")
+    assert prepare(job(model, tmp_path, "s3://rows/reviews/train-0.jsonl")).summary.train_rows == 30
+    assert "HEAD /rows/reviews/train-0.jsonl" in bucket.asked
+
+
 def test_a_bad_minute_of_a_bucket_is_waited_out_and_a_bad_day_is_for_the_next_try(
     bucket: StubS3, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +282,9 @@ def of_hub(hub: StubHub, run: RunConfig) -> RunConfig:
 
 def test_files_of_a_hub_dataset_are_read_at_a_commit(hub: StubHub, model: Path, tmp_path: Path) -> None:
     run = of_hub(hub, job(model, tmp_path, "hf://datasets/us/reviews@v1/data/train-*.parquet"))
-    assert prepare(run).summary.train_rows == 80
+    prepared = prepare(run)
+    assert prepared.summary.train_rows == 80
+    assert prepared.resolved.dataset_revision == COMMITS["v1"]
     assert f"GET /datasets/us/reviews/resolve/{COMMITS['v1']}/data/train-0.parquet" in hub.asked
     for address, reason, says in (
         ("us/reviews/data/train.parquet", Reason.FILE_NOT_FOUND, "has no file 'data/train.parquet'; it has data/test"),
@@ -353,6 +364,13 @@ def test_what_cannot_be_streamed(web: StubWeb, model: Path, tmp_path: Path) -> N
     ):
         with pytest.raises(PrepareError, match=says):
             prepare(job(model, tmp_path, address, streaming=True, max_samples={"train": 5}))
+
+
+def test_a_quote_that_is_never_closed_is_found_in_a_stream_too(web: StubWeb, model: Path, tmp_path: Path) -> None:
+    web.files["/train.csv"] = CSV + b'"soup,positive\nbread,negative\n'
+    run = job(model, tmp_path, f"{web.endpoint}/train.csv", streaming=True, max_samples={"train": 5})
+    with pytest.raises(PrepareError, match=r'train\.csv, line 22: a quote \("\) that begins here is never closed'):
+        prepare(run)
 
 
 def test_a_buffer_mixes_rows_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,14 @@ FORMATS: tuple[Mistake, ...] = (
         dataset__validationFraction=0.9,
     ),
     mistake(
+        "validation-fraction-beside-validation",
+        "a validationFraction where there is a validation split",
+        _DATASET,
+        "spec.dataset.validationFraction cuts off a validation split, and one is named as well: leave one of them out.",
+        lambda place: None,
+        dataset__validationFraction=0.1,
+    ),
+    mistake(
         "test-without-its-labels",
         "a test split whose labels are kept secret",
         _LABELS,

@@ -35,6 +35,8 @@ class Place:
     """As JSON: another value means other content."""
     content: Callable[[], Content]
     """The file; one from far away is fetched first."""
+    commit: str | None = None
+    """Of the dataset on the Hub that it belongs to."""
 
 
 def found(paths: Sequence[str], config: RunConfig, client: Hub) -> Iterator[Place]:
@@ -85,7 +87,7 @@ def _of_hub(address: str, config: RunConfig, client: Hub) -> Iterator[Place]:
     for file in client.dataset_files(address.removeprefix(DATASETS)):
         _require_known_kind(file.name)
         fetch = _read_from_hub if config.dataset.streaming else _fetched_from_hub
-        yield Place([file.name, file.commit], partial(fetch, file, client, cache))
+        yield Place([file.name, file.commit], partial(fetch, file, client, cache), file.commit)
 
 
 def _fetched_from_hub(file: HubFile, client: Hub, cache: Path) -> Content:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.errors import PrepareError, names
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SCHEME = "s3://"
+AWS = "https://s3.amazonaws.com"
 KEY, SECRET, SESSION = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 OTHER_CREDENTIALS = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -84,7 +87,14 @@ def filesystem() -> S3FileSystem:
     endpoint = given("AWS_ENDPOINT_URL_S3") or given("AWS_ENDPOINT_URL")
     region = given("AWS_REGION") or given("AWS_DEFAULT_REGION")
     options["region"] = region or ("us-east-1" if endpoint else None)
-    return S3FileSystem(endpoint_override=endpoint or None, **options)
+    proxy = _proxy(endpoint or AWS)
+    return S3FileSystem(endpoint_override=endpoint or None, proxy_options=proxy, **options)
+
+
+def _proxy(endpoint: str) -> str | None:
+    """The proxy of the environment (HTTPS_PROXY, NO_PROXY): pyarrow does not ask for it."""
+    parts = urlsplit(endpoint)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _looked_up(address: str) -> S3File:

@@ -36,7 +36,7 @@ class Found:
     identity: object
     """As JSON, everything that decides which rows there are: commit, digests, versions of remote files, settings."""
     commit: str | None = None
-    """Of a Hub dataset."""
+    """Of the one Hub dataset that is read, as a whole or some of its files."""
     files: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     """Split of `spec.dataset.files` -> its files, patterns resolved; those that are used."""
 
@@ -47,6 +47,11 @@ def find(config: RunConfig, client: hub.Hub) -> Found:
     The key of prepared data must hold `identity` and the seed; it need not know what else there is in `spec.dataset`.
     """
     dataset = config.dataset
+    if dataset.validation_fraction is not None and (dataset.splits.get(VALIDATION) or dataset.files.get(VALIDATION)):
+        raise PrepareError(
+            Reason.DATASET_NOT_FOUND,
+            "spec.dataset.validationFraction cuts off a validation split, and one is named as well: leave one of them out.",
+        )
     settings = dataset.model_dump(mode="json", exclude={"files", "revision"}, exclude_defaults=True)
     if dataset.name is not None:
         commit = client.dataset_commit(dataset)
@@ -54,7 +59,8 @@ def find(config: RunConfig, client: hub.Hub) -> Found:
     used = _used_files(config)
     files = {name: tuple(places.found(dataset.files[name], config, client)) for name in used}
     identities = {name: [place.identity for place in found] for name, found in files.items()}
-    return Found({"files": identities, "settings": settings}, None, files)
+    commits = {place.commit for found in files.values() for place in found}
+    return Found({"files": identities, "settings": settings}, commits.pop() if len(commits) == 1 else None, files)
 
 
 def read(
@@ -75,7 +81,7 @@ def read(
     if config.dataset.streaming:
         splits = _streamed(config, client, data, asked, scratch)
     else:
-        there, read_one = _of_hub(config, client, data, asked) if data.commit else _of_files(data, asked, scratch)
+        there, read_one = _of_files(data, asked, scratch) if data.files else _of_hub(config, client, data, asked)
         found = {role: chosen(role, config, there, read_one) for role in ROLES}
         splits = {role: split for role, split in found.items() if split is not None}
     fraction = config.dataset.validation_fraction
@@ -137,7 +143,7 @@ def _streamed(config: RunConfig, client: hub.Hub, data: Found, asked: Asked, scr
             if (said := _said(role, config, there)) is not None:
                 yield role, said, Taking.of(role, config)
 
-    if data.commit is None:
+    if data.files:
         files = {name: [place.content() for place in found] for name, found in data.files.items()}
         return {
             role: streamed.from_files(files, said, role, taking, asked, scratch)
@@ -145,7 +151,7 @@ def _streamed(config: RunConfig, client: hub.Hub, data: Found, asked: Asked, scr
         }
     return client.streamed(
         config.dataset,
-        data.commit,
+        str(data.commit),
         lambda there: {
             role: streamed.from_hub(there, said, role, taking, asked, config.dataset, scratch)
             for role, said, taking in wanted(list(there))

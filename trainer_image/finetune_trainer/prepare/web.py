@@ -134,8 +134,8 @@ def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any
             yield answer
     except httpx2.TransportError as error:
         raise unavailable(file.name, f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")) from None
-    except (httpx2.TooManyRedirects, httpx2.InvalidURL) as error:
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"{file.name} is no address of a file: {error}.") from None
+    except (httpx2.TooManyRedirects, httpx2.InvalidURL):
+        raise PrepareError(Reason.FILE_NOT_FOUND, f"{file.name} is no address of a file.") from None
 
 
 def _refused(name: str, answer: httpx2.Response) -> PrepareError:

@@ -29,7 +29,7 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
             for batch in file.iter_batches(BATCH_ROWS, columns=needed):
                 # `datasets` leaves the names of classes beside the schema, which batches may lack.
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
-                yield columns.picked(table, asked.columns, content.name)
+                yield columns.plain(columns.picked(table, asked.columns, content.name))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(content, "parquet", error) from error
 
@@ -43,7 +43,8 @@ def read_arrow(content: Content, asked: Asked) -> Iterator[pa.Table]:
             for batch in _batches(source, is_file):
                 if batch.num_rows:
                     _needed(asked, batch.schema.names, content.name)
-                    yield columns.picked(pa.Table.from_batches([batch]), asked.columns, content.name)
+                    table = pa.Table.from_batches([batch])
+                    yield columns.plain(columns.picked(table, asked.columns, content.name))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(content, "Arrow", error) from error
 

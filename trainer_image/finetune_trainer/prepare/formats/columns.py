@@ -41,6 +41,23 @@ def picked(table: pa.Table, columns: Sequence[str], name: str) -> pa.Table:
     return pa.table(found).replace_schema_metadata(table.schema.metadata)
 
 
+def plain(table: pa.Table) -> pa.Table:
+    """Text and lists in the types that everything else knows, where another library wrote the file."""
+    schema = pa.schema([field.with_type(_plain(field.type)) for field in table.schema], table.schema.metadata)
+    return table if schema == table.schema else table.cast(schema)
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
+        return pa.string()
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_plain(field.type)) for field in type_])
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if any(is_list(type_) for is_list in lists):
+        return pa.list_(type_.value_field.with_type(_plain(type_.value_type)))
+    return type_
+
+
 def key_missing(column: str, at: str, there: Sequence[str], name: str) -> PrepareError:
     """The error for a key that the objects of a column do not have."""
     key = column[len(at) + 1 :].split(".")[0]

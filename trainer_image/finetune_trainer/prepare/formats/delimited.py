@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -30,9 +31,10 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     _check_header(header, asked.columns, content)
     if not content.far and sum(block.count(b'"') for _, block in blocks(content)) % 2:
         _check_quotes(content)
+    quotes = _Quotes(content.open()) if content.far else None
     try:
         with pyarrow.csv.open_csv(
-            content.for_arrow(),
+            quotes or content.for_arrow(),
             read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
             parse_options=pyarrow.csv.ParseOptions(delimiter=SEPARATORS[content.kind], newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
@@ -45,8 +47,27 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
         ) as reader:
             for batch in reader:
                 yield pa.Table.from_batches([batch])
+        if quotes and quotes.count % 2:
+            _check_quotes(content)
     except pa.ArrowInvalid as error:
         raise _problem(content, str(error)) from error
+
+
+class _Quotes(io.RawIOBase):
+    """Counts quotes as they pass, where a file is not read twice."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._file.read(len(buffer))
+        self.count += found.count(b'"')
+        buffer[: len(found)] = found
+        return len(found)
 
 
 def rows(content: Content) -> Iterator[tuple[list[str], int]]:
