@@ -20,6 +20,12 @@ MARKED_TEMPLATE = (
     "{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
 """The same, saying itself what the assistant generates."""
+THINKING_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' and loop.last %}<t>\n\n</t>\n\n{% endif %}{{ message['content'] }}<|done|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+"""Puts an empty thought before what the assistant says last, and before nothing that was said earlier."""
 FORGETFUL_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' and not loop.last %}...{% else %}{{ message['content'] }}{% endif %}"

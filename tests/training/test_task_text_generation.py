@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from finetune_trainer.train.rows import Rows
 from tests.support.ranks import Finished, run_ranks
 from tests.support.tiny import tiny_bert
 from tests.support.tiny_gpt2 import END, WORDS, stories, tiny_gpt2
-from tests.support.tiny_llama import FORGETFUL_TEMPLATE, MARKED_TEMPLATE, chats, pairs, tiny_llama
+from tests.support.tiny_llama import FORGETFUL_TEMPLATE, MARKED_TEMPLATE, THINKING_TEMPLATE, chats, pairs, tiny_llama
 from tests.support.tiny_t5 import tiny_t5
 from tests.support.token_runs import prepared_rows, ready, require_same_step, token_config
 
@@ -201,6 +202,18 @@ def test_all_that_the_assistant_says_is_learnt(tmp_path: Path, template: str, ll
     spoken = [found[index][0] for index in marks]
     assert spoken == ["there", "<|done|>", "king", " who", "<|done|>"]
     assert [found[index - 1][0] for index in marks if not found[index - 1][1]] == ["\n", "\n"]
+
+
+def test_a_template_may_write_more_around_the_last_turn(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "thinking", template=THINKING_TEMPLATE)
+    same = [*HELLO[1:3], *HELLO[1:3], *HELLO[3:]]  # the same question with the same answer, twice
+    rows = [{"messages": HELLO}, {"messages": same}]
+    prepared = prepare(token_config(tmp_path, "text-generation", model=model, train=rows, columns=CHAT))
+    last = "<t>\n\n</t>\n\nking who<|done|>"
+    assert [taught(model, row) for row in all_rows(prepared)] == [
+        f"there<|done|>{last}",
+        f"there<|done|>there<|done|>{last}",
+    ]
 
 
 def test_conversations_come_as_text_in_csv(tmp_path: Path, llama: Path) -> None:
@@ -423,6 +436,22 @@ def test_models_that_cannot_continue_a_text(tmp_path: Path, gpt2: Path) -> None:
             prepare(token_config(tmp_path / str(place), "text-generation", model=model, train=rows, columns=columns))
         assert caught.value.reason is Reason.MODEL_NOT_FOUND
         assert said in str(caught.value)
+
+
+def test_settings_for_generation_can_be_saved_again(tmp_path: Path, llama: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(llama, model)
+    path = model / "generation_config.json"
+    published = json.loads(path.read_text())
+    del published["pad_token_id"]
+    for place, mistake in enumerate(({"temperature": 0.6, "top_p": 0.9}, {"num_beams": 1, "length_penalty": 2.0})):
+        path.write_text(json.dumps({**published, **mistake}))
+        of = ready(token_config(tmp_path / str(place), "text-generation", model=model, train=stories(3)))
+        of.run.model.save_pretrained(tmp_path / "saved")
+        saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+        assert saved["pad_token_id"] == of.run.tokenizer.pad_token_id
+        assert saved["eos_token_id"] == published["eos_token_id"]
+        assert (saved.get("temperature"), saved.get("do_sample")) == ((0.6, True) if not place else (None, None))
 
 
 def without_end(model: Path, folder: Path) -> Path:

@@ -279,3 +279,28 @@ def pad_with_what_there_is(model: Any, tokenizer: Any) -> None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def make_generation_savable(model: Any) -> None:
+    """Settings for generation are often published with a mistake, and once changed they are saved only without one.
+
+    It would show when the trained model is saved. Where sampling was set up but not turned on, it was meant to be; of
+    others only the special tokens are kept.
+    """
+    settings = model.generation_config
+    if _is_valid(settings):
+        return
+    settings.do_sample = True
+    if not _is_valid(settings):
+        tokens = {
+            name: value for name, value in settings.to_dict().items() if name.endswith(("_token_id", "_token_ids"))
+        }
+        model.generation_config = type(settings)(**tokens)
+
+
+def _is_valid(settings: Any) -> bool:
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        return False
+    return True

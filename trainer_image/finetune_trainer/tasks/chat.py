@@ -153,15 +153,38 @@ def _compared(messages: list[Message], template: str, model: Model, place: str) 
             )
         before = _render(messages[:index], template, model, add_generation_prompt=True)[0][0]
         after = _render(messages[: index + 1], template, model)[0][0]
-        if not text.startswith(after) or not after.startswith(before):
+        end = _turn_end(text, before, after, messages[index].get("content"), model)
+        if end is None:
             raise PrepareError(
                 Reason.DATA_INVALID,
                 f"{place}: the chat template of {model.name} writes message {index + 1} in another way once more "
                 f"messages follow, so that it cannot be told what of the text is the assistant's. {_WAY_OUT}, or keep one "
                 "message of the assistant in each conversation, the last.",
             )
-        spans.append((len(before), _end(after, len(before), model)))
+        spans.append((len(before), end))
     return text, spans
+
+
+def _turn_end(text: str, before: str, after: str, content: str | None, model: Model) -> int | None:
+    """Where a turn that begins behind `before` ends in the whole text; `after` is how it ends when it is the last.
+
+    Some templates put more around the last turn than around earlier ones (an empty thought): then the content and what
+    follows it decide. None where that is not there either.
+    """
+    if not text.startswith(before):
+        return None
+    if text.startswith(after) and after.startswith(before):
+        return _end(after, len(before), model)
+    said = (content or "").strip()
+    place = after.rfind(said)
+    if not said or place < 0:
+        return None
+    closing = after[place + len(said) :]
+    found = text.find(said + closing, len(before))
+    # The content of a later turn may be the same; then this one's end lies between.
+    if not closing.strip() or found < 0 or closing.strip() in text[len(before) : found]:
+        return None
+    return _end(text[: found + len(said) + len(closing)], len(before), model)
 
 
 _WAY_OUT = "Put {% generation %} ... {% endgeneration %} around it in tokenizer.chat_template and save the tokenizer"

@@ -31,6 +31,7 @@ from finetune_trainer.tasks.base import (
     Task,
     Tokenised,
     Training,
+    make_generation_savable,
     pad_with_what_there_is,
     require_known,
 )
@@ -166,7 +167,8 @@ class TextGeneration(Task):
         except (ValueError, KeyError) as error:
             raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot write text: {error}") from error
         pad_with_what_there_is(model, tokenizer)
-        if model.generation_config is not None and model.generation_config.pad_token_id is None:
+        make_generation_savable(model)
+        if model.generation_config.pad_token_id is None:
             model.generation_config.pad_token_id = tokenizer.pad_token_id
         return model, tokenizer
 
