@@ -1,0 +1,147 @@
+"""A test split: predicted once the weights are known, in the order of the data, beside the model and never uploaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from finetune_trainer import tasks
+from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.task_facts import TASKS
+from finetune_trainer.tasks import Task
+from finetune_trainer.train import predict
+from tests.support import ranks
+from tests.support.published import Publishing, seal_model
+from tests.support.ranks import Finished, run_ranks
+from tests.support.runs import run_config
+from tests.support.stub_hub import TOKEN, stub_hub
+from tests.support.tiny import Row, reviews, tiny_bert, write_rows
+
+ROWS = 1200
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return reviews(ROWS, seed=2)
+
+
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> tuple[Finished, Finished]:
+    """A rank that is killed while it predicts, and one that goes on from its last checkpoint."""
+    folder = tmp_path_factory.mktemp("predictions")
+    files = {
+        "train": [str(write_rows(folder / "train.csv", reviews(203)))],
+        "test": [str(write_rows(folder / "test.jsonl", rows))],
+    }
+    config = run_config(
+        folder / "output",
+        model=tiny_bert(folder / "initial"),
+        dataset={"files": files},
+        arguments={
+            "max_steps": 40,
+            "per_device_train_batch_size": 16,
+            "learning_rate": 1e-2,
+            "save_strategy": "steps",
+            "save_steps": 20,
+            "per_device_eval_batch_size": 1,
+        },
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks._Launch, "post", _killing_when_it_evaluates(ranks._Launch.post))
+        killed = run_ranks(folder / "killed", config)
+    resumed = run_ranks(folder / "resumed", config, resume=killed.checkpoint(40))
+    return killed, resumed
+
+
+def _killing_when_it_evaluates(post: Any) -> Any:
+    def heard(launch: Any, path: str, body: dict[str, Any]) -> None:
+        post(launch, path, body)
+        if body.get("phase") == "evaluating" and launch.process.poll() is None:
+            ranks.kill(launch.process)
+
+    return heard
+
+
+def report_of(finished: Finished) -> TrainingReport:
+    return TrainingReport.model_validate_json((finished.model / REPORT_FILE).read_text(encoding="utf-8"))
+
+
+def predictions_of(finished: Finished) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (finished.model / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_kill_while_predicting_leaves_the_last_checkpoint_and_no_model(attempts: tuple[Finished, Finished]) -> None:
+    killed, _ = attempts
+    assert killed.returncode != 0
+    assert killed.checkpoint(40).is_dir()
+    assert killed.heard.models == []
+    assert not (killed.model / PREDICTIONS_FILE).exists()
+
+
+def test_the_next_attempt_predicts_all_rows_in_their_order(
+    attempts: tuple[Finished, Finished], rows: list[Row]
+) -> None:
+    _, resumed = attempts
+    assert resumed.returncode == 0, resumed.output
+    told = predictions_of(resumed)
+    assert [(row["text"], row["reference"]) for row in told] == [(row["review"], row["stars"]) for row in rows]
+    (handed,) = resumed.heard.models
+    assert {PREDICTIONS_FILE, REPORT_FILE, "model.safetensors"} <= set(handed["files"])
+
+
+def test_metrics_of_the_test_split_are_told_everywhere(attempts: tuple[Finished, Finished]) -> None:
+    _, resumed = attempts
+    report, told = report_of(resumed), predictions_of(resumed)
+    assert report.evaluation is None, "there was no validation split"
+    assert report.test is not None
+    assert report.test["accuracy"] == pytest.approx(sum(row["prediction"] == row["reference"] for row in told) / ROWS)
+    assert report.test["accuracy"] > 0.7
+    named = {f"test_{name}": value for name, value in report.test.items()}
+    assert resumed.heard.results[0]["evaluation"] == named
+    assert resumed.heard.models[0]["evaluation"] == named
+    assert resumed.heard.last("evaluation") == named
+
+
+def test_predictions_are_never_uploaded(attempts: tuple[Finished, Finished], tmp_path: Path) -> None:
+    _, resumed = attempts
+    with stub_hub() as hub:
+        publishing = Publishing(tmp_path, hub.endpoint, TOKEN)
+        seal_model(publishing.layout, {path.name: path.read_bytes() for path in resumed.model.iterdir()}, whole=True)
+        publishing.run(publish={"private": True}, model={"name": "/models/tiny"}, dataset={"files": {"train": ["/d"]}})
+        there = set(hub.models["me/reviews"].files())
+    assert "model.safetensors" in there
+    assert there.isdisjoint({PREDICTIONS_FILE, REPORT_FILE})
+    assert not any(PREDICTIONS_FILE in line for line in publishing.said)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_predicts(name: str) -> None:
+    assert type(tasks.find(name)).predictions is not Task.predictions
+
+
+def test_metrics_of_the_test_split_stand_beside_those_of_the_validation_split() -> None:
+    assert predict.Tested().beside({"loss": 1.0}) == {"loss": 1.0}
+    assert predict.Tested().beside(None) is None
+    assert predict.Tested({"loss": 2.0}).beside({"loss": 1.0}) == {"loss": 1.0, "test_loss": 2.0}
+    assert predict.Tested({"loss": 2.0}).beside(None) == {"test_loss": 2.0}
+
+
+def test_a_line_is_json_whatever_a_task_tells(tmp_path: Path) -> None:
+    row: Row = {
+        "text": "süß\u2028\n",
+        "prediction": np.int64(3),
+        "scores": np.array([0.5, np.nan], np.float32),
+        "spread": {"from": float("-inf"), "to": (1, None)},
+    }
+    predict.write(tmp_path / "model" / PREDICTIONS_FILE, iter([row, {"text": "b"}]))
+    lines = (tmp_path / "model" / PREDICTIONS_FILE).read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line) for line in lines[:-1]] == [
+        {"text": "süß\u2028\n", "prediction": 3, "scores": [0.5, None], "spread": {"from": None, "to": [1, None]}},
+        {"text": "b"},
+    ]
+    assert lines[-1] == ""
+    assert predict.as_json(()) == []
