@@ -122,8 +122,8 @@ def _check_marked(model: Model, given: dict[str, str | None]) -> None:
     if wrong:
         raise PrepareError(
             Reason.ARGUMENTS_INVALID,
-            f"{' and '.join(wrong)}: the tokenizer of {model.name} has no codes for it. Leave it out; T5 is told the "
-            'languages in words, in preprocessing.sourcePrefix: "translate English to German: ".',
+            f"{model.name} has no codes for languages. Leave {' and '.join(wrong)} out; T5 is told the languages in "
+            'words, in preprocessing.sourcePrefix: "translate English to German: ".',
         )
 
 
@@ -133,5 +133,5 @@ def _unknown(model: Model, field: str, code: str, there: list[str]) -> PrepareEr
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return PrepareError(
         Reason.ARGUMENTS_INVALID,
-        f"{SPELT[field]}: {model.name} has no language {code!r}.{meant} Its codes: {names(there, 30)}.",
+        f"{model.name} has no language {code!r} ({SPELT[field]}).{meant} Its codes: {names(there, 30)}.",
     )
