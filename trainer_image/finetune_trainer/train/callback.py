@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from finetune_trainer.config import Cause, PodPhase, Reason
 from finetune_trainer.launch.protocol import RankCheckpoint
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches
 from finetune_trainer.train.pulse import Beat, Pulse
 from finetune_trainer.train.report import Reporter
@@ -30,6 +32,7 @@ class RankCallback(TrainerCallback):
         pulse: Pulse,
         batches: MicroBatches,
         *,
+        marks: Marks | None = None,
         scaled: bool,
     ) -> None:
         self._world = world
@@ -37,6 +40,7 @@ class RankCallback(TrainerCallback):
         self._reporter = reporter
         self._pulse = pulse
         self._batches = batches
+        self._marks = marks if world.rank == 0 else None
         self._scaled = scaled
         self._first_step = 0
         self._step_began: float | None = None
@@ -80,11 +84,17 @@ class RankCallback(TrainerCallback):
             self._reporter.step_took(now - self._step_began)
         self._step_began = now
         self.step = state.global_step
+        if self._marks is not None:
+            self._marks.done("first step")
+            print(self._marks.newest, file=sys.stderr, flush=True)  # noqa: T201
+            self._marks = None
         beat = self._pulse.step()
         if beat is not None:
             if not math.isfinite(beat.loss):
                 raise _not_finite("loss", beat.loss, state.global_step)
-            control.should_save = control.should_save or beat.save
+            # At the end of an epoch that is evaluated and saved anyway the checkpoint must hold the evaluation.
+            due = beat.save and not (args.save_strategy == "epoch" and state.global_step % self._order.steps == 0)
+            control.should_save = control.should_save or due
             if self._world.rank == 0:
                 self._report(beat, state, kwargs.get("lr_scheduler"))
         return control

@@ -20,5 +20,10 @@ class Marks:
         self._parts.append(f"{part} {now - self._last:.2f} s")
         self._last = now
 
+    @property
+    def newest(self) -> str:
+        """The part that was over last."""
+        return self._parts[-1]
+
     def __str__(self) -> str:
         return f"started in {self._last - self._began:.2f} s: {', '.join(self._parts)}"

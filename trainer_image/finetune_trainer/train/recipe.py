@@ -82,7 +82,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
         save_seconds=config.checkpoint_interval_seconds if plan.timed else None,
     )
     batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
-    callback = RankCallback(world, client, reporter, pulse, batches, scaled=plan.precision == "fp16")
+    callback = RankCallback(world, client, reporter, pulse, batches, marks=marks, scaled=plan.precision == "fp16")
     trainer = run.trainer(batches, pulse, [callback, *_early_stopping(config, plan, reporter)], control)
     marks.done("model")
     if world.rank == 0:
