@@ -44,7 +44,7 @@ def _worlds() -> list[int]:
 
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
-    """Train on CUDA devices with fp16: `train(name, world=..., resume=..., **arguments)`."""
+    """Train on CUDA devices with fp16: `train(name, world=..., resume=..., **arguments)`; `fields` are of the run config."""
     data = write_rows(tmp_path / "train.jsonl", reviews(203))
     validation = write_rows(tmp_path / "validation.jsonl", reviews(61, seed=1))
 
@@ -55,6 +55,7 @@ def train(tmp_path: Path) -> Train:
         model: Path | None = None,
         resume: Path | None = None,
         kill_after_checkpoint: int | None = None,
+        fields: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> Finished:
         config = run_config(
@@ -65,7 +66,7 @@ def train(tmp_path: Path) -> Train:
             arguments={**ARGUMENTS, "per_device_train_batch_size": 16 // world, **arguments},
             processes=world,
             accelerators=True,
-        )
+        ).model_copy(update=fields or {})
         return run_ranks(
             tmp_path / name, config, world=world, resume=resume, kill_after_checkpoint=kill_after_checkpoint
         )
