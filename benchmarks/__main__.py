@@ -17,6 +17,8 @@ MINUTES = {
     "recovery": 3,
     "crowd": 3,
     "throughput": 6,
+    "tasks": 6,
+    "generation": 4,
     "overhead": 2,
     "first_step": 4,
 }

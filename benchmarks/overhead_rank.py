@@ -94,7 +94,7 @@ class Bench:
         pulse = Pulse(1, 0, None, save_seconds=600)
         reporter = Reporter(self.client, active=reporting)
         callback = RankCallback(self.world, self.client, reporter, pulse, batches, scaled=False)
-        trainer = run.trainer(batches, pulse, callback)
+        trainer = run.trainer(batches, pulse, [callback], None)
         reporters = [trainer.pop_callback(kind) for kind in (RankCallback, KubeflowCallback)]
         timed = [Timed(one) for one in reporters if reporting]
         if not reporting:
