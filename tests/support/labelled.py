@@ -14,7 +14,7 @@ DISHES = ("soup", "bread")
 FILLER = tuple(word for word in NEUTRAL if word not in DISHES)
 LENGTHS = (2, 3, 5, 8)
 TAGS = ("O", "B-DISH", "I-DISH", "B-PRAISE")
-OPINIONS = {"complaint": BAD, "hungry": DISHES, "praise": GOOD}
+OPINIONS = {"complaint": BAD[:1], "hungry": DISHES[:1], "praise": GOOD[:1]}
 """Label -> words that ask for it."""
 
 
@@ -24,8 +24,8 @@ def opinions(count: int, *, seed: int = 0) -> list[Row]:
     rows = []
     for _ in range(count):
         labels = [label for label in OPINIONS if source.random() < 0.4]
-        words = source.choices(FILLER, k=source.choice(LENGTHS))
-        for word in (word for label in labels for word in source.choices(OPINIONS[label], k=2)):
+        words = source.choices(FILLER, k=source.choice((1, 2, 3)))
+        for word in (word for label in labels for word in source.choices(OPINIONS[label], k=3)):
             words.insert(source.randrange(len(words) + 1), word)
         rows.append({"review": " ".join(words), "about": labels})
     return rows
