@@ -28,6 +28,8 @@ class StubWeb:
     statuses: dict[str, int] = field(default_factory=dict)
     """Path -> what it answers in place of the file."""
     kind: str = "application/octet-stream"
+    encoding: str = ""
+    """How it says that it has packed what it sends."""
     asked: list[str] = field(default_factory=list)
     """`METHOD /path range`."""
     endpoint: str = ""
@@ -71,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, b"not for you", {})
         content = web.files[path]
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"'} if web.tags else {}
+        headers |= {"Content-Encoding": web.encoding} if web.encoding else {}
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
         if match is None or not web.parts or self.headers.get("If-Range", headers.get("ETag")) != headers.get("ETag"):
             return self._send(200, content, headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import remote, s3, streamed
+from finetune_trainer.prepare import web as web_files
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.hub_jobs import hub_of_this_process
@@ -220,6 +222,29 @@ def test_servers_that_can_do_less(lacks: str, web: StubWeb, model: Path, tmp_pat
     changed = prepare(run.model_copy(update={"uid": "22222222-bbbb"}))
     assert changed.summary.train_rows < 30
     assert changed.data != first.data
+
+
+def test_what_grows_in_other_hands_is_left_alone(web: StubWeb, tmp_path: Path) -> None:
+    file = web_files.found(f"{web.endpoint}/train.jsonl")
+    there = remote.fetched(file, tmp_path).path
+    assert there is not None
+    there.unlink()
+    partial = there.with_name("train.jsonl.partial")
+    with partial.open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(LINES[:10])
+        other.flush()
+        with remote.fetched(file, tmp_path).open() as fetched:
+            assert fetched.read() == LINES
+        assert partial.read_bytes() == LINES[:10]
+    assert [path.name for path in there.parent.iterdir() if path != partial] == ["train.jsonl"]
+
+
+@pytest.mark.parametrize("path", ["/packed.csv", "/packed.csv.gz"])
+def test_what_a_server_packs_on_its_way_is_unpacked(path: str, web: StubWeb, model: Path, tmp_path: Path) -> None:
+    web.files[path] = gzip.compress(CSV)
+    web.encoding = "gzip"
+    assert prepare(job(model, tmp_path, f"{web.endpoint}{path}")).summary.train_rows == 20
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def from_hub(
     classes = {
         column: tuple(feature.names) for column, feature in items.items() if isinstance(feature, datasets.ClassLabel)
     }
-    tables = (columns.picked(table, asked.columns, name) for table in stream.with_format("arrow").iter(BATCH_ROWS))
+    batches = stream.with_format("arrow").iter(BATCH_ROWS)
+    tables = (columns.plain(columns.picked(table, asked.columns, name)) for table in batches)
     return _split(tables, name, scratch, classes)
 
 

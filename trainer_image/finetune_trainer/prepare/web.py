@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from finetune_trainer.config import Reason
+from finetune_trainer.prepare.content import COMPRESSIONS
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.remote import BeginAgain, changed, patiently, unavailable
 
@@ -47,7 +49,12 @@ class WebFile:
         with _answer("GET", self, asked) as answer:
             if start and answer.status_code != PARTIAL_CONTENT:
                 raise BeginAgain
-            yield from self._checked(answer).iter_raw()
+            packed = "Content-Encoding" in self._checked(answer).headers
+            if packed and start:
+                raise BeginAgain
+            # Some servers pack what they send; a file that is packed itself is kept so.
+            unpack = packed and PurePosixPath(self.name).suffix.lower() not in COMPRESSIONS
+            yield from answer.iter_bytes() if unpack else answer.iter_raw()
 
     def read(self, start: int, length: int) -> bytes:
         with _answer("GET", self, {"Range": f"bytes={start}-{start + length - 1}"}) as answer:
