@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.config import REPORT_FILE, Reason, TrainingReport
+from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Reason, TrainingReport
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.ranks import Finished, run_ranks
@@ -36,14 +36,15 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, t5: Path) -> Finished:
-    """Two ranks, killed after the checkpoint of the first epoch and resumed; 61 rows to judge, 17 of them generated alone."""
+    """Two ranks, killed after the checkpoint of the first epoch and resumed; 61 rows to judge and 9 to predict: no multiple of anything."""
     folder = tmp_path_factory.mktemp("ranks")
     config = pair_config(
         folder,
         "summarization",
         t5,
-        train=stories(400),
+        train=stories(320),
         validation=stories(61, seed=1),
+        test=stories(9, seed=2),
         preprocessing=SHORT,
         arguments={
             "num_train_epochs": 4,
@@ -56,9 +57,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, t5: Path) -> Finished:
         },
         processes=2,
     )
-    killed = run_ranks(folder / "killed", config, world=2, kill_after_checkpoint=25)
+    killed = run_ranks(folder / "killed", config, world=2, kill_after_checkpoint=20)
     assert killed.returncode != 0
-    return run_ranks(folder / "resumed", config, world=2, resume=killed.checkpoint(25))
+    return run_ranks(folder / "resumed", config, world=2, resume=killed.checkpoint(20))
 
 
 def test_two_ranks_learn_to_summarise_and_say_how_well(trained: Finished) -> None:
@@ -70,9 +71,21 @@ def test_two_ranks_learn_to_summarise_and_say_how_well(trained: Finished) -> Non
     assert found["rouge1"] > 90 > always_the_same["rouge1"]
     assert found["rouge2"] > 85 > always_the_same["rouge2"]
     assert found["gen_len"] == pytest.approx(11, abs=1)
-    assert report.steps == 100
-    assert [evaluation.step for evaluation in report.evaluations] == [25, 50, 75, 100]
+    assert report.steps == 80
+    assert [evaluation.step for evaluation in report.evaluations] == [20, 40, 60, 80]
     assert report.evaluations[0].metrics["rouge2"] < found["rouge2"]
+    assert report.details["rougeTokenizer"] == "rouge_score with Porter stemmer"
+
+
+def test_what_was_written_of_the_test_split_lies_beside_the_model(trained: Finished) -> None:
+    lines = [json.loads(line) for line in (trained.model / PREDICTIONS_FILE).read_text().splitlines()]
+    rows = stories(9, seed=2)
+    assert [line["text"] for line in lines] == [row["story"] for row in rows]
+    assert [line["reference"] for line in lines] == [row["gist"] for row in rows]
+    report = TrainingReport.model_validate_json((trained.model / REPORT_FILE).read_text())
+    found = TASK.scores([line["prediction"] for line in lines], [row["gist"] for row in rows])
+    assert found["rouge1"] == pytest.approx((report.test or {})["rouge1"])
+    assert found["rouge1"] > 80
 
 
 def test_the_saved_model_generates_what_was_reported(trained: Finished) -> None:
