@@ -272,9 +272,11 @@ def _pairs(batch: pa.RecordBatch, reading: Reading) -> _Read:
     begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id
     prompts, completions = batch[PROMPT].to_pylist(), batch[COMPLETION].to_pylist()
     texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    alone, behind = _encoded(prompts, reading), _encoded(completions, reading)
-    for number, (prompt, completion, both) in enumerate(zip(alone, behind, _encoded(texts, reading), strict=True)):
-        learnt = both[len(prompt) :] if both[: len(prompt)] == prompt else completion
+    alone, joint = _encoded(prompts, reading), _encoded(texts, reading)
+    apart = [number for number, prompt in enumerate(alone) if joint[number][: len(prompt)] != prompt]
+    behind = dict(zip(apart, _encoded([completions[number] for number in apart], reading), strict=True))
+    for number, (prompt, both) in enumerate(zip(alone, joint, strict=True)):
+        learnt = behind.get(number, both[len(prompt) :])
         read_only = [*begin, *prompt]
         learnt = [*learnt, end]
         ignored = [IGNORED_LABEL] * len(read_only)
@@ -308,6 +310,8 @@ _READ: dict[str, Callable[[pa.RecordBatch, Reading], _Read]] = {TEXT: _single_te
 
 
 def _encoded(texts: list[str], reading: Reading) -> list[list[int]]:
+    if not texts:
+        return []
     found = reading.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
     ids: list[list[int]] = found["input_ids"]
     require_known(ids, reading.model)
