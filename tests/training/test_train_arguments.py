@@ -176,3 +176,11 @@ def test_a_package_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="the image has no package liger-kernel") as raised:
         defaults.training_arguments(wanted, str(tmp_path))
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
+
+
+def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = replace(plan(tmp_path), arguments={"torch_compile": True, "use_cpu": True})
+    assert defaults.training_arguments(wanted, str(tmp_path)).torch_compile
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TrainError, match="the image has no C compiler"):
+        defaults.training_arguments(wanted, str(tmp_path))

@@ -8,6 +8,8 @@ is the default of transformers already.)
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ OWNED: dict[str, Any] = {
 GENERATION = ("predict_with_generate", "generation_max_length", "generation_num_beams")
 """Arguments of tasks that write text: they read them from the run config, the Trainer does not know them."""
 ACCELERATOR_ONLY = ("fp16", "bf16", "tf32", "use_liger_kernel")
+COMPILERS = ("gcc", "clang")
+"""What torch.compile looks for, where $CC names none."""
 MAX_WORKERS = 4
 """Processes of a rank that make batches: tokens are padded, no more, and each costs memory and a start."""
 DEFAULT_METRIC = "loss"
@@ -157,6 +161,13 @@ def training_arguments(plan: Plan, staging: str) -> Any:
             Cause.USER,
             "trainingArguments.use_liger_kernel: the image has no package liger-kernel. Use an image that has it, or "
             "leave the argument out.",
+        )
+    if arguments.torch_compile and not any(shutil.which(name) for name in (os.environ.get("CC") or "cc", *COMPILERS)):
+        raise TrainError(
+            Reason.ARGUMENTS_INVALID,
+            Cause.USER,
+            "trainingArguments.torch_compile: the image has no C compiler. Use an image that has one, or leave the argument "
+            "out.",
         )
     return arguments
 
