@@ -72,15 +72,22 @@ def run_ranks(
     *,
     world: int = 1,
     resume: Path | None = None,
+    sealed_before: Path | None = None,
     kill_after_checkpoint: int | None = None,
     environment: dict[str, str] | None = None,
     prepared: Prepared | None = None,
     timeout_seconds: float = 180,
 ) -> Finished:
-    """Prepare in this process, then train with `world` ranks; at step `kill_after_checkpoint` all are SIGKILLed."""
+    """Prepare in this process, then train with `world` ranks; at step `kill_after_checkpoint` all are SIGKILLed.
+
+    `sealed_before` holds checkpoints of earlier attempts, which lie on the volume like those to come.
+    """
     staging, sealed = folder / "staging", folder / "sealed"
     staging.mkdir(parents=True)
-    sealed.mkdir()
+    if sealed_before is None:
+        sealed.mkdir()
+    else:
+        shutil.copytree(sealed_before, sealed)
     heard = Heard()
     launch = _Launch(heard, prepared or prepare(config), staging, sealed, world, kill_after_checkpoint)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(launch))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import re
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ class Adapters:
     config: RunConfig
     prepared: Prepared
     precision: str
-    device: int
-    """Number of this rank's accelerator."""
+    device: int | str
+    """This rank's accelerator: its number."""
 
     def options(self) -> dict[str, Any]:
         """For `from_pretrained`: how the base model is held."""
@@ -124,8 +125,9 @@ class Adapters:
         _save(model, scratch)
         gc.collect()
         base, _ = self.task.load(to_local(self.prepared.model), self.prepared, self.config, {})
-        merged: Any = PeftModel.from_pretrained(base, str(scratch))
-        return merged.merge_and_unload()
+        merged: Any = PeftModel.from_pretrained(base, str(scratch)).merge_and_unload()
+        shutil.rmtree(scratch)
+        return merged
 
     @property
     def _peft(self) -> Peft:
