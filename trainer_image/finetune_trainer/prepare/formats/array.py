@@ -21,6 +21,7 @@ CHUNK_CHARACTERS = 1 << 20
 MAYBE_CUT_CHARACTERS = 16
 """An error so near to the end of what was read may be that end's."""
 BLANK = re.compile(r"[ \t\r\n]*")
+COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Doubled:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object)
+SCANNER = json.JSONDecoder()
+"""Finds where a value ends, quicker."""
 
 
-def elements(content: Content, field: str | None = None) -> Iterator[tuple[int, Any]]:
-    """The characters that each element takes in the file, and the element; of the array under key `field`, if named."""
+def elements(content: Content, field: str | None = None) -> Iterator[str]:
+    """The text of each element on a line of its own; of the array under key `field`, if named."""
     with _window(content) as array:
         yield from array.elements() if field is None else array.elements_of(field)
 
@@ -84,11 +87,11 @@ class _Array:
         self._before = 0
         """Characters of the window's first line that are before it."""
 
-    def elements(self) -> Iterator[tuple[int, Any]]:
+    def elements(self) -> Iterator[str]:
         yield from self._values()
         self._end()
 
-    def elements_of(self, field: str) -> Iterator[tuple[int, Any]]:
+    def elements_of(self, field: str) -> Iterator[str]:
         """The elements of the array that a document has under a key."""
         there, found = [], False
         for key, first in self.members(but=field):
@@ -98,7 +101,7 @@ class _Array:
                     raise self._invalid(f"key {field!r} is there twice.")
                 if first != "[":
                     raise self._invalid(
-                        f"key {field!r} (spec.dataset.field) holds {shown(self._element()[1])} where a list of rows is "
+                        f"key {field!r} (spec.dataset.field) holds {shown(json.loads(self._element()))} where a list of rows is "
                         "needed."
                     )
                 found = True
@@ -116,7 +119,7 @@ class _Array:
         while True:
             if self._next() != '"':
                 raise self._broken("Expecting property name enclosed in double quotes", self._at)
-            key = self._element()[1]
+            key = json.loads(self._element())
             self._take(":", "Expecting ':' delimiter")
             first = self._next()
             yield key, first
@@ -126,14 +129,22 @@ class _Array:
             if self._take(",}", "Expecting ',' delimiter") == "}":
                 return
 
-    def _values(self) -> Iterator[tuple[int, Any]]:
+    def _values(self) -> Iterator[str]:
         self._take("[", "Expecting value")
         if self._next() == "]":
             self._at += 1
         else:
             yield self._element()
-            while self._take(",]", "Expecting ',' delimiter") == ",":
+            while self._comma():
                 yield self._element()
+
+    def _comma(self) -> bool:
+        """Whether another element follows; if so the window stands before it."""
+        match = COMMA.match(self._text, self._at)
+        if match and match.end() < len(self._text):
+            self._at = match.end()
+            return True
+        return self._take(",]", "Expecting ',' delimiter") == ","
 
     def _end(self) -> None:
         if self._next():
@@ -142,11 +153,11 @@ class _Array:
     def _invalid(self, message: str) -> PrepareError:
         return PrepareError(Reason.DATA_INVALID, f"{self._name}: {message}")
 
-    def _element(self) -> tuple[int, Any]:
+    def _element(self) -> str:
         self._next()
         while True:
             try:
-                value, end = DECODER.raw_decode(self._text, self._at)
+                _, end = SCANNER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self._text) - MAYBE_CUT_CHARACTERS or error.msg.startswith("Unterminated string")
                 if cut and self._more():
@@ -154,8 +165,9 @@ class _Array:
                 raise self._broken(error.msg, error.pos) from error
             if end == len(self._text) and self._more():  # a number may go on
                 continue
-            taken, self._at = end - self._at, end
-            return taken, value
+            text, self._at = self._text[self._at : end], end
+            # A line end within a value can only be between its parts.
+            return text.replace("\n", " ").replace("\r", " ")
 
     def _take(self, wanted: str, otherwise: str) -> str:
         found = self._next()

@@ -49,8 +49,12 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
         yield from read_lines(content, asked)
         return
     seen = _Columns(content, asked)
+    first = 0
     for part in _parts(elements(content, asked.field)):
-        yield seen.table((row_place(row), value) for row, value in part)
+        parsed = _parsed("\n".join(part).encode("utf-8", "surrogatepass"), seen)
+        rows = ((row_place(row), DECODER.decode(text)) for row, text in enumerate(part, start=first))
+        yield seen.table(rows) if parsed is None else parsed
+        first += len(part)
 
 
 def is_array(content: Content) -> bool:
@@ -310,13 +314,13 @@ def _hint(line: bytes, number: int, content: Content) -> str:
     return f" This is one document; if one of its keys ({names(there)}) holds the rows, set spec.dataset.field to it."
 
 
-def _parts(rows: Iterator[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
-    """Numbered rows, a block of characters at a time."""
-    part: list[tuple[int, Any]] = []
+def _parts(elements: Iterator[str]) -> Iterator[list[str]]:
+    """Elements, a block of characters at a time."""
+    part: list[str] = []
     size = 0
-    for number, (characters, value) in enumerate(rows):
-        part.append((number, value))
-        size += characters
+    for text in elements:
+        part.append(text)
+        size += len(text)
         if size >= BLOCK_BYTES:
             yield part
             part, size = [], 0
