@@ -21,7 +21,7 @@ from tests.support.runs import run_config
 from tests.support.stub_hub import TOKEN, stub_hub
 from tests.support.tiny import Row, reviews, tiny_bert, write_rows
 
-ROWS = 1200
+ROWS = 3001
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> tuple
             "learning_rate": 1e-2,
             "save_strategy": "steps",
             "save_steps": 20,
-            "per_device_eval_batch_size": 1,
+            "per_device_eval_batch_size": 2,
+            "dataloader_drop_last": True,
         },
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -163,6 +163,7 @@ class _Run:
         model.accepts_loss_kwargs = False
         defaults.require_supported(arguments, model)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
+        arguments.dataloader_drop_last = False  # the order of training knows; evaluations would lose rows, too
         takes = {*inspect.signature(model.forward).parameters, *self._task.collates}
         checkpointing = bool(arguments.activation_checkpointing)
         trained = self.adapters.wrap(model, checkpointing=checkpointing) if self.adapters else model
@@ -179,6 +180,7 @@ class _Run:
                 note=resume.note(self.order),
                 reduce=self._task.reduce(run),
                 generate=self._task.generate(run),
+                reads_labels=self._task.reads_labels,
                 keep_best=self._plan.load_best,
                 no_cache="use_cache" in takes,
                 model=trained,
