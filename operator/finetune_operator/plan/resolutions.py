@@ -36,22 +36,23 @@ _LOGS = "Read the log of the pod (`kubectl logs`); raise `spec.retry` to start a
 
 RESOLUTIONS: Mapping[str, str] = {
     Reason.FILE_NOT_FOUND: (
-        "Correct the path in the spec, or put the file on the mounted volume; then edit the spec or raise `spec.retry`."
+        "Correct the path or address in the spec, or put the file where it leads; then edit the spec or raise `spec.retry`."
     ),
     Reason.DATA_INVALID: "Mend the file at the place that the message names; then raise `spec.retry`.",
     Reason.COLUMN_NOT_FOUND: "Set `spec.dataset.columns` to names of columns that the data has.",
     Reason.LABELS_INVALID: (
-        "Mend the labels in the data: class names, or integers from 0 without gaps, none missing; then raise "
-        "`spec.retry`."
+        "Mend the labels in the data as the message says, then raise `spec.retry`; or set `spec.dataset.columns` to the "
+        "column that has them, or `spec.problemType` to what they are."
     ),
     Reason.MODEL_NOT_FOUND: "Correct `spec.model`: the id and revision on the Hub, or the path on a mounted volume.",
     Reason.DATASET_NOT_FOUND: "Correct `spec.dataset`: the id, config and revision on the Hub, or the files.",
     Reason.ACCESS_DENIED: (
         "Give a token with access in `spec.hub.tokenSecretRef`, and accept the terms on the page of the model or "
-        "dataset."
+        "dataset. For files at addresses, give keys with access in `spec.dataset.credentialsSecretRef`."
     ),
     Reason.HUB_UNAVAILABLE: (
-        "Check that pods reach the Hub (or `spec.hub.endpoint`): network policy, proxy, DNS. It is tried again by itself; "
+        "Check that pods reach the Hub (or `spec.hub.endpoint`, or the addresses in `spec.dataset.files`): network policy, "
+        "proxy, DNS. It is tried again by itself; "
         "where `spec.publish.deadlineSeconds` have passed, raise `spec.retry`."
     ),
     Reason.REPO_INVALID: (
