@@ -107,6 +107,11 @@ class Adapters:
             task_type=TASK_TYPES[self.config.task],
         )
 
+    def told(self, model: Any) -> str:
+        """How much of the model is trained."""
+        trained, everything = model.get_nb_trainable_parameters()
+        return f"LoRA trains {trained:,} of {everything:,} parameters ({100 * trained / everything:.2g} %)"
+
     def save(self, model: Any, folder: Path) -> None:
         """The adapter, for the base model under the name that the user gave it; or a plain model with it merged in."""
         if self._peft.save_merged:
@@ -139,12 +144,6 @@ class Adapters:
         heads = heads_of(model) if self.config.task in NEW_HEADS else []
         unsaved = unsaved_of(model, saved_names(to_local(self.prepared.model)))
         return [*heads, *(path for path in unsaved if path.partition(".")[0] not in heads)]
-
-
-def told(model: Any) -> str:
-    """How much of the model is trained."""
-    trained, everything = model.get_nb_trainable_parameters()
-    return f"LoRA trains {trained:,} of {everything:,} parameters ({100 * trained / everything:.2g} %)"
 
 
 def heads_of(model: Any) -> list[str]:

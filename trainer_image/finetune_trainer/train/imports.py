@@ -12,11 +12,16 @@ from finetune_trainer.config import RunConfig
 
 LATER = ("datasets", "pandas", "scipy", "sklearn", "nltk", "peft", "bitsandbytes")
 
+IN_FEW_BITS = ("8bit", "paged")
+"""In the names of optimizers that come from bitsandbytes."""
+
 
 def used(config: RunConfig) -> tuple[str, ...]:
     """Those of them that a run trains with: transformers must see them when it is imported."""
     adapters = ("peft",) if config.peft is not None else ()
-    return (*adapters, "bitsandbytes") if config.quantization is not None else adapters
+    optimizer = str(config.training_arguments.get("optim"))
+    few_bits = config.quantization is not None or any(sign in optimizer for sign in IN_FEW_BITS)
+    return (*adapters, "bitsandbytes") if few_bits else adapters
 
 
 def hide(used: Collection[str] = ()) -> None:

@@ -39,8 +39,12 @@ def training_report(
     kept_step: int,
     test: Mapping[str, float] | None,
     details: Mapping[str, Any],
+    packages: Iterable[str] = (),
 ) -> TrainingReport:
-    """The report of a training that is over; `state` is the Trainer's, `kept_step` that of the saved weights."""
+    """The report of a training that is over; `state` is the Trainer's, `kept_step` that of the saved weights.
+
+    `packages` are those that not every run trains with.
+    """
     return TrainingReport(
         task=task,
         started=started,
@@ -51,7 +55,7 @@ def training_report(
         global_batch_size=batch_rows,
         precision=plan.precision,
         hardware=hardware(world),
-        versions=versions(),
+        versions=versions((*PACKAGES, *packages)),
         training_arguments=differing(plan, given),
         evaluations=tuple(evaluations(state.log_history, best_again=kept_step != state.global_step)),
         evaluation=finite(evaluation) if evaluation is not None else None,
@@ -71,10 +75,10 @@ def hardware(world: World) -> str:
     return f"{world.size} x {torch.cuda.get_device_name()}"
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of the packages that decide what comes out."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
