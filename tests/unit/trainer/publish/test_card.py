@@ -130,3 +130,31 @@ def test_the_template_is_a_part_of_the_package() -> None:
     from importlib import resources
 
     assert resources.files("finetune_trainer.publish").joinpath(Path(card.TEMPLATE).name).is_file()
+
+
+def test_an_adapter_says_what_it_is_and_how_it_is_loaded() -> None:
+    text = rendered(peft={"r": 4, "target_modules": ["query", "value"]}, quantization={"bits": 4}, accelerators=True)
+    found = metadata(text)
+    assert (found["library_name"], found["base_model"], found["base_model_relation"]) == ("peft", "us/tiny", "adapter")
+    assert "lora" in found["tags"]
+    options = "model_kwargs={'num_labels': 2, 'id2label': {0: 'negative', 1: 'positive'}}"
+    assert f'pipeline("text-classification", model="me/reviews", {options})' in text
+    assert "pip install peft" in text
+    assert "| Method | LoRA, r 4, alpha 8, dropout 0 |" in text
+    assert "| Modules with adapters | `query`, `value` |" in text
+    assert "| Base model in training | 4 bits (NF4) |" in text
+
+
+def test_an_adapter_that_was_merged_is_a_model_like_any_other() -> None:
+    text = rendered(peft={"save_merged": True})
+    found = metadata(text)
+    assert found["library_name"] == "transformers"
+    assert "base_model_relation" not in found
+    assert "model_kwargs" not in text
+    assert "LoRA, r 8, alpha 16, dropout 0, merged into the base model" in text
+
+
+def test_an_adapter_of_a_model_on_a_volume_names_no_base_of_the_hub() -> None:
+    found = metadata(rendered(peft={}, model={"name": "/models/secret-project/bert"}))
+    assert found["library_name"] == "peft"
+    assert not {"base_model", "base_model_relation"} & found.keys()
