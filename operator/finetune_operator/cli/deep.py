@@ -79,7 +79,7 @@ def _prepare(job: FineTuneJob, there: Volumes, folder: Path) -> tuple[ResultReco
         }
         done = subprocess.run(
             [sys.executable, *container["command"][1:], *container["args"]],
-            env={**inherited_environment(1), **container_environment(container, there), **local},
+            env={**inherited_environment(1, reads_data=True), **container_environment(container, there), **local},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -201,7 +201,8 @@ class LocalCluster:
         }
         ranks = nodes * (self.job.spec.processes_per_node or 1)
         own = container_environment(pod.manifest["spec"]["containers"][0], self.volumes)
-        return {**inherited_environment(ranks), **own, **local}
+        inherited = inherited_environment(ranks, reads_data=_role(pod) == "prepare")
+        return {**inherited, **own, **local}
 
     def _delete(self, ref: Ref, *, at_once: bool) -> None:
         deleted = self.others.pop(ref, None)

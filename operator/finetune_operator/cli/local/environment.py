@@ -20,14 +20,15 @@ NOT_INHERITED = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
 )
 """Variables of this process that a pod must not see: secrets, and what would make it part of another world."""
+DATA_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Those that only a pod that reads the data may see."""
 
 
-def inherited_environment(ranks: int) -> dict[str, str]:
+def inherited_environment(ranks: int, *, reads_data: bool = False) -> dict[str, str]:
     """What a pod takes over from this process. Each of its nodes believes that all cores are its own: they are shared."""
+    without = NOT_INHERITED if reads_data else (*NOT_INHERITED, *DATA_CREDENTIALS)
     kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in NOT_INHERITED and not name.startswith("FINETUNE_")
+        name: value for name, value in os.environ.items() if name not in without and not name.startswith("FINETUNE_")
     }
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks)), **kept}
 

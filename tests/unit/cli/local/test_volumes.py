@@ -113,5 +113,11 @@ def test_a_pod_sees_no_secret_and_no_other_world(monkeypatch: pytest.MonkeyPatch
     assert seen["OMP_NUM_THREADS"] == "1"
 
 
+def test_keys_to_the_data_are_for_who_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert "AWS_SECRET_ACCESS_KEY" not in inherited_environment(ranks=1)
+    assert inherited_environment(ranks=1, reads_data=True)["AWS_SECRET_ACCESS_KEY"] == "secret"
+
+
 def test_every_node_has_an_address_of_its_own() -> None:
     assert len(set(free_addresses(8))) == 8
