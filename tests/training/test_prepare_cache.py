@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,15 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finetune_trainer.config import Reason, RunConfig
-from finetune_trainer.prepare import cores, lease, workers
+from finetune_trainer.prepare import cores, eviction, lease, store, workers
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.volume import Layout
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -87,7 +90,7 @@ def test_one_that_waits_says_for_whom_and_finds_it_done(quick: None, tmp_path: P
         assert mine is not None
 
         def wait() -> None:
-            with lease.held(path, "second", done=done.is_set, tell=said.append) as none:
+            with lease.held(path, "second", done=done.is_set, waiting=said.append, waited=said.append) as none:
                 given.append(none)
 
         thread = threading.Thread(target=wait)
@@ -97,7 +100,7 @@ def test_one_that_waits_says_for_whom_and_finds_it_done(quick: None, tmp_path: P
         thread.join()
     assert "job first" in said[0]
     assert "waiting" in said[0]
-    assert "waited" in said[1]
+    assert "Waited" in said[1]
     assert given == [None]
 
 
@@ -220,7 +223,82 @@ def test_two_jobs_tokenise_once_and_a_kill_costs_nothing_else(model: Path, tmp_p
     mine = prepare(job("third", run_config(tmp_path / "alone", model=model, train=data)))
     assert content(folder) == content(Path(mine.data))
     record = json.loads((tmp_path / "two/termination-log").read_text())
-    assert any("waited" in message for message in record["messages"])
+    assert any("Waited" in message for message in record["messages"])
+
+
+# --- room ------------------------------------------------------------------------------------------------------------
+
+
+def entry(layout: Layout, name: str, days: float) -> Path:
+    folder = layout.prepared(name)
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text("{}")
+    used = time.time() - days * 86400
+    os.utime(folder / "meta.json", (used, used))
+    return folder
+
+
+def named(layout: Layout, job: str, uid: str, key: str, *, finished: bool = False) -> None:
+    run = replace(layout, job=job, uid=uid).run
+    run.folder.mkdir(parents=True)
+    run.prepared.write_text(json.dumps({"data": f"/output/.finetune/prepared/{key}", "of": "another release"}))
+    if finished:
+        run.attempt(1).model.mkdir(parents=True)
+        run.attempt(1).mark.touch()
+
+
+def test_only_what_nobody_can_need_makes_room_the_oldest_first(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "new", "uid")
+    days = {"training": 90, "finished": 40, "superseded": 60, "forgotten": 50, "fresh": 0.01}
+    folders = {name: entry(layout, name, age) for name, age in days.items()}
+    named(layout, "one", "a", "superseded")
+    time.sleep(0.01)
+    named(layout, "one", "b", "training")
+    named(layout, "two", "c", "finished", finished=True)
+    (layout.all_prepared / "forgotten.partial-1-aa").mkdir()
+    assert [one.folder.name for one in eviction.candidates(layout)] == ["superseded", "forgotten", "finished"]
+    assert eviction.make_room(layout, 1) == []
+    said = eviction.make_room(layout, sys.maxsize)
+    assert ["superseded" in said[0], "forgotten" in said[1], "finished" in said[2]] == [True] * 3
+    left = {path.name for path in layout.all_prepared.iterdir()}
+    assert left == {"training", "fresh", "forgotten.partial-1-aa"}
+    assert folders["training"].is_dir()
+
+
+def test_what_somebody_begins_to_use_while_it_goes_is_put_back(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "new", "uid")
+    for name in ("found", "named"):
+        entry(layout, name, 30)
+    old = eviction.candidates(layout)
+    assert eviction.touch(layout.prepared("found"))
+    named(layout, "other", "a", "named")
+    assert [eviction.evict(layout, one) for one in old] == [False, False]
+    assert {path.name for path in layout.all_prepared.iterdir()} == {"found", "named"}
+    assert not eviction.touch(layout.prepared("gone"))
+
+
+def test_a_full_volume_gives_up_what_nobody_needs_and_preparing_goes_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(20)))
+    layout, write = Layout.of(config), store.ArrowFile.write
+    old = entry(layout, "old", 10)
+
+    def full(file: Any, batch: Any) -> None:
+        if old.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, batch)
+
+    monkeypatch.setattr(store.ArrowFile, "write", full)
+    prepared = prepare(config)
+    assert any("short of room: prepared data old" in message for message in prepared.messages)
+    assert [path.name for path in layout.all_prepared.iterdir()] == [Path(prepared.data).name]
+    monkeypatch.setattr(store.ArrowFile, "write", lambda file, batch: full(file, entry(layout, "old", 0)))
+    with pytest.raises(OSError, match="No space left"):
+        prepare(
+            job("other", run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "b.csv", reviews(9))))
+        )
+    assert sorted(path.name for path in layout.all_prepared.iterdir()) == sorted([Path(prepared.data).name, "old"])
 
 
 # --- several processes -----------------------------------------------------------------------------------------------

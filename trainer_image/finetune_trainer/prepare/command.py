@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,8 +34,9 @@ def main() -> int:
     started = datetime.now(UTC)
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update(environment(config, Layout.of(config).hub_cache))
-    import_transformers_without_torch()
-    outcome = attempt(config)
+    if config.dataset.name is None:
+        use_arrow_without_pandas()
+    outcome = attempt(config, import_transformers_without_torch)
     failure = outcome if isinstance(outcome, Failure) else None
     prepared = outcome if isinstance(outcome, Prepared) else None
     record = ResultRecord(
@@ -64,13 +66,34 @@ def import_transformers_without_torch() -> None:
     del sys.modules["torch"]
 
 
-def attempt(config: RunConfig) -> Prepared | Failure:
-    """Prepare; an expected failure is a value."""
+def use_arrow_without_pandas() -> None:
+    """pyarrow imports pandas, where it is there, to ask whether a list is a series: half a second for nothing.
+
+    Not where `datasets` reads: it makes tables of what pandas has parsed.
+    """
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _NoPandas())
+    pa.array([0])  # remembers the answer
+    del sys.meta_path[0]
+
+
+class _NoPandas:
+    """A finder of modules that does not find this one."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def attempt(config: RunConfig, before_model: Callable[[], None] = lambda: None) -> Prepared | Failure:
+    """Prepare; an expected failure is a value. `before_model` is called once a model has to be looked at."""
     from finetune_trainer.prepare.run import prepare
     from finetune_trainer.prepare.summary import lines
 
     try:
-        prepared = prepare(config)
+        prepared = prepare(config, before_model)
     except (ExpectedError, VolumeError) as error:
         print(f"prepare: {error.failure.reason}: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return error.failure

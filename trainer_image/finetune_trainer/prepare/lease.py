@@ -116,9 +116,18 @@ class Lease:
         os.fsync(self._descriptor)
 
 
+def _unsaid(_: str) -> None:
+    """Nobody wants to know."""
+
+
 @contextmanager
 def held(
-    target: Path, job: str, *, done: Callable[[], bool], tell: Callable[[str], None] = lambda _: None
+    target: Path,
+    job: str,
+    *,
+    done: Callable[[], bool],
+    waiting: Callable[[str], None] = _unsaid,
+    waited: Callable[[str], None] = _unsaid,
 ) -> Iterator[Lease | None]:
     """The lease for making `target`, once nobody else has it; None where it is done meanwhile."""
     make_folder(target.parent)
@@ -132,10 +141,10 @@ def held(
         now = time.monotonic()
         if watch.said is None or now - reminded > REMIND_SECONDS:
             watch.said, reminded = watch.text, now
-            tell(f"{_name(watch.text)} is preparing the same data: waiting for it ({now - began:.0f} s so far).")
+            waiting(f"{_name(watch.text)} is preparing the same data: waiting for it ({now - began:.0f} s so far).")
         time.sleep(POLL_SECONDS)
     if watch.said is not None:
-        tell(f"waited {time.monotonic() - began:.0f} s for {_name(watch.said)}, which prepared the same data.")
+        waited(f"Waited {time.monotonic() - began:.0f} s for {_name(watch.said)}, which prepared the same data.")
     if lease is None:
         yield None
         return

@@ -6,7 +6,7 @@ What is noted here depends on the data alone, so that whoever finds it prepared 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,8 @@ from finetune_trainer.tasks.base import Checked, Limits, Reading, Task
 JUDGED = ("validation", "test")
 """Splits whose rows are kept as they were: metrics and predictions read them."""
 
+ROOM_BYTES = 32 << 20
+
 
 @dataclass(frozen=True)
 class Job:
@@ -35,8 +37,8 @@ class Job:
     limits: Limits
 
 
-def make(job: Job, folder: Path, partial: Path) -> None:
-    """Write everything to `partial`, then give it its name."""
+def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], object]) -> None:
+    """Write everything to `partial`, then give it its name. `make_room` sees to so many free bytes, where it can."""
     with store.building(partial):
         checked = _checked(job, partial / "rows")
         messages = list(checked.messages)
@@ -48,6 +50,7 @@ def make(job: Job, folder: Path, partial: Path) -> None:
             reading = Reading(job.config, job.model, job.limits, checked.label_names, role)
             taken[role] = tokens.Taken(table, order, reading)
         arguments.check(job.config, {role: rows.rows for role, rows in taken.items()})
+        make_room(sum(_bytes(rows) for rows in taken.values()))
         made = _written(job, taken, checked, partial)
         messages += warnings.of_data(made.reports, made.overlaps, job.limits, job.model.max_tokens)
         store.seal(partial, folder, made.noted(checked, messages))
@@ -60,6 +63,12 @@ def _checked(job: Job, scratch: Path) -> Checked:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
     return task.check(read, config)
+
+
+def _bytes(rows: tokens.Taken) -> int:
+    """About what rows take as tokens: seldom more than the text does, and the rows themselves may be kept beside them."""
+    text = int(rows.table.nbytes) * rows.rows // max(1, rows.table.num_rows)
+    return ROOM_BYTES + 3 * text
 
 
 @dataclass(frozen=True)

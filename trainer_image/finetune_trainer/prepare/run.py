@@ -6,20 +6,32 @@ Four steps: the model, the data's identity, rows that are checked, tokens on dis
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from finetune_trainer import tasks
 from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig, SplitReport
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.prepare import adapters, arguments, lease, making, model, preflight, splits, store, warnings
+from finetune_trainer.prepare import (
+    adapters,
+    arguments,
+    eviction,
+    lease,
+    making,
+    model,
+    preflight,
+    splits,
+    store,
+    warnings,
+)
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
-from finetune_trainer.volume import Layout, make_folder, probe, read_document, write_document
+from finetune_trainer.volume import DISK_FULL, Layout, make_folder, probe, read_document, write_document
 
 
-def prepare(config: RunConfig) -> Prepared:
+def prepare(config: RunConfig, before_model: Callable[[], None] = lambda: None) -> Prepared:
     """Prepare a run, or find it prepared. Raises PrepareError and VolumeError."""
     layout = Layout.of(config)
     probe(layout)
@@ -27,6 +39,7 @@ def prepare(config: RunConfig) -> Prepared:
     earlier = read_document(layout.run.prepared, Prepared)
     if earlier and earlier.config_digest == config_digest(config) and _is_there(earlier):
         return _also_told(earlier, told)
+    before_model()
     hub = Hub(config)
     loaded, model_commit = _model(config, hub, layout)
     task = tasks.find(config.task)
@@ -36,7 +49,7 @@ def prepare(config: RunConfig) -> Prepared:
     limits, said = task.limits(config, loaded)
     key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))
     folder = layout.prepared(key)
-    meta, waited = _made(making.Job(config, task, hub, found, loaded, limits), folder)
+    meta, waited = _made(making.Job(config, task, hub, found, loaded, limits), layout, folder)
     label_names = tuple(meta["labelNames"])
     reports = {role: SplitReport.model_validate(report) for role, report in meta["splits"].items()}
     rows = {role: report.sequences or report.rows for role, report in reports.items()}
@@ -74,7 +87,7 @@ def _also_told(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
 
 
 def _is_there(prepared: Prepared) -> bool:
-    return store.read_meta(to_local(prepared.data)) is not None and to_local(prepared.model).is_dir()
+    return eviction.touch(to_local(prepared.data)) and to_local(prepared.model).is_dir()
 
 
 def _model(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Model, str | None]:
@@ -84,22 +97,36 @@ def _model(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Model, str | No
     return model.load(folder, f"The model {config.model.name}"), commit
 
 
-def _made(job: making.Job, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What is noted of the prepared data, which is made where it is not there; and who was waited for."""
+def _made(job: making.Job, layout: Layout, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What is noted of the prepared data, which is made where it is not there; and what that took."""
     told: list[str] = []
 
     def tell(text: str) -> None:
         told.append(text)
-        print(f"prepare: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        _say(text)
 
-    while (meta := store.read_meta(folder)) is None:
-        with lease.held(folder, job.config.job, done=lambda: store.read_meta(folder) is not None, tell=tell) as mine:
+    def make_room(wanted: int) -> bool:
+        gone = eviction.make_room(layout, wanted)
+        for text in gone:
+            tell(text)
+        return bool(gone)
+
+    def done() -> bool:
+        return store.read_meta(folder) is not None
+
+    while (meta := store.read_meta(folder)) is None or not eviction.touch(folder):
+        with lease.held(folder, job.config.job, done=done, waiting=_say, waited=tell) as mine:
             if mine is None:
                 continue
             try:
-                making.make(job, folder, mine.partial)
-            except OSError:
-                # Asleep for so long that somebody took this process for dead and removed what it had written.
-                if not mine.is_lost():
+                making.make(job, folder, mine.partial, make_room)
+            except OSError as error:
+                # A lease is lost by being asleep for so long that somebody took this process for dead, and removed
+                # what it had written.
+                if not mine.is_lost() and not (error.errno in DISK_FULL and make_room(sys.maxsize)):
                     raise
-    return meta, tuple(told[-1:])
+    return meta, tuple(told)
+
+
+def _say(text: str) -> None:
+    print(f"prepare: {text}", file=sys.stderr, flush=True)  # noqa: T201

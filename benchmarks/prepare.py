@@ -1,0 +1,235 @@
+"""Preparing: tokenising beside scripts in the shape of the public ones, finding it done, and memory.
+
+Both sides run in processes of their own, in turn, on all cores (`make bench` on two), from the same jsonl to Arrow files
+on the same disk; timed is what both do, from rows to tokens on disk. Models are MiniLM's tokenizer with small weights.
+Data is generated: texts of log-normal lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from subprocess import DEVNULL, PIPE, Popen
+
+import psutil
+
+from benchmarks.common import Figure, Table
+from benchmarks.one_node import run, run_config
+from benchmarks.tasks import make as make_model
+from benchmarks.throughput import minilm, skewed_rows
+from finetune_trainer.config import Env, RunConfig
+from tests.support.cluster.client import REPOSITORY
+from tests.support.tiny import write_rows
+
+RUNS = 3
+ROWS = {"text-classification": 40_000, "summarization": 20_000, "text-generation": 30_000}
+SIZES = (10_000, 100_000, 1_000_000)
+SHORT_WORDS = 8
+SAMPLE_SECONDS = 0.1
+MIB = float(1 << 20)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Tokenising, from rows to tokens on disk."""
+
+    seconds: float
+    cpu: float
+    rows: float = 0
+
+
+def main(runs: int = RUNS) -> tuple[Table, ...]:
+    """All of it."""
+    with tempfile.TemporaryDirectory(prefix="prepare-") as name:
+        folder = Path(name)
+        return speed(folder, runs), memory(folder)
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+def speed(folder: Path, runs: int) -> Table:
+    """Each task, and once more what is prepared already."""
+    figures: list[Figure] = []
+    for task, rows in ROWS.items():
+        own = folder / task
+        make(own, task, rows)
+        theirs, mine = [], []
+        for number in range(runs):
+            theirs.append(by_hand(own, task, number))
+            mine.append(Measured(**product(own, config(own, task, number))[0]))
+            print(f"{task}: by hand {theirs[-1]}, FineTuneJob {mine[-1]}", flush=True)
+        before, now = (median(one.seconds for one in side) for side in (theirs, mine))
+        figures.append(
+            Figure(f"{task}, {rows:,} rows", f"{before:.2f} s", f"{now:.2f} s", before / now, 1.8, at_least=True)
+        )
+        before, now = (median(one.cpu for one in side) for side in (theirs, mine))
+        figures.append(Figure("of which CPU time", f"{before:.2f} s", f"{now:.2f} s", before / now, at_least=True))
+    own = folder / "text-classification"
+    again = [by_hand_again(own) for _ in range(runs)]
+    for what, uid in (("the same job", "run-0"), ("another job of the claim", "another")):
+        found = [product(own, config(own, "text-classification", 0, uid=uid))[1] for _ in range(runs)]
+        figures.append(
+            Figure(
+                f"prepared already, {what}: the whole process",
+                f"{median(again):.2f} s",
+                f"{median(found):.2f} s",
+                median(found),
+                1.0,
+                "s",
+            )
+        )
+    return Table(f"preparing, {os.cpu_count()} cores", tuple(figures), ("script by hand", "FineTuneJob"))
+
+
+def make(folder: Path, task: str, rows: int) -> None:
+    """Model and data."""
+    if task == "text-classification":
+        folder.mkdir()
+        (folder / "model").symlink_to(minilm())
+    else:
+        make_model(folder, task)
+    found = [
+        {"text": row["review"], "summary": " ".join(row["review"].split()[:20]), "stars": row["stars"]}
+        for row in skewed_rows(rows)
+    ]
+    write_rows(folder / "train.jsonl", found)
+
+
+def config(folder: Path, task: str, number: int, uid: str | None = None) -> RunConfig:
+    """Each run on a claim of its own."""
+    columns = {"text-classification": {"text": "text", "label": "stars"}, "text-generation": {"text": "text"}}
+    limits = {
+        "text-classification": {"maxLength": 128},
+        "summarization": {"maxSourceLength": 1024, "maxTargetLength": 128, "sourcePrefix": "summarize: "},
+        "text-generation": {"maxLength": 512, "packing": True},
+    }
+    claim = folder / f"claim-{number}"
+    claim.mkdir(exist_ok=True)
+    return run_config(
+        folder,
+        task=task,
+        uid=uid or f"run-{number}",
+        output=str(claim),
+        dataset={
+            "files": {"train": [str(folder / "train.jsonl")]},
+            "columns": columns.get(task, {"text": "text", "summary": "summary"}),
+        },
+        preprocessing=limits[task],
+    )
+
+
+def by_hand(folder: Path, task: str, number: int) -> Measured:
+    """The script, with nothing in its cache."""
+    padded = ["--pad-to-max-length"] if task == "text-classification" else []
+    result = folder / "by-hand.json"
+    result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.prepare_by_hand", task, str(folder), *padded]
+    run(command, {"HF_HOME": str(folder / f"cache-{number}"), "HF_HUB_OFFLINE": "1"}, result)
+    return Measured(**json.loads(result.read_text()))
+
+
+def by_hand_again(folder: Path) -> float:
+    """The script with everything in its cache."""
+    began = time.perf_counter()
+    by_hand(folder, "text-classification", 0)
+    return time.perf_counter() - began
+
+
+def product(folder: Path, job: RunConfig) -> tuple[dict[str, float], float, float]:
+    """`prepare`: what it measured, seconds of the whole process, and the most memory that all its processes had."""
+    (folder / "run.json").write_text(job.to_json())
+    result = folder / "ours.json"
+    result.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        Env.CONFIG.value: str(folder / "run.json"),
+        Env.TERMINATION_LOG.value: str(folder / "termination-log"),
+        "PYTHONPATH": str(REPOSITORY),
+        "RESULT": str(result),
+    }
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.prepare_rank", "prepare"]
+    with Popen(command, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, text=True) as process:
+        watch = _Memory(process.pid)
+        _, log = process.communicate()
+        seconds = time.perf_counter() - began
+        peak = watch.end()
+    if process.returncode:
+        raise RuntimeError(f"prepare failed:\n{log[-8000:]}")
+    return json.loads(result.read_text()) if result.exists() else {}, seconds, peak
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def memory(folder: Path) -> Table:
+    """A rank with more and more rows, and preparing the most of them."""
+    own = folder / "memory"
+    own.mkdir()
+    (own / "model").symlink_to(minilm())
+    used, peak, seconds = {}, 0.0, 0.0
+    for rows in SIZES:
+        short = (" ".join(row["review"].split()[:SHORT_WORDS]) for row in skewed_rows(rows))
+        with (own / "train.jsonl").open("w") as file:
+            for number, text in enumerate(short):
+                file.write(json.dumps({"text": text, "stars": "ab"[number % 2]}) + "\n")
+        job = config(own, "text-classification", rows)
+        _, seconds, peak = product(own, job)
+        (data,) = (own / f"claim-{rows}" / ".finetune" / "prepared").iterdir()
+        result = own / f"rank-{rows}.json"
+        run([sys.executable, "-m", "benchmarks.prepare_rank", "rank", str(data)], {}, result)
+        used[rows] = json.loads(result.read_text())["after"] / MIB
+        print(f"{rows:,} rows: rank {used[rows]:.0f} MiB, prepare {peak:.0f} MiB in {seconds:.0f} s", flush=True)
+    least, most = SIZES[0], SIZES[-1]
+    told = ", ".join(f"{used[rows]:.0f}" for rows in SIZES)
+    figures = (
+        Figure(
+            f"a rank's own memory at {', '.join(f'{rows:,}' for rows in SIZES)} rows: growth per row",
+            "-",
+            f"{told} MiB",
+            (used[most] - used[least]) * MIB / (most - least),
+            64,
+            "bytes",
+        ),
+        Figure(f"preparing {most:,} short rows: all processes", "-", f"{seconds:.0f} s", peak / 1024, 2, "GiB"),
+    )
+    return Table("memory", figures, ("-", "FineTuneJob"))
+
+
+class _Memory:
+    """The most that a process and its children had, shared pages counted once."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._most, self._over = pid, 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def end(self) -> float:
+        """In MiB."""
+        self._over.set()
+        self._thread.join()
+        return self._most
+
+    def _watch(self) -> None:
+        while not self._over.wait(SAMPLE_SECONDS):
+            try:
+                root = psutil.Process(self._pid)
+                found = [_resident(process) for process in (root, *root.children(recursive=True))]
+            except psutil.NoSuchProcess:
+                continue
+            self._most = max(self._most, sum(found) / MIB)
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0

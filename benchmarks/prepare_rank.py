@@ -1,0 +1,73 @@
+"""The product's side of the benchmark of preparing, in processes of its own; figures go to the file of RESULT."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Any
+
+BATCHES = 200
+BATCH_ROWS = 8
+
+
+def prepare() -> int:
+    """What a pod runs, with a clock beside the part that the script by hand does too: from rows to tokens on disk."""
+    from finetune_trainer.prepare import command, making, store
+
+    begun: dict[str, float] = {}
+    written, seal = making._written, store.seal
+
+    def timed(*arguments: Any) -> Any:
+        begun.update(seconds=time.perf_counter(), cpu=_cpu())
+        return written(*arguments)
+
+    def sealed(*arguments: Any) -> None:
+        seal(*arguments)
+        _tell({"seconds": time.perf_counter() - begun["seconds"], "cpu": _cpu() - begun["cpu"], "rows": 0})
+
+    making._written, store.seal = timed, sealed
+    return command.main()
+
+
+def rank() -> int:
+    """Open prepared rows as a rank does, order them, read some batches; what it has in memory of its own then."""
+    import numpy as np
+
+    from finetune_trainer.train.order import GlobalOrder
+    from finetune_trainer.train.rows import Rows
+
+    before = _anonymous()
+    rows = Rows.from_file(Path(sys.argv[2]) / "train.arrow")
+    order = GlobalOrder(rows.lengths, BATCH_ROWS, seed=0)
+    numbers = order.epoch(0)
+    for batch in np.array_split(numbers[: BATCHES * BATCH_ROWS], BATCHES):
+        rows.__getitems__([int(number) for number in batch])
+    del numbers
+    _tell({"rows": len(rows), "before": before, "after": _anonymous()})
+    return 0
+
+
+def _cpu() -> float:
+    used = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _anonymous() -> int:
+    """Bytes that are this process's alone: what is mapped from files is in the page cache, which all ranks share."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+
+
+def _tell(measured: dict[str, Any]) -> None:
+    Path(os.environ["RESULT"]).write_text(json.dumps(measured))
+
+
+MODES: dict[str, Callable[[], int]] = {"prepare": prepare, "rank": rank}
+
+if __name__ == "__main__":
+    sys.exit(MODES[sys.argv[1]]())

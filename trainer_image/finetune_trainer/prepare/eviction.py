@@ -1,0 +1,116 @@
+"""Room for new prepared data: what no job can need any more goes, the least recently used first, and only when it must.
+
+An entry stays as long as the newest run of any job of the claim names it and has no finished model: that run may be
+training, suspended, or about to be tried again. It stays, too, for a while after somebody has found it: a job that is
+about to name it has not done so yet. All other entries can be made again by whoever wants them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from finetune_trainer.prepare import store
+from finetune_trainer.prepare.lease import remove
+from finetune_trainer.volume import Layout, Run, names_in
+
+RECENT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    folder: Path
+    used: float
+    """When it was made, or found again, by the volume's clock."""
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+
+def touch(folder: Path) -> bool:
+    """Note that an entry is used now; False where it is not there (any more)."""
+    try:
+        os.utime(folder / store.META)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_room(layout: Layout, wanted: int) -> list[str]:
+    """Evict until the volume has so many free bytes or nothing more can go; says what went."""
+    said = []
+    for entry in candidates(layout):
+        if shutil.disk_usage(layout.output).free >= wanted:
+            break
+        size = entry.size
+        if evict(layout, entry):
+            said.append(
+                f"The volume is short of room: prepared data {entry.folder.name[:12]} ({size >> 20} MiB, last used "
+                f"{time.strftime('%Y-%m-%d', time.gmtime(entry.used))}) was removed; no unfinished job uses it."
+            )
+    return said
+
+
+def candidates(layout: Layout) -> list[Entry]:
+    """Entries that may go, the least recently used first."""
+    named, found = in_use(layout), []
+    for name in names_in(layout.all_prepared):
+        if "." in name or name in named:
+            continue
+        used = _used(layout.all_prepared / name)
+        if used is not None and time.time() - used > RECENT_SECONDS:
+            found.append(Entry(layout.all_prepared / name, used))
+    return sorted(found, key=lambda entry: entry.used)
+
+
+def in_use(layout: Layout) -> set[str]:
+    """Names of entries that a run needs which may go on."""
+    # Not as `Prepared`: another release may have written it.
+    notes = (json.loads(run.prepared.read_text(encoding="utf-8")) for run in _may_go_on(layout))
+    return {PurePosixPath(note["data"]).name for note in notes}
+
+
+def _may_go_on(layout: Layout) -> Iterator[Run]:
+    """Of each job the newest run, unless it has a model; an object of the same name that came later ended those before."""
+    for job in names_in(layout.output):
+        runs = replace(layout, job=job).runs
+        prepared = [(run.prepared.stat().st_mtime, run) for run in map(Run, _folders(runs)) if run.prepared.is_file()]
+        newest = max(prepared, key=lambda one: one[0], default=None)
+        if newest is not None and not any(attempt.model.is_dir() for attempt in newest[1].begun()):
+            yield newest[1]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _used(folder: Path) -> float | None:
+    try:
+        return (folder / store.META).stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def evict(layout: Layout, entry: Entry) -> bool:
+    """Take an entry's name away, see that nobody has begun to use it meanwhile, remove it."""
+    folder = entry.folder
+    gone = folder.with_name(f"{folder.name}.evicted-{uuid.uuid4().hex[:8]}")
+    try:
+        os.utime(folder)  # what is half way is no leftover of long ago
+        folder.rename(gone)
+    except FileNotFoundError:
+        return False
+    if _used(gone) != entry.used or folder.name in in_use(layout):
+        with suppress(OSError):  # whoever found it gone may have made it again
+            gone.rename(folder)
+            return False
+    remove(gone)
+    return True
