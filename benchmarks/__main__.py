@@ -18,6 +18,7 @@ MINUTES = {
     "crowd": 3,
     "throughput": 6,
     "tasks": 6,
+    "prepare": 10,
     "generation": 4,
     "overhead": 2,
     "first_step": 4,

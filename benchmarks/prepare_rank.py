@@ -30,7 +30,7 @@ def prepare() -> int:
         seal(*arguments)
         _tell({"seconds": time.perf_counter() - begun["seconds"], "cpu": _cpu() - begun["cpu"], "rows": 0})
 
-    making._written, store.seal = timed, sealed
+    making._written, store.seal = timed, sealed  # type: ignore[assignment]
     return command.main()
 
 

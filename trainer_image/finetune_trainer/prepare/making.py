@@ -67,7 +67,7 @@ def _checked(job: Job, scratch: Path) -> Checked:
 
 def _bytes(rows: tokens.Taken) -> int:
     """About what rows take as tokens: seldom more than the text does, and the rows themselves may be kept beside them."""
-    text = int(rows.table.nbytes) * rows.rows // max(1, rows.table.num_rows)
+    text: int = rows.table.nbytes * rows.rows // max(1, rows.table.num_rows)
     return ROOM_BYTES + 3 * text
 
 
