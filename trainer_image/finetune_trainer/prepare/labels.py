@@ -16,6 +16,7 @@ from finetune_trainer.prepare.errors import PrepareError, names, others, shown
 from finetune_trainer.prepare.source import Split
 
 INTEGER = r"^[+-]?\d+$"
+SECRET = " Splits of which the labels are kept secret hold -1: choose another split."
 FLOAT = r"^[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?$"
 
 
@@ -83,11 +84,11 @@ def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
     values = items.values.cast(pa.string())
     ids = pc.index_in(values, value_set=pa.array(class_labels, type=values.type))
     if ids.null_count:
+        item = pc.index(pc.is_null(ids), True).as_py()
+        hint = SECRET if values[item].as_py() == "-1" else ""
         told = Items(items.split, items.column, values, items.row, items.noun)
         raise told.wrong(
-            pc.index(pc.is_null(ids), True).as_py(),
-            f"does not occur in the training data, which has {names(list(class_labels))}.",
-            name="the ",
+            item, f"does not occur in the training data, which has {names(list(class_labels))}.{hint}", name="the "
         )
     return ids.cast(pa.int64())
 
@@ -193,5 +194,5 @@ def require_range(items: Items, count: int) -> None:
     value = items.values[item].as_py()
     if value >= 0:
         raise items.wrong(item, f"is out of range: 0 to {count - 1}.")
-    hint = " Splits of which the labels are kept secret hold -1: choose another split." if value == -1 else ""
+    hint = SECRET if value == -1 else ""
     raise items.wrong(item, f"is negative; classes are counted from 0.{hint}")
