@@ -144,6 +144,8 @@ class Task(ABC):
     """Its collator draws at random: each row comes with `rows.DRAW`, the seed of its draws."""
     collates: ClassVar[tuple[str, ...]] = ()
     """Columns that its collator takes beside what the model does."""
+    reads_labels: ClassVar[bool] = True
+    """Its metrics need the labels; if not, `reduce` alone sees them: those of long rows would fill the memory."""
 
     # --- preparing: no torch ---
 

@@ -51,6 +51,7 @@ class FillMask(Task):
 
     heads = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
     head = "guessing masked words"
+    reads_labels = False
     draws = True
     collates = (CONTINUES,)
 

@@ -73,6 +73,7 @@ class TextGeneration(Task):
 
     heads = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
     head = "text generation"
+    reads_labels = False
 
     # --- preparing ---
 

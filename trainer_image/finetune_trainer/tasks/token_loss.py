@@ -102,7 +102,8 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return ctx.gradient.mul_(outer[0]), None, None
+        gradient, ctx.gradient = ctx.gradient, None  # whoever takes it need not copy it
+        return gradient.mul_(outer[0]), None, None
 
 
 def _chunks(targets: torch.Tensor, vocabulary: int) -> Iterator[torch.Tensor]:

@@ -32,13 +32,14 @@ class RankTrainer(Trainer):
         note: dict[str, Any],
         reduce: Callable[..., Any],
         generate: Callable[..., Any] | None = None,
+        reads_labels: bool = True,
         keep_best: bool = False,
         no_cache: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._batches, self._pulse, self._note = batches, pulse, note
-        self._reduce, self._generate = reduce, generate
+        self._reduce, self._generate, self._reads_labels = reduce, generate, reads_labels
         self._keep_best = keep_best
         # Keys and values of all layers would be held for tokens that nobody generates.
         self._always = {"use_cache": False} if no_cache else {}
@@ -88,6 +89,8 @@ class RankTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**forward)
             kept = self._reduce(self._logits(outputs, ignore_keys), labels)
+            if not self._reads_labels:
+                labels = labels[:, :1]
             if self._generate is None:
                 return None, kept, labels
             with self.accelerator.autocast():  # `generate` goes past the forward that computes in half precision
