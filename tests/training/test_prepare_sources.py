@@ -288,7 +288,9 @@ def test_a_web_page_is_no_file_and_nobody_there_is_for_the_next_try(web: StubWeb
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[StubHub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
+    # `datasets` waits for threads of pyarrow, in case the process is to end.
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.05)
     folder = tmp_path / "dataset"
     write_rows(folder / "data/train-0.parquet", reviews(40, labels=(0, 1)))
     write_rows(folder / "data/train-1.parquet", reviews(40, seed=3, labels=(0, 1)))
