@@ -401,11 +401,15 @@ def test_a_quote_that_is_never_closed_is_found_in_a_stream_too(web: StubWeb, mod
 
 
 def test_a_buffer_mixes_rows_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "BUFFER_ROWS", 50)
     monkeypatch.setattr(streamed, "BATCH_ROWS", 7)
     tables = [pa.table({"n": list(range(start, start + 20))}) for start in range(0, 200, 20)]
-    mixed = [row for table in streamed._mixed(iter(tables), 3) for row in table.column("n").to_pylist()]
+    mixed = [row for table in streamed._mixed(iter(tables), 3, 50) for row in table.column("n").to_pylist()]
     assert sorted(mixed) == list(range(200))
     assert mixed != sorted(mixed)
-    assert mixed == [row for table in streamed._mixed(iter(tables), 3) for row in table.column("n").to_pylist()]
+    assert mixed == [row for table in streamed._mixed(iter(tables), 3, 50) for row in table.column("n").to_pylist()]
     assert max(mixed[:20]) < 100, "rows are drawn as they come"
+    monkeypatch.setattr(streamed, "BUFFER_BYTES", 200)
+    bounded = [row for table in streamed._mixed(iter(tables), 3, 50) for row in table.column("n").to_pylist()]
+    assert sorted(bounded) == list(range(200))
+    assert max(bounded[:5]) < 40, "long rows wait in smaller numbers"
+    assert [streamed.Taking(rows, 1).buffer for rows in (5, 1000, 10**6)] == [1000, 4000, 10_000]

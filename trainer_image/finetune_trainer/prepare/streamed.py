@@ -25,7 +25,9 @@ from finetune_trainer.prepare.source import Source, Split
 from finetune_trainer.prepare.spool import spooled
 
 BUFFER_ROWS = 10_000
-"""Rows among which the next one is drawn."""
+"""Rows among which the next one is drawn, at most; where few are taken, a few times as many as that."""
+FEWEST_BUFFER_ROWS, BUFFER_OF_TAKEN = 1000, 4
+BUFFER_BYTES = 256 << 20
 BATCH_ROWS = 1000
 
 
@@ -36,6 +38,12 @@ class Taking:
     rows: int | None
     """None for all of them, in their own order."""
     seed: int
+
+    @property
+    def buffer(self) -> int:
+        """Rows to draw from: they wait in memory."""
+        wanted = BUFFER_OF_TAKEN * (self.rows or 0)
+        return min(BUFFER_ROWS, max(FEWEST_BUFFER_ROWS, wanted))
 
     @classmethod
     def of(cls, role: str, config: RunConfig) -> Taking:
@@ -63,7 +71,7 @@ def from_hub(
     if known is not None:
         stream = stream.select_columns(columns.require(asked.columns, known, name))
     if taking.rows is not None:
-        stream = stream.shuffle(seed=taking.seed, buffer_size=BUFFER_ROWS).take(taking.rows)
+        stream = stream.shuffle(seed=taking.seed, buffer_size=taking.buffer).take(taking.rows)
     features = stream.features or {}
     items = {column: getattr(feature, "feature", feature) for column, feature in features.items()}
     classes = {
@@ -85,7 +93,7 @@ def from_files(
         table for split, start, stop in parts for table in _between(_rows(files[split], asked), start, stop)
     )
     if taking.rows is not None:
-        tables = _between(_mixed(tables, taking.seed), 0, taking.rows)
+        tables = _between(_mixed(tables, taking.seed, taking.buffer), 0, taking.rows)
     return _split(tables, name, scratch, {})
 
 
@@ -103,7 +111,7 @@ def _place(row: int) -> str:
     return f"row {row} of those taken"
 
 
-def _mixed(tables: Iterator[pa.Table], seed: int) -> Iterator[pa.Table]:
+def _mixed(tables: Iterator[pa.Table], seed: int, buffer: int) -> Iterator[pa.Table]:
     """The rows in another order: a full buffer gives as many at random as come in."""
     draws = np.random.RandomState(seed)
     held: pa.Table | None = None
@@ -111,7 +119,9 @@ def _mixed(tables: Iterator[pa.Table], seed: int) -> Iterator[pa.Table]:
         for start in range(0, table.num_rows, BATCH_ROWS):
             part = table.slice(start, BATCH_ROWS)
             held = part if held is None else pa.concat_tables([held, part], promote_options="permissive")
-            surplus = held.num_rows - BUFFER_ROWS
+            surplus = held.num_rows - buffer
+            if surplus <= 0 and held.nbytes > BUFFER_BYTES:  # long texts
+                surplus = max(1, held.num_rows // 2)
             if surplus > 0:
                 held = held.take(pa.array(draws.permutation(held.num_rows))).combine_chunks()
                 yield held.slice(0, surplus)
