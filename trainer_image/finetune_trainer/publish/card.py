@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finetune_trainer.config import Evaluation, Resolved, RunConfig, TrainingReport
+from finetune_trainer.publish import usage
 from finetune_trainer.publish.base import BaseFacts
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -18,8 +19,9 @@ LIBRARY, ADAPTER_LIBRARY = "transformers", "peft"
 LABELLED = ("text-classification", "token-classification")
 """Tasks whose labels stand in the model's configuration, which an adapter does not bring along."""
 LOSS = "loss"
-TITLES = {"loss": "Loss", "accuracy": "Accuracy", "f1": "F1 (macro)"}
-METRIC_ARGS = {"f1": {"average": "macro"}}
+TITLES = {"loss": "Loss", "accuracy": "Accuracy", "f1": "F1"}
+AVERAGED = ("text-classification", "f1")
+"""The one metric that is a mean over classes: of tags and answers F1 is another thing of that name."""
 FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 LABELS_SHOWN = 20
 LABELS_IN_CODE = 100
@@ -38,24 +40,25 @@ def render(
 
     hub = endpoint or DEFAULT_ENDPOINT
     resolved = report.resolved if report else Resolved()
+    revision = config.publish.revision if config.publish and config.publish.revision != "main" else None
     card = ModelCard.from_template(
         _metadata(config, report, base, repo_id),
         template_path=str(TEMPLATE),
         name=repo_id.rsplit("/", 1)[-1],
-        repo_id=repo_id,
-        revision=config.publish.revision if config.publish and config.publish.revision != "main" else None,
+        usage=usage.code(config, repo_id, revision, _model_options(config, report)),
         task=config.task,
         adapter=is_adapter(config),
-        model_options=_model_options(config, report),
         base=_linked(config.model.name, resolved.model_revision, hub),
         data=_data(config, resolved, hub),
         report=report,
         validation_split=config.dataset.splits.get("validation", "validation"),
-        metrics=[(title(name), number(value)) for name, value in ((report and report.evaluation) or {}).items()],
+        metrics=[
+            (title(name, config.task), number(value)) for name, value in ((report and report.evaluation) or {}).items()
+        ],
         setup=_setup(config, report),
         arguments=[(name, _code(value)) for name, value in (report.training_arguments if report else {}).items()],
         versions=report.versions if report else {},
-        history=_history(report.evaluations, report.kept_step) if report else None,
+        history=_history(report.evaluations, report.kept_step, config.task) if report else None,
     )
     return str(card).rstrip() + "\n"
 
@@ -109,9 +112,9 @@ def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
         dataset_split=config.dataset.splits.get("validation", "validation"),
         dataset_revision=report.resolved.dataset_revision,
         metric_type=metric,
-        metric_name=title(metric),
+        metric_name=title(metric, config.task),
         metric_value=(report.evaluation or {})[metric],
-        metric_args=METRIC_ARGS.get(metric),
+        metric_args={"average": "macro"} if (config.task, metric) == AVERAGED else None,
     )
 
 
@@ -167,7 +170,9 @@ def _method(config: RunConfig) -> list[tuple[str, str]]:
         return []
     wanted = config.peft
     alpha = wanted.alpha if wanted.alpha is not None else 2 * wanted.r
-    modules = ", ".join(f"`{plain(name)}`" for name in wanted.target_modules) or "as peft has them for this architecture"
+    modules = (
+        ", ".join(f"`{plain(name)}`" for name in wanted.target_modules) or "as peft has them for this architecture"
+    )
     merged = ", merged into the base model" if wanted.save_merged else ""
     rows = [("Method", f"LoRA, r {wanted.r}, alpha {number(alpha)}, dropout {number(wanted.dropout)}{merged}")]
     rows.append(("Modules with adapters", modules))
@@ -181,14 +186,14 @@ def _labels(labels: tuple[str, ...]) -> str:
     return f"{shown} and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else shown
 
 
-def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None) -> Mapping[str, Any] | None:
+def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: str) -> Mapping[str, Any] | None:
     """The table of evaluations, oldest first, with every metric that any of them has."""
     if not evaluations:
         return None
     names = list(dict.fromkeys(name for one in evaluations for name in one.metrics))
     best = kept_step if kept_step != evaluations[-1].step else None
     return {
-        "head": ["Epoch", "Step", "Training loss", *(f"Evaluation {title(name).lower()}" for name in names)],
+        "head": ["Epoch", "Step", "Training loss", *(f"Evaluation {title(name, task).lower()}" for name in names)],
         "rows": [
             [
                 number(one.epoch),
@@ -201,9 +206,10 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None) -> Mapp
     }
 
 
-def title(metric: str) -> str:
+def title(metric: str, task: str) -> str:
     """How a metric is called in a table."""
-    return TITLES.get(metric, metric.replace("_", " "))
+    called = TITLES.get(metric, metric.replace("_", " "))
+    return f"{called} (macro)" if (task, metric) == AVERAGED else called
 
 
 def number(value: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from finetune_trainer.config import Evaluation, PrepareSummary
-from finetune_trainer.publish import card
+from finetune_trainer.publish import card, usage
 from finetune_trainer.publish.base import NOTHING, BaseFacts, facts_of
+from finetune_trainer.task_facts import TASKS
 from tests.support.golden import assert_golden_text
 from tests.support.published import config, report
 
@@ -143,6 +146,37 @@ def test_an_adapter_says_what_it_is_and_how_it_is_loaded() -> None:
     assert "| Method | LoRA, r 4, alpha 8, dropout 0 |" in text
     assert "| Modules with adapters | `query`, `value` |" in text
     assert "| Base model in training | 4 bits (NF4) |" in text
+
+
+WITHOUT_PIPELINE = {
+    "question-answering": "AutoModelForQuestionAnswering",
+    "summarization": "AutoModelForSeq2SeqLM",
+    "translation": "AutoModelForSeq2SeqLM",
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_code_is_python_that_this_transformers_can_run(task: str) -> None:
+    """Each pipeline that is named is there, each class too."""
+    from transformers.pipelines import SUPPORTED_TASKS
+
+    text = rendered(
+        task=task, publish={"repo_id": "me/reviews", "revision": "v1"}, preprocessing={"source_prefix": 'say "'}
+    )
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    ast.parse(code)
+    assert (task in SUPPORTED_TASKS) == (task not in WITHOUT_PIPELINE)
+    if task in SUPPORTED_TASKS:
+        assert f'pipeline("{task}", model="me/reviews", revision="v1")' in code
+    else:
+        assert f'{WITHOUT_PIPELINE[task]}.from_pretrained("me/reviews", revision="v1")' in code
+        assert ('"say \\"The text' in code) == (task in usage.WRITING)
+
+
+def test_f1_is_a_mean_over_classes_where_there_are_classes_alone() -> None:
+    assert (card.title("f1", "text-classification"), card.title("f1", "token-classification")) == ("F1 (macro)", "F1")
+    told = metadata(rendered(task="question-answering"))["model-index"][0]["results"]
+    assert all("args" not in metric for result in told for metric in result["metrics"])
 
 
 def test_an_adapter_that_was_merged_is_a_model_like_any_other() -> None:
