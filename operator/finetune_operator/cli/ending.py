@@ -55,8 +55,11 @@ def of_name(evaluation: Mapping[str, float] | None, name: str) -> float | None:
     return found.get(name, found.get(f"{EVAL}{name}"))
 
 
-def code(job: FineTuneJob, folder: str) -> str:
-    """A line of Python that tries the model; without double quotes, so that a shell takes it in some."""
+def code(job: FineTuneJob, folder: str, labels: int | None = None) -> str:
+    """A line of Python that tries the model; without double quotes, so that a shell takes it in some.
+
+    `labels`: how many there are, if that is known. An adapter does not bring them along.
+    """
     task = job.spec.task
     match task:
         case "summarization" | "translation":
@@ -69,4 +72,6 @@ def code(job: FineTuneJob, folder: str) -> str:
             made = f"p = pipeline('{task}', '{folder}')"
             return f"from transformers import pipeline; {made}; print(p('your text ' + p.tokenizer.mask_token))"
         case _:
-            return f"from transformers import pipeline; print(pipeline('{task}', '{folder}')('your text'))"
+            adapter = job.spec.peft is not None and not job.spec.peft.save_merged
+            more = f", model_kwargs={{'num_labels': {labels}}}" if adapter and labels else ""
+            return f"from transformers import pipeline; print(pipeline('{task}', '{folder}'{more})('your text'))"

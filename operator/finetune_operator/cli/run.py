@@ -200,12 +200,14 @@ def _tell_succeeded(
     stream: TextIO,
 ) -> None:
     print(f"Succeeded in {seconds:.0f} s", file=stream)
-    for line in ending.metric_lines(job, status, progress.prepared if progress is not None else None):
+    prepared = progress.prepared if progress is not None else None
+    for line in ending.metric_lines(job, status, prepared):
         print(line, file=stream)
     if "model" in status:
         folder = _short(_model_at(status, there))
         print(f"model      {folder}", file=stream)
-        print(f'try it     {_short(Path(sys.executable))} -c "{ending.code(job, folder)}"', file=stream)
+        code = ending.code(job, folder, len(prepared.labels) if prepared else None)
+        print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
         hub = status["model"].get("hub")
         if hub is not None:
             print(f"published  {hub['url']} (commit {hub['commit'][:12]})", file=stream)

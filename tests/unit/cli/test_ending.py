@@ -65,3 +65,9 @@ def test_a_line_of_code_tries_the_model(task: str) -> None:
     assert ("sum up: your text" in line) == (task == "summarization")
     odd = job(**{"task": "translation", "preprocessing.sourcePrefix": "$(rm) ' "})
     assert "$" not in code(odd, "out/model")
+
+
+def test_an_adapter_is_told_how_many_labels_there_are() -> None:
+    assert "'reviews', model_kwargs={'num_labels': 5})" in code(job(peft={}), "reviews", 5)
+    assert "model_kwargs" not in code(job(peft={"saveMerged": True}), "reviews", 5)
+    assert "model_kwargs" not in code(job(peft={}), "reviews")
