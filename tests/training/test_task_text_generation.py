@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Prepared, Reason, RunConfig, TrainingReport
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.tasks import plain_text
 from finetune_trainer.tasks.base import IGNORED_LABEL
 from finetune_trainer.train.rows import Rows
 from tests.support.ranks import Finished, run_ranks
@@ -89,6 +91,13 @@ def test_packing_loses_nothing(config: Callable[..., RunConfig], gpt2: Path, max
     report = prepared.splits["train"]
     assert (report.rows, report.sequences, report.truncated) == (37, len(rows), 0)
     assert report.dropped == {"they hold no text": 2}
+
+
+def test_long_texts_are_tokenised_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_text, "BATCH_BYTES", 10)
+    texts = ["a" * size for size in (4, 4, 4, 30, 1, 9, 10, 0, 1)]
+    found = [batch["text"].to_pylist() for batch in plain_text.batches(pa.table({"text": texts}))]
+    assert [[len(text) for text in batch] for batch in found] == [[4, 4], [4], [30], [1, 9], [10, 0], [1]]
 
 
 def test_a_row_is_never_too_short_to_learn_from(config: Callable[..., RunConfig], gpt2: Path) -> None:

@@ -102,7 +102,7 @@ class FillMask(Task):
         room = (reading.limits.tokens or 0) - len(around.begin) - len(around.end)
         packer = packing.Packer(room) if packed else None
         first = 0
-        for batch in rows.to_batches(max_chunksize=plain_text.BATCH_ROWS):
+        for batch in plain_text.batches(rows):
             read = _Read(reading, around)
             texts = _texts(batch, reading)
             if packer is not None:

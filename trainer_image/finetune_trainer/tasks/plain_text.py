@@ -16,6 +16,8 @@ from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, Checked, Evaluate
 
 TEXT = "text"
 BATCH_ROWS = 1000
+BATCH_BYTES = 4 << 20
+"""Of text that is tokenised together: what a tokenizer says of each token takes a hundred times its bytes."""
 BLANK = r"^[\s\pZ]*$"
 NO_TEXT = "they hold no text"
 EXAMPLE = "_example"
@@ -57,6 +59,20 @@ def required(split: Split, column: str) -> pa.ChunkedArray:
             f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
         )
     return values
+
+
+def batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Some rows at a time: fewer, where their texts are long."""
+    import numpy as np
+
+    for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
+        sizes = sum(pc.binary_length(column).to_numpy(zero_copy_only=False) for column in batch.columns)
+        ends, start = np.cumsum(sizes, dtype=np.int64), 0
+        while start < batch.num_rows:
+            before = int(ends[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+            yield batch.slice(start, stop - start)
+            start = stop
 
 
 def _strings(split: Split, column: str) -> pa.ChunkedArray:

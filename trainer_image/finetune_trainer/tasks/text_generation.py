@@ -142,7 +142,7 @@ class TextGeneration(Task):
             yield from _packed_texts(rows, reading)
             return
         first = 0
-        for batch in rows.to_batches(max_chunksize=plain_text.BATCH_ROWS):
+        for batch in plain_text.batches(rows):
             read = _READ[kind](batch, reading)
             if wanted and not judged:
                 together = list(packing.joined(read.rows, reading.limits.tokens or DEFAULT_TOKENS))
@@ -237,7 +237,7 @@ def _packed_texts(rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
     """Texts one after the other, each with its end, in rows that are all full but the last."""
     limit = reading.limits.tokens or DEFAULT_TOKENS
     packer = packing.Packer(limit)
-    for batch in rows.to_batches(max_chunksize=plain_text.BATCH_ROWS):
+    for batch in plain_text.batches(rows):
         texts = [packing.row(ids) for ids in _text_ids(batch, reading)]
         yield _tokenised([_with_labels(row) for row in packer.add(texts)], _Read(TEXT))
     yield _tokenised([_with_labels(row) for row in packer.finish()], _Read(TEXT))
