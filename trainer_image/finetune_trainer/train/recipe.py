@@ -20,7 +20,7 @@ from finetune_trainer.launch import machine
 from finetune_trainer.launch.protocol import RankEnv, RankModel
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Training
-from finetune_trainer.train import defaults, resume
+from finetune_trainer.train import defaults, imports, resume
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopping
 from finetune_trainer.train.failures import TrainError
@@ -108,6 +108,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
             kept_step=_kept_step(trainer, best=plan.load_best),
             test=tested.metrics,
             details=run.judge.details(),
+            packages=imports.used(config),
         )
         files = tuple(_save_model(trainer, run.adapters, staging / "model", report))
         client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=told))
@@ -167,6 +168,8 @@ class _Run:
         takes = {*inspect.signature(model.forward).parameters, *self._task.collates}
         checkpointing = bool(arguments.activation_checkpointing)
         trained = self.adapters.wrap(model, checkpointing=checkpointing) if self.adapters else model
+        if self.adapters and self._world.rank == 0:
+            print(self.adapters.told(trained), file=sys.stderr, flush=True)  # noqa: T201
         run = Training(
             self._config, self._prepared, arguments, model, tokenizer, half_precision=self._plan.precision != "fp32"
         )
