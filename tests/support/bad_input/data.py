@@ -13,10 +13,11 @@ from tests.support.bad_input.data_labels import LABELS
 from tests.support.bad_input.data_models import MODELS
 from tests.support.bad_input.data_pairs import PAIRS
 from tests.support.bad_input.data_tokens import TOKENS
+from tests.support.bad_input.data_training import TRAINING
 from tests.support.bad_input.data_values import VALUES
 from tests.support.bad_input.place import makers_of, rows_of
 
-_ALL = (*FILES, *FORMATS, *VALUES, *LABELS, *MODELS, *TOKENS, *ANSWERS, *PAIRS)
+_ALL = (*FILES, *FORMATS, *VALUES, *LABELS, *MODELS, *TOKENS, *ANSWERS, *PAIRS, *TRAINING)
 ROWS = rows_of(_ALL)
 MAKERS = makers_of(_ALL)
 """`BadInput.setup` -> what makes the row's files."""
