@@ -30,6 +30,7 @@ SIZES = {
     "decoder_attention_heads": 2,
 }
 DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+DECODES = {"is_decoder": True, "add_cross_attention": True}
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
@@ -115,6 +116,35 @@ def tiny_multilingual(folder: Path, family: str, *, seed: int = 0) -> Path:
     config = plain(vocab_size=size, max_position_embeddings=64, **_shape(), **DROPOUT, **start)
     model(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_of_kind(folder: Path, kind: str, *, seed: int = 0) -> Path:
+    """Another architecture that writes, with the tokenizer of `tiny_bart`."""
+    import transformers
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, set_seed
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bart(folder))
+    ids = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    size = {"vocab_size": len(tokenizer), **ids}
+    like_t5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
+    positions = {"max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 32}
+    bert = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    shapes: dict[str, tuple[str, dict[str, Any]]] = {
+        "pegasus": ("PegasusConfig", {**_shape(), **DROPOUT, "max_position_embeddings": 64}),
+        "blenderbot": ("BlenderbotConfig", {**_shape(), **DROPOUT, "max_position_embeddings": 64}),
+        "led": ("LEDConfig", {**_shape(), **DROPOUT, **positions, "attention_window": 8}),
+        "nllb-moe": ("NllbMoeConfig", {**_shape(), **DROPOUT, "num_experts": 2, "max_position_embeddings": 64}),
+        "longt5": ("LongT5Config", {**like_t5, "dropout_rate": 0.0}),
+        "switch_transformers": ("SwitchTransformersConfig", {**like_t5, "num_experts": 2, "dropout_rate": 0.0}),
+        "encoder-decoder": ("EncoderDecoderConfig", {"encoder": bert.to_dict(), "decoder": bert.to_dict() | DECODES}),
+    }
+    name, shape = shapes[kind]
+    set_seed(seed)
+    config = getattr(transformers, name)(**(shape | (ids if kind == "encoder-decoder" else size)))
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
     return folder
 
 

@@ -16,7 +16,7 @@ from finetune_trainer.tasks.translation import counters, word_rules
 from tests.support.seq2seq import InProcess, pair_config
 from tests.support.tiny import write_rows
 from tests.support.tiny_t5 import tiny_t5
-from tests.support.tiny_translators import sentences, tiny_bart, tiny_marian, tiny_multilingual
+from tests.support.tiny_translators import sentences, tiny_bart, tiny_marian, tiny_multilingual, tiny_of_kind
 
 TASK: Any = tasks.find("translation")
 ROW = {"en": "the cat sees a tree", "de": "die katze sieht einen baum"}
@@ -74,6 +74,29 @@ def test_a_family_learns_to_translate_and_says_how_well(tmp_path: Path, family: 
     told = list(made.task.predictions(made.run, evaluated))
     assert written == [line["prediction"] for line in told]
     assert [line["source"] for line in told] == [row["en"] for row in judged]
+
+
+@pytest.mark.parametrize(
+    "kind", ["pegasus", "blenderbot", "led", "longt5", "encoder-decoder", "switch_transformers", "nllb-moe"]
+)
+def test_other_architectures_score_as_by_themselves_and_write(tmp_path: Path, kind: str) -> None:
+    model = tiny_of_kind(tmp_path / "model", kind)
+    made = InProcess.of(
+        pair_config(tmp_path, "translation", model, train=sentences(8), validation=sentences(5, seed=1))
+    )
+    batch = made.batch(made.rows()[index] for index in range(4))
+    made.run.model.eval()
+    stock = made.run.model(**{name: batch[name] for name in ("input_ids", "attention_mask", "labels")})
+    labels = batch.pop("labels")
+    assert made.task.loss(made.run)(made.run.model(**batch), labels).item() == pytest.approx(
+        stock.loss.item(), abs=1e-5
+    )
+    found = made.task.metrics(made.run, made.judge())
+    assert found["loss"] > 0
+    assert 0 <= found["gen_len"] <= 128
+    made.run.model.save_pretrained(tmp_path / "saved")
+    told = any("mixture of experts" in message for message in made.prepared.messages)
+    assert told == (kind in ("switch_transformers", "nllb-moe"))
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def limits(config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
             f"preprocessing.maxSourceLength is {found.tokens}; {model.name} was trained on {known} tokens at most. It "
             "reads longer texts too: it has to learn to."
         )
+    if hasattr(model.config, "num_experts"):
+        said.append(f"{model.name} is a mixture of experts: the loss that spreads texts over them is not added here.")
     return found, (*said, *_prefix_messages(config, model))
 
 

@@ -208,5 +208,5 @@ class SequenceToSequence(Task):
     def _texts(self, evaluated: Evaluated, role: str) -> list[str]:
         """A column of the examples, in the order of the predictions."""
         assert evaluated.examples is not None
-        rows = [evaluated.rows.number(index) for index in range(len(evaluated.labels))]
+        rows = [evaluated.rows.number(index) for index in range(len(evaluated.rows))]
         return [str(text) for text in evaluated.examples.column(role).take(pa.array(rows)).to_pylist()]

@@ -43,13 +43,15 @@ def writer(model: Any) -> Callable[..., Any]:
     settings = copy.deepcopy(model.generation_config)
     settings.do_sample = False  # an evaluation that is run again gives the same metrics
     _drop_idle(settings)
+    experts = hasattr(model.config, "num_experts")  # their encoders give more, which generation asks for
 
     def write(model: Any, inputs: dict[str, Any], outputs: Any) -> Any:
         from transformers.modeling_outputs import BaseModelOutput
 
-        encoded = BaseModelOutput(last_hidden_state=outputs["encoder_last_hidden_state"])
-        read = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
-        return model.generate(**read, encoder_outputs=encoded, generation_config=settings)
+        read: dict[str, Any] = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+        if not experts:
+            read["encoder_outputs"] = BaseModelOutput(last_hidden_state=outputs["encoder_last_hidden_state"])
+        return model.generate(**read, generation_config=settings)
 
     return write
 
