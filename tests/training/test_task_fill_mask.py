@@ -15,7 +15,7 @@ from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Reason, RunCo
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks.base import IGNORED_LABEL
-from finetune_trainer.tasks.fill_mask import CONTINUES, Masked
+from finetune_trainer.tasks.masking import CONTINUES, Masked
 from finetune_trainer.tasks.plain_text import Padded
 from finetune_trainer.train.rows import DRAW
 from tests.support.ranks import Finished, run_ranks

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
@@ -35,14 +34,11 @@ from finetune_trainer.tasks.base import (
     pad_with_what_there_is,
     require_known,
 )
+from finetune_trainer.tasks.masking import CONTINUES, PROBABILITY, Masked
 
 TEXT, EXAMPLE = "text", "_example"
-CONTINUES = "word_continues"
-"""1 where a token goes on with the word of the one before; only with `wholeWordMask`."""
 DEFAULT_TOKENS = 1024
 """Of packed rows: models read more, rows that long are for who asks for them."""
-PROBABILITY, HIDDEN, REPLACED = 0.15, 0.8, 0.1
-"""Share of the tokens to guess; of those, shares that become the mask and another token. The rest stay as they are."""
 NOTHING = "they hold no token that could be masked"
 
 
@@ -253,50 +249,6 @@ def _continues(text: str, encoding: Any) -> list[int]:
 
 def _begins_word(text: str, start: int, end: int) -> bool:
     return text[start:end][:1].isspace() or text[max(start - 1, 0) : start].isspace()
-
-
-# --- masking -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Masked:
-    """Hides tokens of each row, then makes a batch; an object, because loader processes need to unpickle it."""
-
-    padded: plain_text.Padded
-    mask: int
-    tokens: int
-    """Ids that another token is drawn from."""
-    probability: float
-    seed: int
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        from finetune_trainer.train.rows import DRAW
-
-        return self.padded([{**row, **self.hidden(row, row[DRAW])} for row in rows])
-
-    def hidden(self, row: dict[str, Any], draw: tuple[int, int]) -> dict[str, npt.NDArray[np.int64]]:
-        """Ids and labels of a row once tokens are hidden; always one, for a batch without any has no loss.
-
-        With words as wholes the draw is for a word: its tokens share their fate.
-        """
-        random = np.random.default_rng([self.seed, *draw])
-        ids, labels = np.array(row["input_ids"], dtype=np.int64), np.array(row[LABELS], dtype=np.int64)
-        may = labels != IGNORED_LABEL
-        words = np.cumsum(1 - np.asarray(row.get(CONTINUES, np.zeros(len(ids))), dtype=np.int64)) - 1
-        count = int(words[-1]) + 1
-        chosen, fate = random.random(count) < self.probability, random.random(count)
-        others = random.integers(self.tokens, size=len(ids))
-        fallback = random.random()
-        if may.any() and not (chosen[words] & may).any():
-            candidates = np.unique(words[may])
-            chosen[candidates[int(fallback * len(candidates))]] = True
-        hidden = chosen[words] & may
-        ids = np.where(hidden & (fate[words] < HIDDEN), self.mask, ids)
-        replaced = hidden & (fate[words] >= HIDDEN) & (fate[words] < HIDDEN + REPLACED)
-        return {
-            "input_ids": np.where(replaced, others, ids),
-            LABELS: np.where(hidden, labels, IGNORED_LABEL),
-        }
 
 
 TASK = FillMask()

@@ -1,29 +1,23 @@
 """Continuing text: plain texts, prompts with their completions, conversations. Loss and metrics are of each next token.
 
-Labels stand under their own token, the first of a row always ignored, so that who counts them with and who without it
-counts the same; the loss compares each with the position before. For a test split nothing is packed: every row of the
-data gets a loss and a perplexity of its own, over all of its text.
+What `next_tokens` makes of rows of the data is learnt here; each position's label is compared with the position before.
+For a test split nothing is packed: every row of the data gets a loss and a perplexity of its own, over all of its text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
-from finetune_trainer.tasks import chat, packing, plain_text
+from finetune_trainer.tasks import chat, next_tokens, packing, plain_text
 from finetune_trainer.tasks.base import (
-    IGNORED_LABEL,
-    LABELS,
-    LENGTH,
     Checked,
     Evaluated,
     Limits,
@@ -33,20 +27,11 @@ from finetune_trainer.tasks.base import (
     Training,
     make_generation_savable,
     pad_with_what_there_is,
-    require_known,
 )
+from finetune_trainer.tasks.next_tokens import COMPLETION, DEFAULT_TOKENS, MESSAGES, PROMPT, TEXT
 
-TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
-EXAMPLE = "_example"
-DEFAULT_TOKENS = 1024
-"""Models read up to millions of tokens; rows that long are for who asks for them."""
 ENCODERS = ("xlm", "xlnet")
 """Kinds that read both ways though `is_decoder` or their other heads do not tell."""
-CUT_AWAY = {
-    PROMPT: "their completion lies behind preprocessing.maxLength",
-    MESSAGES: "all that the assistant says lies behind preprocessing.maxLength",
-    TEXT: "they are too short to learn from",
-}
 
 
 def kind_of_rows(config: RunConfig) -> str:
@@ -136,21 +121,7 @@ class TextGeneration(Task):
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
         """Token ids and labels without padding; in rows of the test split, which row of the data they belong to."""
-        kind = kind_of_rows(reading.config)
-        wanted, judged = reading.config.preprocessing.packing, reading.role == "test"
-        if kind == TEXT and wanted is not False and not judged:
-            yield from _packed_texts(rows, reading)
-            return
-        first = 0
-        for batch in plain_text.batches(rows):
-            read = _READ[kind](batch, reading)
-            if wanted and not judged:
-                together = list(packing.joined(read.rows, reading.limits.tokens or DEFAULT_TOKENS))
-                yield _tokenised(together, read)
-            else:
-                numbers = [first + number for number in read.numbers] if judged else None
-                yield _tokenised(read.rows, read, numbers)
-            first += batch.num_rows
+        return next_tokens.tokenised(rows, kind_of_rows(reading.config), reading)
 
     # --- training ---
 
@@ -203,138 +174,6 @@ class TextGeneration(Task):
         if MESSAGES in example:
             return {MESSAGES: json.loads(example[MESSAGES])}
         return example
-
-
-# --- rows of tokens ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Read:
-    """Rows of token ids and labels, and what was lost."""
-
-    kind: str
-    rows: list[packing.Row] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    """Of each row, the row of the part that it came from."""
-    truncated: int = 0
-    dropped: int = 0
-
-    def add(self, number: int, ids: list[int], labels: list[int], reading: Reading, begin: int) -> None:
-        """One row, cut to the limit; none where nothing is left to learn."""
-        whole = packing.row(ids, labels)
-        side = reading.tokenizer.truncation_side
-        row = packing.fit(whole, reading.limits.tokens, side, begin)
-        row[1, :1] = IGNORED_LABEL
-        if (row[1] == IGNORED_LABEL).all():
-            self.dropped += 1
-            return
-        self.truncated += row.shape[1] < whole.shape[1]
-        self.rows.append(row)
-        self.numbers.append(number)
-
-
-def _packed_texts(rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-    """Texts one after the other, each with its end, in rows that are all full but the last."""
-    limit = reading.limits.tokens or DEFAULT_TOKENS
-    packer = packing.Packer(limit)
-    for batch in plain_text.batches(rows):
-        texts = [packing.row(ids) for ids in _text_ids(batch, reading)]
-        yield _tokenised([_with_labels(row) for row in packer.add(texts)], _Read(TEXT))
-    yield _tokenised([_with_labels(row) for row in packer.finish()], _Read(TEXT))
-
-
-def _single_texts(batch: pa.RecordBatch, reading: Reading) -> _Read:
-    """A row for each text; of the test split, as many as it needs."""
-    read, limit = _Read(TEXT), reading.limits.tokens or DEFAULT_TOKENS
-    begin = len(packing.affixes(reading.tokenizer).begin)
-    for number, ids in enumerate(_text_ids(batch, reading)):
-        if reading.role == "test":
-            read.rows += (found := [_with_labels(row) for row in packing.cut(packing.row(ids), limit)])
-            read.numbers += [number] * len(found)
-        else:
-            read.add(number, ids, list(ids), reading, begin)
-    return read
-
-
-def _text_ids(batch: pa.RecordBatch, reading: Reading) -> Iterator[list[int]]:
-    tokenizer = reading.tokenizer
-    begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id
-    for ids in _encoded(batch[TEXT].to_pylist(), reading):
-        yield [*begin, *ids, end]
-
-
-def _pairs(batch: pa.RecordBatch, reading: Reading) -> _Read:
-    """The prompt is read, the completion and its end are learnt.
-
-    Both are tokenised as one text where the prompt's tokens stay what they are alone, as generation will have them;
-    where a token would reach across the border, each by itself.
-    """
-    read, tokenizer = _Read(PROMPT), reading.tokenizer
-    begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id
-    prompts, completions = batch[PROMPT].to_pylist(), batch[COMPLETION].to_pylist()
-    texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    alone, joint = _encoded(prompts, reading), _encoded(texts, reading)
-    apart = [number for number, prompt in enumerate(alone) if joint[number][: len(prompt)] != prompt]
-    behind = dict(zip(apart, _encoded([completions[number] for number in apart], reading), strict=True))
-    for number, (prompt, both) in enumerate(zip(alone, joint, strict=True)):
-        learnt = behind.get(number, both[len(prompt) :])
-        read_only = [*begin, *prompt]
-        learnt = [*learnt, end]
-        ignored = [IGNORED_LABEL] * len(read_only)
-        read.add(number, [*read_only, *learnt], [*ignored, *learnt], reading, len(begin))
-    return read
-
-
-def _chats(batch: pa.RecordBatch, reading: Reading) -> _Read:
-    """Every token that holds a character of the assistant's is learnt."""
-    read, model = _Read(MESSAGES), reading.model
-    found = list(chat.rendered(batch, model))
-    encoded = reading.tokenizer(
-        [text for text, _ in found], add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
-    require_known(encoded["input_ids"], model)
-    begin = packing.affixes(reading.tokenizer).begin
-    for number, (ids, offsets, (_, spans)) in enumerate(
-        zip(encoded["input_ids"], encoded["offset_mapping"], found, strict=True)
-    ):
-        starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
-        assistant = np.zeros(len(ids), dtype=bool)
-        for start, end in spans:
-            assistant |= (ends > start) & (starts < end) & (ends > starts)
-        labels = np.where(assistant, ids, IGNORED_LABEL)
-        opens = len(begin) if tuple(ids[: len(begin)]) == begin else 0
-        read.add(number, ids, labels.tolist(), reading, opens)
-    return read
-
-
-_READ: dict[str, Callable[[pa.RecordBatch, Reading], _Read]] = {TEXT: _single_texts, PROMPT: _pairs, MESSAGES: _chats}
-
-
-def _encoded(texts: list[str], reading: Reading) -> list[list[int]]:
-    if not texts:
-        return []
-    found = reading.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    ids: list[list[int]] = found["input_ids"]
-    require_known(ids, reading.model)
-    return ids
-
-
-def _with_labels(row: packing.Row) -> packing.Row:
-    labels = row.copy()
-    labels[0, :1] = IGNORED_LABEL
-    return np.concatenate([row, labels])
-
-
-def _tokenised(rows: list[packing.Row], read: _Read, numbers: list[int] | None = None) -> Tokenised:
-    arrays = {
-        "input_ids": packing.lists(rows, 0, pa.int32()),
-        LABELS: packing.lists(rows, 1, pa.int32()),
-        LENGTH: packing.lengths(rows),
-    }
-    if numbers is not None:
-        arrays[EXAMPLE] = pa.array(numbers, pa.int32())
-    dropped = {CUT_AWAY[read.kind]: read.dropped} if read.dropped else {}
-    return Tokenised(pa.RecordBatch.from_pydict(arrays), read.truncated, dropped=dropped)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
