@@ -124,7 +124,8 @@ class Peft(Document):
     """Scale of the update; null is twice `r`."""
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ()
-    """Names of the modules that get adapters, or `all-linear`; empty is peft's choice for the architecture."""
+    """Names of the modules that get adapters, or `all-linear`; empty is peft's choice for the architecture, which is
+    all of them where it has none."""
     save_merged: bool = False
     """Leave a plain model with the adapter merged into it, not the adapter."""
 

@@ -159,7 +159,7 @@ def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
     """Paths of single layers whose weights were not among those that are saved, so that they were drawn while loading.
 
     A model may lack its pooler, or the head that fills masks. Layers of the stack are never looked at: their weights may
-    be saved under other names. Nor are weights that two modules share.
+    be saved under other names. Nor are weights that two modules share, nor embeddings: places are computed in some models.
     """
     if not saved:
         return []
@@ -168,7 +168,8 @@ def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
     found = []
     for path, layer in model.named_modules():
         own = dict(layer.named_parameters(recurse=False))
-        if not own or any(True for _ in layer.children()) or any(part.isdigit() for part in path.split(".")):
+        in_stack = any(part.isdigit() for part in path.split("."))
+        if not own or in_stack or isinstance(layer, torch.nn.Embedding) or any(True for _ in layer.children()):
             continue
         if all(shared[id(each)] == 1 for each in own.values()) and not any(
             f"{path}.{name}" in endings or any(ending in saved for ending in _endings(f"{path}.{name}")) for name in own
