@@ -6,6 +6,8 @@ import dataclasses
 from copy import deepcopy
 from typing import Any
 
+from finetune_operator.api.resource import FineTuneJob
+
 Patch = dict[str, Any]
 """Dotted path below spec -> value; None takes the field away."""
 
@@ -68,3 +70,10 @@ GPU = "nvidia.com/gpu"
 def of_arguments(**arguments: Any) -> Patch:
     """A spec with these training arguments."""
     return {ARGUMENTS: arguments}
+
+
+def job(**patch: Any) -> FineTuneJob:
+    """The base with some fields changed, as the operator reads it."""
+    body = manifest(patch)
+    body["metadata"] |= {"namespace": "default", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return FineTuneJob.parse(body)

@@ -1,4 +1,4 @@
-"""What a person is told of a job that has succeeded: its metrics, and a line of code that tries the model. Pure."""
+"""What a person is told of a job that has succeeded: its metrics. Pure; the line of code that tries the model is `trying`'s."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from finetune_trainer.config import PrepareSummary
 EVAL, TEST = "eval_", "test_"
 HIDDEN = ("runtime", "per_second", "epoch", "step")
 """Ends of names that tell nothing of the model."""
-
-_LOADED = (
-    "from transformers import AutoTokenizer, {cls}; t = AutoTokenizer.from_pretrained('{folder}'); "
-    "m = {cls}.from_pretrained('{folder}'); "
-)
-_WRITES = _LOADED + (
-    "print(t.batch_decode(m.generate(**t('{prefix}your text', return_tensors='pt')), skip_special_tokens=True))"
-)
-_ANSWERS = _LOADED + (
-    "i = t('your question', 'your context', return_tensors='pt'); o = m(**i); "
-    "print(t.decode(i.input_ids[0][o.start_logits.argmax() : o.end_logits.argmax() + 1]))"
-)
 
 
 def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | None) -> Iterator[str]:
@@ -53,25 +41,3 @@ def of_name(evaluation: Mapping[str, float] | None, name: str) -> float | None:
     """A metric under its own name, or the Trainer's."""
     found = evaluation or {}
     return found.get(name, found.get(f"{EVAL}{name}"))
-
-
-def code(job: FineTuneJob, folder: str, labels: int | None = None) -> str:
-    """A line of Python that tries the model; without double quotes, so that a shell takes it in some.
-
-    `labels`: how many there are, if that is known. An adapter does not bring them along.
-    """
-    task = job.spec.task
-    match task:
-        case "summarization" | "translation":
-            prefix = job.spec.preprocessing.source_prefix or ""
-            plain = prefix if prefix.replace(" ", "").replace(":", "").isalnum() else ""  # of no meaning to a shell
-            return _WRITES.format(cls="AutoModelForSeq2SeqLM", folder=folder, prefix=plain)
-        case "question-answering":
-            return _ANSWERS.format(cls="AutoModelForQuestionAnswering", folder=folder)
-        case "fill-mask":
-            made = f"p = pipeline('{task}', '{folder}')"
-            return f"from transformers import pipeline; {made}; print(p('your text ' + p.tokenizer.mask_token))"
-        case _:
-            adapter = job.spec.peft is not None and not job.spec.peft.save_merged
-            more = f", model_kwargs={{'num_labels': {labels}}}" if adapter and labels else ""
-            return f"from transformers import pipeline; print(pipeline('{task}', '{folder}'{more})('your text'))"

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli import ending
+from finetune_operator.cli import ending, trying
 from finetune_operator.cli.display import Display, Watcher, display_for
 from finetune_operator.cli.document import job_of
 from finetune_operator.cli.errors import CommandError, ExitCode
@@ -206,7 +206,9 @@ def _tell_succeeded(
     if "model" in status:
         folder = _short(_model_at(status, there))
         print(f"model      {folder}", file=stream)
-        code = ending.code(job, folder, len(prepared.labels) if prepared else None)
+        base = volumes.behind(job, job.spec.model.name, there)
+        labels = len(prepared.labels) if prepared else None
+        code = trying.code(job, folder, labels, _short(base) if base is not None else None)
         print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
         hub = status["model"].get("hub")
         if hub is not None:

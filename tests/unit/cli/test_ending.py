@@ -1,23 +1,10 @@
-"""What a person is told at the end: the metrics of the task, and a line of code that does try the model."""
+"""What a person is told at the end: the metrics of the task."""
 
 from __future__ import annotations
 
-import ast
-from typing import Any
-
-import pytest
-
-from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli.ending import code, metric_lines, metrics, of_name
+from finetune_operator.cli.ending import metric_lines, metrics, of_name
 from finetune_trainer.config import PrepareSummary
-from finetune_trainer.task_facts import TASKS
-from tests.support.spec_cases import manifest
-
-
-def job(**patch: Any) -> FineTuneJob:
-    body = manifest(patch)
-    body["metadata"] |= {"namespace": "n", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    return FineTuneJob.parse(body)
+from tests.support.spec_case import job
 
 
 def test_accuracy_stands_beside_that_of_guessing() -> None:
@@ -50,24 +37,3 @@ def test_a_metric_is_found_under_either_name() -> None:
     assert of_name({"loss": 1.0}, "accuracy") is None
     assert of_name(None, "accuracy") is None
     assert metrics({"eval_loss": 0.123456, "eval_samples_per_second": 5.0}) == "loss 0.1235"
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_a_line_of_code_tries_the_model(task: str) -> None:
-    """No pipeline of transformers 5 answers questions, translates or sums up: the model itself does."""
-    given = job(**{"task": task, **({"preprocessing.sourcePrefix": "sum up: "} if task == "summarization" else {})})
-    line = code(given, "out/model")
-    ast.parse(line)
-    assert '"' not in line, "it stands in a shell's double quotes"
-    assert "out/model" in line
-    own_pipeline = task not in ("question-answering", "summarization", "translation")
-    assert (f"pipeline('{task}'" in line) == own_pipeline
-    assert ("sum up: your text" in line) == (task == "summarization")
-    odd = job(**{"task": "translation", "preprocessing.sourcePrefix": "$(rm) ' "})
-    assert "$" not in code(odd, "out/model")
-
-
-def test_an_adapter_is_told_how_many_labels_there_are() -> None:
-    assert "'reviews', model_kwargs={'num_labels': 5})" in code(job(peft={}), "reviews", 5)
-    assert "model_kwargs" not in code(job(peft={"saveMerged": True}), "reviews", 5)
-    assert "model_kwargs" not in code(job(peft={}), "reviews")

@@ -123,6 +123,15 @@ def pod_paths(job: FineTuneJob, pod: Mapping[str, Any], volumes: Volumes, token:
     return paths
 
 
+def behind(job: FineTuneJob, path: str, volumes: Volumes) -> Path | None:
+    """The folder behind a path of the spec; None where it is under no mount of a claim."""
+    for volume in job.spec.volumes:
+        place = PurePosixPath(volume.mount_path)
+        if volume.claim_name is not None and PurePosixPath(path).is_relative_to(place):
+            return volumes.claim(volume.claim_name) / (volume.sub_path or "") / PurePosixPath(path).relative_to(place)
+    return None
+
+
 def _mounted(mount: Mapping[str, Any], volume: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
     place = mount["mountPath"]
     if "persistentVolumeClaim" in volume:
