@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.config import Exit, Reason, RunConfig
 from finetune_trainer.prepare import cores, eviction, lease, store, workers
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
@@ -37,8 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease that is over after a second."""
-    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 1.0)
+    """A lease that is over soon."""
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 1.5)
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
 
@@ -112,7 +113,7 @@ def test_a_lease_that_nobody_renews_is_taken_over(quick: None, tmp_path: Path) -
     began = time.monotonic()
     with lease.held(path, "next", done=lambda: False) as mine:
         assert mine is not None
-        assert 1.0 <= time.monotonic() - began < 10
+        assert 1.5 <= time.monotonic() - began < 20
         assert not old.exists()
         assert not left.exists()
         assert mine.partial.name.startswith("0123.partial-8-")
@@ -224,6 +225,42 @@ def test_two_jobs_tokenise_once_and_a_kill_costs_nothing_else(model: Path, tmp_p
     assert content(folder) == content(Path(mine.data))
     record = json.loads((tmp_path / "two/termination-log").read_text())
     assert any("Waited" in message for message in record["messages"])
+
+
+def test_a_stop_leaves_nothing_to_wait_for(model: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(60)))
+    prepared = tmp_path / "output/.finetune/prepared"
+    process = started(config, tmp_path / "one", SLOW)
+    until(lambda: list(prepared.glob("*.partial-*")) or process.poll() is not None)
+    process.terminate()
+    _, said = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == Exit.STOPPED, said
+    assert list(prepared.iterdir()) == []
+
+
+def test_a_kill_at_any_moment_leaves_no_wrong_data(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune_trainer.prepare import tokens
+
+    monkeypatch.setattr(tokens, "PART_ROWS", 20)
+    data = write_rows(tmp_path / "train.csv", reviews(200))
+    config = run_config(tmp_path / "output", model=model, train=data, validation=data)
+    began = time.monotonic()
+    right = content(Path(prepare(run_config(tmp_path / "alone", model=model, train=data, validation=data)).data))
+    usual = time.monotonic() - began
+    prepared = tmp_path / "output/.finetune/prepared"
+    for moment in range(8):
+        child = multiprocessing.get_context("fork").Process(target=prepare, args=(config,))
+        child.start()
+        child.join(usual * (moment + 1) / 8)
+        child.kill()
+        child.join()
+        for folder in prepared.glob("*"):
+            assert "." in folder.name or content(folder) == right
+    found = Path(prepare(config).data)
+    assert content(found) == right
+    assert [path.name for path in prepared.iterdir()] == [found.name]
 
 
 # --- room ------------------------------------------------------------------------------------------------------------

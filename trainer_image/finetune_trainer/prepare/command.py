@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -32,6 +33,8 @@ LAST_LINES = 12
 def main() -> int:
     """Prepare the run of FINETUNE_CONFIG."""
     started = datetime.now(UTC)
+    # Process 1 of a container is not ended by a signal that it does not handle; so, what was begun is removed, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.STOPPED))
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update(environment(config, Layout.of(config).hub_cache))
     if config.dataset.name is None:
