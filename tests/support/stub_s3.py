@@ -38,8 +38,7 @@ class StubS3:
 def stub_s3() -> Iterator[StubS3]:
     """An S3 on an address of this machine, until the block ends."""
     s3 = StubS3()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
     s3.endpoint = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
@@ -47,6 +46,13 @@ def stub_s3() -> Iterator[StubS3]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients hang up when they have what they need."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -39,8 +39,7 @@ class StubWeb:
 def stub_web() -> Iterator[StubWeb]:
     """A server on an address of this machine, until the block ends."""
     web = StubWeb()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": web}))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": web}))
     web.endpoint = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
@@ -48,6 +47,13 @@ def stub_web() -> Iterator[StubWeb]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients hang up when they have what they need."""
 
 
 class _Handler(BaseHTTPRequestHandler):
