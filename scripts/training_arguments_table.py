@@ -111,6 +111,8 @@ SYSTEM_DEFAULTS: dict[str, str] = {
     "dataloader_num_workers": "by the cores, at most 4, where there is an accelerator; 0 on the CPU",
     "bf16": "where there is an accelerator, and neither it nor `fp16` is given: true if the hardware has bfloat16",
     "fp16": "where there is an accelerator, and neither it nor `bf16` is given: true if the hardware has no bfloat16",
+    "dataloader_persistent_workers": "true where there is an accelerator",
+    "load_best_model_at_end": "true with `earlyStopping`, where every evaluation has a checkpoint",
     "predict_with_generate": "true",
 }
 """Where the system's default differs from the release's."""

@@ -202,7 +202,7 @@ class TrainingArguments(ApiModel):
     """Checkpoints to keep; the newest and the best are always kept. Default: 2."""
     load_best_model_at_end: bool | None = None
     """Take the best checkpoint as the final model. Needs `save_strategy` equal to `eval_strategy`, or `best`. Default:
-    false."""
+    true with `earlyStopping`, where every evaluation has a checkpoint."""
     metric_for_best_model: (
         Literal[
             "accuracy",
@@ -268,7 +268,8 @@ class TrainingArguments(ApiModel):
     dataloader_pin_memory: bool | None = None
     """Load batches into pinned memory. Default: true."""
     dataloader_persistent_workers: bool | None = None
-    """Keep the loader's processes between epochs. Needs `dataloader_num_workers`. Default: false."""
+    """Keep the loader's processes between epochs. Needs `dataloader_num_workers`. Default: true where there is an
+    accelerator."""
     dataloader_prefetch_factor: Annotated[int, Field(ge=1)] | None = None
     """Batches that each loader process has ready. Needs `dataloader_num_workers`."""
     dataloader_multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None
