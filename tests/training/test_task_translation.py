@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.config import Reason
+from finetune_trainer.config import REPORT_FILE, Reason, TrainingReport
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks.translation import counters, word_rules
+from tests.support.ranks import Finished, run_ranks
 from tests.support.seq2seq import InProcess, pair_config
 from tests.support.tiny import write_rows
 from tests.support.tiny_t5 import tiny_t5
@@ -36,7 +37,53 @@ def spoken(family: str) -> dict[str, str]:
 # --- learning ---
 
 
-@pytest.mark.parametrize("family", ["bart", "marian", "mbart", "m2m100"])
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A multilingual model on two ranks, killed after the checkpoint of the second epoch and resumed."""
+    folder = tmp_path_factory.mktemp("ranks")
+    config = pair_config(
+        folder,
+        "translation",
+        tiny_multilingual(folder / "model", "m2m100"),
+        train=sentences(400),
+        validation=sentences(41, seed=1),
+        preprocessing={**spoken("m2m100"), "max_target_length": 40},
+        arguments={
+            "num_train_epochs": 5,
+            "learning_rate": 1e-2,
+            "per_device_train_batch_size": 8,
+            "per_device_eval_batch_size": 16,
+            "eval_strategy": "epoch",
+            "metric_for_best_model": "chrf",
+            "load_best_model_at_end": True,
+        },
+        processes=2,
+    )
+    killed = run_ranks(folder / "killed", config, world=2, kill_after_checkpoint=50)
+    assert killed.returncode != 0
+    return run_ranks(folder / "resumed", config, world=2, resume=killed.checkpoint(50))
+
+
+def test_two_ranks_learn_to_translate_and_the_model_writes_the_language(trained: Finished) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    assert trained.returncode == 0, trained.output
+    report = TrainingReport.model_validate_json((trained.model / REPORT_FILE).read_text())
+    found, rows = report.evaluation or {}, sentences(41, seed=1)
+    references = [row["de"] for row in rows]
+    same = TASK.scores([references[0]] * 41, references)
+    assert found["bleu"] > same["bleu"] + 20
+    assert found["chrf"] > same["chrf"] + 20
+    assert "tok:13a" in report.details["bleuSignature"]
+    model, tokenizer = (kind.from_pretrained(trained.model) for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
+    german = tokenizer.get_lang_id("de")
+    written = model.generate(**tokenizer([row["en"] for row in rows], return_tensors="pt", padding=True))
+    assert set(written[:, 1].tolist()) == {german}
+    texts = [text.replace("__de__", "").strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+    assert TASK.scores(texts, references)["chrf"] == pytest.approx(found["chrf"], abs=0.5)
+
+
+@pytest.mark.parametrize("family", ["bart", "marian", "mbart"])
 def test_a_family_learns_to_translate_and_says_how_well(tmp_path: Path, family: str) -> None:
     """Its scores beat those of always the same sentence, and the saved model writes the same with `generate` alone."""
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer

@@ -44,6 +44,7 @@ class SequenceToSequence(Task):
 
     heads = "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"
     head = "writing one text from another"
+    reads_labels = False
     roles: ClassVar[tuple[str, str]]
     """Source and target."""
 
