@@ -25,8 +25,9 @@ def opinions(count: int, *, seed: int = 0) -> list[Row]:
     for _ in range(count):
         labels = [label for label in OPINIONS if source.random() < 0.4]
         words = source.choices(FILLER, k=source.choice((1, 2, 3)))
-        for word in (word for label in labels for word in source.choices(OPINIONS[label], k=3)):
-            words.insert(source.randrange(len(words) + 1), word)
+        for label, triggers in OPINIONS.items():  # a text's length tells nothing
+            words += source.choices(triggers if label in labels else FILLER, k=2)
+        source.shuffle(words)
         rows.append({"review": " ".join(words), "about": labels})
     return rows
 
