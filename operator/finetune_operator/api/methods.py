@@ -22,7 +22,7 @@ class Peft(ApiModel):
     """Dropout before the adapter."""
     target_modules: Annotated[tuple[Name, ...], Field(min_length=1, max_length=128)] | None = None
     """Names of the modules that get an adapter (`[q_proj, v_proj]`), or `[all-linear]`; default: peft's choice for the
-    architecture."""
+    architecture, all linear ones where it has none."""
     save_merged: bool = False
     """Leave a plain model with the adapter merged into it, which loads without peft; else the adapter alone."""
 
