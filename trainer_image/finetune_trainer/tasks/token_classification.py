@@ -126,12 +126,15 @@ class TokenClassification(Task):
 
     def loss(self, run: Training) -> Callable[..., Any]:
         """Of the words that count, divided by how many the global batch has of them."""
+        import torch
+
         losses = _losses(run)
 
         def compute(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
             logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
             items = num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED_LABEL).sum()
-            return losses(logits, labels).sum() / max(items, 1)
+            # Not max(): it would wait for the device. A batch may have no word that counts.
+            return losses(logits, labels).sum() / torch.as_tensor(items).clamp(min=1)
 
         return compute
 
