@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from finetune_trainer.config import Cause, EarlyStopping, Reason
+from finetune_trainer.prepare import arguments
+from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.train import defaults
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import Strategy
@@ -184,3 +186,12 @@ def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TrainError, match="the image has no C compiler"):
         defaults.training_arguments(wanted, str(tmp_path))
+
+
+def test_text_that_is_not_written_has_no_scores(tmp_path: Path) -> None:
+    given = {"eval_strategy": "epoch", "metric_for_best_model": "rouge1", "predict_with_generate": False}
+    config = run_config(tmp_path / "output", model="/m", arguments=given).model_copy(update={"task": "summarization"})
+    with pytest.raises(PrepareError, match="metric_for_best_model: rouge1 is not reported; choose one of loss"):
+        arguments.check(config, {"train": 40, "validation": 4})
+    written = config.model_copy(update={"training_arguments": {**given, "predict_with_generate": True}})
+    assert arguments.check(written, {"train": 40, "validation": 4}) == ()

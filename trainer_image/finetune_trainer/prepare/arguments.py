@@ -7,6 +7,7 @@ from finetune_trainer.config import Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 
 DEFAULT_BATCH_ROWS = 8
+LOSS = "loss"
 
 
 def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
@@ -21,7 +22,9 @@ def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
             "eval_strategy: choose steps or epoch; without evaluations during training there is no best one."
         )
     metric = given.get("metric_for_best_model")
-    reported = task_facts.metrics(config.task, config.problem_type)
+    reported = list(task_facts.metrics(config.task, config.problem_type))
+    if given.get("predict_with_generate") is False:
+        reported = [LOSS]  # there is no text to be scored
     if isinstance(metric, str) and metric.removeprefix("eval_") not in reported:
         raise _invalid(f"metric_for_best_model: {metric} is not reported; choose one of {names(reported)}.")
     batch = global_batch_rows(config)
