@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,34 @@ def test_leftovers_of_the_living_are_left_alone(quick: None, tmp_path: Path) -> 
         assert mine is not None
         there = {name for name in os.listdir(path.parent) if not name.startswith("0123.")}
     assert there == {"living.partial-1-aa", "living.lease-1", "complete"}
+
+
+# --- found again -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_prepared_is_found_without_looking_at_the_model_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Path(shutil.copytree(model, tmp_path / "model"))
+    data = write_rows(tmp_path / "train.csv", reviews(30))
+    config = run_config(tmp_path / "output", model=mine, train=data, max_length=4000)
+    first, looked = prepare(config), []
+
+    def look() -> None:
+        looked.append(1)
+
+    again = prepare(config.model_copy(update={"uid": "another"}), look)
+    assert looked == []
+    assert again == first
+    assert any("the model reads 64 tokens at most" in message for message in again.messages)
+    for change in (
+        lambda: (mine / "tokenizer_config.json").write_text((mine / "tokenizer_config.json").read_text() + " "),
+        lambda: shutil.rmtree(first.data),
+    ):
+        change()
+        looked.clear()
+        prepare(config.model_copy(update={"uid": f"other-{time.monotonic()}"}), look)
+        assert looked == [1]
 
 
 # --- two jobs --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from finetune_trainer.prepare import (
     adapters,
     arguments,
     eviction,
+    known,
     lease,
     making,
     model,
@@ -39,40 +40,61 @@ def prepare(config: RunConfig, before_model: Callable[[], None] = lambda: None) 
     earlier = read_document(layout.run.prepared, Prepared)
     if earlier and earlier.config_digest == config_digest(config) and _is_there(earlier):
         return _also_told(earlier, told)
-    before_model()
     hub = Hub(config)
-    loaded, model_commit = _model(config, hub, layout)
+    folder, commit = _model_folder(config, hub, layout)
+    found = splits.find(config, hub)
+    place = known.place(layout, config, folder, found.identity)
+    facts = known.read(place) if place is not None else None
+    waited: tuple[str, ...] = ()
+    if facts is None or not eviction.touch(layout.prepared(facts.key)):
+        before_model()
+        facts, waited = _made_from(config, layout, hub, folder, found)
+    if place is not None:
+        known.write(place, facts)
+    prepared = _prepared(config, layout, facts, folder, Resolved(model_revision=commit, dataset_revision=found.commit))
+    make_folder(layout.run.folder)
+    write_document(layout.run.prepared, prepared)
+    return _also_told(prepared, (*told, *waited))
+
+
+def _made_from(
+    config: RunConfig, layout: Layout, hub: Hub, folder: Path, found: splits.Found
+) -> tuple[known.Known, tuple[str, ...]]:
+    """Look at the model, and see that there is prepared data for it; what is to be known of both, and what it took."""
+    loaded = model.load(folder, f"The model {config.model.name}")
     task = tasks.find(config.task)
     task.check_model(loaded, config)
     adapters.check(config, loaded)
-    found = splits.find(config, hub)
     limits, said = task.limits(config, loaded)
     key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))
-    folder = layout.prepared(key)
-    meta, waited = _made(making.Job(config, task, hub, found, loaded, limits), layout, folder)
-    label_names = tuple(meta["labelNames"])
+    meta, waited = _made(making.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key))
+    told = task.model_messages(loaded, tuple(meta["labelNames"]))
+    return known.Known(key=key, messages=(*said, *told)), waited
+
+
+def _prepared(config: RunConfig, layout: Layout, facts: known.Known, model: Path, resolved: Resolved) -> Prepared:
+    """What ranks and people are told of data that is there."""
+    folder = layout.prepared(facts.key)
+    meta = store.read_meta(folder)
+    assert meta is not None, "it was found, and is not evicted so soon"
     reports = {role: SplitReport.model_validate(report) for role, report in meta["splits"].items()}
     rows = {role: report.sequences or report.rows for role, report in reports.items()}
-    prepared = Prepared(
+    return Prepared(
         config_digest=config_digest(config),
         data=to_pod(folder),
-        model=to_pod(loaded.folder),
-        label_names=label_names,
+        model=to_pod(model),
+        label_names=tuple(meta["labelNames"]),
         label_counts=tuple(meta["labelCounts"]),
         summary=PrepareSummary.model_validate(meta["summary"]),
         splits=reports,
-        resolved=Resolved(model_revision=model_commit, dataset_revision=found.commit),
+        resolved=resolved,
         messages=(
-            *said,
-            *task.model_messages(loaded, label_names),
+            *facts.messages,
             *meta["messages"],
             *arguments.check(config, rows),
             *warnings.of_training(config, rows["train"]),
         ),
     )
-    make_folder(layout.run.folder)
-    write_document(layout.run.prepared, prepared)
-    return _also_told(prepared, (*told, *waited))
 
 
 def _in_tokens(loaded: Model) -> object:
@@ -90,11 +112,10 @@ def _is_there(prepared: Prepared) -> bool:
     return eviction.touch(to_local(prepared.data)) and to_local(prepared.model).is_dir()
 
 
-def _model(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Model, str | None]:
+def _model_folder(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Path, str | None]:
     if config.model.name.startswith("/"):
-        return model.load(model.local_model(config.model.name), f"The model {config.model.name}"), None
-    folder, commit = hub.model(config.model, layout.hub_cache)
-    return model.load(folder, f"The model {config.model.name}"), commit
+        return model.local_model(config.model.name), None
+    return hub.model(config.model, layout.hub_cache)
 
 
 def _made(job: making.Job, layout: Layout, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
