@@ -21,6 +21,7 @@ from finetune_trainer.config import (
     Reason,
     Resolved,
     RunConfig,
+    TrainingReport,
 )
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
@@ -116,6 +117,8 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_model(undisturbed: Finished)
         next(set(part["files"]) for part in undisturbed.heard.checkpoints if part["rank"] == rank) for rank in (0, 1)
     )
     assert {"adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt"} <= mine
+    assert "LoRA trains 6,722 of" in undisturbed.output
+    assert "peft" in TrainingReport.model_validate_json((undisturbed.model / REPORT_FILE).read_text()).versions
     assert "model.safetensors" not in mine
     assert theirs == {"rng_state_1.pth"}
 
