@@ -84,6 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) 
     step = -(-len(windows(prepared)) // 16)
     killed = run_ranks(folder / "killed", made, world=2, kill_after_checkpoint=step, prepared=prepared)
     assert killed.returncode != 0
+    assert killed.checkpoint(step).is_dir(), killed.output
     resumed = run_ranks(folder / "resumed", made, world=2, resume=killed.checkpoint(step), prepared=prepared)
     assert resumed.returncode == 0, resumed.output
     assert [entry["step"] for entry in resumed.log() if "loss" in entry] == list(range(1, 3 * step + 1))
