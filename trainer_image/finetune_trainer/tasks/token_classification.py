@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,7 +39,6 @@ DEFAULT_COLUMNS = {WORDS: "tokens", TAGS: "ner_tags"}
 TAGGED = "_tagged"
 """Words that have a tag among the labels, by their number in the row, where predictions are told."""
 HEAD = "ForTokenClassification"
-Numbers = npt.NDArray[np.int64]
 
 
 class TokenClassification(Task):
@@ -101,15 +99,16 @@ class TokenClassification(Task):
             labels, tagged = [], []
             for row, tags, encoding in zip(spread, batch.column(TAGS).to_pylist(), encoded.encodings, strict=True):
                 firsts, found = row.first_tokens(encoding.offsets)
-                mine = np.full(len(encoding.ids), IGNORED_LABEL, dtype=np.int32)
-                mine[firsts] = np.asarray(tags, dtype=np.int32)[found]
+                mine = [IGNORED_LABEL] * len(encoding.ids)
+                for token, word in zip(firsts, found, strict=True):
+                    mine[token] = tags[word]
                 labels.append(mine)
                 tagged.append(found)
             arrays = classes.columns_of(encoded, reading)
-            arrays[LABELS] = _listed(labels)
+            arrays[LABELS] = pa.array(labels, pa.list_(pa.int32()))
             arrays[LENGTH] = pa.array([len(row) for row in ids], type=pa.int32())
             if reading.role != "train":
-                arrays[TAGGED] = _listed(tagged)
+                arrays[TAGGED] = pa.array(tagged, pa.list_(pa.int32()))
             yield Tokenised(pa.RecordBatch.from_pydict(arrays), classes.truncated(encoded, limit))
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -180,25 +179,33 @@ class Spread:
     """Words as one text, and where each of them stands."""
 
     def __init__(self, words: list[str]) -> None:
-        kept = [(number, word) for number, word in enumerate(words) if word.strip()]
-        self.text = " ".join(word for _, word in kept)
-        self._numbers = np.array([number for number, _ in kept], dtype=np.int64)
-        lengths = np.array([len(word) for _, word in kept], dtype=np.int64)
-        self._ends = np.cumsum(lengths + 1) - 1
-        self._begins = self._ends - lengths
+        self._words = [(number, word) for number, word in enumerate(words) if word.strip()]
+        self.text = " ".join(word for _, word in self._words)
 
-    def first_tokens(self, offsets: list[tuple[int, int]]) -> tuple[Numbers, Numbers]:
+    def first_tokens(self, offsets: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
         """Tokens with which a word begins, and the number of that word; words without a token are missing."""
-        spans = np.array(offsets, dtype=np.int64).reshape(-1, 2)
-        begins, ends = spans[:, 0], spans[:, 1]
-        word = np.searchsorted(self._begins, begins, side="right") - 1
-        # A token may begin with the space before its word.
-        word += begins >= self._ends[word]
-        has_word = (ends > begins) & (word < len(self._begins))
-        has_word &= ends > self._begins[np.minimum(word, len(self._begins) - 1)]
-        tokens = np.flatnonzero(has_word)
-        found, first = np.unique(word[tokens], return_index=True)
-        return tokens[first], self._numbers[found]
+        tokens: list[int] = []
+        numbers: list[int] = []
+        places = self._places()
+        number, begins, ends = next(places)
+        for token, (first, last) in enumerate(offsets):
+            if first == last:  # of no text: a token of the model's own
+                continue
+            # A token may begin with the space before its word.
+            while ends <= first:
+                number, begins, ends = next(places)
+            if last > begins and (not numbers or numbers[-1] != number):
+                tokens.append(token)
+                numbers.append(number)
+        return tokens, numbers
+
+    def _places(self) -> Iterator[tuple[int, int, int]]:
+        """Number of each word, where it begins and ends; beyond the last, nothing ends."""
+        begins = 0
+        for number, word in self._words:
+            yield number, begins, begins + len(word)
+            begins += len(word) + 1
+        yield len(self.text), len(self.text), len(self.text) + 1
 
 
 def _require_pairs(split: Split, words: str, tags: str, lists: Lists) -> None:
@@ -224,12 +231,6 @@ def _about(labels: tuple[str, ...], lists: Lists, column: str) -> tuple[str, ...
         )
     message = tag_scores.scheme_of(labels).message
     return (message,) if message else ()
-
-
-def _listed(rows: list[Any]) -> pa.Array:
-    """Arrays of numbers as a column of lists."""
-    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows).astype(np.int32)))
 
 
 def _losses(run: Training) -> Callable[[Any, Any], Any]:
