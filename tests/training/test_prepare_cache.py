@@ -183,14 +183,12 @@ def test_what_is_prepared_is_found_without_looking_at_the_model_again(
     assert looked == []
     assert again == first
     assert any("the model reads 64 tokens at most" in message for message in again.messages)
-    for change in (
-        lambda: (mine / "tokenizer_config.json").write_text((mine / "tokenizer_config.json").read_text() + " "),
-        lambda: shutil.rmtree(first.data),
-    ):
-        change()
-        looked.clear()
-        prepare(config.model_copy(update={"uid": f"other-{time.monotonic()}"}), look)
-        assert looked == [1]
+    shutil.rmtree(first.data)
+    assert prepare(config.model_copy(update={"uid": "third"}), look).data == first.data
+    assert looked == [1]
+    (mine / "tokenizer_config.json").write_text((mine / "tokenizer_config.json").read_text() + " ")
+    assert prepare(config.model_copy(update={"uid": "fourth"}), look).data != first.data
+    assert looked == [1, 1]
 
 
 # --- two jobs --------------------------------------------------------------------------------------------------------
