@@ -15,6 +15,7 @@ import pytest
 
 from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Prepared, Reason, RunConfig, TrainingReport
 from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.model import load as load_model
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks import plain_text
 from finetune_trainer.tasks.base import IGNORED_LABEL
@@ -527,3 +528,12 @@ def test_the_model_answers_in_a_plain_pipeline(trained: Finished) -> None:
         right += said[0]["generated_text"][-1]["content"] == WORDS[(index + 1) % len(WORDS)]
     assert right > len(WORDS) * 0.7
     assert answer.model.config.pad_token_id == answer.tokenizer.pad_token_id is not None
+
+
+def test_another_chat_template_is_another_tokenizer(tmp_path: Path) -> None:
+    """Prepared conversations must not be found again under a template that writes them in another way."""
+    folder = tiny_llama(tmp_path / "model")
+    (template,) = folder.glob("chat_template*")
+    before = load_model(folder, "the model").tokenizer_digest
+    template.write_text(template.read_text().replace("<|turn|>", "<|done|>"))
+    assert load_model(folder, "the model").tokenizer_digest != before

@@ -120,7 +120,9 @@ def max_tokens(config: Any, tokenizer: Any) -> int | None:
 
 def _digest(folder: Path, files: list[str]) -> str:
     digest = hashlib.sha256()
-    for name in sorted({*files, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}):
+    for name in sorted(
+        {*files, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"}
+    ):
         path = folder / name
         if path.is_file():
             digest.update(f"{name}\0{path.stat().st_size}\0".encode())
