@@ -28,10 +28,12 @@ def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
     client = LaunchClient(f"http://127.0.0.1:{server.server_port}", TOKEN)
     torchrun = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     variables = {**torchrun, "MASTER_PORT": str(_free_port()), RankEnv.STAGING.value: str(staging)}
+    reporter = Reporter(client, active=True)
     try:
         with mock.patch.dict(os.environ, variables):
-            train(config, client, Reporter(client, active=True))
+            train(config, client, reporter)
     finally:
+        reporter.close()
         _forget_the_world()
         server.shutdown()
         server.server_close()
