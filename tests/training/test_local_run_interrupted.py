@@ -70,6 +70,7 @@ def test_whatever_interrupts_it_the_same_command_goes_on(local: LocalRun) -> Non
     first = local.wait_until(resumed(2))["resumedFrom"]["step"]
     assert first >= checkpoint
     assert "Continues" in local.heads()
+    local.wait_until(lambda status: status["checkpoint"]["step"] > first)
     stopped.send_signal(signal.SIGINT)
     assert stopped.wait(EXIT_SECONDS) == 130
     assert local.processes() == []
