@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import random
 import shutil
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 DEFAULT_FOLDER = Path(".finetune/claims/reviews-data")
@@ -95,7 +97,9 @@ def write_data(folder: Path) -> list[str]:
     source = random.Random(SEED)
     texts: list[str] = []
     for split, count in ROWS.items():
-        rows = list(reviews(count, source))
+        seen = set(texts)  # what is judged must not have been learnt
+        unseen = (row for row in reviews(2 * count, source) if row["review"] not in seen)
+        rows = list(islice(unseen, count))
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=["review", "stars"])
             writer.writeheader()
@@ -106,11 +110,12 @@ def write_data(folder: Path) -> list[str]:
 
 def write_model(folder: Path, texts: list[str]) -> int:
     """Save an untrained BERT with a WordPiece tokenizer of the texts' words; returns its number of parameters."""
+    logging.getLogger("bitsandbytes").setLevel("ERROR")  # transformers imports it, for what is not done here
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
     words = BertWordPieceTokenizer(lowercase=True)
     words.train_from_iterator(texts, vocab_size=VOCABULARY, min_frequency=2, show_progress=False)
     tokenizer = BertTokenizerFast(tokenizer_object=words._tokenizer, model_max_length=MAX_LENGTH)
