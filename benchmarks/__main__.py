@@ -17,9 +17,9 @@ MINUTES = {
     "recovery": 3,
     "crowd": 3,
     "throughput": 6,
-    "tasks": 6,
+    "tasks": 8,
     "prepare": 10,
-    "generation": 4,
+    "generation": 1,
     "overhead": 2,
     "first_step": 4,
 }
