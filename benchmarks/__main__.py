@@ -18,7 +18,7 @@ MINUTES = {
     "crowd": 3,
     "throughput": 6,
     "tasks": 8,
-    "prepare": 10,
+    "prepare": 3,
     "generation": 1,
     "overhead": 2,
     "first_step": 4,
