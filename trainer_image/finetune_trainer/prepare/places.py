@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from finetune_trainer.addresses import shown
 from finetune_trainer.config import Reason, RunConfig
 from finetune_trainer.prepare import local_files, remote, s3, web
 from finetune_trainer.prepare.content import Content, local
@@ -48,7 +49,7 @@ def found(paths: Sequence[str], config: RunConfig, client: Hub) -> Iterator[Plac
         elif path.startswith(HUB):
             yield from _of_hub(path, config, client)
         elif path.startswith(("https://", "http://")):
-            _require_known_kind(web.plain(path))
+            _require_known_kind(shown(path))
             yield _remote(web.found(path), config)
         elif streaming:
             raise PrepareError(

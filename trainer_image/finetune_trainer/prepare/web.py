@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
+from finetune_trainer.addresses import shown
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.content import COMPRESSIONS
 from finetune_trainer.prepare.errors import PrepareError
@@ -23,12 +23,6 @@ PARTIAL_CONTENT = 206
 RANGE_NOT_SATISFIABLE = 416
 NO_HEAD = (400, 403, 404, 405, 501)
 """Some servers refuse to be asked for the head alone, signed addresses among them."""
-
-
-def plain(address: str) -> str:
-    """The address without what may be secret: who signs in, and what follows a question mark."""
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ class WebFile:
 
 def found(address: str, headers: Mapping[str, str] | None = None, name: str | None = None) -> WebFile:
     """The file at an address; messages call it `name`, or else by its address."""
-    file = WebFile(name or plain(address), address, headers=headers or {})
+    file = WebFile(name or shown(address), address, headers=headers or {})
     return patiently(lambda: _looked_up(file))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from finetune_trainer.addresses import shown as address_shown
 from finetune_trainer.config import Evaluation, Resolved, RunConfig, TrainingReport
 from finetune_trainer.publish import usage
 from finetune_trainer.publish.base import BaseFacts
@@ -22,7 +23,7 @@ LOSS = "loss"
 TITLES = {"loss": "Loss", "accuracy": "Accuracy", "f1": "F1"}
 AVERAGED = ("text-classification", "f1")
 """The one metric that is a mean over classes: of tags and answers F1 is another thing of that name."""
-FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
 LABELS_SHOWN = 20
 LABELS_IN_CODE = 100
 
@@ -121,7 +122,8 @@ def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
 def _format(config: RunConfig) -> str:
     """What the datasets library would call the files: no id of a dataset on the Hub."""
     files = config.dataset.files.get("validation") or next(iter(config.dataset.files.values()), ())
-    return FORMATS.get(PurePosixPath(files[0]).suffix, "text") if files else "text"
+    suffixes = PurePosixPath(address_shown(files[0])).suffixes if files else []
+    return next((FORMATS[suffix] for suffix in reversed(suffixes) if suffix in FORMATS), "text")
 
 
 def _linked(name: str, commit: str | None, hub: str, kind: str = "") -> str:
@@ -137,7 +139,7 @@ def _data(config: RunConfig, resolved: Resolved, hub: str) -> str:
     if source.name:
         part = f" (`{plain(source.config)}`)" if source.config else ""
         return _linked(source.name, resolved.dataset_revision, hub, "datasets/") + part
-    names = [f"`{plain(PurePosixPath(path).name)}`" for files in source.files.values() for path in files]
+    names = [f"`{plain(PurePosixPath(address_shown(path)).name)}`" for files in source.files.values() for path in files]
     shown = ", ".join(names[:LABELS_SHOWN])
     return f"{shown} and {len(names) - LABELS_SHOWN} more" if len(names) > LABELS_SHOWN else shown
 

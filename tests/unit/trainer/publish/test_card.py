@@ -61,6 +61,29 @@ def test_what_lies_on_a_volume_is_no_id_of_the_hub() -> None:
     assert "secret-project" not in text
 
 
+def test_what_signs_an_address_is_told_to_nobody() -> None:
+    signed = "https://me:password@store.example.com/reviews/train.csv?X-Signature=deadbeef&expires=1"
+    text = rendered(dataset={"files": {"train": [signed], "validation": [signed]}})
+    assert "`train.csv`" in text
+    assert not any(secret in text for secret in ("deadbeef", "password", "store.example.com", "expires"))
+    result = metadata(text)["model-index"][0]["results"][0]
+    assert result["dataset"]["type"] == "csv"
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("/data/a.csv", "csv"),
+        ("/data/a.jsonl.gz", "json"),
+        ("s3://bucket/part-*.parquet", "parquet"),
+        ("/a.txt", "text"),
+    ],
+)
+def test_files_are_called_what_the_datasets_library_calls_them(file: str, kind: str) -> None:
+    text = rendered(dataset={"files": {"train": [file], "validation": [file]}})
+    assert metadata(text)["model-index"][0]["results"][0]["dataset"]["type"] == kind
+
+
 def test_without_an_evaluation_there_is_no_model_index() -> None:
     text = rendered(of=report(evaluation=None, evaluations=()))
     assert not {"model-index", "metrics"} & metadata(text).keys()
