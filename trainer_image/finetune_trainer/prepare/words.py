@@ -13,8 +13,7 @@ from finetune_trainer.config import Reason
 from finetune_trainer.prepare.errors import PrepareError, others, shown
 from finetune_trainer.prepare.labels import is_list
 from finetune_trainer.prepare.source import Split
-
-BLANK = r"^[\s\pZ]*$"
+from finetune_trainer.prepare.texts import BLANK
 
 
 def require_words(split: Split, column: str) -> int:

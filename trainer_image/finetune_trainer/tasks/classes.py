@@ -11,43 +11,29 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.config import RunConfig
 from finetune_trainer.prepare.model import Model
-from finetune_trainer.tasks.base import Evaluated, Reading, pad_with_what_there_is
+from finetune_trainer.tasks.base import Evaluated, Reading
+from finetune_trainer.tasks.loading import load
 
 BATCH_ROWS = 1000
 SHOWN_CLASSES = 100
 """A confusion matrix of more classes than that is not for people."""
 
 
-def load(
-    head: Any, folder: Path, labels: tuple[str, ...], config: RunConfig, options: Mapping[str, Any], purpose: str
+def load_with_labels(
+    head: str, folder: Path, purpose: str, labels: tuple[str, ...], config: RunConfig, options: Mapping[str, Any]
 ) -> tuple[Any, Any]:
     """Model and tokenizer with a head for the labels; one for other classes is left behind."""
-    import torch
-    from transformers import AutoTokenizer
-
-    from finetune_trainer.train.failures import TrainError
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if config.preprocessing.truncation_side is not None:
-        tokenizer.truncation_side = config.preprocessing.truncation_side
     named = {
         "id2label": dict(enumerate(labels)),
         "label2id": {name: index for index, name in enumerate(labels)},
     }
-    try:
-        model = head.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            local_files_only=True,
-            **(named if labels else {}),
-            **options,
-        )
-    except (ValueError, KeyError) as error:
-        raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot {purpose}: {error}") from error
-    pad_with_what_there_is(model, tokenizer)
+    model, tokenizer = load(
+        head, folder, purpose, {"ignore_mismatched_sizes": True, **(named if labels else {}), **options}
+    )
+    if config.preprocessing.truncation_side is not None:
+        tokenizer.truncation_side = config.preprocessing.truncation_side
     return model, tokenizer
 
 

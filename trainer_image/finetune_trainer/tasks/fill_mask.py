@@ -6,7 +6,7 @@ evaluation hides the same ones every time. For a test split nothing is packed: e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
@@ -28,26 +28,23 @@ from finetune_trainer.tasks.base import (
     Evaluated,
     Limits,
     Reading,
-    Task,
     Tokenised,
     Training,
-    pad_with_what_there_is,
     require_known,
 )
+from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.masking import CONTINUES, PROBABILITY, Masked
+from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
 
 TEXT, EXAMPLE = "text", "_example"
-DEFAULT_TOKENS = 1024
-"""Of packed rows: models read more, rows that long are for who asks for them."""
 NOTHING = "they hold no token that could be masked"
 
 
-class FillMask(Task):
+class FillMask(TokenTask):
     """Cross entropy on the hidden tokens' logits of AutoModelForMaskedLM, perplexity and token accuracy."""
 
     heads = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
     head = "guessing masked words"
-    reads_labels = False
     draws = True
     collates = (CONTINUES,)
 
@@ -80,15 +77,7 @@ class FillMask(Task):
 
     def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
         """Packed rows have a limit also where neither user nor model has one."""
-        limits, said = super().limits(config, model)
-        given, tokens = config.preprocessing.max_length, limits.tokens
-        if not config.preprocessing.packing or given is not None or (tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:
-            return limits, said
-        reads = f"{tokens} tokens" if tokens else "texts of any length"
-        return Limits(DEFAULT_TOKENS), (
-            *said,
-            f"preprocessing.maxLength is not given: {DEFAULT_TOKENS} tokens a row are used. The model reads {reads}.",
-        )
+        return self.limits_by_default(config, model) if config.preprocessing.packing else super().limits(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
         """Token ids as they are: labels are those that may be masked, everything else is ignored."""
@@ -119,20 +108,7 @@ class FillMask(Task):
     # --- training ---
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        import torch
-        from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-        from finetune_trainer.train.failures import TrainError
-
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        try:
-            model = AutoModelForMaskedLM.from_pretrained(
-                folder, **{"dtype": torch.float32, "local_files_only": True, **options}
-            )
-        except (ValueError, KeyError) as error:
-            raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot fill in words: {error}") from error
-        pad_with_what_there_is(model, tokenizer)
-        return model, tokenizer
+        return load("AutoModelForMaskedLM", folder, "fill in words", options)
 
     def collator(self, run: Training) -> Any:
         """Draws what is hidden, then pads."""
@@ -145,21 +121,6 @@ class FillMask(Task):
             probability=PROBABILITY if wanted is None else wanted,
             seed=run.arguments.data_seed if run.arguments.data_seed is not None else run.arguments.seed,
         )
-
-    def loss(self, run: Training) -> Callable[..., Any]:
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.loss(shifted=False, label_smoothing=run.label_smoothing)
-
-    def reduce(self, run: Training) -> Callable[..., Any]:
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.reduce(shifted=False)
-
-    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.metrics(evaluated)
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
         """Each text with loss, perplexity and accuracy of its hidden tokens."""

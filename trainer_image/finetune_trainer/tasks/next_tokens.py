@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from finetune_trainer.tasks import chat, packing, plain_text
 from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, LENGTH, Reading, Tokenised, require_known
+from finetune_trainer.tasks.token_task import DEFAULT_TOKENS
 
 TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
 EXAMPLE = "_example"
-DEFAULT_TOKENS = 1024
-"""Models read up to millions of tokens; rows that long are for who asks for them."""
 CUT_AWAY = {
     PROMPT: "their completion lies behind preprocessing.maxLength",
     MESSAGES: "all that the assistant says lies behind preprocessing.maxLength",

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, others, shown
+from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.texts import blanks, strings
 from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, Checked, Evaluated, Training
 
 TEXT = "text"
 BATCH_ROWS = 1000
 BATCH_BYTES = 4 << 20
 """Of text that is tokenised together: what a tokenizer says of each token takes a hundred times its bytes."""
-BLANK = r"^[\s\pZ]*$"
 NO_TEXT = "they hold no text"
 EXAMPLE = "_example"
 
@@ -30,8 +30,8 @@ def texts(splits: dict[str, Split], column: str) -> Checked:
     """The rows with text; those without are counted."""
     tables, dropped = {}, {}
     for role, split in splits.items():
-        values = _strings(split, column)
-        blank = pc.fill_null(pc.match_substring_regex(values, BLANK), True)
+        values = strings(split, column)
+        blank = blanks(values)
         count = pc.sum(blank).as_py() or 0
         if count == len(values):
             raise PrepareError(
@@ -43,22 +43,6 @@ def texts(splits: dict[str, Split], column: str) -> Checked:
         if count:
             dropped[role] = {NO_TEXT: count}
     return Checked(tables, dropped=dropped)
-
-
-def required(split: Split, column: str) -> pa.ChunkedArray:
-    """A column of which every value is text."""
-    values = _strings(split, column)
-    blank = pc.fill_null(pc.match_substring_regex(values, BLANK), True)
-    count = pc.sum(blank).as_py()
-    if count:
-        row = pc.index(blank, True).as_py()
-        value = values[row].as_py()
-        what = "has no text" if value is None else f"holds {shown(value)}, no text"
-        raise PrepareError(
-            Reason.DATA_INVALID,
-            f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
-        )
-    return values
 
 
 def batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -73,21 +57,6 @@ def batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
             stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
             yield batch.slice(start, stop - start)
             start = stop
-
-
-def _strings(split: Split, column: str) -> pa.ChunkedArray:
-    values = split.table.column(column)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if pa.types.is_null(values.type):
-        values = values.cast(pa.string())
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-        raise PrepareError(
-            Reason.DATA_INVALID,
-            f"{split.place(0)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not text. "
-            "Name the column with the text in spec.dataset.columns.",
-        )
-    return values
 
 
 # --- training ----------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.texts import require_text
 from finetune_trainer.tasks import answers, spans, squad
 from finetune_trainer.tasks.base import (
     IGNORED_LABEL,
@@ -27,10 +28,9 @@ from finetune_trainer.tasks.base import (
     Task,
     Tokenised,
     Training,
-    pad_with_what_there_is,
     require_known,
 )
-from finetune_trainer.tasks.text_classification import require_text
+from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.windows import NO_ANSWER_TOKEN, NOWHERE, shortened, windows
 
 QUESTION, CONTEXT, ANSWERS, ID = "question", "context", "answers", "id"
@@ -150,27 +150,10 @@ class QuestionAnswering(Task):
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         """A head for first and last tokens that leaves out what only fills up a batch."""
-        import torch
-        from transformers import AutoModelForQuestionAnswering, AutoTokenizer
-
-        from finetune_trainer.train.failures import TrainError
-
+        head = {"num_labels": 2, "ignore_mismatched_sizes": True, **options}
         # Question first, at the same place whatever fills up the batch: also for who uses the model later.
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="right")
-        try:
-            model = AutoModelForQuestionAnswering.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                num_labels=2,
-                ignore_mismatched_sizes=True,
-                local_files_only=True,
-                **options,
-            )
-        except (ValueError, KeyError) as error:
-            raise TrainError(
-                Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot answer questions: {error}"
-            ) from error
-        pad_with_what_there_is(model, tokenizer)
+        sides = {"padding_side": "right"}
+        model, tokenizer = load("AutoModelForQuestionAnswering", folder, "answer questions", head, sides)
         model.register_forward_hook(_without_padding, with_kwargs=True)
         return model, tokenizer
 

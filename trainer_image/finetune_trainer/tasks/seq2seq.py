@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from finetune_trainer import task_facts
-from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.texts import require_text
 from finetune_trainer.tasks import languages, lengths, writing
 from finetune_trainer.tasks.base import (
     LABELS,
@@ -28,23 +29,22 @@ from finetune_trainer.tasks.base import (
     Evaluated,
     Limits,
     Reading,
-    Task,
     Tokenised,
     Training,
-    pad_with_what_there_is,
+    make_generation_savable,
     require_known,
 )
-from finetune_trainer.tasks.text_classification import require_text
+from finetune_trainer.tasks.loading import load
+from finetune_trainer.tasks.token_task import TokenTask
 
 BATCH_ROWS = 1000
 
 
-class SequenceToSequence(Task):
+class SequenceToSequence(TokenTask):
     """Cross entropy of the target's tokens on the logits of AutoModelForSeq2SeqLM."""
 
     heads = "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"
     head = "writing one text from another"
-    reads_labels = False
     roles: ClassVar[tuple[str, str]]
     """Source and target."""
 
@@ -136,19 +136,10 @@ class SequenceToSequence(Task):
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         """The model, told how its targets begin and how long they get."""
-        import torch
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-        from finetune_trainer.train.failures import TrainError
-
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **options)
-        except (ValueError, KeyError) as error:
-            raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot write text: {error}") from error
-        pad_with_what_there_is(model, tokenizer)
+        model, tokenizer = load("AutoModelForSeq2SeqLM", folder, "write text", options)
         languages.set_languages(tokenizer, config)
         languages.begin_targets(model, tokenizer)
+        make_generation_savable(model)
         writing.settle(model.generation_config, config, lengths.target_limit(config, model.config, tokenizer))
         return model, tokenizer
 
@@ -166,18 +157,6 @@ class SequenceToSequence(Task):
             target_tokens=lengths.target_limit(run.config, config, tokenizer) if fixed else None,
             multiple_of=run.pad_to_multiple_of or 1,
         )
-
-    def loss(self, run: Training) -> Callable[..., Any]:
-        """Cross entropy of the targets' tokens, divided by how many the global batch has of them."""
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.loss(shifted=False, label_smoothing=run.label_smoothing)
-
-    def reduce(self, run: Training) -> Callable[..., Any]:
-        """For each row the summed loss, tokens that were right, tokens that count."""
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.reduce(shifted=False)
 
     def generate(self, run: Training) -> Callable[..., Any] | None:
         """Text as the saved model's generation config says, unless the user wants none."""

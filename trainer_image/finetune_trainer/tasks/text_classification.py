@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from finetune_trainer.config import Prepared, Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names, others, shown
+from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.texts import require_text
 from finetune_trainer.tasks import classes
 from finetune_trainer.tasks.base import (
     LABELS,
@@ -31,7 +31,6 @@ from finetune_trainer.tasks.base import (
 from finetune_trainer.tasks.class_problems import problem_of
 
 TEXT, TEXT_PAIR, LABEL = "text", "text_pair", "label"
-BLANK = r"^[\s\pZ]*$"
 HEAD = "ForSequenceClassification"
 
 
@@ -96,11 +95,10 @@ class TextClassification(Task):
             yield Tokenised(pa.RecordBatch.from_pydict(arrays), classes.truncated(encoded, limit))
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        from transformers import AutoModelForSequenceClassification
-
         problem, labels = problem_of(config), prepared.label_names
         wanted = {**options, "num_labels": problem.outputs(len(labels)), "problem_type": problem.name}
-        return classes.load(AutoModelForSequenceClassification, folder, labels, config, wanted, purpose="classify text")
+        head, purpose = "AutoModelForSequenceClassification", "classify text"
+        return classes.load_with_labels(head, folder, purpose, labels, config, wanted)
 
     def collator(self, run: Training) -> Any:
         from transformers import DataCollatorWithPadding
@@ -149,28 +147,6 @@ class TextClassification(Task):
         for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
             reference = problem.told_label(example.pop(LABEL), labels)
             yield {**example, "prediction": problem.told(chosen[place], labels), "reference": reference}
-
-
-def require_text(split: Split, column: str) -> None:
-    """Every value of a column is text, and some text."""
-    values = split.table.column(column)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type) or values.null_count):
-        raise PrepareError(
-            Reason.DATA_INVALID,
-            f"{split.place(0)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not text. "
-            "Name the column with the text in spec.dataset.columns.",
-        )
-    absent = pc.is_null(values) if values.null_count else pc.match_substring_regex(values, BLANK)
-    count = pc.sum(absent).as_py()
-    if count:
-        row = pc.index(absent, True).as_py()
-        what = "has no text" if values.null_count else f"holds {shown(values[row].as_py())}, no text"
-        raise PrepareError(
-            Reason.DATA_INVALID,
-            f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
-        )
 
 
 TASK = TextClassification()

@@ -6,29 +6,30 @@ For a test split nothing is packed: every row of the data gets a loss and a perp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.texts import require_text
 from finetune_trainer.tasks import chat, next_tokens, packing, plain_text
 from finetune_trainer.tasks.base import (
     Checked,
     Evaluated,
     Limits,
     Reading,
-    Task,
     Tokenised,
     Training,
     make_generation_savable,
-    pad_with_what_there_is,
 )
-from finetune_trainer.tasks.next_tokens import COMPLETION, DEFAULT_TOKENS, MESSAGES, PROMPT, TEXT
+from finetune_trainer.tasks.loading import load
+from finetune_trainer.tasks.next_tokens import COMPLETION, MESSAGES, PROMPT, TEXT
+from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
 
 ENCODERS = ("xlm", "xlnet")
 """Kinds that read both ways though `is_decoder` or their other heads do not tell."""
@@ -53,12 +54,12 @@ def kind_of_rows(config: RunConfig) -> str:
     return kinds.pop() if kinds else TEXT
 
 
-class TextGeneration(Task):
+class TextGeneration(TokenTask):
     """Cross entropy on the logits of AutoModelForCausalLM, perplexity and token accuracy."""
 
     heads = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
     head = "text generation"
-    reads_labels = False
+    shifted = True
 
     # --- preparing ---
 
@@ -85,8 +86,8 @@ class TextGeneration(Task):
         tables = {
             role: pa.table(
                 {
-                    PROMPT: plain_text.required(split, columns[0]),
-                    COMPLETION: plain_text.required(split, columns[1]),
+                    PROMPT: require_text(split, columns[0]),
+                    COMPLETION: require_text(split, columns[1]),
                 }
             )
             for role, split in splits.items()
@@ -109,15 +110,7 @@ class TextGeneration(Task):
         return len(packing.affixes(model.tokenizer).begin) + 1
 
     def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
-        """Without a wish no more than `DEFAULT_TOKENS`."""
-        limits, said = super().limits(config, model)
-        if config.preprocessing.max_length is not None or (limits.tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:
-            return limits, said
-        reads = f"{limits.tokens} tokens" if limits.tokens else "texts of any length"
-        return Limits(DEFAULT_TOKENS), (
-            *said,
-            f"preprocessing.maxLength is not given: {DEFAULT_TOKENS} tokens a row are used. The model reads {reads}.",
-        )
+        return self.limits_by_default(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
         """Token ids and labels without padding; in rows of the test split, which row of the data they belong to."""
@@ -126,19 +119,7 @@ class TextGeneration(Task):
     # --- training ---
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from finetune_trainer.train.failures import TrainError
-
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, **{"dtype": torch.float32, "local_files_only": True, **options}
-            )
-        except (ValueError, KeyError) as error:
-            raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot write text: {error}") from error
-        pad_with_what_there_is(model, tokenizer)
+        model, tokenizer = load("AutoModelForCausalLM", folder, "write text", options)
         make_generation_savable(model)
         if model.generation_config.pad_token_id is None:
             model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -147,21 +128,6 @@ class TextGeneration(Task):
     def collator(self, run: Training) -> Any:
         """Pads on the right: what comes after a token changes nothing for it."""
         return plain_text.Padded.of(run, DEFAULT_TOKENS)
-
-    def loss(self, run: Training) -> Callable[..., Any]:
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.loss(shifted=True, label_smoothing=run.label_smoothing)
-
-    def reduce(self, run: Training) -> Callable[..., Any]:
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.reduce(shifted=True)
-
-    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
-        from finetune_trainer.tasks import token_loss
-
-        return token_loss.metrics(evaluated)
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
         """Each row of the data with its loss, perplexity and accuracy."""

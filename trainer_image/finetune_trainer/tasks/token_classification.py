@@ -112,11 +112,10 @@ class TokenClassification(Task):
             yield Tokenised(pa.RecordBatch.from_pydict(arrays), classes.truncated(encoded, limit))
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        from transformers import AutoModelForTokenClassification
-
         labels = prepared.label_names
         wanted = {**options, "num_labels": len(labels)}
-        return classes.load(AutoModelForTokenClassification, folder, labels, config, wanted, purpose="tag words")
+        head = "AutoModelForTokenClassification"
+        return classes.load_with_labels(head, folder, "tag words", labels, config, wanted)
 
     def collator(self, run: Training) -> Any:
         from transformers import DataCollatorForTokenClassification

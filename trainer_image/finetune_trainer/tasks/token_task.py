@@ -1,0 +1,47 @@
+"""What the tasks share that learn which token stands where: how wrong a model is, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from finetune_trainer.config import RunConfig
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.tasks.base import Evaluated, Limits, Task, Training
+
+DEFAULT_TOKENS = 1024
+"""Of rows that nobody gave a limit: models read more, rows that long are for who asks for them."""
+
+
+class TokenTask(Task):
+    """Cross entropy over the vocabulary; perplexity and token accuracy."""
+
+    shifted: ClassVar[bool] = False
+    """Whether a position's label is the token after it."""
+    reads_labels = False
+
+    def loss(self, run: Training) -> Callable[..., Any]:
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.loss(shifted=self.shifted, label_smoothing=run.label_smoothing)
+
+    def reduce(self, run: Training) -> Callable[..., Any]:
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.reduce(shifted=self.shifted)
+
+    def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
+        from finetune_trainer.tasks import token_loss
+
+        return token_loss.metrics(evaluated)
+
+    def limits_by_default(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+        """Without a wish no more than `DEFAULT_TOKENS`, and that is said."""
+        limits, said = super().limits(config, model)
+        if config.preprocessing.max_length is not None or (limits.tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:
+            return limits, said
+        reads = f"{limits.tokens} tokens" if limits.tokens else "texts of any length"
+        return Limits(DEFAULT_TOKENS), (
+            *said,
+            f"preprocessing.maxLength is not given: {DEFAULT_TOKENS} tokens a row are used. The model reads {reads}.",
+        )
