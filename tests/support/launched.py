@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,18 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.config import Env, Prepared, PrepareSummary, Progress, ResultRecord, RunConfig
+from finetune_trainer.launch.machine import free_port
 from finetune_trainer.volume import Layout, make_folder, write_document
 
 PACKAGES = Path(__file__).parents[2] / "trainer_image"
 RANK_PROGRAM = Path(__file__).parent / "stand_in" / "rank_program.py"
 START = "import sys; from finetune_trainer.launch.run import main; sys.exit(main((sys.argv[1],)))"
 DEADLINE_SECONDS = 90.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(what: Callable[[], Any], seconds: float = DEADLINE_SECONDS) -> Any:
@@ -147,7 +141,7 @@ class Launches:
         **popen: Any,
     ) -> list[NodeProcess]:
         """Start the nodes of an attempt (or some of them)."""
-        ports = ports or [free_port() for _ in range(self.nodes)]
+        ports = ports or [free_port("127.0.0.1") for _ in range(self.nodes)]
         return [
             self._start_node(attempt, node, ports, plan or {}, popen)
             for node in range(self.nodes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from finetune_trainer.launch.machine import free_port
 from tests.support.commands import wait_for
 
 
@@ -22,7 +22,7 @@ class Operator:
 
     def __init__(self, kubeconfig: Path, log: Path, namespace: str | None, **settings: object) -> None:
         self.log = log
-        self.metrics_port = _free_port()
+        self.metrics_port = free_port("127.0.0.1")
         given = {
             "kubeconfig": kubeconfig,
             "metrics_host": "127.0.0.1",
@@ -90,9 +90,3 @@ def running_operator(
     finally:
         if operator.process.poll() is None:
             operator.kill()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-        return port

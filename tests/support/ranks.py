@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from finetune_trainer.config import Prepared, RunConfig
+from finetune_trainer.launch.machine import free_port
 from finetune_trainer.prepare.run import prepare
 
 PACKAGES = Path(__file__).parents[2] / "trainer_image"
@@ -108,7 +109,7 @@ def run_ranks(
         **(environment or {}),
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={world}"]
-    command += ["--master-addr=127.0.0.1", f"--master-port={_free_port()}", "--max-restarts=0"]
+    command += ["--master-addr=127.0.0.1", f"--master-port={free_port('127.0.0.1')}", "--max-restarts=0"]
     process = subprocess.Popen(
         [*command, "-m", "finetune_trainer", "train"],
         env=variables,
@@ -134,14 +135,6 @@ def kill(process: subprocess.Popen[str]) -> None:
     whole = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for member in whole:
         member.kill()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -9,9 +9,10 @@ import pytest
 
 from finetune_trainer.config import Env, Outcome, PodPhase, Reason
 from finetune_trainer.launch import manifest
+from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.marks import read_mark
 from finetune_trainer.launch.protocol import Join, NodeCheckpoint
-from tests.support.launched import Launches, free_port, until
+from tests.support.launched import Launches, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -25,7 +26,7 @@ def two(launches: Launches) -> Launches:
 
 
 def test_two_nodes_begin_together_and_seal_one_checkpoint(two: Launches) -> None:
-    ports = [free_port(), free_port()]
+    ports = [free_port("127.0.0.1"), free_port("127.0.0.1")]
     plan = {"steps": 4, "save_every": 2}
     (second,) = two.start(plan=plan, only=(1,), ports=ports)
     until(second.progress)
@@ -48,7 +49,7 @@ def test_two_nodes_begin_together_and_seal_one_checkpoint(two: Launches) -> None
 
 def test_no_attempt_begins_before_every_node_is_there(two: Launches) -> None:
     two.nodes = 3
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port("127.0.0.1") for _ in range(3)]
     plan = {"steps": 1}
     first, second = two.start(plan=plan, only=(0, 1), ports=ports)
     until(second.progress)

@@ -12,11 +12,12 @@ import pytest
 
 from finetune_trainer.config import Cause, Failure, Outcome, Progress, Reason, ResultRecord
 from finetune_trainer.launch import manifest
+from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.marks import Mark, read_mark
 from finetune_trainer.launch.records import write_to_volume
 from finetune_trainer.volume import write_document
 from tests.support.checkpoints import START, seal
-from tests.support.launched import Launches, NodeProcess, free_port, until
+from tests.support.launched import Launches, NodeProcess, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -30,7 +31,7 @@ def dead_attempt(launches: Launches, number: int = 1) -> tuple[Path, Path]:
         uid=launches.uid,
         attempt=number,
         begun=START,
-        addresses=(f"127.0.0.1:{free_port()}",),
+        addresses=(f"127.0.0.1:{free_port('127.0.0.1')}",),
         grace_period_seconds=60,
         world_size=1,
     )

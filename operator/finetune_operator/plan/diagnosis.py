@@ -15,7 +15,7 @@ from finetune_operator.plan import containers
 from finetune_operator.plan.containers import MESSAGE_MAX, Diagnosis
 from finetune_operator.plan.gang import Gang
 from finetune_operator.plan.resolutions import ClusterReason, resolution
-from finetune_operator.plan.view import PodView
+from finetune_operator.plan.view import ContainerView, PodView
 
 __all__ = ["Diagnosis", "Verdict", "diagnose"]
 from finetune_trainer.config import Cause, Exit, Failure, Outcome, Reason, ResultRecord
@@ -62,6 +62,9 @@ class Finding:
 ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
 AMBIGUOUS = frozenset({Reason.RANK_FAILED, Reason.RANK_KILLED, Reason.INTERNAL})
 """A rank whose peer is gone may end like this too."""
+
+UNSEEN = (None, "ContainerStatusUnknown")
+"""Reasons of an ended container that kubelet lost sight of, or that never ran."""
 
 EVICTIONS = {
     "EvictionByEvictionAPI": (Cause.PREEMPTION, ClusterReason.EVICTED),
@@ -164,7 +167,7 @@ def _from_container(pod: PodView) -> Finding | None:
     at = trainer.ended_at or FOREVER
     if _out_of_memory(pod):
         return Finding(Weight.EVIDENT, at, 0, containers.out_of_memory(pod, None))
-    if trainer.ended_reason in ("ContainerStatusUnknown", None) or trainer.exit_code == 0:
+    if trainer.ended_reason in UNSEEN or trainer.exit_code == 0:
         return None  # kubelet lost sight of it, or it never ran; a plain program that saved on SIGTERM exits with 0
     if trainer.exit_code == Exit.STOPPED:  # before it could leave a record: who stopped it shows elsewhere
         text = f"{pod.who} was told to stop"
@@ -217,8 +220,10 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     if told and pod.deleted_at > min(told):
         return None
     trainer = pod.trainer
-    if trainer and trainer.ended_at and trainer.ended_at < pod.deleted_at and trainer.exit_code != Exit.STOPPED:
-        return None  # it had ended before; what ended because it was told to was told by the deletion
+    if trainer and trainer.ended_at and trainer.ended_at <= pod.deleted_at and not _told(trainer):
+        # It had ended before, be it in the same second: while its pod still shows as running the Job is suspended for it,
+        # and that deletes the pod too.
+        return None
     same_second = bool(told) and pod.deleted_at == min(told)
     others = (other for other in gang.pods if other is not pod and (same_second or not _echoes(other)))
     stopped = bool(told) or (gang.job is not None and not gang.job.active)
@@ -228,6 +233,11 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None
     return Finding(Weight.FELL, _second(pod.deleted_at), 0, found, ended or FOREVER)
+
+
+def _told(trainer: ContainerView) -> bool:
+    """Whether an end says nothing of its own: that of SIGTERM, or of what kubelet did not see."""
+    return trainer.exit_code == Exit.STOPPED or trainer.ended_reason in UNSEEN
 
 
 def _ended_by(pod: PodView, moment: datetime) -> bool:

@@ -1,10 +1,10 @@
 """A control plane of its own: etcd, API server, controller manager and scheduler, on free ports, in one cgroup."""
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.launch.machine import free_port
 from tests.support.cluster import certificates, manifests
 from tests.support.cluster.binaries import Binaries
 from tests.support.cluster.cgroups import Cgroup
@@ -36,7 +36,7 @@ class ControlPlane(Client):
         """Start everything and wait until the API server answers and makes service accounts."""
         self.folder.mkdir(parents=True, exist_ok=True)
         certificates.make(self.pki)
-        self.port, etcd_port, peer_port = _free_ports(3)
+        self.port, etcd_port, peer_port = (free_port("127.0.0.1") for _ in range(3))
         authority = self.pki / "ca.crt"
         self.kubeconfig.write_text(
             manifests.kubeconfig(self.port, authority, user="admin", token=certificates.ADMIN_TOKEN)
@@ -109,11 +109,3 @@ class ControlPlane(Client):
             "--use-service-account-credentials",
         )
         self.program("kube-scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false", "--secure-port=0")
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports

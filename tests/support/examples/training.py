@@ -9,9 +9,10 @@ from pathlib import Path
 from unittest import mock
 
 from finetune_trainer.config import Prepared, RunConfig
+from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.protocol import RankEnv
 from finetune_trainer.train.launch_client import LaunchClient
-from tests.support.ranks import TOKEN, Heard, _free_port, _handler, _Launch
+from tests.support.ranks import TOKEN, Heard, _handler, _Launch
 
 
 def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
@@ -27,7 +28,7 @@ def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     client = LaunchClient(f"http://127.0.0.1:{server.server_port}", TOKEN)
     torchrun = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    variables = {**torchrun, "MASTER_PORT": str(_free_port()), RankEnv.STAGING.value: str(staging)}
+    variables = {**torchrun, "MASTER_PORT": str(free_port("127.0.0.1")), RankEnv.STAGING.value: str(staging)}
     reporter = Reporter(client, active=True)
     try:
         with mock.patch.dict(os.environ, variables):

@@ -160,6 +160,16 @@ def crashed_then_we_suspended(world: World) -> None:
     world.end(world.pod(1, 1), world.record(1, 1, outcome=Outcome.STOPPED))
 
 
+def crashed_and_deleted_for_it_in_one_second(world: World) -> None:
+    """Its pod still shows as running when the Job is suspended: the Job controller deletes it with the others."""
+    for node in (0, 1):
+        deleted(world, node)
+    world.fail_job("reviews-train-1")
+    world.end(world.pod(1, 0), exit_code=1)
+    tick(world)
+    world.end(world.pod(1, 1), world.record(1, 1, outcome=Outcome.STOPPED))
+
+
 def users_error_on_one_node(world: World) -> None:
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.RANK_FAILED))
     tick(world)
@@ -263,6 +273,7 @@ def nothing_left(world: World) -> None:
         (full_volume, Cause.ERROR, Reason.VOLUME_FULL, 0, True),
         (crashed_then_the_job_deleted_the_peer, Cause.ERROR, Reason.RANK_FAILED, 0, True),
         (crashed_then_we_suspended, Cause.ERROR, Reason.RANK_FAILED, 0, True),
+        (crashed_and_deleted_for_it_in_one_second, Cause.ERROR, ClusterReason.CONTAINER_FAILED, 0, True),
         (users_error_on_one_node, Cause.USER, Reason.ARGUMENTS_INVALID, 1, True),
         (hang, Cause.HANG, Reason.INTERNAL, 0, True),
         (two_crashes, Cause.ERROR, Reason.RANK_FAILED, 1, True),

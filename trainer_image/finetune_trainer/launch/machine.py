@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from pathlib import Path
 
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
+_PORTS = range(20_000, 30_000)
 _NOWHERE = ("192.0.2.1", 9)
 """A documentation address: connecting a datagram socket sends nothing, but picks the source address."""
 
@@ -33,10 +35,22 @@ def interface_of(address: str) -> str | None:
 
 
 def free_port(address: str) -> int:
-    """A TCP port that nobody listens on at an address, now."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port at an address that nobody has, and that nobody is given by chance until it is bound.
+
+    Not one that the system would choose: from those it takes the ports of outgoing connections too, and torchrun binds
+    seconds later. Above lies what Kubernetes hands out for services of type NodePort.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for port in (*random.sample(_PORTS, k=100), 0):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                if not port:
+                    raise
+                continue
+            return int(probe.getsockname()[1])
+    raise AssertionError("the last try returns or raises")
 
 
 def cores(cgroup: Path = _CGROUP) -> int:
