@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason
@@ -63,14 +63,14 @@ def test_what_accelerators_were_used_for_is_counted(
     eventually("a pod that prepares", lambda: kubelet.pods(1, "prepare"))
     kubelet.succeed(1, "prepare")
     eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
-    kubelet.report(1, step=3, updated=datetime.now(UTC) + timedelta(seconds=5))
-    kubelet.run(1)
+    started = [datetime.fromisoformat(pod["status"]["startTime"]) for pod in kubelet.run(1)]
+    stepped = max(started) + timedelta(seconds=5)
+    kubelet.report(1, step=3, updated=stepped)
     wait_for_phase(api, "Running")
     name = 'finetune_operator_accelerator_seconds_total{use="startup"}'
     seconds = eventually("they are counted", lambda: operator.metrics()[name] - before[name])
-    assert 4 * 4 <= seconds <= 4 * 8, (
-        "5 s of two nodes with two accelerators each, in whole seconds of Kubernetes' times"
-    )
+    held = [(stepped - one).total_seconds() for one in started]
+    assert seconds == 2 * sum(held), "two accelerators each"
 
 
 def test_a_pod_that_is_deleted_costs_no_budget(

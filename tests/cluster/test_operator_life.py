@@ -97,7 +97,7 @@ def test_sigterm_ends_the_operator_soon_and_jobs_go_on(api: Api, claim: str, sta
     wait_for_phase(api, "Starting")
     seconds = operator.terminate()
     assert operator.process.returncode == 0
-    assert seconds < 5
+    assert seconds < 20, "its pod has 30 s"
     job = api.get("Job", "yelp-train-1")
     assert job is not None
     assert not job["spec"].get("suspend")

@@ -64,7 +64,7 @@ def test_progress_metrics_and_health_during_the_run(launches: Launches) -> None:
     assert progress.begun is not None
     assert progress.total_steps == 400
     assert progress.loss == pytest.approx(1 / (progress.step or 1))
-    assert 5 < (progress.eta_seconds or 0) < 200
+    assert 5 < (progress.eta_seconds or 0) < 2000
     assert progress.checkpoint is not None
     assert progress.checkpoint.path.startswith("/output/reviews/runs/")
     assert progress.prepared is not None
@@ -115,5 +115,5 @@ print(used.user + used.system, own.memory_info().rss)
     slow, figures = shown.stdout.splitlines()
     seconds, resident_bytes = map(float, figures.split())
     assert slow == "[]"
-    assert seconds < 2  # of CPU time, on a machine that does other things too
+    assert seconds < 4  # of CPU time, on a machine that does other things too
     assert resident_bytes < 120 * 1024**2

@@ -111,6 +111,6 @@ def test_asked_twice_it_ends_at_once(local: LocalRun) -> None:
     time.sleep(0.3)
     stopped.send_signal(signal.SIGINT)
     assert stopped.wait(EXIT_SECONDS) == 130
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20, "not after its grace period"
     assert local.processes() == []
     assert "from the start: there is no checkpoint yet" in local.output()

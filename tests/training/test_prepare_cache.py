@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease that is over soon."""
-    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 1.5)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 4.0)
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
 
@@ -114,7 +114,7 @@ def test_a_lease_that_nobody_renews_is_taken_over(quick: None, tmp_path: Path) -
     began = time.monotonic()
     with lease.held(path, "next", done=lambda: False) as mine:
         assert mine is not None
-        assert 1.5 <= time.monotonic() - began < 20
+        assert 4.0 <= time.monotonic() - began < 60
         assert not old.exists()
         assert not left.exists()
         assert mine.partial.name.startswith("0123.partial-8-")
@@ -128,7 +128,7 @@ def test_a_lease_that_nobody_renews_is_taken_over(quick: None, tmp_path: Path) -
 def test_a_lease_that_is_renewed_is_never_taken(quick: None, tmp_path: Path) -> None:
     path = target(tmp_path)
     with lease.held(path, "first", done=lambda: False):
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 5.5
         with lease.held(path, "second", done=lambda: time.monotonic() > until) as none:
             assert none is None
 
@@ -146,7 +146,7 @@ def test_a_holder_that_died_on_this_machine_is_not_waited_for(tmp_path: Path) ->
     with lease.held(path, "next", done=lambda: False) as mine:
         assert mine is not None
     child.wait()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < lease.EXPIRY_SECONDS / 2
 
 
 def test_leftovers_of_the_living_are_left_alone(quick: None, tmp_path: Path) -> None:

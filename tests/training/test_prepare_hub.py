@@ -329,7 +329,7 @@ def test_slow_answers_are_waited_for_and_silence_is_not(jobs: HubJobs, monkeypat
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.HUB_UNAVAILABLE
     assert "ReadTimeout" in failure.message
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_download_that_is_cut_is_finished(jobs: HubJobs) -> None:

@@ -101,19 +101,19 @@ def test_killed_and_stopped_half_way_the_next_one_completes(hub: StubHub, pods: 
     assert not hub.models["me/reviews"].commits
 
     # The Hub will be at work on this commit for longer than its pod lives.
-    committing = hold(hub, "POST", "/commit/", seconds=6.0)
+    committing = hold(hub, "POST", "/commit/", seconds=12.0)
     stopped = pods.start()
     until(lambda: committing.times == 0)
     began = time.monotonic()
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(timeout=20) == 143
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 10.0
     assert pods.record().outcome is Outcome.STOPPED
     assert pods.output().endswith("publish: stopped\n")
 
     hub.faults.append(Fault(path="/preupload/"))
     assert pods.start().wait(timeout=60) == 0, pods.output()
-    time.sleep(max(0.0, began + 7.0 - time.monotonic()))
+    time.sleep(max(0.0, began + 13.0 - time.monotonic()))
     record = pods.record()
     repository = hub.models["me/reviews"]
     assert record.outcome is Outcome.SUCCEEDED

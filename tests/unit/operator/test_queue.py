@@ -110,7 +110,7 @@ async def test_the_delay_that_work_returns() -> None:
     await asyncio.sleep(0.1)
     await queue.stop(1)
     assert len(times) == 2
-    assert 0.04 <= times[1] - times[0] < 0.2
+    assert times[1] - times[0] >= 0.04
 
 
 async def test_a_wake_up_comes_before_the_delay_and_replaces_it() -> None:

@@ -153,7 +153,8 @@ def test_who_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hea
     mark = begin(run, 1)
 
     async def wait(address: str) -> float:
-        here = mark.model_copy(update={"addresses": (address,)})
+        grace_period_seconds = 1 if expected == 1.0 else 60
+        here = mark.model_copy(update={"addresses": (address,), "grace_period_seconds": grace_period_seconds})
         began = asyncio.get_running_loop().time()
         async with aiohttp.ClientSession() as session:
             await fencing.until_over(session, run.attempt(1), here)
@@ -161,8 +162,7 @@ def test_who_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hea
 
     waited = asyncio.run(served(health, wait))
     assert expected - 0.2 < waited
-    if expected < 1:
-        assert waited < 1
+    assert waited < 30
 
 
 def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
