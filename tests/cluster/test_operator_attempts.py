@@ -98,7 +98,7 @@ def test_each_crash_costs_and_at_last_it_is_failed(
     wait_for_phase(api, "Running")
     for pod in kubelet.pods(2):
         kubelet.crash(pod, 137)
-    failed = wait_for_phase(api, "Failed", seconds=30)
+    failed = wait_for_phase(api, "Failed")
     assert failed["failure"]["attempt"] == 2
     assert condition(api, "Failed")["status"] == "True"
     assert api.get("Job", "yelp-train-3") is None
@@ -121,7 +121,7 @@ def test_raising_retry_starts_a_failed_job_again(
 ) -> None:
     running(api, kubelet, backoffLimit=0)
     kubelet.crash(kubelet.pods(1)[0])
-    wait_for_phase(api, "Failed", seconds=45)
+    wait_for_phase(api, "Failed")
     api.patch("FineTuneJob", "yelp", {"spec": {"retry": 1}})
     eventually("the second gang", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))
     seen = wait_for_phase(api, "Starting")

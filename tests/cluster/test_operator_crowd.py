@@ -18,7 +18,7 @@ def test_pods_for_all_come_before_status_and_events(
         api.create(finetune_job(name))
     begun = len(audited.audit_events())
     start_operator(concurrency=1)
-    eventually("all are told of", lambda: all(status(api, name).get("attempt") == 1 for name in names), 30)
+    eventually("all are told of", lambda: all(status(api, name).get("attempt") == 1 for name in names))
 
     done = [event for event in audited.audit_events()[begun:] if event["stage"] == "ResponseComplete"]
     ours = [event for event in done if (event.get("objectRef") or {}).get("namespace") == api.namespace]

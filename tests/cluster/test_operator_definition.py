@@ -52,6 +52,6 @@ def test_an_operator_waits_for_the_definition_of_its_own_version(
         assert api.list("Job") == [], "nothing is begun"
 
         restore_definition(control_plane)
-        wait_for_phase(api, "Starting", seconds=20)
+        wait_for_phase(api, "Starting")
     finally:
         newer.kill()

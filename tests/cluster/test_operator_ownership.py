@@ -63,7 +63,7 @@ def test_somebody_elses_object(what: str, labelled: bool, api: Api, claim: str, 
     assert untouched(api, before)
 
     api.delete(kind, name)
-    eventually("it goes on by itself", lambda: api.list("Pod", labelSelector="finetune.dev/job=yelp"), 15)
+    eventually("it goes on by itself", lambda: api.list("Pod", labelSelector="finetune.dev/job=yelp"))
     ours = eventually("its own object", lambda: api.get(kind, name))
     assert ours["metadata"]["uid"] != before["metadata"]["uid"]
     eventually("it says so", lambda: condition(api, "Validated")["status"] == "True", show=lambda: status(api))
@@ -107,7 +107,7 @@ def test_deleted_and_applied_again_at_once(api: Api, claim: str, operator: Opera
 
     eventually("a gang of its own", owned_by_second, 30, show=lambda: status(api))
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
-    eventually("Starting", lambda: phase(api) == "Starting", 15)
+    eventually("Starting", lambda: phase(api) == "Starting")
 
 
 def test_two_operators_make_one_gang(api: Api, claim: str, operator: Operator, start_operator: StartOperator) -> None:

@@ -36,7 +36,7 @@ def training(api: Api, kubelet: PlayedKubelet, **spec: Any) -> None:
 
 
 def publish_pod(kubelet: PlayedKubelet, number: int) -> Manifest:
-    (pod,) = eventually(f"publish pod {number}", lambda: kubelet.pods(number, "publish"), 30)
+    (pod,) = eventually(f"publish pod {number}", lambda: kubelet.pods(number, "publish"))
     return pod
 
 

@@ -140,12 +140,12 @@ def test_what_is_deleted_while_no_operator_runs(
     operator.kill()
     api.delete("FineTuneJob", "other")
     api.delete("Job", "yelp-train-1")
-    eventually("no Job", lambda: api.get("Job", "yelp-train-1") is None, 30)
+    eventually("no Job", lambda: api.get("Job", "yelp-train-1") is None)
     start_operator()
     eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"))
     eventually("its pods", lambda: len(kubelet.pods(2)) == 2)
     assert api.get("FineTuneJob", "other") is None
-    eventually("nothing of the other", lambda: not api.list("Pod", labelSelector="finetune.dev/job=other"), 30)
+    eventually("nothing of the other", lambda: not api.list("Pod", labelSelector="finetune.dev/job=other"))
 
 
 def test_what_is_deleted_while_the_watch_is_blind(
@@ -167,9 +167,9 @@ def test_what_is_deleted_while_the_watch_is_blind(
         wait_for_phase(api, "Running")
         proxy.break_watches()
         api.delete("Job", "yelp-train-1")
-        eventually("no pods", lambda: not kubelet.pods(1), 30)
+        eventually("no pods", lambda: not kubelet.pods(1))
         proxy.restore_watches()
-        eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"), 20)
+        eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"))
 
 
 def test_while_the_api_server_is_away(
@@ -195,5 +195,5 @@ def test_while_the_api_server_is_away(
         assert operator.process.poll() is None
         assert api.get("Job", "yelp-train-2") is None
         proxy.away = False
-        eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"), 30)
-        eventually("it says so", lambda: status(api).get("attempt") == 2, 30)
+        eventually("the next attempt", lambda: api.get("Job", "yelp-train-2"))
+        eventually("it says so", lambda: status(api).get("attempt") == 2)

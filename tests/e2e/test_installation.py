@@ -56,7 +56,7 @@ def _uninstall(cluster: NodeCluster, operator: InstalledOperator, api: Api, name
     try:
         operator.uninstall()
         # what belongs to the Deployment is collected in the background
-        wait_for("nothing but the definition", lambda: operator.objects() == [DEFINITION], timeout_seconds=30)
+        wait_for("nothing but the definition", lambda: operator.objects() == [DEFINITION], timeout_seconds=90)
         assert e2e.children(api) == children
         assert model.exists()
     finally:

@@ -44,11 +44,11 @@ class Operator:
             )
 
     def wait_until_ready(self) -> None:
-        wait_for(f"the operator (see {self.log})", self._ready, timeout_seconds=20, interval_seconds=0.02)
+        wait_for(f"the operator (see {self.log})", self._ready, timeout_seconds=60, interval_seconds=0.02)
 
     def metrics(self) -> dict[str, float]:
         """Its samples by name and labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
