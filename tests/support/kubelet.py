@@ -7,15 +7,14 @@ The pods are real objects and their status goes through the real API server; onl
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
 from finetune_trainer.config import Outcome, PodPhase, Progress, ResultRecord
 from tests.support.api import Api, ApiFailed, Manifest
+from tests.support.serving import Handler, serving
 
 PORT = 8080
 IMAGE = "docker.io/finetune/trainer:dev"
@@ -32,7 +31,7 @@ class PlayedKubelet:
         self.job = job
         self.progress: dict[int, Progress] = {}
         """What node 0 of an attempt answers."""
-        self._servers: list[ThreadingHTTPServer] = []
+        self._servers = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -40,9 +39,7 @@ class PlayedKubelet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
+        self._servers.close()
 
     def pods(self, attempt: int, role: str = "train") -> list[Manifest]:
         """The attempt's pods by index."""
@@ -136,26 +133,18 @@ class PlayedKubelet:
 
     def _serve(self, attempt: int) -> str:
         address = self._address()
-        server = ThreadingHTTPServer((address, PORT), _handler(lambda: self.progress.get(attempt)))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self._servers.append(server)
+        self._servers.enter_context(serving(_Handler, address, PORT, progress=self.progress, attempt=attempt))
         return address
 
 
-def _handler(answer: Callable[[], Progress | None]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            progress = answer()
-            data = progress.to_json().encode() if progress else b"{}"
-            self.send_response(200 if progress and self.path == "/progress" else 503)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+class _Handler(Handler):
+    progress: dict[int, Progress]
+    attempt: int
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
-
-    return Handler
+    def serve(self) -> None:
+        progress = self.progress.get(self.attempt)
+        status = 200 if progress and self.path == "/progress" else 503
+        self.answer(status, progress.to_json().encode() if progress else b"{}")
 
 
 def _containers(state: Manifest, *, ready: bool) -> Manifest:

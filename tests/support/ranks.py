@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import psutil
 from finetune_trainer.config import Prepared, RunConfig
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.prepare.run import prepare
+from tests.support.serving import Handler, serving
 
 PACKAGES = Path(__file__).parents[2] / "trainer_image"
 TOKEN = "for-the-ranks-of-this-test"
@@ -91,42 +91,39 @@ def run_ranks(
         shutil.copytree(sealed_before, sealed)
     heard = Heard()
     launch = _Launch(heard, prepared or prepare(config), staging, sealed, world, kill_after_checkpoint)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(launch))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     (folder / "run.json").write_text(config.to_json())
     (folder / "token").write_text(TOKEN)
-    variables = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "FINETUNE_CONFIG": str(folder / "run.json"),
-        "FINETUNE_LAUNCH_URL": f"http://127.0.0.1:{server.server_port}",
-        "FINETUNE_LAUNCH_TOKEN_FILE": str(folder / "token"),
-        "FINETUNE_STAGING": str(staging),
-        "HF_HUB_OFFLINE": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        **({"FINETUNE_RESUME": str(resume)} if resume else {}),
-        **(environment or {}),
-    }
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={world}"]
     command += ["--master-addr=127.0.0.1", f"--master-port={free_port('127.0.0.1')}", "--max-restarts=0"]
-    process = subprocess.Popen(
-        [*command, "-m", "finetune_trainer", "train"],
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    launch.process = process
-    try:
-        output, _ = process.communicate(timeout=timeout_seconds)
-    finally:
-        if process.poll() is None:
-            kill(process)
-            process.wait()
-        server.shutdown()
-        server.server_close()
+    with serving(_Handler, launch=launch) as address:
+        variables = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "FINETUNE_CONFIG": str(folder / "run.json"),
+            "FINETUNE_LAUNCH_URL": address,
+            "FINETUNE_LAUNCH_TOKEN_FILE": str(folder / "token"),
+            "FINETUNE_STAGING": str(staging),
+            "HF_HUB_OFFLINE": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "OMP_NUM_THREADS": "1",
+            **({"FINETUNE_RESUME": str(resume)} if resume else {}),
+            **(environment or {}),
+        }
+        process = subprocess.Popen(
+            [*command, "-m", "finetune_trainer", "train"],
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        launch.process = process
+        try:
+            output, _ = process.communicate(timeout=timeout_seconds)
+        finally:
+            if process.poll() is None:
+                kill(process)
+                process.wait()
     return Finished(heard, process.returncode, output, staging, sealed)
 
 
@@ -176,30 +173,22 @@ class _Launch:
             kill(self.process)
 
 
-def _handler(launch: _Launch) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
+class _Handler(Handler):
+    methods = ("GET", "POST")
+    launch: _Launch
 
-        def do_GET(self) -> None:
-            if self.path == "/rank/prepared":
-                self._answer(200, launch.prepared.to_json())
-                return
-            folder = launch.sealed / f"checkpoint-{self.path.rsplit('/', 1)[1]}"
-            self._answer(200, json.dumps({"path": str(folder)})) if folder.is_dir() else self._answer(404)
+    def serve(self) -> None:
+        if self.command == "POST":
+            self._hear()
+        elif self.path == "/rank/prepared":
+            self.answer(200, self.launch.prepared.to_json().encode())
+        else:
+            folder = self.launch.sealed / f"checkpoint-{self.path.rsplit('/', 1)[1]}"
+            self.answer(200, json.dumps({"path": str(folder)}).encode()) if folder.is_dir() else self.answer(404)
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path.startswith("/rank/") and self.headers["Authorization"] != f"Bearer {TOKEN}":
-                self._answer(401)
-                return
-            launch.post(self.path, body)
-            self._answer(200)
-
-        def _answer(self, status: int, body: str = "") -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body.encode())))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-    return Handler
+    def _hear(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.startswith("/rank/") and self.headers["Authorization"] != f"Bearer {TOKEN}":
+            return self.answer(401)
+        self.launch.post(self.path, body)
+        return self.answer(200)

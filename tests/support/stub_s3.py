@@ -7,15 +7,13 @@ that is the client library's business; that one is sent is ours.
 from __future__ import annotations
 
 import hashlib
-import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.support.serving import Handler, part_of, serving
 
 ACCESS_KEY, SECRET_KEY = "AKIATEST", "a-secret-of-the-test"
 PAGE = 2
@@ -38,37 +36,14 @@ class StubS3:
 def stub_s3() -> Iterator[StubS3]:
     """An S3 on an address of this machine, until the block ends."""
     s3 = StubS3()
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"s3": s3}))
-    s3.endpoint = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
+    with serving(_Handler, s3=s3) as s3.endpoint:
         yield s3
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients hang up when they have what they need."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Handler):
     s3: StubS3
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self._serve()
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def _serve(self) -> None:
+    def serve(self) -> None:
         address = urlsplit(self.path)
         bucket, _, key = unquote(address.path).lstrip("/").partition("/")
         asked = self.headers.get("Range", "")
@@ -96,14 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
             "Accept-Ranges": "bytes",
             "Content-Type": "application/octet-stream",
         }
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
-        if match is None:
-            return self._send(200, content, headers)
-        first, last = int(match[1]), min(int(match[2] or len(content)), len(content) - 1)
-        if first >= len(content):
+        part = part_of(content, asked)
+        if part is None:
+            return self.answer(200, content, headers)
+        content, place = part
+        if not content:
             return self._refuse(416, "InvalidRange", "The requested range is not satisfiable")
-        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-        return self._send(206, content[first : last + 1], headers)
+        return self.answer(206, content, headers | place)
 
     def _list(self, bucket: str, objects: dict[str, bytes], query: dict[str, str]) -> None:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -130,20 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
                 )
         space = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
         body = f'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult {space}>{"".join(parts)}</ListBucketResult>'
-        self._send(200, body.encode(), {"Content-Type": "application/xml"})
+        self.answer(200, body.encode(), {"Content-Type": "application/xml"})
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
-        self._send(status, body.encode(), {"Content-Type": "application/xml"})
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        self.answer(status, body.encode(), {"Content-Type": "application/xml"})
 
 
 def _etag(content: bytes) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from unittest import mock
 
@@ -12,7 +10,8 @@ from finetune_trainer.config import Prepared, RunConfig
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.protocol import RankEnv
 from finetune_trainer.train.launch_client import LaunchClient
-from tests.support.ranks import TOKEN, Heard, _handler, _Launch
+from tests.support.ranks import TOKEN, Heard, _Handler, _Launch
+from tests.support.serving import serving
 
 
 def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
@@ -24,20 +23,17 @@ def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
     for part in (staging, sealed):
         part.mkdir(parents=True)
     launch = _Launch(Heard(), prepared, staging, sealed, world=1, kill_after=None)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(launch))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    client = LaunchClient(f"http://127.0.0.1:{server.server_port}", TOKEN)
     torchrun = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     variables = {**torchrun, "MASTER_PORT": str(free_port("127.0.0.1")), RankEnv.STAGING.value: str(staging)}
-    reporter = Reporter(client, active=True)
-    try:
-        with mock.patch.dict(os.environ, variables):
-            train(config, client, reporter)
-    finally:
-        reporter.close()
-        _forget_the_world()
-        server.shutdown()
-        server.server_close()
+    with serving(_Handler, launch=launch) as address:
+        client = LaunchClient(address, TOKEN)
+        reporter = Reporter(client, active=True)
+        try:
+            with mock.patch.dict(os.environ, variables):
+                train(config, client, reporter)
+        finally:
+            reporter.close()
+            _forget_the_world()
     return staging / "model"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs
 
+from tests.support.serving import part_of
 from tests.support.stub_hub.blobs import Blob
 from tests.support.stub_hub.card import metadata
 from tests.support.stub_hub.messages import Answer, Refused, Request, answer
@@ -135,10 +135,10 @@ def file(repository: Repository, revision: str, path: str, request: Request) -> 
     }
     if blob.lfs:
         headers |= {"X-Linked-ETag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size)}
-    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
-    if asked is None:
+    part = part_of(blob.content, request.headers.get("range", ""))
+    if part is None:
         return Answer(200, blob.content, headers)
-    first, last = int(asked[1]), min(int(asked[2] or blob.size), blob.size - 1)
-    if first >= blob.size:
+    content, place = part
+    if not content:
         raise Refused(416, f"Range not satisfiable: {blob.size} bytes")
-    return Answer(206, blob.content[first : last + 1], headers | {"Content-Range": f"bytes {first}-{last}/{blob.size}"})
+    return Answer(206, content, headers | place)

@@ -1,0 +1,69 @@
+"""HTTP servers of tests: what each would otherwise do again to start, answer, and end with the test."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@contextmanager
+def serving(handler: type[Handler], host: str = "127.0.0.1", port: int = 0, **known: Any) -> Iterator[str]:
+    """The address of a server, until the block ends. What is `known` is an attribute of its handlers."""
+    methods = {f"do_{method}": handler.serve for method in handler.methods}
+    server = _Server((host, port), type(handler.__name__, (handler,), {**known, **methods}))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that hang up or are killed in the middle of a request are what tests are about."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves requests of its methods on connections that stay open, and keeps no log of its own."""
+
+    methods: tuple[str, ...] = ("GET", "HEAD")
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def serve(self) -> None:
+        raise NotImplementedError
+
+    def answer(
+        self, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None, *, cut: bool = False
+    ) -> None:
+        """The whole answer; where it is cut, the connection is closed in the middle of it."""
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if cut else content)
+        self.close_connection = self.close_connection or cut
+
+
+def part_of(content: bytes, asked: str) -> tuple[bytes, dict[str, str]] | None:
+    """What a Range header asks for, and the header that says so. Empty: it begins behind the end. None: it asks for all."""
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
+    if match is None:
+        return None
+    first, last = int(match[1]), min(int(match[2] or len(content)), len(content) - 1)
+    return content[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
