@@ -17,7 +17,7 @@ MINUTES = {
     "recovery": 3,
     "crowd": 3,
     "throughput": 6,
-    "tasks": 8,
+    "tasks": 12,
     "prepare": 3,
     "generation": 1,
     "overhead": 2,

@@ -51,6 +51,11 @@ class Table:
     """Of the two columns that are compared."""
 
 
+def rates(what: str, before: float, now: float, target: float | None = None) -> Figure:
+    """Two rates a second, more of which is better."""
+    return Figure(what, f"{before:.1f} /s", f"{now:.1f} /s", now / before, target, at_least=True)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which `share` (0 to 1) of the values lie, interpolated between neighbours."""
     ordered = sorted(values)

@@ -15,7 +15,8 @@ from statistics import median
 from types import MethodType
 from typing import Any
 
-from benchmarks.common import Figure, Table
+from benchmarks.common import Figure, Table, rates
+from benchmarks.material import skewed_length
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Evaluated
 from tests.support.seq2seq import InProcess, pair_config
@@ -33,6 +34,12 @@ TEXTS = {"translation": (16, 0.8, 64), "summarization": (120, 0.8, 512)}
 """Task -> median words of a source, sigma of their logarithm, words at most."""
 SCORES = {"translation": "chrf", "summarization": "rougeL"}
 SUMMARY = (24, 0.5, 64)
+ARGUMENTS: dict[str, Any] = {
+    "per_device_eval_batch_size": BATCH,
+    "use_cpu": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
@@ -61,14 +68,7 @@ def compare(folder: Path, task: str, runs: int) -> list[Figure]:
             mine.append(ROWS / other)
         print(f"{task}: Seq2SeqTrainer {one:.1f} s, ours {other:.1f} s", flush=True)
     metric = SCORES[task]
-    rate = Figure(
-        f"{task}, median of {runs}",
-        f"{median(theirs):.1f} /s",
-        f"{median(mine):.1f} /s",
-        median(mine) / median(theirs),
-        TARGET,
-        at_least=True,
-    )
+    rate = rates(f"{task}, median of {runs}", median(theirs), median(mine), TARGET)
     scores = (before[f"eval_{metric}"], now[f"eval_{metric}"])
     apart = abs(scores[1] - scores[0])
     return [rate, Figure(f"{task}, {metric}", f"{scores[0]:.2f}", f"{scores[1]:.2f}", apart, SAME, "points")]
@@ -101,8 +101,8 @@ def prepared(folder: Path, task: str) -> InProcess:
 def texts(task: str) -> list[Row]:
     chance = random.Random(0)
 
-    def text(middle: float, sigma: float, most: int) -> str:
-        return " ".join(chance.choices(NOISE, k=min(most, max(3, round(middle * chance.lognormvariate(0, sigma))))))
+    def text(middle: int, sigma: float, most: int) -> str:
+        return " ".join(chance.choices(NOISE, k=skewed_length(chance, middle, sigma, most)))
 
     sources = [text(*TEXTS[task]) for _ in range(ROWS)]
     written = sources if task == "translation" else [text(*SUMMARY) for _ in sources]
@@ -113,9 +113,7 @@ def end_of(task: str, row: Row) -> int:
     """Tokens of the text that is written. A summary's are nobody's to foresee, not from its reference either."""
     if task == "translation":
         return len(row["input_ids"])
-    middle, sigma, most = SUMMARY
-    chance = random.Random(str(row["input_ids"]))
-    return min(most, max(3, round(middle * chance.lognormvariate(0, sigma))))
+    return skewed_length(random.Random(str(row["input_ids"])), *SUMMARY)
 
 
 def prescribe(model: Any, ends: dict[tuple[int, ...], int], words: range) -> None:
@@ -162,13 +160,7 @@ def by_script(made: InProcess, folder: Path) -> Any:
     trainer = Seq2SeqTrainer(
         model=model,
         args=Seq2SeqTrainingArguments(
-            output_dir=str(folder / "script"),
-            per_device_eval_batch_size=BATCH,
-            predict_with_generate=True,
-            generation_max_length=66,
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
+            output_dir=str(folder / "script"), predict_with_generate=True, generation_max_length=66, **ARGUMENTS
         ),
         eval_dataset=[
             {name: row[name] for name in row if name != "_draw"} for row in (rows[i] for i in range(len(rows)))
@@ -201,13 +193,7 @@ def by_ranks(made: InProcess, folder: Path) -> Any:
         no_cache=True,
         model=run.model,
         args=TrainingArguments(
-            output_dir=str(folder / "ranks"),
-            per_device_eval_batch_size=BATCH,
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            label_names=["labels"],
+            output_dir=str(folder / "ranks"), remove_unused_columns=False, label_names=["labels"], **ARGUMENTS
         ),
         eval_dataset=rows,
         data_collator=Collator(task.collator(run), keep_draw=False),

@@ -1,22 +1,67 @@
-"""A real `launch` on this machine, with the rank of a benchmark in place of the product's own."""
+"""On this machine: a real `launch`, with the rank of a benchmark in place of the product's own, and scripts by hand."""
 
 from __future__ import annotations
 
+import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from finetune_trainer.config import Env, RunConfig
+from finetune_trainer.launch.machine import free_port
 from tests.support.cluster.client import REPOSITORY
 
+BATCH = 8
+"""Of a rank, in scripts by hand too."""
 START = (
     "import os, sys; from finetune_trainer.launch.run import main; os.environ['LAUNCH_PID'] = str(os.getpid()); "
     "sys.exit(main(('-m', *sys.argv[1:])))"
 )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A training, by the stopwatch of its rank 0."""
+
+    steps: int
+    seconds: float
+    later_seconds: float
+    """Of all steps but the first."""
+    loss: float | None
+    """The last that was logged."""
+
+
+def train(folder: Path, name: str, *, warm_up: int = 0, **more: Any) -> Measured:
+    """An epoch in a FineTuneJob's pod, whose files go to the new folder `name`."""
+    arguments = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": BATCH,
+        "logging_steps": 10,
+        "save_strategy": "no",
+    }
+    config = run_config(folder, trainingArguments=arguments, **more)
+    (folder / name).mkdir()
+    rank = ("benchmarks.training_rank", "ours")
+    return Measured(**run_launch(folder / name, config, rank, WARM_UP=str(warm_up)))
+
+
+def train_by_hand(folder: Path, script: str, *arguments: str, ranks: int = 1, warm_up: int = 0) -> Measured:
+    """The same by the script, under torchrun."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
+    rank = ("-m", "benchmarks.training_rank", script, f"--folder={folder}", *arguments)
+    environment = {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "HF_HOME": str(folder / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "WARM_UP": str(warm_up),
+    }
+    return Measured(**run([sys.executable, *torchrun, *rank], environment))
 
 
 def run_config(folder: Path, **more: Any) -> RunConfig:
@@ -42,36 +87,36 @@ def run_config(folder: Path, **more: Any) -> RunConfig:
     )
 
 
-def run_launch(folder: Path, config: RunConfig, rank: tuple[str, ...], result: Path, **more: str) -> str:
-    """From begin to end. Ranks run the module `rank[0]`, and one of them must write `result`; returns what they printed."""
+def run_launch(folder: Path, config: RunConfig, rank: tuple[str, ...], **more: str) -> Any:
+    """From begin to end; ranks run the module `rank[0]`. Returns what one of them measured."""
     (folder / "run.json").write_text(config.to_json())
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
     environment = {
         Env.CONFIG.value: str(folder / "run.json"),
         Env.ATTEMPT.value: "1",
         Env.NODE.value: "0",
-        Env.PEERS.value: f"127.0.0.1:{port}",
+        Env.PEERS.value: f"127.0.0.1:{free_port('127.0.0.1')}",
         Env.TERMINATION_LOG.value: str(folder / "termination-log"),
         Env.PATHS.value: f'{{"/output": "{folder / "claim"}"}}',
         **more,
     }
     (folder / "claim").mkdir(exist_ok=True)
-    return run([sys.executable, "-c", START, *rank], environment, result)
+    return run([sys.executable, "-c", START, *rank], environment)
 
 
-def run(command: list[str], environment: Mapping[str, str], result: Path) -> str:
-    """Run a command that must write the file `result`, one thread a rank."""
-    common = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "RESULT": str(result)}
-    done = subprocess.run(
-        command,
-        env={**os.environ, **common, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if not result.exists():
-        raise RuntimeError(f"`{' '.join(command)}` measured nothing:\n{done.stdout[-8000:]}")
-    return done.stdout
+def run(command: list[str], environment: Mapping[str, str]) -> Any:
+    """Run a command, one thread a rank; returns what it wrote, as JSON, to the file of RESULT."""
+    with TemporaryDirectory(prefix="result-") as folder:
+        result = Path(folder) / "result.json"
+        common = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "RESULT": str(result)}
+        done = subprocess.run(
+            command,
+            env={**os.environ, **common, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if not result.exists():
+            raise RuntimeError(f"`{' '.join(command)}` measured nothing:\n{done.stdout[-8000:]}")
+        return json.loads(result.read_text())

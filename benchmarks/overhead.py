@@ -6,7 +6,6 @@ the two take turns.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from statistics import mean, median
@@ -55,10 +54,8 @@ def run(folder: Path, rounds: int) -> list[dict[str, Any]]:
     """One launch from begin to end; what its rank measured."""
     make_data(folder)
     arguments = {"max_steps": STEPS, "per_device_train_batch_size": BATCH, "logging_steps": 10}
-    result = folder / "results.json"
     config = run_config(folder, trainingArguments=arguments)
-    run_launch(folder, config, ("benchmarks.overhead_rank",), result, ROUNDS=str(rounds))
-    measured: list[dict[str, Any]] = json.loads(result.read_text())
+    measured: list[dict[str, Any]] = run_launch(folder, config, ("benchmarks.overhead_rank",), ROUNDS=str(rounds))
     return measured
 
 

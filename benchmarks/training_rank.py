@@ -1,0 +1,30 @@
+"""A rank of `throughput` and `tasks`, the product's or a script's, with a stopwatch among the Trainer's callbacks.
+
+`python -m benchmarks.training_rank ours`, started by `launch`; `... tasks_by_hand ARGUMENTS`, started by torchrun.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from finetune_trainer.train import command, imports
+
+
+def main() -> None:
+    """Add the stopwatch, then be the rank."""
+    who, *arguments = sys.argv[1:]
+    if who == "ours":
+        imports.hide()  # as the command itself does first
+    from transformers import trainer
+
+    from benchmarks.stopwatch import Report
+
+    trainer.DEFAULT_CALLBACKS.append(Report)
+    if who == "ours":
+        command.main()
+    import_module(f"benchmarks.{who}").main(arguments)
+
+
+if __name__ == "__main__":
+    main()
