@@ -1,5 +1,7 @@
 # `make` alone lists the targets. Every one of them sets up .venv first where that is needed.
 MAKEFLAGS += --no-print-directory
+# Dozens of processes import torch: compiling it anew in each takes longer than all that they do with it.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 WORKERS := --numprocesses=2
 READY := .venv/.ready
