@@ -40,7 +40,8 @@ def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
     reporter = Reporter(client, active=rank == 0)
     imports.hide(imports.used(config))
     try:
-        from finetune_trainer.train.recipe import train
+        with imports.at_once():
+            from finetune_trainer.train.recipe import train
 
         trained = train(config, client, reporter)
     except BaseException as error:  # noqa: BLE001 - the outermost frame: launch must hear of it, whatever it was

@@ -23,6 +23,9 @@ from finetune_trainer.launch.protocol import (
 from finetune_trainer.paths import to_local
 
 REPORT_SECONDS = 10.0
+"""For progress, which is told again."""
+ONCE_SECONDS = 120.0
+"""For what is said once: a disk that stands still for some seconds must not end a training."""
 
 
 class LaunchError(Exception):
@@ -50,7 +53,7 @@ class LaunchClient:
         return Prepared.model_validate_json(self._ask("GET", "/rank/prepared", timeout=None))
 
     def progress(self, progress: RankProgress) -> None:
-        self._ask("POST", "/rank/progress", progress)
+        self._ask("POST", "/rank/progress", progress, timeout=REPORT_SECONDS)
 
     def checkpoint(self, checkpoint: RankCheckpoint) -> None:
         """All files of this rank are written; `launch` makes them durable beside the training."""
@@ -75,7 +78,7 @@ class LaunchClient:
         self._ask("POST", "/rank/result", result)
 
     def _ask(
-        self, method: str, path: str, body: Document | None = None, *, timeout: float | None = REPORT_SECONDS
+        self, method: str, path: str, body: Document | None = None, *, timeout: float | None = ONCE_SECONDS
     ) -> bytes:
         """One request. Without a timeout for answers that `launch` holds back until there is one."""
         connection = http.client.HTTPConnection(self._address, timeout=timeout)
