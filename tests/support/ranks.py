@@ -124,7 +124,10 @@ def run_ranks(
             if process.poll() is None:
                 kill(process)
                 process.wait()
-    return Finished(heard, process.returncode, output, staging, sealed)
+    finished = Finished(heard, process.returncode, output, staging, sealed)
+    if kill_after_checkpoint is not None:
+        assert finished.checkpoint(kill_after_checkpoint).is_dir(), f"it ended before that checkpoint:\n{output}"
+    return finished
 
 
 def kill(process: subprocess.Popen[str]) -> None:

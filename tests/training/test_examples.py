@@ -17,10 +17,10 @@ from finetune_trainer import task_facts
 from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Prepared, RunConfig, TrainingReport
 from finetune_trainer.prepare.command import attempt
 from tests.support.examples import data
-from tests.support.examples.models import MODELS
+from tests.support.examples.stand_ins import offer
 from tests.support.examples.training import train_here
 from tests.support.hub_jobs import hub_of_this_process
-from tests.support.stub_hub import Repository, StubHub, stub_hub
+from tests.support.stub_hub import StubHub, stub_hub
 
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "reviews.yaml")
@@ -33,13 +33,7 @@ IGNORED_HERE = ("num_train_epochs", "fp16")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubHub]:
     folder = tmp_path_factory.mktemp("examples")
     with stub_hub() as stub, hub_of_this_process(stub, folder / "cache"):
-        for name, make in MODELS.items():
-            make(folder / "models" / name)
-            stub.models[name] = Repository(folder / "models" / name)
-        for name, make in data.DATASETS.items():
-            make(folder / "datasets" / name)
-            stub.datasets[name] = Repository(folder / "datasets" / name)
-            stub.datasets[name].branches["refs/convert/parquet"] = stub.datasets[name].branches["main"]
+        offer(stub, folder)
         yield stub
 
 
