@@ -67,7 +67,7 @@ def test_a_lost_node_costs_no_more_than_the_steps_since_the_checkpoint(folder: P
         assert first.wait() == 1
         lost = first.record()
         assert lost.failure is not None
-        assert lost.failure.reason is Reason.PEER_LOST
+        assert lost.failure.reason is Reason.PEER_LOST, first.text()
         assert lost.checkpoint is not None
         assert lost.checkpoint.step < STEPS
 

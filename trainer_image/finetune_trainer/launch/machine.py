@@ -11,6 +11,8 @@ import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PORTS = range(20_000, 30_000)
+_RANDOM = random.SystemRandom()
+"""Whose choice no seed repeats: a training sets the seed of all others."""
 _NOWHERE = ("192.0.2.1", 9)
 """A documentation address: connecting a datagram socket sends nothing, but picks the source address."""
 
@@ -35,16 +37,16 @@ def interface_of(address: str) -> str | None:
 
 
 def free_port(address: str) -> int:
-    """A TCP port at an address that nobody has, and that nobody is given by chance until it is bound.
+    """A TCP port that nobody has at any address of that family, and that nobody is given by chance until it is bound.
 
     Not one that the system would choose: from those it takes the ports of outgoing connections too, and torchrun binds
     seconds later. Above lies what Kubernetes hands out for services of type NodePort.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for port in (*random.sample(_PORTS, k=100), 0):
+    for port in (*_RANDOM.sample(_PORTS, k=100), 0):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             try:
-                probe.bind((address, port))
+                probe.bind(("", port))
             except OSError:
                 if not port:
                     raise

@@ -83,10 +83,10 @@ class LaunchClient:
         """One request. Without a timeout for answers that `launch` holds back until there is one."""
         connection = http.client.HTTPConnection(self._address, timeout=timeout)
         try:
-            connection.request(method, path, body.to_json() if body else None, self._headers)
+            connection.request(method, path, body.to_json().encode() if body else None, self._headers)
             response = connection.getresponse()
             answer = response.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise LaunchError(f"{method} {path}: launch does not answer: {error}") from error
         finally:
             connection.close()
