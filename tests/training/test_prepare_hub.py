@@ -63,6 +63,19 @@ configs:
 """
 
 
+LOOK_UPS = """
+import os, sys
+
+def heard(event, arguments):
+    if event == "socket.getaddrinfo":
+        with open(os.environ["LOOK_UPS"], "a") as file:
+            print(arguments[0], file=file)
+
+sys.addaudithook(heard)
+"""
+"""A sitecustomize that writes down each name that a process asks the network for."""
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("hub")
@@ -101,9 +114,11 @@ def config(
 def command(config: RunConfig, folder: Path) -> tuple[ResultRecord, str]:
     """`prepare` as its pod runs it: a process of its own, which reads the endpoint from the run config alone."""
     (folder / "run.json").write_text(config.to_json())
+    (folder / "sitecustomize.py").write_text(LOOK_UPS)
     variables = {
         **os.environ,
-        "PYTHONPATH": str(PACKAGES),
+        "PYTHONPATH": f"{PACKAGES}{os.pathsep}{folder}",
+        "LOOK_UPS": str(folder / "look-ups"),
         "FINETUNE_CONFIG": str(folder / "run.json"),
         "FINETUNE_TERMINATION_LOG": str(folder / "termination-log"),
     }
@@ -131,6 +146,7 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
         "tokenizer.json",
         "tokenizer_config.json",
     }
+    assert set((tmp_path / "look-ups").read_text().split()) == {"127.0.0.1"}, "nobody else hears of it"
     assert hub.tokens == {TOKEN}
     assert TOKEN not in output
     assert not [

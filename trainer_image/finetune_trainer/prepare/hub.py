@@ -47,6 +47,7 @@ def environment(config: RunConfig, cache: Path) -> dict[str, str]:
     variables = {
         "HF_HOME": str(cache),
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # or the name of the dataset goes to a third party, from a mirror too
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_ETAG_TIMEOUT": str(int(SILENCE_SECONDS)),
