@@ -6,6 +6,7 @@ result is wanted, which bounds the memory, and ends by itself when the process t
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -54,6 +55,7 @@ class _Gang:
         self._next: list[int] = list(range(processes))
         self._pieces = pieces
         sys.stderr.flush()
+        gc.freeze()  # each worker would look through all that is here now, and copy it by doing so
         for index in range(processes):
             receiving, sending = fork.Pipe(duplex=False)
             own = range(index, pieces, processes)
