@@ -99,6 +99,7 @@ class _Gang:
         for worker in self._workers:
             worker.terminate()
             worker.join()
+        gc.unfreeze()
 
 
 class _Failed:
