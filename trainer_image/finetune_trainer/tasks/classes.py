@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from finetune_trainer.config import RunConfig
 from finetune_trainer.prepare.model import Model
-from finetune_trainer.tasks.base import Evaluated, Reading
+from finetune_trainer.tasks.base import Evaluated
 from finetune_trainer.tasks.loading import load
 
 BATCH_ROWS = 1000
@@ -46,15 +44,6 @@ def head_message(model: Model, head: str, outputs: int) -> tuple[str, ...]:
         f"{model.name} tells {model.config.num_labels} classes apart, the data has {outputs}: "
         "its head is left behind and a new one is trained.",
     )
-
-
-def columns_of(encoded: Any, reading: Reading) -> dict[str, pa.Array]:
-    """What the tokenizer gave for a model to read, as Arrow."""
-    return {
-        name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == "input_ids" else pa.int8()))
-        for name in reading.tokenizer.model_input_names
-        if name in encoded
-    }
 
 
 def truncated(encoded: Any, limit: int | None) -> int:

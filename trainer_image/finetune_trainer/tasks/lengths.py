@@ -13,6 +13,7 @@ from finetune_trainer.prepare.errors import PrepareError, shown
 from finetune_trainer.prepare.model import Model, max_tokens
 from finetune_trainer.tasks import languages
 from finetune_trainer.tasks.base import Limits
+from finetune_trainer.tasks.encoding import without_offsets
 
 SOURCE_TOKENS, TARGET_TOKENS = 1024, 128
 """Where the user says nothing; a model that reads less reads less."""
@@ -67,7 +68,9 @@ def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool 
     role, side = "text_target" if target else "text", tokenizer.truncation_side
     if target:
         tokenizer.truncation_side = "right"
-    encoded = tokenizer(**{role: texts}, truncation=limit is not None, max_length=limit)
+    with without_offsets(tokenizer):
+        cut = {"truncation": limit is not None, "max_length": limit}
+        encoded = tokenizer(**{role: texts}, **cut, return_attention_mask=False)
     tokenizer.truncation_side = side
     if encoded.encodings:
         return encoded, sum(bool(encoding.overflowing) for encoding in encoded.encodings) if limit else 0

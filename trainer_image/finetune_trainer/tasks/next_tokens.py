@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from finetune_trainer.tasks import chat, packing, plain_text
 from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, LENGTH, Reading, Tokenised, require_known
+from finetune_trainer.tasks.encoding import without_offsets
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS
 
 TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
@@ -148,7 +149,8 @@ _READ: dict[str, Callable[[pa.RecordBatch, Reading], _Read]] = {TEXT: _single_te
 def _encoded(texts: list[str], reading: Reading) -> list[list[int]]:
     if not texts:
         return []
-    found = reading.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    with without_offsets(reading.tokenizer) as tokenizer:
+        found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
     ids: list[list[int]] = found["input_ids"]
     require_known(ids, reading.model)
     return ids

@@ -34,6 +34,7 @@ from finetune_trainer.tasks.base import (
     make_generation_savable,
     require_known,
 )
+from finetune_trainer.tasks.encoding import inputs_of
 from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.token_task import TokenTask
 
@@ -122,11 +123,7 @@ class SequenceToSequence(TokenTask):
             ids, labels = encoded["input_ids"], written["input_ids"]
             require_known(ids, model)
             require_known(labels, model)
-            arrays = {
-                name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == "input_ids" else pa.int8()))
-                for name in tokenizer.model_input_names
-                if name in encoded
-            }
+            arrays = inputs_of(encoded, tokenizer)
             arrays[LABELS] = pa.array(labels, type=pa.list_(pa.int32()))
             both = [len(read) + len(write) for read, write in zip(ids, labels, strict=True)]
             arrays[LENGTH] = pa.array(both, type=pa.int32())

@@ -29,6 +29,7 @@ from finetune_trainer.tasks.base import (
     require_known,
 )
 from finetune_trainer.tasks.class_problems import problem_of
+from finetune_trainer.tasks.encoding import inputs_of, without_offsets
 
 TEXT, TEXT_PAIR, LABEL = "text", "text_pair", "label"
 HEAD = "ForSequenceClassification"
@@ -86,10 +87,12 @@ class TextClassification(Task):
         problem, limit = problem_of(reading.config), reading.limits.tokens
         for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
             texts = [batch.column(name).to_pylist() for name in (TEXT, TEXT_PAIR) if name in rows.column_names]
-            encoded = reading.tokenizer(*texts, truncation=limit is not None, max_length=limit)
+            with without_offsets(reading.tokenizer) as tokenizer:
+                cut = {"truncation": limit is not None, "max_length": limit}
+                encoded = tokenizer(*texts, **cut, return_attention_mask=False)
             ids = encoded["input_ids"]
             require_known(ids, reading.model)
-            arrays = classes.columns_of(encoded, reading)
+            arrays = inputs_of(encoded, tokenizer)
             arrays[LABELS] = problem.prepared(batch.column(LABEL), len(reading.label_names))
             arrays[LENGTH] = pa.array([len(row) for row in ids], type=pa.int32())
             yield Tokenised(pa.RecordBatch.from_pydict(arrays), classes.truncated(encoded, limit))

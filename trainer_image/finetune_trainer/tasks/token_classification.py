@@ -33,6 +33,7 @@ from finetune_trainer.tasks.base import (
     Training,
     require_known,
 )
+from finetune_trainer.tasks.encoding import inputs_of
 
 WORDS, TAGS = "words", "tags"
 DEFAULT_COLUMNS = {WORDS: "tokens", TAGS: "ner_tags"}
@@ -104,7 +105,7 @@ class TokenClassification(Task):
                     mine[token] = tags[word]
                 labels.append(mine)
                 tagged.append(found)
-            arrays = classes.columns_of(encoded, reading)
+            arrays = inputs_of(encoded, reading.tokenizer)
             arrays[LABELS] = pa.array(labels, pa.list_(pa.int32()))
             arrays[LENGTH] = pa.array([len(row) for row in ids], type=pa.int32())
             if reading.role != "train":

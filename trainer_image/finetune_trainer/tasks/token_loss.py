@@ -1,7 +1,7 @@
 """Cross entropy of many tokens over a large vocabulary, in no more memory than it needs.
 
-Ranks alone import this: it imports torch. Tokens whose label is ignored are never looked at, the others a chunk at a
-time, so that beside the logits there is at most their gradient.
+Ranks alone import this: it imports torch. Tokens are looked at a chunk at a time, so that beside the logits there is at most
+their gradient; where most labels are ignored, only the others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy
 
 from finetune_trainer.tasks.base import IGNORED_LABEL, Evaluated
 
@@ -50,10 +50,11 @@ def reduce(*, shifted: bool) -> Compute:
         flat, flat_targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
         losses = torch.zeros(len(targets), dtype=torch.float32, device=logits.device)
         hits = torch.zeros(len(targets), dtype=torch.long, device=logits.device)
+        all_places = torch.arange(len(flat_targets), device=logits.device)
         for places in _chunks(flat_targets, flat.shape[1]):
-            rows, wanted = places // targets.shape[1], flat_targets[places]
-            chosen = flat[places].float()
-            losses.index_add_(0, rows, cross_entropy(chosen, wanted, reduction="none"))
+            wanted, chosen = flat_targets[places], flat[places].float()
+            rows = all_places[places] // targets.shape[1]
+            losses.index_add_(0, rows, cross_entropy(chosen, wanted, reduction="none", ignore_index=IGNORED_LABEL))
             hits.index_add_(0, rows, (chosen.argmax(dim=-1) == wanted).long())
         return losses, hits, (targets != IGNORED_LABEL).sum(dim=1)
 
@@ -77,26 +78,37 @@ def perplexity(mean_loss: float) -> float:
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Its gradient is made while the loss is: softmax minus what was wanted, of the same chunk."""
+    """Its gradient is made while the loss is: softmax minus what was wanted.
+
+    Of a large vocabulary every look at the logits costs: there is one exponential for both, and where most tokens count
+    and are fp32 the softmax is written where the gradient stays.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
         flat, flat_targets = logits.detach().reshape(-1, logits.shape[-1]), targets.reshape(-1)
-        needed = ctx.needs_input_grad[0]
-        gradient = torch.zeros_like(flat) if needed else None
+        gradient = torch.zeros_like(flat) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float32, device=logits.device)
         for places in _chunks(flat_targets, flat.shape[1]):
-            logs = log_softmax(flat[places].float(), dim=-1)
-            wanted = flat_targets[places, None]
-            total -= (1 - label_smoothing) * logs.gather(1, wanted).sum()
+            scores, mine = flat[places].float(), flat_targets[places, None]
+            wanted, ignored = mine.clamp(min=0), mine == IGNORED_LABEL
+            stays = gradient is not None and isinstance(places, slice) and gradient.dtype == torch.float32
+            shares = torch.softmax(scores, dim=-1, out=gradient[places] if gradient is not None and stays else None)
+            # The log of the sum of all exponentials: the largest share is never so small that its log would be inexact.
+            whole = scores.amax(dim=-1, keepdim=True) - shares.amax(dim=-1, keepdim=True).log()
+            losses = (1 - label_smoothing) * (whole - scores.gather(1, wanted))
             if label_smoothing:
-                total -= label_smoothing * logs.mean(dim=1).sum()
-            if gradient is not None:
-                slopes = logs.exp_()
-                slopes.scatter_add_(1, wanted, slopes.new_full(wanted.shape, label_smoothing - 1))
-                if label_smoothing:
-                    slopes -= label_smoothing / flat.shape[1]
-                gradient[places] = slopes.to(gradient.dtype)
+                losses += label_smoothing * (whole - scores.mean(dim=-1, keepdim=True))
+            total += losses.masked_fill_(ignored, 0).sum()
+            if gradient is None:
+                continue
+            shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, label_smoothing - 1))
+            if label_smoothing:
+                shares -= label_smoothing / flat.shape[1]
+            if isinstance(places, slice):
+                shares[ignored[:, 0]] = 0
+            if not stays:
+                gradient[places] = shares.to(gradient.dtype)
         ctx.gradient = gradient.view_as(logits) if gradient is not None else None
         return total
 
@@ -106,11 +118,14 @@ class _SummedLoss(torch.autograd.Function):
         return gradient.mul_(outer[0]), None, None
 
 
-def _chunks(targets: torch.Tensor, vocabulary: int) -> Iterator[torch.Tensor]:
-    """Places of the targets that count, some at a time."""
+def _chunks(targets: torch.Tensor, vocabulary: int) -> Iterator[torch.Tensor | slice]:
+    """Places of the targets that count, some at a time; where most of them do, slices of all, which are no copies."""
+    rows = max(1, CHUNK_ELEMENTS // vocabulary)
     places = (targets != IGNORED_LABEL).nonzero().flatten()
-    if len(places):
-        yield from places.split(max(1, CHUNK_ELEMENTS // vocabulary))
+    if 2 * len(places) > len(targets):
+        yield from (slice(start, start + rows) for start in range(0, len(targets), rows))
+    elif len(places):
+        yield from places.split(rows)
 
 
 def _logits(outputs: Any) -> torch.Tensor:

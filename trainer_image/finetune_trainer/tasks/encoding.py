@@ -1,0 +1,56 @@
+"""What tokenizers give, as prepared rows have it, and no more work for them than that takes. No torch in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+IDS, MASK = "input_ids", "attention_mask"
+
+
+@contextmanager
+def without_offsets(tokenizer: Any) -> Iterator[Any]:
+    """The tokenizer, which does not work out where in the text each token comes from: a tenth of its time."""
+    backend = getattr(tokenizer, "_tokenizer", None)
+    if not hasattr(backend, "encode_batch_fast"):
+        yield tokenizer
+        return
+    tokenizer._tokenizer = _WithoutOffsets(backend)
+    try:
+        yield tokenizer
+    finally:
+        tokenizer._tokenizer = backend
+
+
+class _WithoutOffsets:
+    """A `tokenizers.Tokenizer` in all but one of its methods."""
+
+    def __init__(self, backend: Any) -> None:
+        object.__setattr__(self, "_backend", backend)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._backend, name, value)
+
+    def encode_batch(self, *texts: Any, **options: Any) -> Any:
+        return self._backend.encode_batch_fast(*texts, **options)
+
+
+def inputs_of(encoded: Any, tokenizer: Any) -> dict[str, pa.Array]:
+    """What the model reads of rows that are not padded; a mask that was not asked for is all ones."""
+    found = {
+        name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == IDS else pa.int8()))
+        for name in tokenizer.model_input_names
+        if name in encoded
+    }
+    if MASK in tokenizer.model_input_names and MASK not in found:
+        ids = found[IDS]
+        ones = pa.array(np.ones(len(ids.values), dtype=np.int8))
+        found[MASK] = pa.ListArray.from_arrays(ids.offsets, ones)
+    return found
