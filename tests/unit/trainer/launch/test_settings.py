@@ -63,9 +63,10 @@ def test_torchrun_has_a_fixed_size_and_no_restarts(tmp_path: Path) -> None:
 def test_what_a_rank_is_told(tmp_path: Path) -> None:
     found = settings(tmp_path, grace_period_seconds=60)
     resume = CheckpointRef(step=5, path="/output/c", time=START)
-    base = {"OMP_NUM_THREADS": "7", "HF_HUB_OFFLINE": "0", "FINETUNE_RESUME": "/stale"}
+    base = {"OMP_NUM_THREADS": "7", "MALLOC_TRIM_THRESHOLD_": "0", "HF_HUB_OFFLINE": "0", "FINETUNE_RESUME": "/stale"}
     env = environment(found, base, "eth0", tmp_path / "token", tmp_path / "output", resume)
-    assert env["OMP_NUM_THREADS"] == "7"  # the user's
+    assert (env["OMP_NUM_THREADS"], env["MALLOC_TRIM_THRESHOLD_"]) == ("7", "0")  # the user's
+    assert env["MALLOC_MMAP_THRESHOLD_"] == str(32 * 1024**2)
     assert env["HF_HUB_OFFLINE"] == "1"  # ours
     assert (env["GLOO_SOCKET_IFNAME"], env["NCCL_SOCKET_IFNAME"]) == ("eth0", "=eth0")
     assert env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "50"
