@@ -27,6 +27,8 @@ from tests.support.cluster.nodes import NodeCluster
 from tests.support.images.background import Preparation
 from tests.support.images.store import store_folder
 
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # as in pods: the client would ask the public Hub who calls it
+
 TESTS = Path(__file__).parent
 TIERS = ("unit", "training", "cluster", "e2e", "gpu")
 ON_CLUSTER = {"cluster", "e2e"}

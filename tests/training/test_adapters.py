@@ -27,6 +27,7 @@ from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.train.failures import TrainError
 from tests.support.global_step import WORLDS, steps, training
+from tests.support.hub_jobs import hub_of_this_process
 from tests.support.published import Publishing, report, seal_model
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
@@ -375,10 +376,8 @@ def test_modules_that_are_there_pass(tmp_path: Path) -> None:
     assert prepare(config.model_copy(update={"peft": wanted})).summary.train_rows == 40
 
 
-def test_an_adapter_of_a_model_of_the_hub_is_published_and_loaded_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import ModelCard, constants
+def test_an_adapter_of_a_model_of_the_hub_is_published_and_loaded_by_name(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
     from transformers import AutoModelForSequenceClassification
 
     model = tiny_bert(tmp_path / "model")
@@ -394,12 +393,8 @@ def test_an_adapter_of_a_model_of_the_hub_is_published_and_loaded_by_name(
         seal_model(publishing.layout, {**content, REPORT_FILE: report().to_json().encode()}, whole=True)
         publishing.run(peft=Peft(r=2).model_dump())
         files = hub.models["me/reviews"].files()
-        public = constants.ENDPOINT
-        for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
-            monkeypatch.setattr(constants, name, getattr(constants, name).replace(public, hub.endpoint))
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            "me/reviews", token=TOKEN, cache_dir=tmp_path / "cache"
-        )
+        with hub_of_this_process(hub, tmp_path / "cache"):
+            loaded = AutoModelForSequenceClassification.from_pretrained("me/reviews", token=TOKEN)
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= files.keys()
     assert "predictions.jsonl" not in files
     named = json.loads(files["adapter_config.json"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.hub_jobs import hub_of_this_process
 from tests.support.stub_hub import (
     COMMITS,
     FINE_GRAINED_TOKEN,
@@ -247,17 +248,15 @@ def test_a_card_that_the_hub_does_not_take(block: str, problem: str, hub: StubHu
     assert not hub.models["me/x"].commits
 
 
-def test_transformers_loads_what_was_uploaded(hub: StubHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transformers_loads_what_was_uploaded(hub: StubHub, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     from tests.support.tiny import word_tokenizer
 
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
-    address = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
     word_tokenizer().save_pretrained(tmp_path / "tokenizer")
     upload(hub, tmp_path / "tokenizer")
-    loaded = AutoTokenizer.from_pretrained("me/x", cache_dir=tmp_path / "cache", token=TOKEN)
+    with hub_of_this_process(hub, tmp_path / "cache"):
+        loaded = AutoTokenizer.from_pretrained("me/x", token=TOKEN)
     assert loaded("good food")["input_ids"] == word_tokenizer()("good food")["input_ids"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from finetune_trainer.config import REPORT_FILE, Cause, Outcome, Reason, TrainingReport
+from tests.support.hub_jobs import hub_of_this_process
 from tests.support.published import Publishing, seal_model
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
@@ -126,11 +127,8 @@ def test_the_saved_model_scores_what_was_reported(together: Finished, data: Path
     assert set(reported) == {"loss", "accuracy", "f1"}
 
 
-def test_the_published_model_scores_what_was_reported(
-    together: Finished, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_published_model_scores_what_was_reported(together: Finished, data: Path, tmp_path: Path) -> None:
     """Loaded from the Hub by its name, as anybody would."""
-    from huggingface_hub import constants
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     with stub_hub() as hub:
@@ -138,12 +136,10 @@ def test_the_published_model_scores_what_was_reported(
         seal_model(publishing.layout, {path.name: path.read_bytes() for path in together.model.iterdir()}, whole=True)
         published = publishing.run(publish={"private": True}, model={"name": "/models/tiny"}, dataset=local(data))
         card = hub.models["me/reviews"].files()["README.md"].decode()
-        public = constants.ENDPOINT
-        for name in ("ENDPOINT", "HUGGINGFACE_CO_URL_TEMPLATE"):
-            monkeypatch.setattr(constants, name, getattr(constants, name).replace(public, hub.endpoint))
-        there: dict[str, Any] = {"revision": published.commit, "token": TOKEN, "cache_dir": tmp_path / "cache"}
-        model = AutoModelForSequenceClassification.from_pretrained("me/reviews", **there)
-        tokenizer = AutoTokenizer.from_pretrained("me/reviews", **there)
+        there: dict[str, Any] = {"revision": published.commit, "token": TOKEN}
+        with hub_of_this_process(hub, tmp_path / "cache"):
+            model = AutoModelForSequenceClassification.from_pretrained("me/reviews", **there)
+            tokenizer = AutoTokenizer.from_pretrained("me/reviews", **there)
     rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
     found = pipeline("text-classification", model=model, tokenizer=tokenizer)([row["review"] for row in rows])
     accuracy = sum(one["label"] == row["stars"] for one, row in zip(found, rows, strict=True)) / len(rows)
