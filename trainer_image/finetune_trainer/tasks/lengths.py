@@ -70,7 +70,8 @@ def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool 
         tokenizer.truncation_side = "right"
     with without_offsets(tokenizer):
         cut = {"truncation": limit is not None, "max_length": limit}
-        encoded = tokenizer(**{role: texts}, **cut, return_attention_mask=False)
+        wanted = {"return_attention_mask": False, **({"return_token_type_ids": False} if target else {})}
+        encoded = tokenizer(**{role: texts}, **cut, **wanted)
     tokenizer.truncation_side = side
     if encoded.encodings:
         return encoded, sum(bool(encoding.overflowing) for encoding in encoded.encodings) if limit else 0
