@@ -38,7 +38,7 @@ def hub_of_this_process(hub: StubHub, cache: Path) -> Iterator[None]:
     values = {
         f"{CONSTANTS}.ENDPOINT": hub.endpoint,
         f"{CONSTANTS}.HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        "huggingface_hub.hf_api.api.endpoint": hub.endpoint,  # transformers asks by it; it was made at import
+        "transformers.utils.hub._hf_api": None,  # it has the endpoint of when it was made
         f"{CONSTANTS}.HF_HUB_DISABLE_XET": True,
         f"{CONSTANTS}.HF_HUB_CACHE": str(cache / "hub"),
         "datasets.config.HF_ENDPOINT": hub.endpoint,

@@ -40,6 +40,11 @@ class LocalRun:
         return self.folder / "work"
 
     @property
+    def temporary(self) -> Path:
+        """The machine's temporary folder, as the run sees it."""
+        return self.folder / "tmp"
+
+    @property
     def data(self) -> Path:
         return self.work_dir / "claims" / "reviews-data"
 
@@ -62,9 +67,9 @@ class LocalRun:
         number = len(self.started)
         command = [*FINETUNE, "run", str(self.manifest()), "--work-dir", str(self.work_dir), *options]
         with self._file(number, "out").open("w") as out, self._file(number, "err").open("w") as err:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=err, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
+            self.temporary.mkdir(exist_ok=True)
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
+            process = subprocess.Popen(command, stdout=out, stderr=err, text=True, env=environment)
         self.started.append(process)
         return process
 

@@ -43,6 +43,7 @@ def test_succeeds_and_prints_the_final_status_alone(local: LocalRun) -> None:
     assert (model / "model.safetensors").exists()
     assert (local.work_dir / "claims" / "reviews" / "reviews" / "model").resolve() == model.resolve()
     assert local.processes() == []
+    assert list(local.temporary.iterdir()) == []
 
     again = local.start()  # what is over begins anew, as another job
     local.wait_until(lambda now: now.get("attempt") == 1 and now["phase"] != "Succeeded")

@@ -29,14 +29,18 @@ SHUTDOWN_MARGIN_SECONDS = 10
 """torchrun gives ranks this much less than the pod's grace period, so that the record is written in time."""
 
 TORCHRUN_LINES = 200
+"""It says a lot when a rank fails; what ranks printed before they had streams of their own comes first."""
+
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 """For glibc (mallopt(3)): a step frees what the next one needs again. Given back to the kernel in between, it comes back as
 page faults: a step of a small model on a CPU took a tenth longer."""
-"""It says a lot when a rank fails; what ranks printed before they had streams of their own comes first."""
 
 
-def arguments(settings: Settings, begin: Begin) -> list[str]:
-    """Of torchrun: static rendezvous, fixed size, no restarts inside: the quickest to fall, and the only predictable."""
+def arguments(settings: Settings, begin: Begin, logs: Path) -> list[str]:
+    """Of torchrun: static rendezvous, fixed size, no restarts inside: the quickest to fall, and the only predictable.
+
+    `logs` is for folders that nobody reads, which it would leave behind in the machine's own temporary folder.
+    """
     config = settings.config
     return [
         f"--nnodes={config.nodes}",
@@ -45,6 +49,7 @@ def arguments(settings: Settings, begin: Begin) -> list[str]:
         f"--master-addr={begin.master_address}",
         f"--master-port={begin.master_port}",
         "--max-restarts=0",
+        f"--log-dir={logs}",
         *settings.rank_command,
     ]
 
@@ -94,6 +99,7 @@ class Ranks:
         self._settings = settings
         self._children = children
         self._outputs = RankOutputs(temporary / "output", settings.local_ranks)
+        self._logs = temporary / "torchrun"
         self._torchrun: asyncio.subprocess.Process | None = None
         self._torchrun_tail = Tail(TORCHRUN_LINES)
         self._following: asyncio.Task[None] | None = None
@@ -124,7 +130,7 @@ class Ranks:
         env = environment(self._settings, os.environ, interface, self._token_file, self._outputs.folder, begin.resume)
         self._memory_kills = machine.out_of_memory_kills()
         self._exit.add_done_callback(lambda _: on_exit())
-        told = {"arguments": arguments(self._settings, begin), "env": env}
+        told = {"arguments": arguments(self._settings, begin, self._logs), "env": env}
         with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: on_exit says so
             self._torchrun.stdin.write(json.dumps(told).encode() + b"\n")
             await self._torchrun.stdin.drain()

@@ -54,10 +54,11 @@ def test_addresses_of_both_families() -> None:
 
 def test_torchrun_has_a_fixed_size_and_no_restarts(tmp_path: Path) -> None:
     found = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, peers="x-{attempt}-{node}.x:8080")
-    told = arguments(found, Begin(begun=START, master_address="10.0.0.1", master_port=4711))
+    told = arguments(found, Begin(begun=START, master_address="10.0.0.1", master_port=4711), tmp_path / "logs")
     assert told[-3:] == ["-m", "finetune_trainer", "train"]
     for option in ("--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=10.0.0.1", "--max-restarts=0"):
         assert option in told
+    assert f"--log-dir={tmp_path / 'logs'}" in told
 
 
 def test_what_a_rank_is_told(tmp_path: Path) -> None:
