@@ -20,6 +20,7 @@ MINUTES = {
     "tasks": 12,
     "prepare": 3,
     "generation": 1,
+    "loss": 1,
     "overhead": 2,
     "first_step": 4,
 }
