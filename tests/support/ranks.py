@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,12 @@ def run_ranks(
     else:
         shutil.copytree(sealed_before, sealed)
     heard = Heard()
-    launch = _Launch(heard, prepared or prepare(config), staging, sealed, world, kill_after_checkpoint)
+    launch = PlayedLaunch(heard, prepared or prepare(config), staging, sealed, world, kill_after_checkpoint)
     (folder / "run.json").write_text(config.to_json())
     (folder / "token").write_text(TOKEN)
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={world}"]
     command += ["--master-addr=127.0.0.1", f"--master-port={free_port('127.0.0.1')}", "--max-restarts=0"]
-    with serving(_Handler, launch=launch) as address:
+    with launch.served() as address:
         variables = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -138,7 +139,9 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 @dataclass
-class _Launch:
+class PlayedLaunch:
+    """`launch` as far as ranks see it."""
+
     heard: Heard
     prepared: Prepared
     staging: Path
@@ -147,6 +150,10 @@ class _Launch:
     kill_after: int | None
     process: subprocess.Popen[str] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def served(self) -> AbstractContextManager[str]:
+        """Its address."""
+        return serving(_Handler, launch=self)
 
     def post(self, path: str, body: dict[str, Any]) -> None:
         with self.lock:
@@ -178,7 +185,7 @@ class _Launch:
 
 class _Handler(Handler):
     methods = ("GET", "POST")
-    launch: _Launch
+    launch: PlayedLaunch
 
     def serve(self) -> None:
         if self.command == "POST":

@@ -52,7 +52,7 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> tuple
         },
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks._Launch, "post", _killing_when_it_evaluates(ranks._Launch.post))
+        patch.setattr(ranks.PlayedLaunch, "post", _killing_when_it_evaluates(ranks.PlayedLaunch.post))
         killed = run_ranks(folder / "killed", config)
     assert killed.checkpoint(40).is_dir(), killed.output
     resumed = run_ranks(folder / "resumed", config, resume=killed.checkpoint(40))

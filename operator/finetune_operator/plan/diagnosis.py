@@ -236,8 +236,8 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
 
 
 def _told(trainer: ContainerView) -> bool:
-    """Whether an end says nothing of its own: that of SIGTERM, or of what kubelet did not see."""
-    return trainer.exit_code == Exit.STOPPED or trainer.ended_reason in UNSEEN
+    """Whether an end says nothing of its own: that of what was asked to stop, or of what kubelet did not see."""
+    return trainer.exit_code in (Exit.STOPPED, 0) or trainer.ended_reason in UNSEEN
 
 
 def _ended_by(pod: PodView, moment: datetime) -> bool:

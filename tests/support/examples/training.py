@@ -10,8 +10,7 @@ from finetune_trainer.config import Prepared, RunConfig
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.protocol import RankEnv
 from finetune_trainer.train.launch_client import LaunchClient
-from tests.support.ranks import TOKEN, Heard, _Handler, _Launch
-from tests.support.serving import serving
+from tests.support.ranks import TOKEN, Heard, PlayedLaunch
 
 
 def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
@@ -22,10 +21,10 @@ def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
     staging, sealed = folder / "staging", folder / "sealed"
     for part in (staging, sealed):
         part.mkdir(parents=True)
-    launch = _Launch(Heard(), prepared, staging, sealed, world=1, kill_after=None)
+    launch = PlayedLaunch(Heard(), prepared, staging, sealed, world=1, kill_after=None)
     torchrun = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     variables = {**torchrun, "MASTER_PORT": str(free_port("127.0.0.1")), RankEnv.STAGING.value: str(staging)}
-    with serving(_Handler, launch=launch) as address:
+    with launch.served() as address:
         client = LaunchClient(address, TOKEN)
         reporter = Reporter(client, active=True)
         try:

@@ -69,6 +69,15 @@ def deleted_before_it_could_speak(world: World) -> None:
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
 
 
+def deleted_and_ended_well_in_one_second(world: World) -> None:
+    """As a plain program does that has saved when it was asked to stop; a sidecar of its pod fails."""
+    deleted(world)
+    world.end(world.pod(1, 1), exit_code=0)
+    world.pod(1, 1)["status"]["phase"] = "Failed"
+    tick(world)
+    world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
+
+
 def told_to_stop_by_nobody_known(world: World) -> None:
     world.end(world.pod(1, 1), exit_code=143)
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
@@ -257,6 +266,7 @@ def nothing_left(world: World) -> None:
         (deleted_and_the_peer_crashed_of_it, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (ignores_sigterm, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (deleted_before_it_could_speak, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
+        (deleted_and_ended_well_in_one_second, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (told_to_stop_by_nobody_known, Cause.PREEMPTION, Reason.STOPPED, 1, True),
         (evicted, Cause.PREEMPTION, ClusterReason.EVICTED, 1, True),
         (preempted, Cause.PREEMPTION, ClusterReason.PREEMPTED, 0, True),

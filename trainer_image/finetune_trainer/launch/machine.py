@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -43,16 +44,11 @@ def free_port(address: str) -> int:
     seconds later. Above lies what Kubernetes hands out for services of type NodePort.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for port in (*_RANDOM.sample(_PORTS, k=100), 0):
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                if not port:
-                    raise
-                continue
-            return int(probe.getsockname()[1])
-    raise AssertionError("the last try returns or raises")
+    for port in _RANDOM.sample(_PORTS, k=100):
+        with socket.socket(family, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise OSError(f"no TCP port from {_PORTS.start} to {_PORTS.stop - 1} is free: 100 were tried")
 
 
 def cores(cgroup: Path = _CGROUP) -> int:

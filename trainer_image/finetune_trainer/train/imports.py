@@ -28,7 +28,7 @@ def used(config: RunConfig) -> tuple[str, ...]:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Import without a collection in between: what modules are made of stays, and looking through it took a seventh.
+    """Import without a collection in between: what modules are made of stays, and looking through it took a fifth.
 
     Nor is it looked through later on, in the middle of a step.
     """

@@ -44,8 +44,8 @@ class RankTrainer(Trainer):
         self._keep_best = keep_best
         # Keys and values of all layers would be held for tokens that nobody generates.
         self._always = {"use_cache": False} if no_cache else {}
-        if self.args.world_size == 1:
-            # Of one rank accelerate takes no notice on an accelerator; on a CPU it would exchange gradients with itself.
+        if self.args.world_size == 1 and self.accelerator.distributed_type is DistributedType.MULTI_CPU:
+            # On an accelerator one rank is no world to accelerate; on a CPU it would exchange gradients with itself.
             self.accelerator.state.distributed_type = DistributedType.NO
         # Labels stand where their predictions do, for causal models too: each that is not ignored counts.
         self._loss_shifts_labels = False
