@@ -157,6 +157,13 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
     assert len(hub.asked) == asked, "what is prepared needs no Hub"
 
 
+def test_xet_is_the_users_to_turn_off_and_no_mirror_need_speak_it(hub: StubHub, tmp_path: Path) -> None:
+    mirrored = config(hub, tmp_path)
+    public = mirrored.model_copy(update={"hub": mirrored.hub.model_copy(update={"endpoint": None})})
+    assert "HF_HUB_DISABLE_XET" not in hub_module.environment(public, tmp_path), "what the pod was given stays"
+    assert hub_module.environment(mirrored, tmp_path)["HF_HUB_DISABLE_XET"] == "1"
+
+
 def chosen_of(named: dict[str, str], role: str) -> Split | None:
     there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
     source = DatasetSource(name="us/reviews", splits=named)
