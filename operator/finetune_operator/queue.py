@@ -53,6 +53,7 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._workers: list[asyncio.Task[None]] = []
+        self._paused = False
         self._stopping = False
 
     def __len__(self) -> int:
@@ -61,11 +62,24 @@ class WorkQueue(Generic[K]):
 
     @property
     def alive(self) -> bool:
-        """Whether work that is woken now will be done."""
-        return bool(self._workers) and not any(worker.done() for worker in self._workers)
+        """Whether work that is woken now will be done, if only after a pause."""
+        return self._paused or (bool(self._workers) and not any(worker.done() for worker in self._workers))
 
     def start(self) -> None:
         self._workers = [asyncio.create_task(self._run(), name=f"worker-{i}") for i in range(self._concurrency)]
+
+    def pause(self) -> None:
+        """Begin no more work, and break off what is begun: it is done after `resume`, with all that is woken meanwhile."""
+        self._paused = True
+        for worker in self._workers:
+            worker.cancel()
+
+    async def resume(self) -> None:
+        """Go on after `pause`."""
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._paused = False
+        if not self._stopping:
+            self.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Begin no more work; let what is begun end, for a while."""
@@ -110,6 +124,10 @@ class WorkQueue(Generic[K]):
         self._idle.clear()
         try:
             delay = await self._work(key)
+        except asyncio.CancelledError:
+            self._woken.setdefault(key, asyncio.get_running_loop().time())
+            self._ready.put_nowait(key)
+            raise
         except Exception as error:  # noqa: BLE001 - the outermost loop: whatever happened to one job, the others go on
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             delay = backoff_seconds(failures)

@@ -188,3 +188,54 @@ async def test_stop_lets_begun_work_end_and_begins_no_more() -> None:
     queue.wake("late")
     assert done == ["begun"]
     assert not queue.alive
+
+
+async def test_a_pause_breaks_work_off_and_begins_no_more_until_it_is_over() -> None:
+    begun: list[str] = []
+    done: list[str] = []
+    gate = asyncio.Event()
+
+    async def work(key: str) -> None:
+        begun.append(key)
+        await gate.wait()
+        done.append(key)
+
+    queue = await started(work, concurrency=1)
+    queue.wake("begun")
+    await until(lambda: begun == ["begun"])
+    queue.wake("waiting")
+    queue.pause()
+    queue.wake("meanwhile")
+    gate.set()
+    await asyncio.sleep(0.02)
+    assert done == []
+    assert len(queue) == 3
+    assert queue.alive, "it is not for want of workers that nothing is done"
+
+    await queue.resume()
+    await until(lambda: len(done) == 3)
+    assert sorted(done) == ["begun", "meanwhile", "waiting"]
+    assert begun.count("begun") == 2
+    await queue.stop(1)
+
+
+async def test_what_was_woken_again_while_it_was_worked_on_is_done_once_after_a_pause() -> None:
+    begun = 0
+    gate = asyncio.Event()
+
+    async def work(_: str) -> None:
+        nonlocal begun
+        begun += 1
+        await gate.wait()
+
+    queue = await started(work)
+    queue.wake("a")
+    await until(lambda: begun == 1)
+    queue.wake("a")
+    queue.pause()
+    gate.set()
+    await queue.resume()
+    await until(lambda: not len(queue))
+    await asyncio.sleep(0.02)
+    assert begun == 2
+    await queue.stop(1)
