@@ -61,7 +61,7 @@ def control_plane(kind: type[ControlPlane] = ControlPlane) -> Iterator[ControlPl
 def node_cluster(claims: Sequence[str]) -> Iterator[NodeCluster]:
     """The same with two nodes that have the project's images, and with claims of real volumes."""
     with _folder() as folder:
-        Preparation.begin(images=True, quiet=False).wait()
+        Preparation.begin(images=True, log=None).wait()
         refuse_second(folder)
         cluster = NodeCluster(folder, binaries(), nodes=2, image_store=store_folder())
         cluster.start()

@@ -5,18 +5,18 @@ Tiers are folders (unit, training, cluster, e2e, gpu) and run in this order, so 
 with the reason, and fails where CI=true.
 
 With workers (`pytest -n 2`, as `make test` does) one of them has all tests of the cluster and e2e tiers, because there is one
-cluster; they begin at once, and the others take the rest file by file.
+cluster; it begins with each as soon as what that needs is built, and what else there is goes to the workers file by file.
 """
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
+from tests.scheduling import ON_CLUSTER, OneCluster
 from tests.support import machine
 from tests.support.cache import cache_folder
 from tests.support.cluster import guard
@@ -31,8 +31,6 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # as in pods: the client would ask
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "training", "cluster", "e2e", "gpu")
-ON_CLUSTER = {"cluster", "e2e"}
-CLUSTER_WORKER = "gw0"  # the first worker gets what comes first
 PREPARATION = pytest.StashKey[Preparation]()
 NO_GPU = pytest.StashKey[str]()
 
@@ -43,10 +41,13 @@ def tier_of(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(config: Any, items: list[pytest.Item]) -> None:
-    """Quick tiers first; within a tier the order stays. The gpu tier alone may be absent."""
+    """Quick tiers first; within a tier the order stays. The gpu tier alone may be absent.
+
+    With workers the long ones come first, so that all workers end at about the same time.
+    """
     items.sort(key=lambda item: TIERS.index(tier) if (tier := tier_of(item)) in TIERS else len(TIERS))
-    if _is_worker(config):  # what one worker has alone begins first
-        items.sort(key=lambda item: tier_of(item) not in ON_CLUSTER)
+    if _is_worker(config):
+        items.sort(key=lambda item: (tier_of(item) not in ON_CLUSTER, tier_of(item) == "unit"))
     gpu = [item for item in items if tier_of(item) == "gpu"]
     if gpu and not machine.has_cuda():
         config.stash[NO_GPU] = f"gpu tier: there is no CUDA device here, its {len(gpu)} tests were not run"
@@ -56,19 +57,15 @@ def pytest_collection_modifyitems(config: Any, items: list[pytest.Item]) -> None
         items[:] = [item for item in items if tier_of(item) != "gpu"]
 
 
-class OneCluster(LoadScopeScheduling):
-    """Hands out tests by file, and those that need the cluster together."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::", 1)[0]
-        return "cluster" if Path(file).parts[1] in ON_CLUSTER else file
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
     """How tests come to workers."""
     config.option.loadscopereorder = False
-    return OneCluster(config, log)
+
+    def is_ready(tier: str) -> bool:
+        return PREPARATION not in config.stash or config.stash[PREPARATION].has_built(tier)
+
+    return OneCluster(config, log, begin=lambda scopes: _prepare(config, set(scopes)), is_ready=is_ready)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -90,13 +87,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin to build what the later tiers need while the earlier ones run."""
-    tiers = {tier_of(item) for item in session.items}
-    config: Any = session.config
-    elsewhere = _is_worker(config) and config.workerinput["workerid"] != CLUSTER_WORKER
-    if session.config.option.collectonly or elsewhere or machine.why_no_own_cluster():
-        return
-    if tiers & ON_CLUSTER:
-        session.config.stash[PREPARATION] = Preparation.begin(images="e2e" in tiers)
+    if not session.config.option.collectonly and not _is_worker(session.config):
+        _prepare(session.config, {tier_of(item) for item in session.items})
+
+
+def _prepare(config: pytest.Config, tiers: Set[str]) -> None:
+    if not tiers.isdisjoint(ON_CLUSTER) and not machine.why_no_own_cluster():
+        config.stash[PREPARATION] = Preparation.begin(images="e2e" in tiers)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -128,11 +125,11 @@ def audited(control_plane: Client) -> ControlPlane:
 
 
 @pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest) -> Iterator[NodeCluster]:
+def cluster() -> Iterator[NodeCluster]:
     """A real cluster with two nodes that have the project's images."""
     if reason := machine.why_no_own_cluster():
         _cannot_run(f"the end-to-end tests kill nodes and read their volumes, which takes {reason}")
-    request.config.stash[PREPARATION].wait()
+    Preparation.begin(images=True, log="preparation-seen-to").wait()  # what began with the tests is a head start alone
     folder = cache_folder("clusters") / f"e{os.getpid()}"
     guard.refuse_second(folder)
     with guard.guarded(folder):

@@ -38,7 +38,7 @@ def main() -> int:
             _up(_by_hand(), arguments.nodes)
         case "load":
             sockets = sorted((Path("/run") / cgroup_of(_by_hand()).name).glob("node*.sock"))
-            Preparation.begin(images=True, quiet=False, sockets=sockets).wait()
+            Preparation.begin(images=True, log=None, sockets=sockets).wait()
         case "down":
             guard.sweep()
             if _by_hand().exists():
@@ -60,7 +60,7 @@ def _up(folder: Path, nodes: int) -> None:
     cluster: ControlPlane
     if nodes:
         guard.refuse_second(folder)
-        Preparation.begin(images=True, quiet=False).wait()
+        Preparation.begin(images=True, log=None).wait()
         cluster = NodeCluster(folder, binaries(), nodes=nodes, image_store=store_folder())
     else:
         cluster = ControlPlane(folder, binaries())

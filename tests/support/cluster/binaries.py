@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -51,13 +52,18 @@ class Binaries:
         return self.folder / "pause.tar"
 
 
+@cache
+def present() -> Binaries:
+    """Where the programs of the present sources are once they are built."""
+    sources = [file for module in MODULES for file in (SOURCES / module).iterdir()]
+    return Binaries(cache_folder("binaries") / content_hash(sources, output("go", "version"), LINKER, *FLAGS))
+
+
 def binaries() -> Binaries:
     """The programs of the present sources, from the cache or built now (some minutes, once a machine)."""
-    sources = [file for module in MODULES for file in (SOURCES / module).iterdir()]
-    key = content_hash(sources, output("go", "version"), LINKER, *FLAGS)
-    home = cache_folder("binaries")
+    folder = present().folder
+    home = folder.parent
     with locked(home):
-        folder = home / key
         if not folder.exists():
             print("building the Kubernetes binaries: some minutes, once", file=sys.stderr, flush=True)
             building = Path(tempfile.mkdtemp(prefix=".building-", dir=home))

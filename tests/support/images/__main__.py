@@ -4,6 +4,7 @@ Started by `background`, isolated. The images also go to the containerds at the 
 """
 
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support import machine
@@ -21,11 +22,21 @@ def main(what: str, *sockets: str) -> None:
         binaries()
         return
     machine.install(machine.FOR_CONTROL_PLANE | machine.FOR_NODES | machine.FOR_IMAGES)
-    with ThreadPoolExecutor() as pool, locked(cache_folder("images")):
+    with ThreadPoolExecutor() as pool:
         programs = pool.submit(binaries)
+        images(sockets)
+        programs.result()
+
+
+def images(sockets: Sequence[str]) -> None:
+    """Bring the image store up to date with the sources."""
+    with locked(cache_folder("images")):
+        made_from = build.sources_hash()
+        if store.sources() == made_from and not sockets:
+            return
         storage = Storage.open()
         names = build.build(storage)
-        store.update(storage, names, programs.result())
+        store.update(storage, names, made_from)
         for socket in sockets:
             for name in names:
                 load(storage, name, ("ctr", "--address", socket, "--namespace", "k8s.io"))

@@ -1,4 +1,4 @@
-"""Build binaries and images in the background, so that the quick tests need not wait for them."""
+"""Build binaries and images in the background, so that tests which need neither run meanwhile."""
 
 import subprocess
 import sys
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.cache import cache_folder
+from tests.support.cluster.binaries import present
 from tests.support.cluster.client import REPOSITORY
+from tests.support.images import build, store
 
 
 @dataclass(frozen=True)
@@ -18,23 +20,31 @@ class Preparation:
     log: Path | None
 
     @classmethod
-    def begin(cls, *, images: bool, quiet: bool = True, sockets: Sequence[Path] = ()) -> "Preparation":
-        """Start to build the cluster's binaries, and where asked for the images too; `quiet` writes to a log file.
+    def begin(cls, *, images: bool, log: str | None = "preparation", sockets: Sequence[Path] = ()) -> "Preparation":
+        """Start to build the cluster's binaries, and where asked for the images too; what is there is not built.
 
-        The images also go to the running containerds at these sockets.
+        What it says goes to the log file of this name, or to standard error. The images also go to the running
+        containerds at these sockets.
         """
         # Its own process namespace: when the first process of it goes, all go, and their mounts with them.
         isolated = ["setpriv", "--pdeathsig", "SIGKILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         what = "all" if images else "binaries"
         command = [*isolated, "--mount-proc", sys.executable, "-m", "tests.support.images", what, *map(str, sockets)]
-        if not quiet:
+        if log is None:
             return cls(subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=sys.stderr), None)
-        log = cache_folder("logs") / "preparation.log"
-        with open(log, "wb") as out:
+        file = cache_folder("logs") / f"{log}.log"
+        with open(file, "wb") as out:
             process = subprocess.Popen(
                 command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
-        return cls(process, log)
+        return cls(process, file)
+
+    def has_built(self, tier: str) -> bool:
+        """Whether the tests of this tier could begin without waiting; they also begin, and say so, if building failed."""
+        if self.process.poll() is not None:
+            return True
+        images = tier != "e2e" or store.sources() == build.sources_hash()
+        return images and present().folder.exists()
 
     def wait(self) -> None:
         """Wait until everything is built and stored."""

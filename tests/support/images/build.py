@@ -1,8 +1,10 @@
 """Run the Dockerfile with buildah: one image a target."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
+from tests.support.cache import content_hash
 from tests.support.cluster.client import REPOSITORY
 from tests.support.images.base import base_image
 from tests.support.images.storage import Storage
@@ -10,11 +12,23 @@ from tests.support.images.storage import Storage
 TARGETS = ("operator", "trainer")
 # What a build needs of this machine to reach package registries; none of it stays in an image.
 HOST_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf", "/etc/uv")
+# What the Dockerfile reads, and what reads the Dockerfile.
+SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "operator", "trainer_image")
+BUILDERS = Path(__file__).parent
 
 
 def image_name(target: str) -> str:
     """The name under which a target of the Dockerfile is known to the nodes."""
     return f"docker.io/finetune/{target}:dev"
+
+
+@cache
+def sources_hash() -> str:
+    """A short name for everything in this checkout that the images are made from."""
+    found = [REPOSITORY / name for name in SOURCES if (REPOSITORY / name).is_file()]
+    for folder in (BUILDERS, *(REPOSITORY / name for name in SOURCES if (REPOSITORY / name).is_dir())):
+        found += [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return content_hash(found, *(str(path.relative_to(REPOSITORY)) for path in sorted(found)))
 
 
 def build(storage: Storage) -> list[str]:

@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests.support.cache import cache_folder, size_bytes
-from tests.support.cluster.binaries import Binaries
 from tests.support.cluster.manifests import containerd
 from tests.support.commands import CommandFailed, output, run, wait_for
 from tests.support.images.storage import Storage
@@ -18,6 +17,7 @@ from tests.support.images.transport import load
 
 # One generation of the training image is 11 GB: as content and as an unpacked snapshot.
 LIMIT_BYTES = 18_000_000_000
+SOURCES = "sources"
 
 
 def store_folder() -> Path:
@@ -25,29 +25,47 @@ def store_folder() -> Path:
     return cache_folder("nodes") / "containerd"
 
 
-def update(storage: Storage, names: Sequence[str], binaries: Binaries) -> None:
+def sources() -> str | None:
+    """What the images in the store were made from (`build.sources_hash`)."""
+    return _held().get(SOURCES)
+
+
+def update(storage: Storage, names: Sequence[str], made_from: str) -> None:
     """Bring the store up to date with the images in buildah's storage; no work where nothing has changed."""
     wanted = {name: sha256(storage.image(name).manifest).hexdigest() for name in names}
-    wanted["pause"] = sha256(binaries.pause_archive.read_bytes()).hexdigest()
-    stamp = cache_folder("nodes") / "holds.json"
-    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
-        return
-    stamp.unlink(missing_ok=True)
+    held = _held()
+    _stamp().unlink(missing_ok=True)
+    if wanted != {name: digest for name, digest in held.items() if name != SOURCES}:
+        _replace(storage, names)
+    _stamp().write_text(json.dumps({**wanted, SOURCES: made_from}))
+
+
+def _stamp() -> Path:
+    return cache_folder("nodes") / "holds.json"
+
+
+def _held() -> dict[str, str]:
+    try:
+        held: dict[str, str] = json.loads(_stamp().read_text())
+    except FileNotFoundError:
+        return {}
+    return held
+
+
+def _replace(storage: Storage, names: Sequence[str]) -> None:
     if store_folder().exists() and size_bytes(store_folder()) > LIMIT_BYTES:
         shutil.rmtree(store_folder())
     try:
-        _fill(storage, names, binaries)
+        _fill(storage, names)
     except CommandFailed as error:
         # A run that was cut off while containerd unpacked can leave content whose snapshots are lost.
         print(f"the image store is damaged and is made anew: {error}", file=sys.stderr, flush=True)
         shutil.rmtree(store_folder())
-        _fill(storage, names, binaries)
-    stamp.write_text(json.dumps(wanted))
+        _fill(storage, names)
 
 
-def _fill(storage: Storage, names: Sequence[str], binaries: Binaries) -> None:
+def _fill(storage: Storage, names: Sequence[str]) -> None:
     with _running_containerd() as ctr:
-        run(*ctr, "images", "import", binaries.pause_archive)
         for name in names:
             sent = load(storage, name, ctr)
             print(f"{name}: {sent / 1e6:.1f} MB loaded", file=sys.stderr, flush=True)
