@@ -114,6 +114,7 @@ class Reconciler:
             settings=self._settings,
             objects=tuple(state.objects.values()),
             gone=frozenset(state.gone),
+            deletions=dict(state.deletions),
             references=dict(state.references),
             nodes=self._lookups.nodes(state),
             events=dict(state.events),

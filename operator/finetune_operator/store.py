@@ -48,6 +48,8 @@ class JobState:
     """Children, and what lies at their names, by uid; tombstones of pods among them."""
     gone: set[str] = field(default_factory=set)
     """uids of pods in `objects` that exist no longer."""
+    deletions: dict[str, int] = field(default_factory=dict)
+    """For `Observed.deletions`."""
     settled: bool = False
     """`objects` is complete: it was listed since the operator started, or the job is new."""
     references: dict[Ref, Manifest | None] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class JobState:
         known = self.objects.get(uid)
         if known is not None and (uid in self.gone or not _later(item, known)):
             return False
+        if _is_first_deleted(item, known):
+            self.deletions[uid] = self._next_place()
         self.objects[uid] = as_first_deleted(item, known)
         return True
 
@@ -94,7 +98,10 @@ class JobState:
         if uid in self.gone:
             return False
         if item["kind"] == "Pod":
-            self.objects[uid] = as_first_deleted(item, self.objects.get(uid))
+            known = self.objects.get(uid)
+            if known is not None:
+                self.deletions.setdefault(uid, self._next_place())
+            self.objects[uid] = as_first_deleted(item, known)
             self.gone.add(uid)
             self._forget_old_tombstones()
             return True
@@ -103,11 +110,16 @@ class JobState:
     def replace(self, items: Iterable[Manifest], known_before: frozenset[str]) -> None:
         """`items` were listed: what was known before the list began and is not in it exists no longer."""
         listed = {item["metadata"]["uid"]: item for item in items}
+        place, before = self._next_place(), frozenset(self.deletions)
         for item in listed.values():
             self.put(item)
         for uid in known_before - listed.keys() - self.gone:
             if uid in self.objects and LABEL_JOB in self.objects[uid]["metadata"].get("labels", {}):
                 self.remove(self.objects[uid])
+        self.deletions |= dict.fromkeys(self.deletions.keys() - before, place)
+
+    def _next_place(self) -> int:
+        return max(self.deletions.values(), default=0) + 1
 
     def _forget_old_tombstones(self) -> None:
         attempts: dict[str, set[int]] = {}
@@ -118,6 +130,7 @@ class JobState:
         for uid in [uid for uid in self.gone if _attempt(self.objects[uid]) not in kept[_role(self.objects[uid])]]:
             del self.objects[uid]
             self.gone.discard(uid)
+            self.deletions.pop(uid, None)
 
 
 class Store:
@@ -191,6 +204,12 @@ def _identity(body: Manifest) -> Manifest:
 
 
 DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
+
+
+def _is_first_deleted(item: Manifest, known: Manifest | None) -> bool:
+    """Whether a pod that was well when it was last seen is to be deleted now."""
+    was_well = known is not None and "deletionTimestamp" not in known["metadata"]
+    return item["kind"] == "Pod" and was_well and "deletionTimestamp" in item["metadata"]
 
 
 def as_first_deleted(item: Manifest, known: Manifest | None) -> Manifest:

@@ -86,6 +86,20 @@ def test_a_pod_that_is_deleted_costs_no_budget(
     assert restarts(api) == {"preemption": 1}
 
 
+def test_of_two_pods_deleted_in_one_second_the_first_is_told(
+    api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
+) -> None:
+    """The second is deleted by the Job, which is suspended for the first."""
+    running(api, kubelet)
+    kubelet.remove(kubelet.pods(1)[1])
+    eventually("the gang falls", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))
+    for pod in kubelet.pods(1):
+        kubelet.remove(pod)
+    failure = eventually("the cause", lambda: status(api).get("failure"), show=lambda: status(api))
+    assert (failure["reason"], failure["node"]) == ("PodDeleted", 1)
+    assert "node 1" in failure["message"]
+
+
 def test_each_crash_costs_and_at_last_it_is_failed(
     api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
 ) -> None:

@@ -112,6 +112,7 @@ class World(SimulatedCluster):
             settings=self.settings,
             objects=tuple(copy.deepcopy(item) for uid, item in self.objects.items() if uid not in self.hidden),
             gone=frozenset(self.gone),
+            deletions=dict(self.deletions),
             references=dict(self.known),
             nodes=None
             if self.nodes is None
@@ -153,6 +154,7 @@ class World(SimulatedCluster):
         for uid in self.gone:
             del self.objects[uid]
         self.gone.clear()
+        self.deletions.clear()
         self.known.clear()
         self.asked_nodes = set()
         self.read_events = {}

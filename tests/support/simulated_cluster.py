@@ -54,6 +54,8 @@ class SimulatedCluster:
     objects: dict[str, Manifest] = field(default_factory=dict)
     """By uid; deleted pods stay as they were last seen."""
     gone: set[str] = field(default_factory=set)
+    deletions: dict[str, int] = field(default_factory=dict)
+    """Pods that were deleted, by uid, in the order in which a watch has shown it."""
     nodes: dict[str, Manifest] | None = field(default_factory=dict)
     """Machines that tests have made silent; None where they can't be read."""
     progress: Progress | None = None
@@ -181,6 +183,7 @@ class SimulatedCluster:
 
     def ask_to_end(self, pod: Manifest, grace: int = 30) -> None:
         """DELETE, as anybody may do it."""
+        self.deletions.setdefault(pod["metadata"]["uid"], len(self.deletions) + 1)
         pod["metadata"].setdefault("deletionTimestamp", stamp(self.now + timedelta(seconds=grace)))
         pod["metadata"].setdefault("deletionGracePeriodSeconds", grace)
 

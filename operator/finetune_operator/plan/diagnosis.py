@@ -6,6 +6,7 @@ itself, that above what the cluster did, and a peer's complaint about a lost con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ __all__ = ["Diagnosis", "Verdict", "diagnose"]
 from finetune_trainer.config import Cause, Exit, Failure, Outcome, Reason, ResultRecord
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
+LAST = math.inf
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ class Finding:
     order: int
     """Within one second: a deletion before the failures that it brings about."""
     diagnosis: Diagnosis
+    place: float = LAST
+    """Of two pods that were deleted in one second the one whose deletion the watch showed first fell first."""
     ended: datetime = FOREVER
-    """Of two pods that were deleted in one second the one that ended first was told first."""
+    """Where the watch did not show it, the one that ended first was told first."""
 
 
 ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
@@ -86,9 +90,14 @@ REFUSALS = frozenset(
 
 def diagnose(gang: Gang) -> Verdict:
     """The cause of a gang's end, as far as the evidence tells; with no evidence at all the reason is `Unknown`."""
-    findings = sorted(_findings(gang), key=lambda finding: (finding.weight, finding.at, finding.order, finding.ended))
+    findings = sorted(_findings(gang), key=_rank)
     best = findings[0] if findings else _nothing(gang)
     return Verdict(best.diagnosis, final=best.weight <= Weight.EVIDENT or gang.evidence_complete)
+
+
+def _rank(finding: Finding) -> tuple[object, ...]:
+    """The first one is the cause."""
+    return finding.weight, finding.at, finding.order, finding.place, finding.ended
 
 
 def _findings(gang: Gang) -> Iterator[Finding]:
@@ -212,10 +221,11 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     """Somebody deleted the pod. After the Job has failed or was suspended it was the Job controller: no cause."""
     if pod.deleted_at is None and not pod.gone:
         return None
+    place = LAST if pod.deletion_place is None else pod.deletion_place
     if pod.deleted_at is None:
         gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"{pod.pod} is gone", pod.index)
         already = pod.trainer is not None and pod.trainer.ended
-        return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone)
+        return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone, place)
     told = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
     if told and pod.deleted_at > min(told):
         return None
@@ -225,14 +235,18 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
         # and that deletes the pod too.
         return None
     same_second = bool(told) and pod.deleted_at == min(told)
-    others = (other for other in gang.pods if other is not pod and (same_second or not _echoes(other)))
+    others = (
+        other
+        for other in gang.pods
+        if other is not pod and (same_second or not _echoes(other)) and not _follows(other, pod)
+    )
     stopped = bool(told) or (gang.job is not None and not gang.job.active)
     if stopped and any(_ended_by(other, pod.deleted_at) for other in others):
         return None  # another one fell first, and the Job was stopped for it: it deletes pods before it says so
     text = f"{pod.pod} was deleted"
     found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None
-    return Finding(Weight.FELL, _second(pod.deleted_at), 0, found, ended or FOREVER)
+    return Finding(Weight.FELL, _second(pod.deleted_at), 0, found, place, ended or FOREVER)
 
 
 def _told(trainer: ContainerView) -> bool:
@@ -242,6 +256,13 @@ def _told(trainer: ContainerView) -> bool:
 
 def _ended_by(pod: PodView, moment: datetime) -> bool:
     return pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at <= moment
+
+
+def _follows(other: PodView, pod: PodView) -> bool:
+    """Whether a pod was deleted after this one, as the watch showed it, and its end has no cause of its own."""
+    places = other.deletion_place, pod.deletion_place
+    later = places[0] is not None and places[1] is not None and places[0] > places[1]
+    return later and ((other.trainer is not None and _told(other.trainer)) or _echoes(other))
 
 
 def _echoes(pod: PodView) -> bool:

@@ -81,6 +81,9 @@ class Observed:
     deleted, as the watch last showed them, with `gone` below."""
     gone: frozenset[str] = frozenset()
     """uids of pods in `objects` that exist no longer."""
+    deletions: Mapping[str, int] = field(default_factory=dict)
+    """Place among the others, by uid, of each pod whose deletion the watch has shown: the API's times have whole seconds
+    only. Pods that a list showed at once share a place; one that was already being deleted when first seen has none."""
     references: Mapping[Ref, Manifest | None] = field(default_factory=dict)
     """Objects that the spec names: claims, ConfigMaps, storage classes. None: not there. No key: not looked up."""
     nodes: Mapping[str, Manifest] | None = None

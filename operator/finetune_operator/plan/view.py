@@ -68,6 +68,8 @@ class PodView:
     gone: bool
     deleted_at: datetime | None
     """When its deletion was asked for."""
+    deletion_place: int | None
+    """Of all deletions that the watch has shown: lower ones came first."""
     node: str | None
     ready: bool | None
     """The condition Ready; None where it is not set."""
@@ -175,7 +177,7 @@ def family(observed: Observed) -> Family:
     owners = {item.name: item.uid for item in jobs}
     pods = (item for item in observed.objects if item["kind"] == "Pod" and _number(item) is not None)
     ours = (item for item in pods if _is_pod_of(item, owners, job))
-    return Family(jobs, tuple(_pod(item, job, gone=item["metadata"]["uid"] in observed.gone) for item in ours))
+    return Family(jobs, tuple(_pod(item, observed) for item in ours))
 
 
 def parse_time(value: str | None) -> datetime | None:
@@ -228,7 +230,8 @@ def _job(item: Manifest) -> JobView:
     )
 
 
-def _pod(item: Manifest, job: FineTuneJob, *, gone: bool) -> PodView:
+def _pod(item: Manifest, observed: Observed) -> PodView:
+    job = observed.job
     metadata, status, conditions = item["metadata"], item.get("status") or {}, _conditions(item)
     containers = [_container(one) for one in status.get("containerStatuses") or ()]
     init = [_container(one) for one in status.get("initContainerStatuses") or ()]
@@ -246,8 +249,9 @@ def _pod(item: Manifest, job: FineTuneJob, *, gone: bool) -> PodView:
         index=_index(metadata),
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         phase=str(status.get("phase") or "Pending"),
-        gone=gone,
+        gone=metadata["uid"] in observed.gone,
         deleted_at=_deleted_at(metadata),
+        deletion_place=observed.deletions.get(metadata["uid"]),
         node=(item.get("spec") or {}).get("nodeName") or None,
         ready=_holds(conditions, "Ready") if "Ready" in conditions else None,
         disruption=str(disruption.get("reason") or "DisruptionTarget") if disruption else None,

@@ -90,6 +90,38 @@ def test_a_pod_was_deleted_when_it_was_asked_to_end_not_when_its_name_was_taken_
     assert state_of(store).gone == {"uid-a"}
 
 
+def deleting(name: str, version: int) -> dict[str, Any]:
+    item = pod(name, version)
+    item["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 30}
+    return item
+
+
+def test_pods_deleted_in_one_second_keep_the_order_in_which_the_watch_showed_it() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    for name in ("a", "b", "c"):
+        store.observe(pod(name), deleted=False)
+    for version, name in enumerate(("b", "b", "a"), start=2):
+        store.observe(deleting(name, version), deleted=False)
+    store.observe(deleting("a", 9), deleted=True)
+    store.observe(pod("c", 10), deleted=True)
+    places = state_of(store).deletions
+    assert sorted(places, key=places.__getitem__) == ["uid-b", "uid-a", "uid-c"]
+
+
+def test_a_list_tells_no_order_of_deletions() -> None:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    for name in ("a", "b", "c"):
+        store.observe(pod(name), deleted=False)
+    state = state_of(store)
+    state.replace([deleting("a", 5), deleting("b", 6), deleting("never seen well", 7)], frozenset(state.objects))
+    assert state.deletions == {"uid-a": 1, "uid-b": 1, "uid-c": 1}
+    store.observe(pod("d"), deleted=False)
+    store.observe(deleting("d", 8), deleted=False)
+    assert state.deletions["uid-d"] == 2
+
+
 def test_deleted_pods_of_the_newest_two_attempts_are_kept() -> None:
     store = Store()
     store.observe(ftj(), deleted=False)

@@ -54,6 +54,32 @@ def deleted_and_the_peer_crashed_of_it(world: World) -> None:
     world.end(world.pod(1, 1), world.record(1, 1, outcome=Outcome.STOPPED))
 
 
+def deleted_and_the_other_by_the_job_in_the_same_second(world: World) -> None:
+    """The Job is suspended for it at once, which deletes the other pod too: that one ends first."""
+    deleted(world)
+    world.suspend("reviews-train-1")
+    world.end(world.pod(1, 0), world.record(1, 0, outcome=Outcome.STOPPED), exit_code=143)
+    tick(world)
+    world.end(world.pod(1, 1), world.record(1, 1, outcome=Outcome.STOPPED), exit_code=143)
+
+
+def deleted_first_and_its_peer_lost_it_in_the_same_second(world: World) -> None:
+    deleted(world)
+    world.suspend("reviews-train-1")
+    world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
+    world.end(world.pod(1, 1), world.record(1, 1, outcome=Outcome.STOPPED), exit_code=143)
+
+
+def deleted_last_but_crashed_first_in_the_same_second(world: World) -> None:
+    """The Job was suspended for the crash, and deletes the pods in any order."""
+    for node in (1, 0):
+        deleted(world, node)
+    world.fail_job("reviews-train-1")
+    world.end(world.pod(1, 0), exit_code=1)
+    tick(world)
+    world.end(world.pod(1, 1), world.record(1, 1, outcome=Outcome.STOPPED), exit_code=143)
+
+
 def ignores_sigterm(world: World) -> None:
     deleted(world)
     tick(world, 20)
@@ -264,6 +290,9 @@ def nothing_left(world: World) -> None:
     [
         (deleted_by_hand, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (deleted_and_the_peer_crashed_of_it, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
+        (deleted_and_the_other_by_the_job_in_the_same_second, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
+        (deleted_first_and_its_peer_lost_it_in_the_same_second, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
+        (deleted_last_but_crashed_first_in_the_same_second, Cause.ERROR, ClusterReason.CONTAINER_FAILED, 0, True),
         (ignores_sigterm, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (deleted_before_it_could_speak, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
         (deleted_and_ended_well_in_one_second, Cause.PREEMPTION, ClusterReason.POD_DELETED, 1, True),
