@@ -188,6 +188,12 @@ class Budget(ApiModel):
     """First prepare Job of this round."""
     prepare_errors: int = 0
     """Prepare Jobs of this round that ended by an error worth another try."""
+    quick_edits: int = 0
+    """Prepare Jobs in a row that an edit of the spec replaced soon after they were made: the more, the longer the next one
+    waits."""
+    last_made: datetime | None = None
+    """When the newest prepare or publish Job was made; the pause before the next one counts from there where nothing
+    else tells when that one ended."""
     settled_attempt: int = 0
     """Last attempt whose end has been accounted for in `restarts`."""
     fruitless: int = 0

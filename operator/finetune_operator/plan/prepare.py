@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import children, conditions, report, single
@@ -11,10 +12,16 @@ from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.gang import Gang
 from finetune_operator.plan.resolutions import ClusterReason
 from finetune_operator.plan.single import Stage
-from finetune_operator.plan.steps import Step, fail, wants_list
+from finetune_operator.plan.steps import RETRY_MAX_SECONDS, Step, fail, retry_delay, seconds_until, wants_list
 from finetune_operator.plan.types import Manifest, Observed
 from finetune_operator.plan.view import Family
 from finetune_trainer.config import Cause, PrepareSummary, Reason
+
+QUICK = timedelta(seconds=RETRY_MAX_SECONDS)
+"""An edit sooner than this after the Job was made that it replaces is one of a row."""
+EDITED_AGAIN = (
+    "the spec was edited again: a prepare Job of what it says now is made after a pause, which grows with each edit"
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,7 @@ def prepare(observed: Observed, members: Family, status: FineTuneJobStatus) -> S
     status = single.caught_up(stage, observed, members, status, number, _counted)
     gang = stage.gang(observed, members, number)
     if stage.outdated(gang):
-        if not observed.listed:
-            return wants_list(observed)
-        return single.start(stage, observed, members, _new_budget(status, number + 1), number + 1)
+        return _replaced(stage, observed, members, status, gang)
     if gang.succeeded:
         return _succeeded(status, gang)
     if gang.job is None and not observed.listed:
@@ -72,16 +77,31 @@ def _stage(observed: Observed, status: FineTuneJobStatus) -> Stage:
         first=status.budget.first_prepare,
         doing="prepares model and data",
         make=lambda number: children.prepare_job(job, settings, number),
-        digest=single.digest_of(children.prepare_job(job, settings, 0)),
+        digest=single.digest_of(job),
         beside=tuple(one for one in beside if one is not None),
     )
 
 
-def _new_budget(status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
-    """The spec was edited: what failed before does not count."""
-    return status.model_copy(
-        update={"budget": status.budget.model_copy(update={"first_prepare": number, "prepare_errors": 0})}
-    )
+def _replaced(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+    """The spec was edited: a Job made from what it says now follows, at once; what failed before does not count.
+
+    Edits that follow one another quickly are not all followed: the pause grows, as before any other repetition.
+    """
+    made = single.made_at(observed, status, gang)
+    edits = status.budget.quick_edits if observed.now < made + QUICK else 0
+    due = made + retry_delay(edits)
+    if observed.now < due:
+        return Step(
+            stage.at(status, gang.number),
+            facts={stage.condition: Fact(False, stage.phase, EDITED_AGAIN)},
+            requeue_after_seconds=seconds_until(due, observed.now),
+        )
+    if not observed.listed:
+        return wants_list(observed)
+    following = gang.number + 1
+    fresh = {"first_prepare": following, "prepare_errors": 0, "quick_edits": edits + 1}
+    edited = status.model_copy(update={"budget": status.budget.model_copy(update=fresh)})
+    return single.start(stage, observed, members, edited, following)
 
 
 def _succeeded(status: FineTuneJobStatus, gang: Gang) -> Prepared:

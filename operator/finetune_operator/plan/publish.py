@@ -119,7 +119,7 @@ def _stage(observed: Observed, status: FineTuneJobStatus) -> Stage:
         first=status.budget.first_publish,
         doing=f"publishes the model to {job.spec.publish.repo_id}",
         make=lambda number: children.publish_job(job, settings, number, deadline),
-        digest=single.digest_of(children.publish_job(job, settings, 0)),
+        digest=single.digest_of(job),
         # Not the claim: one that was deleted is not replaced by an empty one.
         beside=(children.config_map(job, settings),),
     )

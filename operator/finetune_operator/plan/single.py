@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import Fact
@@ -25,15 +26,25 @@ from finetune_operator.plan.steps import (
     failure,
     retry_delay,
     seconds_until,
+    stamp,
     wants_list,
 )
 from finetune_operator.plan.types import Action, Delete, Manifest, Observed, Ref, Suspend
-from finetune_operator.plan.view import PLAN_DIGEST, Family
+from finetune_operator.plan.view import SPEC_DIGEST, Family
 from finetune_operator.plan.waiting import why_waiting
 from finetune_trainer.config import Cause
 
 LONG_AGO = timedelta(seconds=300)
-"""Nobody knows when a Job ended that is gone: before every pause."""
+"""Nobody knows when a Job was made that an older operator made and that is gone: before every pause."""
+OF_NO_MATTER: Mapping[str, bool | set[str]] = {
+    "retry": True,
+    "backoff_limit": True,
+    "active_deadline_seconds": True,
+    "start_deadline_seconds": True,
+    "storage": {"size", "storage_class_name", "access_mode", "retain"},
+    "publish": {"deadline_seconds"},
+}
+"""Fields of the spec that change nothing of what a Job of these stages does."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Stage:
     make: Callable[[int], Manifest]
     """The Job of a number."""
     digest: str
-    """Of everything that its Jobs are made from: an edit that changes nothing of it needs no new one."""
+    """Of what the user asks of its Jobs: an edit that changes nothing of it needs no new one."""
     beside: tuple[Manifest, ...]
     """What a Job needs, made with it."""
 
@@ -63,24 +74,27 @@ class Stage:
     def manifest(self, number: int) -> Manifest:
         """The Job, marked with what it was made from."""
         made = self.make(number)
-        made["metadata"].setdefault("annotations", {})[PLAN_DIGEST] = self.digest
+        made["metadata"].setdefault("annotations", {})[SPEC_DIGEST] = self.digest
         return made
 
     def gang(self, observed: Observed, members: Family, number: int) -> Gang:
         return single_gang(observed, members, self.role, number)
 
     def outdated(self, gang: Gang) -> bool:
-        """Whether the Job was made from another spec."""
-        return gang.job is not None and gang.job.plan_digest != self.digest
+        """Whether the Job was made from another spec. One that says nothing of it was made by an older operator, and stays."""
+        return gang.job is not None and gang.job.spec_digest not in (None, self.digest)
 
     def at(self, status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
         """The status while the Job of this number is there."""
         return status.model_copy(update={"phase": self.phase, self.number_field: number})
 
 
-def digest_of(job: Manifest) -> str:
-    """Of what a Job of this stage holds, without its name and number."""
-    return hashlib.sha256(json.dumps(job["spec"], sort_keys=True, default=str).encode()).hexdigest()[:16]
+def digest_of(job: FineTuneJob) -> str:
+    """Of what the user wrote, as far as it matters: not of an administrator's settings, not of how this version of the
+    operator makes a Job, so that neither another operator nor an upgrade finds a Job outdated.
+    """
+    written = job.spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=OF_NO_MATTER)
+    return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def start(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, number: int) -> Step:
@@ -89,7 +103,7 @@ def start(stage: Stage, observed: Observed, members: Family, status: FineTuneJob
     if (waiting := blocked(observed, status, wanted)) is not None:
         return waiting
     return Step(
-        stage.at(status, number),
+        stage.at(_made(status, stamp(observed.now)), number),
         facts={stage.condition: ordinary(stage, number)},
         actions=(*creates(observed, wanted), *_retire(stage, members, number)),
         requeue_after_seconds=observed.settings.pod_diagnosis_seconds,
@@ -146,7 +160,7 @@ def fallen(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Ga
     """Why the pod ended, or a step that waits until the evidence is in."""
     verdict = diagnose(gang)
     diagnosis = _in_words(verdict)
-    ended = _ended(gang) or (gang.job.created if gang.job is not None else observed.now - LONG_AGO)
+    ended = _ended(gang) or made_at(observed, status, gang)
     known_by = ended + evidence_patience(observed)
     more_to_come = gang.job is not None and not verdict.final and observed.now < known_by
     if more_to_come and not gang.living and not observed.listed:
@@ -199,6 +213,9 @@ def caught_up(
         if gang.job is not None and not stage.outdated(gang):
             diagnosis = _in_words(diagnose(gang))
             status = counted(status, diagnosis).model_copy(update={"failure": failure(diagnosis, None)})
+    job = members.job(stage.role, number)
+    if job is not None and getattr(status, stage.number_field) != number:
+        status = _made(status, job.created)
     return status
 
 
@@ -208,6 +225,17 @@ def _in_words(verdict: Verdict) -> Diagnosis:
     if diagnosis.cause in (Cause.PREEMPTION, Cause.NODE):
         return replace(diagnosis, resolution="Nothing: it is tried again.")
     return diagnosis
+
+
+def _made(status: FineTuneJobStatus, moment: datetime) -> FineTuneJobStatus:
+    return status.model_copy(update={"budget": status.budget.model_copy(update={"last_made": moment})})
+
+
+def made_at(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> datetime:
+    """When the present Job was made. One that is gone tells nothing itself."""
+    if gang.job is not None:
+        return gang.job.created
+    return status.budget.last_made or observed.now - LONG_AGO
 
 
 def _ended(gang: Gang) -> datetime | None:

@@ -18,8 +18,8 @@ from finetune_operator.plan.types import Manifest, Observed
 from finetune_trainer.config import Outcome, ResultRecord
 
 INDEX_KEY = "batch.kubernetes.io/job-completion-index"
-PLAN_DIGEST = "finetune.dev/plan"
-"""Annotation on prepare Jobs: what they were made from, so that an edit is told from a repetition."""
+SPEC_DIGEST = "finetune.dev/spec"
+"""Annotation on prepare and publish Jobs: the spec that they were made from, so that an edit is told from a repetition."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class JobView:
     complete: bool
     failed: bool
     deleting: bool
-    plan_digest: str | None
+    spec_digest: str | None
 
     @property
     def active(self) -> bool:
@@ -226,7 +226,7 @@ def _job(item: Manifest) -> JobView:
         complete=_holds(conditions, "Complete") or _holds(conditions, "SuccessCriteriaMet"),
         failed=_holds(conditions, "Failed"),
         deleting=bool(metadata.get("deletionTimestamp")),
-        plan_digest=(metadata.get("annotations") or {}).get(PLAN_DIGEST),
+        spec_digest=(metadata.get("annotations") or {}).get(SPEC_DIGEST),
     )
 
 

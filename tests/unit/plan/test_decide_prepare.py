@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from finetune_operator.plan.types import PodEvent
+from finetune_operator.plan.types import PlanSettings, PodEvent
 from finetune_trainer.config import Cause, Outcome, Reason
 from tests.support.simulated import HUB_SPEC, World
 
@@ -176,3 +178,97 @@ def test_inline_preparing_shows_in_the_condition_too() -> None:
     world.tell(1, phase="starting")  # type: ignore[arg-type]
     world.after(1)
     assert (world.condition("Prepared")["status"], world.condition("Running")["reason"]) == ("True", "LoadingModel")
+
+
+# --- what makes a prepare Job outdated, and how often it is made again ---------------------------------------------------
+
+
+def test_other_settings_and_another_version_of_the_operator_make_nothing_outdated() -> None:
+    """Two operators that took turns replaced each other's prepare Jobs for ever."""
+    world = preparing()
+    world.settings = PlanSettings(
+        trainer_image="registry.example/finetune/trainer:2",
+        grace_period_seconds=77,
+        pod_template={"spec": {"nodeSelector": {"pool": "other"}}},
+    )
+    for _ in range(3):
+        world.restart()
+        world.after(1)
+    assert world.names("Job") == ["reviews-prepare-1"]
+
+
+def test_a_job_of_an_operator_that_noted_nothing_is_not_outdated() -> None:
+    world = preparing()
+    made = world.find("Job", "reviews-prepare-1")
+    assert made is not None
+    made["metadata"]["annotations"] = {"finetune.dev/plan": "0123456789abcdef"}
+    world.restart()
+    world.after(1)
+    assert world.names("Job") == ["reviews-prepare-1"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"retry": 1},
+        {"backoffLimit": 7},
+        {"activeDeadlineSeconds": 9999},
+        {"startDeadlineSeconds": 60},
+        {"storage": {"claimName": "shared", "retain": False}},
+    ],
+    ids=lambda edit: next(iter(edit)),
+)
+def test_an_edit_of_what_is_nothing_to_preparing_makes_nothing_outdated(edit: dict[str, object]) -> None:
+    world = preparing()
+    world.edit(**edit)
+    assert world.names("Job") == ["reviews-prepare-1"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"preprocessing": {"maxLength": 64}},
+        {"image": "registry.example/mine:1"},
+        {"env": [{"name": "A", "value": "b"}]},
+        {"template": {"spec": {"priorityClassName": "high"}}},
+        {"trainingArguments": {"learning_rate": 0.1}},
+        {"resources": {"requests": {"memory": "1Gi"}}},
+    ],
+    ids=lambda edit: next(iter(edit)),
+)
+def test_an_edit_of_what_a_prepare_job_is_made_from_makes_it_outdated(edit: dict[str, object]) -> None:
+    world = preparing()
+    world.edit(**edit)
+    assert world.names("Job") == ["reviews-prepare-1", "reviews-prepare-2"]
+
+
+def prepare_jobs_made(world: World) -> int:
+    return int(world.names("Job")[-1].rsplit("-", 1)[1])
+
+
+def test_edits_that_follow_one_another_quickly_wait_longer_and_longer() -> None:
+    world = preparing()
+    for second in range(1, 301):
+        world.now += timedelta(seconds=1)
+        world.edit(preprocessing={"maxLength": 8 + second})
+    assert prepare_jobs_made(world) == 6, "the first one, and at 1, 11, 31, 71 and 151 s"
+    assert "edited again" in world.condition("Prepared")["message"]
+    writes = world.writes
+    world.wake()
+    assert world.writes == writes
+    world.after(310)
+    newest = world.status["prepareAttempt"]
+    world.after(310)
+    world.edit(preprocessing={"maxLength": 512})
+    assert world.status["prepareAttempt"] == newest + 1, "an edit after a quiet time is followed at once"
+
+
+def test_a_prepare_job_that_somebody_deletes_again_and_again_is_made_with_a_growing_pause() -> None:
+    world = preparing()
+    for _ in range(120):
+        for name in world.names("Job"):
+            world.delete("Job", name)
+        world.after(1)
+    assert world.status["prepareAttempt"] <= 5, "at 0, 1, 11, 31 and 71 s"
+    assert world.phase == "Preparing"
+    assert "Deleted" in world.condition("Prepared")["reason"]
