@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -14,7 +13,7 @@ from finetune_operator.exceptions import Conflict, NotFound, Refused
 from finetune_operator.plan.children import is_ours
 from finetune_operator.plan.types import Action, Create, Delete, Ref, Refusal, Suspend
 from finetune_operator.queue import backoff_seconds
-from finetune_operator.store import JobState, RefusedCreate
+from finetune_operator.store import JobState
 
 UNWATCHED = frozenset({"ConfigMap", "Service", "PersistentVolumeClaim"})
 HEAD_START_SECONDS = 0.03
@@ -68,9 +67,8 @@ class Actor:
             return await self._look_at_owner(state, job, ref)
         except Refused as error:
             log.warning("create refused", kind=ref.kind, name=ref.name, status=error.status, error=error.message)
-            times = state.refused[ref].times + 1 if ref in state.refused else 1
             refusal = Refusal(ref, error.status, error.reason, error.message)
-            state.refused[ref] = RefusedCreate(refusal, times, time.monotonic() + backoff_seconds(times))
+            state.refuse(refusal, job.metadata.generation, backoff_seconds)
             return False
         log.info("created", kind=ref.kind, name=ref.name)
         state.refused.pop(ref, None)

@@ -92,6 +92,8 @@ class Reconciler:
             if not refreshed:
                 refreshed = True
                 await self._lookups.refresh(state, job)
+                if state.body is not body:
+                    continue  # nothing is made any more from a spec that was edited meanwhile
             if not state.settled and not listed:
                 listed = await self._settle(state, body)
             decision = state.decision = self._decide(self._observed(state, job, listed=listed))

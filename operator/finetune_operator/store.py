@@ -7,11 +7,12 @@ pods and Jobs only what decisions read is kept: a pod template is 10 KiB, and th
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from finetune_operator.api.resource import KIND, LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE
+from finetune_operator.api.status import Phase
 from finetune_operator.plan.types import Decision, Manifest, PodEvent, Ref, Refusal
 from finetune_operator.usage import Account
 from finetune_trainer.config import Progress
@@ -67,10 +68,35 @@ class JobState:
     written: tuple[str, Manifest] | None = None
     """resourceVersion that our last status write led to, and the status as we meant it."""
 
+    @property
+    def generation(self) -> int | None:
+        """Of the FineTuneJob as the watch last showed it."""
+        return _generation(self.body) if self.body is not None else None
+
     def refusals(self) -> tuple[Refusal, ...]:
-        """Creates that were refused and are not to be tried again yet."""
+        """Creates that were refused and are not to be tried again yet. What is there by now was not refused after all."""
         now = time.monotonic()
-        return tuple(one.refusal for one in self.refused.values() if one.retry_at > now)
+        waiting = (one for one in self.refused.values() if one.retry_at > now)
+        return tuple(one.refusal for one in waiting if self.find(*one.refusal.ref) is None)
+
+    def refuse(self, refusal: Refusal, generation: int, delay_seconds: Callable[[int], float]) -> None:
+        """Remember what the API server said of an object of this generation, unless the job was edited since.
+
+        `delay_seconds` follows from how many times in a row it was refused.
+        """
+        if generation != self.generation:
+            return
+        before = self.refused.get(refusal.ref)
+        times = before.times + 1 if before is not None else 1
+        self.refused[refusal.ref] = RefusedCreate(refusal, times, time.monotonic() + delay_seconds(times))
+
+    def forget_generation(self) -> None:
+        """The job was edited: what was learnt for the spec as it was ends with it."""
+        self.refused.clear()
+        self.references.clear()
+        self.looked_up.clear()
+        self.events.clear()
+        self.memo = {}
 
     def find(self, kind: str, name: str) -> Manifest | None:
         """The living object of this name."""
@@ -138,6 +164,12 @@ class Store:
 
     def __init__(self) -> None:
         self._states: dict[Key, JobState] = {}
+        self._running: set[Key] = set()
+
+    @property
+    def running(self) -> int:
+        """How many jobs are in the phase Running."""
+        return len(self._running)
 
     def __iter__(self) -> Iterator[JobState]:
         return iter(list(self._states.values()))
@@ -177,14 +209,18 @@ class Store:
             if known is not None and not same:
                 return False
             self._begin_anew(state)
+            self._running.discard(state.key)
             return True
         if same and known is not None and not _later(body, known):
             return False
         if known is not None and not same:
             state = self._begin_anew(state)
+        if known is not None and state.generation != _generation(body):
+            state.forget_generation()
         if known is None or _identity(known) != _identity(body) or (body.get("status") or {}).get("attemptBegun"):
             state.memo = {}
         state.body = body
+        (self._running.add if _is_running(body) else self._running.discard)(state.key)
         return True
 
     def _begin_anew(self, state: JobState) -> JobState:
@@ -195,6 +231,16 @@ class Store:
         alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and _is_watched(item)}
         fresh = self._states[state.key] = JobState(state.key, objects=alive)
         return fresh
+
+
+def _generation(body: Manifest) -> int:
+    """A number that the API server raises with each change of the spec."""
+    number: int = body["metadata"].get("generation", 1)
+    return number
+
+
+def _is_running(body: Manifest) -> bool:
+    return (body.get("status") or {}).get("phase") == Phase.RUNNING
 
 
 def _identity(body: Manifest) -> Manifest:

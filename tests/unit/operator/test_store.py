@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from finetune_operator.plan.types import PodEvent, Ref, Refusal
 from finetune_operator.store import JobState, Key, Store
 
 KEY = Key("ns", "yelp")
@@ -221,3 +222,71 @@ def test_what_no_decision_reads_is_not_kept() -> None:
     assert state.objects["uid-c"]["data"] == {"run.json": ""}
     assert state.body is not None
     assert "managedFields" not in state.body["metadata"]
+
+
+REFUSAL = Refusal(Ref("Job", "yelp-train-1"), 403, "Forbidden", "exceeded quota")
+
+
+def edited(generation: int) -> dict[str, Any]:
+    body = ftj(version=generation * 10)
+    body["metadata"]["generation"] = generation
+    return body
+
+
+def refuse(state: JobState, generation: int = 1) -> None:
+    state.refuse(REFUSAL, generation, lambda times: 1000.0 * times)
+
+
+def test_what_was_learnt_of_a_generation_ends_with_it() -> None:
+    store = Store()
+    store.observe(edited(1), deleted=False)
+    state = state_of(store)
+    refuse(state)
+    refuse(state)
+    state.references[Ref("ConfigMap", "data")] = None
+    state.looked_up[Ref("ConfigMap", "data")] = 1.0
+    state.events["uid-a"] = (PodEvent("FailedMount", "no Secret"),)
+    assert (state.refusals(), state.refused[REFUSAL.ref].times) == ((REFUSAL,), 2)
+
+    store.observe(edited(2), deleted=False)
+
+    assert not any((state.refused, state.references, state.looked_up, state.events, state.memo))
+    refuse(state, generation=2)
+    assert state.refused[REFUSAL.ref].times == 1, "tries are counted anew"
+
+
+def test_another_status_of_the_same_generation_keeps_what_was_learnt() -> None:
+    store = Store()
+    store.observe(edited(1), deleted=False)
+    refuse(state_of(store))
+    store.observe({**edited(1), "metadata": {**edited(1)["metadata"], "resourceVersion": "11"}}, deleted=False)
+    assert state_of(store).refusals() == (REFUSAL,)
+
+
+def test_a_refusal_that_comes_after_the_edit_that_mends_is_not_believed() -> None:
+    store = Store()
+    store.observe(edited(1), deleted=False)
+    store.observe(edited(2), deleted=False)
+    refuse(state_of(store), generation=1)
+    assert not state_of(store).refused
+
+
+def test_what_is_there_was_not_refused() -> None:
+    """An answer may be lost on its way, and the object be made all the same."""
+    store = Store()
+    store.observe(edited(1), deleted=False)
+    refuse(state_of(store))
+    store.observe(child("Job", "yelp-train-1"), deleted=False)
+    assert state_of(store).refusals() == ()
+
+
+def test_running_jobs_are_counted() -> None:
+    store = Store()
+    store.observe(ftj(phase="Running"), deleted=False)
+    store.observe(ftj(version=2, phase="Running", attempt=2), deleted=False)
+    assert store.running == 1
+    store.observe(ftj(version=3, phase="Restarting"), deleted=False)
+    assert store.running == 0
+    store.observe(ftj(version=4, phase="Running"), deleted=False)
+    store.observe(ftj(version=5, phase="Running"), deleted=True)
+    assert store.running == 0
