@@ -113,7 +113,7 @@ class Reconciler:
         return Observed(
             job=job,
             now=datetime.now(UTC),
-            settings=self._settings,
+            settings=self._settings.in_crowd(self._store.running),
             objects=tuple(state.objects.values()),
             gone=frozenset(state.gone),
             deletions=dict(state.deletions),

@@ -41,7 +41,8 @@ class OperatorSettings(BaseSettings):
     grace_period_seconds: Annotated[int, Field(ge=1)] = _DEFAULTS.grace_period_seconds
     """Time that training pods get to save when they are asked to stop."""
     progress_interval_seconds: Annotated[float, Field(gt=0)] = _DEFAULTS.progress_interval_seconds
-    """Between two readings of a running job's progress, and so between two progress writes to its status."""
+    """Between two readings of a running job's progress, and so between two progress writes to its status. With more than
+    20 jobs for each of these seconds it is longer: all jobs together write progress 20 times a second at most."""
     pod_diagnosis_seconds: Annotated[float, Field(gt=0)] = _DEFAULTS.pod_diagnosis_seconds
     """A pod that has not started by then is diagnosed from its events."""
     pod_template: dict[str, Any] = Field(default_factory=dict)

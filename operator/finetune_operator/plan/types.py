@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +19,10 @@ class Ref(NamedTuple):
 
     kind: str
     name: str
+
+
+PROGRESS_WRITES_PER_SECOND = 20
+"""Of all jobs together, at most: each is a write to etcd, and wakes everybody who watches."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,18 @@ class PlanSettings:
     grace_period_seconds: int = 30
     """`terminationGracePeriodSeconds` of training pods."""
     progress_interval_seconds: float = 5.0
-    """Between two readings of a running job's progress."""
+    """Between two readings of a running job's progress, at least: `in_crowd` makes it longer."""
     pod_diagnosis_seconds: float = 3.0
     """A pod that has not started by then is diagnosed from its events."""
     pod_template: Mapping[str, Any] = field(default_factory=dict)
     """Partial pod template under that of every job."""
+
+    def in_crowd(self, running: int) -> PlanSettings:
+        """The same where so many jobs run: all of them together write progress `PROGRESS_WRITES_PER_SECOND` times a second."""
+        least_seconds = running / PROGRESS_WRITES_PER_SECOND
+        if least_seconds <= self.progress_interval_seconds:
+            return self
+        return replace(self, progress_interval_seconds=least_seconds)
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,19 @@ def test_progress_alone_is_written_no_more_often_than_its_interval() -> None:
     assert world.status["progress"]["step"] >= 14
 
 
+def test_the_interval_of_progress_grows_with_the_crowd() -> None:
+    """However many jobs run, all of them together write their progress 20 times a second at most."""
+    usual = World().settings
+    assert [usual.in_crowd(jobs).progress_interval_seconds for jobs in (1, 100, 1000)] == [5, 5, 50]
+
+    world = begun(World(settings=usual.in_crowd(1000)))
+    writes = world.writes
+    for step, seconds, more in ((20, 20, 0), (30, 20, 0), (40, 20, 1)):
+        world.tell(1, step=step, total_steps=100)
+        looked = world.after(seconds)
+        assert (looked.requeue_after_seconds, world.writes - writes) == (50, more)
+
+
 def test_a_new_checkpoint_is_written_at_once() -> None:
     world = begun()
     world.tell(1, step=11, total_steps=100, checkpoint=checkpoint(10))
