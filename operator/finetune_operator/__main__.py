@@ -63,11 +63,9 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     progress = ProgressReader(cluster, settings.progress_access)
     metrics = Metrics(lambda: len(queue), lambda: _phases(store))
     lookups = Lookups(cluster, store, progress, lambda key: queue.wake(key))
-    reconciler = Reconciler(
-        cluster, store, lookups, settings.plan(), decide, metrics, lambda: len(queue) >= settings.concurrency
-    )
+    reconciler = Reconciler(cluster, store, lookups, settings.plan(), decide, metrics, lambda key: queue.crowded(key))
     observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
-    queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer)
+    queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer, group=lambda key: key.namespace)
     resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)
     leadership = _leadership(cluster, settings)
     health = Health(lambda: queue.alive)

@@ -1,10 +1,11 @@
-"""Which job is worked on when: one worker a key, wake-ups merged, delays, backoff. Knows not what the work is."""
+"""Which job is worked on when: each once at a time, wake-ups merged, delays, backoff, groups in turn. Knows not what the work is."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import contextvars
 import random
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -36,71 +37,85 @@ class WorkQueue(Generic[K]):
 
     A key woken while it is worked on is worked on once more afterwards. `work` returns the seconds after which to work
     on the key again if nothing wakes it before, or None. Where it raises, it is called again after 2 s, 4 s, ... 60 s.
+    Keys of one `group` are worked on at most `share` times at once, half of `concurrency`, and groups take turns: one
+    whose keys are many, or whose work is slow, does not hold the others up.
     """
 
     def __init__(
-        self, work: Callable[[K], Awaitable[float | None]], concurrency: int, observer: QueueObserver[K] | None = None
+        self,
+        work: Callable[[K], Awaitable[float | None]],
+        concurrency: int,
+        observer: QueueObserver[K] | None = None,
+        group: Callable[[K], Hashable] = lambda key: key,
     ) -> None:
+        self.share = max(1, concurrency // 2)
         self._work = work
         self._observer = observer or QueueObserver()
         self._concurrency = concurrency
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._group = group
+        self._ready: dict[Hashable, deque[K]] = {}
+        """Keys that may be worked on, oldest first, by group; the group whose turn is next stands first."""
         self._woken: dict[K, float] = {}
-        """Keys that wait for a worker, by the time of their first wake-up."""
-        self._working: set[K] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        """Keys that wait to be worked on, by the time of their first wake-up."""
+        self._working: dict[K, asyncio.Task[float | None]] = {}
+        self._busy: Counter[Hashable] = Counter()
+        """How many keys of a group are worked on."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
-        self._workers: list[asyncio.Task[None]] = []
+        self._begun = False
         self._paused = False
         self._stopping = False
 
     def __len__(self) -> int:
-        """Keys that wait for a worker."""
+        """Keys that wait to be worked on."""
         return len(self._woken)
 
     @property
     def alive(self) -> bool:
         """Whether work that is woken now will be done, if only after a pause."""
-        return self._paused or (bool(self._workers) and not any(worker.done() for worker in self._workers))
+        return self._begun and not self._stopping
+
+    def crowded(self, key: K) -> bool:
+        """Whether more keys of this key's group wait than may be worked on at once."""
+        return len(self._ready.get(self._group(key), ())) >= self.share
 
     def start(self) -> None:
-        self._workers = [asyncio.create_task(self._run(), name=f"worker-{i}") for i in range(self._concurrency)]
+        self._begun = True
+        self._fill()
 
     def pause(self) -> None:
         """Begin no more work, and break off what is begun: it is done after `resume`, with all that is woken meanwhile."""
         self._paused = True
-        for worker in self._workers:
-            worker.cancel()
+        for task in self._working.values():
+            task.cancel()
 
     async def resume(self) -> None:
         """Go on after `pause`."""
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.gather(*self._working.values(), return_exceptions=True)
         self._paused = False
-        if not self._stopping:
-            self.start()
+        self._fill()
 
     async def stop(self, grace_seconds: float) -> None:
         """Begin no more work; let what is begun end, for a while."""
         self._stopping = True
         for timer in self._timers.values():
             timer.cancel()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), grace_seconds)
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        tasks = list(self._working.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake(self, key: K) -> None:
-        """Work on the key as soon as there is a worker."""
+        """Work on the key as soon as there is room."""
         if self._stopping or key in self._woken:
             return
         if timer := self._timers.pop(key, None):
             timer.cancel()
         self._woken[key] = asyncio.get_running_loop().time()
         if key not in self._working:
-            self._ready.put_nowait(key)
+            self._enqueue(key)
 
     def wake_after(self, key: K, seconds: float) -> None:
         """Work on the key then, unless it is woken before. Replaces an earlier delay."""
@@ -110,35 +125,51 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.wake, key)
 
-    async def _run(self) -> None:
-        while True:
-            key = await self._ready.get()
-            await self._step(key)
+    def _enqueue(self, key: K) -> None:
+        self._ready.setdefault(self._group(key), deque()).append(key)
+        self._fill()
 
-    async def _step(self, key: K) -> None:
-        woken = self._woken.pop(key)
-        if self._stopping:
-            return
-        self._observer.latency(asyncio.get_running_loop().time() - woken)
-        self._working.add(key)
-        self._idle.clear()
-        try:
-            delay = await self._work(key)
-        except asyncio.CancelledError:
+    def _fill(self) -> None:
+        """Begin as much as there is room for."""
+        while self._begun and not (self._paused or self._stopping) and len(self._working) < self._concurrency:
+            group = next((group for group in self._ready if self._busy[group] < self.share), None)
+            if group is None:
+                return
+            waiting = self._ready.pop(group)
+            key = waiting.popleft()
+            if waiting:
+                self._ready[group] = waiting  # behind the other groups
+            self._begin(key, group)
+
+    def _begin(self, key: K, group: Hashable) -> None:
+        self._busy[group] += 1
+        # Whoever woke the key, or made room for it, must not hand down the context of its log.
+        task = asyncio.create_task(self._step(key), name=f"work on {key}", context=contextvars.Context())
+        self._working[key] = task
+        task.add_done_callback(lambda task: self._ended(key, group, task))
+
+    async def _step(self, key: K) -> float | None:
+        self._observer.latency(asyncio.get_running_loop().time() - self._woken.pop(key))
+        return await self._work(key)
+
+    def _ended(self, key: K, group: Hashable, task: asyncio.Task[float | None]) -> None:
+        del self._working[key]
+        self._busy[group] -= 1
+        if not self._busy[group]:
+            del self._busy[group]
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():  # paused, or ending
             self._woken.setdefault(key, asyncio.get_running_loop().time())
-            self._ready.put_nowait(key)
-            raise
-        except Exception as error:  # noqa: BLE001 - the outermost loop: whatever happened to one job, the others go on
+        elif error is not None:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = backoff_seconds(failures)
-            self._observer.failed(key, error)
+            self.wake_after(key, backoff_seconds(failures))
         else:
             self._failures.pop(key, None)
-        finally:
-            self._working.discard(key)
-            if not self._working:
-                self._idle.set()
+            if (delay := task.result()) is not None:
+                self.wake_after(key, delay)
         if key in self._woken:
-            self._ready.put_nowait(key)
-        elif delay is not None:
-            self.wake_after(key, delay)
+            self._enqueue(key)
+        else:
+            self._fill()
+        if isinstance(error, Exception):  # whatever happened to one key, the others go on
+            self._observer.failed(key, error)

@@ -49,9 +49,9 @@ class Reconciler:
         settings: PlanSettings,
         decide: Decide,
         metrics: Metrics,
-        crowded: Callable[[], bool] = lambda: False,
+        crowded: Callable[[Key], bool] = lambda key: False,
     ) -> None:
-        """`crowded`: whether more jobs wait for a worker than there are workers."""
+        """`crowded`: whether more jobs of the same namespace wait than may be worked on at once."""
         self._cluster = cluster
         self._store = store
         self._lookups = lookups
@@ -102,7 +102,7 @@ class Reconciler:
             elif missing := self._lookups.missing(state, decision.wants_references):
                 await self._lookups.references(state, missing)
             elif await self._actor.act(state, job, decision.actions):
-                if self._crowded() and _makes_pods(decision):
+                if self._crowded(key) and _makes_pods(decision):
                     return 0.0  # who has no pods yet comes first; this job tells what was done, and what came of it, after them
                 accelerators = accelerators_of(job, self._settings) * job.spec.nodes
                 if await self._write_status(state, body, decision.status, decision.events, accelerators):

@@ -53,8 +53,8 @@ class OperatorSettings(BaseSettings):
     """Kubeconfig file; default: the service account of the pod, else KUBECONFIG, else ~/.kube/config."""
     progress_access: ProgressAccess = ProgressAccess.AUTO
     """How to reach the training pods' progress: auto, direct or proxy."""
-    concurrency: Annotated[int, Field(ge=1)] = 16
-    """Jobs that are worked on at the same time."""
+    concurrency: Annotated[int, Field(ge=1)] = 32
+    """Jobs that are worked on at the same time; those of one namespace take half of it at most."""
     resync_seconds: Annotated[float, Field(ge=1)] = 60.0
     """Between two comparisons of what the watch showed with a list of what is there."""
     metrics_host: str = "0.0.0.0"

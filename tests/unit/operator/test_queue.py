@@ -1,6 +1,7 @@
 """The work queue: single flight, merged wake-ups, delays, backoff."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -14,6 +15,11 @@ async def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for is the queue's own doing
             await asyncio.sleep(0.002)
+
+
+def group(key: str) -> str:
+    """The first letter of a key."""
+    return key[0]
 
 
 async def started(work: Work, concurrency: int = 4, observer: QueueObserver[str] | None = None) -> WorkQueue[str]:
@@ -239,3 +245,62 @@ async def test_what_was_woken_again_while_it_was_worked_on_is_done_once_after_a_
     await asyncio.sleep(0.02)
     assert begun == 2
     await queue.stop(1)
+
+
+async def test_a_group_has_half_of_the_room_and_the_rest_is_free_for_others() -> None:
+    held: set[str] = set()
+    gate = asyncio.Event()
+    done: list[str] = []
+
+    async def work(key: str) -> None:
+        if key[0] == "s":  # a slow tenant
+            held.add(key)
+            await gate.wait()
+        done.append(key)
+
+    queue = WorkQueue(work, 6, group=group)
+    for i in range(1000):
+        queue.wake(f"slow-{i}")
+    for i in range(20):
+        queue.wake(f"quick-{i}")
+    queue.start()
+    await until(lambda: len(done) == 20)
+    assert all(key.startswith("quick") for key in done)
+    assert held == {"slow-0", "slow-1", "slow-2"}
+    assert queue.crowded("slow-999")
+    assert not queue.crowded("quick-0")
+    gate.set()
+    await until(lambda: len(done) == 1020)
+    await queue.stop(1)
+
+
+async def test_groups_take_turns_however_many_keys_one_has() -> None:
+    done: list[str] = []
+
+    async def work(key: str) -> None:
+        done.append(key)
+
+    queue = WorkQueue(work, 1, group=group)
+    for key in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
+        queue.wake(key)
+    queue.start()
+    await until(lambda: len(done) == 7)
+    await queue.stop(1)
+    assert done == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+
+
+async def test_work_begun_by_a_wake_up_from_other_work_does_not_inherit_its_log() -> None:
+    job = contextvars.ContextVar[str]("job", default="none")
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(job.get())
+        if key == "a":
+            job.set("a")
+            queue.wake("b")
+
+    queue = await started(work)
+    queue.wake("a")
+    await until(lambda: len(seen) == 2)
+    await queue.stop(1)
+    assert seen == ["none", "none"]
