@@ -33,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "ignore_sigterm": False,
     "sleep_at": None,  # {"step", "seconds"}
     "best": None,  # the step of the best checkpoint
+    "leave": None,  # {"step", "file"}: make a file
+    "await": None,  # {"step", "file"}: wait until somebody has made it
 }
 
 
@@ -109,6 +111,11 @@ def save(plan: dict[str, Any], step: int, rank: int) -> None:
 
 
 def misbehave(plan: dict[str, Any], step: int, rank: int) -> None:
+    if entry := applies(plan, "leave", step, rank):
+        Path(entry["file"]).touch()
+    if entry := applies(plan, "await", step, rank):
+        while not Path(entry["file"]).exists():
+            time.sleep(0.02)
     if entry := applies(plan, "sleep_at", step, rank):
         time.sleep(entry["seconds"])
     if entry := applies(plan, "kill", step, rank):

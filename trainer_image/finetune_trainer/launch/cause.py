@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason
 from finetune_trainer.launch.last_words import last_words
@@ -26,7 +27,7 @@ _SIGNAL_BASE = 128
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a node knows when its ranks are over."""
+    """What a node knows when its ranks are over, or when it ended them: what they say of that end is its own doing."""
 
     node: int
     results: Mapping[int, RankResult]
@@ -36,6 +37,8 @@ class Evidence:
     torchrun_exit: int | None = None
     memory_kills: int = 0
     """Processes that the kernel killed for memory during the attempt."""
+    memory_shared: bool = False
+    """Whether nodes share one machine's memory: then a kill that hit none of our ranks may be another node's."""
     tails: Mapping[int, str] = field(default_factory=dict)
     """Last lines that each rank printed."""
     torchrun_tail: str = ""
@@ -54,27 +57,31 @@ def before_remarks(torchrun_output: str) -> str:
 
 
 def classify(evidence: Evidence) -> Failure:
-    """The cause, as far as this node can tell: a rank's own report, then a killed rank, then a peer's failure."""
-    reported = [
-        _of_peer(result.failure, result.rank, evidence.node)
-        for result in evidence.results.values()
-        if result.outcome is Outcome.FAILED and result.failure is not None
-    ]
-    own = [failure for failure in reported if failure.reason is not Reason.PEER_LOST]
-    if own:
-        return own[0]
-    silent = [(rank, code) for rank, code in evidence.exits if rank not in evidence.results]
-    for rank, code in silent:
-        failure = _silent_rank(rank, code, evidence)
-        if failure.reason is not Reason.PEER_LOST:
-            return failure
-    if evidence.memory_kills:
-        return _out_of_memory(evidence, None)
-    if reported:
-        return reported[0]
-    if silent:
-        return _silent_rank(*silent[0], evidence)
-    return _torchrun(evidence)
+    """The cause, as far as this node can tell: what its own ranks fell by, else what they say of another's end."""
+    own = own_cause(evidence)
+    if own is not None:
+        return own
+    return next(chain(_reported(evidence), _silent(evidence)), None) or _torchrun(evidence)
+
+
+def own_cause(evidence: Evidence) -> Failure | None:
+    """What this node's ranks fell by: a rank's own report, then a killed rank. None where only another node fell."""
+    own = (failure for failure in _reported(evidence) if failure.reason is not Reason.PEER_LOST)
+    silent = (failure for failure in _silent(evidence) if failure.reason is not Reason.PEER_LOST)
+    memory = _out_of_memory(evidence, None) if evidence.memory_kills and not evidence.memory_shared else None
+    return next(own, None) or next(silent, None) or memory
+
+
+def _reported(evidence: Evidence) -> Iterator[Failure]:
+    for result in evidence.results.values():
+        if result.outcome is Outcome.FAILED and result.failure is not None:
+            yield _of_peer(result.failure, result.rank, evidence.node)
+
+
+def _silent(evidence: Evidence) -> Iterator[Failure]:
+    for rank, code in evidence.exits:
+        if rank not in evidence.results:
+            yield _silent_rank(rank, code, evidence)
 
 
 def _of_peer(failure: Failure, rank: int, node: int) -> Failure:
@@ -97,7 +104,10 @@ def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
         # A killed process could say nothing: what it printed last has nothing to do with its end.
         last = "" if number == signal.SIGKILL else _last_lines(tail)
         message = f"Rank {rank} was ended by {_name(number)}.{last}"
-        return Failure(reason=Reason.RANK_KILLED, cause=Cause.ERROR, message=message, signal=number, **common)
+        # NCCL's watchdog aborts a rank whose peer is gone, and says so.
+        echo = number == signal.SIGABRT and _BECAUSE_OF_A_PEER.search(last)
+        reason = Reason.PEER_LOST if echo else Reason.RANK_KILLED
+        return Failure(reason=reason, cause=Cause.ERROR, message=message, signal=number, **common)
     reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(tail) else Reason.RANK_FAILED
     message = f"Rank {rank} ended with exit code {code} without a report.{_last_lines(tail)}"
     return Failure(reason=reason, cause=Cause.ERROR, message=message, **common)

@@ -28,6 +28,8 @@ from finetune_trainer.launch.settings import Settings
 from finetune_trainer.paths import to_pod
 from finetune_trainer.volume import DISK_FULL, NOT_WRITABLE, VolumeError, concerns, explain
 
+_LINE_MAX = 300
+
 log = structlog.get_logger()
 
 
@@ -47,6 +49,14 @@ class Ending(StrEnum):
     """The model of this run was sealed by an attempt before."""
     BROKEN = "broken"
     """A defect or a volume that can't be used: `Node.failure` says which."""
+
+
+def in_short(failure: Failure | None) -> str:
+    """What a failure is called, and the line that says what it is: for the other nodes."""
+    if failure is None:
+        return "without a word"
+    line = next(iter(failure.message.splitlines()), "")
+    return f"{failure.reason}: {line[:_LINE_MAX]}"
 
 
 class NodeZeroParts(NamedTuple):
@@ -73,6 +83,8 @@ class Node:
         self.secret: str | None = None
         """Of the attempt: what other nodes must know to talk to this one."""
         self.failure: Failure | None = None
+        self.fallen_peer: str | None = None
+        """Which other node has ended, and why, or that node 0 is lost."""
         loop = asyncio.get_running_loop()
         self.prepared: asyncio.Future[Prepared | Failure] = loop.create_future()
         self.ended: asyncio.Future[tuple[Ending, str]] = loop.create_future()
@@ -93,6 +105,11 @@ class Node:
             self.failure = failure
             self.ended.set_result((ending, text))
 
+    def peer_fell(self, text: str) -> None:
+        """Another node has ended without success, or node 0 is lost; the first one counts, also after our own end."""
+        self.fallen_peer = self.fallen_peer or text
+        self.end(Ending.PEER_FAILED, text)
+
     def stop(self) -> None:
         """A signal came: the grace period runs from now."""
         self._stop_time = asyncio.get_running_loop().time()
@@ -112,7 +129,7 @@ class Node:
             case SupersededError():
                 self.end(Ending.SUPERSEDED, str(error))
             case PeerLostError():
-                self.end(Ending.PEER_FAILED, str(error))
+                self.peer_fell(str(error))
             case VolumeError(failure=failure):
                 self.end(Ending.BROKEN, str(error), failure)
             case OSError() if error.errno in DISK_FULL | NOT_WRITABLE and concerns(error, self.settings.layout.output):
@@ -129,7 +146,7 @@ class Node:
         self.ranks.results[result.rank] = result
         self.board.say(result.messages)
         if result.outcome is Outcome.FAILED:
-            self.end(Ending.RANK_FAILED, f"rank {result.rank}")
+            self.end(Ending.RANK_FAILED, f"rank {result.rank}: {in_short(result.failure)}")
         elif all(rank in self.ranks.results for rank in self.settings.local_ranks):
             self.end(Ending.RANKS_DONE)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.launch import manifest
-from finetune_trainer.launch.cause import classify
+from finetune_trainer.launch.cause import classify, own_cause
 from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.node import Ending, Node
 from finetune_trainer.paths import to_local
@@ -65,9 +65,15 @@ def _outcome(node: Node) -> tuple[Outcome, Failure | None]:
     if node.ranks.all_reported(Outcome.SUCCEEDED):
         text = "All ranks reported success, but no model was handed over."
         return Outcome.FAILED, _failure(node, Reason.INTERNAL, Cause.ERROR, text)
-    if ending is Ending.PEER_FAILED:
-        return Outcome.FAILED, _failure(node, Reason.PEER_LOST, Cause.ERROR, text)
-    return Outcome.FAILED, classify(node.ranks.evidence())
+    return Outcome.FAILED, _cause(node)
+
+
+def _cause(node: Node) -> Failure:
+    """Own evidence first: who hears of another node's end before its own ranks' may be the one that fell."""
+    evidence = node.ranks.evidence()
+    if node.fallen_peer is None:
+        return classify(evidence)
+    return own_cause(evidence) or _failure(node, Reason.PEER_LOST, Cause.ERROR, node.fallen_peer)
 
 
 def _trained(node: Node) -> bool:

@@ -104,7 +104,8 @@ class Ranks:
         self._torchrun_tail = Tail(TORCHRUN_LINES)
         self._following: asyncio.Task[None] | None = None
         self._exit: asyncio.Task[int] | None = None
-        self._memory_kills = 0
+        self._memory_kills = machine.out_of_memory_kills()
+        self._evidence: Evidence | None = None
         self.results: dict[int, RankResult] = {}
         self.token = secrets.token_urlsafe(32)
         self._token_file = temporary / "token"
@@ -154,6 +155,7 @@ class Ranks:
         if self._torchrun is None or self._exit is None or self._following is None:
             return
         if not await self.wait(patience_seconds):
+            self._evidence = self._present_evidence()
             with suppress(ProcessLookupError):
                 self._torchrun.send_signal(signal.SIGTERM)
             if not await self.wait(graceful_seconds):
@@ -170,14 +172,18 @@ class Ranks:
             print_block("torchrun", self._torchrun_tail.text())
 
     def evidence(self) -> Evidence:
-        """What there is to say why the ranks are over."""
+        """What there is to say why the ranks are over; where they were ended by us, why that was, not what followed."""
+        return self._evidence or self._present_evidence()
+
+    def _present_evidence(self) -> Evidence:
         output = self._torchrun_tail.text()
         return Evidence(
             node=self._settings.node,
-            results=self.results,
+            results=dict(self.results),
             exits=rank_exits(output, self._settings.local_ranks.start),
             torchrun_exit=self._torchrun.returncode if self._torchrun else None,
             memory_kills=machine.out_of_memory_kills() - self._memory_kills,
+            memory_shared=self._settings.shares_machine,
             tails=self._outputs.tails(),
             torchrun_tail=output,
         )

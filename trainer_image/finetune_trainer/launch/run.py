@@ -129,7 +129,7 @@ async def _prepare(node: Node) -> None:
 
 
 async def _watch_node_zero(node: Node) -> None:
-    node.end(Ending.PEER_FAILED, await node.client.end())
+    node.peer_fell(await node.client.end())
 
 
 async def _wind_down(node: Node) -> None:

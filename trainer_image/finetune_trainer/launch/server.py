@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from finetune_trainer.config import Document, Failure, Outcome
 from finetune_trainer.launch.board import KubeflowStatus
-from finetune_trainer.launch.node import Ending, Node
+from finetune_trainer.launch.node import Ending, Node, in_short
 from finetune_trainer.launch.peers import HOLD_SECONDS
 from finetune_trainer.launch.protocol import (
     Health,
@@ -250,14 +250,13 @@ class _FromPeers:
         if ending in (Ending.RANKS_DONE, Ending.NOTHING_TO_DO):
             await asyncio.sleep(HOLD_SECONDS)
             raise web.HTTPNoContent
-        return web.Response(text=f"node 0 has ended: {text}")
+        return web.Response(text=text if ending is Ending.PEER_FAILED else f"node 0 has ended: {text or ending}")
 
     async def ended(self, request: web.Request) -> web.Response:
         record = (await _body(request, NodeEnded)).record
         await self._node.node_zero_parts().gang.has_ended(record)
         if record.outcome is not Outcome.SUCCEEDED:
-            reason = record.failure.reason if record.failure else record.outcome
-            self._node.end(Ending.PEER_FAILED, f"node {record.node} has ended: {reason}")
+            self._node.peer_fell(f"node {record.node} has ended: {in_short(record.failure)}")
         return web.Response()
 
 

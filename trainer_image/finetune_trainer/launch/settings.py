@@ -72,6 +72,11 @@ class Settings:
         return self.peers[self.node].port
 
     @property
+    def shares_machine(self) -> bool:
+        """Whether other nodes run beside this one, on one machine."""
+        return self.bind is not None and self.config.nodes > 1
+
+    @property
     def url(self) -> str:
         """Where ranks reach this node's `launch`."""
         return f"http://{Peer(self.bind or '127.0.0.1', self.port)}"

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason
-from finetune_trainer.launch.cause import Evidence, classify, rank_exits
+from finetune_trainer.launch.cause import Evidence, classify, own_cause, rank_exits
 from finetune_trainer.launch.protocol import RankResult
 
 TORCHRUN = """\
@@ -66,6 +66,34 @@ def test_killed_while_memory_ran_out() -> None:
 def test_a_helper_process_that_ran_out_of_memory_is_named() -> None:
     results = {0: failed(0, Reason.PEER_LOST, "connection reset by peer")}
     assert classify(Evidence(node=0, results=results, memory_kills=1)).reason is Reason.OUT_OF_MEMORY
+
+
+def test_a_connection_that_was_lost_is_no_cause_of_ones_own() -> None:
+    results = {0: failed(0, message="RuntimeError: Connection closed by peer")}
+    assert own_cause(Evidence(node=0, results=results)) is None
+    assert own_cause(Evidence(node=0, results={}, torchrun_exit=1, torchrun_tail="DistStoreError: no answer")) is None
+    killed = own_cause(Evidence(node=0, results=results, exits=[(1, -9)]))
+    assert killed is not None
+    assert (killed.reason, killed.rank) == (Reason.RANK_KILLED, 1)
+
+
+def test_a_watchdog_that_aborts_a_rank_because_its_peer_is_gone_is_no_cause() -> None:
+    said = "terminate called after throwing an instance of 'c10::DistBackendError'\n  what():  {}"
+    gone = said.format("[PG ID 0 Rank 1] NCCL error: remote process exited or there was a network error")
+    evidence = Evidence(node=0, results={}, exits=[(1, -6)], tails={1: gone})
+    assert own_cause(evidence) is None
+    assert classify(evidence).reason is Reason.PEER_LOST
+    own = own_cause(Evidence(node=0, results={}, exits=[(1, -6)], tails={1: said.format("index out of bounds")}))
+    assert own is not None
+    assert own.reason is Reason.RANK_KILLED
+
+
+def test_memory_that_other_nodes_share_names_nobody_who_was_not_killed() -> None:
+    results = {0: failed(0, message="RuntimeError: Connection closed by peer")}
+    assert own_cause(Evidence(node=0, results=results, memory_kills=1, memory_shared=True)) is None
+    killed = own_cause(Evidence(node=0, results={}, exits=[(0, -9)], memory_kills=1, memory_shared=True))
+    assert killed is not None
+    assert killed.reason is Reason.OUT_OF_MEMORY
 
 
 def test_an_exit_before_a_rank_could_speak_shows_what_it_printed() -> None:
