@@ -6,10 +6,12 @@ import time
 
 from finetune_trainer.config import Resolved
 from tests.cluster.conftest import StartOperator
-from tests.support.api import Api
+from tests.support.api import Api, Manifest
 from tests.support.jobs import condition, eventually, finetune_job, phase, status, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import Operator
+
+OURS = "finetune.dev/job=yelp"
 
 
 def test_from_apply_to_succeeded(api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator) -> None:
@@ -57,7 +59,7 @@ def test_every_child_is_labelled_and_owned(api: Api, claim: str, operator: Opera
     for kind in ("Job", "Service", "ConfigMap"):
         (child,) = api.list(kind, labelSelector="finetune.dev/job=yelp")
         (owner,) = child["metadata"]["ownerReferences"]
-        assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (job["metadata"]["uid"], True, False)
+        assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == (job["metadata"]["uid"], True, True)
     assert phase(api) == "Starting"
 
 
@@ -81,6 +83,40 @@ def test_deletion_leaves_the_retained_claim_alone(api: Api, claim: str, operator
     kept = api.get("PersistentVolumeClaim", "yelp")
     assert kept is not None
     assert "deletionTimestamp" not in kept["metadata"]
+
+
+def test_a_foreground_deletion_is_over_when_the_pods_are_gone(api: Api, claim: str, operator: Operator) -> None:
+    """What a pod holds is free when `kubectl delete --cascade=foreground` returns."""
+    api.create(finetune_job(storage={"size": "1Gi"}))
+    pods = eventually("two pods", lambda: _two(api.list("Pod", labelSelector=OURS)))
+    wait_for_phase(api, "Starting")
+    for pod in pods:  # as long as a machine would need to end it
+        api.patch("Pod", pod["metadata"]["name"], {"metadata": {"finalizers": ["finetune.dev/machine"]}})
+
+    api.delete("FineTuneJob", "yelp", propagationPolicy="Foreground")
+    eventually("the rest is gone", lambda: not api.list("Service") and not api.list("ConfigMap", labelSelector=OURS))
+    left = eventually("pods that end", lambda: [one for one in api.list("Pod") if _ends(one)])
+    assert len(left) == 2
+    assert _ends(api.get("FineTuneJob", "yelp") or {}), "it is not over yet"
+
+    api.patch("Pod", pods[0]["metadata"]["name"], {"metadata": {"finalizers": None}})
+    eventually("one pod", lambda: len(api.list("Pod")) == 1)
+    assert api.get("FineTuneJob", "yelp") is not None
+    api.patch("Pod", pods[1]["metadata"]["name"], {"metadata": {"finalizers": None}})
+    eventually("over", lambda: api.get("FineTuneJob", "yelp") is None)
+    assert not api.list("Pod")
+    assert not api.list("Job")
+    kept = api.get("PersistentVolumeClaim", "yelp")
+    assert kept is not None
+    assert not _ends(kept)
+
+
+def _two(pods: list[Manifest]) -> list[Manifest] | None:
+    return pods if len(pods) == 2 else None
+
+
+def _ends(item: Manifest) -> bool:
+    return "deletionTimestamp" in item.get("metadata", {})
 
 
 def test_a_claim_that_is_not_retained_goes_with_the_job(api: Api, claim: str, operator: Operator) -> None:

@@ -217,7 +217,7 @@ def _metadata(job: FineTuneJob, name: str, labels: dict[str, str] | None = None)
                 "name": job.metadata.name,
                 "uid": job.metadata.uid,
                 "controller": True,
-                "blockOwnerDeletion": False,
+                "blockOwnerDeletion": True,
             }
         ],
     }

@@ -81,6 +81,8 @@ class ControlPlane(Client):
             f"--audit-policy-file={policy}",
             "--authorization-mode=Node,RBAC",
             f"--client-ca-file={self.pki}/ca.crt",
+            # Whoever makes an owner wait for its children must have a right to it: so it is in OpenShift.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             f"--etcd-servers={etcd}",
             f"--kubelet-client-certificate={self.pki}/admin.crt",
             f"--kubelet-client-key={self.pki}/admin.key",
