@@ -54,7 +54,12 @@ EVERYTHING: Manifest = {
     "priorityClassName": "system-cluster-critical",
     "nodeSelector": {"pool": "system"},
     "tolerations": [{"key": "system", "operator": "Exists", "effect": "NoSchedule"}],
+    "lostNodeSeconds": 40,
     "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "topologySpreadConstraints": [
+        {"maxSkew": 2, "topologyKey": "example.com/rack", "whenUnsatisfiable": "ScheduleAnyway"},
+    ],
+    "podDisruptionBudget": {"maxUnavailable": "50%"},
     "podAnnotations": {"prometheus.io/scrape": "true"},
     "podLabels": {"team": "platform"},
 }
@@ -73,6 +78,18 @@ def of_kind(kind: str, manifests: list[Manifest]) -> list[Manifest]:
 def deployment(values: Manifest | None = None) -> Manifest:
     (found,) = of_kind("Deployment", helm.render(values))
     return found
+
+
+def lost_node(seconds: int) -> list[Manifest]:
+    return [
+        {
+            "key": f"node.kubernetes.io/{taint}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": seconds,
+        }
+        for taint in ("not-ready", "unreachable")
+    ]
 
 
 def settings(values: Manifest, monkeypatch: pytest.MonkeyPatch) -> OperatorSettings:
@@ -111,13 +128,15 @@ def test_the_objects_of_an_installation() -> None:
         ({"rbac": {"create": False}}, set(), {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}),
         ({"serviceAccount": {"create": False}}, set(), {"ServiceAccount"}),
         ({"podMonitor": {"enabled": True}}, {"PodMonitor"}, set()),
+        ({"replicas": 2}, {"PodDisruptionBudget"}, set()),
+        ({"replicas": 2, "podDisruptionBudget": {"enabled": False}}, set(), set()),
         (
             {"watchNamespaces": ["a"], "rbac": {"aggregate": False}},
             set(),
             {"ClusterRole", "ClusterRoleBinding"},
         ),
     ],
-    ids=["no-crds", "no-rbac", "no-account", "monitor", "namespaces"],
+    ids=["no-crds", "no-rbac", "no-account", "monitor", "two", "two-no-budget", "namespaces"],
 )
 def test_values_that_add_or_remove_objects(values: Manifest, more: set[str], less: set[str]) -> None:
     assert set(kinds(helm.render(values))) == (set(kinds(helm.render())) | more) - less
@@ -134,8 +153,12 @@ def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> 
     assert pod["spec"]["serviceAccountName"] == "operator"
     assert pod["metadata"]["annotations"] == EVERYTHING["podAnnotations"]
     assert pod["metadata"]["labels"]["team"] == "platform"
-    for name in ("imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "affinity"):
+    same = ("imagePullSecrets", "priorityClassName", "nodeSelector", "affinity", "topologySpreadConstraints")
+    for name in same:
         assert pod["spec"][name] == EVERYTHING[name]
+    assert pod["spec"]["tolerations"] == [*EVERYTHING["tolerations"], *lost_node(40)]
+    (budget,) = of_kind("PodDisruptionBudget", helm.render(EVERYTHING))
+    assert budget["spec"]["maxUnavailable"] == "50%"
     assert arrived.namespaces == ("team-a", "team-b")
     assert arrived.plan().pod_template == EVERYTHING["jobs"]["podTemplate"]
     assert arrived.plan().accelerator_resources == ("example.com/npu",)
@@ -145,6 +168,30 @@ def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> 
     assert (arrived.lease, arrived.lease_seconds) == (f"{helm.SYSTEM_NAMESPACE}/trainer", 30)
     assert deployment(EVERYTHING)["spec"]["replicas"] == 2
     assert (arrived.log_level, arrived.log_format) == ("debug", "text")
+
+
+def test_one_operator_leaves_a_lost_node_soon_and_asks_for_nothing_else() -> None:
+    pod = deployment()["spec"]["template"]["spec"]
+    assert pod["tolerations"] == lost_node(15)
+    assert not {"affinity", "topologySpreadConstraints"} & pod.keys()
+
+
+def test_a_toleration_of_ones_own_takes_the_place_of_that_for_a_lost_node() -> None:
+    own = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+    assert deployment({"tolerations": [own]})["spec"]["template"]["spec"]["tolerations"] == [own, lost_node(15)[0]]
+
+
+def test_several_operators_fall_together_with_no_node_no_zone_and_no_drain() -> None:
+    affinity: Manifest = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    made = deployment({"replicas": 2, "affinity": affinity})
+    pod, selector = made["spec"]["template"]["spec"], made["spec"]["selector"]
+    assert pod["affinity"].keys() == {"nodeAffinity", "podAntiAffinity"}
+    (preferred,) = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["podAffinityTerm"] == {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}
+    (zones,) = pod["topologySpreadConstraints"]
+    assert (zones["topologyKey"], zones["labelSelector"]) == ("topology.kubernetes.io/zone", selector)
+    (budget,) = of_kind("PodDisruptionBudget", helm.render({"replicas": 2}))
+    assert (budget["spec"]["selector"], budget["spec"]["maxUnavailable"]) == (selector, 1)
 
 
 def test_the_operators_defaults_are_the_charts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +283,7 @@ def test_notes_say_what_to_do_next() -> None:
     assert "deletes the FineTuneJob definition" in helm.notes({"crds": {"keep": False}})
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+@pytest.mark.parametrize("values", [{}, {"replicas": 2}, EVERYTHING], ids=["defaults", "two", "everything"])
 def test_every_object_is_accepted(control_plane: Client, values: Manifest) -> None:
     """By a server that knows every field, and warns of what the restricted Pod Security Standard would refuse."""
     system = {**helm.SYSTEM["metadata"]["labels"], "pod-security.kubernetes.io/warn": "restricted"}

@@ -25,6 +25,8 @@ VALUES = yaml.safe_load((helm.CHART / "values.yaml").read_text())
         ({"jobs": {"podTemplate": {"spec": {"restartPolicy": "Never"}}}}, "'restartPolicy' not allowed"),
         ({"jobs": {"podTemplate": {"spec": {"containers": [{"name": "sidecar"}]}}}}, "value must be 'trainer'"),
         ({"tolerations": [{"keys": "a"}]}, "at '/tolerations/0': additional properties 'keys' not allowed"),
+        ({"lostNodeSeconds": "15"}, "at '/lostNodeSeconds': got string, want integer"),
+        ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "at '/podDisruptionBudget/maxUnavailable'"),
         ({"resources": {"limit": {}}}, "at '/resources': additional properties 'limit' not allowed"),
         ({"nodeSelector": {"gpu": True}}, "at '/nodeSelector/gpu': got boolean, want string"),
         ({"log": {"level": "loud"}}, "at '/log/level': value must be one of"),
