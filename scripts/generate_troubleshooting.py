@@ -44,6 +44,10 @@ WAITING: Mapping[str, tuple[str, str]] = {
         "name the job differently, remove that object, or go on from a claim with `spec.storage.claimName`",
     ),
     "TemplateInvalid": ("`spec.template` can't be merged into the pods", "correct it as the message says"),
+    "TemplateNotAllowed": (
+        "`spec.template` asks for what the administrator lets no job have",
+        "leave it out, or ask for it to be added to `jobs.templateAllows`; see [security](security.md)",
+    ),
     "Refused": (
         "the API server refuses a child of the job: quota, admission, permission; the reason is its own word",
         "mend what the message names: it is tried again, after 2 to 60 s",

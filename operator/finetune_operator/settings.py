@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from finetune_operator.plan.defaults import default_problems
+from finetune_operator.plan.template_policy import Capability
 from finetune_operator.plan.types import PlanSettings
 
 
@@ -47,6 +48,8 @@ class OperatorSettings(BaseSettings):
     """A pod that has not started by then is diagnosed from its events."""
     pod_template: dict[str, Any] = Field(default_factory=dict)
     """Partial pod template under that of every job, as JSON."""
+    template_allows: tuple[Capability, ...] = _DEFAULTS.template_allows
+    """What jobs may ask for in `spec.template` of what reaches beyond their own pods, as a JSON list."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to serve, as a JSON list; empty serves the whole cluster."""
     kubeconfig: Path | None = None
@@ -86,4 +89,5 @@ class OperatorSettings(BaseSettings):
             progress_interval_seconds=self.progress_interval_seconds,
             pod_diagnosis_seconds=self.pod_diagnosis_seconds,
             pod_template=self.pod_template,
+            template_allows=self.template_allows,
         )

@@ -38,6 +38,7 @@ EVERYTHING: Manifest = {
                 "containers": [{"name": "trainer", "env": [{"name": "HTTPS_PROXY", "value": "proxy:3128"}]}],
             },
         },
+        "templateAllows": ["hostPath", "serviceAccount"],
         "gracePeriodSeconds": 120,
         "acceleratorResources": ["example.com/npu"],
     },
@@ -161,6 +162,7 @@ def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> 
     assert budget["spec"]["maxUnavailable"] == "50%"
     assert arrived.namespaces == ("team-a", "team-b")
     assert arrived.plan().pod_template == EVERYTHING["jobs"]["podTemplate"]
+    assert arrived.plan().template_allows == ("hostPath", "serviceAccount")
     assert arrived.plan().accelerator_resources == ("example.com/npu",)
     assert (arrived.grace_period_seconds, arrived.progress_interval_seconds) == (120, 2.5)
     assert (arrived.progress_access, arrived.concurrency, arrived.resync_seconds) == ("proxy", 4, 30)
@@ -278,6 +280,8 @@ def test_a_list_of_namespaces_grants_nothing_beyond_them() -> None:
 def test_notes_say_what_to_do_next() -> None:
     assert "kubectl rollout status deployment/finetune-operator --namespace finetune-system" in helm.notes()
     assert "kubectl apply -f job.yaml" in helm.notes()
+    assert "jobs may ask for: networkVolumes, serviceAccount, priorityClass, runtimeClass (" in helm.notes()
+    assert "jobs may ask for: nothing beyond their own pods (" in helm.notes({"jobs": {"templateAllows": []}})
     assert "serves the namespaces team-a, team-b" in helm.notes({"watchNamespaces": ["team-a", "team-b"]})
     assert "waits until somebody has applied it" in helm.notes({"crds": {"enabled": False}})
     assert "deletes the FineTuneJob definition" in helm.notes({"crds": {"keep": False}})

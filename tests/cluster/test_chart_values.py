@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune_operator.plan.template_policy import Capability
 from tests.support import helm
 from tests.support.api import Manifest
 
@@ -24,6 +25,7 @@ VALUES = yaml.safe_load((helm.CHART / "values.yaml").read_text())
         ({"jobs": {"podTemplate": {"spec": {"nodeSelectr": {}}}}}, "additional properties 'nodeSelectr' not allowed"),
         ({"jobs": {"podTemplate": {"spec": {"restartPolicy": "Never"}}}}, "'restartPolicy' not allowed"),
         ({"jobs": {"podTemplate": {"spec": {"containers": [{"name": "sidecar"}]}}}}, "value must be 'trainer'"),
+        ({"jobs": {"templateAllows": ["hostpath"]}}, "at '/jobs/templateAllows/0': value must be one of 'hostPath'"),
         ({"tolerations": [{"keys": "a"}]}, "at '/tolerations/0': additional properties 'keys' not allowed"),
         ({"lostNodeSeconds": "15"}, "at '/lostNodeSeconds': got string, want integer"),
         ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "at '/podDisruptionBudget/maxUnavailable'"),
@@ -72,6 +74,11 @@ def test_values_and_schema_name_the_same() -> None:
                 compare(value, schema["properties"][key], f"{path}/{key}")
 
     compare(VALUES, SCHEMA, "")
+
+
+def test_the_schema_knows_what_jobs_may_be_allowed() -> None:
+    known = SCHEMA["properties"]["jobs"]["properties"]["templateAllows"]["items"]["enum"]
+    assert known == [str(capability) for capability in Capability]
 
 
 def test_every_value_is_in_the_readme() -> None:

@@ -177,7 +177,8 @@ class FineTuneJobSpec(ApiModel):
         default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
     )
     """Partial pod template merged into the pods of all roles, containers by name; the training container is
-    `trainer`."""
+    `trainer`. What reaches beyond the job's own pods (folders of the machine, privileges, ...) is allowed or not by the
+    operator's setting `templateAllows`."""
     storage: Storage
     """The claim that checkpoints and the model go to: one to make (`size`), or one that is there (`claimName`)."""
     hub: HubAccess = HubAccess()

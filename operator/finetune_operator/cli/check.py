@@ -13,7 +13,8 @@ from finetune_operator.api.resource import KIND, FineTuneJob
 from finetune_operator.cli import manifest
 from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.validate import is_fine_tune_job, normalised, validate, warnings
-from finetune_operator.plan.children import template_problems
+from finetune_operator.plan.children import template_off_limits, template_problems
+from finetune_operator.plan.types import PlanSettings
 
 if TYPE_CHECKING:
     from finetune_operator.cli.local.volumes import Volumes
@@ -51,7 +52,7 @@ def _check(path: str, there: Volumes | None) -> ExitCode:
         if wrong:
             code = ExitCode.FAILED
             continue
-        for warning in warnings(job):
+        for warning in (*warnings(job), *_asks_too_much(job)):
             print(f"{path}: Warning: {warning}", file=sys.stderr)
         print(f"{path}: {KIND} {job['metadata'].get('name', 'without a name')} is valid")
         if there is not None:
@@ -72,6 +73,12 @@ def problems(document: dict[str, Any]) -> tuple[str, ...]:
     """What the API server would refuse, else what the operator would."""
     wrong = tuple(str(problem) for problem in validate(document))
     return wrong or template_problems(FineTuneJob.parse(completed(document)))
+
+
+def _asks_too_much(document: dict[str, Any]) -> tuple[str, ...]:
+    """What an operator with the default settings would refuse; those of the cluster's are not known here."""
+    asked = template_off_limits(FineTuneJob.parse(completed(document)), PlanSettings(trainer_image=""))
+    return tuple(f"an operator with the default settings refuses it: {text}" for text in asked)
 
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:

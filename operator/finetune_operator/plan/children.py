@@ -26,6 +26,7 @@ from finetune_operator.plan.children_pods import (
     PORT_NAME,
     Role,
     pod_template,
+    template_off_limits,
 )
 from finetune_operator.plan.configuration import addresses, needs_prepare_job, processes_per_node, run_config
 from finetune_operator.plan.template import TRAINER
@@ -49,6 +50,7 @@ __all__ = [
     "publish_job_name",
     "run_config",
     "service",
+    "template_off_limits",
     "template_problems",
     "train_job",
     "train_job_name",

@@ -13,6 +13,7 @@ from finetune_operator.api.spec import EnvVar, Volume
 from finetune_operator.plan.accelerators import accelerator_resources
 from finetune_operator.plan.defaults import merge_defaults
 from finetune_operator.plan.template import SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
+from finetune_operator.plan.template_policy import Capability, off_limits, with_safe_defaults
 from finetune_operator.plan.types import PlanSettings
 from finetune_trainer.config import Env
 
@@ -67,6 +68,46 @@ def pod_template(
     claim: str,
 ) -> dict[str, Any]:
     """The pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try."""
+    system = _system_template(
+        job, settings, role=role, number=number, labels=labels, config_map=config_map, claim=claim
+    )
+    return _with_users(merge_defaults(system, settings.pod_template, job), job, settings)
+
+
+def template_off_limits(job: FineTuneJob, settings: PlanSettings) -> tuple[str, ...]:
+    """What the job asks for and the administrator lets no job have. Its template must be one that can be merged."""
+    if not job.spec.template and not settings.pod_template:
+        return ()
+    system = _system_template(job, settings, role=Role.TRAIN, number=1, labels={}, config_map="", claim="")
+    given = merge_defaults(system, settings.pod_template, job)
+    return off_limits(
+        given,
+        _with_users(given, job, settings),
+        users=job.spec.template,
+        defaults=settings.pod_template,
+        allows=settings.template_allows,
+    )
+
+
+def _with_users(given: dict[str, Any], job: FineTuneJob, settings: PlanSettings) -> dict[str, Any]:
+    """The job's part merged in; where jobs may have no more rights, its containers have no more by saying nothing."""
+    merged = merge_template(given, job.spec.template)
+    if Capability.PRIVILEGED in settings.template_allows:
+        return merged
+    return with_safe_defaults(merged, job.spec.template)
+
+
+def _system_template(
+    job: FineTuneJob,
+    settings: PlanSettings,
+    *,
+    role: Role,
+    number: int,
+    labels: dict[str, str],
+    config_map: str,
+    claim: str,
+) -> dict[str, Any]:
+    """What the pods of a role are before anybody has changed them."""
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": settings.grace_period_seconds,
@@ -86,8 +127,7 @@ def pod_template(
     }
     if role is Role.TRAIN and job.spec.nodes > 1:
         spec["subdomain"] = job.metadata.name
-    system = merge_defaults({"metadata": {"labels": dict(labels)}, "spec": spec}, settings.pod_template, job)
-    return merge_template(system, job.spec.template)
+    return {"metadata": {"labels": dict(labels)}, "spec": spec}
 
 
 def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int, claim: str) -> dict[str, Any]:

@@ -43,8 +43,8 @@ LISTS = frozenset({*MERGE_KEYS, *APPENDED, "tolerations", "readinessGates"})
 
 
 def merge_template(system: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
-    """The system's pod template with the user's merged in; both stay as they were."""
-    return _merged_map(system, users)
+    """The system's pod template with the user's merged in; both stay as they were. A whole half can't be removed."""
+    return _merged_map(system, {half: value for half, value in users.items() if value is not None})
 
 
 def _merged_map(system: Mapping[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:

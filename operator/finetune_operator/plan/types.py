@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.plan.template_policy import DEFAULT_ALLOWED, Capability
 from finetune_trainer.config import Progress
 
 Manifest = dict[str, Any]
@@ -48,6 +49,8 @@ class PlanSettings:
     """A pod that has not started by then is diagnosed from its events."""
     pod_template: Mapping[str, Any] = field(default_factory=dict)
     """Partial pod template under that of every job."""
+    template_allows: tuple[Capability, ...] = DEFAULT_ALLOWED
+    """What jobs may ask for in `spec.template`, of what reaches beyond their own pods."""
 
     def in_crowd(self, running: int) -> PlanSettings:
         """The same where so many jobs run: all of them together write progress `PROGRESS_WRITES_PER_SECOND` times a second."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from finetune_operator.api.resource import LABEL_UID, FineTuneJob
 from finetune_operator.plan import children
-from finetune_operator.plan.types import Manifest, Observed, Ref
+from finetune_operator.plan.types import Manifest, Observed, PlanSettings, Ref
 
 CLAIM = "PersistentVolumeClaim"
 
@@ -49,14 +49,20 @@ def needed(job: FineTuneJob, known: Mapping[Ref, Manifest | None] = MappingProxy
 def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Problem, ...]:
     """All that is wrong now. `observed.references` holds everything `needed`; `planned` is what is about to be made."""
     job = observed.job
-    template = [Problem("TemplateInvalid", text, mendable=False) for text in children.template_problems(job)]
     return (
-        *template,
+        *_template(job, observed.settings),
         *_names(observed, planned),
         *_storage(observed),
         *_volumes(job, observed.references),
         *_variables(observed),
     )
+
+
+def _template(job: FineTuneJob, settings: PlanSettings) -> tuple[Problem, ...]:
+    """What can't be done fails the job; what it may not do waits, for an edit or for the administrator."""
+    if wrong := children.template_problems(job):
+        return tuple(Problem("TemplateInvalid", text, mendable=False) for text in wrong)
+    return tuple(Problem("TemplateNotAllowed", text) for text in children.template_off_limits(job, settings))
 
 
 def taken(observed: Observed, planned: Manifest) -> Problem | None:

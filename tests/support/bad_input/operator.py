@@ -207,6 +207,26 @@ OBJECTS = (
     ),
 )
 
+OFF_LIMITS = (
+    _row(
+        "template-host-path",
+        "a folder of the machine in the pod template, which the administrator lets no job have",
+        "TemplateNotAllowed",
+        'spec.template.spec.volumes[docker].hostPath: {"path": "/var/run/docker.sock"} is not for jobs here (hostPath: folders of '
+        "the machine): leave it out, or ask your administrator to add `hostPath` to the operator's setting `templateAllows`",
+        template={"spec": {"volumes": [{"name": "docker", "hostPath": {"path": "/var/run/docker.sock"}}]}},
+    ),
+    _row(
+        "template-privileged",
+        "a privileged sidecar, likewise",
+        "TemplateNotAllowed",
+        "spec.template.spec.initContainers[tune].securityContext.privileged: true is not for jobs here",
+        template={
+            "spec": {"initContainers": [{"name": "tune", "image": "busybox", "securityContext": {"privileged": True}}]}
+        },
+    ),
+)
+
 TEMPLATES = (
     _template(
         "template-second-container",
@@ -274,4 +294,4 @@ TEMPLATES = (
     ),
 )
 
-ROWS: tuple[BadInput, ...] = (*CLAIMS, *OBJECTS, *TEMPLATES)
+ROWS: tuple[BadInput, ...] = (*CLAIMS, *OBJECTS, *OFF_LIMITS, *TEMPLATES)

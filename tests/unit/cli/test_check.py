@@ -75,3 +75,16 @@ def test_the_operators_objections_come_after_the_servers(tmp_path: Path, capsys:
 
     assert check([path]) is ExitCode.FAILED
     assert "spec.template.spec.containers[trainer].command: can't be set" in capsys.readouterr().err
+
+
+def test_what_an_administrator_may_have_forbidden_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = {"spec": {"volumes": [{"name": "m", "hostPath": {"path": "/models"}}], "serviceAccountName": "trainer"}}
+    path = file_of(tmp_path / "job.yaml", manifest({"template": template}))
+
+    assert check([path]) is ExitCode.SUCCEEDED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"{path}: Warning: an operator with the default settings refuses it: spec.template.spec.volumes[m]"
+    )

@@ -6,6 +6,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from finetune_operator.plan.template_policy import Capability
 from finetune_operator.settings import OperatorSettings, ProgressAccess
 
 
@@ -15,7 +16,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("FINETUNE_OPERATOR_TRAINER_IMAGE", "registry/trainer:1")
     monkeypatch.setenv("FINETUNE_OPERATOR_ACCELERATOR_RESOURCES", '["example.com/npu"]')
     monkeypatch.setenv("FINETUNE_OPERATOR_POD_TEMPLATE", '{"spec": {"nodeSelector": {"pool": "gpu"}}}')
+    monkeypatch.setenv("FINETUNE_OPERATOR_TEMPLATE_ALLOWS", '["hostPath"]')
     settings = OperatorSettings()
+    assert settings.plan().template_allows == (Capability.HOST_PATH,)
     assert settings.namespaces == ("a", "b")
     assert settings.progress_access is ProgressAccess.PROXY
     assert settings.plan().trainer_image == "registry/trainer:1"
@@ -26,6 +29,12 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_OPERATOR_CONCURRENCY", "0")
     with pytest.raises(ValidationError, match="concurrency"):
+        OperatorSettings()
+
+
+def test_a_right_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_OPERATOR_TEMPLATE_ALLOWS", '["root"]')
+    with pytest.raises(ValidationError, match="Input should be 'hostPath'"):
         OperatorSettings()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from finetune_operator.plan.template_policy import Capability
 from finetune_operator.plan.types import Delete, Manifest, Ref, Refusal
 from tests.support.simulated import HUB_SPEC, SPEC, World
 from tests.support.simulated_cluster import NAMESPACE, UID, claim
@@ -147,6 +149,22 @@ def test_a_claim_that_can_be_read_by_nobody_else_is_enough_for_one_node() -> Non
     world.wake()
     assert world.phase == "Starting"
     assert world.status["claim"] == {"name": "shared", "accessMode": "ReadWriteOnce"}
+
+
+def test_what_the_administrator_lets_no_job_have_waits_for_an_edit_or_for_the_administrator() -> None:
+    asking = {**SPEC, "template": {"spec": {"volumes": [{"name": "models", "hostPath": {"path": "/models"}}]}}}
+    edited, allowed = World(spec=asking), World(spec=asking)
+    for world in (edited, allowed):
+        world.wake()
+        validated = world.condition("Validated")
+        assert (world.phase, validated["reason"]) == ("Pending", "TemplateNotAllowed")
+        assert 'spec.template.spec.volumes[models].hostPath: {"path": "/models"} is not' in validated["message"]
+        assert world.names("Job") == []
+    edited.spec, edited.generation = SPEC, 2
+    allowed.settings = replace(allowed.settings, template_allows=(Capability.HOST_PATH,))
+    for world in (edited, allowed):
+        world.after(2)
+        assert (world.phase, world.condition("Validated")["status"]) == ("Starting", "True")
 
 
 def foreign(kind: str, name: str, **metadata: Any) -> Manifest:
