@@ -63,6 +63,10 @@ MEANINGS: Mapping[str, str] = {
     Obstacle.IMAGE_PULL_FAILED: "a machine can't pull an image",
     Obstacle.CLAIM_NOT_BOUND: "no volume fits the claim",
     Obstacle.SIDECAR_FAILS: "a sidecar ends again and again",
+    Obstacle.NODE_SILENT: (
+        "a machine does not answer the control plane; its pods may be well and are left alone, and `Running` stays True "
+        "while they train"
+    ),
     "FailedScheduling": "no machine takes a pod; the message says which resource is missing on how many",
     "FailedMount": "a volume can't be mounted",
     "FailedAttachVolume": "a volume can't be attached to the machine",

@@ -41,6 +41,10 @@ class OperatorSettings(BaseSettings):
     """Extended resources that are accelerators, as a JSON list; `*` at the end matches any rest."""
     grace_period_seconds: Annotated[int, Field(ge=1)] = _DEFAULTS.grace_period_seconds
     """Time that training pods get to save when they are asked to stop."""
+    lost_node_seconds: Annotated[int, Field(ge=1)] = _DEFAULTS.lost_node_seconds
+    """A node that does not answer the control plane is lost after this long, and its pods leave it: their toleration.
+    Longer than a restart of a kubelet or of the network takes, or that costs the jobs on the node their attempt; the
+    longer, the later a job on a machine that is really gone starts again."""
     progress_interval_seconds: Annotated[float, Field(gt=0)] = _DEFAULTS.progress_interval_seconds
     """Between two readings of a running job's progress, and so between two progress writes to its status. With more than
     20 jobs for each of these seconds it is longer: all jobs together write progress 20 times a second at most."""
@@ -86,6 +90,7 @@ class OperatorSettings(BaseSettings):
             trainer_image=self.trainer_image,
             accelerator_resources=self.accelerator_resources,
             grace_period_seconds=self.grace_period_seconds,
+            lost_node_seconds=self.lost_node_seconds,
             progress_interval_seconds=self.progress_interval_seconds,
             pod_diagnosis_seconds=self.pod_diagnosis_seconds,
             pod_template=self.pod_template,

@@ -40,6 +40,7 @@ EVERYTHING: Manifest = {
         },
         "templateAllows": ["hostPath", "serviceAccount"],
         "gracePeriodSeconds": 120,
+        "lostNodeSeconds": 90,
         "acceleratorResources": ["example.com/npu"],
     },
     "progress": {"intervalSeconds": 2.5, "access": "proxy"},
@@ -164,7 +165,8 @@ def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> 
     assert arrived.plan().pod_template == EVERYTHING["jobs"]["podTemplate"]
     assert arrived.plan().template_allows == ("hostPath", "serviceAccount")
     assert arrived.plan().accelerator_resources == ("example.com/npu",)
-    assert (arrived.grace_period_seconds, arrived.progress_interval_seconds) == (120, 2.5)
+    assert (arrived.grace_period_seconds, arrived.lost_node_seconds) == (120, 90)
+    assert arrived.progress_interval_seconds == 2.5
     assert (arrived.progress_access, arrived.concurrency, arrived.resync_seconds) == ("proxy", 4, 30)
     assert (arrived.pod_diagnosis_seconds, arrived.metrics_port) == (7, 9999)
     assert (arrived.lease, arrived.lease_seconds) == (f"{helm.SYSTEM_NAMESPACE}/trainer", 30)

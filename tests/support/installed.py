@@ -12,10 +12,11 @@ from tests.support.commands import wait_for
 VALUES: Manifest = {
     "image": {"tag": "dev", "pullPolicy": "Never"},
     "trainer": {"image": {"tag": "dev"}},
+    "jobs": {"lostNodeSeconds": 20},
     "progress": {"intervalSeconds": 1},
     "log": {"level": "debug"},
 }
-"""Of every installation: the images of this source tree, and a status that tests need not wait for."""
+"""Of every installation: the images of this source tree, and little to wait for."""
 LABEL = f"app.kubernetes.io/instance={helm.RELEASE}"
 IN_SYSTEM = f"--namespace={helm.SYSTEM_NAMESPACE}"
 

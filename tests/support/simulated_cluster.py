@@ -21,6 +21,7 @@ NAMESPACE = "team"
 IMAGE = "registry.example/finetune/trainer@sha256:abc"
 HUB = {"repo_id": "me/reviews", "url": "https://huggingface.co/me/reviews", "commit": "c" * 40}
 """What a publish pod tells of the model on the Hub."""
+UNREACHABLE = "node.kubernetes.io/unreachable"
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -207,16 +208,30 @@ class SimulatedCluster:
             if pod["status"]["phase"] in ("Pending", "Running"):
                 self.ask_to_end(pod)
 
-    def lose_machine(self, name: str, *, taint: str | None = None) -> None:
-        """The machine falls silent: its pods stay as they are, but for Ready."""
+    def lose_machine(self, name: str, *, taint: str = UNREACHABLE, counted: bool = True) -> None:
+        """The machine falls silent: its pods stay as they are, but for Ready. Where too many are, no time is counted."""
         assert self.nodes is not None
-        taints = [{"key": taint, "effect": "NoExecute"}] if taint else []
-        ready = "True" if taint else "Unknown"
+        taints = [{"key": taint, "effect": "NoExecute"}] if counted else []
+        ready = "Unknown" if taint == UNREACHABLE else "True"
         self.nodes[name] = {"metadata": {"name": name}, "spec": {"taints": taints}, "status": {"conditions": []}}
         self.nodes[name]["status"]["conditions"].append(condition("Ready", self.now, status=ready))
         for pod in self.objects.values():
             if pod["kind"] == "Pod" and pod["spec"].get("nodeName") == name:
                 pod["status"]["conditions"] = [condition("Ready", self.now, status="False")]
+
+    def remove_machine(self, name: str) -> None:
+        """Its Node object is deleted."""
+        self.lose_machine(name)
+        assert self.nodes is not None
+        self.nodes[name] = {"metadata": {"name": name}}
+
+    def find_machine(self, name: str) -> None:
+        """The machine answers again."""
+        assert self.nodes is not None
+        del self.nodes[name]
+        for pod in self.objects.values():
+            if pod["kind"] == "Pod" and pod["spec"].get("nodeName") == name:
+                pod["status"]["conditions"] = [condition("Ready", self.now)]
 
     @staticmethod
     def _conditions(item: Manifest) -> list[Manifest]:

@@ -14,10 +14,10 @@ from finetune_operator.plan import accounts, children, conditions, prepare, publ
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.falls import fallen, gave_up_on, give_up, verdict_of
-from finetune_operator.plan.gang import Gang, doubtful_nodes, progress_of, training_gang
+from finetune_operator.plan.gang import Gang, doubtful_nodes, look_at_nodes_again, progress_of, training_gang
 from finetune_operator.plan.living import POLL_STARTING_SECONDS, alive, expired_by
 from finetune_operator.plan.resolutions import ClusterReason, resolution
-from finetune_operator.plan.steps import Step, fail, stamp, wants_list
+from finetune_operator.plan.steps import Step, fail, soonest, stamp, wants_list
 from finetune_operator.plan.types import Observed, Suspend
 from finetune_operator.plan.view import Family
 from finetune_trainer.config import Cause, Progress
@@ -50,8 +50,13 @@ def train(observed: Observed, members: Family, status: FineTuneJobStatus, curren
     if over:
         return (give_up if expired else fallen)(observed, members, status, gang)
     step = alive(observed, members, status, gang)
-    unsettled = doubtful_nodes(observed, before) if status.budget.settled_attempt < before.number else ()
-    return replace(step, wants_references=tuple(dict.fromkeys((*step.wants_references, *unsettled))))
+    if status.budget.settled_attempt >= before.number:
+        return step
+    return replace(
+        step,
+        requeue_after_seconds=soonest(step.requeue_after_seconds, look_at_nodes_again(observed, before)),
+        wants_references=tuple(dict.fromkeys((*step.wants_references, *doubtful_nodes(observed, before)))),
+    )
 
 
 def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:

@@ -28,10 +28,6 @@ PORT_NAME = "metrics"
 USER_ID = 10001
 """uid and gid of the pods, and the group that volumes are handed to."""
 
-LOST_NODE_SECONDS = 5
-"""Pods leave a node that is gone after this long, not after the default 300: the new gang waits for no verdict, but
-until then the cluster tells nobody that the node, and not the program, is to blame."""
-
 ENVIRONMENT = {
     "HOME": "/tmp",  # the root file system is read-only; caches of libraries go here
     "PYTHONUNBUFFERED": "1",
@@ -189,7 +185,7 @@ def _tolerations(job: FineTuneJob, settings: PlanSettings) -> list[dict[str, Any
             "key": f"node.kubernetes.io/{state}",
             "operator": "Exists",
             "effect": "NoExecute",
-            "tolerationSeconds": LOST_NODE_SECONDS,
+            "tolerationSeconds": settings.lost_node_seconds,
         }
         for state in ("not-ready", "unreachable")
     ]

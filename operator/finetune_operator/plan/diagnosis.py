@@ -199,11 +199,14 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
     if pod.phase == "Failed" and pod.status_reason in SHUTDOWNS:  # kubelet calls that a disruption too
         text = f"{where}: {said or pod.status_reason}"
         return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_SHUTDOWN, Cause.NODE, text, pod.index))
-    if pod.disruption is not None:
-        cause, reason = EVICTIONS.get(pod.disruption, (Cause.PREEMPTION, ClusterReason.EVICTED))
+    cause, reason = EVICTIONS.get(pod.disruption or "", (Cause.PREEMPTION, ClusterReason.EVICTED))
+    unseen = pod.node in gang.lost or pod.node in gang.silent
+    if pod.disruption is not None and not (unseen and reason is ClusterReason.NODE_LOST):
         return Finding(Weight.CLUSTER, at, 0, _cluster(reason, cause, f"{where}: {said or pod.disruption}", pod.index))
-    if gang.on_lost_node(pod):
-        text = f"{where} is lost: the machine does not answer any more"
+    if pod.disruption is not None or gang.on_lost_node(pod) or pod in gang.silent_pods:
+        # Until its time is over that is a guess, and the best there is.
+        lost = "" if pod.node in gang.silent else " is lost"
+        text = f"{where}{lost}: the machine does not answer any more"
         return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_LOST, Cause.NODE, text, pod.index))
     if pod.phase != "Failed" or pod.status_reason is None:
         return None

@@ -6,10 +6,10 @@ from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import accounts, report
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis, diagnose
-from finetune_operator.plan.gang import Gang, doubtful_nodes
+from finetune_operator.plan.gang import Gang, doubtful_nodes, look_at_nodes_again
 from finetune_operator.plan.resolutions import ClusterReason, resolution, with_way_out
 from finetune_operator.plan.starts import start
-from finetune_operator.plan.steps import Step, evidence_patience, fail, failure, seconds_until, stamp
+from finetune_operator.plan.steps import Step, evidence_patience, fail, failure, seconds_until, soonest, stamp
 from finetune_operator.plan.types import Observed, Suspend
 from finetune_operator.plan.view import Family
 from finetune_trainer.config import Cause
@@ -38,11 +38,12 @@ def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang:
         restarting = status.model_copy(update=over)
         return start(observed, members, restarting, gang.number + 1, {})
     update = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
+    again = max(0.1, seconds_until(due if observed.now < due else guess_due, observed.now))
     return Step(
         report.with_nodes(status.model_copy(update=update), gang, observed.now),
         facts={ConditionType.RUNNING: _fallen_fact(gang, verdict.diagnosis)} if not gave_up else {},
         actions=(Suspend(gang.job.name),) if gang.job is not None and gang.job.active else (),
-        requeue_after_seconds=max(0.1, seconds_until(due if observed.now < due else guess_due, observed.now)),
+        requeue_after_seconds=soonest(again, look_at_nodes_again(observed, gang)),
         wants_references=doubtful_nodes(observed, gang),
     )
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from finetune_operator.plan.types import Manifest, Observed, Ref
-from finetune_operator.plan.view import Family, JobView, PodView
+from finetune_operator.plan.view import Family, JobView, PodView, parse_time
 from finetune_trainer.config import Outcome, Progress, ResultRecord
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+UNREACHABLE = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})
+"""Taints by which the cluster counts the time of a silent node. It takes them away, and moves no pod, while too many are
+silent at once: then it is the control plane that was cut off."""
+NODE_LOOK_SECONDS = 5.0
+LOOK_LEAST_SECONDS = 0.1
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,9 @@ class Gang:
     pods: tuple[PodView, ...]
     lost: frozenset[str] = frozenset()
     """Names of nodes that are lost."""
+    silent: Mapping[str, datetime | None] = field(default_factory=dict)
+    """Nodes that do not answer the control plane and are not lost: until when they are waited for; None: until the
+    cluster itself says more."""
     earlier: Mapping[int, ResultRecord] = field(default_factory=dict)
     """Result records by node, as the next attempt read them on the volume."""
     earlier_known: bool = False
@@ -64,6 +73,11 @@ class Gang:
     def on_lost_node(self, pod: PodView) -> bool:
         return pod.node in self.lost and not pod.succeeded and not pod.ended
 
+    @property
+    def silent_pods(self) -> tuple[PodView, ...]:
+        """Pods of which nothing is heard now: they may train, or be gone with their node."""
+        return tuple(pod for pod in self.pods if pod.node in self.silent and not pod.succeeded and not pod.ended)
+
     def ready(self, now: datetime, patience: timedelta) -> int:
         """Nodes whose container runs. Some alone show after `patience`: a gang that starts together is one write."""
         since = {
@@ -93,13 +107,16 @@ def training_gang(observed: Observed, members: Family, attempt: int) -> Gang:
     progress = observed.progress
     told = progress if progress is not None and _is_of(progress, observed, attempt + 1) and progress.begun else None
     earlier = {record.node: record for record in told.earlier if record.attempt == attempt} if told else {}
+    own = progress_of(observed, attempt)
+    lost, silent = silence(observed, trained=own.updated if own is not None else None)
     return Gang(
         role="train",
         number=attempt,
         nodes=observed.job.spec.nodes,
         job=members.job("train", attempt),
         pods=members.pods_of("train", attempt),
-        lost=lost_nodes(observed),
+        lost=lost,
+        silent=silent,
         earlier=earlier,
         earlier_known=told is not None,
     )
@@ -107,13 +124,15 @@ def training_gang(observed: Observed, members: Family, attempt: int) -> Gang:
 
 def single_gang(observed: Observed, members: Family, role: str, number: int) -> Gang:
     """The one pod of a Job that prepares or publishes."""
+    lost, silent = silence(observed)
     return Gang(
         role=role,
         number=number,
         nodes=1,
         job=members.job(role, number),
         pods=members.pods_of(role, number),
-        lost=lost_nodes(observed),
+        lost=lost,
+        silent=silent,
     )
 
 
@@ -123,9 +142,33 @@ def progress_of(observed: Observed, attempt: int) -> Progress | None:
     return progress if progress is not None and _is_of(progress, observed, attempt) else None
 
 
+def silence(
+    observed: Observed, *, trained: datetime | None = None
+) -> tuple[frozenset[str], dict[str, datetime | None]]:
+    """Nodes that are lost, and those that are silent, with the end of their time. One not looked up is taken for well.
+
+    A node that does not answer the control plane may train on: its kubelet or its network is restarted, or the control
+    plane was cut off. So it is lost when the cluster gave it up, or `lost_node_seconds` after it fell silent; but not
+    while node 0 tells of training (`trained`: when it did last): a gang makes no step without each of its nodes.
+    """
+    patience = timedelta(seconds=observed.settings.lost_node_seconds)
+    lost: set[str] = set()
+    silent: dict[str, datetime | None] = {}
+    for name, node in (observed.nodes or {}).items():
+        ready = _ready_condition(node)
+        if ready is None or OUT_OF_SERVICE in _taints(node):
+            lost.add(name)
+        elif ready.get("status") != "True":
+            until = _silent_since(ready, trained) + patience if UNREACHABLE & _taints(node) else None
+            if until is not None and observed.now >= until:
+                lost.add(name)
+            else:
+                silent[name] = until
+    return frozenset(lost), silent
+
+
 def lost_nodes(observed: Observed) -> frozenset[str]:
-    """Nodes that don't answer any more. A node that was not looked up is taken for well."""
-    return frozenset(name for name, node in (observed.nodes or {}).items() if _is_lost(node))
+    return silence(observed)[0]
 
 
 def doubtful_nodes(observed: Observed, gang: Gang) -> tuple[Ref, ...]:
@@ -136,11 +179,31 @@ def doubtful_nodes(observed: Observed, gang: Gang) -> tuple[Ref, ...]:
     return tuple(Ref("Node", name) for name in sorted(doubted))
 
 
-def _is_lost(node: Manifest) -> bool:
+def look_at_nodes_again(observed: Observed, gang: Gang) -> float | None:
+    """Seconds until doubtful nodes are to be looked at again: no watch tells how they are. None where there are none."""
+    if not doubtful_nodes(observed, gang):
+        return None
+    due = [(until - observed.now).total_seconds() for until in gang.silent.values() if until is not None]
+    return max(LOOK_LEAST_SECONDS, min(NODE_LOOK_SECONDS, *due)) if due else NODE_LOOK_SECONDS
+
+
+def _ready_condition(node: Manifest) -> Manifest | None:
+    """None where the node exists no longer."""
     conditions = (node.get("status") or {}).get("conditions") or ()
-    ready = next((condition["status"] for condition in conditions if condition["type"] == "Ready"), "Unknown")
+    found: Manifest | None = next((condition for condition in conditions if condition["type"] == "Ready"), None)
+    return found
+
+
+def _taints(node: Manifest) -> set[str]:
+    """Keys of those by which pods are taken from the node."""
     taints = (node.get("spec") or {}).get("taints") or ()
-    return ready != "True" or any(taint["key"] == OUT_OF_SERVICE for taint in taints)
+    return {taint["key"] for taint in taints if taint.get("effect") == "NoExecute" or taint["key"] == OUT_OF_SERVICE}
+
+
+def _silent_since(ready: Manifest, trained: datetime | None) -> datetime:
+    """Since when nothing is heard of the node, neither by the control plane nor by way of node 0."""
+    since = parse_time(ready.get("lastTransitionTime")) or EPOCH
+    return max(since, trained) if trained is not None else since
 
 
 def _never_started(pod: PodView) -> bool:

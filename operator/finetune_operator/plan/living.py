@@ -7,12 +7,12 @@ from datetime import timedelta
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import accounts, children, report
 from finetune_operator.plan.conditions import Fact, Facts
-from finetune_operator.plan.gang import Gang, doubtful_nodes, progress_of
+from finetune_operator.plan.gang import Gang, doubtful_nodes, look_at_nodes_again, progress_of
 from finetune_operator.plan.starts import planned, retire, starting_text
 from finetune_operator.plan.steps import Step, blocked, creates, evidence_patience, seconds_until, soonest
 from finetune_operator.plan.types import Action, Observed
 from finetune_operator.plan.view import Family
-from finetune_operator.plan.waiting import why_waiting
+from finetune_operator.plan.waiting import out_of_sight, why_waiting
 from finetune_trainer.config import PodPhase, Progress
 
 POLL_STARTING_SECONDS = 1.0
@@ -41,18 +41,21 @@ def alive(observed: Observed, members: Family, status: FineTuneJobStatus, gang: 
         status = status.model_copy(update={"phase": Phase.RUNNING})
     started = status.attempt_started or observed.now
     waiting = why_waiting(gang, observed.events, started, observed.now, observed.settings.pod_diagnosis_seconds)
-    fact = waiting.fact or _running_fact(status, gang, told, observed.now - started)
-    facts: dict[ConditionType, Fact] = {ConditionType.RUNNING: fact} if waiting.known or status.attempt_begun else {}
+    unseen = out_of_sight(gang, trains=status.attempt_begun is not None)
+    fact = waiting.fact or unseen or _running_fact(status, gang, told, observed.now - started)
+    facts: dict[ConditionType, Fact] = {}
+    if waiting.known or unseen or status.attempt_begun:
+        facts[ConditionType.RUNNING] = fact
     missing: tuple[Action, ...] = ()
     if status.attempt_begun is None:  # what is made beside the Job may have been refused, or its name be taken
         needed = planned(observed, gang.number)
         missing = creates(observed, needed)
         kept = blocked(observed, status, needed)
         facts |= kept.facts if kept is not None else {}
-    poll = None
+    poll = look_at_nodes_again(observed, gang)
     if gang.first is not None:
         begun = status.attempt_begun is not None
-        poll = observed.settings.progress_interval_seconds if begun else POLL_STARTING_SECONDS
+        poll = soonest(poll, observed.settings.progress_interval_seconds if begun else POLL_STARTING_SECONDS)
     return Step(
         status,
         facts={**facts, **_prepared_inline(observed, status, told)},

@@ -26,6 +26,7 @@ class Obstacle(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CLAIM_NOT_BOUND = "ClaimNotBound"
     SIDECAR_FAILS = "SidecarFails"
+    NODE_SILENT = "NodeSilent"
 
 
 _CREATE = "create it; the job goes on by itself then"
@@ -40,6 +41,10 @@ ADVICE: Mapping[str, str] = {
         "offer a volume that fits (`kubectl describe pvc` says what is missing); the job goes on by itself then"
     ),
     Obstacle.SIDECAR_FAILS: "read the sidecar's log (`kubectl logs -c`)",
+    Obstacle.NODE_SILENT: (
+        "see why its kubelet does not report; if the machine is gone, delete the Node object: the job starts again at "
+        "once then"
+    ),
     "FailedScheduling": "free or add such machines",
     "FailedMount": "create the Secret, ConfigMap or volume that is named",
     "FailedAttachVolume": "check that the volume is not attached to another machine",
@@ -50,7 +55,7 @@ ADVICE: Mapping[str, str] = {
     "RunContainerError": "check the container's settings in `spec.template`",
     "FailedCreatePodSandBox": "look at the machine's network and container runtime",
 }
-"""Reasons that say that pods are kept from starting, and what helps without a change of the spec."""
+"""Reasons that say what keeps pods from starting, or from being seen, and what helps without a change of the spec."""
 
 SAID_MAX = 500
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})

@@ -17,7 +17,7 @@ from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis, Verdict, diagnose
-from finetune_operator.plan.gang import Gang, doubtful_nodes, single_gang
+from finetune_operator.plan.gang import Gang, doubtful_nodes, look_at_nodes_again, single_gang
 from finetune_operator.plan.steps import (
     Step,
     blocked,
@@ -26,12 +26,13 @@ from finetune_operator.plan.steps import (
     failure,
     retry_delay,
     seconds_until,
+    soonest,
     stamp,
     wants_list,
 )
 from finetune_operator.plan.types import Action, Delete, Manifest, Observed, Ref, Suspend
 from finetune_operator.plan.view import SPEC_DIGEST, Family
-from finetune_operator.plan.waiting import why_waiting
+from finetune_operator.plan.waiting import out_of_sight, why_waiting
 from finetune_trainer.config import Cause
 
 LONG_AGO = timedelta(seconds=300)
@@ -132,13 +133,14 @@ def under_way(stage: Stage, observed: Observed, members: Family, status: FineTun
     waiting = why_waiting(
         gang, observed.events, gang.job.created, observed.now, observed.settings.pod_diagnosis_seconds
     )
-    fact = waiting.fact or ordinary(stage, gang.number)
-    facts = {stage.condition: fact} if waiting.known else {}
+    unseen = out_of_sight(gang, trains=False)
+    fact = waiting.fact or unseen or ordinary(stage, gang.number)
+    facts = {stage.condition: fact} if waiting.known or unseen else {}
     return Step(
         stage.at(status, gang.number),
         facts=facts,
         actions=_retire(stage, members, gang.number),
-        requeue_after_seconds=waiting.look_again_seconds,
+        requeue_after_seconds=soonest(waiting.look_again_seconds, look_at_nodes_again(observed, gang)),
         wants_references=doubtful_nodes(observed, gang),
         wants_events=waiting.ask,
     )
@@ -168,7 +170,7 @@ def fallen(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Ga
     if more_to_come and gang.living and diagnosis.cause is not Cause.USER:
         return Step(
             stage.at(status, gang.number),
-            requeue_after_seconds=seconds_until(known_by, observed.now),
+            requeue_after_seconds=soonest(seconds_until(known_by, observed.now), look_at_nodes_again(observed, gang)),
             wants_references=doubtful_nodes(observed, gang),
         )
     fact = Fact(False, str(diagnosis.reason), f"{diagnosis.message} What to do: {diagnosis.resolution}")

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJobStatus, Nodes, Phase
 from finetune_operator.plan import validation
-from finetune_operator.plan.children_pods import LOST_NODE_SECONDS
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis
 from finetune_operator.plan.types import Action, Create, Manifest, Observed, Ref, Suspend
@@ -149,7 +148,8 @@ def stamp(moment: datetime) -> datetime:
 
 def evidence_patience(observed: Observed) -> timedelta:
     """How long evidence of a gang's end may take: pods have their grace period, lost nodes are noticed and evicted."""
-    return timedelta(seconds=observed.settings.grace_period_seconds + LOST_NODE_SECONDS) + SILENCE
+    settings = observed.settings
+    return timedelta(seconds=settings.grace_period_seconds + settings.lost_node_seconds) + SILENCE
 
 
 def seconds_until(moment: datetime, now: datetime) -> float:

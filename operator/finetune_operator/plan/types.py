@@ -43,6 +43,8 @@ class PlanSettings:
     """Extended resources that are accelerators; `*` at the end matches any rest."""
     grace_period_seconds: int = 30
     """`terminationGracePeriodSeconds` of training pods."""
+    lost_node_seconds: int = 60
+    """A node that does not answer the control plane is lost after this long, and its pods leave it."""
     progress_interval_seconds: float = 5.0
     """Between two readings of a running job's progress, at least: `in_crowd` makes it longer."""
     pod_diagnosis_seconds: float = 3.0

@@ -6,16 +6,16 @@ A missing Secret shows in events alone. Events cost a request each, so they are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from finetune_operator.plan import obstacles
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.gang import Gang
-from finetune_operator.plan.obstacles import ADVICE
+from finetune_operator.plan.obstacles import ADVICE, Obstacle
 from finetune_operator.plan.types import PodEvent
 
-__all__ = ["ADVICE", "Waiting", "why_waiting"]
+__all__ = ["ADVICE", "Waiting", "out_of_sight", "why_waiting"]
 
 LOOK_FACTOR = 2
 LOOK_MAX_SECONDS = 60.0
@@ -36,6 +36,17 @@ class Waiting:
     look_again_seconds: float | None = None
     known: bool = True
     """False: events were not looked at, so what the condition said before still stands."""
+
+
+def out_of_sight(gang: Gang, *, trains: bool) -> Fact | None:
+    """Which machines do not answer the control plane, as long as it is not known that they are lost."""
+    names = sorted({pod.node for pod in gang.silent_pods if pod.node is not None})
+    if not names:
+        return None
+    who = f"node {names[0]} does" if len(names) == 1 else f"the nodes {', '.join(names)} do"
+    meanwhile = "training goes on" if trains else "what runs there is waited for"
+    told = obstacles.fact(Obstacle.NODE_SILENT, f"{who} not answer the control plane; {meanwhile}")
+    return replace(told, holds=trains)
 
 
 def why_waiting(

@@ -5,9 +5,12 @@ cluster with nodes on a machine at a time.
 """
 
 import json
+import os
 import shutil
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.cluster import manifests
@@ -29,6 +32,8 @@ class NodeCluster(ControlPlane):
         self.nodes = list(range(1, nodes + 1))
         self.runtime = Path("/run") / self.group.name
         self._image_store = image_store
+        self._kubelets: dict[int, int] = {}
+        """Pid of each node's kubelet."""
 
     @property
     def node_names(self) -> list[str]:
@@ -79,7 +84,7 @@ class NodeCluster(ControlPlane):
         wait_for(f"containerd of node{index}", lambda: self.ctr(index, "version"))
         if PAUSE_IMAGE not in self.ctr(index, "images", "ls", "-q"):
             self.ctr(index, "images", "import", self.binaries.pause_archive)
-        system.spawn(
+        self._kubelets[index] = system.spawn(
             *inside,
             self.binaries.kube,
             "kubelet",
@@ -100,6 +105,18 @@ class NodeCluster(ControlPlane):
         group.kill()
         unplug(index)
         group.remove()
+
+    @contextmanager
+    def silent(self, nodes: Sequence[int]) -> Iterator[None]:
+        """The kubelets of these nodes report nothing, as where the control plane is cut off; containers run on."""
+        for index in nodes:
+            os.kill(self._kubelets[index], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for index in nodes:
+                os.kill(self._kubelets[index], signal.SIGCONT)
+            self.wait_ready(nodes)
 
     def ctr(self, index: int, *args: str | Path) -> str:
         """Ask a node's containerd."""

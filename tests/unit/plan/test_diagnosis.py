@@ -141,6 +141,12 @@ def node_lost_sockets_closed(world: World) -> None:
     """The other node's rank fails first, by a reset connection."""
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.RANK_FAILED))
     tick(world, 10)
+    node_lost_silently(world)
+
+
+def node_silent_since_the_other_fell(world: World) -> None:
+    """It may come back and say that it was not its fault."""
+    world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.RANK_FAILED))
     world.asked_nodes = {"machine-1"}
     world.lose_machine("machine-1")
 
@@ -148,6 +154,17 @@ def node_lost_sockets_closed(world: World) -> None:
 def node_lost_silently(world: World) -> None:
     world.asked_nodes = {"machine-1"}
     world.lose_machine("machine-1")
+    tick(world, world.settings.lost_node_seconds)
+
+
+def taint_manager_on_a_silent_node(world: World) -> None:
+    node_lost_silently(world)
+    world.disrupt(world.pod(1, 1), "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+
+
+def node_deleted(world: World) -> None:
+    world.asked_nodes = {"machine-1"}
+    world.remove_machine("machine-1")
 
 
 def node_out_of_service(world: World) -> None:
@@ -303,7 +320,10 @@ def nothing_left(world: World) -> None:
         (out_of_memory_cgroup_1, Cause.ERROR, Reason.OUT_OF_MEMORY, 1, True),
         (out_of_memory_cgroup_2, Cause.ERROR, Reason.OUT_OF_MEMORY, 1, True),
         (node_lost_sockets_closed, Cause.NODE, ClusterReason.NODE_LOST, 1, True),
+        (node_silent_since_the_other_fell, Cause.NODE, ClusterReason.NODE_LOST, 1, False),
         (node_lost_silently, Cause.NODE, ClusterReason.NODE_LOST, 1, False),
+        (taint_manager_on_a_silent_node, Cause.NODE, ClusterReason.NODE_LOST, 1, False),
+        (node_deleted, Cause.NODE, ClusterReason.NODE_LOST, 1, False),
         (node_out_of_service, Cause.NODE, ClusterReason.NODE_LOST, 1, False),
         (taint_manager, Cause.NODE, ClusterReason.NODE_LOST, 1, False),
         (pod_gc, Cause.NODE, ClusterReason.NODE_LOST, 1, False),

@@ -1,0 +1,57 @@
+"""Nodes that do not answer the control plane while their containers train on, as when it is cut off or kubelets restart."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support import e2e
+from tests.support.api import Api, Manifest
+from tests.support.cluster.nodes import NodeCluster
+from tests.support.commands import wait_for
+from tests.support.installed import VALUES, InstalledOperator
+from tests.support.jobs import condition, status
+
+JOB = "cut-off"
+PATIENCE = timedelta(seconds=VALUES["jobs"]["lostNodeSeconds"])
+pytestmark = [pytest.mark.usefixtures("data"), pytest.mark.timeout(400)]
+
+
+def silent_since(cluster: NodeCluster) -> list[datetime]:
+    """When each node that does not answer was found not to."""
+    ready = [
+        one for node in cluster.get("nodes")["items"] for one in node["status"]["conditions"] if one["type"] == "Ready"
+    ]
+    return [datetime.fromisoformat(one["lastTransitionTime"]) for one in ready if one["status"] != "True"]
+
+
+def test_an_attempt_goes_on_while_no_node_answers_the_control_plane(
+    cluster: NodeCluster, operator: InstalledOperator, api: Api
+) -> None:
+    operator.pod()
+    api.create(
+        e2e.job_manifest(JOB, nodes=1, arguments={"max_steps": 100_000, "save_steps": 50_000, "eval_steps": 50_000})
+    )
+    e2e.wait_for_metrics(api, JOB, beyond_step=1)
+
+    def progress() -> Manifest:
+        found: Manifest = status(api, JOB).get("progress") or {}
+        return found
+
+    with cluster.silent(cluster.nodes):
+        wait_for("all nodes are silent", lambda: len(silent_since(cluster)) == len(cluster.nodes))
+        wait_for("the job says so", lambda: condition(api, "Running", JOB).get("reason") == "NodeSilent")
+        told = condition(api, "Running", JOB)
+        assert (told["status"], "training goes on" in told["message"]) == ("True", True)
+        over = max(silent_since(cluster)) + PATIENCE
+        wait_for("a silent node's time is over", lambda: datetime.now(UTC) > over)
+        step = progress()["step"]
+        wait_for("steps are made and told", lambda: progress()["step"] > step)
+    wait_for("all is well again", lambda: condition(api, "Running", JOB).get("reason") == "Training")
+    step = progress()["step"]
+    wait_for("steps are made and told", lambda: progress()["step"] > step)
+    assert (status(api, JOB)["attempt"], status(api, JOB)["phase"]) == (1, "Running")
+    assert not any(status(api, JOB)["restarts"].values())
+    pod = e2e.node_pod(api, JOB, 0, attempt=1)
+    assert "deletionTimestamp" not in pod["metadata"]
