@@ -15,6 +15,7 @@ from benchmarks import results
 MINUTES = {
     "control_plane": 5,
     "recovery": 3,
+    "bad_input": 1,
     "crowd": 3,
     "throughput": 6,
     "tasks": 12,
