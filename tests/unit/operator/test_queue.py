@@ -2,13 +2,20 @@
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from finetune_operator.queue import QueueObserver, WorkQueue, backoff_seconds
+from tests.support.virtual_time import virtual_time
 
 Work = Callable[[str], Awaitable[float | None]]
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_for_real() -> Iterator[None]:
+    with virtual_time():
+        yield
 
 
 async def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
@@ -116,7 +123,7 @@ async def test_the_delay_that_work_returns() -> None:
     await asyncio.sleep(0.1)
     await queue.stop(1)
     assert len(times) == 2
-    assert times[1] - times[0] >= 0.04
+    assert times[1] - times[0] == pytest.approx(0.05, abs=0.001)
 
 
 async def test_a_wake_up_comes_before_the_delay_and_replaces_it() -> None:
@@ -176,7 +183,7 @@ async def test_latency_is_from_the_first_wake_up() -> None:
     queue.start()
     await until(lambda: bool(latencies))
     await queue.stop(1)
-    assert latencies[0] >= 0.045
+    assert latencies[0] == pytest.approx(0.05, abs=0.001)
 
 
 async def test_stop_lets_begun_work_end_and_begins_no_more() -> None:

@@ -1,12 +1,20 @@
 """What many jobs look up at once is asked for once; what was not there is asked for again."""
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from finetune_operator.exceptions import NotFound
 from finetune_operator.plan.types import Manifest
 from finetune_operator.recent import Recent
+from tests.support.virtual_time import virtual_time
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_for_real() -> Iterator[None]:
+    with virtual_time():
+        yield
 
 
 class Answers:
