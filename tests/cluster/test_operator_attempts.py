@@ -23,7 +23,7 @@ def running(api: Api, kubelet: PlayedKubelet, **spec: Any) -> None:
 
 def replaced(api: Api, kubelet: PlayedKubelet, attempt: int) -> None:
     """The gang of this attempt is made, and trains."""
-    eventually("the next gang", lambda: len(kubelet.pods(attempt)) == 2, 60, show=lambda: status(api))
+    eventually("the next gang", lambda: len(kubelet.pods(attempt)) == 2, show=lambda: status(api))
     kubelet.report(attempt)
     kubelet.run(attempt)
     eventually("it trains", lambda: (status(api)["attempt"], status(api)["phase"]) == (attempt, "Running"))
@@ -82,7 +82,7 @@ def test_a_pod_that_is_deleted_costs_no_budget(
     kubelet.report(2)
     kubelet.run(2)
     wait_for_phase(api, "Running")
-    eventually("it is counted", lambda: restarts(api), 45, show=lambda: status(api))
+    eventually("it is counted", lambda: restarts(api), show=lambda: status(api))
     assert restarts(api) == {"preemption": 1}
 
 
@@ -106,7 +106,7 @@ def test_each_crash_costs_and_at_last_it_is_failed(
     running(api, kubelet, backoffLimit=1)
     for pod in kubelet.pods(1):
         kubelet.crash(pod)
-    eventually("the second gang", lambda: len(kubelet.pods(2)) == 2, 30, show=lambda: status(api))
+    eventually("the second gang", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))
     kubelet.report(2)
     kubelet.run(2)
     wait_for_phase(api, "Running")
@@ -151,5 +151,5 @@ def test_older_attempts_are_removed_and_the_last_two_keep_their_logs(
         replaced(api, kubelet, attempt + 1)
         for pod in kubelet.pods(attempt):
             kubelet.remove(pod)
-    eventually("the first is removed", lambda: api.get("Job", "yelp-train-1") is None, 60, show=lambda: status(api))
+    eventually("the first is removed", lambda: api.get("Job", "yelp-train-1") is None, show=lambda: status(api))
     assert sorted(job["metadata"]["name"] for job in api.list("Job")) == ["yelp-train-2", "yelp-train-3"]

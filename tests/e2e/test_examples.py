@@ -24,7 +24,6 @@ from tests.support.examples.stand_ins import offer
 from tests.support.installed import InstalledOperator
 from tests.support.stub_hub import StubHub, stub_hub
 
-pytestmark = pytest.mark.timeout(600)
 FOLDER = Path(__file__).parents[2] / "examples"
 NAMES = ("chat-lora", "ner", "summarize-cnn", "translation")
 """Between them they need every library that only some tasks do: peft, seqeval, rouge_score, sacrebleu."""

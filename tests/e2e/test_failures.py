@@ -18,9 +18,9 @@ from tests.support.api import Api, Manifest
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.commands import wait_for
 from tests.support.installed import InstalledOperator
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.recorder import Recorder, restricted_namespace
 
-PATIENCE_SECONDS = 120
 CLAIM = "models"
 FAULTS = """
 import os
@@ -41,7 +41,6 @@ if "LOCAL_RANK" in os.environ and os.environ.get("FAULT"):
 
     torch.optim.AdamW.step = fall
 """
-pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from tests.support.broken_claims import BrokenClaims
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.commands import wait_for
 from tests.support.installed import InstalledOperator
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.recorder import Recorder, restricted_namespace
 
-PATIENCE_SECONDS = 120
 CLAIM = "models"
 SMALL = "small"
-pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from tests.support.cluster.client import REPOSITORY
 from tests.support.cluster.manifests import CONTROL_ADDRESS
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.installed import InstalledOperator
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.stub_hub import COMMITS, TOKEN, Repository, StubHub, stub_hub
 
-pytestmark = [pytest.mark.usefixtures("data"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.usefixtures("data")
 MODEL, DATASET, TARGET = "team/small-bert", "team/reviews", "me/reviews-bert"
 JOB = "two"
 PUBLISHED = [
@@ -93,7 +94,7 @@ def test_from_a_gated_model_on_the_hub_to_the_finished_one(
     _two_nodes_were_one_world(run, alone)
     _is_on_the_hub(run)
     _token_stayed_where_it_is_needed(cluster, api, namespace, run)
-    scored, said = scoring.communicate(timeout=120)
+    scored, said = scoring.communicate(timeout=PATIENCE_SECONDS)
     assert scoring.returncode == 0, said
     assert float(scored) == pytest.approx(run.status["evaluation"]["accuracy"])
 

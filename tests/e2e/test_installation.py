@@ -20,7 +20,6 @@ DEFINITION = f"customresourcedefinition.apiextensions.k8s.io/{helm.DEFINITION}"
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.timeout(600)
 def test_a_running_job_does_not_notice_what_becomes_of_the_operator(
     cluster: NodeCluster, operator: InstalledOperator, api: Api, namespace: str, tmp_path: Path
 ) -> None:
@@ -56,7 +55,7 @@ def _uninstall(cluster: NodeCluster, operator: InstalledOperator, api: Api, name
     try:
         operator.uninstall()
         # what belongs to the Deployment is collected in the background
-        wait_for("nothing but the definition", lambda: operator.objects() == [DEFINITION], timeout_seconds=90)
+        wait_for("nothing but the definition", lambda: operator.objects() == [DEFINITION])
         assert e2e.children(api) == children
         assert model.exists()
     finally:

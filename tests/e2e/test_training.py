@@ -9,7 +9,7 @@ from tests.support.api import Api
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.installed import InstalledOperator
 
-pytestmark = [pytest.mark.usefixtures("data"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def test_a_pod_that_is_deleted_costs_no_more_than_the_steps_since_the_checkpoint(

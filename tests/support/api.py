@@ -12,6 +12,8 @@ from urllib.parse import quote, urlencode
 
 import yaml
 
+from tests.support.patience import PATIENCE_SECONDS
+
 Manifest = dict[str, Any]
 
 PATHS = {
@@ -56,7 +58,7 @@ class Api:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.server}/{path}", data, headers, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, context=self._context, timeout=20) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, context=self._context, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
                 return cast(Manifest, json.load(answer))
         except urllib.error.HTTPError as error:
             raise ApiFailed(error.code, error.read().decode(errors="replace")) from error

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_SECONDS
+
 Argument = str | Path | int
 
 
@@ -37,7 +39,7 @@ def wait_for(
     what: str,
     ready: Callable[[], object],
     *,
-    timeout_seconds: float = 60,
+    timeout_seconds: float = PATIENCE_SECONDS,
     interval_seconds: float = 0.1,
     not_yet: Sequence[type[Exception]] = (OSError, CommandFailed),
 ) -> None:

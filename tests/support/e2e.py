@@ -16,6 +16,7 @@ from tests.support import tiny
 from tests.support.api import Api, Manifest
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.commands import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 DATA_CLAIM = "reviews-data"
 TRAIN_ROWS = 960
@@ -106,7 +107,7 @@ class Story:
         """The newest status."""
         return self.statuses[-1] if self.statuses else {}
 
-    def wait_for(self, phase: str, timeout_seconds: float = 300) -> Manifest:
+    def wait_for(self, phase: str, timeout_seconds: float = PATIENCE_SECONDS) -> Manifest:
         """Wait until the job is in this phase; fails at once when the job has ended otherwise."""
 
         def reached() -> bool:
@@ -170,7 +171,7 @@ def attempt_folder(volume: Path, job: str, attempt: int) -> Path:
     return run / "attempts" / str(attempt)
 
 
-def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: float = 300) -> Path:
+def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: float = PATIENCE_SECONDS) -> Path:
     """The first sealed checkpoint of an attempt, once there is one."""
 
     def sealed() -> list[Path]:
@@ -189,12 +190,14 @@ def losses(checkpoint: Path) -> list[tuple[int, float]]:
 def pod_metrics(api: Api, job: str, attempt: int = 1) -> dict[str, float]:
     """The samples of node 0's `/metrics`, over the pod network."""
     pod = node_pod(api, job, 0, attempt)
-    with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8080/metrics", timeout=2) as answer:
+    with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8080/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
-def wait_for_metrics(api: Api, job: str, beyond_step: int, timeout_seconds: float = 300) -> dict[str, float]:
+def wait_for_metrics(
+    api: Api, job: str, beyond_step: int, timeout_seconds: float = PATIENCE_SECONDS
+) -> dict[str, float]:
     """The metrics of a job that is training, once it has passed a step."""
     found: dict[str, float] = {}
 
@@ -228,7 +231,7 @@ def children(api: Api) -> dict[str, list[str]]:
     return {kind: left for kind, names in named.items() if (left := sorted({*names} - {"kube-root-ca.crt"}))}
 
 
-def wait_until_only(api: Api, expected: dict[str, list[str]], timeout_seconds: float = 60) -> None:
+def wait_until_only(api: Api, expected: dict[str, list[str]], timeout_seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until garbage collection has left nothing but this."""
     deadline = time.monotonic() + timeout_seconds
     while (left := children(api)) != expected:

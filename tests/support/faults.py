@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.support.api import Api, Manifest
+from tests.support.patience import PATIENCE_SECONDS
 
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 HOP_HEADERS = frozenset(
@@ -48,6 +49,8 @@ class FaultProxy:
         """Changing requests so far, as `METHOD path`."""
         self.away = False
         """While true, nothing is answered, as while the API server restarts."""
+        self.lost = 0
+        """Requests that came meanwhile."""
         self._watches: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -59,14 +62,14 @@ class FaultProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_SECONDS)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
 
     def kubeconfig(self, folder: Path) -> Path:
         """For an operator with the credentials of the API that was given."""
@@ -128,6 +131,7 @@ class FaultProxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = None
         if self.away and request.transport is not None:
+            self.lost += 1
             request.transport.abort()
             return web.Response(status=500)
         if request.method in MUTATING:

@@ -12,6 +12,7 @@ import yaml
 
 from tests.support.api import Manifest
 from tests.support.cluster.client import REPOSITORY
+from tests.support.patience import PATIENCE_SECONDS
 
 CHART = REPOSITORY / "charts" / "finetune-operator"
 RELEASE = "finetune-operator"
@@ -65,15 +66,15 @@ class Release:
 
     def install(self, values: Manifest, chart: Path = CHART) -> None:
         with self._helm() as helm:
-            helm.install(str(chart), self.name, values, wait="watcher", timeout=120)
+            helm.install(str(chart), self.name, values, wait="watcher", timeout=int(PATIENCE_SECONDS))
 
     def upgrade(self, values: Manifest, chart: Path = CHART) -> None:
         with self._helm() as helm:
-            helm.upgrade(str(chart), self.name, values, wait="watcher", timeout=120)
+            helm.upgrade(str(chart), self.name, values, wait="watcher", timeout=int(PATIENCE_SECONDS))
 
     def uninstall(self) -> None:
         with self._helm() as helm:
-            helm.uninstall(self.name, wait="watcher", timeout=120)
+            helm.uninstall(self.name, wait="watcher", timeout=int(PATIENCE_SECONDS))
 
     @contextmanager
     def _helm(self) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tests.support.api import Api, Manifest
+from tests.support.patience import PATIENCE_SECONDS
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def condition(api: Api, kind: str, name: str = "yelp") -> Manifest:
 
 
 def eventually(
-    what: str, check: Callable[[], T | None], seconds: float = 60.0, show: Callable[[], object] = lambda: ""
+    what: str, check: Callable[[], T | None], seconds: float = PATIENCE_SECONDS, show: Callable[[], object] = lambda: ""
 ) -> T:
     """The first true answer of `check`; an AssertionError that says what was there if none comes in time."""
     deadline = time.monotonic() + seconds
@@ -62,7 +63,7 @@ def eventually(
         time.sleep(0.02)
 
 
-def wait_for_phase(api: Api, wanted: str, name: str = "yelp", seconds: float = 60.0) -> Manifest:
+def wait_for_phase(api: Api, wanted: str, name: str = "yelp", seconds: float = PATIENCE_SECONDS) -> Manifest:
     """The status in which the job first has this phase."""
 
     def check() -> Manifest | None:

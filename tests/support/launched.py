@@ -18,14 +18,14 @@ from typing import Any
 from finetune_trainer.config import Env, Prepared, PrepareSummary, Progress, ResultRecord, RunConfig
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.volume import Layout, make_folder, write_document
+from tests.support.patience import PATIENCE_SECONDS
 
 PACKAGES = Path(__file__).parents[2] / "trainer_image"
 RANK_PROGRAM = Path(__file__).parent / "stand_in" / "rank_program.py"
 START = "import sys; from finetune_trainer.launch.run import main; sys.exit(main((sys.argv[1],)))"
-DEADLINE_SECONDS = 90.0
 
 
-def until(what: Callable[[], Any], seconds: float = DEADLINE_SECONDS) -> Any:
+def until(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     """Wait for something to become true, and return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -52,7 +52,7 @@ class NodeProcess:
 
     def ask(self, method: str, path: str, token: str | None = None, body: str | None = None) -> tuple[int, bytes]:
         """One request: status and content of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         try:
             connection.request(method, path, body, {"Authorization": f"Bearer {token}"} if token else {})
             answer = connection.getresponse()
@@ -68,7 +68,7 @@ class NodeProcess:
             return None
 
     def wait(self) -> int:
-        return self.process.wait(DEADLINE_SECONDS)
+        return self.process.wait(PATIENCE_SECONDS)
 
     def record(self) -> ResultRecord:
         assert self.termination_log.exists(), self.text()

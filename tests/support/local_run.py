@@ -17,11 +17,11 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "reviews.yaml"
 FINETUNE = (sys.executable, "-c", "from finetune_operator.cli import main; main()")
-PATIENCE_SECONDS = 280
 
 
 @dataclass

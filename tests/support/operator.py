@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from finetune_trainer.launch.machine import free_port
 from tests.support.commands import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class Operator:
@@ -44,11 +44,13 @@ class Operator:
             )
 
     def wait_until_ready(self) -> None:
-        wait_for(f"the operator (see {self.log})", self._ready, timeout_seconds=60, interval_seconds=0.02)
+        wait_for(f"the operator (see {self.log})", self._ready, interval_seconds=0.02)
 
     def metrics(self) -> dict[str, float]:
         """Its samples by name and labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=PATIENCE_SECONDS
+        ) as answer:
             lines = answer.read().decode().splitlines()
         return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
@@ -58,20 +60,18 @@ class Operator:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_SECONDS)
 
-    def terminate(self) -> float:
-        """SIGTERM; the seconds until it has ended."""
-        begun = time.monotonic()
+    def terminate(self) -> None:
+        """SIGTERM, and its end."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-        return time.monotonic() - begun
+        self.process.wait(PATIENCE_SECONDS)
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"the operator ended with {self.process.returncode}:\n{self.log.read_text()[-4000:]}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/readyz", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/readyz", timeout=10) as answer:
                 return bool(answer.status == 200)
         except urllib.error.HTTPError as not_yet:
             not_yet.close()

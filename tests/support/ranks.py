@@ -18,6 +18,7 @@ import psutil
 from finetune_trainer.config import Prepared, RunConfig
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.prepare.run import prepare
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.serving import Handler, serving
 
 PACKAGES = Path(__file__).parents[2] / "trainer_image"
@@ -78,7 +79,7 @@ def run_ranks(
     kill_after_checkpoint: int | None = None,
     environment: dict[str, str] | None = None,
     prepared: Prepared | None = None,
-    timeout_seconds: float = 180,
+    timeout_seconds: float = PATIENCE_SECONDS,
 ) -> Finished:
     """Prepare in this process, then train with `world` ranks; at step `kill_after_checkpoint` all are SIGKILLed.
 

@@ -17,6 +17,7 @@ from finetune_operator.store import as_first_deleted
 from tests.support.api import Api, Manifest
 from tests.support.cluster.client import Client
 from tests.support.commands import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 KINDS = ("FineTuneJob", "Job", "Pod", "Event")
 
@@ -96,7 +97,7 @@ def restricted_namespace(cluster: Client, name: str) -> Iterator[str]:
     try:
         yield namespace
     finally:
-        cluster.kubectl("delete", "namespace", namespace, "--timeout=90s")
+        cluster.kubectl("delete", "namespace", namespace, f"--timeout={PATIENCE_SECONDS:.0f}s")
 
 
 def sayings(job: Manifest) -> list[tuple[str, str]]:

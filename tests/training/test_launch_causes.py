@@ -18,8 +18,6 @@ from finetune_trainer.config import Outcome, Reason, ResultRecord
 from finetune_trainer.launch.machine import free_port
 from tests.support.launched import START, Launches
 
-pytestmark = pytest.mark.timeout(240)
-
 OUT_OF_MEMORY = """
 import sys
 from pathlib import Path

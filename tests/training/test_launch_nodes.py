@@ -14,8 +14,6 @@ from finetune_trainer.launch.marks import read_mark
 from finetune_trainer.launch.protocol import Join, NodeCheckpoint
 from tests.support.launched import Launches, until
 
-pytestmark = pytest.mark.timeout(240)
-
 LONG = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}
 
 

@@ -19,8 +19,6 @@ from finetune_trainer.volume import write_document
 from tests.support.checkpoints import START, seal
 from tests.support.launched import Launches, NodeProcess, until
 
-pytestmark = pytest.mark.timeout(240)
-
 LONG: dict[str, Any] = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}
 
 

@@ -11,8 +11,6 @@ from finetune_trainer.launch import manifest
 from finetune_trainer.launch.protocol import Health
 from tests.support.launched import PACKAGES, Launches, until
 
-pytestmark = pytest.mark.timeout(180)
-
 LONG = {"steps": 400, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}
 
 

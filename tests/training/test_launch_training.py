@@ -10,8 +10,6 @@ from finetune_trainer.config import Outcome, Reason, RunConfig
 from tests.support.launched import Launches, NodeProcess, until
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
-pytestmark = pytest.mark.timeout(400)
-
 REAL = "import sys; from finetune_trainer.__main__ import main; sys.exit(main(['launch']))"
 STEPS = 60
 ARGUMENTS = {

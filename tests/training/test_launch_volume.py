@@ -10,8 +10,6 @@ import pytest
 from finetune_trainer.config import Cause, Outcome, Reason
 from tests.support.launched import Launches
 
-pytestmark = pytest.mark.timeout(120)
-
 POD_USER = 10001
 AS_THE_PODS_USER = """
 import os, sys

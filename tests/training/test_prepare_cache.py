@@ -25,11 +25,10 @@ from finetune_trainer.prepare import cores, eviction, lease, store, workers
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.volume import Layout
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
-
-WAIT_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def test_a_lease_that_nobody_renews_is_taken_over(quick: None, tmp_path: Path) -
     began = time.monotonic()
     with lease.held(path, "next", done=lambda: False) as mine:
         assert mine is not None
-        assert 4.0 <= time.monotonic() - began < 60
+        assert time.monotonic() - began >= 4.0
         assert not old.exists()
         assert not left.exists()
         assert mine.partial.name.startswith("0123.partial-8-")
@@ -133,20 +132,19 @@ def test_a_lease_that_is_renewed_is_never_taken(quick: None, tmp_path: Path) -> 
             assert none is None
 
 
-def test_a_holder_that_died_on_this_machine_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_holder_that_died_on_this_machine_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 86400.0)
     path = target(tmp_path)
     path.parent.mkdir()
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "3600"])
     holder = lease.Holder("dead", pid=child.pid, started=lease._started(child.pid))
     path.with_name("0123.lease-1").write_text(holder.text(1))
     assert not holder.is_gone()
     child.kill()
     assert holder.is_gone() or child.wait()
-    began = time.monotonic()
     with lease.held(path, "next", done=lambda: False) as mine:
         assert mine is not None
     child.wait()
-    assert time.monotonic() - began < lease.EXPIRY_SECONDS / 2
 
 
 def test_leftovers_of_the_living_are_left_alone(quick: None, tmp_path: Path) -> None:
@@ -212,14 +210,14 @@ SLOW = """
 import time
 part = tokens._part
 def slow(*args):
-    time.sleep(60)
+    time.sleep(3600)
     return part(*args)
 tokens._part = slow
 """
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + WAIT_SECONDS
+    end = time.monotonic() + PATIENCE_SECONDS
     while not (found := condition()):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -260,7 +258,7 @@ def test_a_stop_leaves_nothing_to_wait_for(model: Path, tmp_path: Path) -> None:
     process = started(config, tmp_path / "one", SLOW)
     until(lambda: list(prepared.glob("*.partial-*")) or process.poll() is not None)
     process.terminate()
-    _, said = process.communicate(timeout=WAIT_SECONDS)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == Exit.STOPPED, said
     assert list(prepared.iterdir()) == []
 
@@ -287,7 +285,8 @@ def test_a_kill_at_any_moment_leaves_no_wrong_data(
             assert "." in folder.name or content(folder) == right
     found = Path(prepare(config).data)
     assert content(found) == right
-    assert [path.name for path in prepared.iterdir()] == [found.name]
+    left = [path.name for path in prepared.iterdir() if ".lease-" not in path.name]  # of a kill after the last step
+    assert left == [found.name]
 
 
 # --- room ------------------------------------------------------------------------------------------------------------

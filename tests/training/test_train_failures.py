@@ -10,6 +10,7 @@ import pytest
 
 from finetune_trainer.config import Cause, Reason
 from finetune_trainer.train.failures import MESSAGE_CHARACTERS, TrainError, failure_of
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class OutOfMemoryError(RuntimeError):
@@ -72,6 +73,6 @@ def test_what_gloo_says_of_a_rank_that_died_is_known(tmp_path: Path) -> None:
     ranks = [context.Process(target=_rank, args=(rank, str(tmp_path / "store"), answers)) for rank in range(2)]
     for process in ranks:
         process.start()
-    assert answers.get(timeout=120) is Reason.PEER_LOST
+    assert answers.get(timeout=PATIENCE_SECONDS) is Reason.PEER_LOST
     for process in ranks:
         process.join()

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.support.commands import wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 ROOT = Path("/sys/fs/cgroup")
 UNIFIED = (ROOT / "cgroup.controllers").exists()
@@ -76,7 +77,7 @@ class Cgroup:
 
     def kill(self) -> None:
         """End every process below, also those that are born meanwhile."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (pids := self.pids() - {0}) and time.monotonic() < deadline:
             for pid in pids:
                 try:

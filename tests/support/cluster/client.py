@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.commands import CommandFailed, run, wait_for
+from tests.support.patience import PATIENCE_SECONDS
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -39,7 +40,7 @@ class Client:
         folder = REPOSITORY / "crds"
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", folder)
         # kubectl does not wait for a definition that has no conditions yet: it fails.
-        established = ("wait", "--for=condition=Established", "--timeout=30s", "-f", folder)
+        established = ("wait", "--for=condition=Established", f"--timeout={PATIENCE_SECONDS:.0f}s", "-f", folder)
         wait_for("the resource definitions", lambda: self.kubectl(*established))
 
     def create_namespace(self, name: str) -> None:

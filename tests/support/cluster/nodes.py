@@ -55,13 +55,12 @@ class NodeCluster(ControlPlane):
         self._make_volumes()
         self.wait_ready(self.nodes)
 
-    def wait_ready(self, nodes: Sequence[int], timeout_seconds: float = 60) -> None:
+    def wait_ready(self, nodes: Sequence[int]) -> None:
         """Wait until these nodes are Ready."""
         names = [f"node{index}" for index in nodes]
         wait_for(
             f"nodes {', '.join(names)}",
             lambda: self.kubectl("wait", "--for=condition=Ready", "--timeout=1s", "node", *names),
-            timeout_seconds=timeout_seconds,
         )
 
     def start_node(self, index: int) -> None:

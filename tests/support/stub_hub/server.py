@@ -40,11 +40,14 @@ class _Handler(Handler):
         request = Request(self.command, path, parts, address.query, headers, self._body())
         self.hub.tokens.add(request.token)
         time.sleep(fault.delay_seconds)
+        if fault.held is not None:
+            fault.held.wait()
         if fault.status is not None and not fault.cut and not fault.lost:
             answer = _refusal(fault)
         else:
             with self.hub.lock:
                 answer = respond(self.hub, request)
+        fault.done = True
         if fault.lost:
             self.close_connection = True
             return

@@ -113,6 +113,10 @@ class Fault:
     """The request is carried out, but the connection is closed before the answer."""
     delay_seconds: float = 0.0
     """How long the answer takes; together with `status=None` a Hub that is only slow."""
+    held: threading.Event | None = None
+    """The request is carried out, and its answer sent, when this is set."""
+    done: bool = False
+    """Whether a request that met it has been carried out."""
 
 
 @dataclass

@@ -10,12 +10,13 @@ import pytest
 
 from finetune_trainer.__main__ import STOPPED
 from finetune_trainer.config import Exit
+from tests.support.patience import PATIENCE_SECONDS
 
 PACKAGES = Path(__file__).parents[3] / "trainer_image"
 WAITS = """
 import sys, time
 from finetune_trainer import __main__ as program
-program.COMMANDS[sys.argv[1]] = (lambda: print("up", flush=True) or time.sleep(60), "")
+program.COMMANDS[sys.argv[1]] = (lambda: print("up", flush=True) or time.sleep(3600), "")
 sys.exit(program.main([sys.argv[1]]))
 """
 
@@ -32,4 +33,4 @@ def test_a_signal_ends_it_before_it_has_a_handler_of_its_own(command: str) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         process.terminate()
-        assert process.wait(10) == Exit.STOPPED
+        assert process.wait(PATIENCE_SECONDS) == Exit.STOPPED

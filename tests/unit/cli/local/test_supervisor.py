@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from finetune_operator.cli.local import processes
+from tests.support.patience import PATIENCE_SECONDS
 
-SLEEPER = "import time; open('up', 'w'); time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w'); time.sleep(60)"
+SLEEPER = "import time; open('up', 'w'); time.sleep(3600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w'); time.sleep(3600)"
 WITH_ORPHAN = (
     "import subprocess, sys\n"
-    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'], start_new_session=True)\n"
     "open('up', 'w')\n"
     "sys.exit(3)\n"
 )
@@ -30,19 +31,19 @@ def start() -> Iterator[Start]:
     """Starts Python programs as pods; none is left running."""
     started: list[processes.PodProcess] = []
 
-    def start(folder: Path, program: str, grace_seconds: float = 20.0) -> processes.PodProcess:
+    def start(folder: Path, program: str, grace_seconds: float = 3600.0) -> processes.PodProcess:
         started.append(processes.start(folder, [sys.executable, "-c", program], dict(os.environ), grace_seconds))
         return started[-1]
 
     yield start
     for pod in started:
         pod.kill()
-        pod.supervisor.wait(20)
+        pod.supervisor.wait(PATIENCE_SECONDS)
         assert not pod.running()
 
 
-def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -50,7 +51,7 @@ def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> None:
 
 def test_exit_code_and_output_are_kept(tmp_path: Path, start: Start) -> None:
     pod = start(tmp_path, "print('hello'); raise SystemExit(7)")
-    pod.supervisor.wait(20)
+    pod.supervisor.wait(PATIENCE_SECONDS)
     ending = processes.ending(tmp_path)
     assert ending is not None
     assert (ending["exitCode"], ending["signal"], ending["stopped"]) == (7, None, False)
@@ -61,7 +62,7 @@ def test_asked_to_stop_the_first_process_gets_the_signal(tmp_path: Path, start: 
     pod = start(tmp_path, SLEEPER)
     wait_for((tmp_path / "up").exists)
     pod.stop()
-    pod.supervisor.wait(20)
+    pod.supervisor.wait(PATIENCE_SECONDS)
     ending = processes.ending(tmp_path)
     assert ending is not None
     assert (ending["exitCode"], ending["signal"], ending["stopped"]) == (143, 15, True)
@@ -71,19 +72,19 @@ def test_after_its_grace_period_a_pod_is_killed(tmp_path: Path, start: Start) ->
     pod = start(tmp_path, STUBBORN, grace_seconds=0.3)
     wait_for((tmp_path / "up").exists)
     pod.stop()
-    assert pod.supervisor.wait(20) == 137
+    assert pod.supervisor.wait(PATIENCE_SECONDS) == 137
 
 
 def test_killed_at_once_it_does_not_wait(tmp_path: Path, start: Start) -> None:
     pod = start(tmp_path, STUBBORN)
     wait_for((tmp_path / "up").exists)
     pod.kill()
-    assert pod.supervisor.wait(10) == 137
+    assert pod.supervisor.wait(PATIENCE_SECONDS) == 137
 
 
 def test_nothing_of_a_pod_outlives_its_first_process(tmp_path: Path, start: Start) -> None:
     pod = start(tmp_path, WITH_ORPHAN)
-    assert pod.supervisor.wait(20) == 3
+    assert pod.supervisor.wait(PATIENCE_SECONDS) == 3
     assert processes.marked(tmp_path) == []
 
 
@@ -92,7 +93,7 @@ def test_the_end_of_the_run_stops_the_pod(tmp_path: Path, start: Start) -> None:
     wait_for((tmp_path / "up").exists)
     assert pod.supervisor.stdin is not None
     pod.supervisor.stdin.close()  # what the kernel does for a process that was killed
-    assert pod.supervisor.wait(20) == 143
+    assert pod.supervisor.wait(PATIENCE_SECONDS) == 143
 
 
 def test_the_end_of_the_supervisor_ends_the_pod(tmp_path: Path, start: Start) -> None:
@@ -112,4 +113,4 @@ def test_other_pods_are_nobodys_business(tmp_path: Path, start: Start) -> None:
     wait_for((one / "up").exists)
     assert processes.marked(other) == []
     pod.kill()
-    pod.supervisor.wait(20)
+    pod.supervisor.wait(PATIENCE_SECONDS)

@@ -30,6 +30,7 @@ from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.volume import Layout, write_document
 from tests.support.checkpoints import START, begin, layout, newest_good, run_config, seal, two_sealed
 from tests.support.crashes import every_moment
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def settings(folder: Path, attempt: int) -> Settings:
@@ -147,13 +148,14 @@ async def served(health: Health, work: Callable[[str], Awaitable[float]]) -> flo
     ],
 )
 def test_who_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, health: Health, expected: float) -> None:
-    monkeypatch.setattr(fencing, "UNREACHABLE_SECONDS", 0.3)
+    answers = expected == 1.0
+    monkeypatch.setattr(fencing, "UNREACHABLE_SECONDS", 3600.0 if answers else 0.3)
     monkeypatch.setattr(fencing, "_POLL_SECONDS", 0.02)
     run = layout(tmp_path).run
     mark = begin(run, 1)
 
     async def wait(address: str) -> float:
-        grace_period_seconds = 1 if expected == 1.0 else 60
+        grace_period_seconds = 1 if answers else 3600
         here = mark.model_copy(update={"addresses": (address,), "grace_period_seconds": grace_period_seconds})
         began = asyncio.get_running_loop().time()
         async with aiohttp.ClientSession() as session:
@@ -161,8 +163,7 @@ def test_who_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hea
         return asyncio.get_running_loop().time() - began
 
     waited = asyncio.run(served(health, wait))
-    assert expected - 0.2 < waited
-    assert waited < 30
+    assert waited > expected - 0.2
 
 
 def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
@@ -182,16 +183,16 @@ def begin_folder(folder: Path) -> Path:
 def test_orphans_become_no_zombies(tmp_path: Path) -> None:
     code = "import os, time\nif os.fork() == 0:\n    time.sleep(0.2)\n    os._exit(0)\nos._exit(3)"
 
-    async def run() -> tuple[int, int]:
+    async def run() -> int:
         children = Children()
         child = await children.start([sys.executable, "-c", code], os.environ)
         status = await child.wait()
-        await asyncio.sleep(0.6)
-        left = len(psutil.Process().children())
+        while psutil.Process().children():  # noqa: ASYNC110 - what is waited for is the class's own doing
+            await asyncio.sleep(0.02)
         children.close()
-        return status, left
+        return status
 
-    assert asyncio.run(run()) == (3, 0)
+    assert asyncio.run(run()) == 3
 
 
 def test_children_end_with_their_parent(tmp_path: Path) -> None:
@@ -209,4 +210,4 @@ asyncio.run(run())
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(signal.SIGKILL)
-    assert psutil.wait_procs([child], timeout=5)[1] == []
+    assert psutil.wait_procs([child], timeout=PATIENCE_SECONDS)[1] == []
