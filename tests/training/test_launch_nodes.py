@@ -4,15 +4,17 @@ import json
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finetune_trainer.config import Env, Outcome, PodPhase, Reason
-from finetune_trainer.launch import manifest
+from finetune_trainer.launch import manifest, peers
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.marks import read_mark
 from finetune_trainer.launch.protocol import Join, NodeCheckpoint
-from tests.support.launched import Launches, until
+from tests.support.launched import START, Launches, NodeProcess, until
+from tests.support.link import Link
 
 LONG = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}
 
@@ -88,8 +90,64 @@ def test_a_node_that_fails_ends_the_others(two: Launches) -> None:
     assert [node.process.returncode for node in two.started] == [1, 1]
 
 
+QUICK = """
+from finetune_trainer.launch import peers, server
+peers.HOLD_SECONDS = server.HOLD_SECONDS = 0.5
+peers.ANSWER_SECONDS = 1.0
+peers.LOST_SECONDS, peers.SILENCE_SECONDS = {lost}, {lost} + 2
+"""
+
+
+def linked(two: Launches, link: Link, plan: dict[str, Any]) -> list[NodeProcess]:
+    """Two nodes that train; node 1 knows node 0 by a link alone."""
+    ports = [link.target, free_port("127.0.0.1")]
+    (first,) = two.start(plan=plan, only=(0,), ports=ports)
+    (second,) = two.start(plan=plan, only=(1,), ports=[link.port, ports[1]])
+    until(lambda: (seen := first.progress()) and (seen.step or 0) >= 2)
+    return [first, second]
+
+
+def test_a_link_that_is_cut_for_a_while_ends_nothing_while_the_ranks_get_on(two: Launches, tmp_path: Path) -> None:
+    two.start_code = QUICK.format(lost=4) + START
+    enough = tmp_path / "enough"
+    with Link(free_port("127.0.0.1")) as link:
+        first, second = linked(two, link, LONG | {"steps": 10, "until": str(enough)})
+        link.cut()
+        until(lambda: "node 0 does not answer" in second.text())  # for longer than LOST_SECONDS
+        assert second.process.poll() is None, second.text()
+        link.mend()
+        until(lambda: "node 0 answers again" in second.text())
+        enough.touch()
+        assert [first.wait(), second.wait()] == [0, 0]
+    assert [node.record().outcome for node in (first, second)] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
+    # What was saved meanwhile is sealed afterwards.
+    assert first.record().model_path is not None
+    attempt = two.layout.run.attempt(1)
+    newest = max(int(folder.name.removeprefix("checkpoint-")) for folder in attempt.checkpoints.iterdir())
+    assert (first.record().step or 0) - newest < 20
+
+
+def test_without_a_word_from_node_0_or_from_the_ranks_it_is_lost(two: Launches) -> None:
+    two.start_code = QUICK.format(lost=4) + START
+    with Link(free_port("127.0.0.1")) as link:
+        _, second = linked(two, link, LONG | {"signs": False})
+        link.cut()
+        assert second.wait() == 1
+    failure = second.record().failure
+    assert failure is not None
+    assert failure.reason is Reason.PEER_LOST
+    assert "has not answered for" in failure.message
+
+
+def test_a_request_is_made_several_times_before_node_0_counts_as_lost() -> None:
+    assert peers.HOLD_SECONDS < peers.ANSWER_SECONDS
+    assert peers.ANSWER_SECONDS * 5 < peers.LOST_SECONDS
+    assert peers.TELL_TRY_SECONDS * 3 < peers.TELL_SECONDS
+
+
 def test_a_node_that_is_lost_is_noticed_by_the_others(two: Launches) -> None:
-    first, second = two.start(plan=LONG)
+    two.start_code = QUICK.format(lost=4) + START
+    first, second = two.start(plan=LONG | {"signs": False})
     until(lambda: (seen := first.progress()) and (seen.step or 0) >= 2)
     first.process.kill()
     assert second.wait() == 1

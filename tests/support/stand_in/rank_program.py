@@ -35,6 +35,8 @@ DEFAULTS: dict[str, Any] = {
     "best": None,  # the step of the best checkpoint
     "leave": None,  # {"step", "file"}: make a file
     "await": None,  # {"step", "file"}: wait until somebody has made it
+    "until": None,  # a file: train on until somebody has made it
+    "signs": True,  # say that this rank gets on
 }
 
 
@@ -144,17 +146,21 @@ def main() -> None:
     resume = os.environ.get(RankEnv.RESUME)
     start = int((Path(resume) / "model.safetensors").read_text(encoding="utf-8")) if resume else 0
     print(f"starting after step {start}")
-    for step in range(start + 1, plan["steps"] + 1):
+    step = start
+    while step < plan["steps"] or (plan["until"] and not Path(plan["until"]).exists()):
+        step += 1
         time.sleep(plan["step_seconds"])
         misbehave(plan, step, rank)
         if rank == 0:
             report_progress(plan, step)
+        elif plan["signs"]:
+            ask("POST", "/rank/advanced")
         if step % plan["save_every"] == 0:
             save(plan, step, rank)
     if rank == 0:
-        files = (write(Path(os.environ[RankEnv.STAGING]) / "model", "model.safetensors", str(plan["steps"]), 100),)
-        ask("POST", "/rank/model", RankModel(files=files, step=plan["steps"], evaluation={"accuracy": 0.75}))
-    result = RankResult(rank=rank, outcome=Outcome.SUCCEEDED, step=plan["steps"], evaluation={"accuracy": 0.75})
+        files = (write(Path(os.environ[RankEnv.STAGING]) / "model", "model.safetensors", str(step), 100),)
+        ask("POST", "/rank/model", RankModel(files=files, step=step, evaluation={"accuracy": 0.75}))
+    result = RankResult(rank=rank, outcome=Outcome.SUCCEEDED, step=step, evaluation={"accuracy": 0.75})
     ask("POST", "/rank/result", result)
     sys.stdout.flush()
     time.sleep(plan["linger_seconds"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
@@ -13,13 +15,20 @@ from finetune_trainer.launch.fencing import answers
 from finetune_trainer.launch.protocol import Begin, Join, NodeCheckpoint, NodeEnded, SealedCheckpoint
 from finetune_trainer.launch.settings import Settings
 
-HOLD_SECONDS = 15.0
+HOLD_SECONDS = 5.0
 """How long node 0 holds a request that it can't answer yet."""
-LOST_SECONDS = 20.0
-"""A node 0 that can't be reached for so long after the attempt has begun is gone."""
+ANSWER_SECONDS = HOLD_SECONDS + 3
+"""A request that has no answer by then is lost, and made again."""
+LOST_SECONDS = 60.0
+"""A node 0 that has not answered for so long is gone, unless the ranks get on: those of node 0 are among them."""
+SILENCE_SECONDS = 10.0
+"""A silence of node 0 that is worth a line in the log."""
+TELL_SECONDS = 5.0
+"""For saying how this node ended; one try of it takes no longer than `TELL_TRY_SECONDS`."""
+TELL_TRY_SECONDS = 1.5
 _RETRY_SECONDS = 0.2
 _WAITING_RETRY_SECONDS_MAX = 1.0
-_TIMEOUT = aiohttp.ClientTimeout(total=HOLD_SECONDS + 10, sock_connect=3)
+_CONNECT_SECONDS = 3.0
 
 log = structlog.get_logger()
 
@@ -36,6 +45,13 @@ class NodeZero:
         self._settings = settings
         self._url = f"http://{settings.peers[0]}"
         self._secret = ""
+        self._answered = 0.0
+        self._advanced = 0.0
+        self._silence_told = False
+
+    def ranks_advance(self) -> None:
+        """A rank of this node got on, so the ranks of node 0 live, whatever becomes of our requests."""
+        self._advanced = asyncio.get_running_loop().time()
 
     async def join(self, secret: Path) -> Begin:
         """Wait, without a limit, for node 0 to begin the attempt."""
@@ -54,16 +70,16 @@ class NodeZero:
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     log.info("node 0 does not answer yet", error=str(error))
                     status = 0
-                if status == 200:
+                if status == HTTPStatus.OK:
                     return Begin.model_validate_json(answer)
-                if status == 204:
+                if status == HTTPStatus.NO_CONTENT:
                     continue
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def prepared(self) -> Prepared | Failure:
         """What prepare left, once it is there, or why it failed."""
         status, answer = await self._until_answered("GET", "/peer/prepared")
-        return Prepared.model_validate_json(answer) if status == 200 else Failure.model_validate_json(answer)
+        return Prepared.model_validate_json(answer) if status == HTTPStatus.OK else Failure.model_validate_json(answer)
 
     async def report_checkpoint(self, report: NodeCheckpoint) -> None:
         await self._until_answered("POST", "/peer/checkpoint", report)
@@ -71,7 +87,7 @@ class NodeZero:
     async def checkpoint(self, step: int) -> PodPath | None:
         """Path of the sealed checkpoint; None if it was given up."""
         status, answer = await self._until_answered("GET", f"/peer/checkpoint/{step}")
-        return SealedCheckpoint.model_validate_json(answer).path if status == 200 else None
+        return SealedCheckpoint.model_validate_json(answer).path if status == HTTPStatus.OK else None
 
     async def end(self) -> str:
         """Wait until node 0 says that it has ended without success; returns why."""
@@ -79,31 +95,58 @@ class NodeZero:
         return answer.decode()
 
     async def ended(self, record: ResultRecord) -> None:
-        """Tell node 0 how this node ended."""
-        await asyncio.wait_for(self._request("POST", "/peer/ended", NodeEnded(record=record)), 5)
+        """Tell node 0 how this node ended; several tries, for an answer may be lost. TimeoutError if none came."""
+        body = NodeEnded(record=record)
+        async with asyncio.timeout(TELL_SECONDS):
+            while True:
+                try:
+                    status, _ = await asyncio.wait_for(self._request("POST", "/peer/ended", body), TELL_TRY_SECONDS)
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.ECONNREFUSED:
+                        raise  # nobody listens there any more
+                else:
+                    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                        return
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _until_answered(self, method: str, path: str, body: Document | None = None) -> tuple[int, bytes]:
-        """Repeat a request until it is answered; raise PeerLostError when node 0 has been silent for too long."""
+        """Repeat a request until it is answered; PeerLostError when node 0 and the ranks have been silent for too long."""
         now = asyncio.get_running_loop().time
-        last_answer = now()
+        began = now()
         while True:
             try:
                 status, answer = await self._request(method, path, body)
+                problem = f"status {status}" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if now() - last_answer > LOST_SECONDS:
-                    raise PeerLostError(f"node 0 at {self._url} does not answer: {error!r}") from error
+                status, answer, problem = 0, b"", repr(error)
+            if problem is not None:  # an answer of 5xx is that of something in between
+                self._no_answer(max(began, self._answered), problem)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            last_answer = now()
-            if status in (200, 404, 409):
+            self._answered = now()
+            if self._silence_told:
+                self._silence_told = False
+                log.info("node 0 answers again")
+            if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 return status, answer
-            if status != 204:
+            if status != HTTPStatus.NO_CONTENT:
                 raise RuntimeError(f"{method} {path} was answered with {status}: {answer[:200]!r}")
+
+    def _no_answer(self, since: float, problem: str) -> None:
+        """What a request without an answer means, after how long a silence."""
+        now = asyncio.get_running_loop().time()
+        if now - max(since, self._advanced) > LOST_SECONDS:
+            text = f"node 0 at {self._url} has not answered for {now - since:.0f} s, nor do the ranks get on: {problem}"
+            raise PeerLostError(text)
+        if now - since > SILENCE_SECONDS and not self._silence_told:
+            self._silence_told = True
+            log.warning("node 0 does not answer", seconds=round(now - since), problem=problem)
 
     async def _request(self, method: str, path: str, body: Document | None = None) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._secret}", "Content-Type": "application/json"}
         data = body.to_json() if body else None
-        async with self._session.request(method, self._url + path, data=data, headers=headers, timeout=_TIMEOUT) as got:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS)
+        async with self._session.request(method, self._url + path, data=data, headers=headers, timeout=timeout) as got:
             return got.status, await got.read()
 
 

@@ -69,6 +69,9 @@ class RankProgress(Document):
     messages: tuple[str, ...] = ()
 
 
+# POST /rank/advanced, without a body: by the first rank of each node but node 0, every few seconds while it gets on.
+
+
 class RankCheckpoint(Document):
     """POST /rank/checkpoint, by every rank once its files in `staging/checkpoint-<step>` are written and closed."""
 

@@ -101,6 +101,8 @@ class Saving:
         self._board = board
         self._metrics = metrics
         self._parts: dict[int, dict[int, NodeCheckpoint]] = {}
+        self._complete: set[int] = set()
+        """Steps of which all parts are there: a part that comes again was sent twice, because its answer was lost."""
         self._done: dict[int, asyncio.Future[Path | None]] = {}
         self._lock = asyncio.Lock()
         self.mark: Mark | None = None
@@ -114,10 +116,13 @@ class Saving:
 
     async def node_reported(self, report: NodeCheckpoint) -> None:
         """Take in one node's part; the last one of a step starts the sealing."""
+        if report.step in self._complete:
+            return
         parts = self._parts.setdefault(report.step, {})
         parts[report.node] = report
         if len(parts) < self._settings.config.nodes:
             return
+        self._complete.add(report.step)
         self._work.start(self._seal(report.step, self._parts.pop(report.step)))
 
     async def _seal(self, step: int, parts: dict[int, NodeCheckpoint]) -> None:

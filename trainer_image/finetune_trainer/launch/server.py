@@ -143,6 +143,7 @@ class _FromRanks:
         return [
             web.get("/rank/prepared", self.prepared),
             web.post("/rank/progress", self.progress),
+            web.post("/rank/advanced", self.advanced),
             web.post("/rank/checkpoint", self.checkpoint),
             web.get(r"/rank/checkpoint/{step:\d+}", self.sealed),
             web.post("/rank/model", self.model),
@@ -158,6 +159,10 @@ class _FromRanks:
         report = await _body(request, RankProgress)
         self._node.board.absorb(report, datetime.now(UTC))
         self._node.metrics.absorb(report, time.time())
+        return web.Response()
+
+    async def advanced(self, _: web.Request) -> web.Response:
+        self._node.client.ranks_advance()
         return web.Response()
 
     async def kubeflow(self, request: web.Request) -> web.Response:
@@ -246,9 +251,10 @@ class _FromPeers:
         return _json(SealedCheckpoint(path=to_pod(folder)))
 
     async def end(self, _: web.Request) -> web.Response:
+        until = asyncio.get_running_loop().time() + HOLD_SECONDS
         ending, text = await _held(self._node.ended)
         if ending in (Ending.RANKS_DONE, Ending.NOTHING_TO_DO):
-            await asyncio.sleep(HOLD_SECONDS)
+            await asyncio.sleep(until - asyncio.get_running_loop().time())
             raise web.HTTPNoContent
         return web.Response(text=text if ending is Ending.PEER_FAILED else f"node 0 has ended: {text or ending}")
 

@@ -17,7 +17,7 @@ from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches
 from finetune_trainer.train.pulse import Beat, Pulse
-from finetune_trainer.train.report import Reporter
+from finetune_trainer.train.report import Reporter, SignsOfLife
 from finetune_trainer.train.world import World
 
 
@@ -42,6 +42,7 @@ class RankCallback(TrainerCallback):
         self._batches = batches
         self._marks = marks if world.rank == 0 else None
         self._scaled = scaled
+        self._signs = SignsOfLife(client, active=world.local_rank == 0 and world.rank != 0)
         self._first_step = 0
         self._step_began: float | None = None
         self._tokens = 0
@@ -80,6 +81,7 @@ class RankCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         now = time.monotonic()
+        self._signs.note()
         if self._step_began is not None:
             self._reporter.step_took(now - self._step_began)
         self._step_began = now
@@ -134,10 +136,16 @@ class RankCallback(TrainerCallback):
         if "grad_norm" in logs and math.isfinite(logs["grad_norm"]):
             self._reporter.tell(grad_norm=float(logs["grad_norm"]))
 
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._signs.note()
+
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._step_began = None
+        self._signs.note()
         self._reporter.tell(phase=PodPhase.EVALUATING)
 
     def on_evaluate(

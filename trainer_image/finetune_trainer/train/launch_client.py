@@ -55,6 +55,10 @@ class LaunchClient:
     def progress(self, progress: RankProgress) -> None:
         self._ask("POST", "/rank/progress", progress, timeout=REPORT_SECONDS)
 
+    def advanced(self) -> None:
+        """This rank got on: for the `launch` of a node that may have lost sight of node 0."""
+        self._ask("POST", "/rank/advanced", timeout=REPORT_SECONDS)
+
     def checkpoint(self, checkpoint: RankCheckpoint) -> None:
         """All files of this rank are written; `launch` makes them durable beside the training."""
         self._ask("POST", "/rank/checkpoint", checkpoint)

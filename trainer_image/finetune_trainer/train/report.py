@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 from finetune_trainer.launch.protocol import RankProgress
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
 PERIOD_SECONDS = 1.0
+SIGN_SECONDS = 5.0
 
 
 class Reporter:
@@ -68,3 +71,28 @@ class Reporter:
                 self._fields = {**fields, **self._fields}
                 self._messages = messages + self._messages
                 self._step_seconds = seconds + self._step_seconds
+
+
+class SignsOfLife:
+    """Tells a node's own `launch`, from a thread and every few seconds at most, that the ranks get on.
+
+    Node 0's knows it from the reports. The others then don't give up a training because node 0 does not answer.
+    """
+
+    def __init__(self, client: LaunchClient, *, active: bool) -> None:
+        self._client = client
+        self._noted = False
+        if active:
+            threading.Thread(target=self._run, name="signs of life", daemon=True).start()
+
+    def note(self) -> None:
+        """A part of a step is done, by all ranks together."""
+        self._noted = True
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(SIGN_SECONDS)
+            if self._noted:
+                self._noted = False
+                with suppress(LaunchError):  # the next one tells as much
+                    self._client.advanced()

@@ -1,0 +1,39 @@
+"""What tells the `launch` of a node that its ranks get on."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from finetune_trainer.train import report
+from finetune_trainer.train.launch_client import LaunchClient, LaunchError
+from finetune_trainer.train.report import SignsOfLife
+
+
+class _Client(LaunchClient):
+    """Counts what it is told, and fails at first."""
+
+    def __init__(self) -> None:
+        super().__init__("http://nowhere", "token")
+        self.told = threading.Semaphore(0)
+        self.count = 0
+
+    def advanced(self) -> None:
+        self.count += 1
+        self.told.release()
+        if self.count == 1:
+            raise LaunchError("launch does not answer")
+
+
+def test_a_sign_for_many_steps_and_none_without_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "SIGN_SECONDS", 0.01)
+    client, silent = _Client(), _Client()
+    signs, nobody = SignsOfLife(client, active=True), SignsOfLife(silent, active=False)
+    for _ in range(2):  # a sign that could not be told is followed by the next one
+        signs.note()
+        nobody.note()
+        assert client.told.acquire(timeout=30)
+    assert not client.told.acquire(timeout=0.1)
+    assert client.count == 2
+    assert silent.count == 0
