@@ -22,6 +22,7 @@ from finetune_operator.handlers import make_registry, make_settings
 from finetune_operator.leader import Alone, Leadership
 from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
+from finetune_operator.others import OtherOperators
 from finetune_operator.plan.types import Manifest
 from finetune_operator.progress import ProgressReader
 from finetune_operator.queue import QueueObserver, WorkQueue
@@ -61,9 +62,16 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
     store = Store()
     progress = ProgressReader(cluster, settings.progress_access)
-    metrics = Metrics(lambda: len(queue), lambda: _phases(store))
+    others = OtherOperators(cluster, settings.lease_name)
+    metrics = Metrics(
+        lambda: len(queue),
+        lambda: _phases(store),
+        lambda: others.count(state.body for state in store if state.body is not None),
+    )
     lookups = Lookups(cluster, store, progress, lambda key: queue.wake(key))
-    reconciler = Reconciler(cluster, store, lookups, settings.plan(), decide, metrics, lambda key: queue.crowded(key))
+    reconciler = Reconciler(
+        cluster, store, lookups, others, settings.plan(), decide, metrics, lambda key: queue.crowded(key)
+    )
     observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer, group=lambda key: key.namespace)
     resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)
@@ -107,9 +115,9 @@ async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
 
 
 def _leadership(cluster: Cluster, settings: OperatorSettings) -> Leadership | Alone:
-    if not settings.lease:
+    if not settings.lease_name:
         return Alone()
-    namespace, _, name = settings.lease.partition("/")
+    namespace, _, name = settings.lease_name.partition("/")
     return Leadership(cluster, namespace, name, settings.lease_seconds)
 
 

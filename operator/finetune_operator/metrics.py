@@ -25,7 +25,12 @@ _ON_THE_WAY = frozenset({Phase.PREPARING, Phase.STARTING})
 class Metrics:
     """All metrics of one operator."""
 
-    def __init__(self, queue_depth: Callable[[], int], phases: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        queue_depth: Callable[[], int],
+        phases: Callable[[], Iterable[str]],
+        jobs_of_others: Callable[[], int],
+    ) -> None:
         self._fallen: dict[str, float] = {}
         """When the gang of a job fell, by uid, until the next one has begun."""
         self.registry = CollectorRegistry()
@@ -59,6 +64,11 @@ class Metrics:
             registry=self.registry,
         )
         Gauge(f"{PREFIX}_queue_depth", "Jobs that wait for a worker.", registry=self.registry).set_function(queue_depth)
+        Gauge(
+            f"{PREFIX}_jobs_of_others",
+            "Jobs that are left alone: another operator serves them.",
+            registry=self.registry,
+        ).set_function(jobs_of_others)
         self.leader = Gauge(f"{PREFIX}_leader", "1 where this operator leads.", registry=self.registry)
         build = Gauge(f"{PREFIX}_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version("finetune-operator")).set(1)

@@ -21,6 +21,7 @@ from finetune_operator.exceptions import ApiError, Conflict, NotFound, Undecided
 from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
 from finetune_operator.notes import event
+from finetune_operator.others import OtherOperators
 from finetune_operator.plan.accelerators import accelerators as accelerators_of
 from finetune_operator.plan.types import Create, Decision, EventNote, Manifest, Observed, PlanSettings
 from finetune_operator.store import JobState, Key, Store
@@ -46,6 +47,7 @@ class Reconciler:
         cluster: Cluster,
         store: Store,
         lookups: Lookups,
+        others: OtherOperators,
         settings: PlanSettings,
         decide: Decide,
         metrics: Metrics,
@@ -55,6 +57,7 @@ class Reconciler:
         self._cluster = cluster
         self._store = store
         self._lookups = lookups
+        self._others = others
         self._actor = Actor(cluster)
         self._settings = settings
         self._decide = decide
@@ -78,6 +81,8 @@ class Reconciler:
             if state is None or state.body is None or state.body["metadata"].get("deletionTimestamp"):
                 return None
             body = state.body
+            if (later := await self._others.seconds_to_wait(body)) is not None:
+                return later
             try:
                 job = FineTuneJob.parse(body)
             except ValidationError as error:
@@ -86,7 +91,8 @@ class Reconciler:
                 log.warning(
                     "the job is not understood", error=str(error.errors(include_url=False, include_input=False))
                 )
-                if await self._write_status(state, body, unreadable_status(body, error, datetime.now(UTC)), ()):
+                status = unreadable_status(body, error, datetime.now(UTC), self._settings.operator)
+                if await self._write_status(state, body, status, ()):
                     return None
                 continue
             if not refreshed:

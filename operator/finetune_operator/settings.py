@@ -68,8 +68,9 @@ class OperatorSettings(BaseSettings):
     """Address to serve /metrics, /healthz and /readyz on."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Port of /metrics, /healthz and /readyz; 0 serves none."""
-    lease: Annotated[str, Field(pattern=r"^([^/]+/[^/]+)?$")] = ""
-    """`namespace/name` of the Lease by which one operator of several leads; without, no other is expected."""
+    lease: Annotated[str, Field(pattern=r"^([^/]+/[^/]+)?$")] | None = None
+    """`namespace/name` of the Lease by which one operator of several leads, and its mark on the jobs that it serves; default:
+    `finetune-operator` in the first of `namespaces`, else in `default`. Empty: no other operator is expected."""
     lease_seconds: Annotated[float, Field(ge=1)] = 15.0
     """How long after the last sign of life of the leader another one takes over."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -95,4 +96,12 @@ class OperatorSettings(BaseSettings):
             pod_diagnosis_seconds=self.pod_diagnosis_seconds,
             pod_template=self.pod_template,
             template_allows=self.template_allows,
+            operator=self.lease_name,
         )
+
+    @property
+    def lease_name(self) -> str:
+        """`namespace/name` of the lease; empty where no other operator is expected."""
+        if self.lease is not None:
+            return self.lease
+        return f"{next(iter(self.namespaces), 'default')}/finetune-operator"

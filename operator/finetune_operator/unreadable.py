@@ -17,8 +17,8 @@ REASON = "SpecInvalid"
 PROBLEMS_SHOWN = 5
 
 
-def unreadable_status(body: Manifest, error: ValidationError, now: datetime) -> Manifest:
-    """The present status with `Validated=False` and the fields that are refused."""
+def unreadable_status(body: Manifest, error: ValidationError, now: datetime, operator: str = "") -> Manifest:
+    """The present status with `Validated=False`, the fields that are refused, and the mark of this operator where it has one."""
     generation = body["metadata"].get("generation", 1)
     status: dict[str, Any] = dict(body.get("status") or {})
     present = [one for one in status.get("conditions") or () if one.get("type") != ConditionType.VALIDATED]
@@ -37,6 +37,8 @@ def unreadable_status(body: Manifest, error: ValidationError, now: datetime) -> 
     status["conditions"] = [condition, *present]
     status["observedGeneration"] = generation
     status.setdefault("phase", Phase.PENDING.value)
+    if operator:
+        status["operator"] = operator
     return status
 
 

@@ -29,6 +29,14 @@ def operator_kubeconfig(control_plane: Client, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
+def kubeconfig_by_namespace(control_plane: Client, operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Path:
+    """Of an operator that was installed for the test's namespace alone."""
+    values = {"watchNamespaces": [namespace], "rbac": {"aggregate": False}, "fullnameOverride": namespace}
+    control_plane.apply(*helm.rights(values), namespace=None)
+    return control_plane.kubeconfig_of(namespace, SYSTEM_NAMESPACE, tmp_path)
+
+
+@pytest.fixture
 def api(control_plane: Client, namespace: str) -> Api:
     """The test's namespace, as the cluster's administrator."""
     return Api(control_plane.kubeconfig, namespace)

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import ACCOUNT, SYSTEM_NAMESPACE, StartOperator
-from tests.support import helm
 from tests.support.api import Api, ApiFailed
-from tests.support.cluster.client import Client
 from tests.support.cluster.control_plane import ControlPlane
 from tests.support.jobs import eventually, finetune_job, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
@@ -36,14 +34,6 @@ def test_secrets_are_out_of_reach(api: Api, operator_kubeconfig: Path) -> None:
         operator.get("Secret", "hub")
     with pytest.raises(ApiFailed, match="403"):
         operator.list("Secret")
-
-
-@pytest.fixture
-def kubeconfig_by_namespace(control_plane: Client, operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Path:
-    """Of an operator that was installed for the test's namespace alone."""
-    values = {"watchNamespaces": [namespace], "rbac": {"aggregate": False}, "fullnameOverride": namespace}
-    control_plane.apply(*helm.rights(values), namespace=None)
-    return control_plane.kubeconfig_of(namespace, SYSTEM_NAMESPACE, tmp_path)
 
 
 def test_nothing_that_it_asks_for_is_refused(

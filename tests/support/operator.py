@@ -29,6 +29,7 @@ class Operator:
             "metrics_port": self.metrics_port,
             "progress_access": "direct",
             "progress_interval_seconds": 1,
+            "lease": "",  # tests don't wait for one another's
             "log_level": "debug",
             **({"namespaces": f'["{namespace}"]'} if namespace else {}),
             **settings,

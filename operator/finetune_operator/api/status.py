@@ -211,6 +211,9 @@ class FineTuneJobStatus(ApiModel):
 
     observed_generation: int | None = None
     """Generation of the spec that this status is about."""
+    operator: Annotated[str, Field(pattern=r"^[^/]+/[^/]+$", max_length=317)] | None = None
+    """The operator that serves the job, by the `namespace/name` of the Lease by which it leads. Others leave the job alone as
+    long as that Lease is renewed."""
     phase: Phase | None = None
     """Where the job stands."""
     conditions: Annotated[tuple[Condition, ...], Field(json_schema_extra=_BY_TYPE)] = ()

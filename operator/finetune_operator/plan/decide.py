@@ -214,7 +214,9 @@ def _decision(observed: Observed, step: Step) -> Decision:
     if step.status is job.status and not step.facts and job.status.phase not in conditions.TERMINAL:
         return asked  # something has to be known or made first
     generation = job.metadata.generation
-    dressed = step.status.model_copy(update={"observed_generation": generation})
+    dressed = step.status.model_copy(
+        update={"observed_generation": generation, "operator": _mark(observed, step.status)}
+    )
     before = dressed.model_copy(update={"conditions": job.status.conditions})
     publishes = job.spec.publish is not None
     given = conditions.build(before, step.facts, generation, observed.now, publishes=publishes)
@@ -228,6 +230,14 @@ def _decision(observed: Observed, step: Step) -> Decision:
         wants_events=step.wants_events,
         wants_progress=step.wants_progress,
     )
+
+
+def _mark(observed: Observed, status: FineTuneJobStatus) -> str | None:
+    """Of this operator. A job that is over keeps the mark that it has: it is not written for that alone."""
+    old = observed.job.status
+    if old.phase in conditions.TERMINAL and status.phase in conditions.TERMINAL:
+        return old.operator
+    return observed.settings.operator or None
 
 
 def _only_ticked(observed: Observed, new: FineTuneJobStatus) -> bool:

@@ -26,6 +26,7 @@ def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus
     if old == new:
         return ()
     notes = (
+        *_serving(old, new),
         *_validation(job, old, new),
         *_preparing(old, new),
         *_training(old, new),
@@ -33,6 +34,12 @@ def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus
         *_end(old, new),
     )
     return tuple(replace(note, message=note.message[:MESSAGE_MAX]) for note in notes)
+
+
+def _serving(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
+    if old.operator and new.operator != old.operator:
+        text = f"the operator {new.operator or 'without a lease'} serves the job now, in place of {old.operator}"
+        yield EventNote("Normal", "TakenOver", text)
 
 
 def _validation(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:

@@ -53,6 +53,8 @@ class PlanSettings:
     """Partial pod template under that of every job."""
     template_allows: tuple[Capability, ...] = DEFAULT_ALLOWED
     """What jobs may ask for in `spec.template`, of what reaches beyond their own pods."""
+    operator: str = ""
+    """Mark of this operator on the jobs that it serves: `namespace/name` of its lease; empty where it has none."""
 
     def in_crowd(self, running: int) -> PlanSettings:
         """The same where so many jobs run: all of them together write progress `PROGRESS_WRITES_PER_SECOND` times a second."""

@@ -26,6 +26,23 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.plan().pod_template == {"spec": {"nodeSelector": {"pool": "gpu"}}}
 
 
+@pytest.mark.parametrize(
+    ("given", "lease"),
+    [
+        ({}, "default/finetune-operator"),
+        ({"NAMESPACES": '["team", "other"]'}, "team/finetune-operator"),
+        ({"LEASE": "system/mine", "NAMESPACES": '["team"]'}, "system/mine"),
+        ({"LEASE": ""}, ""),
+    ],
+    ids=["outside", "namespaces", "named", "none expected"],
+)
+def test_the_lease_is_the_operators_mark(given: dict[str, str], lease: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"FINETUNE_OPERATOR_{name}", value)
+    settings = OperatorSettings()
+    assert (settings.lease_name, settings.plan().operator) == (lease, lease)
+
+
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_OPERATOR_CONCURRENCY", "0")
     with pytest.raises(ValidationError, match="concurrency"):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from finetune_operator.plan.decide import decide
-from finetune_operator.plan.types import Create
+from finetune_operator.plan.types import Create, PlanSettings
 from finetune_trainer.config import CheckpointRef, PodPhase, Reason, Resolved
-from tests.support.simulated import HUB_SPEC, World, begun
+from tests.support.simulated import HUB_SPEC, SETTINGS, World, begun
 from tests.support.simulated_cluster import START, UID, checkpoint, condition
 
 
@@ -342,3 +343,54 @@ def test_the_column_reason_says_why_a_job_waits_starts_again_or_failed() -> None
     failed.after(1)
     assert (failed.phase, failed.condition("Failed")["reason"]) == ("Failed", "BackoffLimitExceeded")
     assert reason(failed) == "OutOfMemory"
+
+
+# --- whose job it is -------------------------------------------------------------------------------------------------
+
+
+def marked(operator: str) -> PlanSettings:
+    return replace(SETTINGS, operator=operator)
+
+
+def test_the_first_status_carries_the_operators_mark() -> None:
+    world = World(settings=marked("system/one"))
+    world.wake()
+    assert world.status["operator"] == "system/one"
+    assert world.writes == 1
+
+
+def test_an_operator_that_takes_a_job_over_marks_it_at_once_and_says_so() -> None:
+    world = World(settings=marked("system/one"))
+    world.wake()
+    world.settings = marked("team/two")
+    world.restart()
+    world.wake()
+    assert world.status["operator"] == "team/two"
+    assert world.reasons().count("TakenOver") == 1
+    world.after(1)
+    assert world.reasons().count("TakenOver") == 1
+
+
+def test_a_job_of_an_operator_without_marks_is_marked_without_a_word() -> None:
+    world = World()
+    world.wake()
+    assert "operator" not in world.status
+    world.settings = marked("system/one")
+    world.restart()
+    world.wake()
+    assert (world.status["operator"], "TakenOver" in world.reasons()) == ("system/one", False)
+
+
+def test_a_job_that_is_over_is_not_written_for_a_mark() -> None:
+    world = World(settings=marked("system/one"))
+    world.wake()
+    world.run(1)
+    world.succeed(1)
+    world.after(1)
+    world.after(60)
+    assert world.phase == "Succeeded"
+    writes = world.writes
+    world.settings = marked("team/two")
+    world.restart()
+    world.after(60)
+    assert (world.writes, world.status["operator"]) == (writes, "system/one")
