@@ -15,7 +15,7 @@ from tests.support.jobs import condition, status
 
 JOB = "cut-off"
 PATIENCE = timedelta(seconds=VALUES["jobs"]["lostNodeSeconds"])
-pytestmark = [pytest.mark.usefixtures("data"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def silent_since(cluster: NodeCluster) -> list[datetime]:
