@@ -14,6 +14,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 
 from tests.scheduling import ON_CLUSTER, OneCluster
@@ -28,6 +29,9 @@ from tests.support.images.background import Preparation
 from tests.support.images.store import store_folder
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # as in pods: the client would ask the public Hub who calls it
+
+hypothesis.settings.register_profile("patient", deadline=None)  # how busy the machine is proves nothing
+hypothesis.settings.load_profile("patient")
 
 TESTS = Path(__file__).parent
 TIERS = ("unit", "training", "cluster", "e2e", "gpu")

@@ -1,4 +1,7 @@
-"""The operator's log: one JSON document a line. Secrets never reach it, since the operator never reads any."""
+"""The operator's log: one JSON document a line, or text. Secrets never reach it, since the operator never reads any.
+
+Messages of pods and of the API server are in it: in text nothing of theirs steers a terminal or begins a line.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import sys
 from typing import Literal
 
 import structlog
+
+from finetune_trainer.text import harmless_event
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:
@@ -17,11 +22,12 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info if form == "json" else structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.stdlib.PositionalArgumentsFormatter(),
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    )
+    rendering: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer()]
+    if form == "text":
+        lines = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+        rendering = [harmless_event, lines]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -31,7 +37,12 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                *rendering,
+            ],
         )
     )
     logging.root.handlers = [handler]

@@ -6,6 +6,9 @@ Standard library only: both packages import this module.
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 CUT = "\N{HORIZONTAL ELLIPSIS}"
@@ -15,6 +18,8 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 _BREAKS = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
+LINE_MAX = 4000
+"""Characters of a line of a log."""
 _JOINERS = "\u200c\u200d"
 """Of Persian, of Indic scripts and of emoji: they hide nothing and turn nothing round."""
 
@@ -36,3 +41,21 @@ def _shown(character: str) -> str:
     if character.isprintable() or character == "\n" or character in _JOINERS:
         return character
     return " " if character.isspace() and not "\x1c" <= character <= "\x1f" else REPLACEMENT
+
+
+def log_line(command: str, text: str, *, lines: bool = False) -> None:
+    """What a command says in its log, whatever others have put into the text; one line, or as many as it has."""
+    limit = len(text) if lines else LINE_MAX
+    print(f"{command}: {printable(text, limit, lines=lines)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def harmless_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An event of a log that people read, with nothing in it that steers a terminal: a processor of structlog.
+
+    A traceback keeps its lines, all else is on one line, so that nobody can write lines of a log but the log.
+    """
+    for name, value in event.items():
+        shown = value if isinstance(value, str) else repr(value)
+        if not shown.isprintable():
+            event[name] = printable(shown, len(shown), lines=name in ("exception", "stack"))
+    return event

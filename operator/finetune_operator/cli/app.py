@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.terminal import safe_streams
 
 if TYPE_CHECKING:
     from finetune_operator.cli.local.volumes import Volumes
@@ -100,13 +101,14 @@ def validate(
 
 def _end(command: Callable[[], ExitCode]) -> None:
     """Run a command; what the user can mend is one line on standard error."""
-    try:
-        code = command()
-    except CommandError as error:
-        print(f"finetune: {error}", file=sys.stderr)
-        code = error.code
-    except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
+    with safe_streams():
+        try:
+            code = command()
+        except CommandError as error:
+            print(f"finetune: {error}", file=sys.stderr)
+            code = error.code
+        except KeyboardInterrupt:
+            code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
 
 

@@ -19,6 +19,7 @@ from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.local.environment import container_environment, inherited_environment
 from finetune_operator.cli.local.packages import require_trainer
 from finetune_operator.cli.local.volumes import Volumes, missing, pod_paths, token_file
+from finetune_operator.cli.terminal import one_line
 from finetune_operator.plan.children import prepare_job, run_config
 from finetune_operator.plan.children_pods import CONFIG_KEY, CONFIG_PATH, OUTPUT_PATH
 from finetune_operator.plan.types import PlanSettings
@@ -27,6 +28,8 @@ from finetune_trainer.config import Env, Prepared, ResultRecord, SplitReport
 SETTINGS = PlanSettings(trainer_image="this-machine")
 UNNAMED = "without-a-name"
 LABELS_SHOWN = 12
+NAME_MAX = 100
+"""Characters of a label."""
 LAST_LINES = 20
 
 
@@ -102,12 +105,12 @@ def summary(prepared: Prepared) -> Iterator[str]:
         yield f"{role:<10} {', '.join(_counts(report))}"
     for role, report in prepared.splits.items():
         if report.labels:
-            shown = [f"{name} {count}" for name, count in report.labels.items()]
+            shown = [f"{one_line(name, NAME_MAX)} {count}" for name, count in report.labels.items()]
             more = f", and {len(shown) - LABELS_SHOWN} more" if len(shown) > LABELS_SHOWN else ""
             yield f"labels     {role}: {', '.join(shown[:LABELS_SHOWN])}{more}"
     train = prepared.splits.get("train")
     if train is not None and train.example is not None:
-        yield f"example    {' '.join(train.example.split())}"
+        yield f"example    {one_line(' '.join(train.example.split()))}"
 
 
 def _counts(report: SplitReport) -> Iterator[str]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from finetune_operator.cli.story import Line, Story, steps
+from finetune_operator.cli.terminal import one_line, raw
 from finetune_operator.plan.types import EventNote, Manifest
 from finetune_trainer.config import Progress
 
@@ -59,7 +60,8 @@ class PlainDisplay:
         self._stream.flush()
 
     def line(self, line: Line) -> None:
-        print(f"{line.head:<{HEAD_WIDTH}} {line.text}".strip(), file=self._stream, flush=True)
+        text = f"{one_line(line.head):<{HEAD_WIDTH}} {one_line(line.text)}"
+        print(text.strip(), file=self._stream, flush=True)
 
     def progress(self, status: Manifest) -> None:
         text = steps(status)
@@ -77,12 +79,12 @@ class LiveDisplay:
         from rich.text import Text
 
         self._text = Text.assemble
-        self._console = Console(file=stream, highlight=False)
+        self._console = Console(file=raw(stream), highlight=False, markup=False)
         self._bar = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=self._console,
             transient=True,
             refresh_per_second=4,
@@ -98,7 +100,8 @@ class LiveDisplay:
 
     def line(self, line: Line) -> None:
         style = "yellow" if line.warning else "bold"
-        self._console.print(self._text((f"{line.head:<{HEAD_WIDTH}} ", style), line.text), soft_wrap=True)
+        head = (f"{one_line(line.head):<{HEAD_WIDTH}} ", style)
+        self._console.print(self._text(head, one_line(line.text)), soft_wrap=True)
 
     def progress(self, status: Manifest) -> None:
         progress = status.get("progress") or {}

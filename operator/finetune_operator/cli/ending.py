@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cli.terminal import one_line
 from finetune_operator.plan.types import Manifest
 from finetune_trainer import task_facts
 from finetune_trainer.config import PrepareSummary
 
+NAME_MAX = 100
+"""Characters of a metric's name: a script gives it."""
 EVAL, TEST = "eval_", "test_"
 HIDDEN = ("runtime", "per_second", "epoch", "step")
 """Ends of names that tell nothing of the model."""
@@ -34,7 +37,7 @@ def metrics(evaluation: Mapping[str, float], first: Mapping[str, bool] | None = 
     names = {name.removeprefix(EVAL): value for name, value in evaluation.items() if not name.endswith(HIDDEN)}
     order = [name for name in first or () if name in names and name != "loss"]
     rest = [name for name in names if name not in order]
-    return ", ".join(f"{name} {names[name]:.4g}" for name in (*order, *rest))
+    return ", ".join(f"{one_line(name, NAME_MAX)} {names[name]:.4g}" for name in (*order, *rest))
 
 
 def of_name(evaluation: Mapping[str, float] | None, name: str) -> float | None:

@@ -24,10 +24,12 @@ from finetune_operator.cli.local.loop import Interruption, Loop
 from finetune_operator.cli.local.packages import require_trainer
 from finetune_operator.cli.story import Line
 from finetune_operator.plan.children import accelerators, processes_per_node
+from finetune_operator.plan.template_policy import Capability
 from finetune_operator.plan.types import Manifest, PlanSettings
 from finetune_trainer.config import Progress, ResultRecord
 
-SETTINGS = PlanSettings(trainer_image="this-machine", progress_interval_seconds=0.5)
+SETTINGS = PlanSettings(trainer_image="this-machine", progress_interval_seconds=0.5, template_allows=tuple(Capability))
+"""A template has no meaning on this machine, and asks it for nothing."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -209,7 +211,8 @@ def _tell_succeeded(
         base = volumes.behind(job, job.spec.model.name, there)
         labels = len(prepared.labels) if prepared else None
         code = trying.code(job, folder, labels, _short(base) if base is not None else None)
-        print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
+        if trying.stands_in_quotes(code):
+            print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
         hub = status["model"].get("hub")
         if hub is not None:
             print(f"published  {hub['url']} (commit {hub['commit'][:12]})", file=stream)

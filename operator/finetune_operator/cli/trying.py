@@ -58,6 +58,11 @@ def code(job: FineTuneJob, folder: str, labels: int | None = None, base: str | N
             return f"{imports}p = pipeline('{task}', {loaded}, tokenizer=t); {_call(task)}"
 
 
+def stands_in_quotes(code: str) -> bool:
+    """Whether a shell takes the code for nothing but a word in double quotes, whatever folders are called."""
+    return code.isprintable() and not set(code) & set('"$`\\\\!')
+
+
 def _call(task: str) -> str:
     return "print(p('your text ' + p.tokenizer.mask_token))" if task == "fill-mask" else "print(p('your text'))"
 

@@ -1,18 +1,22 @@
-"""What ranks print: rank 0's goes to standard output as it is, of all the last lines are kept for failure messages."""
+"""What ranks print: rank 0's goes to standard output as it is, of all the last lines are kept for failure messages.
+
+The pod's log belongs to the program that runs in it, progress bars and colours included. Whatever leaves it (a record, a
+status, the terminal of `finetune run`) has nothing in it that steers a terminal.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from collections import deque
 from functools import partial
 from pathlib import Path
 
+from finetune_trainer.text import printable
+
 TAIL_LINES = 40
 _LINE_MAX = 2000
-_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _CHUNK_BYTES = 1 << 16
 _DRAIN_SECONDS = 1.0
 
@@ -31,7 +35,8 @@ class Tail:
 
     def text(self) -> str:
         rest = self._rest.rsplit("\r", 1)[-1]
-        return _COLOURS.sub("", "\n".join([*self._lines, *([rest] if rest else [])]))
+        text = "\n".join([*self._lines, *([rest] if rest else [])])
+        return printable(text, len(text), lines=True)
 
 
 class RankOutputs:

@@ -24,6 +24,7 @@ from finetune_trainer.config import (
 )
 from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare.hub import environment
+from finetune_trainer.text import log_line
 from finetune_trainer.volume import DISK_FULL, Layout, VolumeError, explain
 
 TERMINATION_LOG = "/dev/termination-log"
@@ -98,7 +99,7 @@ def attempt(config: RunConfig, before_model: Callable[[], None] = lambda: None) 
     try:
         prepared = prepare(config, before_model)
     except (ExpectedError, VolumeError) as error:
-        print(f"prepare: {error.failure.reason}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        log_line("prepare", f"{error.failure.reason}: {error}")
         return error.failure
     except OSError as error:
         if error.errno in DISK_FULL:
@@ -109,16 +110,16 @@ def attempt(config: RunConfig, before_model: Callable[[], None] = lambda: None) 
     except Exception as error:  # noqa: BLE001 - the outermost frame: the record must say what it was
         return unexpected(error)
     for line in lines(prepared.splits):
-        print(f"prepare: {line}", file=sys.stderr, flush=True)  # noqa: T201
+        log_line("prepare", line)
     for message in prepared.messages:
-        print(f"prepare: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        log_line("prepare", message)
     return prepared
 
 
 def unexpected(error: Exception) -> Failure:
     """An error that nobody thought of: the log has all of it, the record its end."""
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201
+    log_line("prepare", "\n".join(lines), lines=True)
     return Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message="\n".join(lines[-LAST_LINES:]))
 
 

@@ -7,7 +7,6 @@ Job.
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from finetune_trainer.prepare.hub_model import check_files, needed_files
 from finetune_trainer.prepare.patterns import fitting, is_pattern
 from finetune_trainer.prepare.refusals import Wanted, translated
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.text import log_line
 
 if TYPE_CHECKING:
     import httpx2
@@ -183,7 +183,7 @@ class Hub:
                 if problem.cause is not Cause.ERROR or pause is None or asked > RETRY_AFTER_MOST_SECONDS:
                     raise problem from error
                 wait = max(pause, asked) * random.uniform(1.0, 1.25)  # many jobs wait for the same Hub
-                print(f"prepare: {problem} Again in {wait:.0f} s.", file=sys.stderr, flush=True)  # noqa: T201
+                log_line("prepare", f"{problem} Again in {wait:.0f} s.")
                 time.sleep(wait)
         raise AssertionError("unreachable")
 

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from finetune_trainer.config import Cause, Reason
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.text import log_line
 from finetune_trainer.volume import make_folder, sync_folder
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def patiently(request: Callable[[], T], progress: Callable[[], object] = lambda:
             if pause is None:
                 raise
             wait = pause * random.uniform(1.0, 1.25)  # many jobs may wait for the same server
-            print(f"prepare: {error} Again in {wait:.0f} s.", file=sys.stderr, flush=True)  # noqa: T201
+            log_line("prepare", f"{error} Again in {wait:.0f} s.")
             time.sleep(wait)
 
 

@@ -29,6 +29,7 @@ from finetune_trainer.prepare import (
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
+from finetune_trainer.text import log_line
 from finetune_trainer.volume import DISK_FULL, Layout, make_folder, probe, read_document, write_document
 
 
@@ -150,4 +151,4 @@ def _made(job: making.Job, layout: Layout, folder: Path) -> tuple[dict[str, Any]
 
 
 def _say(text: str) -> None:
-    print(f"prepare: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    log_line("prepare", text)

@@ -1,6 +1,7 @@
 """The model card: a pure function of what was trained, so that every try makes the same one.
 
 Ids of the Hub go into its metadata, where the Hub makes links of them; what lay on a volume is named in the text alone.
+What others have named (datasets, columns, labels, metrics) is text in it, never markup: see `markdown`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from finetune_trainer.addresses import shown as address_shown
 from finetune_trainer.config import Evaluation, Resolved, RunConfig, TrainingReport
 from finetune_trainer.publish import usage
 from finetune_trainer.publish.base import BaseFacts
+from finetune_trainer.publish.markdown import address, cell, code, front_matter
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -37,31 +39,31 @@ def render(
     config: RunConfig, report: TrainingReport | None, base: BaseFacts, *, repo_id: str, endpoint: str | None
 ) -> str:
     """The card's text, its metadata in front."""
-    from huggingface_hub import ModelCard
+    import jinja2
 
     hub = endpoint or DEFAULT_ENDPOINT
     resolved = report.resolved if report else Resolved()
     revision = config.publish.revision if config.publish and config.publish.revision != "main" else None
-    card = ModelCard.from_template(
-        _metadata(config, report, base, repo_id),
-        template_path=str(TEMPLATE),
-        name=repo_id.rsplit("/", 1)[-1],
+    text = jinja2.Template(TEMPLATE.read_text(encoding="utf-8")).render(
+        card_data=front_matter(_metadata(config, report, base, repo_id).to_dict()),
+        name=cell(repo_id.rsplit("/", 1)[-1]),
         usage=usage.code(config, repo_id, revision, _model_options(config, report)),
         task=config.task,
         adapter=is_adapter(config),
         base=_linked(config.model.name, resolved.model_revision, hub),
         data=_data(config, resolved, hub),
         report=report,
-        validation_split=config.dataset.splits.get("validation", "validation"),
+        validation_split=cell(config.dataset.splits.get("validation", "validation")),
         metrics=[
-            (title(name, config.task), number(value)) for name, value in ((report and report.evaluation) or {}).items()
+            (cell(title(name, config.task)), number(value))
+            for name, value in ((report and report.evaluation) or {}).items()
         ],
         setup=_setup(config, report),
-        arguments=[(name, _code(value)) for name, value in (report.training_arguments if report else {}).items()],
-        versions=report.versions if report else {},
+        arguments=[(code(name), code(value)) for name, value in (report.training_arguments if report else {}).items()],
+        versions={cell(name): cell(version) for name, version in (report.versions if report else {}).items()},
         history=_history(report.evaluations, report.kept_step, config.task) if report else None,
     )
-    return str(card).rstrip() + "\n"
+    return str(text).rstrip() + "\n"
 
 
 def is_adapter(config: RunConfig) -> bool:
@@ -129,17 +131,17 @@ def _format(config: RunConfig) -> str:
 def _linked(name: str, commit: str | None, hub: str, kind: str = "") -> str:
     """A model or dataset in Markdown: a link and its commit, or what its folder was called."""
     if is_local(name):
-        return f"`{plain(PurePosixPath(name).name)}` (a folder on a volume)"
-    at = f" at commit `{commit}`" if commit else ""
-    return f"[{name}]({hub}/{kind}{name}){at}"
+        return f"{code(PurePosixPath(name).name)} (a folder on a volume)"
+    at = f" at commit {code(commit)}" if commit else ""
+    return f"[{cell(name)}]({address(f'{hub}/{kind}{name}')}){at}"
 
 
 def _data(config: RunConfig, resolved: Resolved, hub: str) -> str:
     source = config.dataset
     if source.name:
-        part = f" (`{plain(source.config)}`)" if source.config else ""
+        part = f" ({code(source.config)})" if source.config else ""
         return _linked(source.name, resolved.dataset_revision, hub, "datasets/") + part
-    names = [f"`{plain(PurePosixPath(address_shown(path)).name)}`" for files in source.files.values() for path in files]
+    names = [code(PurePosixPath(address_shown(path)).name) for files in source.files.values() for path in files]
     shown = ", ".join(names[:LABELS_SHOWN])
     return f"{shown} and {len(names) - LABELS_SHOWN} more" if len(names) > LABELS_SHOWN else shown
 
@@ -148,7 +150,7 @@ def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, 
     """Rows of the table of how it was trained."""
     if report is None:
         return []
-    rows = [("Hardware", report.hardware), ("Precision", report.precision), *_method(config)]
+    rows = [("Hardware", cell(report.hardware)), ("Precision", cell(report.precision)), *_method(config)]
     kept = f", weights of step {report.kept_step}" if report.kept_step not in (None, report.steps) else ""
     rows += [
         ("Steps", f"{report.steps} ({number(report.epochs)} epochs){kept}"),
@@ -158,7 +160,7 @@ def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, 
         rows.append(("Training rows", str(report.summary.train_rows)))
         if report.summary.validation_rows is not None:
             rows.append(("Evaluation rows", str(report.summary.validation_rows)))
-    rows += [(f"Column for `{role}`", f"`{plain(name)}`") for role, name in config.dataset.columns.items()]
+    rows += [(f"Column for {code(role)}", code(name)) for role, name in config.dataset.columns.items()]
     if config.preprocessing.max_length is not None:
         rows.append(("Tokens at most", str(config.preprocessing.max_length)))
     if report.summary is not None and report.summary.labels:
@@ -172,9 +174,7 @@ def _method(config: RunConfig) -> list[tuple[str, str]]:
         return []
     wanted = config.peft
     alpha = wanted.alpha if wanted.alpha is not None else 2 * wanted.r
-    modules = (
-        ", ".join(f"`{plain(name)}`" for name in wanted.target_modules) or "as peft has them for this architecture"
-    )
+    modules = ", ".join(code(name) for name in wanted.target_modules) or "as peft has them for this architecture"
     merged = ", merged into the base model" if wanted.save_merged else ""
     rows = [("Method", f"LoRA, r {wanted.r}, alpha {number(alpha)}, dropout {number(wanted.dropout)}{merged}")]
     rows.append(("Modules with adapters", modules))
@@ -184,7 +184,7 @@ def _method(config: RunConfig) -> list[tuple[str, str]]:
 
 
 def _labels(labels: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{plain(label)}`" for label in labels[:LABELS_SHOWN])
+    shown = ", ".join(code(label) for label in labels[:LABELS_SHOWN])
     return f"{shown} and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else shown
 
 
@@ -195,7 +195,12 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: s
     names = list(dict.fromkeys(name for one in evaluations for name in one.metrics))
     best = kept_step if kept_step != evaluations[-1].step else None
     return {
-        "head": ["Epoch", "Step", "Training loss", *(f"Evaluation {title(name, task).lower()}" for name in names)],
+        "head": [
+            "Epoch",
+            "Step",
+            "Training loss",
+            *(f"Evaluation {cell(title(name, task).lower())}" for name in names),
+        ],
         "rows": [
             [
                 number(one.epoch),
@@ -217,12 +222,3 @@ def title(metric: str, task: str) -> str:
 def number(value: float | None) -> str:
     """A number as short as it is still of use."""
     return "" if value is None else f"{value:.4g}"
-
-
-def plain(text: str) -> str:
-    """Somebody's words inside a table and between backticks: on one line, neither mark in it."""
-    return " ".join(text.split()).replace("`", "'").replace("|", "/")
-
-
-def _code(value: Any) -> str:
-    return f"`{plain(str(value))}`"

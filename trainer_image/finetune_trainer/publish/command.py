@@ -28,6 +28,7 @@ from finetune_trainer.config import (
 )
 from finetune_trainer.launch.records import fit, write_to_termination_log
 from finetune_trainer.publish.retries import Patience
+from finetune_trainer.text import log_line
 from finetune_trainer.volume import Layout, concerns, explain, make_folder, write_document
 
 TERMINATION_LOG = "/dev/termination-log"
@@ -41,7 +42,7 @@ OVERTIME_SECONDS = 15.0
 
 def say(text: str) -> None:
     """One line of the log."""
-    print(f"publish: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    log_line("publish", text, lines=True)
 
 
 @dataclass

@@ -11,8 +11,10 @@ from http import HTTPStatus
 
 from finetune_trainer.config import Cause, Reason
 from finetune_trainer.failures import ExpectedError
+from finetune_trainer.text import printable
 
 SAID_CHARACTERS = 300
+READ_CHARACTERS = 20_000
 NO_ROOM = re.compile(r"storage|quota|payment required|billing|upgrade your plan", re.IGNORECASE)
 XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 """Xet has no types of errors for answers, and says it so."""
@@ -52,7 +54,7 @@ def passes(status: int) -> bool:
 
 def clean(text: str, token: str | None = None) -> str:
     """Somebody else's words, fit for a log and a status: short, one line, nothing signed or secret."""
-    text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(text.split()))
+    text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(printable(text, READ_CHARACTERS).split()))
     if token:
         text = text.replace(token, "<token>")
     return text if len(text) <= SAID_CHARACTERS else f"{text[: SAID_CHARACTERS - 3]}..."

@@ -5,9 +5,8 @@ transformers 5 has no pipeline that answers questions, sums up or translates; th
 
 from __future__ import annotations
 
-import json
-
 from finetune_trainer.config import RunConfig
+from finetune_trainer.publish.markdown import literal
 
 WRITING = {"summarization": "The text to sum up.", "translation": "The text to translate."}
 _LOADED = """from transformers import {cls}, AutoTokenizer
@@ -25,10 +24,10 @@ print(tokenizer.decode(inputs.input_ids[0, start : end + 1]))"""
 
 def code(config: RunConfig, repo_id: str, revision: str | None, options: str | None) -> str:
     """Python that loads the model; `options`: what a pipeline must be told of an adapter."""
-    at = f', revision="{revision}"' if revision else ""
-    where = f'"{repo_id}"{at}'
+    at = f", revision={literal(revision)}" if revision else ""
+    where = f"{literal(repo_id)}{at}"
     if config.task in WRITING:
-        text = json.dumps((config.preprocessing.source_prefix or "") + WRITING[config.task], ensure_ascii=False)
+        text = literal((config.preprocessing.source_prefix or "") + WRITING[config.task])
         return _LOADED.format(cls="AutoModelForSeq2SeqLM", where=where) + _WRITES.format(text=text)
     if config.task == "question-answering":
         return _LOADED.format(cls="AutoModelForQuestionAnswering", where=where) + _ANSWERS

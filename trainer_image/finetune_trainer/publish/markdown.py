@@ -1,0 +1,86 @@
+"""Somebody's words in a model card: in its metadata, a cell of a table, between backticks, in an address, in Python. Pure.
+
+A name of a dataset, a column, a label or a metric can hold anything. It is shown as it is, and is never markup.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from finetune_trainer.text import printable
+
+NOTHING = "?"
+"""In place of a name that has nothing to show."""
+NAME_MAX = 200
+"""Characters of one name."""
+_MARKUP = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+#=]|(?<=^\d)[.)](?=\s|$)")
+_ADDRESS_SAFE = ":/?#@!$&'*+,;=%~"
+
+
+def cell(text: str) -> str:
+    """As text of a paragraph or of a table's cell: on one line, no character of it has a meaning in Markdown or HTML."""
+    return _MARKUP.sub(lambda found: found[0] if _within_word(found) else f"\\{found[0]}", _one_line(text) or NOTHING)
+
+
+def _within_word(found: re.Match[str]) -> bool:
+    """A `_` between letters emphasises nothing."""
+    return found[0] == "_" and found.string[found.start() - 1 : found.end() + 1].replace("_", "a").isalnum()
+
+
+def code(value: Any) -> str:
+    """Between backticks, also in a table: neither mark is in it."""
+    text = _one_line(str(value)).replace("`", "'").replace("|", "/")
+    return f"`{text or NOTHING}`"
+
+
+def address(text: str) -> str:
+    """As the target of a link."""
+    return quote(text, safe=_ADDRESS_SAFE)
+
+
+def literal(text: str) -> str:
+    """As a string of Python or JSON, on one line."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def front_matter(data: Mapping[str, Any]) -> str:
+    """As the YAML in front of a card. Every value is on one line: none can look like the end of the block."""
+    text = _dumped(data, allow_unicode=True)
+    return text if text.replace("\n", "").isprintable() else _dumped(data, allow_unicode=False)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(printable(text, NAME_MAX).split())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts with line breaks or control characters are quoted and escaped."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _dumped(data: Mapping[str, Any], *, allow_unicode: bool) -> str:
+    dumped: str = yaml.dump(
+        dict(data),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=allow_unicode,
+        width=math.inf,
+        default_flow_style=False,
+    )
+    return dumped.rstrip("\n")
