@@ -62,34 +62,67 @@ class Session:
         self._client = ApiClient(configuration)
         context = self._client.rest_client.ssl_context
         self._connector = aiohttp.TCPConnector(ssl=context, limit=100, keepalive_timeout=KEEPALIVE_SECONDS)
-        # The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread.
-        configuration.client_session_kwargs = {"connector": self._connector, "trust_env": False}
+        # The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread. What a pod
+        # answers through the API server comes this way too, so nothing is unpacked: it could become a thousand times as long.
+        self._http = aiohttp.ClientSession(
+            connector=self._connector, connector_owner=False, trust_env=False, auto_decompress=False
+        )
 
     async def exchange(
-        self, method: str, target: str, body: Manifest | None, headers: Mapping[str, str], limit: aiohttp.ClientTimeout
+        self,
+        method: str,
+        target: str,
+        body: Manifest | None,
+        headers: Mapping[str, str],
+        limit: aiohttp.ClientTimeout,
+        most_bytes: int | None = None,
     ) -> Answer:
-        """One request. Raises Unavailable where there is no answer."""
+        """One request. Raises Unavailable where there is no answer, or one of more than `most_bytes`.
+
+        No redirect is followed: the credentials are for this server alone.
+        """
         configuration = self._client.configuration
         auth = await configuration.auth_settings()
         token = {"Authorization": auth["BearerToken"]["value"]} if "BearerToken" in auth else {}
         try:
-            response = await self._client.rest_client.request(
+            async with self._http.request(
                 method,
                 f"{configuration.host}/{target}",
-                headers={"User-Agent": USER_AGENT, **headers, **token},
-                body=body,
-                _request_timeout=limit,
-            )
-            data: bytes = await response.read()
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers, **token},
+                data=json.dumps(body) if body is not None else None,
+                timeout=limit,
+                allow_redirects=False,
+                proxy=configuration.proxy,
+                proxy_headers=configuration.proxy_headers,
+                server_hostname=configuration.tls_server_name,
+            ) as response:
+                data = await read_bounded(response, most_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = str(error) or "no answer from the API server"
             raise Unavailable(0, type(error).__name__, text) from error
-        retry_after = response.getheader("Retry-After") or ""
-        return Answer(response.status, data, float(retry_after) if retry_after.isdigit() else None)
+        if data is None:
+            raise Unavailable(0, "TooLong", f"an answer of more than {most_bytes} bytes")
+        retry_after = response.headers.get("Retry-After", "")
+        seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+        return Answer(response.status, data, seconds)
 
     async def close(self) -> None:
+        await self._http.close()
         await self._client.close()
         await self._connector.close()
+
+
+async def read_bounded(response: aiohttp.ClientResponse, most_bytes: int | None) -> bytes | None:
+    """The body; None where it is longer: no more of it is read, since the operator's memory is everybody's."""
+    if most_bytes is None:
+        return await response.read()
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(2**14):
+        data += chunk
+        if len(data) > most_bytes:
+            response.close()
+            return None
+    return bytes(data)
 
 
 class Cluster:
@@ -221,11 +254,10 @@ class Cluster:
             PodEvent(event.get("reason", ""), event.get("message", ""), event.get("count") or 1) for event in items
         )
 
-    async def pod_proxy(self, namespace: str, pod: str, port: int, path: str) -> bytes:
+    async def pod_proxy(self, namespace: str, pod: str, port: int, path: str, most_bytes: int) -> bytes:
         """GET a path of a pod's port through the API server. Not repeated: it is the pod that does not answer."""
-        return await self._send(
-            "GET", f"{path_of('Pod', namespace, pod)}:{port}/proxy/{path}", limit=aiohttp.ClientTimeout(total=2)
-        )
+        target = f"{path_of('Pod', namespace, pod)}:{port}/proxy/{path}"
+        return await self._send("GET", target, limit=aiohttp.ClientTimeout(total=2), most_bytes=most_bytes)
 
     async def _list(self, kind: str, namespace: str, label_selector: str) -> list[Manifest]:
         answer = await self._json("GET", path_of(kind, namespace), query={"labelSelector": label_selector})
@@ -266,11 +298,12 @@ class Cluster:
         body: Manifest | None = None,
         headers: Mapping[str, str] | None = None,
         limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+        most_bytes: int | None = None,
     ) -> bytes:
         """One request, once (twice where the credentials have run out)."""
         session = self._session or await self._renewed(None)
-        answer = await session.exchange(method, target, body, headers or {}, limit)
-        if answer.status == 401:
+        answer = await session.exchange(method, target, body, headers or {}, limit, most_bytes)
+        if answer.status == 401 and most_bytes is None:  # a pod may answer that too, to make us log in again and again
             session = await self._renewed(session)
             answer = await session.exchange(method, target, body, headers or {}, limit)
         if answer.status >= 300:

@@ -15,12 +15,14 @@ from finetune_operator.plan.children import is_ours
 from finetune_operator.plan.types import Decision, Manifest, Ref
 from finetune_operator.progress import ProgressReader, node_0
 from finetune_operator.recent import Recent
-from finetune_operator.store import JobState, Key, Store, trimmed
+from finetune_operator.store import JobState, Key, Store, is_watched
+from finetune_operator.trimming import trimmed
 
 LEAST_AGE_SECONDS = 1.0
 """What was looked up is not looked up again before."""
 PROGRESS_WAIT_SECONDS = 0.25
 """A reconcile waits so long for a pod's answer; a later one wakes the job again."""
+PROGRESS_PAUSE_MAX_SECONDS = 60.0
 log = structlog.get_logger(__name__)
 
 
@@ -51,7 +53,7 @@ class Lookups:
                 for item in _unwatched_foreign(state, job)
                 if _due(state, item["metadata"]["uid"])
             ),
-            self._read_progress(state) if wanted.wants_progress else _nothing(),
+            self._read_progress(state, job) if wanted.wants_progress else _nothing(),
         )
 
     async def references(self, state: JobState, refs: tuple[Ref, ...]) -> None:
@@ -113,38 +115,45 @@ class Lookups:
             state.remove(item)
         state.put(found)
 
-    async def _read_progress(self, state: JobState) -> None:
+    async def _read_progress(self, state: JobState, job: FineTuneJob) -> None:
         """Never holds a worker up: an answer that takes long comes with a wake-up of its own."""
         pod = node_0(state)
         if pod is None:
             return
         task = self._reading.get(state.key)
-        if task is None and _due(state, "progress"):
+        if task is None and _due(state, "progress", _pause_seconds(state.bad_readings)):
             state.looked_up["progress"] = time.monotonic()
-            task = asyncio.create_task(self._progress_task(state, pod), name=f"progress of {state.key}")
+            task = asyncio.create_task(self._progress_task(state, pod, job), name=f"progress of {state.key}")
             self._reading[state.key] = task
         if task is not None:
             await asyncio.wait({task}, timeout=PROGRESS_WAIT_SECONDS)
 
-    async def _progress_task(self, state: JobState, pod: Manifest) -> None:
+    async def _progress_task(self, state: JobState, pod: Manifest, job: FineTuneJob) -> None:
         begun = time.monotonic()
         try:
-            answer = await self._progress.read(pod)
+            reading = await self._progress.read(pod, job)
         finally:
             del self._reading[state.key]
+        state.bad_readings = state.bad_readings + 1 if reading.bad else 0
+        answer = reading.progress
         if answer is not None and answer != state.progress:
             state.progress = answer
             if time.monotonic() - begun > PROGRESS_WAIT_SECONDS:
                 self._wake(state.key)
 
 
-def _due(state: JobState, what: object) -> bool:
-    return time.monotonic() - state.looked_up.get(what, float("-inf")) >= LEAST_AGE_SECONDS
+def _due(state: JobState, what: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
+    return time.monotonic() - state.looked_up.get(what, float("-inf")) >= age_seconds
+
+
+def _pause_seconds(bad_readings: int) -> float:
+    """A pod that is slow, or answers nonsense, is asked after 1, 2, 4, ... 60 s: the time of others is not its own."""
+    return min(LEAST_AGE_SECONDS * 2.0 ** min(bad_readings, 10), PROGRESS_PAUSE_MAX_SECONDS)
 
 
 def _unwatched_foreign(state: JobState, job: FineTuneJob) -> list[Manifest]:
-    """Objects at planned names that are not the job's. Pods never lie at planned names."""
-    return [item for item in state.objects.values() if item["kind"] != "Pod" and not is_ours(item, job)]
+    """Objects at planned names that are not the job's, and that no watch tells the end of."""
+    return [item for item in state.objects.values() if not (is_watched(item) or is_ours(item, job))]
 
 
 async def _nothing() -> None:

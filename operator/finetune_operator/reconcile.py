@@ -172,7 +172,7 @@ class Reconciler:
         self._store.observe(written, deleted=False)
         self._metrics.status_written(body["metadata"]["uid"], before, status, time.monotonic())
         if accelerators:
-            settled = settle(state.account, before, status, state.objects.values())
+            settled = settle(state.account, before, status, state.taken_in())
             state.account = settled.account
             for use, seconds in settled.seconds.items():
                 self._metrics.accelerator_seconds.labels(use).inc(seconds * accelerators)

@@ -1,24 +1,30 @@
 """What the watch has shown of each job and its children, and what was looked up for it. Does no input or output.
 
-Pods that were deleted stay as they were last seen, since their end is the evidence that decisions are made from. Of
-pods and Jobs only what decisions read is kept: a pod template is 10 KiB, and there may be thousands.
+Pods and Jobs of ours that were deleted stay as they were last seen, since their end is the evidence that decisions are made
+from. Of all objects only what decisions read is kept, and of no object what can't count: anybody may put our label on one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from finetune_operator.api.resource import KIND, LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE
+from finetune_operator.api.resource import KIND, LABEL_JOB
 from finetune_operator.api.status import Phase
+from finetune_operator.plan import nonsense, owners
+from finetune_operator.plan.owners import Work
 from finetune_operator.plan.types import Decision, Manifest, PodEvent, Ref, Refusal
+from finetune_operator.trimming import DELETION, trimmed, trimmed_child
 from finetune_operator.usage import Account
 from finetune_trainer.config import Progress
 
 KEPT_ATTEMPTS = 2
-"""Deleted pods of so many attempts (of each role) are remembered."""
+"""Deleted pods and Jobs of so many attempts (of each role) are remembered."""
+WAITING_MAX = 2048
+"""Pods, of all jobs together, that wait for the watch to show their Job: it may show the pods of a gang first."""
 
 
 class Key(NamedTuple):
@@ -46,9 +52,9 @@ class JobState:
     body: Manifest | None = None
     """The FineTuneJob; None before the watch has shown it and after it was deleted."""
     objects: dict[str, Manifest] = field(default_factory=dict)
-    """Children, and what lies at their names, by uid; tombstones of pods among them."""
+    """Children, and what lies at their names, by uid; tombstones of pods and Jobs among them."""
     gone: set[str] = field(default_factory=set)
-    """uids of pods in `objects` that exist no longer."""
+    """uids of pods and Jobs in `objects` that exist no longer."""
     deletions: dict[str, int] = field(default_factory=dict)
     """For `Observed.deletions`."""
     settled: bool = False
@@ -56,6 +62,8 @@ class JobState:
     references: dict[Ref, Manifest | None] = field(default_factory=dict)
     events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     progress: Progress | None = None
+    bad_readings: int = 0
+    """In a row, of the pod that tells it."""
     refused: dict[Ref, RefusedCreate] = field(default_factory=dict)
     looked_up: dict[object, float] = field(default_factory=dict)
     """When something was looked up last, on the monotonic clock."""
@@ -107,7 +115,7 @@ class JobState:
 
     def put(self, item: Manifest) -> bool:
         """Take over an object as the API server showed it; False where we know this state of it, or a later one."""
-        item = trimmed(item)
+        item = trimmed_child(item)
         uid: str = item["metadata"]["uid"]
         known = self.objects.get(uid)
         if known is not None and (uid in self.gone or not _later(item, known)):
@@ -115,30 +123,34 @@ class JobState:
         if _is_first_deleted(item, known):
             self.deletions[uid] = self._next_place()
         self.objects[uid] = as_first_deleted(item, known)
+        if known is None and item["kind"] == "Job":
+            self._forget_old_tombstones()
         return True
 
     def remove(self, item: Manifest) -> bool:
         """The object exists no longer."""
-        item = trimmed(item)
+        item = trimmed_child(item)
         uid: str = item["metadata"]["uid"]
         if uid in self.gone:
             return False
-        if item["kind"] == "Pod":
-            known = self.objects.get(uid)
-            if known is not None:
+        known, jobs = self.objects.get(uid), self.jobs()
+        if self._is_evidence(item, jobs):
+            if known is not None and item["kind"] == "Pod":
                 self.deletions.setdefault(uid, self._next_place())
             self.objects[uid] = as_first_deleted(item, known)
             self.gone.add(uid)
-            self._forget_old_tombstones()
             return True
+        self.deletions.pop(uid, None)
         return self.objects.pop(uid, None) is not None
 
     def replace(self, items: Iterable[Manifest], known_before: frozenset[str]) -> None:
         """`items` were listed: what was known before the list began and is not in it exists no longer."""
         listed = {item["metadata"]["uid"]: item for item in items}
         place, before = self._next_place(), frozenset(self.deletions)
-        for item in listed.values():
-            self.put(item)
+        jobs_first = sorted(listed.values(), key=lambda item: item["kind"] != "Job")
+        for item in jobs_first:
+            if self.may_count(item) and not self.waits(item):
+                self.put(item)
         for uid in known_before - listed.keys() - self.gone:
             if uid in self.objects and LABEL_JOB in self.objects[uid]["metadata"].get("labels", {}):
                 self.remove(self.objects[uid])
@@ -147,13 +159,58 @@ class JobState:
     def _next_place(self) -> int:
         return max(self.deletions.values(), default=0) + 1
 
-    def _forget_old_tombstones(self) -> None:
-        attempts: dict[str, set[int]] = {}
+    def may_count(self, item: Manifest) -> bool:
+        """Whether a labelled object may be a child, or keep one from being made. What lies at other names is found by the POST."""
+        if item["metadata"]["uid"] in self.objects:
+            return True
+        match item["kind"]:
+            case "Pod":
+                owner = owners.controller(item)
+                return owner is not None and owner.kind == "Job"
+            case "Job":
+                owner = owners.controller(item)
+                ours = owner is not None and (owner.kind, owner.name) == (KIND, self.key.name)
+                return ours and owners.work(item["metadata"]["name"], self.key.name) is not None
+            case "ConfigMap":
+                owner = owners.controller(item)
+                return owner is not None and self.body is not None and owner.uid == self.body["metadata"]["uid"]
+        return bool(item["metadata"]["name"] == self.key.name)
+
+    def waits(self, item: Manifest) -> bool:
+        """Whether it is a pod whose Job was not seen yet."""
+        if item["kind"] != "Pod":
+            return False
+        owner = owners.controller(item)
+        return owner is None or owner.uid not in self.objects
+
+    def jobs(self) -> dict[str, tuple[Manifest, Work]]:
+        """The Jobs of the present FineTuneJob, by uid."""
+        if self.body is None:
+            return {}
+        return owners.jobs(self.objects.values(), self.gone, self.key.name, self.body["metadata"]["uid"])
+
+    def taken_in(self) -> dict[int, list[datetime]]:
+        """By training attempt, when nodes took its pods in."""
+        jobs = self.jobs()
+        moments: dict[int, list[datetime]] = {}
         for item in self.objects.values():
-            if item["kind"] == "Pod":
-                attempts.setdefault(_role(item), set()).add(_attempt(item))
-        kept = {role: sorted(numbers)[-KEPT_ATTEMPTS:] for role, numbers in attempts.items()}
-        for uid in [uid for uid in self.gone if _attempt(self.objects[uid]) not in kept[_role(self.objects[uid])]]:
+            work = owners.pod_work(item, jobs) if item["kind"] == "Pod" else None
+            moment = nonsense.moment(item["status"].get("startTime"))
+            if work is not None and work.role == "train" and moment is not None:
+                moments.setdefault(work.number, []).append(moment)
+        return moments
+
+    def _is_evidence(self, item: Manifest, jobs: Mapping[str, tuple[Manifest, Work]]) -> bool:
+        """Whether its end tells something: a Job or a pod of one of the newest attempts."""
+        work = jobs[item["metadata"]["uid"]][1] if item["metadata"]["uid"] in jobs else owners.pod_work(item, jobs)
+        if work is None:
+            return False
+        numbers = sorted({other.number for _, other in jobs.values() if other.role == work.role})
+        return work.number in numbers[-KEPT_ATTEMPTS:]
+
+    def _forget_old_tombstones(self) -> None:
+        jobs = self.jobs()
+        for uid in [uid for uid in self.gone if not self._is_evidence(self.objects[uid], jobs)]:
             del self.objects[uid]
             self.gone.discard(uid)
             self.deletions.pop(uid, None)
@@ -170,6 +227,8 @@ class Store:
     def running(self) -> int:
         """How many jobs are in the phase Running."""
         return len(self._running)
+        self._waiting: dict[str, Key] = {}
+        """uids of pods whose Job was not seen when they were, the oldest first."""
 
     def __iter__(self) -> Iterator[JobState]:
         return iter(list(self._states.values()))
@@ -181,8 +240,8 @@ class Store:
         """Take over what the watch shows. Returns the key to wake, None where nothing is new."""
         metadata = item["metadata"]
         is_job = item["kind"] == KIND
-        name = metadata["name"] if is_job else metadata.get("labels", {}).get(LABEL_JOB)
-        if name is None:
+        name = metadata["name"] if is_job else nonsense.mapping(metadata.get("labels")).get(LABEL_JOB)
+        if not name or not isinstance(name, str):
             return None
         key = Key(metadata["namespace"], name)
         state = self._states.setdefault(key, JobState(key))
@@ -191,9 +250,22 @@ class Store:
         elif deleted:
             news = state.remove(item)
         else:
-            news = state.put(item)
+            news = state.may_count(item) and state.put(item)
+            if state.waits(item) and item["metadata"]["uid"] in state.objects:
+                self._wait(key, item["metadata"]["uid"])
         self.forget_if_empty(key)
         return key if news else None
+
+    def _wait(self, key: Key, uid: str) -> None:
+        """The pod's Job may still come. Where too many wait, the oldest goes, and its job is listed before it is decided about."""
+        self._waiting[uid] = key
+        while len(self._waiting) > WAITING_MAX:
+            oldest = next(iter(self._waiting))
+            state = self._states.get(key := self._waiting.pop(oldest))
+            if state is not None and oldest in state.objects and state.waits(state.objects[oldest]):
+                del state.objects[oldest]
+                state.settled = False
+                self.forget_if_empty(key)
 
     def forget_if_empty(self, key: Key) -> None:
         """Drop the state of a job that is gone with all its children."""
@@ -228,7 +300,7 @@ class Store:
 
         What is alive is of interest to the next; but only what the watch tells the end of, or it would stay for ever.
         """
-        alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and _is_watched(item)}
+        alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and is_watched(item)}
         fresh = self._states[state.key] = JobState(state.key, objects=alive)
         return fresh
 
@@ -249,9 +321,6 @@ def _identity(body: Manifest) -> Manifest:
     return {"metadata": metadata, "spec": body.get("spec")}
 
 
-DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
-
-
 def _is_first_deleted(item: Manifest, known: Manifest | None) -> bool:
     """Whether a pod that was well when it was last seen is to be deleted now."""
     was_well = known is not None and "deletionTimestamp" not in known["metadata"]
@@ -266,47 +335,14 @@ def as_first_deleted(item: Manifest, known: Manifest | None) -> Manifest:
     return {**item, "metadata": {**item["metadata"], **first}}
 
 
-def trimmed(item: Manifest) -> Manifest:
-    """The object without what no decision reads. ConfigMaps keep their keys, not their values."""
-    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
-    item = {**item, "metadata": metadata}
-    if item["kind"] == "Pod":
-        item["spec"] = _trimmed_pod_spec(item.get("spec") or {})
-    elif item["kind"] == "Job":
-        item["spec"] = {
-            key: value for key, value in (item.get("spec") or {}).items() if key not in ("template", "selector")
-        }
-    elif item["kind"] == "ConfigMap":
-        for part in ("data", "binaryData"):
-            if item.get(part):
-                item[part] = dict.fromkeys(item[part], "")
-    return item
-
-
-def _trimmed_pod_spec(spec: Manifest) -> Manifest:
-    plain: dict[str, Any] = {key: value for key, value in spec.items() if isinstance(value, str | int | bool)}
-    containers = [
-        {key: one[key] for key in ("name", "image", "resources") if key in one} for one in spec.get("containers", ())
-    ]
-    return {**plain, "containers": containers}
-
-
-def _is_watched(item: Manifest) -> bool:
+def is_watched(item: Manifest) -> bool:
+    """Whether the watch tells of its end."""
     return item["kind"] in ("Pod", "Job") and LABEL_JOB in item["metadata"].get("labels", {})
 
 
 def _later(item: Manifest, known: Manifest) -> bool:
     """Whether `item` is a later state than `known`. Where versions are no numbers, any other one counts as later."""
-    new, old = item["metadata"].get("resourceVersion", ""), known["metadata"].get("resourceVersion", "")
-    if new.isdigit() and old.isdigit():
+    new, old = str(item["metadata"].get("resourceVersion", "")), str(known["metadata"].get("resourceVersion", ""))
+    if new.isascii() and new.isdigit() and old.isascii() and old.isdigit():
         return int(new) > int(old)
-    return bool(new != old)
-
-
-def _role(pod: Manifest) -> str:
-    return str(pod["metadata"].get("labels", {}).get(LABEL_ROLE, ""))
-
-
-def _attempt(pod: Manifest) -> int:
-    number = str(pod["metadata"].get("labels", {}).get(LABEL_ATTEMPT, "0"))
-    return int(number) if number.isdigit() else 0
+    return new != old

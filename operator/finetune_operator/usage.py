@@ -7,12 +7,11 @@ under way when a job is deleted is not told; an operator that starts anew goes o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_ROLE
 from finetune_operator.api.status import FineTuneJobStatus, Phase
 from finetune_operator.plan.types import Manifest
 
@@ -42,13 +41,15 @@ class Settled:
     """Of an attempt as a whole: times its accelerators they are accelerator seconds."""
 
 
-def settle(account: Account | None, before: Manifest, after: Manifest, objects: Iterable[Manifest]) -> Settled:
-    """Account for the time between two statuses. `objects` are the job's, with the pods of its attempts."""
+def settle(
+    account: Account | None, before: Manifest, after: Manifest, taken: Mapping[int, Sequence[datetime]]
+) -> Settled:
+    """Account for the time between two statuses. `taken`: by attempt, when nodes took its pods in."""
     was, now = FineTuneJobStatus.model_validate(before), FineTuneJobStatus.model_validate(after)
     account = account or _opened(was) or _opened(now)
     if account is None:
         return Settled(None)
-    held = _held_since(objects, account.attempt)
+    held = _mean(taken.get(account.attempt, ()))
     seconds = dict.fromkeys(Use, 0.0)
     if now.attempt == account.attempt:
         account = _trained(account, now, held, seconds)
@@ -107,13 +108,7 @@ def _end(attempt: int, was: FineTuneJobStatus, now: FineTuneJobStatus) -> dateti
     return now.completion_time if now.phase is Phase.FAILED else now.attempt_ended
 
 
-def _held_since(objects: Iterable[Manifest], attempt: int) -> datetime | None:
-    """The mean over the attempt's pods of when their nodes took them in; None where none has."""
-    statuses = [item.get("status") or {} for item in objects if item["kind"] == "Pod" and _is_of(item, attempt)]
-    taken = [datetime.fromisoformat(status["startTime"]).timestamp() for status in statuses if "startTime" in status]
-    return datetime.fromtimestamp(sum(taken) / len(taken), UTC) if taken else None
-
-
-def _is_of(pod: Manifest, attempt: int) -> bool:
-    labels = pod["metadata"].get("labels") or {}
-    return (labels.get(LABEL_ROLE), labels.get(LABEL_ATTEMPT)) == ("train", str(attempt))
+def _mean(moments: Sequence[datetime]) -> datetime | None:
+    """None where there is none."""
+    seconds = [moment.timestamp() for moment in moments]
+    return datetime.fromtimestamp(sum(seconds) / len(seconds), UTC) if seconds else None

@@ -22,7 +22,7 @@ from finetune_operator.plan.gang import Gang, lost_nodes, training_gang
 from finetune_operator.plan.types import Manifest, Observed, PlanSettings, PodEvent
 from finetune_operator.plan.view import family
 from finetune_operator.plan.waiting import why_waiting
-from finetune_operator.store import trimmed
+from finetune_operator.trimming import trimmed_child
 from tests.support.cluster.cgroups import UNIFIED
 from tests.support.golden import DATA
 from tests.support.recorder import Recorder
@@ -180,7 +180,8 @@ def _job(item: Manifest) -> Manifest:
 
 
 def _trimmed(item: Manifest) -> Manifest:
-    item = trimmed(item)
+    if item["kind"] != "Node":
+        item = trimmed_child(item)
     metadata = {key: item["metadata"][key] for key in METADATA if key in item["metadata"]}
     metadata["labels"] = {key: value for key, value in metadata.get("labels", {}).items() if LABELS.match(key)}
     owners = item["metadata"].get("ownerReferences") or ()

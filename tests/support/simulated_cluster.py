@@ -121,10 +121,11 @@ class SimulatedCluster:
         item = self.find(kind, name)
         if item is None:
             return
-        del self.objects[item["metadata"]["uid"]]
         if kind == "Job":
-            for pod in self.pods_of(name):
-                self.gone.add(pod["metadata"]["uid"])
+            for one in (item, *self.pods_of(name)):
+                self.gone.add(one["metadata"]["uid"])
+        else:
+            del self.objects[item["metadata"]["uid"]]
 
     def pods_of(self, job: str) -> list[Manifest]:
         """Living pods of a Job."""

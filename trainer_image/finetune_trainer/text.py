@@ -33,12 +33,12 @@ def printable(text: str, limit: int, *, lines: bool = False) -> str:
     text = text[: 4 * limit + 4096]  # what costs time does not grow with what somebody else wrote
     if not text.isprintable():
         text = _BREAKS.sub("\n" if lines else " ", _ESCAPES.sub("", text))
-        text = "".join(map(_shown, text))
+        text = "\n".join(line if line.isprintable() else "".join(map(_shown, line)) for line in text.split("\n"))
     return text if len(text) <= limit else text[: max(limit - len(CUT), 0)] + CUT[:limit]
 
 
 def _shown(character: str) -> str:
-    if character.isprintable() or character == "\n" or character in _JOINERS:
+    if character.isprintable() or character in _JOINERS:
         return character
     return " " if character.isspace() and not "\x1c" <= character <= "\x1f" else REPLACEMENT
 

@@ -31,7 +31,7 @@ def with_progress(status: FineTuneJobStatus, told: config.Progress) -> FineTuneJ
         update["evaluation"] = finite(told.evaluation)
     if told.checkpoint is not None:
         update["checkpoint"] = _checkpoint(told.checkpoint)
-    if told.begun is not None:
+    if told.begun is not None and status.attempt_begun is None:  # an attempt begins once: its first word holds
         update["attempt_begun"] = told.begun
         update["resumed_from"] = _checkpoint(told.resumed_from) if told.resumed_from else None
     if told.resolved is not None:

@@ -5,21 +5,22 @@ Knows the fields of Kubernetes objects and nothing of what follows from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_ROLE, FineTuneJob
-from finetune_operator.plan.children import is_ours
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.plan import bounds, nonsense, owners
+from finetune_operator.plan.owners import INDEX_KEY, Work
 from finetune_operator.plan.template import TRAINER
 from finetune_operator.plan.types import Manifest, Observed
 from finetune_trainer.config import Outcome, ResultRecord
 
-INDEX_KEY = "batch.kubernetes.io/job-completion-index"
 SPEC_DIGEST = "finetune.dev/spec"
 """Annotation on prepare and publish Jobs: the spec that they were made from, so that an edit is told from a repetition."""
+__all__ = ["INDEX_KEY", "SPEC_DIGEST", "ContainerView", "Family", "JobView", "PodView", "family"]
 
 
 @dataclass(frozen=True)
@@ -168,160 +169,142 @@ class Family:
 
 
 def family(observed: Observed) -> Family:
-    """Only what is ours: Jobs by their owner, pods by the Job that owns them."""
-    job = observed.job
-    living = [
-        item for item in observed.objects if item["kind"] == "Job" and item["metadata"].get("uid") not in observed.gone
-    ]
-    jobs = tuple(_job(item) for item in living if is_ours(item, job) and _number(item) is not None)
-    owners = {item.name: item.uid for item in jobs}
-    pods = (item for item in observed.objects if item["kind"] == "Pod" and _number(item) is not None)
-    ours = (item for item in pods if _is_pod_of(item, owners, job))
-    return Family(jobs, tuple(_pod(item, observed) for item in ours))
+    """Only what is ours, uid by uid; pods of Jobs that are gone too."""
+    job, gone = observed.job, observed.gone
+    known = owners.jobs(observed.objects, gone, job.metadata.name, job.metadata.uid)
+    jobs = tuple(_job(item, work, job) for uid, (item, work) in known.items() if uid not in gone)
+    pods = []
+    for item in observed.objects:
+        if item["kind"] != "Pod" or (work := owners.pod_work(item, known)) is None:
+            continue
+        index = owners.index(item, work.role, job.spec.nodes)
+        if index is not None:
+            pods.append(_pod(item, work, index, observed))
+    return Family(jobs, tuple(pods))
 
 
-def parse_time(value: str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if value else None
-
-
-def _is_pod_of(pod: Manifest, owners: dict[str, str], job: FineTuneJob) -> bool:
-    """Pods outlive their Job in what was observed; then they are ours if they were made since our job was."""
-    controller = _controller(pod)
-    if controller is None:
-        return False
-    name, uid = controller
-    if name in owners:
-        return owners[name] == uid
-    created = parse_time(pod["metadata"].get("creationTimestamp"))
-    return (
-        name.startswith(f"{job.metadata.name}-") and created is not None and created >= job.metadata.creation_timestamp
-    )
-
-
-def _controller(item: Manifest) -> tuple[str, str] | None:
-    owners = item["metadata"].get("ownerReferences") or ()
-    return next(((owner["name"], owner["uid"]) for owner in owners if owner.get("controller")), None)
-
-
-def _number(item: Manifest) -> int | None:
-    value = (item["metadata"].get("labels") or {}).get(LABEL_ATTEMPT, "")
-    return int(value) if value.isdigit() else None
-
-
-def _role(item: Manifest) -> str:
-    return str((item["metadata"].get("labels") or {}).get(LABEL_ROLE, ""))
-
-
-def _job(item: Manifest) -> JobView:
+def _job(item: Manifest, work: Work, job: FineTuneJob) -> JobView:
     metadata, conditions = item["metadata"], _conditions(item)
     return JobView(
         uid=metadata["uid"],
         name=metadata["name"],
-        role=_role(item),
-        number=_number(item) or 0,
-        created=datetime.fromisoformat(metadata["creationTimestamp"]),
-        suspended=bool((item.get("spec") or {}).get("suspend")),
+        role=work.role,
+        number=work.number,
+        created=nonsense.moment(metadata.get("creationTimestamp")) or job.metadata.creation_timestamp,
+        suspended=nonsense.mapping(item.get("spec")).get("suspend") is True,
         suspended_at=_since(conditions, "Suspended"),
         failing_at=_since(conditions, "FailureTarget") or _since(conditions, "Failed"),
         complete=_holds(conditions, "Complete") or _holds(conditions, "SuccessCriteriaMet"),
         failed=_holds(conditions, "Failed"),
         deleting=bool(metadata.get("deletionTimestamp")),
-        spec_digest=(metadata.get("annotations") or {}).get(SPEC_DIGEST),
+        spec_digest=nonsense.word(nonsense.mapping(metadata.get("annotations")).get(SPEC_DIGEST)) or None,
     )
 
 
-def _pod(item: Manifest, observed: Observed) -> PodView:
+def _pod(item: Manifest, work: Work, index: int, observed: Observed) -> PodView:
     job = observed.job
-    metadata, status, conditions = item["metadata"], item.get("status") or {}, _conditions(item)
-    containers = [_container(one) for one in status.get("containerStatuses") or ()]
-    init = [_container(one) for one in status.get("initContainerStatuses") or ()]
-    trainer = next((one for one in containers if one.name == TRAINER), None)
-    disruption = conditions.get("DisruptionTarget") if _holds(conditions, "DisruptionTarget") else None
-    scheduled = conditions.get("PodScheduled") or {}
-    role, number = _role(item), _number(item) or 0
-    resources = _resources(item)
+    metadata, status, conditions = item["metadata"], nonsense.mapping(item.get("status")), _conditions(item)
+    containers = [_container(one) for one in nonsense.mappings(status.get("containerStatuses"))]
+    init = [_container(one) for one in nonsense.mappings(status.get("initContainerStatuses"))]
+    trainer = next((one for one in containers if one.trainer), None)
+    disruption = conditions["DisruptionTarget"] if _holds(conditions, "DisruptionTarget") else None
+    scheduled = conditions.get("PodScheduled", {})
+    requests, limits = _resources(item)
     return PodView(
         job=job,
         uid=metadata["uid"],
         name=metadata["name"],
-        role=role,
-        number=number,
-        index=_index(metadata),
-        created=datetime.fromisoformat(metadata["creationTimestamp"]),
-        phase=str(status.get("phase") or "Pending"),
+        role=work.role,
+        number=work.number,
+        index=index,
+        created=nonsense.moment(metadata.get("creationTimestamp")) or job.metadata.creation_timestamp,
+        phase=nonsense.word(status.get("phase")) or "Pending",
         gone=metadata["uid"] in observed.gone,
         deleted_at=_deleted_at(metadata),
         deletion_place=observed.deletions.get(metadata["uid"]),
-        node=(item.get("spec") or {}).get("nodeName") or None,
+        node=nonsense.word(nonsense.mapping(item.get("spec")).get("nodeName")) or None,
         ready=_holds(conditions, "Ready") if "Ready" in conditions else None,
-        disruption=str(disruption.get("reason") or "DisruptionTarget") if disruption else None,
-        disruption_message=str(disruption.get("message") or "") if disruption else "",
-        unschedulable=str(scheduled.get("message") or "") if scheduled.get("status") == "False" else None,
-        status_reason=status.get("reason"),
-        status_message=str(status.get("message") or ""),
+        disruption=nonsense.word(disruption.get("reason")) or "DisruptionTarget" if disruption else None,
+        disruption_message=nonsense.message(disruption.get("message")) if disruption else "",
+        unschedulable=nonsense.message(scheduled.get("message")) if scheduled.get("status") == "False" else None,
+        status_reason=nonsense.word(status.get("reason")) or None,
+        status_message=nonsense.message(status.get("message")),
         trainer=trainer,
-        others=(*init, *(one for one in containers if one.name != TRAINER)),
-        record=_record(trainer, job, role, number),
-        requests={name: str(amount) for name, amount in (resources.get("requests") or {}).items()},
-        memory_limit=(resources.get("limits") or {}).get("memory"),
+        others=(*init, *(one for one in containers if not one.trainer)),
+        record=_record(status, work, index, observed),
+        requests=requests,
+        memory_limit=limits.get("memory"),
     )
 
 
-def _resources(pod: Manifest) -> Manifest:
-    containers = (pod.get("spec") or {}).get("containers") or ()
-    found: Manifest = next((one.get("resources") or {} for one in containers if one["name"] == TRAINER), {})
-    return found
+def _resources(pod: Manifest) -> tuple[dict[str, str], dict[str, str]]:
+    """Requests and limits of the training container."""
+    containers = nonsense.mappings(nonsense.mapping(pod.get("spec")).get("containers"))
+    found = next((nonsense.mapping(one.get("resources")) for one in containers if one.get("name") == TRAINER), {})
+    requests, limits = (
+        {nonsense.word(name): str(amount)[: nonsense.WORD_MAX] for name, amount in nonsense.mapping(part).items()}
+        for part in (found.get("requests"), found.get("limits"))
+    )
+    return requests, limits
 
 
 def _container(status: Manifest) -> ContainerView:
-    state = status.get("state") or {}
-    waiting, ended, running = state.get("waiting") or {}, state.get("terminated"), state.get("running")
-    last = (status.get("lastState") or {}).get("terminated")
+    state = nonsense.mapping(status.get("state"))
+    waiting, running = nonsense.mapping(state.get("waiting")), nonsense.mapping(state.get("running"))
+    ended = state.get("terminated")
+    last = nonsense.mapping(status.get("lastState")).get("terminated")
+    end, last_end = nonsense.mapping(ended), nonsense.mapping(last)
     return ContainerView(
-        name=str(status.get("name", "")),
-        running=running is not None,
-        waiting_reason=waiting.get("reason"),
-        waiting_message=str(waiting.get("message") or ""),
-        exit_code=int(ended.get("exitCode", 0)) if ended is not None else None,
-        ended_reason=ended.get("reason") if ended else None,
-        ended_message=str(ended.get("message") or "") if ended else "",
-        ended_at=parse_time(ended.get("finishedAt")) if ended else None,
-        running_since=parse_time(running.get("startedAt")) if running else None,
-        image_id=status.get("imageID") or None,
-        image=str(status.get("image") or ""),
-        restarts=int(status.get("restartCount") or 0),
-        last_exit_code=int(last.get("exitCode", 0)) if last is not None else None,
-        last_message=str((last or {}).get("message") or "").strip(),
+        name=nonsense.word(status.get("name")),
+        running=state.get("running") is not None,
+        waiting_reason=nonsense.word(waiting.get("reason")) or None,
+        waiting_message=nonsense.message(waiting.get("message")),
+        exit_code=_exit_code(end) if ended is not None else None,
+        ended_reason=nonsense.word(end.get("reason")) or None,
+        ended_message=nonsense.message(end.get("message")),
+        ended_at=nonsense.moment(end.get("finishedAt")),
+        running_since=nonsense.moment(running.get("startedAt")),
+        image_id=nonsense.word(status.get("imageID")) or None,
+        image=nonsense.word(status.get("image")),
+        restarts=nonsense.integer(status.get("restartCount")) or 0,
+        last_exit_code=_exit_code(last_end) if last is not None else None,
+        last_message=nonsense.message(last_end.get("message")).strip(),
     )
 
 
-def _record(trainer: ContainerView | None, job: FineTuneJob, role: str, number: int) -> ResultRecord | None:
+def _exit_code(end: Manifest) -> int:
+    """Of a container that has ended: what is no number is no success."""
+    code = nonsense.integer(end.get("exitCode", 0))
+    return 1 if code is None else code
+
+
+def _record(status: Manifest, work: Work, index: int, observed: Observed) -> ResultRecord | None:
     """The result record in the termination message; None where there is none, or it is of another pod."""
-    if trainer is None or not trainer.ended_message.startswith("{"):
+    containers = nonsense.mappings(status.get("containerStatuses"))
+    states = (nonsense.mapping(one.get("state")) for one in containers if one.get("name") == TRAINER)
+    said = nonsense.mapping(next(states, {}).get("terminated")).get("message")
+    if not isinstance(said, str) or not said.startswith("{"):
         return None
     try:
-        record = ResultRecord.model_validate_json(trainer.ended_message)
+        record = ResultRecord.model_validate_json(said)
     except ValidationError:
         return None
-    return record if (record.uid, record.role, record.attempt) == (job.metadata.uid, role, number) else None
+    wanted = (observed.job.metadata.uid, work.role, work.number, index)
+    if (record.uid, record.role, record.attempt, record.node) != wanted:
+        return None
+    return bounds.record(record, observed.job, observed.now)
 
 
 def _deleted_at(metadata: Manifest) -> datetime | None:
     """The API shows when the grace period will be over."""
-    over = parse_time(metadata.get("deletionTimestamp"))
-    return over - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0) if over else None
-
-
-def _index(metadata: Manifest) -> int:
-    for values in (metadata.get("annotations") or {}, metadata.get("labels") or {}):
-        if INDEX_KEY in values:
-            return int(values[INDEX_KEY])
-    return 0
+    over = nonsense.moment(metadata.get("deletionTimestamp"))
+    grace = nonsense.integer(metadata.get("deletionGracePeriodSeconds")) or 0
+    return over - timedelta(seconds=grace) if over else None
 
 
 def _conditions(item: Manifest) -> dict[str, Manifest]:
-    conditions: Iterable[Manifest] = (item.get("status") or {}).get("conditions") or ()
-    return {condition["type"]: condition for condition in conditions}
+    conditions = nonsense.mappings(nonsense.mapping(item.get("status")).get("conditions"))
+    return {str(condition["type"]): condition for condition in conditions if "type" in condition}
 
 
 def _holds(conditions: dict[str, Manifest], name: str) -> bool:
@@ -329,4 +312,4 @@ def _holds(conditions: dict[str, Manifest], name: str) -> bool:
 
 
 def _since(conditions: dict[str, Manifest], name: str) -> datetime | None:
-    return parse_time(conditions[name].get("lastTransitionTime")) if _holds(conditions, name) else None
+    return nonsense.moment(conditions[name].get("lastTransitionTime")) if _holds(conditions, name) else None

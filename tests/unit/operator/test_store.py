@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from finetune_operator import store as store_module
 from finetune_operator.plan.types import PodEvent, Ref, Refusal
 from finetune_operator.store import JobState, Key, Store
 
@@ -23,12 +26,27 @@ def child(
         "uid": uid or f"uid-{name}",
         "resourceVersion": str(version),
         "labels": labels,
+        "ownerReferences": [{"kind": "FineTuneJob", "name": "yelp", "uid": "job-1", "controller": True}],
     }
     return {"kind": kind, "metadata": metadata, **more}
 
 
+def job(attempt: int = 1, version: int = 1) -> dict[str, Any]:
+    return child("Job", f"yelp-train-{attempt}", version, attempt)
+
+
 def pod(name: str, version: int = 1, attempt: int = 1, phase: str = "Running") -> dict[str, Any]:
-    return child("Pod", name, version, attempt, status={"phase": phase})
+    made = child("Pod", name, version, attempt, status={"phase": phase})
+    owner = {"kind": "Job", "name": f"yelp-train-{attempt}", "uid": f"uid-yelp-train-{attempt}", "controller": True}
+    made["metadata"]["ownerReferences"] = [owner]
+    return made
+
+
+def store_with_job() -> Store:
+    store = Store()
+    store.observe(ftj(), deleted=False)
+    store.observe(job(), deleted=False)
+    return store
 
 
 def state_of(store: Store) -> JobState:
@@ -60,8 +78,7 @@ def test_what_is_known_already_or_older_wakes_nobody() -> None:
 
 
 def test_a_deleted_pod_stays_as_it_was_last_seen() -> None:
-    store = Store()
-    store.observe(ftj(), deleted=False)
+    store = store_with_job()
     store.observe(pod("a"), deleted=False)
     assert store.observe(pod("a", version=5, phase="Failed"), deleted=True) == KEY
     state = state_of(store)
@@ -75,8 +92,7 @@ def test_a_pod_was_deleted_when_it_was_asked_to_end_not_when_its_name_was_taken_
     """kubelet's own request, without a grace period, moves the time that the API server shows."""
     asked = {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 30}
     moved = {"deletionTimestamp": "2026-01-01T00:00:12Z", "deletionGracePeriodSeconds": 0}
-    store = Store()
-    store.observe(ftj(), deleted=False)
+    store = store_with_job()
     for version, times in enumerate((asked, moved), start=1):
         item = pod("a", version)
         item["metadata"] |= times
@@ -127,29 +143,98 @@ def test_deleted_pods_of_the_newest_two_attempts_are_kept() -> None:
     store = Store()
     store.observe(ftj(), deleted=False)
     for attempt in (1, 2, 3):
+        store.observe(job(attempt), deleted=False)
         store.observe(pod(f"a{attempt}", attempt=attempt), deleted=False)
         store.observe(pod(f"a{attempt}", version=2, attempt=attempt, phase="Failed"), deleted=True)
     assert state_of(store).gone == {"uid-a2", "uid-a3"}
 
 
+def test_a_job_of_ours_that_was_deleted_still_tells_whose_its_pods_are() -> None:
+    store = store_with_job()
+    store.observe(pod("a"), deleted=False)
+    store.observe(job(version=2), deleted=True)
+    store.observe(pod("a", version=2, phase="Failed"), deleted=True)
+    state = state_of(store)
+    assert state.gone == {"uid-a", "uid-yelp-train-1"}
+    assert state.find("Job", "yelp-train-1") is None
+    store.observe(child("Job", "yelp-train-1", uid="another"), deleted=False)
+    assert not state.gone, "the pods of another Job of this name are others"
+
+
 def test_other_deleted_objects_are_forgotten() -> None:
+    store = store_with_job()
+    service = child("Service", "yelp")
+    state_of(store).put(service)
+    assert state_of(store).remove(service)
+    assert set(state_of(store).objects) == {"uid-yelp-train-1"}
+
+
+def without_owner(item: dict[str, Any]) -> dict[str, Any]:
+    del item["metadata"]["ownerReferences"]
+    return item
+
+
+def owned_by(kind: str, name: str, item: dict[str, Any], **more: Any) -> dict[str, Any]:
+    item["metadata"]["ownerReferences"] = [{"kind": kind, "name": name, "uid": "u", "controller": True, **more}]
+    return item
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        without_owner(pod("a")),
+        owned_by("ReplicaSet", "yelp-train-1", pod("a")),
+        owned_by("Job", "yelp-train-1", pod("a"), controller=False),
+        without_owner(job()),
+        owned_by("CronJob", "yelp", job()),
+        owned_by("FineTuneJob", "other", job()),
+        child("Job", "yelp-else-1"),
+        child("Job", "yelp-train-01"),
+    ],
+    ids=lambda item: f"{item['kind']} {item['metadata']['name']} {item['metadata'].get('ownerReferences')}",
+)
+def test_what_can_never_count_is_not_kept_whatever_its_label_says(item: dict[str, Any]) -> None:
     store = Store()
     store.observe(ftj(), deleted=False)
-    store.observe(child("Job", "yelp-train-1"), deleted=False)
-    store.observe(child("Job", "yelp-train-1", version=2), deleted=True)
+    assert store.observe(item, deleted=False) is None
+    state_of(store).replace([item], frozenset())
     assert not state_of(store).objects
 
 
-def test_a_list_replaces_what_the_watch_showed_before_it() -> None:
+def test_a_gang_whose_pods_show_before_their_job_counts_when_the_job_comes() -> None:
     store = Store()
     store.observe(ftj(), deleted=False)
+    for node in range(1000):
+        store.observe(pod(f"a{node}"), deleted=False)
+    store.observe(job(), deleted=False)
+    state = state_of(store)
+    assert len(state.objects) == 1001
+    assert not any(state.waits(item) for item in state.objects.values())
+
+
+def test_pods_of_no_job_are_few_and_a_job_whose_pods_had_to_go_is_listed() -> None:
+    store = store_with_job()
+    state_of(store).settled = True
+    store.observe(owned_by("Job", "none", pod("a")), deleted=False)
+    for number in range(store_module.WAITING_MAX):
+        forged = owned_by("Job", "none", pod(f"b{number}"))
+        forged["metadata"]["labels"]["finetune.dev/job"] = f"job-{number}"
+        store.observe(forged, deleted=False)
+    assert set(state_of(store).objects) == {"uid-yelp-train-1"}
+    assert not state_of(store).settled
+    assert sum(len(state.objects) for state in store) == 1 + store_module.WAITING_MAX
+
+
+def test_a_list_replaces_what_the_watch_showed_before_it() -> None:
+    store = store_with_job()
     for name in ("stays", "went"):
         store.observe(pod(name), deleted=False)
     state = state_of(store)
     known_before = frozenset(state.objects)
     store.observe(pod("came while the list was on its way"), deleted=False)
-    state.replace([pod("stays", version=3), pod("only in the list")], known_before)
+    state.replace([job(), pod("stays", version=3), pod("only in the list")], known_before)
     living = {item["metadata"]["name"] for uid, item in state.objects.items() if uid not in state.gone}
+    living.remove("yelp-train-1")
     assert living == {"stays", "only in the list", "came while the list was on its way"}
     assert state.gone == {"uid-went"}
 
@@ -210,16 +295,15 @@ def test_what_no_decision_reads_is_not_kept() -> None:
         "volumes": [{"name": "v"}],
     }
     store.observe({**pod("a"), "spec": spec}, deleted=False)
-    store.observe(child("Job", "j", spec={"suspend": False, "template": {"spec": {}}}), deleted=False)
+    store.observe(child("Job", "yelp-train-1", spec={"suspend": False, "template": {"spec": {}}}), deleted=False)
     state = state_of(store)
     state.put(child("ConfigMap", "c", data={"run.json": "{}"}))
     assert state.objects["uid-a"]["spec"] == {
         "nodeName": "n1",
-        "terminationGracePeriodSeconds": 30,
         "containers": [{key: container[key] for key in ("name", "image", "resources")}],
     }
-    assert state.objects["uid-j"]["spec"] == {"suspend": False}
-    assert state.objects["uid-c"]["data"] == {"run.json": ""}
+    assert state.objects["uid-yelp-train-1"]["spec"] == {"suspend": False}
+    assert "data" not in state.objects["uid-c"]
     assert state.body is not None
     assert "managedFields" not in state.body["metadata"]
 

@@ -13,12 +13,9 @@ def at(seconds: float) -> str:
     return (BEGIN + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
-def pods(attempt: int, *taken: float) -> list[Manifest]:
-    labels = {"finetune.dev/role": "train", "finetune.dev/attempt": str(attempt)}
-    return [
-        {"kind": "Pod", "metadata": {"labels": labels}, "status": {"phase": "Running", "startTime": at(seconds)}}
-        for seconds in taken
-    ]
+def pods(attempt: int, *taken: float) -> dict[int, list[datetime]]:
+    """When nodes took in the pods of an attempt."""
+    return {attempt: [BEGIN + timedelta(seconds=seconds) for seconds in taken]}
 
 
 def attempt(number: int, started: float, **more: Any) -> Manifest:
@@ -34,12 +31,12 @@ def checkpoint(step: int, time: float) -> Manifest:
     return {"checkpoint": {"step": step, "time": at(time), "path": f"/output/checkpoint-{step}"}}
 
 
-def life(statuses: list[Manifest], objects: list[Manifest]) -> dict[Use, float]:
+def life(statuses: list[Manifest], taken: dict[int, list[datetime]]) -> dict[Use, float]:
     """The sums over a job's statuses, one after the other."""
     account: Account | None = None
     sums = dict.fromkeys(Use, 0.0)
     for before, after in zip([{}, *statuses], statuses, strict=False):
-        settled = settle(account, before, after, objects)
+        settled = settle(account, before, after, taken)
         account = settled.account
         for use, seconds in settled.seconds.items():
             sums[use] += seconds
@@ -58,7 +55,7 @@ def test_a_run_without_trouble_is_startup_and_productive() -> None:
 
 
 def test_waiting_for_a_node_holds_nothing() -> None:
-    sums = life([attempt(1, 0), attempt(1, 0, attemptEnded=at(1800)), attempt(2, 1810)], [])
+    sums = life([attempt(1, 0), attempt(1, 0, attemptEnded=at(1800)), attempt(2, 1810)], {})
     assert sums == dict.fromkeys(Use, 0.0)
 
 
@@ -68,7 +65,7 @@ def test_what_was_not_sealed_when_a_gang_fell_is_lost() -> None:
     resumed = {"resumedFrom": checkpoint(40, 50)["checkpoint"], **checkpoint(40, 50)}
     again = [training(2, 70, 75, 40, 76, **resumed), training(2, 70, 75, 41, 80, **resumed)]
     end = {**training(2, 70, 75, 100, 140, **resumed), **DONE}
-    sums = life([*first, second, *again, end], [*pods(1, 0, 0), *pods(2, 72, 72)])
+    sums = life([*first, second, *again, end], {**pods(1, 0, 0), **pods(2, 72, 72)})
     assert sums == {Use.STARTUP: 20 + 8, Use.PRODUCTIVE: 30 + 60, Use.LOST: 20}
 
 

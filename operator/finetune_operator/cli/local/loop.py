@@ -19,6 +19,7 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.local.cluster import LocalCluster
 from finetune_operator.cli.local.state import OVER, State
+from finetune_operator.plan import bounds
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed, PlanSettings, PodEvent, Ref
 from finetune_trainer.config import Progress
@@ -124,11 +125,12 @@ class Loop:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"http://{address}/progress", timeout=PROGRESS_TIMEOUT_SECONDS) as response:
-                found = Progress.model_validate_json(response.read())
+                said = Progress.model_validate_json(response.read(bounds.ANSWER_MAX_BYTES))
         except (urllib.error.URLError, OSError):
             return False  # it is starting or ending; the next reading is soon
         except ValidationError as error:
             raise CommandError(f"progress of {address} is not understood: {error}", ExitCode.FAILED) from error
+        found = bounds.progress(said, FineTuneJob.parse(self.body), datetime.now(UTC))
         changed, self.progress = found != self.progress, found
         return changed
 
