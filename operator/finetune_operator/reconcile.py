@@ -160,7 +160,8 @@ class Reconciler:
             return True
         if self._store.get(state.key) is not state or state.body is not body:
             return False
-        await asyncio.gather(*(self._post(body, note) for note in notes))
+        posted = state.allowance.spend(notes, time.monotonic())
+        await asyncio.gather(*(self._post(body, note) for note in posted))
         try:
             written = await self._cluster.replace_status(body, status)
         except NotFound:

@@ -17,6 +17,7 @@ from finetune_operator.api.status import Phase
 from finetune_operator.plan import nonsense, owners
 from finetune_operator.plan.owners import Work
 from finetune_operator.plan.types import Decision, Manifest, PodEvent, Ref, Refusal
+from finetune_operator.throttle import Allowance
 from finetune_operator.trimming import DELETION, trimmed, trimmed_child
 from finetune_operator.usage import Account
 from finetune_trainer.config import Progress
@@ -71,6 +72,7 @@ class JobState:
     """The last one."""
     memo: dict[Hashable, Any] = field(default_factory=dict)
     """For `Observed.memo`: kept while the job's spec and metadata stay, and until its attempt has begun."""
+    allowance: Allowance = field(default_factory=Allowance)
     account: Account | None = None
     """Of what its accelerators are used for."""
     written: tuple[str, Manifest] | None = None
@@ -222,13 +224,13 @@ class Store:
     def __init__(self) -> None:
         self._states: dict[Key, JobState] = {}
         self._running: set[Key] = set()
+        self._waiting: dict[str, Key] = {}
+        """uids of pods whose Job was not seen when they were, the oldest first."""
 
     @property
     def running(self) -> int:
         """How many jobs are in the phase Running."""
         return len(self._running)
-        self._waiting: dict[str, Key] = {}
-        """uids of pods whose Job was not seen when they were, the oldest first."""
 
     def __iter__(self) -> Iterator[JobState]:
         return iter(list(self._states.values()))

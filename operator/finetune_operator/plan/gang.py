@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from finetune_operator.plan import nonsense
 from finetune_operator.plan.types import Manifest, Observed, Ref
-from finetune_operator.plan.view import Family, JobView, PodView, parse_time
+from finetune_operator.plan.view import Family, JobView, PodView
 from finetune_trainer.config import Outcome, Progress, ResultRecord
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
@@ -202,7 +203,7 @@ def _taints(node: Manifest) -> set[str]:
 
 def _silent_since(ready: Manifest, trained: datetime | None) -> datetime:
     """Since when nothing is heard of the node, neither by the control plane nor by way of node 0."""
-    since = parse_time(ready.get("lastTransitionTime")) or EPOCH
+    since = nonsense.moment(ready.get("lastTransitionTime")) or EPOCH
     return max(since, trained) if trained is not None else since
 
 

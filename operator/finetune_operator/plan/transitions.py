@@ -71,7 +71,7 @@ def _preparing(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[Event
     if after.status == "True" and new.prepare_attempt and not conditions.holds(old, ConditionType.PREPARED):
         yield EventNote("Normal", "Prepared", after.message)
     if after.reason in ADVICE and (before is None or before.reason != after.reason):
-        yield EventNote("Warning", after.reason, after.message)
+        yield EventNote("Warning", after.reason, after.message, minor=True)
 
 
 def _training(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventNote]:
@@ -90,10 +90,10 @@ def _training(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventN
         yield _begun(new)
     before, after = conditions.find(old, ConditionType.RUNNING), conditions.find(new, ConditionType.RUNNING)
     if after is not None and after.reason in ADVICE and (before is None or before.reason != after.reason):
-        yield EventNote("Warning", after.reason, after.message)
+        yield EventNote("Warning", after.reason, after.message, minor=True)
     for message in new.messages:
         if message not in old.messages:
-            yield EventNote("Warning", "Notice", message)
+            yield EventNote("Warning", "Notice", message, minor=True)
 
 
 def _begun(new: FineTuneJobStatus) -> EventNote:
@@ -120,7 +120,7 @@ def _publishing(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus
     if after.status == "True" and not conditions.holds(old, ConditionType.PUBLISHED):
         yield EventNote("Normal", "Published", after.message)
     if after.reason in ADVICE and (before is None or before.reason != after.reason):
-        yield EventNote("Warning", after.reason, after.message)
+        yield EventNote("Warning", after.reason, after.message, minor=True)
     if new.phase is Phase.FAILED and old.phase is not Phase.FAILED and new.failure is not None:
         yield EventNote("Warning", "PublishFailed", f"{new.failure.reason}; the model stays on {where}")
 

@@ -157,6 +157,8 @@ class EventNote:
     once: bool = False
     """The message names what happens once in a job's life (an attempt): the same words are always the same event, also where
     the operator was killed after it posted them, and another status was written before they were decided on again."""
+    minor: bool = False
+    """What pods say, or what they wait for: there is no end to it, so that some may be left out."""
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,7 @@ def deleting(name: str, version: int) -> dict[str, Any]:
 
 
 def test_pods_deleted_in_one_second_keep_the_order_in_which_the_watch_showed_it() -> None:
-    store = Store()
-    store.observe(ftj(), deleted=False)
+    store = store_with_job()
     for name in ("a", "b", "c"):
         store.observe(pod(name), deleted=False)
     for version, name in enumerate(("b", "b", "a"), start=2):
@@ -127,12 +126,11 @@ def test_pods_deleted_in_one_second_keep_the_order_in_which_the_watch_showed_it(
 
 
 def test_a_list_tells_no_order_of_deletions() -> None:
-    store = Store()
-    store.observe(ftj(), deleted=False)
+    store = store_with_job()
     for name in ("a", "b", "c"):
         store.observe(pod(name), deleted=False)
     state = state_of(store)
-    state.replace([deleting("a", 5), deleting("b", 6), deleting("never seen well", 7)], frozenset(state.objects))
+    state.replace([job(), deleting("a", 5), deleting("b", 6), deleting("never seen well", 7)], frozenset(state.objects))
     assert state.deletions == {"uid-a": 1, "uid-b": 1, "uid-c": 1}
     store.observe(pod("d"), deleted=False)
     store.observe(deleting("d", 8), deleted=False)

@@ -22,6 +22,7 @@ from finetune_trainer.launch.fencing import until_over
 from finetune_trainer.launch.marks import Mark, newest_mark, read_results
 from finetune_trainer.launch.node import Node
 from finetune_trainer.launch.protocol import Begin, Superseded
+from finetune_trainer.launch.records import fit_gang
 from finetune_trainer.launch.resume import Decision, decide, runs_to_continue
 from finetune_trainer.launch.sealing import assert_newest
 from finetune_trainer.launch.settings import Peer
@@ -67,7 +68,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     node.secret = await asyncio.to_thread(claim, run, settings.attempt)
     previous = await asyncio.to_thread(newest_mark, run, settings.attempt)
     if previous is not None:
-        node.board.earlier = await asyncio.to_thread(read_results, run.attempt(previous.attempt))
+        node.board.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(previous.attempt)))
     peers = await gang.complete()
     log.info("all nodes are here", nodes=settings.config.nodes)
     address = gang.seen_as or settings.bind or machine.own_address()
@@ -160,7 +161,7 @@ async def _fence(node: Node, session: aiohttp.ClientSession, fenced: set[tuple[s
             await until_over(session, its_run.attempt(mark.attempt), mark)
             fenced.add((mark.uid, mark.attempt))
     if before is not None:
-        node.board.earlier = await asyncio.to_thread(read_results, run.attempt(before.attempt))
+        node.board.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(before.attempt)))
     return before
 
 

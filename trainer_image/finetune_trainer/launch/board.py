@@ -10,10 +10,23 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from finetune_trainer.config import CheckpointRef, PodPath, PodPhase, Prepared, Progress, Resolved, ResultRecord
+from finetune_trainer.config import (
+    CheckpointRef,
+    PodPath,
+    PodPhase,
+    Prepared,
+    PrepareSummary,
+    Progress,
+    Resolved,
+    ResultRecord,
+)
 from finetune_trainer.launch.protocol import RankProgress
+from finetune_trainer.text import printable
 
-MESSAGES_MAX = 50
+MESSAGES_MAX = 32
+MESSAGE_MAX = 1024
+LABELS_MAX_CHARACTERS = 32 * 2**10
+"""Of the names of labels together: more are left out, for the operator reads no answer without end."""
 
 
 class KubeflowMetric(BaseModel):
@@ -97,8 +110,9 @@ class Board:
     def say(self, messages: Iterable[str]) -> None:
         """Keep what the user should know, each once, the newest `MESSAGES_MAX`."""
         for message in messages:
-            self._messages.pop(message, None)
-            self._messages[message] = None
+            shown = printable(message, MESSAGE_MAX)
+            self._messages.pop(shown, None)
+            self._messages[shown] = None
         while len(self._messages) > MESSAGES_MAX:
             del self._messages[next(iter(self._messages))]
 
@@ -159,7 +173,12 @@ class Board:
             resumed_from=self.resumed_from,
             model_path=self.model_path,
             resolved=self.resolved,
-            prepared=self.prepared.summary if self.prepared else None,
+            prepared=_short(self.prepared.summary) if self.prepared else None,
             messages=self.messages,
             earlier=self.earlier,
         )
+
+
+def _short(summary: PrepareSummary) -> PrepareSummary:
+    characters = sum(len(label) for label in summary.labels)
+    return summary if characters <= LABELS_MAX_CHARACTERS else summary.model_copy(update={"labels": ()})

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from finetune_trainer.config import RESULT_RECORD_MAX_BYTES, ResultRecord
+from finetune_trainer.config import RESULT_RECORD_MAX_BYTES, Reason, ResultRecord
 from finetune_trainer.volume import Attempt, make_folder, write_document
 
+EARLIER_MAX_BYTES = 160 * 2**10
+"""Of the records of a whole gang on `/progress`: the operator reads 256 KiB of an answer, and no more."""
+_EARLIER_RECORD_MAX_BYTES = 1024
+_ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
+"""Of a thousand nodes one falls, and the others because of it."""
 _CUT = " [...] "
 
 
@@ -26,6 +32,28 @@ def fit(record: ResultRecord, limit: int = RESULT_RECORD_MAX_BYTES) -> ResultRec
     if _size(record) > limit:
         record = record.model_copy(update={"evaluation": None})
     return record
+
+
+def fit_gang(records: Iterable[ResultRecord], limit: int = EARLIER_MAX_BYTES) -> tuple[ResultRecord, ...]:
+    """As many of a gang's records as fit in `limit` bytes: node 0's first, then those that may tell the cause, each short."""
+    kept, size = [], 0
+    for record in sorted(records, key=lambda one: (one.node != 0, _is_echo(one), one.node)):
+        shown = record if record.node == 0 else _short(record)
+        size += _size(shown) + 1
+        if size > limit:
+            break
+        kept.append(shown)
+    return tuple(sorted(kept, key=lambda one: one.node))
+
+
+def _is_echo(record: ResultRecord) -> bool:
+    return record.failure is None or record.failure.reason in _ECHOES
+
+
+def _short(record: ResultRecord) -> ResultRecord:
+    """What of a node other than 0 nobody else knows: how it ended, and where it was."""
+    bare = {"messages": (), "evaluation": None, "resolved": None, "prepared": None}
+    return fit(record.model_copy(update=bare), _EARLIER_RECORD_MAX_BYTES)
 
 
 def _size(record: ResultRecord) -> int:
