@@ -59,7 +59,12 @@ EVERYTHING: Manifest = {
     "lostNodeSeconds": 40,
     "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
     "topologySpreadConstraints": [
-        {"maxSkew": 2, "topologyKey": "example.com/rack", "whenUnsatisfiable": "ScheduleAnyway"},
+        {
+            "maxSkew": 2,
+            "topologyKey": "example.com/rack",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"team": "platform"}},
+        },
     ],
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "podAnnotations": {"prometheus.io/scrape": "true"},
