@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_trainer.text import printable
+from finetune_trainer.text import log_line, printable
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,12 @@ def test_any_text_is_short_and_printable_and_stays_as_it_is_the_second_time(text
     assert not bad
     assert lines or "\n" not in shown
     assert printable(shown, limit, lines=lines) == shown
+
+
+def test_what_a_command_says_is_one_line_of_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    log_line("prepare", "label \x1b[2J'a\nprepare: forged\x07'")
+    log_line("publish", "Traceback\n  \x9b31mlast", lines=True)
+    assert (
+        capsys.readouterr().err
+        == "prepare: label 'a prepare: forged\N{REPLACEMENT CHARACTER}'\npublish: Traceback\n  last\n"
+    )
