@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -25,6 +25,7 @@ class Fact:
 
 
 Facts = Mapping[ConditionType, Fact]
+NOT_YET = Fact(None, "NotYet", "not there yet")
 VALID = Fact(True, "Valid", "the spec is valid and what it names is there")
 
 
@@ -51,6 +52,39 @@ def build(
     return tuple(_condition(find(status, kind), kind, facts[kind], generation, now) for kind in told)
 
 
+UNDER_WAY = frozenset(
+    {"Preparing", "PreparingData", "Inline", "Starting", "WaitingForNodes", "LoadingModel", "Publishing", "NotYet"}
+)
+"""Reasons of a condition that does not hold yet, while all is well."""
+ADVICE_BEGINS = " What to do: "
+_NEVER_CAME: Mapping[ConditionType, tuple[str, str]] = {
+    ConditionType.VALIDATED: ("NotValidated", "the job ended before its spec was found to be valid"),
+    ConditionType.PREPARED: ("NotPrepared", "the job ended before model and data were known to be prepared"),
+    ConditionType.PUBLISHED: ("NotPublished", "the job ended before the model was published"),
+}
+"""What becomes of conditions that a job never came to."""
+
+
+def at_the_end(status: FineTuneJobStatus, given: Facts) -> Facts:
+    """All that is to be said of a job that has just ended: what it was waiting for is not waited for any more."""
+    ends: dict[ConditionType, Fact] = {}
+    for kind, (reason, text) in _NEVER_CAME.items():
+        old = find(status, kind)
+        if old is not None and old.status == "True":
+            continue
+        if old is None or old.reason in UNDER_WAY:
+            ends[kind] = Fact(False, reason, text)
+        else:  # what kept it is worth knowing
+            ends[kind] = Fact(False, old.reason, f"{text}; last seen: {old.message.partition(ADVICE_BEGINS)[0]}")
+    return {**ends, **given}
+
+
+def begun_anew(status: FineTuneJobStatus, given: Facts) -> Facts:
+    """What is to be said of a finished job that starts again: what it never came to is ahead of it once more."""
+    ahead = (kind for kind in _NEVER_CAME if not holds(status, kind))
+    return {**dict.fromkeys(ahead, NOT_YET), **given}
+
+
 def _condition(old: Condition | None, kind: ConditionType, fact: Fact, generation: int, now: datetime) -> Condition:
     value = _word(fact.holds)
     since = old.last_transition_time if old is not None and old.status == value else now.replace(microsecond=0)
@@ -72,7 +106,7 @@ def _kept(status: FineTuneJobStatus, kind: ConditionType) -> Fact:
             return Fact(False, old.reason, old.message)
         return Fact(False, status.phase or Phase.PENDING, _RESTING.get(status.phase, "no training pods run"))
     if old is None:
-        return Fact(False if kind is ConditionType.RUNNING else None, "NotYet", "not there yet")
+        return replace(NOT_YET, holds=False if kind is ConditionType.RUNNING else None)
     return Fact({"True": True, "False": False, "Unknown": None}[old.status], old.reason, old.message)
 
 

@@ -219,7 +219,9 @@ def _decision(observed: Observed, step: Step) -> Decision:
     )
     before = dressed.model_copy(update={"conditions": job.status.conditions})
     publishes = job.spec.publish is not None
-    given = conditions.build(before, step.facts, generation, observed.now, publishes=publishes)
+    given = conditions.build(
+        before, _facts(job.status.phase, before, step.facts), generation, observed.now, publishes=publishes
+    )
     new = report.with_summary(dressed.model_copy(update={"conditions": given}), job)
     if _only_ticked(observed, new):
         new = job.status
@@ -238,6 +240,14 @@ def _mark(observed: Observed, status: FineTuneJobStatus) -> str | None:
     if old.phase in conditions.TERMINAL and status.phase in conditions.TERMINAL:
         return old.operator
     return observed.settings.operator or None
+
+
+def _facts(written: Phase | None, status: FineTuneJobStatus, given: Facts) -> Facts:
+    """What a step states, and what follows for the other conditions where it ends the job, or starts it again."""
+    was_over, is_over = written in conditions.TERMINAL, status.phase in conditions.TERMINAL
+    if was_over == is_over:
+        return given
+    return conditions.at_the_end(status, given) if is_over else conditions.begun_anew(status, given)
 
 
 def _only_ticked(observed: Observed, new: FineTuneJobStatus) -> bool:

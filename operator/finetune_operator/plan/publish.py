@@ -221,8 +221,12 @@ def _fallen(stage: Stage, observed: Observed, members: Family, status: FineTuneJ
     if max(observed.now, fall.due) >= _deadline(observed, status):
         assert observed.job.spec.publish is not None
         limit = report.duration(observed.job.spec.publish.deadline_seconds)
-        text = f"{fall.diagnosis.message} It was tried for {limit} (publish.deadlineSeconds)."
-        return _failed(observed, members, status, replace(fall.diagnosis, message=text))
+        told = replace(
+            fall.diagnosis, message=f"{fall.diagnosis.message} It was tried for {limit} (publish.deadlineSeconds)."
+        )
+        if told.cause in (Cause.PREEMPTION, Cause.NODE):
+            told = replace(told, resolution="See what took its pods away.")
+        return _failed(observed, members, status, told)
     following = single.again(stage, observed, members, status, gang, fall)
     return following or single.paused(stage, observed, status, gang, fall)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from finetune_operator.api import status as api
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
-from finetune_operator.plan.conditions import find
+from finetune_operator.plan.conditions import UNDER_WAY, find
 from finetune_operator.plan.gang import Gang
 from finetune_trainer import config
 from finetune_trainer.config import ResultRecord
@@ -126,10 +126,6 @@ _STAGES = {
     Phase.PUBLISHING: ConditionType.PUBLISHED,
 }
 """The condition that says why a phase lasts."""
-_ORDINARY = frozenset(
-    {"Preparing", "PreparingData", "Inline", "Starting", "WaitingForNodes", "LoadingModel", "Publishing", "NotYet"}
-)
-"""Reasons of such a condition while all is well."""
 
 
 def _reason(status: FineTuneJobStatus) -> str | None:
@@ -142,7 +138,7 @@ def _reason(status: FineTuneJobStatus) -> str | None:
     if validated is not None and validated.status == "False":
         return validated.reason
     told = find(status, _STAGES[status.phase]) if status.phase in _STAGES else None
-    if told is not None and told.status != "True" and told.reason not in (*_ORDINARY, *Phase):
+    if told is not None and told.status != "True" and told.reason not in (*UNDER_WAY, *Phase):
         return told.reason
     failure = status.failure
     restarted = (
