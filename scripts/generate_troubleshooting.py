@@ -118,7 +118,7 @@ MEANINGS: Mapping[str, str] = {
     ClusterReason.UNKNOWN: "nothing is left that tells why an attempt ended",
     ClusterReason.START_DEADLINE: "not all pods of an attempt had met within `startDeadlineSeconds`",
     ClusterReason.DEADLINE: "`activeDeadlineSeconds` have passed",
-    ClusterReason.BACKOFF_LIMIT: "crashes and hangs have used up `backoffLimit`; the last one's reason is in the message",
+    ClusterReason.BACKOFF_LIMIT: "crashes have used up `backoffLimit`; the last one's reason is in the message",
 }
 """Reason -> what has happened. What to do stands in the operator's own tables."""
 

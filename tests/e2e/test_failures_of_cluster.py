@@ -206,5 +206,5 @@ def test_what_is_no_fault_of_the_job_costs_it_nothing(scene: Scene) -> None:
     for fall in CLUSTERS:
         versions = scene.recorder.versions[fall.name]
         restarts = [version["status"]["restarts"] for version in versions if version.get("status", {}).get("restarts")]
-        assert all(one["error"] == one["hang"] == 0 for one in restarts), fall.name
+        assert all(one["error"] == 0 for one in restarts), fall.name
         assert scene.told[fall.name]["status"]["phase"] in ("Restarting", "Starting")

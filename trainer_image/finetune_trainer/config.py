@@ -274,7 +274,6 @@ class Cause(StrEnum):
     """Counts against `backoffLimit`."""
     PREEMPTION = "preemption"
     NODE = "node"
-    HANG = "hang"
 
 
 class Reason(StrEnum):

@@ -191,7 +191,7 @@ class FineTuneJobSpec(ApiModel):
     checkpoint_interval_seconds: Annotated[int, Field(ge=1, le=604800)] = 600
     """Seconds between checkpoints where `trainingArguments` gives neither `save_strategy` nor `save_steps`."""
     backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Crashes and hangs to try again after, from the last checkpoint; preemptions and lost nodes do not count."""
+    """Crashes to try again after, from the last checkpoint; preemptions and lost nodes do not count."""
     active_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] | None = None
     """Seconds from the start after which the job fails, restarts included. It ends with training: publishing holds no
     accelerators, and has a deadline of its own (`publish.deadlineSeconds`). May be changed at any time."""

@@ -59,8 +59,6 @@ class Restarts(ApiModel):
     """Restarts after a node was lost; they are free."""
     error: int = 0
     """Restarts after crashes; they count against `backoffLimit`."""
-    hang: int = 0
-    """Restarts after hangs; they count against `backoffLimit`."""
 
 
 class Nodes(ApiModel):
@@ -181,7 +179,7 @@ class Budget(ApiModel):
     first_attempt: int = 1
     """First attempt of this round."""
     errors_before: int = 0
-    """Crashes and hangs of earlier rounds, no longer counted."""
+    """Crashes of earlier rounds, no longer counted."""
     started: datetime | None = None
     """When this round began; `activeDeadlineSeconds` counts from here."""
     first_prepare: int = 1

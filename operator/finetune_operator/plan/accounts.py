@@ -68,7 +68,7 @@ def write_off(status: FineTuneJobStatus, attempt: int) -> FineTuneJobStatus:
 
 
 def crashes_left(observed: Observed, status: FineTuneJobStatus) -> int:
-    crashes = status.restarts.error + status.restarts.hang - status.budget.errors_before
+    crashes = status.restarts.error - status.budget.errors_before
     return max(0, observed.job.spec.backoff_limit - crashes)
 
 

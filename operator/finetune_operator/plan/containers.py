@@ -31,7 +31,7 @@ class Diagnosis:
     @property
     def counts(self) -> bool:
         """Whether it counts against `backoffLimit`."""
-        return self.cause in (Cause.ERROR, Cause.HANG)
+        return self.cause is Cause.ERROR
 
 
 def of_init_container(pod: PodView, failed: ContainerView) -> Diagnosis:

@@ -168,7 +168,7 @@ def _new_round(observed: Observed, members: Family, status: FineTuneJobStatus) -
     budget = Budget(
         retry=spec.retry,
         first_attempt=attempt + 1,
-        errors_before=status.restarts.error + status.restarts.hang,
+        errors_before=status.restarts.error,
         first_prepare=status.budget.first_prepare if prepared else (status.prepare_attempt or 0) + 1,
         settled_attempt=attempt,
         furthest_step=status.budget.furthest_step,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from finetune_operator.api.status import Restarts
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Create, Delete, Suspend
 from finetune_trainer.config import Cause, Outcome, Reason
@@ -252,17 +253,6 @@ def test_backoff_limit_is_the_number_of_crashes_that_are_tried_again(limit: int)
     assert world.status["failure"]["reason"] == "RankFailed"
     assert restarts(world) == ({"error": limit} if limit else {})
     assert world.status["completionTime"]
-
-
-def test_hangs_count_like_crashes() -> None:
-    world = begun(World(spec={**SPEC, "backoffLimit": 1}), step=1)
-    world.crash(1, reason=Reason.INTERNAL, cause=Cause.HANG, step=1)
-    world.after(1)
-    assert restarts(world) == {"hang": 1}
-    trained(world, 2, 2)
-    world.crash(2, step=2)
-    world.after(1)
-    assert world.phase == "Failed"
 
 
 def test_preemption_and_lost_nodes_are_free() -> None:
@@ -532,3 +522,7 @@ def test_after_a_long_absence_the_next_attempt_is_asked_before_anything_is_guess
     world.tell(2, step=60, total_steps=100, earlier=(evicted,))
     world.after(1)
     assert restarts(world) == {"preemption": 1}
+
+
+def test_restarts_are_counted_by_every_cause_that_is_tried_again() -> None:
+    assert set(Restarts.model_fields) == {cause.value for cause in Cause} - {Cause.USER.value}

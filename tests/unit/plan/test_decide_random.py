@@ -193,7 +193,7 @@ def check(world: World, before: Manifest) -> None:
     assert len(train) <= 3, "Jobs pile up"
     restarts = status["restarts"]
     assert sum(restarts.values()) <= max(attempt, 1), "more restarts than attempts"
-    assert restarts["error"] + restarts["hang"] - budget["errorsBefore"] <= world.spec.get("backoffLimit", 3)
+    assert restarts["error"] - budget["errorsBefore"] <= world.spec.get("backoffLimit", 3)
     assert budget["settledAttempt"] <= attempt
     if status["phase"] in ("Succeeded", "Failed"):
         assert status["completionTime"]

@@ -228,11 +228,6 @@ def users_error_on_one_node(world: World) -> None:
     world.end(world.pod(1, 1), world.record(1, 1, reason=Reason.ARGUMENTS_INVALID, cause=Cause.USER))
 
 
-def hang(world: World) -> None:
-    world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.INTERNAL, cause=Cause.HANG))
-    world.end(world.pod(1, 1), world.record(1, 1, reason=Reason.PEER_LOST))
-
-
 def two_crashes(world: World) -> None:
     world.end(world.pod(1, 1), world.record(1, 1, reason=Reason.RANK_FAILED))
     tick(world, 3)
@@ -334,7 +329,6 @@ def nothing_left(world: World) -> None:
         (crashed_then_we_suspended, Cause.ERROR, Reason.RANK_FAILED, 0, True),
         (crashed_and_deleted_for_it_in_one_second, Cause.ERROR, ClusterReason.CONTAINER_FAILED, 0, True),
         (users_error_on_one_node, Cause.USER, Reason.ARGUMENTS_INVALID, 1, True),
-        (hang, Cause.HANG, Reason.INTERNAL, 0, True),
         (two_crashes, Cause.ERROR, Reason.RANK_FAILED, 1, True),
         (kubelet_evicts_for_its_own_disk, Cause.PREEMPTION, ClusterReason.EVICTED, 1, True),
         (kubelet_evicts_for_the_pods_disk, Cause.ERROR, ClusterReason.DISK_LIMIT, 1, True),
