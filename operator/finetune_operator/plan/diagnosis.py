@@ -104,12 +104,12 @@ def _findings(gang: Gang) -> Iterator[Finding]:
     shown = {pod.index for pod in gang.pods if pod.record is not None}
     for node, record in gang.records.items():
         if node not in shown:
-            yield from _from_record(record, None)
+            yield from _from_record(gang, record, None)
     for pod in gang.pods:
         if pod.succeeded:
             continue
         if pod.record is not None:
-            yield from _from_record(pod.record, pod)
+            yield from _from_record(gang, pod.record, pod)
         elif (killed := _from_container(pod)) is not None:
             yield killed
         if (cluster := _from_cluster(gang, pod)) is not None:
@@ -122,7 +122,7 @@ def _findings(gang: Gang) -> Iterator[Finding]:
         )
 
 
-def _from_record(record: ResultRecord, pod: PodView | None) -> Iterator[Finding]:
+def _from_record(gang: Gang, record: ResultRecord, pod: PodView | None) -> Iterator[Finding]:
     """What `launch` said of its own end."""
     if record.outcome is Outcome.SUCCEEDED:
         return
@@ -140,7 +140,7 @@ def _from_record(record: ResultRecord, pod: PodView | None) -> Iterator[Finding]
         return
     weight = _weight(failure)
     at = record.finished if weight is Weight.ECHO else _second(record.finished)
-    yield Finding(weight, at, 1, _of_failure(failure, record.node))
+    yield Finding(weight, at, 1, _of_failure(failure, record.node, gang.nodes))
 
 
 def _weight(failure: Failure) -> Weight:
@@ -153,13 +153,18 @@ def _weight(failure: Failure) -> Weight:
     return Weight.EVIDENT
 
 
-def _of_failure(failure: Failure, node: int) -> Diagnosis:
+def _of_failure(failure: Failure, node: int, nodes: int) -> Diagnosis:
+    """`nodes`: of the gang. Where there are several, the text says on which it was, unless each would fall by it."""
+    node = node if failure.node is None else failure.node
+    message = failure.message
+    if nodes > 1 and failure.cause is not Cause.USER and f"node {node}" not in message.lower():
+        message = f"node {node}: {message}"
     return Diagnosis(
         cause=failure.cause,
         reason=failure.reason,
-        message=failure.message[:MESSAGE_MAX],
+        message=message[:MESSAGE_MAX],
         resolution=resolution(failure.reason),
-        node=node if failure.node is None else failure.node,
+        node=node,
         rank=failure.rank,
         exit_code=failure.exit_code,
     )

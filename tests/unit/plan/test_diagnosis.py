@@ -347,8 +347,20 @@ def test_cause_and_reason(fault: Fault, cause: Cause, reason: str, node: int | N
     diagnosis = found.diagnosis
     assert (diagnosis.cause, diagnosis.reason, diagnosis.node) == (cause, reason, node)
     assert found.final is final
-    assert diagnosis.message
+    assert node is None or f"node {node}" in diagnosis.message or cause is Cause.USER
     assert diagnosis.resolution == RESOLUTIONS[reason]
+
+
+def test_what_a_rank_says_is_told_with_its_node() -> None:
+    def killed(world: World) -> None:
+        record = world.record(1, 1, reason=Reason.RANK_KILLED)
+        assert record.failure is not None
+        failure = record.failure.model_copy(update={"message": "Rank 1 was ended by SIGKILL."})
+        world.end(world.pod(1, 1), record.model_copy(update={"failure": failure}))
+        world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
+
+    assert verdict(killed).diagnosis.message == "node 1: Rank 1 was ended by SIGKILL."
+    assert verdict(rank_killed).diagnosis.message == "RankKilled on node 1", "said already"
 
 
 def test_every_reason_has_a_resolution() -> None:
