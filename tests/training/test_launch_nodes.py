@@ -49,13 +49,15 @@ def test_two_nodes_begin_together_and_seal_one_checkpoint(two: Launches) -> None
 
 def test_no_attempt_begins_before_every_node_is_there(two: Launches) -> None:
     two.nodes = 3
+    two.start_code = "from finetune_trainer.launch import begin\nbegin.WAITING_SECONDS = 1\n" + START
     ports = [free_port("127.0.0.1") for _ in range(3)]
     plan = {"steps": 1}
     first, second = two.start(plan=plan, only=(0, 1), ports=ports)
     until(second.progress)
     secret = until(lambda: two.layout.run.attempt(1).secret.exists() and two.layout.run.attempt(1).secret.read_text())
-    waiting = until(first.progress)
-    assert (waiting.phase, waiting.begun) == (PodPhase.WAITING, None)
+    waiting = until(lambda: (seen := first.progress()) and seen.waiting_for and seen)
+    assert (waiting.phase, waiting.begun, waiting.waiting_for) == (PodPhase.WAITING, None, "node 2")
+    assert "nodes have not come" in first.text()
 
     # Who does not know the attempt's secret is not let in, nor one of another attempt or uid.
     join = Join(uid=two.uid, attempt=1, node=2, port=ports[2])
@@ -88,6 +90,18 @@ def test_a_node_that_fails_ends_the_others(two: Launches) -> None:
     assert failures[0].reason is Reason.PEER_LOST
     assert "node 1" in failures[0].message
     assert [node.process.returncode for node in two.started] == [1, 1]
+
+
+def test_a_name_that_never_resolves_is_no_hindrance(two: Launches) -> None:
+    ports = [free_port("127.0.0.1"), free_port("127.0.0.1")]
+    unknown = {Env.PEERS.value: f"node-0.invalid:{ports[0]},127.0.0.1:{ports[1]}"}
+    plan = {"steps": 2}
+    two.start_code = "from finetune_trainer.launch import meeting\nmeeting.WAITING_SECONDS = 1\n" + START
+    (second,) = two.start(plan=plan, only=(1,), ports=ports, env=unknown)
+    until(lambda: "node 0 is not found" in second.text())
+    assert "node-0.invalid" in second.text()
+    (first,) = two.start(plan=plan, only=(0,), ports=ports)
+    assert [first.wait(), second.wait()] == [0, 0]
 
 
 QUICK = """

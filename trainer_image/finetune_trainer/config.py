@@ -526,6 +526,8 @@ class Progress(Document):
     attempt: int
     begun: datetime | None = None
     """When the attempt began: it wrote its mark on the volume. Null while it waits."""
+    waiting_for: str | None = None
+    """Nodes that have not come after 10 s: `node 1`, `nodes 1, 3`."""
     phase: PodPhase
     step: int | None = None
     total_steps: int | None = None

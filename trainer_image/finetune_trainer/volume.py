@@ -54,6 +54,11 @@ class Attempt:
         return self.folder / "secret"
 
     @property
+    def address(self) -> Path:
+        """`ip:port` of node 0, for nodes that can't resolve its name; mode 0600."""
+        return self.folder / "address"
+
+    @property
     def mark(self) -> Path:
         """Says that the attempt has begun."""
         return self.folder / "attempt.json"

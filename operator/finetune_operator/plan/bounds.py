@@ -118,6 +118,7 @@ def progress(said: Progress, job: FineTuneJob, now: datetime) -> Progress:
             "uid": printable(said.uid, NAME_MAX),
             "attempt": take.whole("attempt", said.attempt) or 0,
             "begun": take.time("begun", said.begun),
+            "waiting_for": take.optional("waitingFor", said.waiting_for, NAME_MAX),
             "step": take.whole("step", said.step),
             "total_steps": take.whole("totalSteps", said.total_steps),
             "epoch": take.number("epoch", said.epoch),

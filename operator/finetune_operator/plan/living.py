@@ -99,6 +99,8 @@ def _running_fact(status: FineTuneJobStatus, gang: Gang, told: Progress | None, 
     begun = status.attempt_begun is not None
     if told is not None and told.phase in PHASES and (begun or age >= WAITING_SHOWN):
         reason, text = PHASES[told.phase]
+        if told.phase is PodPhase.WAITING and told.waiting_for is not None:
+            text = f"node 0 waits for {told.waiting_for}: its log says what it can't find or reach"
         return Fact(begun, reason, f"attempt {gang.number}: {text}")
     if begun:
         return Fact(True, "Training", f"attempt {gang.number} trains on {gang.nodes} node{'s' * (gang.nodes > 1)}")

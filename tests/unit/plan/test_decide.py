@@ -70,6 +70,19 @@ def test_from_apply_to_running_few_requests_are_made() -> None:
         assert len(world.known) + len(world.actions) + world.writes + len(world.notes) <= limit
 
 
+def test_nodes_that_wait_for_one_that_does_not_come_name_it() -> None:
+    world = World()
+    world.wake()
+    world.run(1)
+    world.tell(1, begun=False, phase=PodPhase.WAITING)
+    world.after(12)
+    assert world.condition("Running")["reason"] == "WaitingForNodes"
+    world.tell(1, begun=False, phase=PodPhase.WAITING, waiting_for="node 1")
+    world.after(1)
+    running = world.condition("Running")
+    assert (running["reason"], "node 0 waits for node 1" in running["message"]) == ("WaitingForNodes", True)
+
+
 @pytest.mark.parametrize("spec", [World().spec, HUB_SPEC])
 def test_deciding_again_changes_nothing(spec: dict[str, object]) -> None:
     world = World(spec=spec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from finetune_trainer.launch import machine
 from finetune_trainer.launch.checkpoints import sweep, usable_folders
 from finetune_trainer.launch.fencing import until_over
 from finetune_trainer.launch.marks import Mark, newest_mark, read_results
+from finetune_trainer.launch.meeting import WAITING_AGAIN_SECONDS, WAITING_SECONDS
 from finetune_trainer.launch.node import Node
 from finetune_trainer.launch.protocol import Begin, Superseded
 from finetune_trainer.launch.records import fit_gang
@@ -31,7 +33,9 @@ from finetune_trainer.volume import Run, VolumeError, make_folder, write_documen
 
 log = structlog.get_logger()
 
+NAMED_MAX = 10
 _LOOPBACK = "127.0.0.1"
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Plac
     if node.settings.node == 0:
         started, address = await _as_node_zero(node, session)
     else:
-        started = await node.client.join(node.settings.layout.run.attempt(node.settings.attempt).secret)
+        started = await node.client.join()
         node.secret = await asyncio.to_thread(_read_secret, node)
         address = machine.own_address((started.master_address, started.master_port))
     node.board.begun = started.begun
@@ -65,13 +69,14 @@ def _read_secret(node: Node) -> str:
 async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, str]:
     settings, gang = node.settings, node.node_zero_parts().gang
     run = settings.layout.run
-    node.secret = await asyncio.to_thread(claim, run, settings.attempt)
+    here = Peer(settings.bind or machine.own_address(), settings.port)
+    node.secret = await asyncio.to_thread(claim, run, settings.attempt, here)
     previous = await asyncio.to_thread(newest_mark, run, settings.attempt)
     if previous is not None:
         node.board.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(previous.attempt)))
-    peers = await gang.complete()
+    peers = await _all_here(node)
     log.info("all nodes are here", nodes=settings.config.nodes)
-    address = gang.seen_as or settings.bind or machine.own_address()
+    address = gang.seen_as or here.host
     addresses = (str(Peer(address, settings.port)), *(peers[index] for index in sorted(peers)))
     mark = await decide_and_mark(node, session, addresses)
     node.node_zero_parts().saving.mark = mark
@@ -87,8 +92,35 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     return started, address
 
 
-def claim(run: Run, attempt: int) -> str:
-    """Take the attempt's folder: its secret is what the other nodes wait for."""
+async def _all_here(node: Node) -> dict[int, str]:
+    """Wait for the other nodes; after a while say which of them have not come."""
+    gang = node.node_zero_parts().gang
+    complete = asyncio.create_task(gang.complete())
+    clock = asyncio.get_running_loop().time
+    began, tell_at = clock(), clock() + WAITING_SECONDS
+    try:
+        while not (await asyncio.wait({complete}, timeout=_LOOK_SECONDS))[0]:
+            if clock() - began < WAITING_SECONDS:
+                continue
+            node.board.waiting_for = named(gang.missing)
+            if clock() >= tell_at:
+                tell_at += WAITING_AGAIN_SECONDS
+                log.warning("nodes have not come", missing=node.board.waiting_for, seconds=round(clock() - began))
+        return complete.result()
+    finally:
+        complete.cancel()
+        node.board.waiting_for = None
+
+
+def named(nodes: Sequence[int]) -> str:
+    """`node 1`, `nodes 1, 2`, `nodes 1, 2, 3 and 997 more`."""
+    listed = ", ".join(map(str, nodes[:NAMED_MAX]))
+    more = f" and {len(nodes) - NAMED_MAX} more" if len(nodes) > NAMED_MAX else ""
+    return f"node{'s' * (len(nodes) > 1)} {listed}{more}"
+
+
+def claim(run: Run, attempt: int, address: Peer) -> str:
+    """Take the attempt's folder: the secret is what the other nodes wait for, the address a way to find this one."""
     assert_newest(run, attempt)
     own = run.attempt(attempt)
     if own.mark.exists():
@@ -97,6 +129,7 @@ def claim(run: Run, attempt: int) -> str:
     make_folder(own.staging)
     make_folder(own.checkpoints)
     secret = secrets.token_urlsafe(32)
+    write_text(own.address, f"{address}\n", mode=0o600)
     write_text(own.secret, secret + "\n", mode=0o600)
     return secret
 

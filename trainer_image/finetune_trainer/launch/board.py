@@ -77,6 +77,8 @@ class Board:
         self._identity = {"uid": uid, "attempt": attempt}
         self.phase = PodPhase.WAITING
         self.begun: datetime | None = None
+        self.waiting_for: str | None = None
+        """Nodes that have not come."""
         self.checkpoint: CheckpointRef | None = None
         self.resumed_from: CheckpointRef | None = None
         self.model_path: PodPath | None = None
@@ -159,6 +161,7 @@ class Board:
         return Progress(
             **self._identity,
             begun=self.begun,
+            waiting_for=self.waiting_for,
             phase=self.phase,
             step=values.step,
             total_steps=values.total_steps,

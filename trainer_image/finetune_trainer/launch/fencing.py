@@ -19,20 +19,26 @@ from finetune_trainer.volume import Attempt
 UNREACHABLE_SECONDS = 5.0
 _POLL_SECONDS = 0.25
 _ANSWER_SECONDS = 2.0
+_HEALTH_BYTES_MAX = 4096
 
 log = structlog.get_logger()
 
 
-async def answers(session: aiohttp.ClientSession, address: str, uid: str, attempt: int, node: int) -> bool:
-    """Whether the `launch` of this very node of this very attempt answers at an address."""
+async def why_not(session: aiohttp.ClientSession, address: str, uid: str, attempt: int, node: int) -> str | None:
+    """Why the `launch` of this very node of this very attempt does not answer at an address; None if it does."""
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
     try:
-        async with session.get(
-            f"http://{address}/healthz", timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-        ) as response:
-            health = Health.model_validate_json(await response.read())
-    except (aiohttp.ClientError, TimeoutError, ValidationError, OSError):
-        return False
-    return (health.uid, health.attempt, health.node) == (uid, attempt, node)
+        async with session.get(f"http://{address}/healthz", timeout=timeout, allow_redirects=False) as response:
+            health = Health.model_validate_json(await response.content.read(_HEALTH_BYTES_MAX))
+    except aiohttp.ClientConnectorError as error:
+        return f"{address} can't be reached: {error.os_error.strerror or error.os_error}"
+    except TimeoutError:
+        return f"{address} does not answer within {_ANSWER_SECONDS:.0f} s"
+    except (aiohttp.ClientError, ValidationError, OSError):
+        return f"what answers at {address} is no launch"
+    if (health.uid, health.attempt, health.node) == (uid, attempt, node):
+        return None
+    return f"at {address} answers node {health.node} of attempt {health.attempt} of {health.uid}"
 
 
 async def until_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mark) -> None:
@@ -51,7 +57,7 @@ async def _node_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mar
             return "record"
         if now() - began >= mark.grace_period_seconds:
             return "grace period"
-        if await answers(session, address, mark.uid, mark.attempt, node):
+        if await why_not(session, address, mark.uid, mark.attempt, node) is None:
             last_seen = now()
         elif now() - last_seen >= UNREACHABLE_SECONDS:
             return "unreachable"

@@ -32,6 +32,11 @@ class Gang:
         async with self._changed:
             self._waiting.pop(node, None)
 
+    @property
+    def missing(self) -> list[int]:
+        """Nodes that do not wait yet."""
+        return [node for node in range(1, self._nodes) if node not in self._waiting]
+
     async def complete(self) -> dict[int, str]:
         """`ip:port` of every peer, once all of them wait at the same time."""
         async with self._changed:

@@ -14,19 +14,18 @@ _CGROUP = Path("/sys/fs/cgroup")
 _PORTS = range(20_000, 30_000)
 _RANDOM = random.SystemRandom()
 """Whose choice no seed repeats: a training sets the seed of all others."""
-_NOWHERE = ("192.0.2.1", 9)
-"""A documentation address: connecting a datagram socket sends nothing, but picks the source address."""
+_NOWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
+"""Documentation addresses: connecting a datagram socket sends nothing, but picks the source address."""
 
 
-def own_address(towards: tuple[str, int] = _NOWHERE) -> str:
-    """The address that this machine has towards another; loopback where it has no network at all."""
-    family = socket.AF_INET6 if ":" in towards[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(towards)
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
+def own_address(*towards: tuple[str, int]) -> str:
+    """The address that this machine has towards another, or at all; loopback where it has no network."""
+    for address in towards or _NOWHERE:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    return "127.0.0.1"
 
 
 def interface_of(address: str) -> str | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 from http import HTTPStatus
-from pathlib import Path
 
 import aiohttp
 import structlog
 
 from finetune_trainer.config import Document, Failure, PodPath, Prepared, ResultRecord
-from finetune_trainer.launch.fencing import answers
+from finetune_trainer.launch.meeting import Meeting
 from finetune_trainer.launch.protocol import Begin, Join, NodeCheckpoint, NodeEnded, SealedCheckpoint
 from finetune_trainer.launch.settings import Settings
 
@@ -27,7 +26,6 @@ TELL_SECONDS = 5.0
 """For saying how this node ended; one try of it takes no longer than `TELL_TRY_SECONDS`."""
 TELL_TRY_SECONDS = 1.5
 _RETRY_SECONDS = 0.2
-_WAITING_RETRY_SECONDS_MAX = 1.0
 _CONNECT_SECONDS = 3.0
 
 log = structlog.get_logger()
@@ -43,7 +41,8 @@ class NodeZero:
     def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
         self._session = session
         self._settings = settings
-        self._url = f"http://{settings.peers[0]}"
+        self._url = ""
+        """At the address at which it was met: names are not asked for again."""
         self._secret = ""
         self._answered = 0.0
         self._advanced = 0.0
@@ -53,28 +52,31 @@ class NodeZero:
         """A rank of this node got on, so the ranks of node 0 live, whatever becomes of our requests."""
         self._advanced = asyncio.get_running_loop().time()
 
-    async def join(self, secret: Path) -> Begin:
+    async def join(self) -> Begin:
         """Wait, without a limit, for node 0 to begin the attempt."""
-        settings, pause = self._settings, _RETRY_SECONDS
-        uid, attempt = settings.config.uid, settings.attempt
-        while not await answers(self._session, str(settings.peers[0]), uid, attempt, 0):
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _WAITING_RETRY_SECONDS_MAX)
-        body = Join(uid=uid, attempt=attempt, node=settings.node, port=settings.port)
+        meeting = Meeting(self._session, self._settings)
         while True:
-            text = await asyncio.to_thread(_read_if_there, secret)
-            if text is not None:
-                self._secret = text
-                try:
-                    status, answer = await self._request("POST", "/peer/join", body)
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    log.info("node 0 does not answer yet", error=str(error))
-                    status = 0
-                if status == HTTPStatus.OK:
-                    return Begin.model_validate_json(answer)
-                if status == HTTPStatus.NO_CONTENT:
-                    continue
+            self._url = f"http://{await meeting.node_zero()}"
+            self._secret = await meeting.secret()
+            begun = await self._wait_to_begin()
+            if begun is not None:
+                return begun
             await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _wait_to_begin(self) -> Begin | None:
+        """What node 0 says when the attempt begins; None if it does not answer any more, or does not know us."""
+        settings = self._settings
+        body = Join(uid=settings.config.uid, attempt=settings.attempt, node=settings.node, port=settings.port)
+        while True:
+            try:
+                status, answer = await self._request("POST", "/peer/join", body)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.info("node 0 does not answer yet", error=str(error))
+                return None
+            if status == HTTPStatus.OK:
+                return Begin.model_validate_json(answer)
+            if status != HTTPStatus.NO_CONTENT:
+                return None
 
     async def prepared(self) -> Prepared | Failure:
         """What prepare left, once it is there, or why it failed."""
@@ -146,12 +148,7 @@ class NodeZero:
         headers = {"Authorization": f"Bearer {self._secret}", "Content-Type": "application/json"}
         data = body.to_json() if body else None
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS)
-        async with self._session.request(method, self._url + path, data=data, headers=headers, timeout=timeout) as got:
+        async with self._session.request(
+            method, self._url + path, data=data, headers=headers, timeout=timeout, allow_redirects=False
+        ) as got:
             return got.status, await got.read()
-
-
-def _read_if_there(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None

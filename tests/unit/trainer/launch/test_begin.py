@@ -16,7 +16,7 @@ from aiohttp import web
 from finetune_trainer.config import Outcome, ResultRecord, RunConfig
 from finetune_trainer.launch import begin as beginning
 from finetune_trainer.launch import fencing
-from finetune_trainer.launch.begin import claim, decide_and_mark
+from finetune_trainer.launch.begin import claim, decide_and_mark, named
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.marks import Mark
@@ -32,6 +32,8 @@ from tests.support.checkpoints import START, begin, layout, newest_good, run_con
 from tests.support.crashes import every_moment
 from tests.support.patience import PATIENCE_SECONDS
 
+HERE = Peer("127.0.0.1", 1)
+
 
 def settings(folder: Path, attempt: int) -> Settings:
     config = run_config(output=str(folder))
@@ -40,7 +42,7 @@ def settings(folder: Path, attempt: int) -> Settings:
         config_file=folder / "run.json",
         attempt=attempt,
         node=0,
-        peers=(Peer("127.0.0.1", 1),),
+        peers=(HERE,),
         bind="127.0.0.1",
         termination_log=folder / "log",
     )
@@ -55,7 +57,7 @@ def with_node(folder: Path, attempt: int, work: Callable[[Node, aiohttp.ClientSe
         children = Children()
         async with aiohttp.ClientSession() as session:
             own = settings(folder, attempt)
-            claim(own.layout.run, attempt)
+            claim(own.layout.run, attempt, HERE)
             node = Node(own, children, NodeZero(session, own), temporary)
             try:
                 return await work(node, session)
@@ -71,7 +73,7 @@ def record(attempt: int) -> ResultRecord:
 
 def test_killed_while_it_begins_the_next_attempt_goes_on(tmp_path: Path) -> None:
     def begins(place: Layout) -> None:
-        claim(place.run, 2)
+        claim(place.run, 2, HERE)
         decision = decide(place, run_config(), 2)
         begin(place.run, 2, known=decision.known, resume=decision.resume)
         sweep(place.run, 2)
@@ -211,3 +213,17 @@ asyncio.run(run())
         child = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(signal.SIGKILL)
     assert psutil.wait_procs([child], timeout=PATIENCE_SECONDS)[1] == []
+
+
+def test_the_address_lies_beside_the_secret_for_the_pods_user_alone(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    claim(run, 1, Peer("fd00::7", 8080))
+    own = run.attempt(1)
+    assert own.address.read_text() == "[fd00::7]:8080\n"
+    assert {file.stat().st_mode & 0o777 for file in (own.address, own.secret)} == {0o600}
+
+
+def test_nodes_that_are_waited_for_are_named_as_far_as_anybody_reads() -> None:
+    assert named([1]) == "node 1"
+    assert named([1, 3]) == "nodes 1, 3"
+    assert named(range(1, 1000)) == "nodes 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 989 more"

@@ -1,0 +1,148 @@
+"""How a node finds node 0: by its name, and by the address that node 0 has left on the volume, whichever answers first.
+
+DNS may know nothing of a new pod for a minute or more, and answers "no such name" from a cache. Nothing secret goes to
+an address before it has shown that node 0 of this very attempt listens there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from finetune_trainer.launch.fencing import why_not
+from finetune_trainer.launch.settings import Peer, Settings
+from finetune_trainer.paths import to_pod
+
+WAITING_SECONDS = 10.0
+"""A wait that is worth a line in the log; then one a minute."""
+WAITING_AGAIN_SECONDS = 60.0
+_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS_MAX = 1.0
+_ADDRESS_MAX = 100
+
+log = structlog.get_logger()
+
+
+class Meeting:
+    """Looks for node 0 of an attempt."""
+
+    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+        self._attempt = settings.layout.run.attempt(settings.attempt)
+
+    async def node_zero(self) -> Peer:
+        """Where node 0 answers; waits without a limit, and says what it waits for."""
+        name = str(self._settings.peers[0])
+        problems = {"by name": f"{name} has not been resolved yet", "by address": "the volume was not read yet"}
+        tries = [
+            asyncio.create_task(_until_found(self._by_name, "by name", problems)),
+            asyncio.create_task(_until_found(self._by_address, "by address", problems)),
+        ]
+        try:
+            seconds, waited = WAITING_SECONDS, 0.0
+            while True:
+                done, _ = await asyncio.wait(tries, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return done.pop().result()
+                waited += seconds
+                seconds = WAITING_AGAIN_SECONDS
+                log.warning("node 0 is not found", seconds=round(waited), **problems)
+        finally:
+            for task in tries:
+                task.cancel()
+
+    async def secret(self) -> str:
+        """What node 0 has left on the volume for the others; waits for it without a limit, and says so."""
+        file, loop = self._attempt.secret, asyncio.get_running_loop()
+        tell_at = loop.time() + WAITING_SECONDS
+        while (text := await asyncio.to_thread(_read_if_there, file)) is None:
+            if loop.time() >= tell_at:
+                tell_at += WAITING_AGAIN_SECONDS
+                log.warning(
+                    "node 0 answers, but its secret is not on the volume: is it the same one?", file=to_pod(file)
+                )
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return text
+
+    async def _by_name(self) -> Peer | str:
+        peer = self._settings.peers[0]
+        try:
+            hosts = await _resolve(peer.host)
+        except OSError as error:
+            return f"the name {peer.host} can't be resolved: {error.strerror or error}"
+        problem = f"the name {peer.host} has no address"
+        for host in hosts:
+            answer = await self._answers(Peer(host, peer.port))
+            if isinstance(answer, Peer):
+                return answer
+            problem = answer
+        return problem
+
+    async def _by_address(self) -> Peer | str:
+        text = await asyncio.to_thread(_read_if_there, self._attempt.address)
+        if text is None:
+            return f"there is no {to_pod(self._attempt.address)} on the volume"
+        try:
+            peer = Peer.parse(text[:_ADDRESS_MAX])
+        except ValueError:
+            return f"{to_pod(self._attempt.address)} holds no address"
+        return await self._answers(peer)
+
+    async def _answers(self, peer: Peer) -> Peer | str:
+        config = self._settings.config
+        return await why_not(self._session, str(peer), config.uid, self._settings.attempt, 0) or peer
+
+
+async def _until_found(way: Callable[[], Awaitable[Peer | str]], called: str, problems: dict[str, str]) -> Peer:
+    pause = _PAUSE_SECONDS
+    while True:
+        found = await way()
+        if isinstance(found, Peer):
+            return found
+        problems[called] = found
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _PAUSE_SECONDS_MAX)
+
+
+async def _resolve(host: str) -> list[str]:
+    """The addresses of a name, asked for anew; OSError. In a thread that nobody waits for when this process ends."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(hosts: list[str] | OSError) -> None:
+        if answer.done():
+            return
+        if isinstance(hosts, OSError):
+            answer.set_exception(hosts)
+        else:
+            answer.set_result(hosts)
+
+    def ask() -> None:
+        hosts: list[str] | OSError
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        except OSError as error:
+            hosts = error
+        except UnicodeError as error:
+            hosts = OSError(f"no name of a host: {error}")
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, hosts)
+
+    threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
+    return await answer
+
+
+def _read_if_there(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
