@@ -1,5 +1,6 @@
 """Jobs that train and fall: what status, event and `kubectl get` say is the cause, not what follows from it.
 
+Each trains on two nodes, and the rank of node 1 falls: node 0's loses its connection and says so, often first.
 Faults happen side by side on real nodes, by a module on a ConfigMap that Python imports by itself.
 `UPDATE_GOLDEN=1` keeps what the cluster showed as cases for the unit tests.
 """
@@ -25,7 +26,7 @@ CLAIM = "models"
 FAULTS = """
 import os
 
-if "LOCAL_RANK" in os.environ and os.environ.get("FAULT"):
+if os.environ.get("RANK") == "1" and os.environ.get("FAULT"):
     import torch.optim
 
     def fall(optimizer, *args, **kwargs):
@@ -61,12 +62,12 @@ FALLS = (
     Fall(
         "rank-raises", "RankFailed", "RuntimeError: the team's own loss function has no value here", _fault("exception")
     ),
-    Fall("rank-aborts", "RankKilled", "Rank 0 was ended by SIGABRT.", _fault("abort")),
-    Fall("rank-killed", "RankKilled", "Rank 0 was ended by SIGKILL.", _fault("kill")),
+    Fall("rank-aborts", "RankKilled", "Rank 1 was ended by SIGABRT.", _fault("abort")),
+    Fall("rank-killed", "RankKilled", "Rank 1 was ended by SIGKILL.", _fault("kill")),
     Fall(
         "rank-out-of-memory",
         "OutOfMemory",
-        "node 0 ran out of memory and was killed, its limit is 1200Mi (`resources.limits.memory`)",
+        "node 1 ran out of memory and was killed, its limit is 1200Mi (`resources.limits.memory`)",
         {**_fault("memory"), "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1200Mi"}}},
     ),
 )
@@ -98,8 +99,8 @@ def scene(cluster: NodeCluster, operator: InstalledOperator) -> Iterator[Scene]:
 
 
 def manifest(fall: Fall) -> Manifest:
-    """A job on one node whose rank falls at its first step."""
-    job = e2e.job_manifest(fall.name, nodes=1)
+    """A job on two nodes; the rank of node 1 falls at its first step."""
+    job = e2e.job_manifest(fall.name, nodes=2)
     spec: Manifest = {**job["spec"], "backoffLimit": 0, "storage": {"claimName": CLAIM}, **fall.spec}
     path = {"name": "PYTHONPATH", "value": "/faults:/opt/app"}
     spec["env"] = [*job["spec"]["env"], path, *fall.spec.get("env", [])]
@@ -138,6 +139,7 @@ def test_the_cause_is_told_everywhere_in_the_same_words(scene: Scene, fall: Fall
     assert len(said["message"].splitlines()) <= 16
     assert told["status"]["phase"] == "Failed"
     assert failure["reason"] == told["status"]["summary"]["reason"] == fall.reason
+    assert (failure["node"], failure.get("rank", 1)) == (1, 1)
     assert failure["resolution"] == said["resolution"]
     uid = told["metadata"]["uid"]
     wait_for("the event", lambda: any(fall.message in event["message"] for event in scene.recorder.events_about(uid)))

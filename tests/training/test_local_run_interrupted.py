@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -90,6 +91,9 @@ def test_whatever_interrupts_it_the_same_command_goes_on(local: LocalRun) -> Non
     assert final["restarts"] == {"preemption": 2, "node": 0, "error": 1}
     assert final["resumedFrom"]["step"] >= saved
     assert "Restarting" in local.heads()
+    assert re.search(r"Rank [01] was ended by SIGKILL", local.output()), (
+        "the cause, and not that the other rank lost it"
+    )
     assert f"going on from the checkpoint of step {final['resumedFrom']['step']}" in local.output()
     assert local.processes() == []
 
