@@ -5,20 +5,24 @@ Configured by environment variables alone (`settings`). Ending at any moment is 
 
 from __future__ import annotations
 
+import finetune_operator.early_end  # noqa: F401 - the first of all
+
+# isort: split
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import kopf
 import structlog
 from pydantic import ValidationError
 
 from finetune_operator import definition, logs
-from finetune_operator.api.resource import API_VERSION, KIND
+from finetune_operator.api.resource import API_VERSION, PLURAL
 from finetune_operator.cluster import Cluster
-from finetune_operator.exceptions import LeadershipLost, OperatorError, Unavailable
-from finetune_operator.handlers import make_registry, make_settings
+from finetune_operator.exceptions import ApiError, LeadershipLost, OperatorError, Unavailable
+from finetune_operator.handlers import make_registry, watch
 from finetune_operator.leader import Alone, Leadership
 from finetune_operator.lookups import Lookups
 from finetune_operator.metrics import Metrics
@@ -34,6 +38,8 @@ from finetune_operator.store import Key, Store
 
 WAIT_FOR_CRD_SECONDS = 2.0
 STOP_GRACE_SECONDS = 5.0
+END_AT_LAST_SECONDS = 12.0
+"""Less than the grace period of the operator's pod."""
 log = structlog.get_logger("finetune_operator")
 
 
@@ -57,6 +63,8 @@ def main() -> None:
 
 async def run(settings: OperatorSettings, decide: Decide) -> None:
     """The operator, until it is told to end."""
+    told_to_end = asyncio.Event()
+    _listen(told_to_end)
     cluster = Cluster(settings.kubeconfig)
     connection = await cluster.connection()
     log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
@@ -70,35 +78,67 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     )
     lookups = Lookups(cluster, store, progress, lambda key: queue.wake(key))
     reconciler = Reconciler(
-        cluster, store, lookups, others, settings.plan(), decide, metrics, lambda key: queue.crowded(key)
+        cluster,
+        store,
+        lookups,
+        others,
+        settings.plan(),
+        decide,
+        metrics,
+        lambda key: queue.crowded(key),
+        lambda namespace: resync.is_complete(namespace),
     )
     observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer, group=lambda key: key.namespace)
-    resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds)
-    leadership = _leadership(cluster, settings)
+    resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds, _served(metrics))
+    own_connection = Cluster(settings.kubeconfig)  # a crowd of requests, or a deaf connection, must not cost the lease
+    leadership = _leadership(own_connection, settings)
     health = Health(lambda: queue.alive)
     server = await serve(settings.metrics_host, settings.metrics_port, metrics.registry, health)
-    try:
-        await _wait_for_crd(cluster, settings)
+
+    async def work() -> None:
+        await _wait_for_crd(cluster)
         health.standing_by = True
         await leadership.gain()
         metrics.leader.set(1)
         queue.start()
         health.begun = True
-        watching = kopf.operator(
-            registry=make_registry(cluster, store, queue.wake, resync.relisted),
-            settings=make_settings(),
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
+        await _until_one_ends(
+            resync.run(),
+            watch(
+                lambda: make_registry(cluster, store, queue.wake, resync.look_soon),
+                settings.namespaces,
+                lambda: _wait_for_crd(cluster),
+                lambda: _listen(told_to_end),
+            ),
+            _hold(leadership, queue, resync, metrics),
         )
-        await _until_one_ends(resync.run(), watching, _hold(leadership, queue))
+
+    try:
+        await _until_one_ends(_wait_for(told_to_end), work())
     finally:
         log.info("ending")
         await queue.stop(STOP_GRACE_SECONDS)
         await leadership.release()
         await progress.close()
         await cluster.close()
+        await own_connection.close()
         await server.cleanup()
+
+
+def _listen(told_to_end: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _end, told_to_end)
+
+
+def _end(told_to_end: asyncio.Event) -> None:
+    told_to_end.set()
+    asyncio.get_running_loop().call_later(END_AT_LAST_SECONDS, os._exit, 1)  # whatever does not let itself be ended
+
+
+async def _wait_for(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
@@ -118,23 +158,33 @@ def _leadership(cluster: Cluster, settings: OperatorSettings) -> Leadership | Al
     if not settings.lease_name:
         return Alone()
     namespace, _, name = settings.lease_name.partition("/")
-    return Leadership(cluster, namespace, name, settings.lease_seconds)
+    return Leadership(cluster, namespace, name, settings.lease_seconds, settings.identity)
 
 
-async def _hold(leadership: Leadership | Alone, queue: WorkQueue[Key]) -> None:
-    """Whoever leads no longer begins nothing more, before all else."""
+async def _hold(leadership: Leadership | Alone, queue: WorkQueue[Key], resync: Resync, metrics: Metrics) -> None:
+    """Whoever may no longer lead begins nothing more, before all else; whoever leads again looks at what was missed."""
+
+    def doubt() -> None:
+        queue.pause()
+        metrics.leader.set(0)
+
+    async def sure() -> None:
+        await queue.resume()
+        metrics.leader.set(1)
+        resync.look_soon()
+
     try:
-        await leadership.hold()
+        await leadership.hold(doubt, sure)
     except LeadershipLost:
         await queue.stop(0)
         raise
 
 
-async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:
+async def _wait_for_crd(cluster: Cluster) -> None:
     """The API server answers 404 for a kind that it does not know: wait for somebody to install it."""
     while True:
         try:
-            if not await cluster.serves(KIND, next(iter(settings.namespaces), None)):
+            if not await cluster.serves(API_VERSION, PLURAL):
                 log.warning(
                     "the FineTuneJob definition is not installed: it comes with the chart, or kubectl apply -f crds/"
                 )
@@ -142,6 +192,8 @@ async def _wait_for_crd(cluster: Cluster, settings: OperatorSettings) -> None:
                 return
         except Unavailable as error:
             log.warning("the API server does not answer", error=str(error))
+        except ApiError as error:
+            log.warning("the API server does not tell what it serves (role system:discovery)", error=str(error))
         await asyncio.sleep(WAIT_FOR_CRD_SECONDS)
 
 
@@ -161,6 +213,10 @@ def _is_current(document: Manifest) -> bool:
             lacks=definition.in_short(lacks),
         )
     return True
+
+
+def _served(metrics: Metrics) -> Callable[[str, bool], None]:
+    return lambda namespace, served: metrics.namespace_served.labels(namespace).set(served)
 
 
 def _phases(store: Store) -> list[str]:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -171,6 +171,11 @@ class Cluster:
             self._retired, self._session = self._session, fresh
             return fresh
 
+    async def reconnect(self) -> None:
+        """Leave the connections that there are: the next request begins on a new one."""
+        if self._session is not None:
+            await self._renewed(self._session)
+
     # --- objects -------------------------------------------------------------------------------------------------
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
@@ -191,13 +196,13 @@ class Cluster:
         lists = await asyncio.gather(*(self._list(kind, namespace, f"{LABEL_JOB}={job}") for kind in CHILD_KINDS))
         return [item for items in lists for item in items]
 
-    async def serves(self, kind: str, namespace: str | None) -> bool:
-        """Whether the API server knows this kind."""
+    async def serves(self, group_version: str, plural: str) -> bool:
+        """Whether the API server knows this kind, whatever we may read of it."""
         try:
-            await self._json("GET", path_of(kind, namespace), query={"limit": "1"}, accept=METADATA_LIST)
+            answer = await self._json("GET", f"apis/{group_version}")
         except NotFound:
             return False
-        return True
+        return any(resource["name"] == plural for resource in answer.get("resources") or ())
 
     async def openapi(self, group_version: str) -> Manifest:
         """The API server's own description of a group and version; empty where it has none to show."""
@@ -206,15 +211,21 @@ class Cluster:
         except (NotFound, Refused):
             return {}
 
-    async def uids(self, kind: str, namespace: str | None, label_selector: str | None) -> set[str]:
-        """uids of all objects of a kind that carry a label, in one namespace or in the cluster."""
+    async def versions(self, kind: str, namespace: str | None, label_selector: str | None) -> dict[str, str]:
+        """resourceVersions by uid of all objects of a kind that carry a label, in one namespace or in the cluster."""
+        pages = self.pages(kind, namespace, label_selector, accept=METADATA_LIST)
+        return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] async for page in pages for item in page}
+
+    async def pages(
+        self, kind: str, namespace: str | None, label_selector: str | None, accept: str | None = None
+    ) -> AsyncIterator[list[Manifest]]:
+        """All objects of a kind that carry a label, in one namespace or in the cluster, some at a time."""
         query = {"limit": str(PAGE), **({"labelSelector": label_selector} if label_selector else {})}
-        found: set[str] = set()
         while True:
-            page = await self._json("GET", path_of(kind, namespace), query=query, accept=METADATA_LIST)
-            found |= {item["metadata"]["uid"] for item in page["items"] or ()}
+            page = await self._json("GET", path_of(kind, namespace), query=query, accept=accept)
+            yield [{**item, "kind": kind} for item in page["items"] or ()]
             if not (more := page["metadata"].get("continue")):
-                return found
+                return
             query["continue"] = more
 
     async def replace_status(self, body: Manifest, status: Manifest) -> Manifest:

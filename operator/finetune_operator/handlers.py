@@ -6,11 +6,14 @@ peering objects, events) is switched off, since a job belongs to its user.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kopf
+import structlog
 
 from finetune_operator.api.resource import GROUP, KIND, LABEL_JOB, PLURAL, VERSION
 from finetune_operator.cluster import Cluster
@@ -22,6 +25,39 @@ WATCHED = {KIND: (GROUP, VERSION, PLURAL), "Job": ("batch", "v1", "jobs"), "Pod"
 at the POST: to watch them would cost memory for every object, and tell nothing."""
 CREDENTIALS_LIFETIME = timedelta(minutes=10)
 """A service account's token is read again from its file well before it expires."""
+WATCH_SECONDS = 12
+"""The API server ends a watch then, with a bookmark of where to go on."""
+DEAF_SECONDS = 15.0
+"""A watch that has shown nothing for so long, not even its end, has a connection that went deaf."""
+NEXT_WATCH_SECONDS = (1.0, 2.0, 5.0, 10.0)
+"""Delays before the watch begins anew after an error; the last one again and again."""
+LASTED_SECONDS = 60.0
+"""A watch that has lasted so long had no trouble to begin."""
+WATCHER = "watcher for "
+"""How kopf names its watches, some of which it leaves behind when another one fails."""
+log = structlog.get_logger(__name__)
+
+
+class Retries(Iterable[float]):
+    """Delays of kopf's requests, without end: an API server comes back, and so do rights in a namespace."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.2, 1.0, 2.0)
+        while True:
+            yield 5.0
+
+
+class Everything(Collection[Any]):
+    """Tasks that kopf leaves alone when it ends: all that are not its own roots, since the loop is not its own."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 class NothingCompared(kopf.DiffBaseStorage):
@@ -47,22 +83,23 @@ def make_settings() -> kopf.OperatorSettings:
     settings.posting.loggers = False
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
-    settings.networking.error_backoffs = (0.2, 1, 2, *[5] * 60)  # then the process ends, and is started again
-    settings.watching.server_timeout = 300
+    settings.networking.error_backoffs = Retries()
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.inactivity_timeout = DEAF_SECONDS
     settings.watching.connect_timeout = 5
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 1.0
     settings.queueing.exit_timeout = 0.5
-    settings.process.ultimate_exiting_timeout = 20
+    settings.process.ultimate_exiting_timeout = None  # it may begin anew in this process
     for kind in ("Job", "Pod"):
         settings.watching.label_selectors[WATCHED[kind]] = LABEL_JOB
     return settings
 
 
 def make_registry(
-    cluster: Cluster, store: Store, wake: Callable[[Key], None], relisted: Callable[[], None]
+    cluster: Cluster, store: Store, wake: Callable[[Key], None], relisted: Callable[[str], None]
 ) -> kopf.OperatorRegistry:
-    """Handlers that record what the watch shows and wake the job. `relisted` is called for objects from a list."""
+    """Handlers that record what the watch shows and wake the job. `relisted` is called with the namespaces of objects from a list."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry, retries=10, backoff=2)
@@ -73,7 +110,7 @@ def make_registry(
         @kopf.on.event(*WATCHED[kind], registry=registry, id=kind)
         async def observe(event: kopf.RawEvent, **_: Any) -> None:
             if event["type"] is None:
-                relisted()
+                relisted(event["object"]["metadata"]["namespace"])
             item: Manifest = {**event["object"], "kind": kind}
             key = store.observe(item, deleted=event["type"] == "DELETED")
             if key is not None:
@@ -82,6 +119,49 @@ def make_registry(
     for kind in WATCHED:
         watch(kind)
     return registry
+
+
+async def watch(
+    registry: Callable[[], kopf.OperatorRegistry],
+    namespaces: tuple[str, ...],
+    prepare: Callable[[], Awaitable[None]],
+    listen: Callable[[], None],
+) -> None:
+    """Watches for ever. What kopf can't get over, a definition that is deleted for one, ends this watch and begins another.
+
+    `prepare` is awaited before each; `listen` puts back the handlers of signals, which kopf takes over.
+    """
+    failures = 0
+    while True:
+        await prepare()
+        begun = time.monotonic()
+        try:
+            await _watch_once(registry(), namespaces, listen)
+            log.warning("the watch has ended, it begins anew")
+        except Exception as error:  # noqa: BLE001 - an outermost loop: whatever ended it, there is no other way to see
+            log.warning("the watch has failed, it begins anew", error=f"{type(error).__name__}: {error}")
+        failures = 0 if time.monotonic() - begun > LASTED_SECONDS else failures
+        await asyncio.sleep(NEXT_WATCH_SECONDS[min(failures, len(NEXT_WATCH_SECONDS) - 1)])
+        failures += 1
+
+
+async def _watch_once(registry: kopf.OperatorRegistry, namespaces: tuple[str, ...], listen: Callable[[], None]) -> None:
+    tasks = await kopf.spawn_tasks(
+        registry=registry, settings=make_settings(), clusterwide=not namespaces, namespaces=namespaces
+    )
+    listen()
+    running = asyncio.create_task(kopf.run_tasks(tasks, ignored=Everything()), name="kopf")
+    try:
+        await asyncio.wait({running})
+    finally:
+        running.cancel()
+        while left := {task for task in asyncio.all_tasks() if task is running or task.get_name().startswith(WATCHER)}:
+            for task in left - {
+                running
+            }:  # more than once: where one ends for another reason at that moment, it forgets it
+                task.cancel()
+            await asyncio.wait(left, timeout=0.5)
+    running.result()
 
 
 async def connection_info(cluster: Cluster) -> kopf.ConnectionInfo:

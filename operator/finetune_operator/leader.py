@@ -1,8 +1,11 @@
 """One operator of several leads: the one that holds a Lease of the cluster, and renews it.
 
-As Kubernetes' own controllers do it: who renews too late stops leading well before another may begin. Clocks are not
+As Kubernetes' own controllers do it: who renews too late stops working well before another may begin. Clocks are not
 compared: a lease has expired when it was not seen to change for as long as it says. Two leaders would do no harm for
 a moment (names are deterministic, a status is written with the version that was read), only work twice.
+
+Who could not renew in time is only in doubt: nobody can lead through an API server that is away, so the process stays, goes
+on trying, and works again when the lease is still its own.
 """
 
 from __future__ import annotations
@@ -12,18 +15,21 @@ import contextlib
 import socket
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
-from finetune_operator.exceptions import ApiError, Conflict, LeadershipLost, NotFound
+from finetune_operator.exceptions import ApiError, Conflict, LeadershipLost, NotFound, Unavailable
 from finetune_operator.plan.types import Manifest
 
 RETRIES_PER_LEASE = 7.5
 """How often the lease is renewed, or looked at, in the time that it lasts: every 2 s of 15."""
-LOST_AFTER = 2 / 3
-"""The share of that time after which a holder that could not renew it no longer leads."""
+TRY_SHARE = 0.2
+"""The share of that time after which a try is given up, and the next begins on a connection of its own: three fit before the doubt."""
+DOUBT_AFTER = 2 / 3
+"""The share of that time after which a holder that could not renew it works no more until it can."""
 log = structlog.get_logger(__name__)
 
 
@@ -36,6 +42,9 @@ class Leases(Protocol):
 
     async def replace(self, namespace: str, manifest: Manifest) -> Manifest: ...
 
+    async def reconnect(self) -> None:
+        """The next request begins on a new connection."""
+
 
 class Alone:
     """Leadership where no other operator is expected."""
@@ -43,7 +52,7 @@ class Alone:
     async def gain(self) -> None:
         """Nothing to wait for."""
 
-    async def hold(self) -> None:
+    async def hold(self, doubt: Callable[[], None], sure: Callable[[], Awaitable[None]]) -> None:
         await asyncio.Event().wait()
 
     async def release(self) -> None:
@@ -53,12 +62,13 @@ class Alone:
 class Leadership:
     """Of one process, by one Lease. `gain` it, then `hold` it for as long as there is work, then `release` it."""
 
-    def __init__(self, cluster: Leases, namespace: str, name: str, lease_seconds: float) -> None:
+    def __init__(self, cluster: Leases, namespace: str, name: str, lease_seconds: float, identity: str = "") -> None:
+        """`identity`: a name that no other living process has; a process that finds its own on the lease takes it at once."""
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
         self._seconds = lease_seconds
-        self.identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self.held = False
         self._lease: Manifest | None = None
         """As last seen."""
@@ -69,10 +79,7 @@ class Leadership:
         """Returns once this process leads."""
         waits_for = None
         while True:
-            try:
-                await self._try()
-            except ApiError as error:
-                log.warning("the lease can't be had now", error=str(error))
+            await self._try_once()
             if self.held:
                 log.info("leading", identity=self.identity)
                 return
@@ -82,21 +89,43 @@ class Leadership:
                 waits_for = holder
             await asyncio.sleep(self._seconds / RETRIES_PER_LEASE)
 
-    async def hold(self) -> None:
-        """Renews the lease for ever; raises LeadershipLost when it could not for too long, or another has it."""
-        while True:
-            await asyncio.sleep(self._seconds / RETRIES_PER_LEASE)
-            left = self._seen_at + self._seconds * LOST_AFTER - time.monotonic()
-            try:
-                async with asyncio.timeout(max(left, 0)):
-                    await self._try()
-            except (ApiError, TimeoutError) as error:
-                if time.monotonic() - self._seen_at >= self._seconds * LOST_AFTER:
-                    self.held = False
-                    raise LeadershipLost(f"the lease could not be renewed: {error}") from error
-                log.warning("the lease could not be renewed, it is tried again", error=str(error))
-            if not self.held:
-                raise LeadershipLost(f"{self._holder()} leads now")
+    async def hold(self, doubt: Callable[[], None], sure: Callable[[], Awaitable[None]]) -> None:
+        """Renews the lease for ever; raises LeadershipLost when another has it.
+
+        `doubt` is called when it could not be renewed for so long that another may soon lead, `sure` when it was after all.
+        """
+        loop = asyncio.get_running_loop()
+        in_doubt = False
+
+        def begin_to_doubt() -> None:
+            nonlocal in_doubt
+            in_doubt = True
+            log.warning(
+                "the lease could not be renewed: nothing is done until it is", seconds=self._seconds * DOUBT_AFTER
+            )
+            doubt()
+
+        def timer() -> asyncio.TimerHandle:
+            left = self._seen_at + self._seconds * DOUBT_AFTER - time.monotonic()
+            return loop.call_later(max(left, 0), begin_to_doubt)  # in time also while a try is under way
+
+        watchdog = timer()
+        try:
+            while True:
+                await asyncio.sleep(self._seconds / RETRIES_PER_LEASE)
+                renewed = await self._try_once()
+                if not self.held:
+                    raise LeadershipLost(f"{self._holder() or 'another'} leads now")
+                if not renewed:
+                    continue
+                watchdog.cancel()
+                watchdog = timer()
+                if in_doubt:
+                    in_doubt = False
+                    log.info("leading again", identity=self.identity)
+                    await sure()
+        finally:
+            watchdog.cancel()
 
     async def release(self) -> None:
         """Lets another one lead at once. Nothing depends on it: the lease ends by itself."""
@@ -109,6 +138,20 @@ class Leadership:
                 await self._cluster.replace(self._namespace, {**self._lease, "spec": spec})
 
     # --- one try -------------------------------------------------------------------------------------------------
+
+    async def _try_once(self) -> bool:
+        """Whether the API server answered. Where it did not, the connection may be deaf: the next try has another."""
+        try:
+            async with asyncio.timeout(self._seconds * TRY_SHARE):
+                await self._try()
+        except (Unavailable, TimeoutError) as error:
+            log.warning("no answer about the lease", error=str(error) or "none in time")
+            await self._cluster.reconnect()
+            return False
+        except ApiError as error:
+            log.warning("the lease can't be had now", error=str(error))
+            return False
+        return True
 
     async def _try(self) -> None:
         """Take or renew the lease where that is ours to do, and note what is there."""
@@ -143,7 +186,7 @@ class Leadership:
     def _is_free(self) -> bool:
         seconds = _spec(self._lease).get("leaseDurationSeconds") or self._seconds
         expired = time.monotonic() - self._seen_at >= seconds
-        return not self._holder() or expired
+        return self._holder() in ("", self.identity) or expired
 
     def _mine(self, before: Manifest | None) -> Manifest:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

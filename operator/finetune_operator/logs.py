@@ -49,3 +49,5 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     logging.root.setLevel(level.upper())
     for library in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.root.level))
+    # Each try of each watch, while the API server is away or a namespace is forbidden, which we say ourselves, once.
+    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)

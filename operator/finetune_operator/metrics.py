@@ -70,6 +70,12 @@ class Metrics:
             registry=self.registry,
         ).set_function(jobs_of_others)
         self.leader = Gauge(f"{PREFIX}_leader", "1 where this operator leads.", registry=self.registry)
+        self.namespace_served = Gauge(
+            f"{PREFIX}_namespace_served",
+            "1 where the namespace can be read, 0 where it is missing or forbidden; * is the whole cluster.",
+            ["namespace"],
+            registry=self.registry,
+        )
         build = Gauge(f"{PREFIX}_build_info", "Always 1.", ["version"], registry=self.registry)
         build.labels(version("finetune-operator")).set(1)
         self.registry.register(_Phases(phases))

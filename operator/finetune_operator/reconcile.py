@@ -52,8 +52,12 @@ class Reconciler:
         decide: Decide,
         metrics: Metrics,
         crowded: Callable[[Key], bool] = lambda key: False,
+        is_complete: Callable[[str], bool] = lambda namespace: True,
     ) -> None:
-        """`crowded`: whether more jobs of the same namespace wait than may be worked on at once."""
+        """`crowded`: whether more jobs of the same namespace wait than may be worked on at once.
+
+        `is_complete`: whether all that there is in a namespace is in the store; where not, its jobs are woken when it is.
+        """
         self._cluster = cluster
         self._store = store
         self._lookups = lookups
@@ -63,9 +67,12 @@ class Reconciler:
         self._decide = decide
         self._metrics = metrics
         self._crowded = crowded
+        self._is_complete = is_complete
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns the seconds after which to look again if nothing wakes the job before."""
+        if not self._is_complete(key.namespace):
+            return None
         with (
             structlog.contextvars.bound_contextvars(namespace=key.namespace, job=key.name),
             self._metrics.reconcile_duration.time(),
@@ -100,10 +107,10 @@ class Reconciler:
                 await self._lookups.refresh(state, job)
                 if state.body is not body:
                     continue  # nothing is made any more from a spec that was edited meanwhile
-            if not state.settled and not listed:
-                listed = await self._settle(state, body)
+            if state.lacking and not listed:
+                listed = await self._list(state)
             decision = state.decision = self._decide(self._observed(state, job, listed=listed))
-            if not listed and (decision.wants_list or (not state.settled and _changes(decision, body))):
+            if not listed and decision.wants_list:
                 listed = await self._list(state)
             elif missing := self._lookups.missing(state, decision.wants_references):
                 await self._lookups.references(state, missing)
@@ -132,23 +139,10 @@ class Reconciler:
             refusals=state.refusals(),
         )
 
-    async def _settle(self, state: JobState, body: Manifest) -> bool:
-        """After a start, list what there is before anything is decided; True where that was done.
-
-        A job without status has no children but those of an operator that was killed at its first step, and they are
-        found by their names. A finished one is listed only if there is something to change.
-        """
-        phase = (body.get("status") or {}).get("phase")
-        if phase is None:
-            state.settled = True
-        elif phase not in FINAL_PHASES:
-            return await self._list(state)
-        return False
-
     async def _list(self, state: JobState) -> bool:
         known = frozenset(state.objects)
         state.replace(await self._cluster.children(*state.key), known)
-        state.settled = True
+        state.lacking = False
         return True
 
     async def _write_status(
@@ -203,10 +197,6 @@ class Reconciler:
 
 def _makes_pods(decision: Decision) -> bool:
     return any(isinstance(action, Create) and action.manifest["kind"] == "Job" for action in decision.actions)
-
-
-def _changes(decision: Decision, body: Manifest) -> bool:
-    return bool(decision.actions) or decision.status != (body.get("status") or {})
 
 
 def _delay(state: JobState, decision: Decision) -> float | None:

@@ -27,6 +27,7 @@ RESOURCES: Mapping[str, Resource] = {
     "PersistentVolumeClaim": Resource("api/v1", "persistentvolumeclaims"),
     "Event": Resource("api/v1", "events"),
     "Lease": Resource("apis/coordination.k8s.io/v1", "leases"),
+    "Namespace": Resource("api/v1", "namespaces", namespaced=False),
     "Node": Resource("api/v1", "nodes", namespaced=False),
     "StorageClass": Resource("apis/storage.k8s.io/v1", "storageclasses", namespaced=False),
 }

@@ -58,8 +58,8 @@ class JobState:
     """uids of pods and Jobs in `objects` that exist no longer."""
     deletions: dict[str, int] = field(default_factory=dict)
     """For `Observed.deletions`."""
-    settled: bool = False
-    """`objects` is complete: it was listed since the operator started, or the job is new."""
+    lacking: bool = False
+    """Pods of it had to go from `objects`: they are listed before anything is decided."""
     references: dict[Ref, Manifest | None] = field(default_factory=dict)
     events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     progress: Progress | None = None
@@ -266,7 +266,7 @@ class Store:
             state = self._states.get(key := self._waiting.pop(oldest))
             if state is not None and oldest in state.objects and state.waits(state.objects[oldest]):
                 del state.objects[oldest]
-                state.settled = False
+                state.lacking = True
                 self.forget_if_empty(key)
 
     def forget_if_empty(self, key: Key) -> None:
@@ -343,8 +343,12 @@ def is_watched(item: Manifest) -> bool:
 
 
 def _later(item: Manifest, known: Manifest) -> bool:
-    """Whether `item` is a later state than `known`. Where versions are no numbers, any other one counts as later."""
-    new, old = str(item["metadata"].get("resourceVersion", "")), str(known["metadata"].get("resourceVersion", ""))
+    """Whether `item` is a later state than `known`."""
+    return is_later(str(item["metadata"].get("resourceVersion", "")), str(known["metadata"].get("resourceVersion", "")))
+
+
+def is_later(new: str, old: str) -> bool:
+    """Whether one resourceVersion is later than another of the same object. Where they are no numbers, any other one is."""
     if new.isascii() and new.isdigit() and old.isascii() and old.isdigit():
         return int(new) > int(old)
     return new != old

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from urllib.parse import unquote
 
-from tests.cluster.conftest import StartOperator
+from tests.cluster.conftest import ACCOUNT, SYSTEM_NAMESPACE, StartOperator
 from tests.support.api import Api, Manifest
+from tests.support.cluster.control_plane import ControlPlane
 from tests.support.faults import Fault, FaultProxy
 from tests.support.jobs import eventually, finetune_job, status, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import Operator
+
+USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{ACCOUNT}"
+DONE = 'finetune_operator_reconcile_total{result="done"}'
 
 
 class Story:
@@ -120,6 +125,30 @@ def test_answers_that_are_lost_and_a_server_that_is_busy(
         operators = tell(api, kubelet, start_operator, proxy, proxy.kubeconfig(tmp_path))
     assert operators == 1
     check_outcome(api)
+
+
+def test_a_start_asks_for_everything_once_however_many_jobs_there_are(
+    audited: ControlPlane, api: Api, claim: str, start_operator: StartOperator
+) -> None:
+    names = [f"yelp-{number}" for number in range(6)]
+    operator = start_operator(pod_diagnosis_seconds=600)
+    for name in names:
+        api.create(finetune_job(name))
+    for name in names:
+        wait_for_phase(api, "Starting", name)
+    operator.kill()
+    before = len(audited.audit_events(USER))
+    operator = start_operator(pod_diagnosis_seconds=600)
+    eventually("all were decided about", lambda: operator.metrics()[DONE] >= len(names))
+    api.create(finetune_job("last"))
+    wait_for_phase(api, "Starting", "last")
+
+    asked = [event for event in audited.audit_events(USER)[before:] if event["stage"] == "ResponseComplete"]
+    lists = [unquote(event["requestURI"]) for event in asked if event["verb"] == "list"]
+    assert [uri for uri in lists if "finetune.dev/job=" in uri] == [], "no job asks for its own"
+    assert len(lists) <= 6 + 3 + 2 * 3, lists  # what there is, the watches, two comparisons
+    made = [event for event in asked if event["verb"] == "create" and event["objectRef"]["resource"] != "events"]
+    assert {event["objectRef"]["name"].startswith("last") for event in made} == {True}, "and none makes anything twice"
 
 
 def test_what_is_deleted_while_no_operator_runs(

@@ -51,6 +51,10 @@ class FaultProxy:
         """While true, nothing is answered, as while the API server restarts."""
         self.lost = 0
         """Requests that came meanwhile."""
+        self.silent = False
+        """While true, watches show nothing, old and new ones alike."""
+        self._connections: set[asyncio.BaseTransport] = set()
+        self._deaf: frozenset[asyncio.BaseTransport] = frozenset()
         self._watches: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -93,6 +97,10 @@ class FaultProxy:
         """They are told that their version is too old: the operator has to list again."""
         self._loop.call_soon_threadsafe(self._sighted.set)
 
+    def deafen(self) -> None:
+        """The connections that there are take every request from now on and answer none; new ones are well."""
+        self._deaf = frozenset(self._connections)
+
     def leave(self) -> None:
         """The API server is away, and with it every connection."""
         self.away = True
@@ -130,6 +138,10 @@ class FaultProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         fault = None
+        if request.transport is not None:
+            self._connections.add(request.transport)
+        if request.transport in self._deaf:
+            await self._ended.wait()
         if self.away and request.transport is not None:
             self.lost += 1
             request.transport.abort()
@@ -185,4 +197,7 @@ class FaultProxy:
             f"{self._api.server}{request.path_qs}", headers=headers, timeout=forever
         ) as answer:
             async for chunk in answer.content.iter_any():
-                await response.write(chunk)
+                if not self.silent and request.transport not in self._deaf:
+                    await response.write(chunk)
+        if request.transport in self._deaf:
+            await self._ended.wait()

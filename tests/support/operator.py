@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from tests.support.patience import PATIENCE_SECONDS
 class Operator:
     """`python -m finetune_operator`."""
 
-    def __init__(self, kubeconfig: Path, log: Path, namespace: str | None, **settings: object) -> None:
+    def __init__(
+        self, kubeconfig: Path, log: Path, namespace: str | None, under: Sequence[str] = (), /, **settings: object
+    ) -> None:
+        """`under`: a command that starts it."""
         self.log = log
         self.metrics_port = free_port("127.0.0.1")
         given = {
@@ -37,7 +40,7 @@ class Operator:
         environment = {f"FINETUNE_OPERATOR_{name.upper()}": str(value) for name, value in given.items()}
         with open(log, "ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "finetune_operator"],
+                [*under, sys.executable, "-m", "finetune_operator"],
                 env={**os.environ, **environment},
                 stdout=output,
                 stderr=output,

@@ -33,6 +33,13 @@ class OneLease:
         """Identities whose requests do not arrive."""
         self.deaf: set[str] = set()
         """Identities whose requests arrive, and whose answers do not."""
+        self.swallows = asyncio.Event()
+        """While set, the present connection takes requests and answers none."""
+        self.connections = 1
+
+    async def reconnect(self) -> None:
+        self.connections += 1
+        self.swallows.clear()
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         if self.lease is None:
@@ -46,6 +53,8 @@ class OneLease:
 
     async def replace(self, namespace: str, manifest: Manifest) -> Manifest:
         holder = manifest["spec"]["holderIdentity"]
+        if self.swallows.is_set():
+            await asyncio.Event().wait()
         if holder in self.cut_off:
             raise Unavailable(0, "Timeout", "no answer")
         if self.lease is None:
@@ -71,23 +80,49 @@ class OneLease:
         return spec
 
 
-def contender(server: OneLease) -> Leadership:
-    return Leadership(server, "system", "operator", SECONDS)
+def contender(server: OneLease, identity: str = "", seconds: float = SECONDS) -> Leadership:
+    return Leadership(server, "system", "operator", seconds, identity)
+
+
+class Holding:
+    """Who holds its lease, and what it was told meanwhile."""
+
+    def __init__(self, leadership: Leadership) -> None:
+        self.told: list[str] = []
+        self.changed = asyncio.Event()
+        self.task = asyncio.create_task(leadership.hold(self._doubt, self._sure))
+
+    def _doubt(self) -> None:
+        self.told.append("doubt")
+        self.changed.set()
+
+    async def _sure(self) -> None:
+        self.told.append("sure")
+        self.changed.set()
+
+    async def next(self) -> str:
+        async with asyncio.timeout(60):
+            await self.changed.wait()
+        self.changed.clear()
+        return self.told[-1]
+
+    async def end(self) -> None:
+        self.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.task
 
 
 async def test_one_leads_and_the_other_waits_until_it_lets_go() -> None:
     server = OneLease()
     first, second = contender(server), contender(server)
     await first.gain()
-    holding = asyncio.create_task(first.hold())
+    holding = Holding(first)
     waiting = asyncio.create_task(second.gain())
     await asyncio.sleep(3 * SECONDS)
     assert not waiting.done()
     assert server.spec["holderIdentity"] == first.identity
 
-    holding.cancel()
-    with suppress(asyncio.CancelledError):
-        await holding
+    await holding.end()
     await first.release()
     await asyncio.wait_for(waiting, SECONDS)
     assert server.spec["holderIdentity"] == second.identity
@@ -112,29 +147,74 @@ async def test_who_does_not_renew_is_followed_after_the_lease_and_not_before() -
     assert SECONDS <= asyncio.get_running_loop().time() - begun <= 2 * SECONDS
 
 
-async def test_who_can_not_renew_stops_before_another_may_lead() -> None:
+async def test_who_can_not_renew_stops_before_another_may_lead_and_ends_when_it_does() -> None:
     server = OneLease()
     first, second = contender(server), contender(server)
     await first.gain()
-    holding = asyncio.create_task(first.hold())
+    holding = Holding(first)
     waiting = asyncio.create_task(second.gain())
     server.cut_off.add(first.identity)
-    with pytest.raises(LeadershipLost, match="could not be renewed"):
-        await holding
+    assert await holding.next() == "doubt"
     assert not waiting.done()
-    await asyncio.wait_for(waiting, 2 * SECONDS)
+    await asyncio.wait_for(waiting, 60)
+    assert not holding.task.done(), "it goes on trying"
+    server.cut_off.clear()
+    with pytest.raises(LeadershipLost, match=f"{second.identity} leads now"):
+        await asyncio.wait_for(holding.task, 60)
+    assert holding.told == ["doubt"]
+
+
+async def test_who_could_not_renew_for_longer_than_the_lease_goes_on_if_nobody_followed() -> None:
+    server = OneLease()
+    first = contender(server)
+    await first.gain()
+    holding = Holding(first)
+    server.cut_off.add(first.identity)
+    assert await holding.next() == "doubt"
+    await asyncio.sleep(SECONDS)
+    server.cut_off.clear()
+    assert await holding.next() == "sure"
+    assert server.spec["leaseTransitions"] == 0
+    assert holding.told == ["doubt", "sure"]
+    await holding.end()
+
+
+async def test_a_connection_that_goes_deaf_costs_one_try() -> None:
+    server = OneLease()
+    first = contender(server, seconds=6 * SECONDS)
+    await first.gain()
+    holding = Holding(first)
+    server.swallows.set()
+    version = server.version
+    async with asyncio.timeout(60):
+        while server.version == version:  # noqa: ASYNC110 - the server's own doing
+            await asyncio.sleep(0.01)
+    assert server.connections == 2
+    assert holding.told == []
+    await holding.end()
+
+
+async def test_one_that_starts_again_under_its_name_leads_at_once() -> None:
+    server = OneLease()
+    await contender(server, "pod-1").gain()
+    other, again = contender(server, "pod-2"), contender(server, "pod-1")
+    await other._try_once()
+    assert not other.held
+    await again._try_once()
+    assert again.held
+    assert server.spec["leaseTransitions"] == 0
 
 
 async def test_a_renewal_whose_answer_was_lost_costs_nothing() -> None:
     server = OneLease()
     first = contender(server)
     await first.gain()
-    holding = asyncio.create_task(first.hold())
+    holding = Holding(first)
     server.deaf.add(first.identity)
     await asyncio.sleep(2 * SECONDS)
-    assert not holding.done()
+    assert not holding.task.done()
     assert first.identity not in server.deaf
-    holding.cancel()
+    await holding.end()
 
 
 async def test_who_finds_another_in_its_place_ends() -> None:
@@ -144,16 +224,16 @@ async def test_who_finds_another_in_its_place_ends() -> None:
     assert server.lease is not None
     server._store({**server.lease, "spec": {**server.spec, "holderIdentity": "other"}})
     with pytest.raises(LeadershipLost, match="other leads now"):
-        await first.hold()
+        await Holding(first).task
 
 
 async def test_a_lease_that_somebody_deletes_is_made_again() -> None:
     server = OneLease()
     first = contender(server)
     await first.gain()
-    holding = asyncio.create_task(first.hold())
+    holding = Holding(first)
     server.lease = None
     await asyncio.sleep(SECONDS / 2)
-    assert not holding.done()
+    assert not holding.task.done()
     assert server.spec["holderIdentity"] == first.identity
-    holding.cancel()
+    await holding.end()

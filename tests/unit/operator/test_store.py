@@ -212,14 +212,13 @@ def test_a_gang_whose_pods_show_before_their_job_counts_when_the_job_comes() -> 
 
 def test_pods_of_no_job_are_few_and_a_job_whose_pods_had_to_go_is_listed() -> None:
     store = store_with_job()
-    state_of(store).settled = True
     store.observe(owned_by("Job", "none", pod("a")), deleted=False)
     for number in range(store_module.WAITING_MAX):
         forged = owned_by("Job", "none", pod(f"b{number}"))
         forged["metadata"]["labels"]["finetune.dev/job"] = f"job-{number}"
         store.observe(forged, deleted=False)
     assert set(state_of(store).objects) == {"uid-yelp-train-1"}
-    assert not state_of(store).settled
+    assert state_of(store).lacking
     assert sum(len(state.objects) for state in store) == 1 + store_module.WAITING_MAX
 
 
@@ -254,11 +253,9 @@ def test_another_job_of_the_same_name_begins_without_the_old_ones_memory() -> No
     store.observe(pod("dead"), deleted=False)
     store.observe(pod("dead", version=2), deleted=True)
     store.observe(pod("alive"), deleted=False)
-    state_of(store).settled = True
     assert store.observe(ftj(version=50, uid="job-2"), deleted=False) == KEY
     state = state_of(store)
     assert set(state.objects) == {"uid-alive"}
-    assert not state.settled
     assert store.observe(ftj(version=49, uid="job-1"), deleted=True) is None, "the old one's end comes late"
     assert state_of(store).body is not None
 
