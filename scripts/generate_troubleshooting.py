@@ -8,6 +8,7 @@ from pathlib import Path
 
 import page
 
+from finetune_operator import trouble
 from finetune_operator.plan.obstacles import ADVICE, Obstacle
 from finetune_operator.plan.resolutions import RESOLUTIONS, ClusterReason
 from finetune_trainer.config import Reason
@@ -54,6 +55,12 @@ WAITING: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Reason of Validated=False -> what it means, what to do."""
+
+TROUBLE = (
+    "a request of the operator was refused or not answered (to suspend or delete a child, to look something up), or the "
+    "operator made an error; the message has the cause and the request",
+    "nothing if it passes: it is tried again, after 2 to 60 s; else mend what the message names",
+)
 
 MEANINGS: Mapping[str, str] = {
     Obstacle.SECRET_NOT_FOUND: "a Secret is not there; kubelet says so, the operator reads none",
@@ -131,6 +138,11 @@ def text() -> str:
     sections = [
         INTRODUCTION,
         _table("The job waits: `Validated=False`", "It goes on by itself once this is mended.", waiting),
+        _table(
+            "The operator can't go on: `Reconciling=True`",
+            "It may come in any phase, and goes by itself with the next step that succeeds.",
+            [(trouble.REASON, *TROUBLE)],
+        ),
         _table("Its pods wait: `Prepared=False` or `Running=False`", "It goes on by itself once this is mended.", pods),
         _table(
             "Something ended: `status.failure`, and the reason of `Failed`, `Prepared` or `Published`",

@@ -37,6 +37,13 @@ class Unavailable(ApiError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Unanswered(Unavailable):
+    """The API server has been asked and has not answered yet: an admission webhook may be slow, or the server busy."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(0, "Unanswered", f"the API server has not answered yet: {what}")
+
+
 class LeadershipLost(OperatorError):
     """Another operator leads, or may do so: this one must end."""
 

@@ -25,6 +25,7 @@ from finetune_operator.others import OtherOperators
 from finetune_operator.plan.accelerators import accelerators as accelerators_of
 from finetune_operator.plan.types import Create, Decision, EventNote, Manifest, Observed, PlanSettings
 from finetune_operator.store import JobState, Key, Store
+from finetune_operator.trouble import troubled_status
 from finetune_operator.unreadable import unreadable_status
 from finetune_operator.usage import settle
 
@@ -77,7 +78,11 @@ class Reconciler:
             structlog.contextvars.bound_contextvars(namespace=key.namespace, job=key.name),
             self._metrics.reconcile_duration.time(),
         ):
-            delay = await self._reconcile(key)
+            try:
+                delay = await self._reconcile(key)
+            except Exception as error:
+                await self._tell(key, error)
+                raise
         self._metrics.reconciles.labels("done").inc()
         return delay
 
@@ -121,6 +126,16 @@ class Reconciler:
                 if await self._write_status(state, body, decision.status, decision.events, accelerators):
                     return _delay(state, decision)
         raise Undecided(f"no rest after {ROUNDS} decisions")
+
+    async def _tell(self, key: Key, error: Exception) -> None:
+        """Say why nothing happens, where a status is taken at all; the same cause once."""
+        state = self._store.get(key)
+        if state is None or state.body is None:
+            return
+        try:
+            await self._write_status(state, state.body, troubled_status(state.body, error, datetime.now(UTC)), ())
+        except ApiError as also:
+            log.debug("the cause can't be told either", error=str(also))
 
     def _observed(self, state: JobState, job: FineTuneJob, *, listed: bool) -> Observed:
         return Observed(

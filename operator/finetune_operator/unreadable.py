@@ -19,26 +19,31 @@ PROBLEMS_SHOWN = 5
 
 def unreadable_status(body: Manifest, error: ValidationError, now: datetime, operator: str = "") -> Manifest:
     """The present status with `Validated=False`, the fields that are refused, and the mark of this operator where it has one."""
-    generation = body["metadata"].get("generation", 1)
-    status: dict[str, Any] = dict(body.get("status") or {})
-    present = [one for one in status.get("conditions") or () if one.get("type") != ConditionType.VALIDATED]
-    before: Manifest = next(
-        (one for one in status.get("conditions") or () if one.get("type") == ConditionType.VALIDATED), {}
-    )
-    kept = before.get("status") == "False" and "lastTransitionTime" in before
-    condition = {
-        "type": ConditionType.VALIDATED.value,
-        "status": "False",
-        "reason": REASON,
-        "message": _message(error),
-        "lastTransitionTime": before["lastTransitionTime"] if kept else now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "observedGeneration": generation,
-    }
-    status["conditions"] = [condition, *present]
-    status["observedGeneration"] = generation
+    status = with_condition(body, ConditionType.VALIDATED, "False", REASON, _message(error), now)
+    status["observedGeneration"] = body["metadata"].get("generation", 1)
     status.setdefault("phase", Phase.PENDING.value)
     if operator:
         status["operator"] = operator
+    return status
+
+
+def with_condition(
+    body: Manifest, kind: ConditionType, value: str, reason: str, message: str, now: datetime
+) -> Manifest:
+    """The present status with one condition set, of the present generation; the others stay as they are."""
+    status: dict[str, Any] = dict(body.get("status") or {})
+    present: list[Manifest] = status.get("conditions") or []
+    before: Manifest = next((one for one in present if one.get("type") == kind), {})
+    kept = before.get("status") == value and "lastTransitionTime" in before
+    condition = {
+        "type": kind.value,
+        "status": value,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": before["lastTransitionTime"] if kept else now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "observedGeneration": body["metadata"].get("generation", 1),
+    }
+    status["conditions"] = [condition, *(one for one in present if one.get("type") != kind)]
     return status
 
 

@@ -73,17 +73,26 @@ class PodEvent:
     count: int = 1
 
 
+UNANSWERED = "Unanswered"
+"""`Refusal.reason` where a creation was asked for and there is no answer yet."""
+
+
 @dataclass(frozen=True)
 class Refusal:
-    """The API server refused to create an object (admission, quota, RBAC, an invalid one) and would do so again."""
+    """The API server did not create an object: it refused it (admission, quota, RBAC, an invalid one), or could not answer."""
 
     ref: Ref
     status: int
-    """HTTP status: 400, 403, 422, ..."""
+    """HTTP status: 400, 403, 422, 429, 5xx, ...; 0 where there was no answer."""
     reason: str
     """`Forbidden`, `Invalid`, ..."""
     message: str
     """The API server's own words."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether it says nothing about the object: the API server, or a webhook of it, can't do it now."""
+        return self.status in (0, 429) or self.status >= 500
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ class Observed:
     """Results of pure functions of the job's spec and metadata and of `settings`. Who observes may hand the same one in
     again as long as these stay the same."""
     refusals: tuple[Refusal, ...] = ()
-    """Creates that were refused, to be shown in a condition (`Validated=False` or `Running=False` with the message).
+    """Creates that were refused or not answered, to be shown in a condition (`Validated=False` or `Running=False`).
     One stays here until its object may be tried again (backoff of 2 to 60 s, the engine's); then `Create` it again."""
 
 
