@@ -51,7 +51,15 @@ WAITING: Mapping[str, tuple[str, str]] = {
     ),
     "Refused": (
         "the API server refuses a child of the job: quota, admission, permission; the reason is its own word",
-        "mend what the message names: it is tried again, after 2 to 60 s",
+        "mend what the message names: it is tried again, after 2 to 60 s, and at once where the job is edited",
+    ),
+    "CreateUnavailable": (
+        "the API server, or an admission webhook of it, could not answer to the creation of a child of the job",
+        "nothing if it passes: it is tried again, after 2 to 60 s; else look at the webhook that the message names",
+    ),
+    "CreateUnanswered": (
+        "the API server has not answered yet to the creation of a child of the job: a webhook may be slow",
+        "nothing if it comes; else look at the API server and its admission webhooks",
     ),
 }
 """Reason of Validated=False -> what it means, what to do."""

@@ -85,10 +85,11 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
         settings.plan(),
         decide,
         metrics,
+        lambda key: queue.wake(key),
         lambda key: queue.crowded(key),
         lambda namespace: resync.is_complete(namespace),
     )
-    observer = QueueObserver[Key](latency=metrics.wakeup_latency.observe, failed=_failed(metrics))
+    observer = QueueObserver[Key](metrics.wakeup_latency.observe, _failed(metrics), reconciler.break_off)
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer, group=lambda key: key.namespace)
     resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds, _served(metrics))
     own_connection = Cluster(settings.kubeconfig)  # a crowd of requests, or a deaf connection, must not cost the lease

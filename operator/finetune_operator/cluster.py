@@ -10,8 +10,10 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode, urlsplit
@@ -21,7 +23,7 @@ import aiohttp
 
 from finetune_operator.answers import Answer, error_of
 from finetune_operator.api.resource import KIND, LABEL_JOB
-from finetune_operator.exceptions import NotFound, Refused, Unavailable
+from finetune_operator.exceptions import ApiError, NotFound, Refused, Unavailable
 from finetune_operator.plan.types import Manifest, PodEvent, Ref
 from finetune_operator.resources import CHILD_KINDS, path_of
 
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     from kubernetes.aio.client.configuration import Configuration
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+CREATE_TIMEOUT = aiohttp.ClientTimeout(total=65, connect=5)
+"""The API server gives up after 60 s; before that it may wait for an admission webhook."""
 RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.5)
+RETRY_WITHIN_SECONDS = 3.0
+"""What took longer to fail is not repeated here: whoever asked has waited long enough."""
 USER_AGENT = "finetune-operator"
 PAGE = 500
 """Objects of one answer to a list of everything: the memory of the operator does not depend on the cluster's size."""
@@ -61,7 +67,8 @@ class Session:
 
         self._client = ApiClient(configuration)
         context = self._client.rest_client.ssl_context
-        self._connector = aiohttp.TCPConnector(ssl=context, limit=100, keepalive_timeout=KEEPALIVE_SECONDS)
+        self._connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+        # Connections are as many as requests, which who asks bounds: a few slow ones must not hold up all others.
         # The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread. What a pod
         # answers through the API server comes this way too, so nothing is unpacked: it could become a thousand times as long.
         self._http = aiohttp.ClientSession(
@@ -185,6 +192,18 @@ class Cluster:
         kind: str = manifest["kind"]
         return {"kind": kind, **await self._json("POST", path_of(kind, namespace), body=manifest, query=STRICT)}
 
+    async def create_once(self, namespace: str, manifest: Manifest) -> Manifest:
+        """The same, not repeated where the server could not answer: it is for the caller to say so, and to try again."""
+        kind: str = manifest["kind"]
+        ask = partial(self._json, "POST", path_of(kind, namespace), body=manifest, query=STRICT, delays=())
+        try:
+            made = await ask(limit=CREATE_TIMEOUT)
+        except Unavailable as error:
+            if error.reason != aiohttp.ServerDisconnectedError.__name__:
+                raise
+            made = await ask(limit=CREATE_TIMEOUT)  # the connection had been closed while it was idle
+        return {"kind": kind, **made}
+
     async def replace(self, namespace: str, manifest: Manifest) -> Manifest:
         """PUT an object that was read; Conflict where it has changed since."""
         kind: str = manifest["kind"]
@@ -285,19 +304,23 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         accept: str | None = None,
+        delays: Sequence[float] | None = None,
+        limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
     ) -> Manifest:
-        """One request, repeated where the server could not answer it."""
+        """One request, repeated where the server could not answer it. An error carries a note of what was asked for."""
         headers = {"Content-Type": content_type, "Accept": accept or "application/json"}
         target = f"{path}?{urlencode(query)}" if query else path
-        delays = iter(RETRY_DELAYS_SECONDS)
+        begun, pauses = time.monotonic(), iter(RETRY_DELAYS_SECONDS if delays is None else delays)
         while True:
             try:
-                data = await self._send(method, target, body=body, headers=headers)
-            except Unavailable as error:
-                delay = next(delays, None)
-                if delay is None:
+                data = await self._send(method, target, body=body, headers=headers, limit=limit)
+            except ApiError as error:
+                pause = next(pauses, None)
+                late = time.monotonic() - begun > RETRY_WITHIN_SECONDS
+                if not isinstance(error, Unavailable) or pause is None or late:
+                    error.add_note(f"{method} {path}")
                     raise
-                await asyncio.sleep(max(delay, min(error.retry_after_seconds or 0, 5)) * random.uniform(0.8, 1.2))
+                await asyncio.sleep(max(pause, min(error.retry_after_seconds or 0, 5)) * random.uniform(0.8, 1.2))
             else:
                 return cast(Manifest, json.loads(data))
 

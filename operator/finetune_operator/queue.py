@@ -30,6 +30,8 @@ class QueueObserver(Generic[K]):
     """Seconds from a wake-up (or from when a delay was over) to the begin of the work."""
     failed: Callable[[K, Exception], None] = lambda key, error: None
     """The work raised; it is tried again."""
+    broken_off: Callable[[], None] = lambda: None
+    """Work is broken off: what it has begun beside itself must end too."""
 
 
 class WorkQueue(Generic[K]):
@@ -88,6 +90,7 @@ class WorkQueue(Generic[K]):
         self._paused = True
         for task in self._working.values():
             task.cancel()
+        self._observer.broken_off()
 
     async def resume(self) -> None:
         """Go on after `pause`."""
@@ -105,6 +108,7 @@ class WorkQueue(Generic[K]):
             await asyncio.wait(tasks, timeout=grace_seconds)
         for task in tasks:
             task.cancel()
+        self._observer.broken_off()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def wake(self, key: K) -> None:

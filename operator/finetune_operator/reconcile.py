@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import structlog
 from pydantic import ValidationError
 
-from finetune_operator.actions import Actor
+from finetune_operator.actions import PATIENCE_SECONDS, Actor
 from finetune_operator.api.resource import KIND, FineTuneJob
 from finetune_operator.api.status import Phase
 from finetune_operator.cluster import Cluster
@@ -52,10 +52,13 @@ class Reconciler:
         settings: PlanSettings,
         decide: Decide,
         metrics: Metrics,
+        wake: Callable[[Key], None],
         crowded: Callable[[Key], bool] = lambda key: False,
         is_complete: Callable[[str], bool] = lambda namespace: True,
     ) -> None:
-        """`crowded`: whether more jobs of the same namespace wait than may be worked on at once.
+        """`wake` is told of answers that nobody waits for any more.
+
+        `crowded`: whether more jobs of the same namespace wait than may be worked on at once.
 
         `is_complete`: whether all that there is in a namespace is in the store; where not, its jobs are woken when it is.
         """
@@ -63,12 +66,19 @@ class Reconciler:
         self._store = store
         self._lookups = lookups
         self._others = others
-        self._actor = Actor(cluster)
+        self._actor = Actor(cluster, wake)
         self._settings = settings
         self._decide = decide
         self._metrics = metrics
         self._crowded = crowded
         self._is_complete = is_complete
+        self._posting: set[asyncio.Task[None]] = set()
+
+    def break_off(self) -> None:
+        """Ask for nothing more, also of what nobody waits for any more."""
+        self._actor.break_off()
+        for task in self._posting:
+            task.cancel()
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns the seconds after which to look again if nothing wakes the job before."""
@@ -132,8 +142,11 @@ class Reconciler:
         state = self._store.get(key)
         if state is None or state.body is None:
             return
+        body, mine = state.body, self._settings.operator
+        if (body.get("status") or {}).get("operator") not in (None, mine):
+            return  # it is the other operator's to tell
         try:
-            await self._write_status(state, state.body, troubled_status(state.body, error, datetime.now(UTC)), ())
+            await self._write_status(state, body, troubled_status(body, error, datetime.now(UTC), mine), ())
         except ApiError as also:
             log.debug("the cause can't be told either", error=str(also))
 
@@ -170,7 +183,7 @@ class Reconciler:
         if self._store.get(state.key) is not state or state.body is not body:
             return False
         posted = state.allowance.spend(notes, time.monotonic())
-        await asyncio.gather(*(self._post(body, note) for note in posted))
+        await self._post_all(body, posted)
         try:
             written = await self._cluster.replace_status(body, status)
         except NotFound:
@@ -189,6 +202,15 @@ class Reconciler:
         if before.get("phase") != status.get("phase"):
             log.info("phase", before=before.get("phase"), phase=status.get("phase"), attempt=status.get("attempt"))
         return True
+
+    async def _post_all(self, body: Manifest, notes: tuple[EventNote, ...]) -> None:
+        """Wait a moment only: a webhook that is slow to let events pass must not hold up the status."""
+        tasks = {asyncio.create_task(self._post(body, note), name=f"post {note.reason}") for note in notes}
+        self._posting |= tasks
+        for task in tasks:
+            task.add_done_callback(self._posting.discard)
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
 
     async def _post(self, body: Manifest, note: EventNote) -> None:
         """An event is for people: that it can't be posted must not hold the job up."""

@@ -16,7 +16,7 @@ from finetune_operator.api.resource import KIND, LABEL_JOB
 from finetune_operator.api.status import Phase
 from finetune_operator.plan import nonsense, owners
 from finetune_operator.plan.owners import Work
-from finetune_operator.plan.types import Decision, Manifest, PodEvent, Ref, Refusal
+from finetune_operator.plan.types import UNANSWERED, Decision, Manifest, PodEvent, Ref, Refusal
 from finetune_operator.throttle import Allowance
 from finetune_operator.trimming import DELETION, trimmed, trimmed_child
 from finetune_operator.usage import Account
@@ -66,6 +66,8 @@ class JobState:
     bad_readings: int = 0
     """In a row, of the pod that tells it."""
     refused: dict[Ref, RefusedCreate] = field(default_factory=dict)
+    unanswered: set[Ref] = field(default_factory=set)
+    """Objects whose creation was asked for and is not answered yet."""
     looked_up: dict[object, float] = field(default_factory=dict)
     """When something was looked up last, on the monotonic clock."""
     decision: Decision | None = None
@@ -84,10 +86,18 @@ class JobState:
         return _generation(self.body) if self.body is not None else None
 
     def refusals(self) -> tuple[Refusal, ...]:
-        """Creates that were refused and are not to be tried again yet. What is there by now was not refused after all."""
+        """Creates that wait for an answer, or were refused and are not to be tried again yet.
+
+        An answer may be lost on its way: what is there was not refused.
+        """
         now = time.monotonic()
-        waiting = (one for one in self.refused.values() if one.retry_at > now)
-        return tuple(one.refusal for one in waiting if self.find(*one.refusal.ref) is None)
+        refused = [one.refusal for one in self.refused.values() if one.retry_at > now]
+        waiting = [Refusal(ref, 0, UNANSWERED, "") for ref in sorted(self.unanswered)]
+        return tuple(one for one in (*waiting, *refused) if self.find(*one.ref) is None)
+
+    def is_refused(self, ref: Ref) -> bool:
+        """Whether it is among `refusals`."""
+        return any(ref == one.ref for one in self.refusals())
 
     def refuse(self, refusal: Refusal, generation: int, delay_seconds: Callable[[int], float]) -> None:
         """Remember what the API server said of an object of this generation, unless the job was edited since.

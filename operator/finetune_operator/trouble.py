@@ -18,11 +18,16 @@ REASON = "Retrying"
 CAUSE_LIMIT = 1024
 
 
-def troubled_status(body: Manifest, error: Exception, now: datetime) -> Manifest:
-    """The present status with the cause. What it says of a generation stays: nothing was learnt about this one."""
+def troubled_status(body: Manifest, error: Exception, now: datetime, operator: str = "") -> Manifest:
+    """The present status with the cause, and the mark of this operator where it has one.
+
+    What it says of a generation stays: nothing was learnt about this one.
+    """
     status = with_condition(body, ConditionType.RECONCILING, "True", REASON, message(error), now)
     status["summary"] = {**(status.get("summary") or {}), "reason": REASON}
     status.setdefault("phase", Phase.PENDING.value)
+    if operator:
+        status["operator"] = operator
     return status
 
 

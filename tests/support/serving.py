@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,13 +13,21 @@ from typing import Any
 
 
 @contextmanager
-def serving(handler: type[Handler], host: str = "127.0.0.1", port: int = 0, **known: Any) -> Iterator[str]:
+def serving(
+    handler: type[Handler],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    **known: Any,
+) -> Iterator[str]:
     """The address of a server, until the block ends. What is `known` is an attribute of its handlers."""
     methods = {f"do_{method}": handler.serve for method in handler.methods}
     server = _Server((host, port), type(handler.__name__, (handler,), {**known, **methods}))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        yield f"http://{host}:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://{host}:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

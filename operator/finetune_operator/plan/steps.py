@@ -13,7 +13,7 @@ from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJ
 from finetune_operator.plan import validation
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis
-from finetune_operator.plan.types import Action, Create, Manifest, Observed, Ref, Suspend
+from finetune_operator.plan.types import UNANSWERED, Action, Create, Manifest, Observed, Ref, Refusal, Suspend
 from finetune_operator.plan.view import Family
 
 RETRY_FIRST_SECONDS = 10.0
@@ -65,17 +65,34 @@ def refused(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manife
     refusal = next((one for one in observed.refusals if one.ref in names), None)
     if refusal is None:
         return None
-    text = (
-        f"the API server refused {refusal.ref.kind} {refusal.ref.name!r}: {refusal.message.rstrip('. ')}. "
-        "What to do: change what the message names (quota, admission rule, `spec.template`). It is tried again."
-    )
     waiting = status.attempt_started is None
     kind = ConditionType.VALIDATED if waiting else ConditionType.RUNNING
     if status.phase is Phase.PUBLISHING:
         waiting, kind = False, ConditionType.PUBLISHED
     phase = Phase.PENDING if waiting else status.phase
-    fact = Fact(False, f"Create{refusal.reason}", text)
-    return Step(status.model_copy(update={"phase": phase}), facts={kind: fact}, requeue_after_seconds=REFUSED_SECONDS)
+    facts = {kind: _refusal_fact(refusal)}
+    return Step(status.model_copy(update={"phase": phase}), facts=facts, requeue_after_seconds=REFUSED_SECONDS)
+
+
+def _refusal_fact(refusal: Refusal) -> Fact:
+    what, words = f"{refusal.ref.kind} {refusal.ref.name!r}", refusal.message.rstrip(". ")
+    if refusal.reason == UNANSWERED:
+        text = (
+            f"the API server has not answered yet to the creation of {what}, or to those before it in this namespace. "
+            "What to do: nothing if it comes; else look at the API server and its admission webhooks, one may be slow."
+        )
+        return Fact(False, "CreateUnanswered", text)
+    if refusal.passes:
+        text = (
+            f"the API server could not create {what} now: {words}. What to do: nothing if it passes; else look at the API "
+            "server, or the admission webhook that the message names. It is tried again."
+        )
+        return Fact(False, "CreateUnavailable", text)
+    text = (
+        f"the API server refused {what}: {words}. "
+        "What to do: change what the message names (quota, admission rule, `spec.template`). It is tried again."
+    )
+    return Fact(False, f"Create{refusal.reason}", text)
 
 
 def blocked(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:

@@ -213,11 +213,13 @@ async def test_a_pause_breaks_work_off_and_begins_no_more_until_it_is_over() -> 
         await gate.wait()
         done.append(key)
 
-    queue = await started(work, concurrency=1)
+    ends: list[str] = []
+    queue = await started(work, concurrency=1, observer=QueueObserver[str](broken_off=lambda: ends.append("end")))
     queue.wake("begun")
     await until(lambda: begun == ["begun"])
     queue.wake("waiting")
     queue.pause()
+    assert ends == ["end"], "what was begun beside the work ends too"
     queue.wake("meanwhile")
     gate.set()
     await asyncio.sleep(0.02)

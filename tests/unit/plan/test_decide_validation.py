@@ -263,3 +263,34 @@ def test_what_the_api_server_refuses_is_told_and_tried_again() -> None:
     world.after(2)
     assert (world.phase, world.names("Job")) == ("Starting", ["reviews-train-1"])
     assert world.condition("Validated")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason", "words"),
+    [
+        (
+            Refusal(Ref("Job", "reviews-train-1"), 500, "InternalError", 'failed calling webhook "quota.example.org"'),
+            "CreateUnavailable",
+            "Job 'reviews-train-1' now: failed calling webhook \"quota.example.org\". What to do: nothing if it passes",
+        ),
+        (
+            Refusal(Ref("Job", "reviews-train-1"), 0, "Unanswered", ""),
+            "CreateUnanswered",
+            "has not answered yet to the creation of Job 'reviews-train-1'",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("Create") else "",
+)
+def test_what_the_api_server_cannot_answer_is_told_as_passing(refusal: Refusal, reason: str, words: str) -> None:
+    world = World()
+    world.refusals = (refusal,)
+    world.wake()
+    validated = world.condition("Validated")
+    assert (world.phase, validated["status"], validated["reason"]) == ("Pending", "False", reason)
+    assert words in validated["message"]
+    assert world.condition("Reconciling")["message"] == validated["message"]
+    assert world.status["summary"]["reason"] == reason
+    assert [(note.type, note.reason) for note in world.notes] == [("Warning", reason)]
+    world.refusals = ()
+    world.after(2)
+    assert (world.phase, world.names("Job")) == ("Starting", ["reviews-train-1"])

@@ -1,0 +1,130 @@
+"""An admission webhook that is slow, broken, or refuses what the operator must do: it is said, and others go on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.admission import Admission, webhook_on_jobs
+from tests.support.api import Api, Manifest
+from tests.support.audit import code, is_request, requests
+from tests.support.cluster.control_plane import ControlPlane
+from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
+from tests.support.kubelet import PlayedKubelet
+from tests.support.operator import Operator
+
+SLOW_JOBS = 40
+"""More than are worked on at the same time."""
+
+
+@pytest.fixture
+def neighbour(audited: ControlPlane) -> Iterator[Api]:
+    """Another tenant's namespace, with a claim."""
+    name = f"neighbour-{uuid.uuid4().hex[:8]}"
+    audited.create_namespace(name)
+    neighbour = Api(audited.kubeconfig, name)
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+    neighbour.create(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "shared"}, "spec": spec}
+    )
+    yield neighbour
+    audited.delete_namespace(name)
+
+
+@pytest.fixture
+def admission(audited: ControlPlane, api: Api) -> Iterator[Admission]:
+    with webhook_on_jobs(audited, api) as admission:
+        yield admission
+
+
+def test_a_tenants_slow_webhook_holds_up_nobody_else(
+    audited: ControlPlane, api: Api, neighbour: Api, claim: str, operator: Operator, admission: Admission
+) -> None:
+    admission.open.clear()
+    for number in range(SLOW_JOBS):
+        api.create(finetune_job(f"slow-{number}"))
+    told = eventually("it is told", lambda: _told(api, "CreateUnanswered"))
+    neighbour.create(finetune_job())
+    with PlayedKubelet(neighbour, "yelp") as kubelet:
+        eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+        kubelet.report(1, step=1)
+        kubelet.run(1)
+        wait_for_phase(neighbour, "Running")
+        kubelet.succeed(1, step=100)
+        wait_for_phase(neighbour, "Succeeded")
+    answered = [
+        one for one in requests(audited, api.namespace) if is_request(one, "create", "jobs") and code(one) == 201
+    ]
+    assert not answered, "all that came before the slow one's first answer"
+    assert f"the creation of Job '{told}-train-1'" in condition(api, "Validated", told)["message"]
+
+    admission.open.set()
+    eventually("all have their gangs", lambda: len(api.list("Job")) == SLOW_JOBS, show=lambda: len(api.list("Job")))
+    assert wait_for_phase(api, "Starting", told)["attempt"] == 1
+
+
+def test_a_broken_webhook_is_told_after_the_first_try_and_made_up_for(
+    audited: ControlPlane, api: Api, claim: str, operator: Operator, admission: Admission
+) -> None:
+    admission.broken = True
+    api.create(finetune_job())
+    eventually("it is told", lambda: _told(api, "CreateUnavailable"))
+    message = condition(api, "Validated")["message"]
+    assert "Job 'yelp-train-1'" in message
+    assert "failed calling webhook" in message
+    assert condition(api, "Reconciling")["message"] == message
+
+    done = requests(audited, api.namespace)
+    first = next(number for number, one in enumerate(done) if is_request(one, "update", "finetunejobs"))
+    tried = [code(one) for one in done[:first] if is_request(one, "create", "jobs")]
+    assert tried.count(500) == 1, "it is told before it is tried again"
+
+    admission.broken = False
+    assert wait_for_phase(api, "Starting")["attempt"] == 1
+
+
+def test_a_suspension_that_is_refused_is_told_once_and_tried_again(
+    audited: ControlPlane, api: Api, claim: str, operator: Operator, admission: Admission
+) -> None:
+    """The job is to fail, and can't give back what its Job holds."""
+    api.create(finetune_job(activeDeadlineSeconds=4))
+    wait_for_phase(api, "Starting")
+    admission.refused = frozenset({"UPDATE"})
+    reconciling = eventually("it is told", lambda: _retrying(api), show=lambda: status(api))
+    assert "not on a Sunday" in reconciling["message"]
+    assert "PATCH" in reconciling["message"]
+    assert "jobs/yelp-train-1" in reconciling["message"]
+    eventually("three tries", lambda: len(_since_told(audited, api, "patch", "jobs")) >= 2)
+    assert len(_since_told(audited, api, "update", "finetunejobs")) == 0
+
+    admission.refused = frozenset()
+    failed = wait_for_phase(api, "Failed")
+    assert failed["failure"]["reason"] == "DeadlineExceeded"
+    assert condition(api, "Reconciling")["status"] == "False"
+
+
+def _told(api: Api, reason: str) -> str | None:
+    """Name of a job that has this reason."""
+    for job in api.list("FineTuneJob"):
+        if ((job.get("status") or {}).get("summary") or {}).get("reason") == reason:
+            name: str = job["metadata"]["name"]
+            return name
+    return None
+
+
+def _retrying(api: Api) -> Manifest | None:
+    found = condition(api, "Reconciling")
+    return found if found.get("reason") == "Retrying" else None
+
+
+def _since_told(cluster: ControlPlane, api: Api, verb: str, resource: str) -> list[dict[str, Any]]:
+    """The operator's requests after the status that followed on the first refusal."""
+    done = requests(cluster, api.namespace)
+    refused = next(number for number, one in enumerate(done) if is_request(one, "patch", "jobs") and code(one) == 403)
+    told = next(
+        number for number, one in enumerate(done) if number > refused and is_request(one, "update", "finetunejobs")
+    )
+    return [one for one in done[told + 1 :] if is_request(one, verb, resource)]
