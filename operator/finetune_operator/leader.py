@@ -26,6 +26,8 @@ from finetune_operator.plan.types import Manifest
 
 RETRIES_PER_LEASE = 7.5
 """How often the lease is renewed, or looked at, in the time that it lasts: every 2 s of 15."""
+LOOK_SECONDS = 2.0
+"""Who stands by looks at least so often, however long the lease lasts: one that is let go of is taken at once."""
 TRY_SHARE = 0.2
 """The share of that time after which a try is given up, and the next begins on a connection of its own: three fit before the doubt."""
 DOUBT_AFTER = 2 / 3
@@ -87,7 +89,7 @@ class Leadership:
             if holder and holder != waits_for:
                 log.info("standing by", leader=holder)
                 waits_for = holder
-            await asyncio.sleep(self._seconds / RETRIES_PER_LEASE)
+            await asyncio.sleep(min(self._seconds / RETRIES_PER_LEASE, LOOK_SECONDS))
 
     async def hold(self, doubt: Callable[[], None], sure: Callable[[], Awaitable[None]]) -> None:
         """Renews the lease for ever; raises LeadershipLost when another has it.

@@ -29,6 +29,13 @@ def operator_kubeconfig(control_plane: Client, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
+def nobody_leads(control_plane: Client, operator_kubeconfig: Path) -> None:
+    """The release's lease is free: nobody waits for the leader of an earlier test, which may have been killed."""
+    where = ("lease", helm.RELEASE, f"--namespace={helm.SYSTEM_NAMESPACE}")
+    control_plane.kubectl("delete", *where, "--ignore-not-found")
+
+
+@pytest.fixture
 def kubeconfig_by_namespace(control_plane: Client, operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Path:
     """Of an operator that was installed for the test's namespace alone."""
     values = {"watchNamespaces": [namespace], "rbac": {"aggregate": False}, "fullnameOverride": namespace}

@@ -19,11 +19,7 @@ LONG_LEASE_SECONDS = 3600
 LEADER = "finetune_operator_leader"
 
 
-@pytest.fixture(autouse=True)
-def nobody_leads(control_plane: Client, operator_kubeconfig: Path) -> None:
-    """The lease is as an installation makes it: nobody waits for the leader of an earlier test."""
-    where = ("lease", helm.RELEASE, f"--namespace={helm.SYSTEM_NAMESPACE}")
-    control_plane.kubectl("patch", *where, "--type=json", '--patch=[{"op": "replace", "path": "/spec", "value": {}}]')
+pytestmark = pytest.mark.usefixtures("nobody_leads")
 
 
 def start(kubeconfig: Path, folder: Path, namespace: str, name: str, lease_seconds: int = LEASE_SECONDS) -> Operator:

@@ -60,6 +60,7 @@ def reasons(api: Api) -> list[str]:
     return [one["reason"] for one in api.list("Event") if one["involvedObject"]["kind"] == "FineTuneJob"]
 
 
+@pytest.mark.usefixtures("nobody_leads")
 def test_of_two_operators_one_serves_a_job_and_the_other_follows_it(
     control_plane: Client,
     api: Api,

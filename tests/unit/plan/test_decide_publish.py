@@ -317,3 +317,14 @@ def test_a_pod_that_went_while_no_operator_looked_is_replaced_soon() -> None:
     assert world.condition("Published")["reason"] == "Unknown"
     world.after(10)
     assert world.status["publishAttempt"] == 2
+
+
+def test_a_publish_job_that_somebody_deletes_again_and_again_is_made_with_a_growing_pause() -> None:
+    world = publishing()
+    for _ in range(120):
+        for name in world.names("Job"):
+            if "publish" in name:
+                world.delete("Job", name)
+        world.after(1)
+    assert 2 <= world.status["publishAttempt"] <= 5, "at 0, 1, 11, 31 and 71 s"
+    assert world.phase == "Publishing"
