@@ -1,4 +1,4 @@
-"""Reads manifests as kubectl does, so that one file means the same to `kubectl`, `finetune run` and `validate`.
+"""Reads and writes manifests as kubectl does, so that one file means the same to `kubectl`, `finetune run` and `validate`.
 
 kubectl turns YAML 1.1 into JSON with rules of its own: `5e-5` is a number (PyYAML reads text), `y`, `no` and `on` are
 booleans, `012` is octal, a date is text, `3.0` is a whole number. Knows nothing of what a manifest may say.
@@ -11,7 +11,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,12 @@ def load(text: str, source: str = "manifest") -> tuple[Manifest, ...]:
         if not isinstance(document, dict):
             raise CommandError(f"{source}: not a Kubernetes object: {json.dumps(document)[:80]}", ExitCode.FAILED)
     return tuple(documents)
+
+
+def dump(manifests: Iterable[Manifest]) -> str:
+    """YAML that kubectl reads as it was meant: text that would be a number or a word of its own to it is in quotes."""
+    text: str = yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=140)
+    return text
 
 
 def _where(source: str, error: yaml.MarkedYAMLError) -> str:
@@ -147,6 +153,15 @@ def _finite(value: Scalar, node: yaml.ScalarNode) -> Scalar:
     return value
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper with kubectl's idea of what must be in quotes."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if isinstance(plain_scalar(text), str) else "'"
+        node: yaml.ScalarNode = self.represent_scalar(f"{_TAG}str", text, style=style)
+        return node
+
+
 def _binary(loader: _Loader, node: yaml.ScalarNode) -> str:
     return base64.b64decode(node.value).decode("utf-8", "replace")
 
@@ -155,6 +170,7 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     return str(node.value)
 
 
+_Dumper.add_representer(str, _Dumper.represent_text)
 _Loader.add_constructor(f"{_TAG}plain", _Loader.construct_plain)
 _Loader.add_constructor(f"{_TAG}int", _Loader.construct_number)
 _Loader.add_constructor(f"{_TAG}float", _Loader.construct_number)

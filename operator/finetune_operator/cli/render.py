@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import yaml
-
 from finetune_operator.cli.document import job_of
 from finetune_operator.cli.errors import ExitCode
+from finetune_operator.cli.manifest import dump
 from finetune_operator.plan import children
 from finetune_operator.plan.types import PlanSettings
 
@@ -28,7 +27,5 @@ def render(path: str, image: str | None) -> ExitCode:
     if job.spec.publish is not None:
         made.append(children.publish_job(job, settings, 1))
     sys.stdout.write(HEADER.format(name=job.metadata.name))
-    yaml.safe_dump_all(
-        [one for one in made if one is not None], sys.stdout, sort_keys=False, explicit_start=True, width=140
-    )
+    sys.stdout.write(dump(one for one in made if one is not None))
     return ExitCode.SUCCEEDED

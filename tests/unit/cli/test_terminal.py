@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune_operator.cli.display import LiveDisplay, PlainDisplay
 from finetune_operator.cli.ending import metrics
+from finetune_operator.cli.manifest import dump, load
 from finetune_operator.cli.render import render
 from finetune_operator.cli.story import Line
 from finetune_operator.cli.terminal import SafeStream, safe_streams
@@ -91,15 +91,17 @@ def test_a_metrics_name_stays_within_its_line(name: str) -> None:
 
 @settings(max_examples=25)
 @given(words)
+@example("0E0")
+@example("y")
 def test_objects_that_are_rendered_read_back(value: str) -> None:
     written = manifest({"env": [{"name": "A", "value": value}]})
     into = io.StringIO()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sys.stdin", io.StringIO(yaml.safe_dump(written)))
+        patched.setattr("sys.stdin", io.StringIO(dump([written])))
         patched.setattr(sys, "stdout", into)
         with safe_streams():
             render("-", None)
-    (job, *_) = (one for one in yaml.safe_load_all(into.getvalue()) if one["kind"] == "Job")
+    (job, *_) = (one for one in load(into.getvalue()) if one["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert {"name": "A", "value": value} in container["env"]
     assert into.getvalue().replace("\n", "").isprintable()
