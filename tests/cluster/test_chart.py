@@ -99,11 +99,16 @@ def lost_node(seconds: int) -> list[Manifest]:
     ]
 
 
+FIELDS = {"metadata.name": "pod-1"}
+"""What a pod says of itself."""
+
+
 def settings(values: Manifest, monkeypatch: pytest.MonkeyPatch) -> OperatorSettings:
     """What an operator reads that was installed with these values."""
     (container,) = deployment(values)["spec"]["template"]["spec"]["containers"]
     for variable in container["env"]:
-        monkeypatch.setenv(variable["name"], variable["value"])
+        field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        monkeypatch.setenv(variable["name"], FIELDS[field] if field else variable["value"])
     return OperatorSettings()
 
 
@@ -174,6 +179,7 @@ def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> 
     assert arrived.progress_interval_seconds == 2.5
     assert (arrived.progress_access, arrived.concurrency, arrived.resync_seconds) == ("proxy", 4, 30)
     assert (arrived.pod_diagnosis_seconds, arrived.metrics_port) == (7, 9999)
+    assert arrived.identity == FIELDS["metadata.name"]
     assert (arrived.lease, arrived.lease_seconds) == (f"{helm.SYSTEM_NAMESPACE}/trainer", 30)
     assert deployment(EVERYTHING)["spec"]["replicas"] == 2
     assert (arrived.log_level, arrived.log_format) == ("debug", "text")
@@ -205,7 +211,7 @@ def test_several_operators_fall_together_with_no_node_no_zone_and_no_drain() -> 
 
 def test_the_operators_defaults_are_the_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for what is another one outside of a cluster."""
-    without = {"trainer_image", "progress_access", "lease"}
+    without = {"trainer_image", "progress_access", "lease", "identity"}
     by_hand = OperatorSettings().model_dump(exclude=without)
     assert settings({}, monkeypatch).model_dump(exclude=without) == by_hand
 

@@ -13,6 +13,7 @@ from tests.support.api import Api
 from tests.support.cluster.client import Client
 from tests.support.faults import FaultProxy
 from tests.support.jobs import eventually, finetune_job, wait_for_phase
+from tests.support.kubelet import PlayedKubelet
 
 LEADER = "finetune_operator_leader"
 LEASE = "lease"
@@ -30,16 +31,20 @@ def lease(control_plane: Client, api: Api) -> dict[str, Any]:
     return spec
 
 
-def test_a_job_is_noticed_although_every_watch_is_silent(
-    api: Api, claim: str, proxy: FaultProxy, start_operator: StartOperator, tmp_path: Path
+def test_a_job_and_its_pods_are_noticed_although_every_watch_is_silent(
+    api: Api, claim: str, kubelet: PlayedKubelet, proxy: FaultProxy, start_operator: StartOperator, tmp_path: Path
 ) -> None:
-    """The comparison finds what is new, not only what is gone."""
+    """The comparison finds what is new and what has changed, not only what is gone."""
     api.create(finetune_job("early"))
     start_operator(proxy.kubeconfig(tmp_path), resync_seconds=2)
     wait_for_phase(api, "Starting", "early")
     proxy.silent = True
     api.create(finetune_job())
     assert wait_for_phase(api, "Starting")["attempt"] == 1
+    eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
+    kubelet.report(1)
+    kubelet.run(1)
+    wait_for_phase(api, "Running")
 
 
 def test_a_connection_that_went_deaf_costs_no_more_than_a_quarter_of_a_minute(
