@@ -91,7 +91,7 @@ def test_a_namespace_that_is_forbidden_is_served_when_it_is_granted(
         eventually("it is served", lambda: is_served(operator, late))
 
         control_plane.kubectl("delete", "rolebinding", account, f"--namespace={late}")
-        eventually("it is told again", lambda: is_told(operator, late), 120)
+        eventually("it is told again", lambda: is_told(operator, late))
         api.create(finetune_job("another"))
         wait_for_phase(api, "Starting", "another")
         assert operator.process.poll() is None

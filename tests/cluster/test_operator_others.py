@@ -16,7 +16,8 @@ from tests.support.jobs import eventually, finetune_job, status, wait_for_phase
 from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import Operator
 
-LEASE_SECONDS = 3
+LEASE_SECONDS = 10
+"""Who is merely slow does not lose it."""
 LEADER, LEFT_ALONE = "finetune_operator_leader", "finetune_operator_jobs_of_others"
 HUB: dict[str, Any] = {"model": {"name": "google-bert/bert-base-cased"}}
 """Such a job has a prepare Job."""

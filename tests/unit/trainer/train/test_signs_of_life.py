@@ -9,6 +9,7 @@ import pytest
 from finetune_trainer.train import report
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 from finetune_trainer.train.report import SignsOfLife
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class _Client(LaunchClient):
@@ -33,7 +34,7 @@ def test_a_sign_for_many_steps_and_none_without_a_step(monkeypatch: pytest.Monke
     for _ in range(2):  # a sign that could not be told is followed by the next one
         signs.note()
         nobody.note()
-        assert client.told.acquire(timeout=30)
+        assert client.told.acquire(timeout=PATIENCE_SECONDS)
     assert not client.told.acquire(timeout=0.1)
     assert client.count == 2
     assert silent.count == 0
