@@ -90,9 +90,10 @@ def test_a_suspension_that_is_refused_is_told_once_and_tried_again(
     audited: ControlPlane, api: Api, claim: str, operator: Operator, admission: Admission
 ) -> None:
     """The job is to fail, and can't give back what its Job holds."""
-    api.create(finetune_job(activeDeadlineSeconds=4))
+    api.create(finetune_job())
     wait_for_phase(api, "Starting")
     admission.refused = frozenset({"UPDATE"})
+    api.patch("FineTuneJob", "yelp", {"spec": {"activeDeadlineSeconds": 1}})
     reconciling = eventually("it is told", lambda: _retrying(api), show=lambda: status(api))
     assert "not on a Sunday" in reconciling["message"]
     assert "PATCH" in reconciling["message"]
