@@ -16,6 +16,7 @@ MINUTES = {
     "control_plane": 5,
     "recovery": 3,
     "bad_input": 1,
+    "hostile": 4,
     "crowd": 3,
     "throughput": 6,
     "tasks": 12,
