@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -70,13 +71,23 @@ class Recorder:
         address = f"{self._api.server}/{self._api.path(kind)}?watch=true&timeoutSeconds=1800"
         request = urllib.request.Request(address, headers={"Authorization": f"Bearer {self._api.token}"})  # noqa: S310
         context = ssl.create_default_context(cafile=self._api.authority)
-        with urllib.request.urlopen(request, context=context) as stream:  # noqa: S310
+        with self._opened(request, context) as stream:
             self._streams.append(stream)
             for line in stream:
                 if self._ended.is_set():
                     return
                 change = json.loads(line)
                 self._take(change["type"], {"kind": kind, **change["object"]})
+
+    def _opened(self, request: urllib.request.Request, context: ssl.SSLContext) -> Any:
+        """The stream, once the API server gives it: of a kind that was just defined it says 429 for a moment."""
+        while True:
+            try:
+                return urllib.request.urlopen(request, context=context)  # noqa: S310
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code != 429 or self._ended.wait(float(error.headers.get("Retry-After", 1))):
+                        raise
 
     def _take(self, change: str, item: Manifest) -> None:
         metadata = item["metadata"]
