@@ -42,8 +42,10 @@ class Story:
         return seen.get("phase") == "Succeeded"
 
     def _run(self, attempt: int) -> None:
+        """No kubelet starts a pod whose ConfigMap is not there yet; the nodes meet by the Service."""
         pods = self._kubelet.pods(attempt)
-        if len(pods) == 2 and all(pod["status"]["phase"] == "Pending" for pod in pods):
+        needed = all(self._api.list(kind, labelSelector="finetune.dev/job=yelp") for kind in ("ConfigMap", "Service"))
+        if needed and len(pods) == 2 and all(pod["status"]["phase"] == "Pending" for pod in pods):
             self._kubelet.report(attempt, step=3)
             self._kubelet.run(attempt)
 
