@@ -14,7 +14,8 @@ import pytest
 from tests.support.local_run import LocalRun
 from tests.support.patience import PATIENCE_SECONDS
 
-STEPS = 240
+STEPS = 600
+"""Enough that no run that is interrupted ends while a busy machine looks away."""
 LONG = {
     "max_steps": STEPS,
     "warmup_steps": 0,

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import tempfile
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from finetune_trainer.config import Exit, Outcome, PodPhase, ResultRecord
+from finetune_trainer.config import Cause, Exit, Failure, Outcome, PodPhase, Reason, ResultRecord
 from finetune_trainer.launch import logs, preparation, records
 from finetune_trainer.launch.begin import begin, tell_superseded
 from finetune_trainer.launch.children import Children
@@ -84,11 +85,32 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
         node.went_wrong(error)
         await node.ranks.end(patience_seconds=0, graceful_seconds=2)
     node.board.phase = PodPhase.DONE
-    record = records.fit(record_of(node, started))
+    record = last_record(node, started)
     if record.outcome is Outcome.FAILED:
         node.ranks.echo()
     await _leave(node, record)
     return record
+
+
+def last_record(node: Node, started: datetime) -> ResultRecord:
+    """The record of a node whose work is over. What goes wrong over it (a volume that can't be read) is in it too."""
+    try:
+        return records.fit(record_of(node, started))
+    except Exception as error:  # a node without a record would be told as killed
+        log.error("the record could not be made", exc_info=error)
+        settings, text = node.settings, "".join(traceback.format_exception(error))
+        failure = Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=text, node=settings.node)
+        record = ResultRecord(
+            role="train",
+            uid=settings.config.uid,
+            attempt=settings.attempt,
+            node=settings.node,
+            outcome=Outcome.FAILED,
+            failure=failure,
+            started=started,
+            finished=datetime.now(UTC),
+        )
+        return records.fit(record)
 
 
 async def _work(node: Node, session: aiohttp.ClientSession) -> None:
