@@ -112,7 +112,11 @@ class PlayedKubelet:
     def _terminate(self, pod: Manifest, exit_code: int, message: str) -> None:
         ended = {"exitCode": exit_code, "reason": "Completed" if exit_code == 0 else "Error", "message": message}
         state = {"terminated": {**ended, "startedAt": _now(), "finishedAt": _now()}}
-        self._write(pod, {"phase": "Succeeded" if exit_code == 0 else "Failed", **_containers(state, ready=False)})
+        try:
+            self._write(pod, {"phase": "Succeeded" if exit_code == 0 else "Failed", **_containers(state, ready=False)})
+        except ApiFailed as error:
+            if error.status != 404:  # the cluster was quicker: it takes the others of a gang away when one falls
+                raise
 
     def _write(self, pod: Manifest, status: Manifest) -> Manifest:
         return self.api.patch("Pod", pod["metadata"]["name"], {"status": status}, "status")
