@@ -63,14 +63,18 @@ class Meeting:
         """What node 0 has left on the volume for the others; waits for it without a limit, and says so."""
         file, loop = self._attempt.secret, asyncio.get_running_loop()
         tell_at = loop.time() + WAITING_SECONDS
-        while (text := await asyncio.to_thread(_read_if_there, file)) is None:
+        while True:
+            secret, problem = await asyncio.to_thread(_read, file)
+            if secret is not None:
+                return secret
             if loop.time() >= tell_at:
                 tell_at += WAITING_AGAIN_SECONDS
                 log.warning(
-                    "node 0 answers, but its secret is not on the volume: is it the same one?", file=to_pod(file)
+                    "node 0 answers, but its secret is not on the volume: is it the same one?",
+                    file=to_pod(file),
+                    problem=problem,
                 )
             await asyncio.sleep(_PAUSE_SECONDS)
-        return text
 
     async def _by_name(self) -> Peer | str:
         peer = self._settings.peers[0]
@@ -87,11 +91,11 @@ class Meeting:
         return problem
 
     async def _by_address(self) -> Peer | str:
-        text = await asyncio.to_thread(_read_if_there, self._attempt.address)
-        if text is None:
-            return f"there is no {to_pod(self._attempt.address)} on the volume"
+        address, problem = await asyncio.to_thread(_read, self._attempt.address)
+        if address is None:
+            return f"{to_pod(self._attempt.address)} can't be read: {problem}"
         try:
-            peer = Peer.parse(text[:_ADDRESS_MAX])
+            peer = Peer.parse(address[:_ADDRESS_MAX])
         except ValueError:
             return f"{to_pod(self._attempt.address)} holds no address"
         return await self._answers(peer)
@@ -141,8 +145,9 @@ async def _resolve(host: str) -> list[str]:
     return await answer
 
 
-def _read_if_there(file: Path) -> str | None:
+def _read(file: Path) -> tuple[str | None, str]:
+    """What is in a file on the volume, or why that can't be read now: a volume may stand still, or be stale for a moment."""
     try:
-        return file.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
+        return file.read_text(encoding="utf-8", errors="replace").strip(), ""
+    except OSError as error:
+        return None, error.strerror or str(error)

@@ -125,10 +125,36 @@ def test_what_is_not_there_yet_is_said(tmp_path: Path, monkeypatch: pytest.Monke
                 looking = asyncio.create_task(waiting.node_zero())
                 await until(lambda: any("127.0.0.1:1 can't be reached" in line["by name"] for line in logs))
                 looking.cancel()
-                assert "address on the volume" in logs[-1]["by address"]
+                assert "address can't be read: No such file or directory" in logs[-1]["by address"]
                 reading = asyncio.create_task(waiting.secret())
                 await until(lambda: any("its secret is not on the volume" in line["event"] for line in logs))
                 secret.write_text("s\n")
                 return await reading
 
     assert asyncio.run(run()) == "s"
+
+
+def test_a_volume_that_cannot_be_read_for_a_moment_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stale handle, or what else a server of files says now and then: here a folder in the file's place."""
+    monkeypatch.setattr(meeting, "WAITING_SECONDS", 0.01)
+    monkeypatch.setattr(meeting, "WAITING_AGAIN_SECONDS", 0.01)
+
+    async def run() -> tuple[Peer, Peer, str]:
+        async with answering(NODE_0) as (here,), aiohttp.ClientSession() as session:
+            own = settings(tmp_path, here)
+            attempt = own.layout.run.attempt(1)
+            attempt.address.mkdir()
+            attempt.secret.mkdir()
+            waiting = Meeting(session, own)
+            met = await waiting.node_zero()
+            with capture_logs() as logs:
+                reading = asyncio.create_task(waiting.secret())
+                await until(lambda: any("Is a directory" in line["problem"] for line in logs))
+                attempt.secret.rmdir()
+                attempt.secret.write_text("s\n")
+                return here, met, await reading
+
+    here, met, secret = asyncio.run(run())
+    assert (met, secret) == (here, "s")
