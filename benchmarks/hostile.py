@@ -108,6 +108,6 @@ async def attack(api: Api, pods: Pods, name: str, way: str, stack: ExitStack) ->
 
 
 def resident_mebibytes(pid: int) -> float:
-    """Of a process."""
+    """Resident memory of a process, in MiB."""
     resident: int = psutil.Process(pid).memory_info().rss
     return resident / 2**20

@@ -155,12 +155,13 @@ async def _watch_once(registry: kopf.OperatorRegistry, namespaces: tuple[str, ..
         await asyncio.wait({running})
     finally:
         running.cancel()
-        while left := {task for task in asyncio.all_tasks() if task is running or task.get_name().startswith(WATCHER)}:
-            for task in left - {
-                running
-            }:  # more than once: where one ends for another reason at that moment, it forgets it
+        while True:  # more than once: a watch that ends for another reason at that moment forgets that it was cancelled
+            left = {task for task in asyncio.all_tasks() if task.get_name().startswith(WATCHER)}
+            if not left and running.done():
+                break
+            for task in left:
                 task.cancel()
-            await asyncio.wait(left, timeout=0.5)
+            await asyncio.wait({running, *left}, timeout=0.5)
     running.result()
 
 

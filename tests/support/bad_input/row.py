@@ -14,7 +14,7 @@ class SaidBy(StrEnum):
     API_SERVER = "the API server, when it is applied"
     OPERATOR = "condition Validated=False, within 2 s"
     PREPARE = "the prepare step, before a rank starts"
-    PODS = "status, within 10 s of the pods' creation"
+    PODS = "status, once the pods are made"
 
 
 @dataclass(frozen=True)
