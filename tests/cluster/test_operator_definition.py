@@ -9,9 +9,9 @@ import pytest
 
 from finetune_operator.api.status import Phase
 from finetune_operator.definition import status_lacks
-from tests.support.api import Api
+from tests.support.api import Api, ApiFailed
 from tests.support.cluster.client import Client
-from tests.support.definition import SCHEMA, change_definition, restore_definition
+from tests.support.definition import DEFINITION, SCHEMA, change_definition, restore_definition
 from tests.support.jobs import eventually, finetune_job, wait_for_phase
 from tests.support.operator import Operator
 
@@ -55,3 +55,36 @@ def test_an_operator_waits_for_the_definition_of_its_own_version(
         wait_for_phase(api, "Starting")
     finally:
         newer.kill()
+
+
+def taken(api: Api, name: str) -> bool:
+    """Whether a job could be made: for a moment a new definition is not served yet."""
+    try:
+        api.create(finetune_job(name))
+    except ApiFailed as error:
+        if error.status not in (404, 429):
+            raise
+        return False
+    return True
+
+
+def test_a_definition_that_is_deleted_ends_the_watch_and_not_the_process(
+    control_plane: Client, operator_kubeconfig: Path, api: Api, claim: str, tmp_path: Path
+) -> None:
+    """With it all FineTuneJobs are gone; those that come with the next one are served, and the operator still ends when told to."""
+    operator = Operator(operator_kubeconfig, tmp_path / "operator.log", api.namespace)
+    try:
+        operator.wait_until_ready()
+        api.create(finetune_job("before"))
+        wait_for_phase(api, "Starting", "before")
+        control_plane.kubectl("delete", "crd", DEFINITION, "--wait=true")
+        eventually("the watch has failed", lambda: "it begins anew" in operator.log.read_text())
+
+        control_plane.install_crds()
+        eventually("it is taken", lambda: taken(api, "after"))
+        wait_for_phase(api, "Starting", "after")
+        assert operator.process.poll() is None
+        operator.terminate()
+        assert operator.process.returncode == 0
+    finally:
+        operator.kill()
