@@ -186,9 +186,8 @@ class Leadership:
         return str(_spec(self._lease).get("holderIdentity") or "")
 
     def _is_free(self) -> bool:
-        seconds = _spec(self._lease).get("leaseDurationSeconds") or self._seconds
-        expired = time.monotonic() - self._seen_at >= seconds
-        return self._holder() in ("", self.identity) or expired
+        unchanged_seconds = time.monotonic() - self._seen_at
+        return self._holder() == self.identity or is_free(_spec(self._lease), unchanged_seconds, self._seconds)
 
     def _mine(self, before: Manifest | None) -> Manifest:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -204,6 +203,12 @@ class Leadership:
         }
         metadata = {"name": self._name} if before is None else before["metadata"]
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+def is_free(spec: Manifest, unchanged_seconds: float, default_seconds: float) -> bool:
+    """Whether nobody leads by a lease that was not seen to change for so long; it lasts `default_seconds` where it does not say."""
+    lasts_seconds = float(spec.get("leaseDurationSeconds") or default_seconds)
+    return not spec.get("holderIdentity") or unchanged_seconds >= lasts_seconds
 
 
 def _spec(lease: Manifest | None) -> Manifest:

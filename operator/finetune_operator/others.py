@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from finetune_operator.exceptions import NotFound, Refused
+from finetune_operator.leader import is_free
 from finetune_operator.plan.types import Manifest
 
 LOOK_SECONDS = 1.0
@@ -49,6 +50,7 @@ class _Lease:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     looked_at: float = float("-inf")
     spec: Manifest = field(default_factory=dict)
+    """Empty where it is not there."""
     since: float = float("-inf")
     """When it was first seen as it is."""
     standing: Standing | None = None
@@ -95,16 +97,11 @@ class OtherOperators:
         lease.looked_at = now
         if spec != lease.spec or lease.since == float("-inf"):
             lease.spec, lease.since = spec, now
-        if standing is Standing.LIVES and is_free(spec, unchanged_seconds=now - lease.since):
+        if standing is Standing.LIVES and is_free(spec, now - lease.since, UNKNOWN_LEASE_SECONDS):
             standing = Standing.FREE
         if standing is not lease.standing:
             _tell(mark, standing, error)
         lease.standing = standing
-
-
-def is_free(spec: Manifest, unchanged_seconds: float) -> bool:
-    """Whether nobody leads by this lease, which was not seen to change for so long. Empty: it is not there."""
-    return not spec.get("holderIdentity") or unchanged_seconds >= _duration(spec)
 
 
 def _duration(spec: Manifest) -> float:
