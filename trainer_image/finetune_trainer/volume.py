@@ -12,7 +12,6 @@ import re
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -258,14 +257,6 @@ def replace_link(link: Path, target: Path) -> None:
     temporary.symlink_to(os.path.relpath(target, link.parent))
     os.rename(temporary, link)
     sync_folder(link.parent)
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder, in a stable order."""
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            yield Path(parent) / name
 
 
 # --- can it be written to at all -------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SILENCE_SECONDS = 60.0
 BUSY = (408, 425, 429)
 PARTIAL_CONTENT = 206
-RANGE_NOT_SATISFIABLE = 416
 NO_HEAD = (400, 403, 404, 405, 501)
 """Some servers refuse to be asked for the head alone, signed addresses among them."""
 

@@ -81,11 +81,6 @@ def starts_with_any(value: str, prefixes: Iterable[str]) -> str:
     return "(" + " || ".join(f"{value}.startsWith('{prefix}')" for prefix in prefixes) + ")"
 
 
-def at_most_one(*names: str) -> str:
-    """CEL: no more than one of the fields of self is given."""
-    return " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names) + " <= 1"
-
-
 def exactly_one(*names: str) -> str:
     """CEL: one of the fields of self is given, and no other."""
     return " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names) + " == 1"
