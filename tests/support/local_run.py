@@ -69,7 +69,9 @@ class LocalRun:
         with self._file(number, "out").open("w") as out, self._file(number, "err").open("w") as err:
             self.temporary.mkdir(exist_ok=True)
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)}
-            process = subprocess.Popen(command, stdout=out, stderr=err, text=True, env=environment)
+            process = subprocess.Popen(
+                command, stdout=out, stderr=err, text=True, env=environment, preexec_fn=_as_in_a_terminal
+            )
         self.started.append(process)
         return process
 
@@ -121,3 +123,9 @@ class LocalRun:
 
     def _file(self, number: int, kind: str) -> Path:
         return self.folder / f"run-{number}.{kind}"
+
+
+def _as_in_a_terminal() -> None:
+    """A shell that runs these tests in the background has Ctrl-C switched off, which the run would honour."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

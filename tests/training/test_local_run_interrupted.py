@@ -14,8 +14,7 @@ import pytest
 from tests.support.local_run import LocalRun
 from tests.support.patience import PATIENCE_SECONDS
 
-STEPS = 600
-"""Enough that no run that is interrupted ends while a busy machine looks away."""
+STEPS = 240
 LONG = {
     "max_steps": STEPS,
     "warmup_steps": 0,
