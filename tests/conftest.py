@@ -135,8 +135,7 @@ def cluster() -> Iterator[NodeCluster]:
         _cannot_run(f"the end-to-end tests kill nodes and read their volumes, which takes {reason}")
     Preparation.begin(images=True, log="preparation-seen-to").wait()  # what began with the tests is a head start alone
     folder = cache_folder("clusters") / f"e{os.getpid()}"
-    guard.refuse_second(folder)
-    with guard.guarded(folder):
+    with guard.guarded(folder, with_nodes=True):
         cluster = NodeCluster(folder, binaries(), nodes=2, image_store=store_folder())
         cluster.start()
         cluster.install_crds()

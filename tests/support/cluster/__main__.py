@@ -27,13 +27,13 @@ def main() -> int:
     up.add_argument("--nodes", type=int, default=2, help="0: the control plane alone (default: 2)")
     commands.add_parser("load", help="build the images and bring them to the cluster's nodes")
     commands.add_parser("down", help="end the cluster")
-    commands.add_parser("guard", help="for the tests: end a cluster with the process that started it").add_argument(
-        "folder", type=Path
-    )
+    ends = commands.add_parser("guard", help="for the tests: end a cluster with the process that started it")
+    ends.add_argument("folder", type=Path)
+    ends.add_argument("--with-nodes", action="store_true")
     arguments = parser.parse_args()
     match arguments.command:
         case "guard":
-            guard.serve(arguments.folder)
+            guard.serve(arguments.folder, with_nodes=arguments.with_nodes)
         case "up":
             _up(_by_hand(), arguments.nodes)
         case "load":
@@ -59,7 +59,7 @@ def _up(folder: Path, nodes: int) -> None:
     machine.install(machine.FOR_CONTROL_PLANE)
     cluster: ControlPlane
     if nodes:
-        guard.refuse_second(folder)
+        guard.refuse_second()
         Preparation.begin(images=True, log=None).wait()
         cluster = NodeCluster(folder, binaries(), nodes=nodes, image_store=store_folder())
     else:

@@ -9,29 +9,36 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
-from tests.support.cache import cache_folder, keep_newest
+from tests.support.cache import cache_folder, keep_newest, locked
 from tests.support.cluster import network
 from tests.support.cluster.client import REPOSITORY
 from tests.support.cluster.control_plane import cgroup_of
 
 LOCK = ".guard"
+NODES = ".nodes"  # held by the guard of the one cluster with nodes: bridges and pod networks have fixed names
 
 
 @contextmanager
-def guarded(folder: Path) -> Iterator[None]:
-    """While this lasts a cluster may be in `folder`; afterwards, and after the death of this process, there is none."""
-    folder.mkdir(parents=True)
+def guarded(folder: Path, *, with_nodes: bool = False) -> Iterator[None]:
+    """While this lasts a cluster may be in `folder`; afterwards, and after the death of this process, there is none.
+
+    The cluster with nodes of another test run is waited for. Raise LookupError for one that was started by hand.
+    """
     command = [sys.executable, "-m", "tests.support.cluster", "guard", str(folder)]
+    if with_nodes:
+        command.append("--with-nodes")
     guard = subprocess.Popen(
         command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
     assert guard.stdin is not None
     assert guard.stdout is not None
-    guard.stdout.readline()  # it holds the lock, and signals no longer reach it
+    if guard.stdout.readline() != b"ready\n":  # it holds its locks, and signals no longer reach it
+        guard.communicate()
+        raise LookupError(f"no cluster can be started in {folder}: its guard has said why")
     try:
         yield
     finally:
@@ -40,15 +47,22 @@ def guarded(folder: Path) -> Iterator[None]:
             raise RuntimeError(f"the cluster in {folder} could not be taken down; `make cluster-down` tries again")
 
 
-def serve(folder: Path) -> None:
+def serve(folder: Path, *, with_nodes: bool) -> None:
     """The guard's own process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with open(folder / LOCK, "w") as lock:
-        flock(lock, LOCK_EX)
+    with ExitStack() as held:
+        with locked(folder.parent):  # nobody takes this folder for a dead run's before it has its guard
+            folder.mkdir()
+            held.enter_context(_held(folder / LOCK))
+        if with_nodes:
+            held.enter_context(_held(folder.parent / NODES))
+        held.callback(down, folder)
+        sweep()
+        if with_nodes:
+            refuse_second()  # by hand: that one has no end that one could wait for
         print("ready", flush=True)
         sys.stdin.read()
-        down(folder)
 
 
 def down(folder: Path) -> None:
@@ -65,9 +79,10 @@ def down(folder: Path) -> None:
 
 def sweep() -> None:
     """End what was left by a test run whose guard was killed as well (a reboot, an out-of-memory kill)."""
-    for folder in running():
-        if not (folder / "by-hand").exists() and not _is_guarded(folder):
-            down(folder)
+    with locked(cache_folder("clusters")):
+        for folder in running():
+            if not (folder / "by-hand").exists() and not _is_guarded(folder):
+                down(folder)
 
 
 def running() -> list[Path]:
@@ -75,12 +90,19 @@ def running() -> list[Path]:
     return sorted(path for path in cache_folder("clusters").iterdir() if path.is_dir())
 
 
-def refuse_second(folder: Path) -> None:
-    """Bridges and pod networks have fixed names: there is room for one cluster with nodes."""
+def refuse_second() -> None:
+    """Raise LookupError where there is a cluster with nodes already, a test run's or one that was started by hand."""
     for other in running():
-        if other != folder and (other / "has-nodes").exists():
+        if (other / "has-nodes").exists():
             ends = "`make cluster-down` ends it" if (other / "by-hand").exists() else "another test run has it"
             raise LookupError(f"there is a cluster with nodes on this machine already ({other.name}): {ends}")
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[None]:
+    with open(file, "w") as lock:
+        flock(lock, LOCK_EX)
+        yield
 
 
 def _is_guarded(folder: Path) -> bool:
