@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
-from tests.scheduling import ON_CLUSTER, OneCluster
+from tests.scheduling import ON_CLUSTER, TiersOnClusters
 from tests.support import machine
 from tests.support.cache import cache_folder
 from tests.support.cluster import guard
@@ -62,14 +62,14 @@ def pytest_collection_modifyitems(config: Any, items: list[pytest.Item]) -> None
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneCluster:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TiersOnClusters:
     """How tests come to workers."""
     config.option.loadscopereorder = False
 
     def is_ready(tier: str) -> bool:
         return PREPARATION not in config.stash or config.stash[PREPARATION].has_built(tier)
 
-    return OneCluster(config, log, begin=lambda scopes: _prepare(config, set(scopes)), is_ready=is_ready)
+    return TiersOnClusters(config, log, begin=lambda scopes: _prepare(config, set(scopes)), is_ready=is_ready)
 
 
 @pytest.hookimpl(optionalhook=True)

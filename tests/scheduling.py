@@ -10,7 +10,7 @@ from typing import Any
 from xdist.scheduler import LoadScopeScheduling
 
 ON_CLUSTER = ("cluster", "e2e")
-"""Tiers that need a cluster, each handed out as a whole, both to one worker: there is one cluster, and it costs a start."""
+"""Tiers that need a cluster of their own, which costs a start: each is handed out as a whole."""
 
 
 def scope_of(nodeid: str) -> str:
@@ -20,20 +20,21 @@ def scope_of(nodeid: str) -> str:
     return tier if tier in ON_CLUSTER else file
 
 
-def next_scope(waiting: Sequence[str], *, is_ready: Callable[[str], bool], is_for_others: bool) -> str | None:
-    """What a worker gets next: a tier on the cluster once what it needs is built, else the next file.
+def next_scope(waiting: Sequence[str], *, is_ready: Callable[[str], bool], is_beside_cluster: bool) -> str:
+    """What a worker gets next of what is `waiting`: a tier on a cluster once what it needs is built, else the next file.
 
-    `is_for_others` says that another worker has the cluster. Who has nothing else to do gets a tier that is not ready,
-    and waits for it; None where there is no work for this worker.
+    `is_beside_cluster` says that another worker has a cluster, or had one. Tests there wait more than they compute, so that the files,
+    which compute, come first. Who has nothing else to do gets a tier in any case, and waits for what it needs.
     """
-    tiers = [] if is_for_others else [tier for tier in ON_CLUSTER if tier in waiting]
+    tiers = [tier for tier in ON_CLUSTER if tier in waiting]
+    ready = [] if is_beside_cluster else [tier for tier in tiers if is_ready(tier)]
     files = [scope for scope in waiting if scope not in ON_CLUSTER]
-    ready = (tier for tier in tiers if is_ready(tier))
-    return next(ready, None) or next(iter([*files, *tiers]), None)
+    late = sorted(tiers, key=is_ready, reverse=True)
+    return [*ready, *files, *late][0]
 
 
-class OneCluster(LoadScopeScheduling):
-    """Hands out tests by file, and those of each tier that needs the cluster together."""
+class TiersOnClusters(LoadScopeScheduling):
+    """Hands out tests by file, and those of each tier that needs a cluster together."""
 
     def __init__(
         self, config: Any, log: Any, *, begin: Callable[[Iterable[str]], None], is_ready: Callable[[str], bool]
@@ -53,10 +54,7 @@ class OneCluster(LoadScopeScheduling):
 
     def _assign_work_unit(self, node: Any) -> None:
         others = (scopes for other, scopes in self.assigned_work.items() if other is not node)
-        is_for_others = any(scope in ON_CLUSTER for scopes in others for scope in scopes)
-        scope = next_scope(list(self.workqueue), is_ready=self._is_ready, is_for_others=is_for_others)
-        if scope is None:
-            node.shutdown()  # it would hold its last test back, waiting for more
-            return
+        is_beside_cluster = any(scope in ON_CLUSTER for scopes in others for scope in scopes)
+        scope = next_scope(list(self.workqueue), is_ready=self._is_ready, is_beside_cluster=is_beside_cluster)
         self.workqueue.move_to_end(scope, last=False)
         super()._assign_work_unit(node)

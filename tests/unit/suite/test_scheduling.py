@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.scheduling import OneCluster, next_scope, scope_of
+from tests.scheduling import TiersOnClusters, next_scope, scope_of
 
 FILES = ["tests/training/test_a.py", "tests/training/test_b.py", "tests/unit/api/test_c.py", "tests/unit/api/test_d.py"]
 CLUSTER = ["tests/cluster/test_e.py", "tests/cluster/test_f.py"]
@@ -47,7 +47,7 @@ class Suite:
         self.tests = [f"{file}::test_{number}" for file in files for number in range(5)]
         self.built: set[str] = set()
         self.begun: set[str] = set()
-        self.scheduler = OneCluster(config, None, begin=self.begun.update, is_ready=self.built.__contains__)
+        self.scheduler = TiersOnClusters(config, None, begin=self.begun.update, is_ready=self.built.__contains__)
         self.scheduler.numnodes = workers
         self.workers = [self.add() for _ in range(workers)]
 
@@ -81,18 +81,18 @@ def test_a_tier_that_needs_the_cluster_is_handed_out_as_a_whole_the_rest_by_file
 
 
 @pytest.mark.parametrize(
-    ("waiting", "built", "is_for_others", "next_one"),
+    ("waiting", "built", "is_beside_cluster", "next_one"),
     [
         (["cluster", "e2e", "a"], {"cluster", "e2e"}, False, "cluster"),
         (["cluster", "e2e", "a"], {"e2e"}, False, "e2e"),
         (["cluster", "e2e", "a"], set(), False, "a"),
         (["cluster", "e2e", "a"], {"cluster", "e2e"}, True, "a"),
         (["cluster", "e2e"], set(), False, "cluster"),
-        (["e2e"], {"e2e"}, True, None),
+        (["cluster", "e2e"], {"e2e"}, True, "e2e"),
     ],
 )
-def test_the_next_one(waiting: list[str], built: set[str], is_for_others: bool, next_one: str | None) -> None:
-    assert next_scope(waiting, is_ready=built.__contains__, is_for_others=is_for_others) == next_one
+def test_the_next_one(waiting: list[str], built: set[str], is_beside_cluster: bool, next_one: str) -> None:
+    assert next_scope(waiting, is_ready=built.__contains__, is_beside_cluster=is_beside_cluster) == next_one
 
 
 def test_with_all_built_one_worker_begins_with_the_cluster(xdist: pytest.Config) -> None:
@@ -117,25 +117,23 @@ def test_while_something_is_built_both_work_on_the_rest(xdist: pytest.Config) ->
 
     suite.built.add("cluster")
     suite.run()
-    on_cluster, other = sorted(suite.workers, key=lambda worker: "cluster" not in scopes_of(worker))
-    assert scopes_of(on_cluster)[-1] == "e2e", "it waits for what is still built when all else is done"
-    assert not {"cluster", "e2e"} & set(scopes_of(other))
-    assert sorted(on_cluster.ran + other.ran) == sorted(suite.tests)
+    last = {scopes_of(worker)[-1] for worker in suite.workers}
+    assert last == {"cluster", "e2e"}, "who has nothing else to do waits for what is still built"
+    assert sorted(test for worker in suite.workers for test in worker.ran) == sorted(suite.tests)
 
 
-def test_a_worker_takes_over_from_one_that_died(xdist: pytest.Config) -> None:
+def test_without_files_each_worker_has_a_tier_and_one_takes_over_from_one_that_died(xdist: pytest.Config) -> None:
     suite = Suite(xdist, [*CLUSTER, *E2E])
     suite.built |= {"cluster", "e2e"}
     suite.scheduler.schedule()
-    first, second = suite.workers
-    assert second.shutting_down
-    assert not second.queue, "there is one cluster"
     suite.run(rounds=3)
+    first, second = suite.workers
+    assert [scopes_of(worker) for worker in suite.workers] == [["cluster"], ["e2e"]]
 
     crashed = suite.scheduler.remove_node(first)
     assert crashed == suite.tests[3]
-    suite.workers = [suite.add()]
+    suite.workers = [suite.add(), second]
     suite.scheduler.schedule()
     suite.run()
-    assert suite.workers[0].ran == suite.tests[3:]
+    assert suite.workers[0].ran == suite.tests[3:10]
     assert suite.scheduler.tests_finished
