@@ -18,7 +18,7 @@ from tests.support.cache import cache_folder
 from tests.support.cluster.binaries import binaries
 from tests.support.cluster.client import REPOSITORY
 from tests.support.cluster.control_plane import ControlPlane
-from tests.support.cluster.guard import guarded, refuse_second
+from tests.support.cluster.guard import guarded
 from tests.support.cluster.nodes import NodeCluster
 from tests.support.commands import wait_for
 from tests.support.images.background import Preparation
@@ -60,9 +60,8 @@ def control_plane(kind: type[ControlPlane] = ControlPlane) -> Iterator[ControlPl
 @contextmanager
 def node_cluster(claims: Sequence[str]) -> Iterator[NodeCluster]:
     """The same with two nodes that have the project's images, and with claims of real volumes."""
-    with _folder() as folder:
+    with _folder(with_nodes=True) as folder:
         Preparation.begin(images=True, log=None).wait()
-        refuse_second(folder)
         cluster = NodeCluster(folder, binaries(), nodes=2, image_store=store_folder())
         cluster.start()
         _furnish(cluster)
@@ -73,12 +72,12 @@ def node_cluster(claims: Sequence[str]) -> Iterator[NodeCluster]:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def _folder(*, with_nodes: bool = False) -> Iterator[Path]:
     """Where a cluster may be as long as this process lives."""
     if reason := machine.why_no_own_cluster():
         raise SystemExit(reason)
     folder = cache_folder("clusters") / f"bench-{secrets.token_hex(3)}"
-    with guarded(folder):
+    with guarded(folder, with_nodes=with_nodes):
         yield folder
 
 
