@@ -11,6 +11,8 @@ from finetune_trainer.prepare.refusals import Wanted
 
 WEIGHTS = {"model": ".safetensors", "pytorch_model": ".bin"}
 """How files that transformers loads begin -> how they end; the first kind that is there is taken."""
+TOKENIZER_CONFIG = "tokenizer_config.json"
+"""A tokenizer that reads bytes or characters has this file and no vocabulary."""
 TEXT_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
@@ -31,7 +33,7 @@ def check_files(wanted: Wanted, there: Sequence[str]) -> None:
         problem = f"is no model of transformers: it has no config.json; {holds}"
     elif not any(_is_weight(name, stem) for name in top for stem in WEIGHTS):
         problem = f"has no weights (model.safetensors); {holds}"
-    elif not any(_is_tokenizer_file(name) for name in top):
+    elif not any(_is_tokenizer_file(name) for name in top) and TOKENIZER_CONFIG not in top:
         problem = f"has no tokenizer (tokenizer.json, vocab.txt, ...); {holds} Push one with tokenizer.push_to_hub()."
     else:
         return

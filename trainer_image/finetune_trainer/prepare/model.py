@@ -18,8 +18,26 @@ from finetune_trainer.prepare.errors import PrepareError, names
 
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit of their own say 10^30."""
-POSITION_OFFSET = ("roberta", "camembert", "longformer", "bertweet", "mpnet")
-"""Architectures that number positions after the padding index, so that fewer tokens fit than there are positions."""
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""What configurations call the number of their positions."""
+BEHIND_PADDING = frozenset(
+    {
+        *(
+            "camembert",
+            "data2vec-text",
+            "esm",
+            "ibert",
+            "layoutlmv3",
+            "lilt",
+            "longformer",
+            "luke",
+            "markuplm",
+            "mpnet",
+        ),
+        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    }
+)
+"""Kinds that number positions from behind the padding index, so that fewer tokens fit than there are positions."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +91,20 @@ def load(folder: Path, name: str) -> Model:
         raise PrepareError(
             Reason.MODEL_NOT_FOUND, f"{name}: its configuration cannot be used: {_said(error)}"
         ) from error
-    if not tokenizer_files:
-        raise PrepareError(
-            Reason.MODEL_NOT_FOUND,
-            f"{name} has no tokenizer (tokenizer.json, vocab.txt, ...); it holds {names(there)}. "
-            "Save one beside it with tokenizer.save_pretrained().",
-        )
+    missing = PrepareError(
+        Reason.MODEL_NOT_FOUND,
+        f"{name} has no tokenizer (tokenizer.json, vocab.txt, ...); it holds {names(there)}. "
+        "Save one beside it with tokenizer.save_pretrained().",
+    )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
+        if not tokenizer_files:
+            raise missing from error
         raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_said(error)}") from error
+    # One that reads bytes or characters has no vocabulary. Any other is made empty where its files are missing.
+    if not tokenizer_files and type(tokenizer).vocab_files_names:
+        raise missing
     return Model(folder, name, config, tokenizer, max_tokens(config, tokenizer), _digest(folder, tokenizer_files))
 
 
@@ -108,12 +130,21 @@ def _is_tokenizer_file(name: str) -> bool:
     return name.startswith(stems) or name.endswith((".tiktoken", "tokenizer.model", ".bpe.model"))
 
 
+def text_config(config: Any) -> Any:
+    """What a configuration says of its text: a part of it, where the model reads pictures or sounds too."""
+    try:
+        return config.get_text_config()
+    except ValueError:  # several of its parts are text
+        return config
+
+
 def max_tokens(config: Any, tokenizer: Any) -> int | None:
     """The longest row that model and tokenizer can read; None where neither has a limit."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
-    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    text = text_config(config)
+    positions = next((number for name in POSITIONS if (number := getattr(text, name, None))), None)
     if isinstance(positions, int) and positions > 0:
-        offset = (config.pad_token_id or 0) + 1 if any(name in config.model_type for name in POSITION_OFFSET) else 0
+        offset = (getattr(text, "pad_token_id", None) or 0) + 1 if text.model_type in BEHIND_PADDING else 0
         limits.append(positions - offset)
     return min(limits, default=None)
 

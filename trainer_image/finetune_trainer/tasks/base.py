@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model, max_tokens
+from finetune_trainer.prepare.model import Model, max_tokens, text_config
 from finetune_trainer.prepare.source import Split
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ class Task(ABC):
 
     heads: ClassVar[str]
     """Name in `transformers.models.auto.modeling_auto` of the mapping from model types to classes with this head."""
+    auto: ClassVar[str]
+    """The class of transformers that makes a model with this head."""
     head: ClassVar[str]
     """How messages call that head: `text classification`."""
     draws: ClassVar[bool] = False
@@ -262,9 +264,13 @@ def require_padding(model: Model) -> None:
         )
 
 
-def require_known(ids: list[list[int]], model: Model) -> None:
-    """An id beyond the embeddings ends a rank, on an accelerator without a useful word."""
-    known = getattr(model.config, "vocab_size", None)
+def require_known(ids: list[list[int]], model: Model, side: str = "encoder") -> None:
+    """An id beyond the embeddings ends a rank, on an accelerator without a useful word.
+
+    `side` is the part that reads them, of a model whose encoder and decoder have configurations of their own.
+    """
+    part = getattr(model.config, side, None)
+    known = getattr(text_config(part if hasattr(part, "get_text_config") else model.config), "vocab_size", None)
     highest = max((max(row) for row in ids if row), default=0)
     if isinstance(known, int) and highest >= known:
         raise PrepareError(
@@ -279,8 +285,10 @@ def pad_with_what_there_is(model: Any, tokenizer: Any) -> None:
     """Models that continue text have no token for padding; which one stands for it does not matter, the mask hides it."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    parts = [text_config(model.config), *([model.config] if hasattr(model.config, "pad_token_id") else [])]
+    for config in parts:
+        if getattr(config, "pad_token_id", None) is None:  # kinds that have no such token do not have the name, either
+            config.pad_token_id = tokenizer.pad_token_id
 
 
 def make_generation_savable(model: Any) -> None:

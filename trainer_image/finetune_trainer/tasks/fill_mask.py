@@ -44,6 +44,7 @@ class FillMask(TokenTask):
     """Cross entropy on the hidden tokens' logits of AutoModelForMaskedLM, perplexity and token accuracy."""
 
     heads = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
+    auto = "AutoModelForMaskedLM"
     head = "guessing masked words"
     draws = True
     collates = (CONTINUES,)
@@ -108,7 +109,7 @@ class FillMask(TokenTask):
     # --- training ---
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        return load("AutoModelForMaskedLM", folder, "fill in words", options)
+        return load(self.auto, folder, "fill in words", options)
 
     def collator(self, run: Training) -> Any:
         """Draws what is hidden, then pads."""

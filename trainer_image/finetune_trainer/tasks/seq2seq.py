@@ -45,6 +45,7 @@ class SequenceToSequence(TokenTask):
     """Cross entropy of the target's tokens on the logits of AutoModelForSeq2SeqLM."""
 
     heads = "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"
+    auto = "AutoModelForSeq2SeqLM"
     head = "writing one text from another"
     roles: ClassVar[tuple[str, str]]
     """Source and target."""
@@ -122,7 +123,7 @@ class SequenceToSequence(TokenTask):
             )
             ids, labels = encoded["input_ids"], written["input_ids"]
             require_known(ids, model)
-            require_known(labels, model)
+            require_known(labels, model, "decoder")
             arrays = inputs_of(encoded, tokenizer)
             arrays[LABELS] = pa.array(labels, type=pa.list_(pa.int32()))
             both = [len(read) + len(write) for read, write in zip(ids, labels, strict=True)]
@@ -133,7 +134,7 @@ class SequenceToSequence(TokenTask):
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         """The model, told how its targets begin and how long they get."""
-        model, tokenizer = load("AutoModelForSeq2SeqLM", folder, "write text", options)
+        model, tokenizer = load(self.auto, folder, "write text", options)
         languages.set_languages(tokenizer, config)
         languages.begin_targets(model, tokenizer)
         make_generation_savable(model)

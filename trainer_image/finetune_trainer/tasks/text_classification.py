@@ -39,6 +39,7 @@ class TextClassification(Task):
     """The head is AutoModelForSequenceClassification; loss and metrics are those of the problem."""
 
     heads = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
+    auto = "AutoModelForSequenceClassification"
     head = "text classification"
 
     def columns(self, config: RunConfig) -> list[str]:
@@ -100,7 +101,7 @@ class TextClassification(Task):
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         problem, labels = problem_of(config), prepared.label_names
         wanted = {**options, "num_labels": problem.outputs(len(labels)), "problem_type": problem.name}
-        head, purpose = "AutoModelForSequenceClassification", "classify text"
+        head, purpose = self.auto, "classify text"
         return classes.load_with_labels(head, folder, purpose, labels, config, wanted)
 
     def collator(self, run: Training) -> Any:
