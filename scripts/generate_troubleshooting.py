@@ -104,6 +104,7 @@ MEANINGS: Mapping[str, str] = {
     Reason.QUOTA_EXCEEDED: "the account on the Hub may not store so much",
     Reason.MODEL_DAMAGED: "the sealed model is not there any more, or is not what was sealed",
     Reason.ARGUMENTS_INVALID: "the Trainer refused the training arguments",
+    Reason.NOT_IN_IMAGE: "the training image lacks a package or a compiler that the job needs",
     Reason.CHECKPOINT_NOT_FOUND: "`resumeFrom` names a folder without a sealed checkpoint",
     Reason.CHECKPOINT_MISMATCH: "the checkpoint does not fit the model or the batch size",
     Reason.VOLUME_NOT_WRITABLE: "the pods' user (uid 10001) can't write to the volume",

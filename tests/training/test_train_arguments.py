@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, EarlyStopping, Reason
-from finetune_trainer.prepare import arguments
+from finetune_trainer.config import Cause, EarlyStopping, Env, Reason, RunConfig
+from finetune_trainer.prepare import arguments, image
 from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.run import prepare
 from finetune_trainer.train import defaults
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import Strategy
@@ -173,19 +174,38 @@ def test_who_stops_early_gets_the_best_weights(given: dict[str, Any], best: bool
     assert found.arguments["metric_for_best_model"] == "loss"
 
 
-def test_a_package_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
-    wanted = replace(plan(tmp_path), arguments={"use_liger_kernel": True, "use_cpu": True})
-    with pytest.raises(TrainError, match="the image has no package liger-kernel") as raised:
-        defaults.training_arguments(wanted, str(tmp_path))
-    assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
+def asking(tmp_path: Path, *, accelerators: bool = False, **arguments: Any) -> RunConfig:
+    return run_config(tmp_path / "output", model="/m", arguments=arguments, accelerators=accelerators)
 
 
-def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = replace(plan(tmp_path), arguments={"torch_compile": True, "use_cpu": True})
-    assert defaults.training_arguments(wanted, str(tmp_path)).torch_compile
+def test_a_package_that_the_image_lacks_is_said_in_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = asking(tmp_path, use_liger_kernel=True, accelerators=True)
+    with pytest.raises(PrepareError, match="In the training image there is no package liger-kernel, which") as raised:
+        prepare(config)
+    assert (raised.value.reason, raised.value.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
+    assert image.check(asking(tmp_path, use_liger_kernel=True)) == (), "it has no use on the CPU, and is dropped"
+    monkeypatch.setenv(Env.OTHER_IMAGE, "us/with-liger:1")
+    (said,) = image.check(config)
+    assert "Whether the image us/with-liger:1 has it shows once the job is prepared." in said
+
+
+@pytest.mark.parametrize("given", [{"torch_compile": True}, {"torch_compile_mode": "max-autotune"}])
+@pytest.mark.parametrize(("accelerators", "language"), [(True, "C"), (False, "C++")])
+def test_a_compiler_that_the_image_lacks_is_said_in_prepare(
+    given: dict[str, Any], accelerators: bool, language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = asking(tmp_path, accelerators=accelerators, **given)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(TrainError, match="the image has no C compiler"):
-        defaults.training_arguments(wanted, str(tmp_path))
+    for variable in ("CC", "CXX"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(
+        PrepareError, match=re.escape(f"there is no {language} compiler, which trainingArguments.torch_co")
+    ):
+        image.check(config)
+    compiler = tmp_path / ("gcc" if accelerators else "g++")
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    assert image.check(config) == ()
 
 
 def test_text_that_is_not_written_has_no_scores(tmp_path: Path) -> None:

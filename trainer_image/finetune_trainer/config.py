@@ -229,6 +229,8 @@ class Env(StrEnum):
     """JSON object of PodPath prefix -> folder, where pods are local processes; absent in a real pod."""
     DEADLINE = "FINETUNE_DEADLINE"
     """Publish: the moment (RFC 3339) until which it is tried; absent, `Publish.deadline_seconds` from its start."""
+    OTHER_IMAGE = "FINETUNE_OTHER_IMAGE"
+    """Prepare: the image that the job runs in, where this process runs outside it (`finetune validate --deep`)."""
 
 
 class Exit(IntEnum):
@@ -300,6 +302,8 @@ class Reason(StrEnum):
     """The sealed model on the volume is not what was sealed, or not there: it is not published."""
     ARGUMENTS_INVALID = "ArgumentsInvalid"
     """The Trainer refused the training arguments."""
+    NOT_IN_IMAGE = "NotInImage"
+    """The training image lacks a package or a compiler that the job needs."""
     CHECKPOINT_NOT_FOUND = "CheckpointNotFound"
     """`resumeFrom` names a path that holds no sealed checkpoint."""
     CHECKPOINT_MISMATCH = "CheckpointMismatch"

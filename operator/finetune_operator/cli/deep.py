@@ -79,6 +79,7 @@ def _prepare(job: FineTuneJob, there: Volumes, folder: Path) -> tuple[ResultReco
             Env.PATHS: json.dumps(paths),
             Env.TERMINATION_LOG: str(termination),
             "CUDA_VISIBLE_DEVICES": "",
+            **({Env.OTHER_IMAGE.value: job.spec.image} if job.spec.image else {}),
         }
         done = subprocess.run(
             [sys.executable, *container["command"][1:], *container["args"]],

@@ -72,6 +72,10 @@ RESOLUTIONS: Mapping[str, str] = {
         f"{_ANEW}; `spec.resumeFrom` takes the path of a checkpoint."
     ),
     Reason.ARGUMENTS_INVALID: "Correct `spec.trainingArguments` or `spec.preprocessing` as the message says.",
+    Reason.NOT_IN_IMAGE: (
+        "Name an image in `spec.image` that has what the message names, built from the trainer image; or leave out what "
+        "needs it."
+    ),
     Reason.CHECKPOINT_NOT_FOUND: (
         "Set `spec.resumeFrom` to `auto`, `never`, or the path of a checkpoint with a manifest."
     ),

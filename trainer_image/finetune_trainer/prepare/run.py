@@ -17,6 +17,7 @@ from finetune_trainer.prepare import (
     adapters,
     arguments,
     eviction,
+    image,
     known,
     lease,
     making,
@@ -37,12 +38,13 @@ def prepare(config: RunConfig, before_model: Callable[[], None] = lambda: None) 
     """Prepare a run, or find it prepared. Raises PrepareError and VolumeError."""
     layout = Layout.of(config)
     probe(layout)
-    told = preflight.check(config)
+    told = (*preflight.check(config), *image.check(config))
     earlier = read_document(layout.run.prepared, Prepared)
     if earlier and earlier.config_digest == config_digest(config) and _is_there(earlier):
-        return _also_told(earlier, told)
+        return _also_told(earlier, (*told, *image.check(config, to_local(earlier.model))))
     hub = Hub(config)
     folder, commit = _model_folder(config, hub, layout)
+    told = (*told, *image.check(config, folder))
     found = splits.find(config, hub)
     place = known.place(layout, config, folder, found.identity)
     facts = known.read(place) if place is not None else None
@@ -100,8 +102,14 @@ def _prepared(config: RunConfig, layout: Layout, facts: known.Known, model: Path
 
 def _in_tokens(loaded: Model) -> object:
     """What tokens depend on of a model, and whether they are known to it."""
-    settings = ("model_type", "is_encoder_decoder", "vocab_size", "decoder_start_token_id")
-    return [loaded.tokenizer_digest, *(getattr(loaded.config, name, None) for name in settings)]
+    config = loaded.config
+    return [
+        loaded.tokenizer_digest,
+        config.model_type,
+        getattr(config, "is_encoder_decoder", None),
+        getattr(model.text_config(config), "vocab_size", None),
+        getattr(config, "decoder_start_token_id", None),
+    ]
 
 
 def _also_told(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:

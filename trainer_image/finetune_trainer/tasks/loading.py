@@ -11,26 +11,63 @@ from finetune_trainer.tasks.base import pad_with_what_there_is
 
 
 def load(
-    head: str,
+    auto: str,
     folder: Path,
     purpose: str,
     options: Mapping[str, Any],
     tokenizer_options: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """Model and tokenizer; `head` is a class of transformers, `purpose` says what a model that has none cannot do.
+    """Model and tokenizer; `auto` is a class of transformers, `purpose` says what a model that has none cannot do.
 
     Weights are in fp32 whatever they were saved in, unless `options` say otherwise.
     """
     import torch
     import transformers
 
-    from finetune_trainer.train.failures import TrainError
-
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **(tokenizer_options or {}))
     wanted = {"dtype": torch.float32, "local_files_only": True, **options}
     try:
-        model = getattr(transformers, head).from_pretrained(folder, **wanted)
-    except (ValueError, KeyError) as error:
-        raise TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot {purpose}: {error}") from error
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, **(tokenizer_options or {})
+        )
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        model = model_class(auto, config).from_pretrained(folder, **wanted)
+    except Exception as error:
+        if may_pass(error):
+            raise
+        raise _refusal(error, purpose) from error
     pad_with_what_there_is(model, tokenizer)
     return model, tokenizer
+
+
+def model_class(auto: str, config: Any) -> Any:
+    """The class with a head for a configuration, or who chooses it; of a model with pictures or sounds, the whole.
+
+    Left to itself transformers takes the text part out of some of them, which is saved as a model of another kind later.
+    """
+    import transformers
+
+    chooses = getattr(transformers, auto)
+    head = chooses._model_mapping.get(type(config), None)
+    if head is None or isinstance(head, tuple) or head.config_class is not config.sub_configs.get("text_config"):
+        return chooses
+    return transformers.AutoModelForMultimodalLM._model_mapping.get(type(config), chooses)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether loading the same model again, here or elsewhere, may go well: the volume, memory or a device was at fault."""
+    import torch
+
+    devices = (torch.OutOfMemoryError, torch.AcceleratorError)
+    if isinstance(error, OSError):
+        return error.errno is not None  # transformers raises its own without a number
+    return isinstance(error, MemoryError | devices) or "CUDA error" in str(error)
+
+
+def _refusal(error: Exception, purpose: str) -> Exception:
+    """What an error of the model's own means to the user."""
+    from finetune_trainer.train.failures import TrainError
+
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError):
+        return TrainError(Reason.NOT_IN_IMAGE, Cause.USER, f"The image cannot load the model: {said}")
+    return TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot {purpose}: {said}")

@@ -7,9 +7,6 @@ is the default of transformers already.)
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +29,6 @@ OWNED: dict[str, Any] = {
 GENERATION = ("predict_with_generate", "generation_max_length", "generation_num_beams")
 """Arguments of tasks that write text: they read them from the run config, the Trainer does not know them."""
 ACCELERATOR_ONLY = ("fp16", "bf16", "tf32", "use_liger_kernel")
-COMPILERS = ("gcc", "clang")
-"""What torch.compile looks for, where $CC names none."""
 MAX_WORKERS = 4
 """Processes of a rank that make batches: tokens are padded, no more, and each costs memory and a start."""
 DEFAULT_METRIC = "loss"
@@ -155,20 +150,6 @@ def training_arguments(plan: Plan, staging: str) -> Any:
         _try_optimizer_and_scheduler(arguments)
     except (ValueError, TypeError, ImportError) as error:
         raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
-    if arguments.use_liger_kernel and importlib.util.find_spec("liger_kernel") is None:
-        raise TrainError(
-            Reason.ARGUMENTS_INVALID,
-            Cause.USER,
-            "trainingArguments.use_liger_kernel: the image has no package liger-kernel. Use an image that has it, or "
-            "leave the argument out.",
-        )
-    if arguments.torch_compile and not any(shutil.which(name) for name in (os.environ.get("CC") or "cc", *COMPILERS)):
-        raise TrainError(
-            Reason.ARGUMENTS_INVALID,
-            Cause.USER,
-            "trainingArguments.torch_compile: the image has no C compiler. Use an image that has one, or leave the argument "
-            "out.",
-        )
     return arguments
 
 

@@ -1,0 +1,52 @@
+"""Asks transformers whether this image can load weights that some library put into few bits: `... FOLDER`, a line of JSON.
+
+`{"missing": ...}` where packages are, `{"untrainable": method}` where nothing can be trained upon them, `{}` else. It is
+asked as if there were a device: whether there is one is not the question.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+CAPABILITY = (9, 0)
+"""Of the device that is imagined: what it could do is for the ranks to see."""
+
+
+def main() -> None:
+    """Answer for the folder that the command line names."""
+    config = json.loads(Path(sys.argv[1], "config.json").read_text(encoding="utf-8"))
+    print(json.dumps(answer(config["quantization_config"])))  # noqa: T201
+
+
+def answer(quantization: dict[str, Any]) -> dict[str, str]:
+    """What is known of weights with this `quantization_config`."""
+    import torch
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    method = str(quantization.get("quant_method"))
+    torch.cuda.is_available = lambda: True
+    torch.cuda.get_device_capability = lambda device=None: CAPABILITY
+    try:
+        quantizer = AutoHfQuantizer.from_config(quantization, pre_quantized=True)
+        quantizer.validate_environment(device_map={"": 0})
+        trainable = quantizer.is_trainable or getattr(quantizer.quantization_config, "dequantize", False)
+    except ImportError as error:
+        return {"missing": _sentence(error)}
+    except ValueError as error:
+        return {"untrainable": f"{method}: {_sentence(error)}"}
+    except Exception as error:  # noqa: BLE001 - of what needs a device
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return {}
+    return {} if trainable else {"untrainable": method}
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if text.endswith(".") else f"{text}."
+
+
+if __name__ == "__main__":
+    main()
