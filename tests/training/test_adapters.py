@@ -254,6 +254,34 @@ def test_an_adapter_and_a_merged_model_say_what_was_trained(task: str, tmp_path:
         assert merged.config.id2label == dict(enumerate(LABELS))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_merged_model_has_the_precision_of_its_base(dtype: str, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    model = tiny_bert(tmp_path / "model", dtype=dtype)
+    wanted = Peft(r=2, target_modules=("all-linear",), save_merged=True)
+    adapters, wrapped, _, _ = adapted(tmp_path, "text-classification", model, wanted)
+    adapters.save(wrapped, tmp_path / "merged")
+    assert {tensor.dtype for tensor in load_file(tmp_path / "merged/model.safetensors").values()} == {
+        getattr(torch, dtype)
+    }
+
+
+def test_a_weight_that_does_not_fit_the_precision_of_the_base_keeps_its_own(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel
+
+    from finetune_trainer.train import precision
+
+    folder = tiny_bert(tmp_path / "model", dtype="float16")
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = 1e5
+    assert precision.as_in(folder, model) is None
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
 def first(model: Any, tokenizer: Any, **more: Any) -> Any:
     """The first of a model's outputs: logits, or those of where an answer begins."""
     import torch

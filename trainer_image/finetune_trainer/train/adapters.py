@@ -11,7 +11,6 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from transformers.pytorch_utils import Conv1D
 from finetune_trainer.config import Cause, Peft, Prepared, Reason, RunConfig
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.loading import model_class
+from finetune_trainer.train import precision, towers
 from finetune_trainer.train.failures import TrainError
 
 TASK_TYPES = {
@@ -103,6 +104,7 @@ class Adapters:
             lora_alpha=wanted.alpha if wanted.alpha is not None else 2 * wanted.r,  # type: ignore[arg-type]
             lora_dropout=wanted.dropout,
             target_modules=targets,
+            exclude_modules=_within(towers.towers(model)),
             modules_to_save=self._new_modules(model) or None,
             task_type=TASK_TYPES[self.config.task],
         )
@@ -115,7 +117,9 @@ class Adapters:
     def save(self, model: Any, folder: Path) -> None:
         """The adapter, for the base model under the name that the user gave it; or a plain model with it merged in."""
         if self._peft.save_merged:
-            self._merged(model, folder).save_pretrained(folder)
+            merged = self._merged(model, folder)
+            precision.as_in(to_local(self.prepared.model), merged)
+            merged.save_pretrained(folder)
             return
         found = model.peft_config[model.active_adapter]
         found.base_model_name_or_path = self.config.model.name
@@ -224,13 +228,18 @@ def _names_there(model: Any) -> str:
     return f"Choose from {', '.join(shown[:NAMES_SHOWN])}{more}, or say {ALL_LINEAR}."
 
 
+def _within(paths: Iterable[str]) -> str | None:
+    """A pattern that the paths of all modules below these fit."""
+    found = "|".join(re.escape(path) for path in paths)
+    return rf"({found})(\..*)?" if found else None
+
+
 def _skeleton(task: Task, folder: Path) -> Any:
     """The model without its weights."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    kinds = getattr(import_module("transformers.models.auto.modeling_auto"), task.heads)
-    kind = kinds[config.model_type]
     with torch.device("meta"):
-        return getattr(import_module("transformers"), kind if isinstance(kind, str) else kind[0])(config)
+        made = model_class(task.auto, config)
+        return made.from_config(config) if hasattr(made, "from_config") else made(config)
 
 
 def _save(model: Any, folder: Path) -> None:

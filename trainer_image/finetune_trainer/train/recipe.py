@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from finetune_trainer.launch import machine
 from finetune_trainer.launch.protocol import RankEnv, RankModel
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Training
-from finetune_trainer.train import defaults, imports, resume
+from finetune_trainer.train import balance, defaults, imports, precision, resume, towers
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopping
 from finetune_trainer.train.failures import TrainError
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from finetune_trainer.train.adapters import Adapters
 
 DEFAULT_TIMEOUT_SECONDS = 1800.0
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+"""How pictures and sounds become what a model reads: nothing that training touches."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
             details=run.judge.details(),
             packages=imports.used(config),
         )
-        files = tuple(_save_model(trainer, run.adapters, staging / "model", report))
+        files = tuple(_save_model(trainer, run.adapters, to_local(prepared.model), staging / "model", report))
         client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=told))
     return Trained(trainer.state.global_step, told)
 
@@ -162,6 +165,7 @@ class _Run:
         # The loss is computed here, from logits: a forward that takes **kwargs and ignores the count of items would
         # have it scaled by the number of ranks and accumulation steps.
         model.accepts_loss_kwargs = False
+        self._freeze(model)
         defaults.require_supported(arguments, model)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
         arguments.dataloader_drop_last = False  # the order of training knows; evaluations would lose rows, too
@@ -186,6 +190,7 @@ class _Run:
                 reads_labels=self._task.reads_labels,
                 keep_best=self._plan.load_best,
                 no_cache="use_cache" in takes,
+                balance=balance.weight(model),
                 model=trained,
                 args=arguments,
                 train_dataset=self._train_rows.reading(takes),
@@ -198,6 +203,13 @@ class _Run:
             )
         except ValueError as error:
             raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
+
+    def _freeze(self, model: Any) -> None:
+        """Leave out what no text passes."""
+        frozen = towers.freeze(model)
+        if frozen and self._world.rank == 0:
+            count = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
+            print(f"{', '.join(frozen)}: {count:,} parameters stay as they are", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) -> list[TrainerCallback]:
@@ -244,14 +256,22 @@ def _last_evaluation(trainer: RankTrainer, callback: RankCallback, *, best: bool
     return plain(trainer.evaluate())
 
 
-def _save_model(trainer: RankTrainer, adapters: Adapters | None, folder: Path, report: TrainingReport) -> list[str]:
-    """Model and tokenizer, and the report: what else the Trainer saves (its arguments, pickled) is nothing to publish."""
+def _save_model(
+    trainer: RankTrainer, adapters: Adapters | None, base: Path, folder: Path, report: TrainingReport
+) -> list[str]:
+    """Model, tokenizer and processor, and the report: what else the Trainer saves (its arguments, pickled) is nothing to
+    publish. `base` is the folder of the model that it was made from.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if adapters is None:
+        precision.as_in(base, model)
         model.save_pretrained(folder)
     else:
         adapters.save(model, folder)
     trainer.processing_class.save_pretrained(folder)
+    for name in PROCESSOR_FILES:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
     (folder / REPORT_FILE).write_text(report.to_json() + "\n", encoding="utf-8")
     print(f"saved the model of step {trainer.state.global_step}", file=sys.stderr, flush=True)  # noqa: T201
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

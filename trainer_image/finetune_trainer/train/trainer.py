@@ -36,12 +36,14 @@ class RankTrainer(Trainer):
         reads_labels: bool = True,
         keep_best: bool = False,
         no_cache: bool = False,
+        balance: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._batches, self._pulse, self._note = batches, pulse, note
         self._reduce, self._generate, self._reads_labels = reduce, generate, reads_labels
         self._keep_best = keep_best
+        self._balance = balance
         # Keys and values of all layers would be held for tokens that nobody generates.
         self._always = {"use_cache": False} if no_cache else {}
         if self.args.world_size == 1 and self.accelerator.distributed_type is DistributedType.MULTI_CPU:
@@ -77,8 +79,19 @@ class RankTrainer(Trainer):
         self._pulse.add(loss)
         return loss
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        return super().compute_loss(model, {**inputs, **self._always}, *args, **kwargs)
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The task's loss and, where the model is to spread tokens over its experts, what that costs."""
+        loss, outputs = super().compute_loss(model, {**inputs, **self._always}, True, num_items_in_batch)
+        if self._balance and outputs.get("aux_loss") is not None:
+            # Of each micro-batch by itself, where the task's is one of the global batch: their mean.
+            loss = loss + self._balance * outputs["aux_loss"].to(loss.device) / self.current_gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
@@ -92,7 +105,7 @@ class RankTrainer(Trainer):
         forward = {name: value for name, value in inputs.items() if name != "labels"} | self._always
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**forward)
-            kept = self._reduce(self._logits(outputs, ignore_keys), labels)
+            kept = self._reduce(_logits(outputs), labels)
             if not self._reads_labels:
                 labels = labels[:, :1]
             if self._generate is None:
@@ -100,15 +113,6 @@ class RankTrainer(Trainer):
             with self.accelerator.autocast():  # `generate` goes past the forward that computes in half precision
                 written = self._generate(self.model, forward, outputs)
         return None, (written, *(kept if isinstance(kept, tuple) else (kept,))), labels
-
-    def _logits(self, outputs: Any, ignore_keys: list[str] | None) -> Any:
-        if not isinstance(outputs, dict):
-            return outputs[0] if len(outputs) == 1 else outputs
-        if self._generate is not None:
-            return outputs["logits"]
-        ignored = ignore_keys or getattr(self.model.config, "keys_to_ignore_at_inference", ["past_key_values"])
-        found = tuple(value for name, value in outputs.items() if name not in (*ignored, "loss"))
-        return found[0] if len(found) == 1 else found
 
     def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
         """A step that is the best so far is saved, or there would be nothing to load at the end."""
@@ -136,3 +140,10 @@ class _SeedWorker:
 
     def __call__(self, worker: int) -> None:
         seed_worker(worker, num_workers=self._workers, rank=self._rank)
+
+
+def _logits(outputs: Any) -> Any:
+    """What a task scores, by its name: what else a model gives stands before it in some, after it in others."""
+    if "logits" in outputs:
+        return outputs["logits"]
+    return outputs["start_logits"], outputs["end_logits"]

@@ -1,0 +1,22 @@
+"""The loss that spreads tokens over the experts of a model, where its configuration asks for it.
+
+Models add it to the loss that they compute themselves; here the loss is computed from their logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune_trainer.prepare.model import text_config
+
+NAMES = ("router_aux_loss_coef", "aux_loss_coef")
+"""What models and configurations call its weight."""
+
+
+def weight(model: Any) -> float:
+    """What that loss is multiplied with; 0 where nobody asks for it."""
+    text = text_config(model.config)
+    if not any(getattr(config, "output_router_logits", False) for config in (model.config, text)):
+        return 0.0
+    found = (getattr(owner, name, None) for owner in (model, model.config, text) for name in NAMES)
+    return float(next((value for value in found if value is not None), 0.0))

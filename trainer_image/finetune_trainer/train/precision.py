@@ -1,0 +1,54 @@
+"""The precision in which a finished model is left: that of the model it was made from, whatever it was trained in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+"""Name in the header of a safetensors file -> type; others stay as they are."""
+
+
+def as_in(folder: Path, model: Any) -> torch.dtype | None:
+    """Give weights the type that the model in `folder` has them in; the type that most have, None where nothing changes.
+
+    A new head, and what is saved under another name there, gets the type of the most. Nothing changes where a weight has
+    grown out of the smaller range.
+    """
+    saved = saved_dtypes(folder)
+    most = main_dtype(saved)
+    if most in (None, torch.float32):
+        return None
+    strict = tuple(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    wanted = {
+        name: saved.get(name, torch.float32 if any(part in name for part in strict) else most)
+        for name, tensor in model.named_parameters()
+        if tensor.dtype == torch.float32
+    }
+    weights = dict(model.named_parameters())
+    if any(weights[name].detach().abs().max() > torch.finfo(dtype).max for name, dtype in wanted.items()):
+        return None
+    for name, dtype in wanted.items():
+        weights[name].data = weights[name].data.to(dtype)
+    return most
+
+
+def main_dtype(saved: dict[str, torch.dtype]) -> torch.dtype | None:
+    """The type that most of the weights have."""
+    found = list(saved.values())
+    return max(set(found), key=found.count) if found else None
+
+
+def saved_dtypes(folder: Path) -> dict[str, torch.dtype]:
+    """Types of the weights in a model's folder; empty where only loading them would tell."""
+    found = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        with file.open("rb") as opened:
+            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+        for name, entry in header.items():
+            if name != "__metadata__" and entry["dtype"] in DTYPES:
+                found[name] = DTYPES[entry["dtype"]]
+    return found
