@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,10 +35,10 @@ class StubWeb:
 
 
 @contextmanager
-def stub_web() -> Iterator[StubWeb]:
+def stub_web(tls: ssl.SSLContext | None = None) -> Iterator[StubWeb]:
     """A server on an address of this machine, until the block ends."""
     web = StubWeb()
-    with serving(_Handler, web=web) as web.endpoint:
+    with serving(_Handler, tls=tls, web=web) as web.endpoint:
         yield web
 
 

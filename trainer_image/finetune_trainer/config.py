@@ -292,6 +292,8 @@ class Reason(StrEnum):
     """401 or 403 from the Hub."""
     HUB_UNAVAILABLE = "HubUnavailable"
     """The Hub can't be reached, is busy (429), or answers with an error of its own (5xx)."""
+    CERTIFICATE_NOT_TRUSTED = "CertificateNotTrusted"
+    """Nobody whom the pods trust has signed the certificate of the Hub, of a file's address, or of a proxy before them."""
     REPO_INVALID = "RepoIdInvalid"
     """`publish.repoId` is no repository's name, or belongs to somebody else."""
     REPO_PUBLIC = "RepoIsPublic"

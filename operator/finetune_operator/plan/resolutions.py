@@ -55,6 +55,11 @@ RESOLUTIONS: Mapping[str, str] = {
         "proxy, DNS. It is tried again by itself; "
         "where `spec.publish.deadlineSeconds` have passed, raise `spec.retry`."
     ),
+    Reason.CERTIFICATE_NOT_TRUSTED: (
+        "Mount the certificate of your company's authority and name its file in `spec.env` as SSL_CERT_FILE (or have the "
+        "administrator do so for all jobs, in the operator's pod template), then raise `spec.retry`. Two lines in docs/data.md show "
+        "how."
+    ),
     Reason.REPO_INVALID: (
         "Set `spec.publish.repoId` to `owner/name` of an account or organisation that the token may write to, and "
         "raise `spec.retry`: only publishing is done again."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from tests.support.stub_hub.state import Fault, StubHub
 
 
 @contextmanager
-def stub_hub(host: str = "127.0.0.1") -> Iterator[StubHub]:
+def stub_hub(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[StubHub]:
     """A Hub on an address of this machine, until the block ends."""
     hub = StubHub()
-    with serving(_Handler, host, hub=hub) as hub.endpoint:
+    with serving(_Handler, host, tls=tls, hub=hub) as hub.endpoint:
         yield hub
 
 

@@ -85,11 +85,19 @@ def environment(
         "KUBEFLOW_TRAINER_SERVER_URL": f"{settings.url}/kubeflow",
         "KUBEFLOW_TRAINER_SERVER_TOKEN": str(token_file),
         "HF_HUB_OFFLINE": "1",
+        **_past_proxies(settings, base),
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, config.grace_period_seconds - SHUTDOWN_MARGIN_SECONDS)),
     }
     resumed = {RankEnv.RESUME: str(to_local(resume.path))} if resume else {}
     inherited = {name: value for name, value in base.items() if name != RankEnv.RESUME}
     return {str(name): value for name, value in (defaults | inherited | own | resumed).items()}
+
+
+def _past_proxies(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """What a rank reports, and its token, goes to its own pod, whatever proxy the user's variables name for all else."""
+    users = base.get("no_proxy") or base.get("NO_PROXY")  # Python reads the first, where both are there
+    listed = ",".join(filter(None, (users, settings.bind or "127.0.0.1")))
+    return {"no_proxy": listed, "NO_PROXY": listed}
 
 
 class Ranks:

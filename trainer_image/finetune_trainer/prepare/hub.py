@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
+from finetune_trainer import connections
 from finetune_trainer.config import Cause, DatasetSource, ModelSource, RunConfig
 from finetune_trainer.hub_token import read_token
 from finetune_trainer.prepare import refusals
@@ -81,6 +82,7 @@ class Hub:
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi, set_client_factory
 
+        connections.require_usable()
         set_client_factory(_client)
         return HfApi(endpoint=self._endpoint, token=self._token or False)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from finetune_trainer import connections
 from finetune_trainer.config import Publish, RunConfig
 from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare.errors import PrepareError
@@ -31,6 +32,7 @@ def check(config: RunConfig) -> tuple[str, ...]:
 
     repo_id = config.publish.repo_id
     try:
+        connections.require_usable()
         token = account.required_token(config)
         with one_try():
             return _check(config, config.publish, token)

@@ -14,6 +14,7 @@ from json import JSONDecodeError
 from typing import Literal
 
 from finetune_trainer.config import Cause, DatasetSource, ModelSource, Reason
+from finetune_trainer.connections import refusal
 from finetune_trainer.prepare.errors import PrepareError, names
 
 SAID_CHARACTERS = 300
@@ -58,6 +59,8 @@ def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> PrepareE
     from huggingface_hub import errors
 
     status = _status(error)
+    if status is None and (hopeless := refusal(error, _place(wanted.endpoint))) is not None:
+        return PrepareError(*hopeless)
     if is_busy(error):
         return _unavailable(error, wanted, status)
     if isinstance(error, JSONDecodeError):
@@ -98,10 +101,16 @@ def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> Prepar
 
 def unavailable(wanted: Wanted, said: str) -> PrepareError:
     """The error for a Hub that may answer later."""
-    place = f"The Hub at {wanted.endpoint} (spec.hub.endpoint)" if wanted.endpoint else "The Hub"
+    place = _place(wanted.endpoint)
     return PrepareError(
-        Reason.HUB_UNAVAILABLE, f"{place} cannot be reached for the {wanted}: {said}.", cause=Cause.ERROR
+        Reason.HUB_UNAVAILABLE,
+        f"{place[0].upper()}{place[1:]} cannot be reached for the {wanted}: {said}.",
+        cause=Cause.ERROR,
     )
+
+
+def _place(endpoint: str | None) -> str:
+    return f"the Hub at {endpoint} (spec.hub.endpoint)" if endpoint else "the Hub"
 
 
 def _entrance(has_token: bool) -> str:

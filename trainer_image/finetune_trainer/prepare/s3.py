@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from finetune_trainer.config import Reason
+from finetune_trainer.connections import refusal, require_usable
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.patterns import fitting, fixed_folder, is_pattern
 from finetune_trainer.prepare.remote import FAR_BYTES, changed, patiently, unavailable
@@ -78,6 +79,7 @@ def filesystem() -> S3FileSystem:
     """The client, for the credentials, the endpoint and the region of the environment."""
     from pyarrow.fs import S3FileSystem
 
+    require_usable()
     given = os.environ.get
     options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "request_timeout": REQUEST_SECONDS}
     if given(KEY) and given(SECRET):
@@ -178,7 +180,8 @@ def _refused(name: str, said: str) -> PrepareError:
         return PrepareError(
             Reason.FILE_NOT_FOUND, f"{name} is in another region: set AWS_REGION in the Secret of {SECRET_FIELD}."
         )
-    return unavailable(name, said)
+    hopeless = refusal(said, name)
+    return PrepareError(*hopeless) if hopeless is not None else unavailable(name, said)
 
 
 def _without_secrets(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune_trainer.addresses import shown
 from finetune_trainer.config import Reason
+from finetune_trainer.connections import refusal, require_usable
 from finetune_trainer.prepare.content import COMPRESSIONS
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.remote import BeginAgain, changed, patiently, unavailable
@@ -120,6 +121,7 @@ def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any
     """A request's answer, if it is a good one."""
     import httpx2
 
+    require_usable()
     # Without it a server may pack the file on its way, and nobody could go on in the middle.
     asked = {"Accept-Encoding": "identity", **file.headers, **headers}
     if "Range" in headers and file.version is not None and not file.version.startswith("W/"):
@@ -133,6 +135,8 @@ def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any
                 raise _refused(file.name, answer)
             yield answer
     except httpx2.TransportError as error:
+        if (hopeless := refusal(error, file.name)) is not None:
+            raise PrepareError(*hopeless) from None
         raise unavailable(file.name, f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")) from None
     except (httpx2.TooManyRedirects, httpx2.InvalidURL):
         raise PrepareError(Reason.FILE_NOT_FOUND, f"{file.name} is no address of a file.") from None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from finetune_trainer import connections
 from finetune_trainer.config import (
     Cause,
     Env,
@@ -87,8 +88,9 @@ def environment(config: RunConfig) -> dict[str, str]:
     """Variables that huggingface_hub reads when it is imported."""
     from finetune_trainer.prepare.hub import environment as hub_environment
 
+    trusted = connections.environment(os.environ)
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error", "HF_HUB_OFFLINE": "0"}
-    return {**hub_environment(config, Layout.of(config).hub_cache), **quiet}
+    return {**trusted, **hub_environment(config, Layout.of(config).hub_cache), **quiet}
 
 
 def work(config: RunConfig, deadline: datetime, result: Result) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 from finetune_trainer.config import Cause, Reason
+from finetune_trainer.connections import refusal
 from finetune_trainer.failures import ExpectedError
 from finetune_trainer.text import printable
 
@@ -94,6 +95,8 @@ def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passi
             return None
     elif not isinstance(error, RuntimeError | ConnectionError | TimeoutError):
         return None
+    if (hopeless := refusal(error, "the storage of the Hub")) is not None:
+        return PublishError(*hopeless)
     status = XET_STATUS.search(said)
     if status is not None:
         return refused(int(status[1]), said, repo_id)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from finetune_trainer import connections
 from finetune_trainer.config import Publish, PublishedModel, Reason, RunConfig
 from finetune_trainer.publish import base, card, sealed
 from finetune_trainer.publish.account import endpoint_of, required_token
@@ -36,6 +37,7 @@ def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callab
         raise PublishError(Reason.REPO_INVALID, "The job names no repository: there is nothing to publish.")
     model = sealed.find(Layout.of(config))
     token = required_token(config)
+    connections.require_usable()
     say(f"{_described(model)} to {wanted.repo_id}, branch {wanted.revision}")
     if model.left_out:
         say(f"not uploaded: {', '.join(model.left_out)}")

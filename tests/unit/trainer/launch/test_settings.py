@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from urllib.request import proxy_bypass
 
 import pytest
 
@@ -77,6 +78,17 @@ def test_what_a_rank_is_told(tmp_path: Path) -> None:
     assert json.dumps(env)  # plain text only
     assert "FINETUNE_RESUME" not in environment(found, base, "lo", tmp_path, tmp_path, None)
     assert "NCCL_SOCKET_IFNAME" not in environment(found, {}, "lo", tmp_path, tmp_path, None)
+
+
+@pytest.mark.parametrize("users", [{}, {"NO_PROXY": "10.0.0.0/8"}, {"NO_PROXY": "other", "no_proxy": "10.0.0.0/8"}])
+def test_a_rank_reports_past_the_users_proxy(
+    users: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = {"HTTP_PROXY": "http://proxy.example.com:3128", **users}
+    env = environment(settings(tmp_path), base, "eth0", tmp_path / "token", tmp_path / "output", None)
+    assert env["no_proxy"] == env["NO_PROXY"] == ("10.0.0.0/8,127.0.0.1" if users else "127.0.0.1")
+    monkeypatch.setenv("no_proxy", env["no_proxy"])
+    assert proxy_bypass("127.0.0.1:8080")
 
 
 @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/../b", "", ".", "a//b"])
