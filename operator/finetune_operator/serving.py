@@ -28,7 +28,7 @@ class Health:
 
 
 async def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> web.AppRunner:
-    """Answer on this port until the runner's `cleanup`; on none where it is 0."""
+    """Answer on this port until the runner's `cleanup`; on none where it is 0. No host is every address, of IPv4 and IPv6."""
 
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -46,5 +46,5 @@ async def serve(host: str, port: int, registry: CollectorRegistry, health: Healt
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     if port:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host or None, port).start()
     return runner

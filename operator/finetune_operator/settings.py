@@ -64,8 +64,8 @@ class OperatorSettings(BaseSettings):
     """Jobs that are worked on at the same time; those of one namespace take half of it at most."""
     resync_seconds: Annotated[float, Field(ge=1)] = 60.0
     """Between two comparisons of what the watch showed with a list of what is there; FineTuneJobs are compared four times as often."""
-    metrics_host: str = "0.0.0.0"
-    """Address to serve /metrics, /healthz and /readyz on."""
+    metrics_host: str = ""
+    """Address to serve /metrics, /healthz and /readyz on; empty: every one, of IPv4 and IPv6."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Port of /metrics, /healthz and /readyz; 0 serves none."""
     lease: Annotated[str, Field(pattern=r"^([^/]+/[^/]+)?$")] | None = None

@@ -17,6 +17,7 @@ from typing import Any
 
 from finetune_trainer.config import Env, Prepared, PrepareSummary, Progress, ResultRecord, RunConfig
 from finetune_trainer.launch.machine import free_port
+from finetune_trainer.launch.settings import Peer
 from finetune_trainer.volume import Layout, make_folder, write_document
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -43,6 +44,7 @@ class NodeProcess:
     port: int
     termination_log: Path
     output: Path
+    host: str = "127.0.0.1"
 
     def get(self, path: str, token: str | None = None) -> bytes:
         status, content = self.ask("GET", path, token)
@@ -52,7 +54,7 @@ class NodeProcess:
 
     def ask(self, method: str, path: str, token: str | None = None, body: str | None = None) -> tuple[int, bytes]:
         """One request: status and content of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_SECONDS)
         try:
             connection.request(method, path, body, {"Authorization": f"Bearer {token}"} if token else {})
             answer = connection.getresponse()
@@ -90,6 +92,8 @@ class Launches:
     grace_period_seconds: int = 12
     resume_from: str = "auto"
     start_code: str = START
+    host: str = "127.0.0.1"
+    """Where the nodes listen."""
     started: list[NodeProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -141,7 +145,7 @@ class Launches:
         **popen: Any,
     ) -> list[NodeProcess]:
         """Start the nodes of an attempt (or some of them)."""
-        ports = ports or [free_port("127.0.0.1") for _ in range(self.nodes)]
+        ports = ports or [free_port(self.host) for _ in range(self.nodes)]
         return [
             self._start_node(attempt, node, ports, plan or {}, popen)
             for node in range(self.nodes)
@@ -162,7 +166,7 @@ class Launches:
             Env.CONFIG.value: str(config),
             Env.ATTEMPT.value: str(attempt),
             Env.NODE.value: str(node),
-            Env.PEERS.value: ",".join(f"127.0.0.1:{port}" for port in ports),
+            Env.PEERS.value: ",".join(str(Peer(self.host, port)) for port in ports),
             Env.TERMINATION_LOG.value: str(home / "termination-log"),
             Env.PATHS.value: json.dumps({"/output": str(self.claim)}),
         }
@@ -177,7 +181,7 @@ class Launches:
                 start_new_session=True,
                 **popen,
             )
-        started = NodeProcess(process, ports[node], home / "termination-log", output)
+        started = NodeProcess(process, ports[node], home / "termination-log", output, self.host)
         self.started.append(started)
         return started
 

@@ -47,6 +47,17 @@ def test_two_nodes_begin_together_and_seal_one_checkpoint(two: Launches) -> None
     assert "rank 0 of 2: lo" in first.text()
 
 
+def test_two_nodes_meet_where_there_is_ipv6_alone(two: Launches) -> None:
+    two.host = "::1"
+    ports = [free_port(two.host), free_port(two.host)]
+    nodes = two.start(plan={"steps": 2, "save_every": 2}, ports=ports)
+    assert [node.wait() for node in nodes] == [0, 0]
+    mark = read_mark(two.layout.run.attempt(1))
+    assert mark is not None
+    assert mark.addresses == tuple(f"[::1]:{port}" for port in ports)
+    assert "rank 0 of 2: lo" in nodes[0].text()
+
+
 def test_no_attempt_begins_before_every_node_is_there(two: Launches) -> None:
     two.nodes = 3
     two.start_code = "from finetune_trainer.launch import begin\nbegin.WAITING_SECONDS = 1\n" + START

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from finetune_operator.serving import Health, serve
+from finetune_operator.settings import OperatorSettings
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,21 @@ def test_alive_and_ready(begun: bool, standing_by: bool, working: bool, alive: b
     health = Health(lambda: working)
     health.begun, health.standing_by = begun, standing_by
     assert (health.alive, health.ready) == (alive, ready)
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+async def test_without_a_host_every_address_answers(family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family) as held:
+        held.bind((address, 0))
+        port = held.getsockname()[1]
+    host = OperatorSettings.model_fields["metrics_host"].default
+    server = await serve(host, port, CollectorRegistry(), Health(lambda: True))
+    try:
+        at = f"[{address}]" if family is socket.AF_INET6 else address
+        async with aiohttp.ClientSession(f"http://{at}:{port}") as session:
+            assert (await session.get("/healthz")).status == 200
+    finally:
+        await server.cleanup()
 
 
 async def test_what_is_asked_is_answered() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import random
 import socket
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +22,24 @@ _NOWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
 
 def own_address(*towards: tuple[str, int]) -> str:
     """The address that this machine has towards another, or at all; loopback where it has no network."""
-    for address in towards or _NOWHERE:
+    return reachable(_source_addresses(towards or _NOWHERE)) or "127.0.0.1"
+
+
+def _source_addresses(targets: Iterable[tuple[str, int]]) -> Iterator[str]:
+    for address in targets:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(address)
-            return str(probe.getsockname()[0])
-    return "127.0.0.1"
+            yield str(probe.getsockname()[0])
+
+
+def reachable(addresses: Iterable[str]) -> str | None:
+    """The first that other machines can reach. Pods of clusters with IPv6 alone may have an address of IPv4, for the way out
+    of the cluster, that ends at their own machine.
+    """
+    found = list(addresses)
+    far = (address for address in found if not ipaddress.ip_address(address.partition("%")[0]).is_link_local)
+    return next(far, found[0] if found else None)
 
 
 def interface_of(address: str) -> str | None:

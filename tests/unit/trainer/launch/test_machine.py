@@ -11,6 +11,7 @@ from finetune_trainer.launch.machine import (
     interface_of,
     out_of_memory_kills,
     own_address,
+    reachable,
     threads_per_rank,
 )
 
@@ -67,6 +68,20 @@ def test_interface_is_the_one_that_holds_the_address() -> None:
     assert interface_of("127.0.0.1") == "lo"
     assert interface_of("127.0.0.9") == "lo"
     assert interface_of("192.0.2.77") is None
+
+
+@pytest.mark.parametrize(
+    ("addresses", "best"),
+    [
+        (["10.0.0.7", "fd00::7"], "10.0.0.7"),
+        (["169.254.172.2", "fd00::7"], "fd00::7"),
+        (["169.254.172.2"], "169.254.172.2"),
+        (["fe80::1%eth0", "fd00::7"], "fd00::7"),
+        ([], None),
+    ],
+)
+def test_an_address_that_ends_at_the_machine_is_the_last_choice(addresses: list[str], best: str | None) -> None:
+    assert reachable(addresses) == best
 
 
 def test_own_address_towards_loopback_is_loopback() -> None:
