@@ -44,6 +44,10 @@ WAITING: Mapping[str, tuple[str, str]] = {
         "an object of a name that the job needs belongs to somebody else; it is left alone",
         "name the job differently, remove that object, or go on from a claim with `spec.storage.claimName`",
     ),
+    "AcceleratorUnknown": (
+        "a resource that the job asks for looks like an accelerator, and the operator does not know it as one",
+        "ask for it to be added to `jobs.acceleratorResources`, ask for one that is there, or leave it out",
+    ),
     "TemplateInvalid": ("`spec.template` can't be merged into the pods", "correct it as the message says"),
     "TemplateNotAllowed": (
         "`spec.template` asks for what the administrator lets no job have",

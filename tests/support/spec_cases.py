@@ -279,10 +279,42 @@ RESOURCE_CASES = (
     ),
     Case(
         "more-ranks-than-accelerators",
-        {"processesPerNode": 3, "resources.limits": {GPU: 1, "nvidia.com/mig-1g.5gb": "2"}},
+        {"processesPerNode": 3, "resources.limits": {GPU: 2, "nvidia.com/gpu-a100": "1", "nvidia.com/gpumem": 3000}},
         {"processesPerNode": 3, "resources.limits": {GPU: 2, "cpu": 8}},
         "spec.processesPerNode",
         '"3" is more ranks than accelerators',
+    ),
+    Case(
+        "more-ranks-than-parts",
+        {"processesPerNode": 1, "resources.limits": {"nvidia.com/gpu.shared": "1"}},
+        {"processesPerNode": 2, "resources.limits": {"nvidia.com/gpu.shared": "1"}},
+        "spec.processesPerNode",
+        '"2" is more ranks than accelerators',
+    ),
+    *(
+        Case(
+            f"several-parts-{number}",
+            {"resources.limits": {part: 1}},
+            {"resources.limits": {part: "2"}},
+            "spec.resources.limits",
+            f'"{part}: 2" is parts of devices, of which a pod computes on one: ask for 1',
+        )
+        for number, part in enumerate(("nvidia.com/gpu.shared", "nvidia.com/mig-1g.5gb", "nvidia.com/gpu-a100.shared"))
+    ),
+    *(
+        Case(
+            f"unusable-{number}",
+            {"resources.limits": {"cpu": 1, "vpc.amazonaws.com/efa": 1, "rdma/hca": 1}},
+            {"resources.limits": {"cpu": 1, unusable: 4}},
+            "spec.resources.limits",
+            f'"{unusable}" is no device that training runs on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1',
+        )
+        for number, unusable in enumerate(
+            (
+                *("google.com/tpu", "cloud-tpus.google.com/v2", "habana.ai/gaudi", "aws.amazon.com/neuroncore"),
+                *("gpu.intel.com/i915", "gpu.intel.com/millicores", "npu.intel.com/accel", "huawei.com/Ascend910"),
+            )
+        )
     ),
     *(
         Case(
@@ -297,9 +329,6 @@ RESOURCE_CASES = (
             ("nvidia/gpu", GPU),
             ("nvidia.com/GPU", GPU),
             ("amd.com/gpus", "amd.com/gpu"),
-            ("google.com/tpus", "google.com/tpu"),
-            ("habana.ai/gaudi2", "habana.ai/gaudi"),
-            ("aws/neurons", "aws.amazon.com/neuron"),
         )
     ),
 )

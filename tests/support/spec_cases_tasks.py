@@ -177,6 +177,16 @@ TASK_CASES = (
         for name, resources in (("cpu", {"limits": {"cpu": 2}}), ("nothing", {}), ("none", {"limits": {GPU: 0}}))
     ),
     Case(
+        "quantization-with-a-claim",
+        {
+            **_QUANTIZED,
+            "template": {"spec": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]}},
+        },
+        _QUANTIZED,
+        "spec.quantization",
+        "needs a CUDA device: ask for one in resources.limits, such as nvidia.com/gpu: 1",
+    ),
+    Case(
         "all-linear-and-more",
         {"peft": {"targetModules": ["all-linear"]}},
         {"peft": {"targetModules": ["q_proj", "all-linear"]}},

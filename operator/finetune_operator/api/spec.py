@@ -82,7 +82,8 @@ class Volume(ApiModel):
 class Resources(ApiModel):
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """Upper bounds per node (pod), accelerators among them: `{nvidia.com/gpu: 8, memory: 64Gi}`. Accelerators are
-    given out whole."""
+    given out whole; of parts of them (`nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`) a pod takes one. Those that a
+    cluster gives out by ResourceClaims are named in `template`."""
     requests: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(default_factory=dict)
     """What the scheduler reserves per node (pod), at most the limits; default: the limits."""
 
@@ -177,7 +178,8 @@ class FineTuneJobSpec(ApiModel):
         default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
     )
     """Partial pod template merged into the pods of all roles, containers by name; the training container is
-    `trainer`. What reaches beyond the job's own pods (folders of the machine, privileges, ...) is allowed or not by the
+    `trainer`. Devices by ResourceClaims: `resourceClaims`, and in `trainer` `resources: {claims: [{name: ...}]}`; only the
+    pods that train get them. What reaches beyond the job's own pods (folders of the machine, privileges, ...) is allowed or not by the
     operator's setting `templateAllows`."""
     storage: Storage
     """The claim that checkpoints and the model go to: one to make (`size`), or one that is there (`claimName`)."""

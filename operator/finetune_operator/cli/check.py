@@ -13,7 +13,7 @@ from finetune_operator.api.resource import KIND, FineTuneJob
 from finetune_operator.cli import manifest
 from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.validate import is_fine_tune_job, normalised, validate, warnings
-from finetune_operator.plan.children import template_off_limits, template_problems
+from finetune_operator.plan.children import accelerator_problems, template_off_limits, template_problems
 from finetune_operator.plan.types import PlanSettings
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def problems(document: dict[str, Any]) -> tuple[str, ...]:
 
 def _asks_too_much(document: dict[str, Any]) -> tuple[str, ...]:
     """What an operator with the default settings would refuse; those of the cluster's are not known here."""
-    asked = template_off_limits(FineTuneJob.parse(completed(document)), PlanSettings(trainer_image=""))
+    job, settings = FineTuneJob.parse(completed(document)), PlanSettings(trainer_image="")
+    asked = (*template_off_limits(job, settings), *accelerator_problems(job, settings))
     return tuple(f"an operator with the default settings refuses it: {text}" for text in asked)
 
 

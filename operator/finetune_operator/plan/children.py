@@ -19,7 +19,7 @@ from finetune_operator.api.resource import (
     LABEL_UID,
     FineTuneJob,
 )
-from finetune_operator.plan.accelerators import accelerators
+from finetune_operator.plan.accelerators import accelerator_problems, accelerators
 from finetune_operator.plan.children_pods import (
     CONFIG_KEY,
     PORT,
@@ -35,6 +35,7 @@ from finetune_operator.plan.types import Manifest, PlanSettings
 from finetune_trainer.config import Env
 
 __all__ = [
+    "accelerator_problems",
     "accelerators",
     "addresses",
     "claim",

@@ -8,9 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from finetune_operator.api.quantity import amount, parse
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.api.spec import EnvVar, Volume
-from finetune_operator.plan.accelerators import accelerator_resources
+from finetune_operator.api.spec import EnvVar, Resources, Volume
+from finetune_operator.plan.accelerators import accelerator_resources, without_claims
 from finetune_operator.plan.defaults import merge_defaults
 from finetune_operator.plan.template import SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
 from finetune_operator.plan.template_policy import Capability, off_limits, with_safe_defaults
@@ -63,11 +64,15 @@ def pod_template(
     config_map: str,
     claim: str,
 ) -> dict[str, Any]:
-    """The pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try."""
+    """The pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try.
+
+    Only training has devices, those of ResourceClaims too.
+    """
     system = _system_template(
         job, settings, role=role, number=number, labels=labels, config_map=config_map, claim=claim
     )
-    return _with_users(merge_defaults(system, settings.pod_template, job), job, settings)
+    made = _with_users(merge_defaults(system, settings.pod_template, job), job, settings)
+    return made if role is Role.TRAIN else without_claims(made)
 
 
 def template_off_limits(job: FineTuneJob, settings: PlanSettings) -> tuple[str, ...]:
@@ -134,7 +139,7 @@ def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int
         "args": [COMMANDS[role]],
         "env": _environment(job.spec.env, number),
         **_credentials(job, role),
-        "resources": _resources(job, settings, role),
+        "resources": _resources(job, role),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

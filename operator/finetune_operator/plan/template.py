@@ -24,6 +24,7 @@ MERGE_KEYS: Mapping[str, str] = {
     "imagePullSecrets": "name",
     "schedulingGates": "name",
     "resourceClaims": "name",
+    "claims": "name",
     "hostAliases": "ip",
     "topologySpreadConstraints": "topologyKey",
     "env": "name",

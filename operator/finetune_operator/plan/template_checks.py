@@ -41,11 +41,12 @@ OWNED_TRAINER_FIELDS: Mapping[str, str] = {
     "command": "the program is the system's",
     "args": "the program is the system's",
     "workingDir": "the program is the system's",
-    "resources": "set spec.resources",
     "restartPolicy": "a fallen pod is replaced together with its gang",
     "terminationMessagePath": "the result record is written there",
     "terminationMessagePolicy": "the result record is written there",
 }
+CLAIMS = "claims"
+"""Of a container's resources: the devices that it gets by ResourceClaims. In the training container nothing else is the user's."""
 OWNED_LABELS = (f"{GROUP}/", "batch.kubernetes.io/", "job-name", "controller-uid")
 
 
@@ -104,9 +105,31 @@ def _pod_problems(spec: Mapping[str, Any]) -> Iterator[str]:
         if volume["name"].startswith(SYSTEM_VOLUME_PREFIX):
             field = f"spec.template.spec.volumes[{volume['name']}]"
             yield f"{field}: names that begin with {SYSTEM_VOLUME_PREFIX} are the system's"
+    yield from _unclaimed(spec)
     for kind in ("containers", "initContainers"):
         for container in spec.get(kind, ()):
             yield from _container_problems(kind, container)
+
+
+def _unclaimed(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Claims whose devices the pod would hold and no container see."""
+    containers = (*spec.get("containers", ()), *spec.get("initContainers", ()))
+    held = {name for container in containers for name in _claimed(container)}
+    for claim in spec.get("resourceClaims", ()):
+        if claim["name"] not in held:
+            yield (
+                f"spec.template.spec.resourceClaims[{claim['name']}]: no container has it: name it where the training container "
+                f"is: containers: [{{name: {TRAINER}, resources: {{claims: [{{name: {claim['name']}}}]}}}}]"
+            )
+
+
+def _claimed(container: Mapping[str, Any]) -> Iterator[str]:
+    """Names of a container's claims; what is wrong with others is said where the container is looked at."""
+    resources = container.get("resources")
+    claims = resources.get(CLAIMS) if isinstance(resources, Mapping) else None
+    for claim in claims if isinstance(claims, list) else ():
+        if isinstance(claim, Mapping) and isinstance(name := claim.get("name"), str):
+            yield name
 
 
 def _container_problems(kind: str, container: Mapping[str, Any]) -> Iterator[str]:
@@ -122,6 +145,8 @@ def _container_problems(kind: str, container: Mapping[str, Any]) -> Iterator[str
         yield f"{field}: {TRAINER} is the training container, which belongs under containers"
     elif name == TRAINER:
         yield from _trainer_problems(field, container)
+    if isinstance(container.get("resources"), Mapping):
+        yield from _list_problems(f"{field}.resources", container["resources"])
     if any(True for _ in _list_problems(field, container)):
         return
     for port in container.get("ports", ()):  # containers of a pod share its ports
@@ -134,6 +159,9 @@ def _trainer_problems(field: str, container: Mapping[str, Any]) -> Iterator[str]
     for name, why in OWNED_TRAINER_FIELDS.items():
         if name in container:
             yield f"{field}.{name}: can't be set ({why})"
+    resources = container.get("resources")
+    if "resources" in container and (not isinstance(resources, Mapping) or resources.keys() != {CLAIMS}):
+        yield f"{field}.resources: can't be set (set spec.resources); only {CLAIMS} of ResourceClaims stand here"
     if any(True for _ in _list_problems(field, container)):
         return
     for mount in container.get("volumeMounts", ()):

@@ -32,15 +32,14 @@ class PlanSettings:
 
     trainer_image: str
     accelerator_resources: tuple[str, ...] = (
-        "nvidia.com/gpu",
+        "nvidia.com/gpu*",
         "nvidia.com/mig-*",
-        "amd.com/gpu",
-        "gpu.intel.com/*",
-        "google.com/tpu",
-        "habana.ai/gaudi",
-        "aws.amazon.com/neuron*",
+        "amd.com/gpu*",
+        "amd.com/*_nps*",
     )
-    """Extended resources that are accelerators; `*` at the end matches any rest."""
+    """Extended resources that are accelerators, or parts or amounts of one; `*` matches anything."""
+    accelerator_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Accelerator, a pattern as above -> memory of each device of that name, at most."""
     grace_period_seconds: int = 30
     """`terminationGracePeriodSeconds` of training pods."""
     lost_node_seconds: int = 60

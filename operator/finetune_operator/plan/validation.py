@@ -51,6 +51,7 @@ def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Problem
     job = observed.job
     return (
         *_template(job, observed.settings),
+        *(Problem("AcceleratorUnknown", text) for text in children.accelerator_problems(job, observed.settings)),
         *_names(observed, planned),
         *_storage(observed),
         *_volumes(job, observed.references),

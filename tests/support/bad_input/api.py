@@ -112,6 +112,20 @@ SIZES = (
         resources={"limits": {"nvidia.com/gpus": 1}},
     ),
     refused(
+        "accelerator-unusable",
+        "a TPU, which the training program cannot compute on",
+        "spec.resources.limits",
+        '"google.com/tpu" is no device that training runs on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1',
+        resources={"limits": {"google.com/tpu": 4}},
+    ),
+    refused(
+        "several-parts-of-accelerators",
+        "two parts of GPUs, as if they were two GPUs",
+        "spec.resources.limits",
+        '"nvidia.com/mig-1g.10gb: 2" is parts of devices, of which a pod computes on one: ask for 1, or for whole ones',
+        resources={"limits": {"nvidia.com/mig-1g.10gb": 2}},
+    ),
+    refused(
         "resource-without-domain",
         "a device without its domain",
         "spec.resources.limits",

@@ -209,6 +209,15 @@ OBJECTS = (
 
 OFF_LIMITS = (
     _row(
+        "accelerator-unknown",
+        "a GPU by a name that the operator does not know",
+        "AcceleratorUnknown",
+        "spec.resources.limits[example.com/gpu-a100]: looks like an accelerator, and the operator does not know it as one: "
+        "training would run on the CPU of a pod that holds it. Ask your administrator to add 'example.com/gpu-a100' to the "
+        "operator's setting `acceleratorResources`",
+        resources={"limits": {"example.com/gpu-a100": 1}},
+    ),
+    _row(
         "template-host-path",
         "a folder of the machine in the pod template, which the administrator lets no job have",
         "TemplateNotAllowed",
@@ -285,6 +294,13 @@ TEMPLATES = (
         "a pod template that overrides a variable of the system's",
         f"{CONTAINERS}.env[WORLD_SIZE]: is set by the system: leave it out",
         containers=_trainer(env=[{"name": "WORLD_SIZE", "value": "4"}]),
+    ),
+    _template(
+        "template-claim-of-nobody",
+        "a pod template with a ResourceClaim that no container has",
+        "spec.template.spec.resourceClaims[gpu]: no container has it: name it where the training container is: containers: "
+        "[{name: trainer, resources: {claims: [{name: gpu}]}}]",
+        resourceClaims=[{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
     ),
     _template(
         "template-resources",

@@ -28,6 +28,13 @@ def test_a_good_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr() == (f"{path}: FineTuneJob reviews is valid\n", "")
 
 
+def test_a_device_that_nobody_knows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = file_of(tmp_path / "job.yaml", manifest({"resources.limits": {"acme.com/gpu-a100": 1}}))
+
+    assert check([path]) is ExitCode.SUCCEEDED
+    assert "spec.resources.limits[acme.com/gpu-a100]: looks like an accelerator" in capsys.readouterr().err
+
+
 def test_of_several_jobs_each_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = file_of(tmp_path / "jobs.yaml", manifest({"nodes": 0}, {"name": "one"}), manifest({}, {"name": "two"}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -159,11 +160,55 @@ def test_only_who_talks_to_the_hub_sees_the_token() -> None:
 def test_only_training_takes_accelerators_and_all_are_placed_like_it(make: Callable[..., Manifest]) -> None:
     given = job("job-hub.yaml")
     other, train = make(given, SETTINGS, 1), children.train_job(given, SETTINGS, 1)
-    assert trainer(other)["resources"] == {"limits": {"cpu": 16, "memory": "64Gi"}}
+    requests = {"cpu": "4", "memory": "8Gi"}
+    assert trainer(other)["resources"] == {"limits": {"cpu": 16, "memory": "64Gi"}, "requests": requests}
     assert trainer(train)["resources"]["limits"]["nvidia.com/gpu"] == 4
     for field in ("nodeSelector", "tolerations"):
         assert pod(other)[field] == pod(train)[field]
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod(other)["tolerations"]
+
+
+CLAIMING = {
+    "spec": {
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+        "containers": [{"name": "trainer", "resources": {"claims": [{"name": "gpu"}]}}],
+        "initContainers": [{"name": "side", "image": "side", "resources": {"claims": [{"name": "gpu"}]}}],
+    }
+}
+
+
+@pytest.mark.parametrize("given_by", ["job", "administrator"])
+def test_devices_by_claims_are_accelerators_of_training_alone(given_by: str) -> None:
+    given = job(
+        "job-hub.yaml", template=CLAIMING if given_by == "job" else {}, resources={"limits": {"memory": "32Gi"}}
+    )
+    settings = SETTINGS if given_by == "job" else replace(SETTINGS, pod_template=CLAIMING)
+    config = children.run_config(given, settings)
+    assert (config.accelerators, config.processes_per_node) == (True, 1)
+    train = children.train_job(given, settings, 1)
+    assert pod(train)["resourceClaims"] == CLAIMING["spec"]["resourceClaims"]
+    assert trainer(train)["resources"] == {"limits": {"memory": "32Gi"}, "claims": [{"name": "gpu"}]}
+    for other in (children.prepare_job(given, settings, 1), children.publish_job(given, settings, 1)):
+        assert "resourceClaims" not in pod(other)
+        assert '"claims"' not in json.dumps(pod(other))
+        assert [one["name"] for one in pod(other)["initContainers"]] == ["side"]
+
+
+def test_ranks_on_devices_by_claims_are_as_many_as_the_user_says() -> None:
+    given = job(template=CLAIMING, resources={}, processesPerNode=8)
+    assert (children.accelerators(given, SETTINGS), children.run_config(given, SETTINGS).processes_per_node) == (8, 8)
+
+
+def test_claims_beside_devices_are_network_cards() -> None:
+    given = job(template=CLAIMING, resources={"limits": {"nvidia.com/gpu": 4}})
+    assert children.accelerators(given, SETTINGS) == 4
+
+
+@pytest.mark.parametrize(
+    "spec", [5, {"containers": 5}, {"containers": [5, {"name": "trainer", "resources": {"claims": [5, {"name": []}]}}]}]
+)
+def test_a_template_that_makes_no_sense_has_no_claims(spec: Any) -> None:
+    assert children.accelerators(job(template={"spec": spec}, resources={}), SETTINGS) == 0
 
 
 def test_what_is_published_is_in_the_run_config_and_needs_a_prepare_job() -> None:
@@ -190,8 +235,15 @@ def test_a_publish_pod_knows_until_when_it_may_try() -> None:
         ({"limits": {"cpu": 2}}, 0),
         ({"limits": {"nvidia.com/gpu": 2}}, 2),
         ({"requests": {"amd.com/gpu": "1"}, "limits": {"amd.com/gpu": "1"}}, 1),
-        ({"limits": {"nvidia.com/mig-1g.5gb": 3}}, 3),
+        ({"limits": {"nvidia.com/mig-1g.5gb": 1}}, 1),
         ({"limits": {"nvidia.com/gpu": 0}}, 0),
+        ({"limits": {"nvidia.com/gpu.shared": 1}}, 1),
+        ({"limits": {"nvidia.com/gpu.shared": 4}}, 1),
+        ({"limits": {"nvidia.com/gpu-a100": 4}}, 4),
+        ({"limits": {"nvidia.com/gpu": 2, "nvidia.com/gpumem": 3000, "nvidia.com/gpucores": 30}}, 2),
+        ({"limits": {"nvidia.com/gpumem-percentage": 50}}, 1),
+        ({"limits": {"amd.com/cpx_nps4": 8}}, 8),
+        ({"limits": {"rdma/hca": 1, "vpc.amazonaws.com/efa": 4, "nvidia.com/hostdev": 2}}, 0),
     ],
 )
 def test_accelerators_decide_processes_and_preparing(resources: dict[str, Any], count: int) -> None:

@@ -42,6 +42,28 @@ def waiting_for(storage_class: str) -> Manifest:
     return {**found, "spec": {**found["spec"], "storageClassName": storage_class}, "status": {"phase": "Pending"}}
 
 
+def asking_for(name: str) -> dict[str, Any]:
+    return {**SPEC, "resources": {"limits": {name: 1}}}
+
+
+def test_a_job_whose_accelerator_nobody_knows_waits_for_the_administrator() -> None:
+    world = World(spec=asking_for("example.com/gpu-a100"), cluster={CLAIM: claim("shared")})
+    world.wake()
+    validated = world.condition("Validated")
+    assert (world.phase, validated["reason"]) == ("Pending", "AcceleratorUnknown")
+    assert "spec.resources.limits[example.com/gpu-a100]" in validated["message"]
+    world.settings = replace(world.settings, accelerator_resources=("example.com/gpu-a100",))
+    world.wake()
+    assert world.condition("Validated")["status"] == "True"
+
+
+@pytest.mark.parametrize("name", ["example.com/fpga", "rdma/hca", "vpc.amazonaws.com/efa", "nvidia.com/hostdev"])
+def test_a_device_that_is_no_accelerator_is_nobodys_concern(name: str) -> None:
+    world = World(spec=asking_for(name), cluster={CLAIM: claim("shared")})
+    world.wake()
+    assert world.condition("Validated")["status"] == "True"
+
+
 @pytest.mark.parametrize(
     ("spec", "cluster", "reason", "words", "mended"),
     [

@@ -84,6 +84,20 @@ def test_nothing_is_wrong_with_what_the_examples_say() -> None:
         ({"containers": [{"name": "trainer", "command": ["sh"]}]}, "containers[trainer].command: can't be set"),
         ({"containers": [{"name": "trainer", "args": []}]}, "containers[trainer].args: can't be set"),
         ({"containers": [{"name": "trainer", "resources": {}}]}, "set spec.resources"),
+        ({"containers": [{"name": "trainer", "resources": None}]}, "set spec.resources"),
+        (
+            {"containers": [{"name": "trainer", "resources": {"claims": [{"name": "gpu"}], "limits": {"cpu": 1}}}]},
+            "set spec.resources",
+        ),
+        (
+            {"containers": [{"name": "trainer", "resources": {"claims": [{"request": "gpu"}]}}]},
+            "containers[trainer].resources.claims[0]: needs name",
+        ),
+        ({"containers": [{"name": "trainer", "resources": {"claims": None}}]}, "resources.claims: must be a list"),
+        (
+            {"resourceClaims": [{"name": "gpu", "resourceClaimName": "one"}]},
+            "resourceClaims[gpu]: no container has it: name it where the training container is",
+        ),
         ({"containers": [{"name": "trainer", "ports": [{"containerPort": 8080}]}]}, "port 8080"),
         ({"containers": [{"name": "trainer", "ports": [{"containerPort": 1, "name": "metrics"}]}]}, "name metrics"),
         (

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from finetune_trainer.config import Cause, Reason
+from finetune_trainer import memory
+from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.train import devices
 from finetune_trainer.train.failures import TrainError
 
 
@@ -21,17 +23,23 @@ class World:
     local_rank: int
     size: int
     cuda: bool
+    messages: tuple[str, ...] = ()
+    """What the user should know of the devices of this rank's pod."""
 
     @classmethod
     def from_environment(cls, accelerators: bool) -> World:
         """From torchrun's variables. An accelerator that was given but cannot be used is an error, not a slow run."""
-        if accelerators and not torch.cuda.is_available():
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        ranks = int(os.environ["LOCAL_WORLD_SIZE"])
+        if accelerators and not seen:
             raise TrainError(
                 Reason.RANK_FAILED,
                 Cause.ERROR,
                 "The job was given accelerators, but torch finds no usable CUDA device: is the driver of the node "
                 f"older than CUDA {torch.version.cuda} needs?",
             )
+        if accelerators and (problem := devices.too_few(seen=seen, ranks=ranks)) is not None:
+            raise TrainError(Reason.RANK_FAILED, Cause.ERROR, problem)
         return cls(
             rank=int(os.environ["RANK"]),
             local_rank=int(os.environ["LOCAL_RANK"]),

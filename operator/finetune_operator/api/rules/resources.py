@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from finetune_operator.api.rules.rule import Rule, at_least_zero, first, whole
 
-ACCELERATORS = (
-    "^(nvidia[.]com/(gpu|mig-.*)|amd[.]com/gpu|gpu[.]intel[.]com/.*|google[.]com/tpu|habana[.]ai/gaudi"
-    "|aws[.]amazon[.]com/neuron.*)$"
+WHOLE_ACCELERATORS = "^(nvidia[.]com/gpu(-.*)?|amd[.]com/(gpu|.*_nps[0-9]))$"
+"""Resources of which each one is a device for a rank, unless the operator's settings say otherwise."""
+PARTS = "^nvidia[.]com/(mig-.*|gpu.*[.]shared)$"
+"""Parts of a device: a process computes on one of them, however many it is given."""
+
+UNUSABLE = (
+    "^((cloud-tpus[.])?google[.]com/(tpu|v[0-9]).*|habana[.]ai/.*|aws[.]amazon[.]com/neuron.*|[gn]pu[.]intel[.]com/.*"
+    "|huawei[.]com/.*|cambricon[.]com/.*)$"
 )
-"""The accelerators that the operator counts unless its settings say otherwise."""
+"""Devices that the training program cannot compute on: it knows CUDA, and ROCm, which looks the same to it."""
 
 MISSPELT_ACCELERATORS: dict[str, str] = {
     # Its name -> other ways to write it, in any case.
     "nvidia.com/gpu": "(www[.])?nvidia([.](com|io|org))?/gpus?",
     "amd.com/gpu": "(www[.])?amd([.](com|io|org))?/gpus?",
-    "google.com/tpu": "(cloud[.])?(google|googleapis)([.]com)?/tpus?",
-    "habana.ai/gaudi": "habana([.](ai|com|io))?/(gaudis?|gaudi2|gaudi3|hpus?)",
-    "aws.amazon.com/neuron": "(aws|amazon|aws[.]amazon)([.]com)?/neurons",
 }
 """Names so near to an accelerator's that no device plugin can mean another thing by them."""
 
 _EXTENDED = "k.contains('/') && !k.contains('kubernetes.io/')"
 _COUNT = (
-    f"self.resources.limits.map(k, k.matches('{ACCELERATORS}') && {whole('self.resources.limits[k]')} ? "
-    "int(string(self.resources.limits[k])) : 0).sum()"
+    f"self.resources.limits.map(k, {whole('self.resources.limits[k]')} ? (k.matches('{WHOLE_ACCELERATORS}') ? "
+    f"int(string(self.resources.limits[k])) : k.matches('{PARTS}') && string(self.resources.limits[k]) != '0' ? 1 : 0) : 0).sum()"
 )
 
 _NAMED = "k.contains('/') || k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-')"
@@ -35,6 +37,8 @@ _ONLY_REQUESTED = f"{_EXTENDED} && (!has(self.limits) || !(k in self.limits) || 
 _OVER_LIMIT = f"{_COMPARABLE} && {_COMPARED} > 0"
 _ONLY, _OVER = first("self.requests", _ONLY_REQUESTED), first("self.requests", _OVER_LIMIT)
 _FRACTION = first("self", f"{_EXTENDED} && !{whole('self[k]')}")
+_SEVERAL = f"k.matches('{PARTS}') && {whole('self[k]')} && !(string(self[k]) in ['0', '1'])"
+_UNUSABLE = f"k.matches('{UNUSABLE}')"
 
 
 def _misspelt(right: str, pattern: str) -> Rule:
@@ -60,6 +64,19 @@ RESOURCES = (
         for which in ("limits", "requests")
     ),
     *(_misspelt(right, pattern) for right, pattern in MISSPELT_ACCELERATORS.items()),
+    Rule(
+        "spec.resources.limits",
+        f"!self.exists(k, {_UNUSABLE})",
+        "is no device that training runs on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1, or leave it out and "
+        "train on the CPU",
+        first("self", _UNUSABLE),
+    ),
+    Rule(
+        "spec.resources.limits",
+        f"!self.exists(k, {_SEVERAL})",
+        "is parts of devices, of which a pod computes on one: ask for 1, or for whole ones, such as nvidia.com/gpu",
+        f"{first('self', _SEVERAL)} + ': ' + string(self[{first('self', _SEVERAL)}])",
+    ),
     *(
         Rule(
             f"spec.resources.{which}[]",

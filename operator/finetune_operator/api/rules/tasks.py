@@ -213,7 +213,7 @@ METHODS = (
     ),
     Rule(
         "spec",
-        f"!has(self.quantization) || {_DEVICES}",
+        f"!has(self.quantization) || {_DEVICES} || has(self.template)",  # which may have a ResourceClaim
         "needs a CUDA device: ask for one in resources.limits, such as nvidia.com/gpu: 1, or leave quantization out",
         field=".quantization",
     ),

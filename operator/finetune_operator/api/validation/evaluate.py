@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
 from typing import Any
 
+from finetune_operator.api.quantity import is_quantity, parse
 from finetune_operator.api.rules import RULES, Rule
 from finetune_operator.api.validation.cel_library import cel
 from finetune_operator.api.validation.problem import Kind, Problem
 from finetune_operator.api.validation.structure import type_name
 
-_QUANTITY = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]?|[eE][+-]?[0-9]+)")
-_SUFFIXES = {
-    **{suffix: Fraction(1000) ** power for power, suffix in enumerate("num", start=-3)},
-    **{suffix: Fraction(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
-    **{suffix: Fraction(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
-    "": Fraction(1),
-}
 _KINDS = {
     "FieldValueInvalid": Kind.INVALID,
     "FieldValueForbidden": Kind.FORBIDDEN,
@@ -101,19 +94,10 @@ def _context(value: Any) -> Any:
     return context
 
 
-def _fraction(text: str) -> Fraction:
-    """A Kubernetes quantity. Raises ValueError."""
-    if (match := _QUANTITY.fullmatch(text)) is None:
-        raise ValueError(f"{text} is no quantity")
-    number, suffix = match.groups()
-    factor = _SUFFIXES[suffix] if suffix in _SUFFIXES else Fraction(10) ** int(suffix[1:])
-    return Fraction(number) * factor
-
-
 # A quantity travels through the CEL library as the text of a fraction: exact, and a type that the library knows.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "isQuantity": lambda text: _QUANTITY.fullmatch(text) is not None,
-    "quantity": lambda text: str(_fraction(text)),
+    "isQuantity": is_quantity,
+    "quantity": lambda text: str(parse(text)),
     "isInteger": lambda one: Fraction(one).denominator == 1,
     "asInteger": lambda one: int(Fraction(one)),
     "isLessThan": lambda one, other: Fraction(one) < Fraction(other),

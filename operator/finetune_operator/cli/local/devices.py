@@ -8,11 +8,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.accelerators import accelerator_resources
+from finetune_operator.plan.accelerators import (
+    accelerator_resources,
+    accelerators,
+    devices_among,
+    unknown_accelerators,
+    without_claims,
+)
 from finetune_operator.plan.types import PlanSettings
+
+HERE = "nvidia.com/gpu"
+"""What the devices of this machine are called."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +50,17 @@ def present() -> tuple[str, ...]:
 
 
 def place(job: FineTuneJob, settings: PlanSettings, devices: tuple[str, ...]) -> Placement:
-    """The job with the accelerators that are there in place of those it asks for."""
-    asked = accelerator_resources(job, settings)
-    wanted, nodes = sum(asked.values()), job.spec.nodes
+    """The job with the accelerators that are there in place of those it asks for, whatever they are called."""
+    unknown = unknown_accelerators(job, settings)
+    wanted, nodes = accelerators(job, settings) or devices_among(unknown), job.spec.nodes
     if wanted == 0:
         return Placement(job, ((),) * nodes)
     each = min(len(devices) // nodes, wanted)
     shares = tuple(tuple(devices[node * each : (node + 1) * each]) for node in range(nodes))
-    if each == wanted:
-        return Placement(job, shares)
+    asked = {*accelerator_resources(job, settings), *unknown}
     here = _with_accelerators(job, asked, each)
+    if each == wanted:
+        return Placement(here, shares)
     per_node = f"{wanted} accelerator{'s' if wanted > 1 else ''} per node"
     if each == 0:
         text = f"{per_node} asked for, {len(devices)} here for {nodes} node(s): training runs on the CPU, in fp32"
@@ -58,17 +69,18 @@ def place(job: FineTuneJob, settings: PlanSettings, devices: tuple[str, ...]) ->
     return Placement(here, shares, text)
 
 
-def _with_accelerators(job: FineTuneJob, asked: dict[str, int], count: int) -> FineTuneJob:
-    """The same job with `count` of the first kind of accelerator that it asks for. Fewer ranks follow from it."""
+def _with_accelerators(job: FineTuneJob, asked: Collection[str], count: int) -> FineTuneJob:
+    """The same job with `count` devices in place of what it asks for, claims too. Fewer ranks follow from it."""
     resources = job.spec.resources
     plain = {name: quantity for name, quantity in resources.limits.items() if name not in asked}
     requests = {name: quantity for name, quantity in resources.requests.items() if name not in asked}
-    limits = {**plain, next(iter(asked)): count} if count else plain
+    limits = {**plain, HERE: count} if count else plain
     processes = job.spec.processes_per_node
     spec = job.spec.model_copy(
         update={
             "resources": resources.model_copy(update={"limits": limits, "requests": requests}),
             "processes_per_node": min(processes, count) if processes and count else processes,
+            "template": without_claims(job.spec.template),
         }
     )
     return job.model_copy(update={"spec": spec})

@@ -53,6 +53,22 @@ def test_no_accelerator_means_the_cpu_and_a_warning() -> None:
     assert placement.job.spec.resources.limits == {"cpu": 2}
 
 
+@pytest.mark.parametrize("name", ["nvidia.com/gpu.shared", "nvidia.com/mig-1g.5gb", "acme.com/gpu-a100"])
+def test_here_a_device_is_a_device_whatever_the_cluster_calls_it(name: str) -> None:
+    placement = place(job(resources={"limits": {name: 1}}), SETTINGS, ("0", "1"))
+    assert (placement.devices, placement.warning) == ((("0",), ("1",)), None)
+    assert accelerators(placement.job, SETTINGS) == 1
+
+
+@pytest.mark.parametrize("devices", [(), ("0", "1", "2", "3")])
+def test_claims_mean_devices_of_this_machine(devices: tuple[str, ...]) -> None:
+    container = {"name": "trainer", "resources": {"claims": [{"name": "gpu"}]}}
+    template = {"spec": {"resourceClaims": [{"name": "gpu"}], "containers": [container]}}
+    placement = place(job(resources={}, template=template, processesPerNode=2), SETTINGS, devices)
+    assert accelerators(placement.job, SETTINGS) == len(devices) // 2
+    assert run_config(placement.job, SETTINGS).accelerators is bool(devices)
+
+
 @pytest.mark.parametrize(("visible", "devices"), [("", ()), ("-1", ()), ("2,3", ("2", "3"))])
 def test_what_the_user_hides_is_not_there(
     visible: str, devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,31 @@
+"""What a rank says of the devices of its pod."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_trainer.train.devices import messages, too_few
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "seen", "ranks", "said"),
+    [
+        (False, 0, 1, None),
+        (False, 1, 1, "The pod sees 1 CUDA device, and training runs on the CPU"),
+        (False, 8, 2, "The pod sees 8 CUDA devices, and training runs on the CPU"),
+        (True, 1, 1, None),
+        (True, 8, 8, None),
+        (True, 8, 1, "The pod sees 8 CUDA devices, and training uses 1 of them: set spec.processesPerNode to 8"),
+    ],
+)
+def test_devices_that_training_leaves_alone_are_said(
+    accelerators: bool, seen: int, ranks: int, said: str | None
+) -> None:
+    told = messages(accelerators=accelerators, seen=seen, ranks=ranks)
+    assert told == () if said is None else told[0].startswith(said)
+
+
+@pytest.mark.parametrize(("seen", "ranks", "enough"), [(2, 2, True), (8, 2, True), (1, 2, False)])
+def test_ranks_without_a_device_each_are_told_why(seen: int, ranks: int, enough: bool) -> None:
+    problem = too_few(seen=seen, ranks=ranks)
+    assert problem is None if enough else "The pod has 2 ranks, and torch sees 1 CUDA device." in str(problem)
