@@ -41,7 +41,7 @@ CHANGES: dict[str, Any] = {
     "startDeadlineSeconds": 60,
     "resumeFrom": "never",
 }
-ALWAYS = {"activeDeadlineSeconds": 60, "retry": 3}
+ALWAYS = {"activeDeadlineSeconds": 60, "retry": 3, "helperResources": {"limits": {"memory": "16Gi"}}}
 
 
 class Job:

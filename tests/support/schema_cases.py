@@ -148,7 +148,7 @@ def _counts(schema: Schema, path: str) -> Iterator[tuple[str, Any, Any, str]]:
         yield "least", _items(path, schema["minItems"]), [], "should have at least 1 items"
     if "maxProperties" in schema and "additionalProperties" in schema:
         limit = schema["maxProperties"]
-        yield "most", _devices(limit), _devices(limit + 1), f"must have at most {limit} items"
+        yield "most", _resources(path, limit), _resources(path, limit + 1), f"must have at most {limit} items"
 
 
 def usual_value(schema: Schema, path: str) -> Any:
@@ -194,8 +194,10 @@ def _items(path: str, count: int) -> list[Any]:
             return [f"/data/{number}.csv" for number in range(count)]
 
 
-def _devices(count: int) -> dict[str, int]:
-    return {f"example.com/device{number}": 1 for number in range(count)}
+def _resources(path: str, count: int) -> dict[str, int]:
+    """Devices; who prepares and publishes has none, but pages of many sizes."""
+    name = "hugepages-{}Mi" if path.startswith("helperResources") else "example.com/device{}"
+    return {name.format(number): 1 for number in range(count)}
 
 
 def good_patch(path: str, value: Any) -> Patch:

@@ -249,6 +249,33 @@ RESOURCE_CASES = (
         for which in ("limits", "requests")
         for number, (good, bad) in enumerate((("1Gi", "1GB"), ("1e3", "lots"), ("0.5G", "-1"), (5, "")))
     ),
+    *(
+        Case(
+            f"helper-{which}-of-devices",
+            {"helperResources": {which: {"cpu": 2, "memory": "8Gi", "ephemeral-storage": "10Gi"}}},
+            {"helperResources": {which: {"cpu": 2, GPU: 1}}},
+            f"spec.helperResources.{which}",
+            '"nvidia.com/gpu" is nothing that preparing and publishing use: give cpu, memory or ephemeral-storage',
+        )
+        for which in ("limits", "requests")
+    ),
+    *(
+        Case(
+            f"helper-{which}-quantity",
+            {f"helperResources.{which}": {"memory": "1Gi"}},
+            {f"helperResources.{which}": {"memory": "1GB"}},
+            f"spec.helperResources.{which}[memory]",
+            '"1GB" must be a quantity, not below 0',
+        )
+        for which in ("limits", "requests")
+    ),
+    Case(
+        "helper-request-over-limit",
+        {"helperResources": {"requests": {"memory": "1000Mi"}, "limits": {"memory": "1Gi"}}},
+        {"helperResources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}},
+        "spec.helperResources.requests",
+        '"memory: 1Gi (limit 1G)" is over its limit: raise the limit or lower the request',
+    ),
     Case(
         "half-an-accelerator",
         {"resources.limits": {GPU: "1", "cpu": "500m"}},

@@ -164,9 +164,14 @@ class FineTuneJobSpec(ApiModel):
     nodes: Annotated[int, Field(ge=1, le=1000)] = 1
     """Number of nodes: pods that train together as one world. Over 1, the storage must be ReadWriteMany."""
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Ranks per node; default: the accelerators in `resources`, else 1."""
+    """Ranks per node; default: the accelerators in `resources`, else 1. With accelerators by ResourceClaims, whose number is
+    not known here, the default is one for each claim."""
     resources: Resources = Resources()
-    """Resources of each node (pod)."""
+    """Resources of each node (pod) that trains."""
+    helper_resources: Resources = Resources()
+    """Resources of the pods that prepare the data and publish the model, which use no device. Default: what `resources` says
+    of cpu, memory and ephemeral-storage, but requests of at most 4 CPUs, 8Gi of memory and 16Gi of ephemeral storage. May be
+    changed at any time; once the model is being published, in an edit that raises `retry`."""
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Training image; default: the one the operator was installed with."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=128, json_schema_extra=_BY_NAME)] = ()

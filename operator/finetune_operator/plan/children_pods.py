@@ -40,6 +40,11 @@ ENVIRONMENT = {
 """Defaults in every pod; `spec.env` overrides them by name."""
 
 
+HELPER_REQUESTS = {"cpu": "4", "memory": "8Gi", "ephemeral-storage": "16Gi"}
+"""What a pod that prepares or publishes asks the scheduler for at most, unless the job says otherwise: tokenising and uploading
+need no more, and more would fill a machine with accelerators, or start one."""
+
+
 class Role(StrEnum):
     """What a pod does, and its label's value."""
 
@@ -172,15 +177,28 @@ def _credentials(job: FineTuneJob, role: Role) -> dict[str, Any]:
     return {"envFrom": [{"secretRef": {"name": reference.name}}]}
 
 
-def _resources(job: FineTuneJob, settings: PlanSettings, role: Role) -> dict[str, Any]:
+def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
     """The pod's resources; only training takes extended ones (accelerators, network devices)."""
-    plain = ("cpu", "memory", "ephemeral-storage")
-    asked = {"limits": job.spec.resources.limits, "requests": job.spec.resources.requests}
-    kept = {
-        kind: {name: quantity for name, quantity in amounts.items() if role is Role.TRAIN or name in plain}
-        for kind, amounts in asked.items()
-    }
-    return {kind: amounts for kind, amounts in kept.items() if amounts}
+    own = job.spec.resources if role is Role.TRAIN else _helper_resources(job)
+    asked = {"limits": dict(own.limits), "requests": dict(own.requests)}
+    return {kind: amounts for kind, amounts in asked.items() if amounts}
+
+
+def _helper_resources(job: FineTuneJob) -> Resources:
+    """Of the pods that prepare and publish. They may use what training may, but no machine is kept for it."""
+    training, own = job.spec.resources, job.spec.helper_resources
+    limits, requests = dict(own.limits), dict(own.requests)
+    for name, most in HELPER_REQUESTS.items():
+        asked = training.requests.get(name, training.limits.get(name))
+        if name in own.limits or name in own.requests or asked is None:
+            continue
+        if name in training.limits:
+            limits[name] = training.limits[name]
+        if (number := amount(asked)) is not None and number > parse(most):
+            requests[name] = most
+        elif name in training.requests:
+            requests[name] = asked
+    return Resources(limits=limits, requests=requests)
 
 
 def _tolerations(job: FineTuneJob, settings: PlanSettings) -> list[dict[str, Any]]:

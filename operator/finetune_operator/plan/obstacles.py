@@ -106,10 +106,16 @@ def fact(reason: str, message: str, advice: str | None = None) -> Fact:
     return Fact(False, reason, f"{text}. What to do: {way_out}." if way_out else f"{text}.")
 
 
+RESOURCES, HELPER_RESOURCES = "`spec.resources`", "`spec.helperResources`"
+_RESOURCES_OF = {"prepare": HELPER_RESOURCES, "publish": HELPER_RESOURCES}
+
+
 def change(pod: PodView, fields: str) -> str:
-    """How these fields are changed: those of a job whose training pods are made are fixed."""
+    """How these fields are changed: those of a job whose training pods are made are fixed, but for one."""
     if pod.role == "prepare":
         return f"correct {fields}: the edit starts the job again"
+    if fields == HELPER_RESOURCES:
+        return f"correct {fields} and raise `spec.retry`"
     return (
         f"delete this job and apply one of another name with another {fields} (a spec is fixed once its pods are made)"
     )
@@ -169,7 +175,8 @@ def _unschedulable(pod: PodView, message: str) -> Fact:
         return fact(Obstacle.CLAIM_NOT_BOUND, text, advice)
     text = f"no machine takes {pod.pod}: {lacks.what}"
     ways = [lacks.outside] if lacks.outside else []
-    ways += [change(pod, " and ".join(lacks.fields))] if lacks.fields else []
+    fields = [_RESOURCES_OF.get(pod.role, field) if field == RESOURCES else field for field in lacks.fields]
+    ways += [change(pod, " and ".join(fields))] if fields else []
     return fact("FailedScheduling", text, "; or ".join(ways) or None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_operator.plan.types import Manifest, PodEvent
-from tests.support.simulated import World
+from tests.support.simulated import HUB_SPEC, World
 
 
 def waiting(world: World, node: int, reason: str, message: str) -> None:
@@ -37,6 +37,19 @@ def test_an_unschedulable_pod_says_what_is_missing() -> None:
     assert "What to do" in running["message"]
     assert world.condition("Reconciling")["message"] == running["message"]
     assert world.reasons() == ["AttemptStarted", "FailedScheduling"]
+
+
+def test_a_pod_that_prepares_and_is_too_large_is_made_smaller_by_its_own_field() -> None:
+    world = World(spec=HUB_SPEC)
+    world.wake()
+    text = "0/2 nodes are available: 2 Insufficient memory."
+    world.pod(1, 0, "prepare")["status"]["conditions"] = [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": text}
+    ]
+    world.after(3)
+    prepared = world.condition("Prepared")
+    assert prepared["reason"] == "FailedScheduling"
+    assert "correct `spec.helperResources`: the edit starts the job again" in prepared["message"]
 
 
 @pytest.mark.parametrize(

@@ -116,4 +116,33 @@ RESOURCES = (
     ),
 )
 
-RULES = RESOURCES
+_PLAIN = "k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-')"
+HELPERS = (
+    *(
+        Rule(
+            f"spec.helperResources.{which}",
+            f"self.all(k, {_PLAIN})",
+            "is nothing that preparing and publishing use: give cpu, memory or ephemeral-storage; devices belong in resources",
+            first("self", f"!({_PLAIN})"),
+        )
+        for which in ("limits", "requests")
+    ),
+    *(
+        Rule(
+            f"spec.helperResources.{which}[]",
+            f"isQuantity(string(self)) && {at_least_zero('self')}",
+            "must be a quantity, not below 0, such as 2, 500m or 16Gi",
+            "string(self)",
+        )
+        for which in ("limits", "requests")
+    ),
+    Rule(
+        "spec.helperResources",
+        f"!has(self.requests) || !self.requests.exists(k, {_OVER_LIMIT})",
+        "is over its limit: raise the limit or lower the request",
+        f"{_OVER} + ': ' + string(self.requests[{_OVER}]) + ' (limit ' + string(self.limits[{_OVER}]) + ')'",
+        field=".requests",
+    ),
+)
+
+RULES = (*RESOURCES, *HELPERS)
