@@ -39,7 +39,11 @@ class OperatorSettings(BaseSettings):
     trainer_image: str = "docker.io/finetune/trainer:dev"
     """Image of the training pods where a job names none."""
     accelerator_resources: tuple[str, ...] = _DEFAULTS.accelerator_resources
-    """Extended resources that are accelerators, as a JSON list; `*` at the end matches any rest."""
+    """Extended resources that are accelerators, or parts or amounts of one, as a JSON list; `*` matches anything. Training
+    runs on CUDA and ROCm devices."""
+    accelerator_memory: dict[str, str] = Field(default_factory=dict)
+    """Accelerator -> memory of each device of that name, the largest there is, as JSON: `{"nvidia.com/gpu": "80Gi"}`. A model
+    that cannot fit is refused before a device is taken."""
     grace_period_seconds: Annotated[int, Field(ge=1)] = _DEFAULTS.grace_period_seconds
     """Time that training pods get to save when they are asked to stop."""
     lost_node_seconds: Annotated[int, Field(ge=1)] = _DEFAULTS.lost_node_seconds
@@ -82,6 +86,13 @@ class OperatorSettings(BaseSettings):
     log_format: Literal["json", "text"] = "json"
     """One JSON document a line, or text for a terminal."""
 
+    @field_validator("accelerator_memory")
+    @classmethod
+    def _are_quantities(cls, memory: dict[str, str]) -> dict[str, str]:
+        if wrong := [f"{name}: {size}" for name, size in memory.items() if not is_quantity(size) or parse(size) <= 0]:
+            raise ValueError(f"no quantity of memory, such as 80Gi: {', '.join(wrong)}")
+        return memory
+
     @field_validator("pod_template")
     @classmethod
     def _can_be_merged(cls, template: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +105,7 @@ class OperatorSettings(BaseSettings):
         return PlanSettings(
             trainer_image=self.trainer_image,
             accelerator_resources=self.accelerator_resources,
+            accelerator_memory_bytes={name: int(parse(size)) for name, size in self.accelerator_memory.items()},
             grace_period_seconds=self.grace_period_seconds,
             lost_node_seconds=self.lost_node_seconds,
             progress_interval_seconds=self.progress_interval_seconds,

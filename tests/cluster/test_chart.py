@@ -42,6 +42,7 @@ EVERYTHING: Manifest = {
         "gracePeriodSeconds": 120,
         "lostNodeSeconds": 90,
         "acceleratorResources": ["example.com/npu"],
+        "acceleratorMemory": {"example.com/npu": "80Gi"},
     },
     "progress": {"intervalSeconds": 2.5, "access": "proxy"},
     "replicas": 2,
@@ -175,6 +176,7 @@ def test_everything_that_can_be_set_arrives(monkeypatch: pytest.MonkeyPatch) -> 
     assert arrived.plan().pod_template == EVERYTHING["jobs"]["podTemplate"]
     assert arrived.plan().template_allows == ("hostPath", "serviceAccount")
     assert arrived.plan().accelerator_resources == ("example.com/npu",)
+    assert arrived.plan().accelerator_memory_bytes == {"example.com/npu": 80 << 30}
     assert (arrived.grace_period_seconds, arrived.lost_node_seconds) == (120, 90)
     assert arrived.progress_interval_seconds == 2.5
     assert (arrived.progress_access, arrived.concurrency, arrived.resync_seconds) == ("proxy", 4, 30)

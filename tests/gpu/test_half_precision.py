@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.prepare.run import prepare
 from tests.gpu.conftest import Train
-from tests.support.ranks import Finished
-from tests.support.tiny import tiny_bert
+from tests.support.headers import write_headers
+from tests.support.ranks import Finished, run_ranks
+from tests.support.runs import run_config
+from tests.support.tiny import reviews, tiny_bert, write_rows
 
 
 def scaler(finished: Finished, step: int) -> dict[str, Any]:
@@ -82,3 +85,19 @@ def test_bf16_trains_without_a_scaler(train: Train) -> None:
     assert finished.returncode == 0, finished.output
     assert finished.heard.last("precision") == "bf16"
     assert not (finished.checkpoint(5) / "scaler.pt").exists()
+
+
+def test_a_rank_that_sees_a_device_and_is_told_to_use_the_cpu_says_so(train: Train) -> None:
+    finished = train("run", fields={"accelerators": False}, fp16=None, max_steps=5)
+    assert finished.returncode == 0, finished.output
+    assert any("and training runs on the CPU" in message for message in finished.heard.messages())
+
+
+def test_a_model_that_no_device_holds_is_the_users_to_change(tmp_path: Path) -> None:
+    model = tiny_bert(tmp_path / "tiny")
+    data = write_rows(tmp_path / "train.jsonl", reviews(30))
+    config = run_config(tmp_path / "output", model=model, train=data, accelerators=True)
+    large = write_headers(tmp_path / "large", {"a.weight": (1 << 20, 1 << 20)})
+    prepared = prepare(config).model_copy(update={"model": str(large)})
+    finished = run_ranks(tmp_path / "run", config, prepared=prepared)
+    assert (finished.failure["reason"], finished.failure["cause"]) == ("ModelTooLarge", "user")

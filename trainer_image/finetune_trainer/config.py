@@ -190,6 +190,8 @@ class RunConfig(Document):
     processes_per_node: int = Field(ge=1)
     accelerators: bool
     """Whether the pods were given accelerators. Without, training runs on the CPU with gloo, in fp32."""
+    device_memory_bytes: int | None = None
+    """Memory of each accelerator, at most; null where nobody knows before a rank asks it."""
     output: PodPath
     """Where the job's claim is mounted. The layout below it is `finetune_trainer.volume`'s."""
     checkpoint_interval_seconds: int = 600
@@ -302,6 +304,8 @@ class Reason(StrEnum):
     """The account may not store so much."""
     MODEL_DAMAGED = "ModelDamaged"
     """The sealed model on the volume is not what was sealed, or not there: it is not published."""
+    MODEL_TOO_LARGE = "ModelTooLarge"
+    """Weights, gradients and optimizer do not fit into a device, whatever the batch."""
     ARGUMENTS_INVALID = "ArgumentsInvalid"
     """The Trainer refused the training arguments."""
     NOT_IN_IMAGE = "NotInImage"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_operator.api.deprecated import translate
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.rules.dataset import ADDRESSES
-from finetune_operator.plan.accelerators import accelerators
+from finetune_operator.plan.accelerators import accelerators, device_memory_bytes
 from finetune_operator.plan.children_pods import OUTPUT_PATH, PORT, TOKEN_FILE
 from finetune_operator.plan.types import PlanSettings
 from finetune_trainer import task_facts
@@ -62,6 +62,7 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
         nodes=spec.nodes,
         processes_per_node=processes_per_node(job, settings),
         accelerators=accelerators(job, settings) > 0,
+        device_memory_bytes=device_memory_bytes(job, settings),
         output=OUTPUT_PATH,
         checkpoint_interval_seconds=spec.checkpoint_interval_seconds,
         resume_from=spec.resume_from,

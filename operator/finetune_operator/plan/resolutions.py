@@ -76,6 +76,10 @@ RESOLUTIONS: Mapping[str, str] = {
         "The model on the claim is not what training left there: find out who changed or removed it, and train again "
         f"{_ANEW}; `spec.resumeFrom` takes the path of a checkpoint."
     ),
+    Reason.MODEL_TOO_LARGE: (
+        "Train an adapter (`spec.peft`, with `spec.quantization` on four bits), ask for accelerators with more memory, or choose "
+        f"a smaller model: the message has the arithmetic. After training has started, {_ANEW}."
+    ),
     Reason.ARGUMENTS_INVALID: "Correct `spec.trainingArguments` or `spec.preprocessing` as the message says.",
     Reason.NOT_IN_IMAGE: (
         "Name an image in `spec.image` that has what the message names, built from the trainer image; or leave out what "

@@ -15,6 +15,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("FINETUNE_OPERATOR_PROGRESS_ACCESS", "proxy")
     monkeypatch.setenv("FINETUNE_OPERATOR_TRAINER_IMAGE", "registry/trainer:1")
     monkeypatch.setenv("FINETUNE_OPERATOR_ACCELERATOR_RESOURCES", '["example.com/npu"]')
+    monkeypatch.setenv("FINETUNE_OPERATOR_ACCELERATOR_MEMORY", '{"example.com/npu": "80Gi"}')
     monkeypatch.setenv("FINETUNE_OPERATOR_POD_TEMPLATE", '{"spec": {"nodeSelector": {"pool": "gpu"}}}')
     monkeypatch.setenv("FINETUNE_OPERATOR_TEMPLATE_ALLOWS", '["hostPath"]')
     settings = OperatorSettings()
@@ -23,6 +24,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.progress_access is ProgressAccess.PROXY
     assert settings.plan().trainer_image == "registry/trainer:1"
     assert settings.plan().accelerator_resources == ("example.com/npu",)
+    assert settings.plan().accelerator_memory_bytes == {"example.com/npu": 80 << 30}
     assert settings.plan().pod_template == {"spec": {"nodeSelector": {"pool": "gpu"}}}
 
 
@@ -46,6 +48,13 @@ def test_the_lease_is_the_operators_mark(given: dict[str, str], lease: str, monk
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_OPERATOR_CONCURRENCY", "0")
     with pytest.raises(ValidationError, match="concurrency"):
+        OperatorSettings()
+
+
+@pytest.mark.parametrize("size", ["eighty", "80GB", "-1Gi", "0"])
+def test_a_device_without_a_size_is_refused(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_OPERATOR_ACCELERATOR_MEMORY", f'{{"nvidia.com/gpu": "{size}"}}')
+    with pytest.raises(ValidationError, match=f"no quantity of memory, such as 80Gi: nvidia.com/gpu: {size}"):
         OperatorSettings()
 
 

@@ -255,6 +255,86 @@ def test_accelerators_decide_processes_and_preparing(resources: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
+    ("resources", "helpers", "made"),
+    [
+        ({}, {}, {}),
+        ({"limits": {"cpu": 2, "memory": "4Gi"}}, {}, {"limits": {"cpu": 2, "memory": "4Gi"}}),
+        ({"requests": {"cpu": "500m"}}, {}, {"requests": {"cpu": "500m"}}),
+        ({"requests": {"cpu": 8, "memory": "1Gi"}}, {}, {"requests": {"cpu": "4", "memory": "1Gi"}}),
+        (
+            {"limits": {"ephemeral-storage": "2Ti", "hugepages-2Mi": "1Gi"}},
+            {},
+            {"limits": {"ephemeral-storage": "2Ti"}, "requests": {"ephemeral-storage": "16Gi"}},
+        ),
+        (
+            {"limits": {"cpu": 96, "memory": "900Gi"}},
+            {"limits": {"memory": "32Gi"}},
+            {"limits": {"cpu": 96, "memory": "32Gi"}, "requests": {"cpu": "4"}},
+        ),
+        (
+            {"limits": {"memory": "16Gi"}},
+            {"requests": {"memory": "64Gi"}},
+            {"requests": {"memory": "64Gi"}},
+        ),
+        (
+            {"limits": {"memory": "1e99999999999"}},
+            {},
+            {"limits": {"memory": "1e99999999999"}, "requests": {"memory": "8Gi"}},
+        ),
+    ],
+)
+def test_who_prepares_and_publishes_keeps_no_machine_for_it(
+    resources: dict[str, Any], helpers: dict[str, Any], made: dict[str, Any]
+) -> None:
+    given = job("job-hub.yaml", resources=resources, helperResources=helpers)
+    for manifest in (children.prepare_job(given, SETTINGS, 1), children.publish_job(given, SETTINGS, 1)):
+        assert trainer(manifest)["resources"] == made
+    assert trainer(children.train_job(given, SETTINGS, 1))["resources"] == resources
+
+
+GPU = "nvidia.com/gpu"
+A100 = {"spec": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}}}
+
+
+@pytest.mark.parametrize(
+    ("limits", "template", "gibibytes"),
+    [
+        ({GPU: 8}, {}, None),
+        ({"cpu": 2}, A100, None),
+        ({GPU: 8}, A100, 81),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H200"}}}, None),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"nvidia.com/gpu.memory": "24576"}}}, 25),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"nvidia.com/gpu.memory": "lots"}}}, None),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}}}, 81),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"cloud.google.com/gke-accelerator": "nvidia-l4"}}}, None),
+        ({"nvidia.com/mig-3g.40gb": 1}, {}, 41),
+        ({"nvidia.com/mig-1g.10gb.shared": 1}, {}, 11),
+        ({GPU: 1, "nvidia.com/gpumem": 3000}, A100, 81),
+        ({GPU: 8}, {"spec": {"nodeSelector": 5}}, None),
+    ],
+)
+def test_the_memory_of_a_device_is_told_by_names_and_labels(
+    limits: dict[str, Any], template: dict[str, Any], gibibytes: int | None
+) -> None:
+    config = children.run_config(job(resources={"limits": limits}, template=template), SETTINGS)
+    assert config.device_memory_bytes == (None if gibibytes is None else gibibytes << 30)
+
+
+def test_the_administrator_tells_the_memory_of_devices() -> None:
+    settings = replace(SETTINGS, accelerator_memory_bytes={"nvidia.com/gpu*": 80 << 30}, pod_template=A100)
+    assert (
+        children.run_config(job(resources={"limits": {"nvidia.com/gpu-a100": 1}}), settings).device_memory_bytes
+        == 81 << 30
+    )
+    settings = replace(settings, pod_template={})
+    assert (
+        children.run_config(job(resources={"limits": {"nvidia.com/gpu-a100": 1}}), settings).device_memory_bytes
+        == 80 << 30
+    )
+    assert children.run_config(job(resources={"limits": {"amd.com/gpu": 1}}), settings).device_memory_bytes is None
+
+
+@pytest.mark.parametrize(
     "spec",
     [
         {"model": {"name": "google-bert/bert-base-cased"}},

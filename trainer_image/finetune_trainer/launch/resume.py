@@ -26,6 +26,7 @@ _NOT_WHAT_IS_TRAINED = frozenset(
         "nodes",
         "processes_per_node",
         "accelerators",
+        "device_memory_bytes",
         "output",
         "checkpoint_interval_seconds",
         "resume_from",

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import tasks
-from finetune_trainer.config import Prepared, PrepareSummary, Resolved, RunConfig, SplitReport
+from finetune_trainer import memory, tasks
+from finetune_trainer.config import Prepared, PrepareSummary, Reason, Resolved, RunConfig, SplitReport
 from finetune_trainer.paths import to_local, to_pod
 from finetune_trainer.prepare import (
     adapters,
@@ -27,6 +27,7 @@ from finetune_trainer.prepare import (
     store,
     warnings,
 )
+from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.key import config_digest, data_key
 from finetune_trainer.prepare.model import Model
@@ -44,6 +45,7 @@ def prepare(config: RunConfig, before_model: Callable[[], None] = lambda: None) 
         return _also_told(earlier, (*told, *image.check(config, to_local(earlier.model))))
     hub = Hub(config)
     folder, commit = _model_folder(config, hub, layout)
+    size = _fits(config, folder)
     told = (*told, *image.check(config, folder))
     found = splits.find(config, hub)
     place = known.place(layout, config, folder, found.identity)
@@ -54,10 +56,23 @@ def prepare(config: RunConfig, before_model: Callable[[], None] = lambda: None) 
         facts, waited = _made_from(config, layout, hub, folder, found)
     if place is not None:
         known.write(place, facts)
-    prepared = _prepared(config, layout, facts, folder, Resolved(model_revision=commit, dataset_revision=found.commit))
+    resolved = Resolved(model_revision=commit, dataset_revision=found.commit)
+    prepared = _also_told(_prepared(config, layout, facts, folder, resolved), size)
     make_folder(layout.run.folder)
     write_document(layout.run.prepared, prepared)
     return _also_told(prepared, (*told, *waited))
+
+
+def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
+    """What is to be said of the memory that the model takes; PrepareError where no device of the job can hold it."""
+    if not config.accelerators:
+        return ()
+    if config.device_memory_bytes is None:
+        said = memory.note(config, model)
+        return () if said is None else (said,)
+    if (problem := memory.problem(config, model, config.device_memory_bytes)) is not None:
+        raise PrepareError(Reason.MODEL_TOO_LARGE, problem)
+    return ()
 
 
 def _made_from(

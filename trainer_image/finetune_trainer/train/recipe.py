@@ -72,7 +72,8 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     marks.done("process group")
     prepared = client.prepared()
     marks.done("data")
-    reporter.tell(*plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
+    world.require_room(config, to_local(prepared.model))
+    reporter.tell(*world.messages, *plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
 
     run = _Run(config, plan, prepared, arguments, world)
     if checkpoint is not None:

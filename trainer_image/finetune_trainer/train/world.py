@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,7 +46,16 @@ class World:
             local_rank=int(os.environ["LOCAL_RANK"]),
             size=int(os.environ["WORLD_SIZE"]),
             cuda=accelerators,
+            messages=devices.messages(accelerators=accelerators, seen=seen, ranks=ranks),
         )
+
+    def require_room(self, config: RunConfig, model: Path) -> None:
+        """TrainError where this rank's device cannot hold what training this model takes."""
+        if not self.cuda:
+            return
+        size = int(torch.cuda.get_device_properties(self.local_rank).total_memory)
+        if (problem := memory.problem(config, model, size)) is not None:
+            raise TrainError(Reason.MODEL_TOO_LARGE, Cause.USER, problem)
 
     def form(self, timeout_seconds: float) -> None:
         """Build the process group. On the CPU the Trainer would leave its timeout at 30 minutes whatever is set."""
