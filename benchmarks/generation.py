@@ -187,6 +187,7 @@ def by_ranks(made: InProcess, folder: Path) -> Any:
     trainer = RankTrainer(
         batches=nothing,
         pulse=nothing,
+        save=nothing,
         note={},
         reduce=task.reduce(run),
         generate=task.generate(run),

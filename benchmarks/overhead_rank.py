@@ -29,6 +29,7 @@ from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.order import MicroBatches
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
+from finetune_trainer.train.volume_trouble import Save
 from finetune_trainer.train.world import World
 
 STEP_SECONDS = 0.05
@@ -93,8 +94,9 @@ class Bench:
         batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=1)
         pulse = Pulse(1, 0, None, save_seconds=600)
         reporter = Reporter(self.client, active=reporting)
-        callback = RankCallback(self.world, self.client, reporter, pulse, batches, scaled=False)
-        trainer = run.trainer(batches, pulse, [callback], None)
+        save = Save()
+        callback = RankCallback(self.world, self.client, reporter, pulse, batches, save, scaled=False)
+        trainer = run.trainer(batches, pulse, save, [callback], None)
         reporters = [trainer.pop_callback(kind) for kind in (RankCallback, KubeflowCallback)]
         timed = [Timed(one) for one in reporters if reporting]
         if not reporting:

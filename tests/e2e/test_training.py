@@ -26,7 +26,7 @@ def test_a_pod_that_is_deleted_costs_no_more_than_the_steps_since_the_checkpoint
 
     first, second = (e2e.attempt_folder(volume, "deleted", attempt) for attempt in (1, 2))
     assert status["attempt"] == 2
-    assert status["restarts"] == {"preemption": 1, "node": 0, "error": 0}
+    assert status["restarts"] == {"preemption": 1, "node": 0, "error": 0, "volume": 0}
     assert e2e.is_in_order(story.phases, e2e.NEVER_BACKWARDS), story.phases
     assert story.phases.count("Restarting") <= 1
     assert sealed.parent.parent == first

@@ -1,9 +1,11 @@
 """Attempts and sealed checkpoints made by hand, in the layout of the volume."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from finetune_trainer.config import CheckpointRef, RunConfig
+from finetune_trainer import checkpoint_note
+from finetune_trainer.config import CheckpointRef, Prepared, PrepareSummary, RunConfig
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.marks import Mark
@@ -30,6 +32,19 @@ def run_config(uid: str = "u", **fields: object) -> RunConfig:
     return RunConfig.model_validate(base | fields)
 
 
+def prepared(labels: tuple[str, ...] = ("bad", "good"), data: str = "a", model: str = "m", key: str = "k") -> Prepared:
+    """What an attempt trains on."""
+    return Prepared(
+        config_digest="0",
+        data=f"/output/.finetune/prepared/{key}",
+        data_digest=data,
+        model="/data/model",
+        model_digest=model,
+        label_names=labels,
+        summary=PrepareSummary(train_rows=8, labels=labels),
+    )
+
+
 def begin(
     run: Run,
     attempt: int,
@@ -54,18 +69,20 @@ def begin(
     return mark
 
 
-def stage(run: Run, attempt: int, step: int) -> tuple[str, ...]:
-    """What ranks write into staging."""
+def stage(run: Run, attempt: int, step: int, trained_on: Prepared | None = None) -> tuple[str, ...]:
+    """What ranks write into staging; an older release leaves no word of what it was trained on."""
     folder = make_folder(run.attempt(attempt).staging / f"checkpoint-{step}")
     names = ("model.safetensors", "optimizer.pt", "rng_state_0.pth")
     for name in names:
         (folder / name).write_bytes(f"{name} of step {step}".encode() * 50)
-    return names
+    note = {"globalBatch": 16} | (checkpoint_note.of(trained_on) if trained_on is not None else {})
+    (folder / checkpoint_note.NOTE).write_text(json.dumps(note))
+    return (*names, checkpoint_note.NOTE)
 
 
-def seal(run: Run, attempt: int, step: int, *, best: bool = False) -> Path:
+def seal(run: Run, attempt: int, step: int, *, best: bool = False, trained_on: Prepared | None = None) -> Path:
     """Stage, place and seal a checkpoint."""
-    names = stage(run, attempt, step)
+    names = stage(run, attempt, step, trained_on)
     own = run.attempt(attempt)
     final = own.checkpoint(step)
     files = sealing.place(own.staging / final.name, final, names)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.config import Env, Prepared, PrepareSummary, Progress, ResultRecord, RunConfig
+from finetune_trainer.data_digests import content_of, read_meta
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.settings import Peer
-from finetune_trainer.volume import Layout, make_folder, write_document
+from finetune_trainer.volume import Layout, make_folder, write_checked
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.prepared_data import sealed_data
 
 PACKAGES = Path(__file__).parents[2] / "trainer_image"
 RANK_PROGRAM = Path(__file__).parent / "stand_in" / "rank_program.py"
@@ -107,6 +109,11 @@ class Launches:
     def layout(self) -> Layout:
         return Layout(self.claim, "reviews", self.uid)
 
+    @property
+    def data(self) -> Path:
+        """The prepared data."""
+        return self.claim / "d"
+
     def config(self) -> RunConfig:
         return RunConfig.model_validate(
             {
@@ -130,11 +137,17 @@ class Launches:
     def prepare(self) -> None:
         """Leave what the prepare step leaves."""
         make_folder(self.layout.run.folder)
+        digest = sealed_data(self.data) if not self.data.exists() else content_of(read_meta(self.data))
         summary = PrepareSummary(train_rows=8, labels=("bad", "good"))
         prepared = Prepared(
-            config_digest="0", data="/output/d", model="/data/model", label_names=("bad", "good"), summary=summary
+            config_digest="0",
+            data=f"/output/{self.data.relative_to(self.claim)}",
+            data_digest=digest,
+            model="/data/model",
+            label_names=("bad", "good"),
+            summary=summary,
         )
-        write_document(self.layout.run.prepared, prepared)
+        write_checked(self.layout.run.prepared, prepared)
 
     def start(
         self,

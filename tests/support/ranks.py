@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,11 +80,13 @@ def run_ranks(
     kill_after_checkpoint: int | None = None,
     environment: dict[str, str] | None = None,
     prepared: Prepared | None = None,
+    happens: Callable[[str, dict[str, Any]], None] = lambda path, body: None,
     timeout_seconds: float = PATIENCE_SECONDS,
 ) -> Finished:
     """Prepare in this process, then train with `world` ranks; at step `kill_after_checkpoint` all are SIGKILLed.
 
-    `sealed_before` holds checkpoints of earlier attempts, which lie on the volume like those to come.
+    `sealed_before` holds checkpoints of earlier attempts, which lie on the volume like those to come. `happens` is called after
+    each thing that a rank has said.
     """
     staging, sealed = folder / "staging", folder / "sealed"
     staging.mkdir(parents=True)
@@ -92,7 +95,7 @@ def run_ranks(
     else:
         shutil.copytree(sealed_before, sealed)
     heard = Heard()
-    launch = PlayedLaunch(heard, prepared or prepare(config), staging, sealed, world, kill_after_checkpoint)
+    launch = PlayedLaunch(heard, prepared or prepare(config), staging, sealed, world, kill_after_checkpoint, happens)
     (folder / "run.json").write_text(config.to_json())
     (folder / "token").write_text(TOKEN)
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={world}"]
@@ -149,6 +152,7 @@ class PlayedLaunch:
     sealed: Path
     world: int
     kill_after: int | None
+    happens: Callable[[str, dict[str, Any]], None] = lambda path, body: None
     process: subprocess.Popen[str] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -168,10 +172,14 @@ class PlayedLaunch:
                     self.heard.models.append(body)
                 case "/rank/result":
                     self.heard.results[body["rank"]] = body
+            self.happens(path, body)
 
     def _seal(self, step: int) -> None:
         parts = [part for part in self.heard.checkpoints if part["step"] == step]
         if len(parts) < self.world:
+            return
+        if any("problem" in part for part in parts):
+            shutil.rmtree(self.staging / f"checkpoint-{step}", ignore_errors=True)
             return
         target = self.sealed / f"checkpoint-{step}"
         partial = target.with_suffix(".partial")

@@ -1,12 +1,15 @@
 """How an attempt ends other than well: what the record says, and what is left running (nothing)."""
 
+import shutil
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
 
 from finetune_trainer.config import RESULT_RECORD_MAX_BYTES, Cause, Outcome, Reason
+from tests.support.damage import flip
 from tests.support.launched import Launches, NodeProcess, until
 
 LONG: dict[str, Any] = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}
@@ -106,9 +109,22 @@ def test_launch_killed_takes_its_ranks_along(launches: Launches) -> None:
     assert not node.termination_log.exists()
 
 
-def test_without_prepared_data_the_attempt_fails_and_says_so(launches: Launches) -> None:
-    launches.layout.run.prepared.unlink()
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda launches: launches.layout.run.prepared.unlink(), "prepared.json is not there"),
+        (lambda launches: flip(launches.layout.run.prepared), "prepared.json can't be read"),
+        (lambda launches: flip(launches.data / "train.arrow"), "the content of train.arrow has changed"),
+        (lambda launches: shutil.rmtree(launches.data), "meta.json is not there"),
+    ],
+)
+def test_with_damaged_data_no_rank_trains_and_it_is_made_again(
+    launches: Launches, damage: Callable[[Launches], None], named: str
+) -> None:
+    damage(launches)
     (record,) = launches.run(plan=LONG)
     assert record.outcome is Outcome.FAILED
     assert record.failure is not None
-    assert "prepared.json" in record.failure.message
+    assert (record.failure.reason, record.failure.cause) == (Reason.PREPARED_DAMAGED, Cause.VOLUME)
+    assert named in record.failure.message
+    assert "starting after step" not in launches.started[0].text()

@@ -1,6 +1,7 @@
-"""A volume that the pods' user can't write to: said before anything else, with what to set."""
+"""A volume that can't be written to: for good it is said before anything else, for a while it is waited for."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.config import Cause, Outcome, Reason
-from tests.support.launched import Launches
+from tests.support.launched import Launches, until
 
 POD_USER = 10001
 AS_THE_PODS_USER = """
@@ -53,3 +54,52 @@ def test_no_permission_on_the_volume(closed_volume: tuple[Launches, int]) -> Non
     assert (record.failure.reason, record.failure.cause) == (Reason.VOLUME_NOT_WRITABLE, Cause.USER)
     for part in (f"uid {uid}", "belongs to uid", "mode 0", "fsGroup: ", f"chown {uid}:"):
         assert part in record.failure.message
+
+
+AWAY = """
+import errno, os, sys
+from finetune_trainer.launch import run, saving
+from finetune_trainer.launch.run import main
+run.VOLUME_LOOK_SECONDS = saving.MODEL_AGAIN_SECONDS = 0.1
+run.VOLUME_SECONDS = float(os.environ.get("PATIENCE", "60"))
+real, left = os.rename, {"new": int(os.environ["PROBES"]), "model": 2}
+def rename(source, target):
+    name = os.path.basename(target)
+    if left.get(name, 0):
+        left[name] -= 1
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target))
+    real(source, target)
+os.rename = rename
+sys.exit(main((sys.argv[1],)))
+"""
+
+
+def test_a_volume_that_is_read_only_for_a_while_costs_nothing(launches: Launches) -> None:
+    """When the attempt starts, and when the model is to be sealed."""
+    launches.start_code = AWAY
+    (node,) = launches.start(plan={"steps": 2}, env={"PROBES": "3"})
+    assert node.wait() == 0, node.text()
+    record = node.record()
+    assert record.outcome is Outcome.SUCCEEDED
+    said = "\n".join(record.messages)
+    assert "The attempt waits for its volume. The volume at " in said
+    assert "has become read-only" in said
+    assert "The model is trained, and can't be written to the volume now" in said
+
+
+def test_one_that_stays_so_ends_the_attempt_and_costs_no_crash(launches: Launches) -> None:
+    launches.start_code = AWAY
+    (node,) = launches.start(plan={"steps": 2}, env={"PROBES": "1000", "PATIENCE": "0"})
+    assert node.wait() == 1
+    failure = node.record().failure
+    assert failure is not None
+    assert (failure.reason, failure.cause) == (Reason.VOLUME_NOT_WRITABLE, Cause.VOLUME)
+
+
+def test_asked_to_end_while_it_waits_for_its_volume(launches: Launches) -> None:
+    launches.start_code = AWAY
+    (node,) = launches.start(plan={"steps": 2}, env={"PROBES": "100000"})
+    until(lambda: (seen := node.progress()) and seen.messages)
+    node.process.send_signal(signal.SIGTERM)
+    assert node.wait() == 143
+    assert node.record().outcome is Outcome.STOPPED

@@ -88,7 +88,7 @@ def test_whatever_interrupts_it_the_same_command_goes_on(local: LocalRun) -> Non
     assert run.wait(PATIENCE_SECONDS) == 0, local.errors()
     final = local.status()
     assert (final["phase"], final["attempt"], final["progress"]["step"]) == ("Succeeded", 4, STEPS)
-    assert final["restarts"] == {"preemption": 2, "node": 0, "error": 1}
+    assert final["restarts"] == {"preemption": 2, "node": 0, "error": 1, "volume": 0}
     assert final["resumedFrom"]["step"] >= saved
     assert "Restarting" in local.heads()
     assert re.search(r"Rank [01] was ended by SIGKILL", local.output()), (

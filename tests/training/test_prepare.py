@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from finetune_trainer.prepare import warnings
 from finetune_trainer.prepare.command import attempt, fitted
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.volume import read_checked
+from tests.support.damage import flip
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -43,10 +46,7 @@ def test_leaves_what_the_ranks_need(model: Path, data: Path, tmp_path: Path) -> 
         tmp_path / "output", model=model, train=data, validation=data.with_name("validation.jsonl"), max_length=12
     )
     prepared = prepare(config)
-    assert (
-        Prepared.model_validate_json((tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json").read_text())
-        == prepared
-    )
+    assert read_checked(tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json", Prepared) == prepared
     assert prepared.label_names == ("negative", "positive")
     assert prepared.model == str(model)
     assert prepared.summary.model_dump(exclude={"token_lengths", "truncated_share"}) == {
@@ -177,6 +177,48 @@ def test_a_corrected_run_config_prepares_again(model: Path, data: Path, tmp_path
     )
     assert (first.summary.train_rows, second.summary.train_rows) == (50, 5)
     assert first.config_digest != second.config_digest
+
+
+def test_the_same_rows_are_the_same_data_whatever_the_file_is_called(model: Path, tmp_path: Path) -> None:
+    files = [write_rows(tmp_path / "train.csv", reviews(50)), write_rows(tmp_path / "copy.jsonl", reviews(50))]
+    packed = tmp_path / "packed.csv.gz"
+    packed.write_bytes(gzip.compress(files[0].read_bytes()))
+    made = [prepare(run_config(tmp_path / f"output-{file.name}", model=model, train=file)) for file in (*files, packed)]
+    assert len({Path(one.data).name for one in made}) == 3
+    assert len({one.data_digest for one in made}) == 1
+    moved = Path(shutil.copytree(model, tmp_path / "moved"))
+    again = prepare(run_config(tmp_path / "output", model=moved, train=files[0]))
+    assert again.model_digest == made[0].model_digest
+    weights = bytearray((moved / "model.safetensors").read_bytes())
+    weights[-40:] = bytes(40)
+    (moved / "model.safetensors").write_bytes(weights)
+    assert prepare(run_config(tmp_path / "output", model=moved, train=files[0])).model_digest != again.model_digest
+
+
+def test_data_is_looked_at_again_in_each_round_and_not_within_one(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "output", model=model, train=data)
+    first = prepare(config, first_attempt=1)
+    write_rows(data, reviews(51))
+    assert prepare(config, first_attempt=1) == first
+    second = prepare(config, first_attempt=4)
+    assert (first.summary.train_rows, second.summary.train_rows, second.first_attempt) == (50, 51, 4)
+    assert second.data_digest != first.data_digest
+    write_rows(data, reviews(50))
+    by_a_job = prepare(config)
+    assert (by_a_job.data_digest, by_a_job.first_attempt) == (first.data_digest, None)
+
+
+def test_data_that_is_gone_does_not_take_along_what_was_prepared_of_it(model: Path, data: Path, tmp_path: Path) -> None:
+    config = run_config(tmp_path / "output", model=model, train=data)
+    first = prepare(config, first_attempt=1)
+    data.unlink()
+    again = prepare(config, first_attempt=2)
+    assert (again.data, again.data_digest, again.first_attempt) == (first.data, first.data_digest, 2)
+    assert any("Whether model and data have changed is not known" in message for message in again.messages)
+    flip(Path(first.data) / "train.arrow")
+    with pytest.raises(PrepareError) as raised:
+        prepare(config, first_attempt=3)
+    assert raised.value.reason is Reason.FILE_NOT_FOUND
 
 
 def test_half_written_data_is_not_used(model: Path, data: Path, tmp_path: Path) -> None:

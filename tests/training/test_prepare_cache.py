@@ -20,11 +20,13 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Exit, Reason, RunConfig
+from finetune_trainer import data_digests
+from finetune_trainer.config import Exit, Prepared, Reason, RunConfig
 from finetune_trainer.prepare import cores, eviction, lease, store, workers
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.volume import Layout
+from finetune_trainer.volume import Layout, read_checked
+from tests.support.damage import DAMAGE
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
@@ -287,6 +289,57 @@ def test_a_kill_at_any_moment_leaves_no_wrong_data(
     assert content(found) == right
     left = [path.name for path in prepared.iterdir() if ".lease-" not in path.name]  # of a kill after the last step
     assert left == [found.name]
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["train.arrow", "meta.json"])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damaged_data_is_set_aside_and_made_again(
+    model: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    """Whoever finds it: the run that had it made, and another job that needs the same."""
+    config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(20)))
+    folder = Path(prepare(config).data)
+    right = content(folder)
+    for number, one in enumerate((config, job("other", config)), 1):
+        damage(folder / name)
+        made = prepare(one)
+        assert (Path(made.data), content(folder)) == (folder, right)
+        assert len(list(folder.parent.glob("*.damaged-*"))) == number
+        assert [message for message in made.messages if "it is set aside and made again" in message]
+    assert not [message for message in prepare(config).messages if "set aside" in message]
+    eviction.make_room(Layout.of(config), sys.maxsize)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_note_of_what_was_prepared_is_written_again(
+    model: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(20)))
+    first = prepare(config)
+    note = Layout.of(config).run.prepared
+    damage(note)
+    assert eviction.in_use(Layout.of(config)) <= {Path(first.data).name}
+    assert prepare(config).data_digest == first.data_digest
+    assert read_checked(note, Prepared) == first
+
+
+def test_what_is_damaged_only_at_first_sight_stays(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of reading that passes, or another job that has made it again meanwhile."""
+    config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(20)))
+    folder = Path(prepare(config).data)
+    answers = iter(["train.arrow can't be read: Input/output error"])
+    real = data_digests.problem
+    monkeypatch.setattr(data_digests, "problem", lambda *asked: next(answers, None) or real(*asked))
+    made = folder.stat().st_ino
+    assert not [message for message in prepare(config).messages if "set aside" in message]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert folder.stat().st_ino == made
 
 
 # --- room ------------------------------------------------------------------------------------------------------------

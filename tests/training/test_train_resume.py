@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune_trainer.config import Cause, Reason
+from finetune_trainer import checkpoint_note
+from finetune_trainer.config import Cause, Prepared, Reason
 from finetune_trainer.train import resume
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import GlobalOrder
+from tests.support.checkpoints import prepared
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -31,6 +33,12 @@ ARGUMENTS = {
 
 ORDER = GlobalOrder(lengths=np.ones(120, dtype=np.int32), batch_rows=16, seed=42)
 ORDER_OF_OTHER_BATCH = replace(ORDER, batch_rows=8)
+
+
+def prepared_by_older_release(finished: Finished) -> Prepared:
+    """It did not tell one content from another."""
+    labels = tuple(checkpoint_note.read(finished.checkpoint(20))["labels"])
+    return prepared(labels).model_copy(update={"data_digest": None, "model_digest": None})
 
 
 class Runs:
@@ -97,7 +105,7 @@ def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbe
 
 def test_another_global_batch_is_refused(undisturbed: Finished) -> None:
     with pytest.raises(TrainError) as raised:
-        resume.check(undisturbed.checkpoint(20), ORDER_OF_OTHER_BATCH)
+        resume.check(undisturbed.checkpoint(20), ORDER_OF_OTHER_BATCH, prepared_by_older_release(undisturbed))
     assert (raised.value.reason, raised.value.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
     assert "globalBatch 16 (now 8)" in str(raised.value)
     assert "resumeFrom: never" in str(raised.value)
@@ -105,12 +113,23 @@ def test_another_global_batch_is_refused(undisturbed: Finished) -> None:
 
 @pytest.mark.parametrize("missing", ["optimizer.pt", "scheduler.pt", "finetune.json"])
 def test_a_checkpoint_that_would_start_afresh_is_refused(missing: str, undisturbed: Finished, tmp_path: Path) -> None:
-    resume.check(undisturbed.checkpoint(20), ORDER)
+    resume.check(undisturbed.checkpoint(20), ORDER, prepared_by_older_release(undisturbed))
     damaged = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
     (damaged / missing).unlink()
     with pytest.raises(TrainError, match=missing) as raised:
-        resume.check(damaged, ORDER)
+        resume.check(damaged, ORDER, prepared_by_older_release(undisturbed))
     assert raised.value.reason is Reason.CHECKPOINT_MISMATCH
+
+
+def test_a_checkpoint_tells_its_data_and_that_of_other_data_is_refused(undisturbed: Finished) -> None:
+    """The last line of defence: `launch` has looked before."""
+    note = checkpoint_note.read(undisturbed.checkpoint(20))
+    same = prepared(tuple(note["labels"]), note["data"], note["model"])
+    assert checkpoint_note.difference(note, same) is None
+    resume.check(undisturbed.checkpoint(20), ORDER, same)
+    with pytest.raises(TrainError, match=r"other data \(classes .*; now other\)") as raised:
+        resume.check(undisturbed.checkpoint(20), ORDER, prepared(("other",), "b", note["model"]))
+    assert (raised.value.reason, raised.value.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
 
 
 def test_checkpoints_come_by_the_clock_where_none_are_asked_for(runs: Runs) -> None:

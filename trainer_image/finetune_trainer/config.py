@@ -221,6 +221,9 @@ class Env(StrEnum):
     """Path of the RunConfig file, as the process itself sees it."""
     ATTEMPT = "FINETUNE_ATTEMPT"
     """Number of the attempt (prepare: number of the try), from 1."""
+    FIRST_ATTEMPT = "FINETUNE_FIRST_ATTEMPT"
+    """Number of the first attempt since the job was made or tried again by hand: where node 0 prepares, it looks at model and
+    data anew in each such round, and goes on with what it has prepared within one."""
     NODE = "JOB_COMPLETION_INDEX"
     """Index of the node, from 0; set by Kubernetes in the pods of an Indexed Job."""
     PEERS = "FINETUNE_PEERS"
@@ -278,6 +281,8 @@ class Cause(StrEnum):
     """Counts against `backoffLimit`."""
     PREEMPTION = "preemption"
     NODE = "node"
+    VOLUME = "volume"
+    """The volume failed, or what lies on it was damaged: it passes or is mended from outside, and costs no crash."""
 
 
 class Reason(StrEnum):
@@ -313,8 +318,14 @@ class Reason(StrEnum):
     CHECKPOINT_NOT_FOUND = "CheckpointNotFound"
     """`resumeFrom` names a path that holds no sealed checkpoint."""
     CHECKPOINT_MISMATCH = "CheckpointMismatch"
+    PREPARED_DAMAGED = "PreparedDataDamaged"
+    """The prepared data on the volume is not what prepare left there, or gone: it is prepared again."""
     VOLUME_NOT_WRITABLE = "VolumeNotWritable"
     VOLUME_FULL = "VolumeFull"
+    VOLUME_FAILED = "VolumeFailed"
+    """Its disk, its server or the way there is away, for a while or for good."""
+    VOLUME_UNSUITABLE = "VolumeUnsuitable"
+    """It can't do what a checkpoint needs to be sealed: rename folders, for one."""
     NON_FINITE = "NonFiniteLoss"
     OUT_OF_MEMORY = "OutOfMemory"
     RANK_FAILED = "RankFailed"
@@ -462,8 +473,14 @@ class Prepared(Document):
     """SHA-256 of the parts of the RunConfig that it was made from: another digest means prepare again."""
     data: PodPath
     """Folder with the tokenised splits as Arrow files."""
+    data_digest: str | None = None
+    """Of the rows that are learnt from, in their order, and the names of the classes: what a checkpoint belongs to."""
     model: PodPath
     """Folder to load model and tokenizer from, offline."""
+    model_digest: str | None = None
+    """Tells one base model from another, whatever they are called."""
+    first_attempt: int | None = None
+    """Of the round of attempts in which node 0 looked at model and data; null where a prepare Job did."""
     label_names: tuple[str, ...]
     """Class names by label id."""
     label_counts: tuple[int, ...] = ()
@@ -474,6 +491,8 @@ class Prepared(Document):
     resolved: Resolved = Resolved()
     messages: tuple[str, ...] = ()
     """What the user should know: rows clamped, texts truncated, ..."""
+    content_digest: str | None = None
+    """Of all the rest, in the file: one that has changed on the volume is not believed."""
 
 
 class Evaluation(Document):

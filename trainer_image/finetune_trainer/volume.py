@@ -7,14 +7,20 @@ checkpoint an attempt resumes from, is decided in `launch`.
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import re
+import shutil
 import socket
 import stat
 import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from finetune_trainer.config import Cause, Document, Failure, Reason, RunConfig
 from finetune_trainer.paths import to_local
@@ -22,6 +28,22 @@ from finetune_trainer.paths import to_local
 CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+LINKS_BROKEN = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "ENODEV", "ENXIO", "EREMOTEIO", "EUCLEAN", "ENOLINK", "EBUSY"),
+        *("ENOTCONN", "ESHUTDOWN", "ETIMEDOUT", "ECONNRESET", "ECONNABORTED", "ECONNREFUSED"),
+        *("EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "EAGAIN"),
+    )
+    if hasattr(errno, name)
+)
+"""What a file system says while its server, its disk or its daemon is away."""
+OF_DISKS_ALONE = frozenset(
+    getattr(errno, name) for name in ("EIO", "ESTALE", "EREMOTEIO", "EUCLEAN") if hasattr(errno, name)
+)
+"""Those that no socket ever says."""
+PASSING = DISK_FULL | LINKS_BROKEN | {errno.EROFS}
+"""What is mended from outside, or by itself, while a training waits."""
 
 D = TypeVar("D", bound=Document)
 
@@ -190,6 +212,17 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
+def has_worked(layout: Layout) -> bool:
+    """Whether the run was prepared on the volume before, so that what is wrong now was right once. In doubt it was."""
+    try:
+        os.lstat(layout.run.prepared)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 # --- writing so that a crash harms nothing ---------------------------------------------------------------------------
 
 
@@ -225,15 +258,30 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), mode)
+            _set_mode(stream.fileno(), mode)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.rename(temporary, file)
+        _replace(temporary, file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    """Where the volume has modes: a temporary file begins as one that nobody else may read."""
+    with suppress(OSError):
+        os.fchmod(descriptor, mode)
+
+
+def _replace(temporary: str, file: Path) -> None:
+    """Give a file its name. A folder of that name, which nobody of us made, is moved aside as it is."""
+    try:
+        os.rename(temporary, file)
+    except IsADirectoryError:
+        os.rename(file, file.with_name(f"{file.name}.aside-{uuid.uuid4().hex[:8]}"))
+        os.rename(temporary, file)
 
 
 def write_document(file: Path, document: Document, mode: int = 0o644) -> None:
@@ -250,46 +298,173 @@ def read_document(file: Path, kind: type[D]) -> D | None:
     return kind.model_validate_json(text)
 
 
+# --- documents that tell when they have changed ----------------------------------------------------------------------
+
+DIGEST = "contentDigest"
+"""Key, beside its own, of a JSON object that carries the digest of all its other keys."""
+
+
+def with_digest(value: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with its own digest in it."""
+    return {**value, DIGEST: _digest(value)}
+
+
+def parse_with_digest(text: str | bytes) -> dict[str, Any]:
+    """The JSON object that `with_digest` made, without the digest. ValueError for one that is not what was written."""
+    value = json.loads(text)
+    if not isinstance(value, dict) or DIGEST not in value:
+        raise ValueError("it holds no digest")
+    content = {name: one for name, one in value.items() if name != DIGEST}
+    if value[DIGEST] != _digest(content):
+        raise ValueError("its content has changed since it was written")
+    return content
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_checked(file: Path, document: Document) -> None:
+    """`write_document` of a document that carries its own digest."""
+    write_text(file, json.dumps(with_digest(json.loads(document.to_json())), ensure_ascii=False) + "\n")
+
+
+def read_checked(file: Path, kind: type[D]) -> D | None:
+    """What `write_checked` wrote; None if the file is not there. ValueError where it is not what was written."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    return kind.model_validate(parse_with_digest(content))
+
+
 def replace_link(link: Path, target: Path) -> None:
     """Let a relative symbolic link point at another folder, in one step."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, link.parent))
-    os.rename(temporary, link)
+    try:
+        os.rename(temporary, link)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(link.parent)
 
 
-# --- can it be written to at all -------------------------------------------------------------------------------------
+# --- can it be written to at all, and all that sealing needs ---------------------------------------------------------
 
 
-def probe(layout: Layout) -> None:
-    """Write, fsync, rename and fsync the folder as training will; raise VolumeError with what to set."""
-    folder = layout.output
+def probe(layout: Layout, *, worked: bool = False) -> tuple[str, ...]:
+    """Do on the volume all that training will do there; raise VolumeError with what to set.
+
+    `worked`: whether this run has written there before, so that what is wrong now came later. Returns what the user should
+    know of a volume that training can do with.
+    """
+    # In its own pod every launch is process 1.
+    own = layout.job_folder / f".probe-{socket.gethostname()}-{os.getpid()}"
+    shutil.rmtree(own, ignore_errors=True)
     try:
-        folder = make_folder(layout.job_folder)
-        file = folder / f".probe-{socket.gethostname()}-{os.getpid()}"  # in its own pod every launch is process 1
-        write_text(file, "probe\n")
-        file.unlink()
+        make_folder(own / "new.partial")
+        file = own / "new.partial" / "file"
+        file.write_text("old\n")
+        sync_file(file)
     except OSError as error:
-        raise VolumeError(explain(error, layout.output)) from error
+        shutil.rmtree(own, ignore_errors=True)
+        known = error.errno in PASSING | NOT_WRITABLE or isinstance(error, FileNotFoundError | NotADirectoryError)
+        failure = explain(error, layout.output, worked=worked) if known else _unsuitable("sync", error, layout.output)
+        raise VolumeError(failure) from error
+    try:
+        _seal_in(own, layout.output, worked=worked)
+        return _beside(own)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
 
 
-def explain(error: OSError, output: Path) -> Failure:
-    """What an error of the volume means for the user."""
-    if error.errno in DISK_FULL:
-        free = os.statvfs(output).f_bavail * os.statvfs(output).f_frsize
-        return Failure(
-            reason=Reason.VOLUME_FULL,
-            cause=Cause.USER,
-            message=f"The volume at {output} is full ({free} bytes free): {error}. Enlarge the claim or empty it.",
+def _seal_in(own: Path, output: Path, *, worked: bool) -> None:
+    """What sealing a checkpoint does, step by step."""
+
+    def replace() -> None:
+        write_text(own / "new.partial" / "file", "new\n", mode=0o600)
+
+    def rename_folder() -> None:
+        os.rename(own / "new.partial", own / "new")
+        sync_folder(own)
+
+    def read() -> None:
+        if (own / "new" / "file").read_text() != "new\n":
+            raise OSError(errno.ENOTSUP, "it holds something else than what was written")
+
+    def make_once() -> None:
+        os.close(os.open(own / "lease", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+
+    steps: dict[str, Callable[[], None]] = {
+        "replace a file by renaming another": replace,
+        "rename a folder with files in it": rename_folder,
+        "read a file in a renamed folder": read,
+        "make a file that must be new": make_once,
+    }
+    for what, step in steps.items():
+        try:
+            step()
+        except OSError as error:
+            known = error.errno in PASSING
+            failure = explain(error, output, worked=worked) if known else _unsuitable(what, error, output)
+            raise VolumeError(failure) from error
+
+
+def _unsuitable(what: str, error: OSError, output: Path) -> Failure:
+    message = f"The volume at {output} can't {what} ({error}): checkpoints could not be sealed there."
+    return Failure(reason=Reason.VOLUME_UNSUITABLE, cause=Cause.USER, message=message)
+
+
+def _beside(own: Path) -> tuple[str, ...]:
+    """What training can do without."""
+    said = []
+    try:
+        for _ in range(2):
+            replace_link(own / "link", own / "new")
+    except OSError as error:
+        said.append(
+            f"The volume makes no symbolic links ({error}): the folder `model` of the job will not lead to its newest model; "
+            "`status.model.path` names it."
         )
+    try:
+        os.utime(own / "new" / "file")
+    except OSError as error:
+        said.append(
+            f"The volume sets no times of files ({error}): where it runs short of room, the prepared data that was made first "
+            "goes first, however lately it was used."
+        )
+    return tuple(said)
+
+
+def explain(error: OSError, output: Path, *, worked: bool = False) -> Failure:
+    """What an error of the volume means for the user.
+
+    Where the run has `worked` on it before, what passes is nobody's mistake: it is waited for. Else it is set up wrong.
+    """
+    waited_for = Cause.VOLUME if worked else Cause.USER
+    if error.errno in DISK_FULL:
+        message = f"The volume at {output} is full{_free(output)}: {error}. Enlarge the claim or empty it."
+        return Failure(reason=Reason.VOLUME_FULL, cause=waited_for, message=message)
     if error.errno in NOT_WRITABLE:
-        return Failure(reason=Reason.VOLUME_NOT_WRITABLE, cause=Cause.USER, message=_not_writable(error, output))
+        cause = waited_for if error.errno == errno.EROFS else Cause.USER
+        return Failure(
+            reason=Reason.VOLUME_NOT_WRITABLE, cause=cause, message=_not_writable(error, output, worked=worked)
+        )
+    if error.errno in LINKS_BROKEN:
+        message = f"The volume at {output} fails: {error}."
+        return Failure(reason=Reason.VOLUME_FAILED, cause=Cause.VOLUME, message=message)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         message = f"There is no folder {output}: the volume is not mounted ({error})."
         return Failure(reason=Reason.VOLUME_NOT_WRITABLE, cause=Cause.USER, message=message)
     message = f"The volume at {output} failed: {error}."
-    return Failure(reason=Reason.VOLUME_NOT_WRITABLE, cause=Cause.ERROR, message=message)
+    return Failure(reason=Reason.VOLUME_FAILED, cause=Cause.ERROR, message=message)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error of the volume may be over when the same is tried again later."""
+    return isinstance(error, OSError) and error.errno in PASSING
 
 
 def concerns(error: OSError, output: Path) -> bool:
@@ -297,9 +472,27 @@ def concerns(error: OSError, output: Path) -> bool:
     return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(output)
 
 
-def _not_writable(error: OSError, output: Path) -> str:
+def is_of_volume(error: OSError, output: Path) -> bool:
+    """Whether an error in the middle of other work came from the volume. Sockets say some of its words too: those must name a
+    file.
+    """
+    if error.errno in DISK_FULL | NOT_WRITABLE | OF_DISKS_ALONE:
+        return concerns(error, output)
+    return error.errno in LINKS_BROKEN and error.filename is not None and concerns(error, output)
+
+
+def _free(output: Path) -> str:
+    with suppress(OSError):
+        space = os.statvfs(output)
+        return f" ({space.f_bavail * space.f_frsize} bytes free)"
+    return ""
+
+
+def _not_writable(error: OSError, output: Path, *, worked: bool) -> str:
     uid, gid = os.geteuid(), os.getegid()
     if error.errno == errno.EROFS:
+        if worked:
+            return f"The volume at {output} has become read-only: find out why, and mount it writable again."
         return f"The volume at {output} is mounted read-only: mount it writable, or choose another claim."
     at = Path(error.filename) if error.filename else output
     while not at.is_dir():

@@ -206,8 +206,10 @@ class FineTuneJobSpec(ApiModel):
     """Seconds in which all pods of an attempt must have met. Then it gives its accelerators back and is tried again,
     uncounted."""
     resume_from: Annotated[str, Field(pattern=r"^(auto|never|/.+)$", max_length=1024)] = "auto"
-    """Where training begins. `auto`: at the newest good checkpoint of this job; `never`: at the start, whatever an
-    earlier job of this name has left; or at the absolute path of a checkpoint."""
+    """Where training begins. `auto`: at the newest good checkpoint of this job, or of an unfinished one of this name, if
+    it is of the same data; `never`: at the start, whatever an earlier job of this name has left; or at the absolute path
+    of a checkpoint."""
     retry: Annotated[int, Field(ge=0)] = 0
-    """Raise it to start a failed job again, from its last checkpoint; a job whose training succeeded publishes again and
-    trains no more. It may rise at any time, and never fall."""
+    """Raise it to start a failed job again, from its last checkpoint; model and data are looked at again, and where they
+    have changed training starts anew. A job whose training succeeded publishes again and trains no more. It may rise at
+    any time, and never fall."""

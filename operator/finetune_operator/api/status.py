@@ -59,6 +59,8 @@ class Restarts(ApiModel):
     """Restarts after a node was lost; they are free."""
     error: int = 0
     """Restarts after crashes; they count against `backoffLimit`."""
+    volume: int = 0
+    """Restarts because the volume failed, or what lay on it was damaged; they are free."""
 
 
 class Nodes(ApiModel):

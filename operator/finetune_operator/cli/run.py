@@ -84,7 +84,8 @@ def _train(
             display.line(Line(_where_it_was(saved.status), "Continues"))
             cluster.restore(saved.objects, saved.interrupted)
             if not state.trained_only(saved.status):
-                saved.status = state.without_pause(saved.status, datetime.now(UTC) - saved.interrupted)
+                pause = datetime.now(UTC) - saved.interrupted
+                saved.status = state.looked_at_anew(state.without_pause(saved.status, pause))
         try:
             over = Loop(here, SETTINGS, cluster, saved, watcher, interruption).run()
             if not over:

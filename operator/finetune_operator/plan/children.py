@@ -142,12 +142,17 @@ def publish_job(job: FineTuneJob, settings: PlanSettings, number: int, deadline:
     return made
 
 
-def train_job(job: FineTuneJob, settings: PlanSettings, attempt: int) -> Manifest:
+def train_job(job: FineTuneJob, settings: PlanSettings, attempt: int, first_attempt: int = 1) -> Manifest:
     """One pod per node. Whatever falls ends the gang, and the operator, not the Job, makes the next one.
+
+    `first_attempt`: of the round that the attempt belongs to.
 
     No podFailurePolicy: with one, a lost node is noticed four times later.
     """
     labels = _labels(job, Role.TRAIN, attempt)
+    template = _pods(job, settings, Role.TRAIN, attempt, labels)
+    (trainer,) = (one for one in template["spec"]["containers"] if one["name"] == TRAINER)
+    trainer["env"].append({"name": Env.FIRST_ATTEMPT.value, "value": str(first_attempt)})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -157,7 +162,7 @@ def train_job(job: FineTuneJob, settings: PlanSettings, attempt: int) -> Manifes
             "completions": job.spec.nodes,
             "parallelism": job.spec.nodes,
             "backoffLimit": 0,
-            "template": _pods(job, settings, Role.TRAIN, attempt, labels),
+            "template": template,
         },
     }
 

@@ -148,7 +148,7 @@ def _weight(failure: Failure) -> Weight:
         return Weight.USER
     if failure.reason in ECHOES:
         return Weight.ECHO
-    if failure.reason in AMBIGUOUS or failure.cause is not Cause.ERROR:
+    if failure.reason in AMBIGUOUS or failure.cause not in (Cause.ERROR, Cause.VOLUME):
         return Weight.FELL
     return Weight.EVIDENT
 

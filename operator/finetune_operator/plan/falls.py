@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
-from finetune_operator.plan import accounts, report
+from finetune_operator.plan import accounts, children, report
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.diagnosis import Diagnosis, diagnose
 from finetune_operator.plan.gang import Gang, doubtful_nodes, look_at_nodes_again
@@ -12,7 +12,7 @@ from finetune_operator.plan.starts import start
 from finetune_operator.plan.steps import Step, evidence_patience, fail, failure, seconds_until, soonest, stamp
 from finetune_operator.plan.types import Observed, Suspend
 from finetune_operator.plan.view import Family
-from finetune_trainer.config import Cause
+from finetune_trainer.config import Cause, Reason
 
 
 def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
@@ -36,6 +36,8 @@ def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang:
     if observed.now >= due and (settled or may_go_on):
         over = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
         restarting = status.model_copy(update=over)
+        if _needs_preparing(observed, status, gang):
+            return _prepare_again(restarting, gang)
         return start(observed, members, restarting, gang.number + 1, {})
     update = {"attempt_ended": ended, "phase": status.phase if gave_up else Phase.RESTARTING}
     again = max(0.1, seconds_until(due if observed.now < due else guess_due, observed.now))
@@ -45,6 +47,33 @@ def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang:
         actions=(Suspend(gang.job.name),) if gang.job is not None and gang.job.active else (),
         requeue_after_seconds=soonest(again, look_at_nodes_again(observed, gang)),
         wants_references=doubtful_nodes(observed, gang),
+    )
+
+
+def _needs_preparing(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> bool:
+    """Whether the attempt fell by prepared data that only a prepare Job can make again."""
+    failed = status.failure
+    damaged = failed is not None and failed.attempt == gang.number and failed.reason == Reason.PREPARED_DAMAGED
+    return damaged and children.needs_prepare_job(observed.job, observed.settings)
+
+
+def _prepare_again(status: FineTuneJobStatus, gang: Gang) -> Step:
+    """Back to preparing, within the same budget: what it makes anew is what the next attempt begins with."""
+    assert status.failure is not None
+    ahead = {"first_attempt": gang.number + 1, "first_prepare": (status.prepare_attempt or 0) + 1}
+    update = {
+        "phase": Phase.PREPARING,
+        "budget": status.budget.model_copy(update=ahead),
+        "attempt_started": None,
+        "attempt_begun": None,
+        "attempt_ended": None,
+    }
+    damaged = Fact(False, status.failure.reason, status.failure.message)
+    return Step(
+        status.model_copy(update=update),
+        facts={ConditionType.PREPARED: damaged, ConditionType.RUNNING: damaged},
+        actions=(Suspend(gang.job.name),) if gang.job is not None and gang.job.active else (),
+        requeue_after_seconds=0.0,
     )
 
 

@@ -48,7 +48,7 @@ def alive(observed: Observed, members: Family, status: FineTuneJobStatus, gang: 
         facts[ConditionType.RUNNING] = fact
     missing: tuple[Action, ...] = ()
     if status.attempt_begun is None:  # what is made beside the Job may have been refused, or its name be taken
-        needed = planned(observed, gang.number)
+        needed = planned(observed, gang.number, status.budget.first_attempt)
         missing = creates(observed, needed)
         kept = blocked(observed, status, needed)
         facts |= kept.facts if kept is not None else {}
@@ -73,7 +73,7 @@ def expired_by(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> boo
     if (
         status.attempt_begun is not None
         or status.attempt_started is None
-        or (told is not None and told.begun is not None)
+        or (told is not None and (told.begun is not None or told.phase is PodPhase.PREPARING))
     ):
         return False
     due = status.attempt_started + timedelta(seconds=observed.job.spec.start_deadline_seconds)

@@ -37,7 +37,8 @@ def prepare(observed: Observed, members: Family, status: FineTuneJobStatus) -> S
     if not children.needs_prepare_job(job, observed.settings):
         return Prepared(status, Fact(None, "Inline", "node 0 of the attempt prepares model and data"))
     old = conditions.find(status, ConditionType.PREPARED)
-    known = old is not None and old.status == "True"
+    made = (status.prepare_attempt or 0) >= status.budget.first_prepare
+    known = made and old is not None and old.status == "True"
     if known and old is not None and (status.attempt or old.observed_generation == job.metadata.generation):
         return Prepared(status, Fact(True, old.reason, old.message))
     stage = _stage(observed, status)

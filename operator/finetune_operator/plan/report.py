@@ -92,7 +92,7 @@ def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStat
         steps=_steps(progress) if progress else None,
         loss=f"{progress.loss:.4f}" if progress and progress.loss is not None else None,
         eta=_eta(status),
-        restarts=str(restarts.preemption + restarts.node + restarts.error),
+        restarts=str(restarts.preemption + restarts.node + restarts.error + restarts.volume),
         dataset=dataset.name or (files[0].rsplit("/", 1)[-1] + more if files else None),
     )
     return status.model_copy(update={"summary": summary})

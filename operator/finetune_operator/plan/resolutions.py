@@ -89,16 +89,29 @@ RESOLUTIONS: Mapping[str, str] = {
         "Set `spec.resumeFrom` to `auto`, `never`, or the path of a checkpoint with a manifest."
     ),
     Reason.CHECKPOINT_MISMATCH: (
-        "The checkpoint is of another model or batch size: set `spec.resumeFrom: never`, or train with what it "
-        "was made with."
+        "The checkpoint is of other data, another model or batch size: set `spec.resumeFrom: never`, or train with what "
+        "it was made with."
+    ),
+    Reason.PREPARED_DAMAGED: (
+        "Nothing: it is prepared again, and training goes on from its last checkpoint. If it happens again, look at the "
+        "storage, and at who else writes to the claim."
     ),
     Reason.VOLUME_NOT_WRITABLE: (
         "Let group 10001 write to the volume (`chgrp 10001` and `chmod g+rwx` on its folder where the storage does not "
         "do that by itself), mount it writable, or name another claim in `spec.storage.claimName`."
     ),
     Reason.VOLUME_FULL: (
-        "Make the claim larger (`kubectl edit pvc`) or delete what is old on it, then raise `spec.retry`; a lower "
-        f"`save_total_limit` needs less, {_ANEW}."
+        "Make the claim larger (`kubectl edit pvc`) or delete what is old on it: a job that has not failed goes on by itself "
+        f"then, else raise `spec.retry`. A lower `save_total_limit` needs less, {_ANEW}."
+    ),
+    Reason.VOLUME_FAILED: (
+        "Look at the storage if it does not pass: its server, its disk, the way there (`kubectl describe pvc`). It is tried "
+        "again by itself, at growing distances, until `spec.activeDeadlineSeconds`."
+    ),
+    Reason.VOLUME_UNSUITABLE: (
+        "Name a claim with a POSIX file system in `spec.storage.claimName`, or its class in `spec.storage.storageClassName`: a "
+        "disk, NFS, a parallel file system. Object storage that is mounted as a folder can't rename one; where it offers a "
+        "hierarchical namespace it can."
     ),
     Reason.NON_FINITE: (
         f"Lower `learning_rate`, set `max_grad_norm`, or train in bf16 or fp32 in place of fp16, {_ANEW}."

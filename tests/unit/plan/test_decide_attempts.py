@@ -526,3 +526,23 @@ def test_after_a_long_absence_the_next_attempt_is_asked_before_anything_is_guess
 
 def test_restarts_are_counted_by_every_cause_that_is_tried_again() -> None:
     assert set(Restarts.model_fields) == {cause.value for cause in Cause} - {Cause.USER.value}
+
+
+@pytest.mark.parametrize("reason", [Reason.VOLUME_FULL, Reason.VOLUME_NOT_WRITABLE, Reason.VOLUME_FAILED])
+def test_trouble_of_the_volume_is_tried_again_at_growing_distances_until_the_deadline(reason: Reason) -> None:
+    world = begun(World(spec={**SPEC, "backoffLimit": 0, "activeDeadlineSeconds": 3600}))
+    world.crash(1, reason=reason, cause=Cause.VOLUME, step=50)
+    world.after(1)
+    for attempt, pause in ((2, 0), (3, 0), (4, 10), (5, 20), (6, 40), (7, 80), (8, 160)):
+        if pause:
+            assert world.status["attempt"] == attempt - 1, "it holds nothing meanwhile"
+            assert world.condition("Running")["reason"] == reason
+            world.after(pause)
+        assert (world.status["attempt"], world.phase) == (attempt, "Restarting")
+        world.run(attempt)
+        world.after(1)
+        world.crash(attempt, reason=reason, cause=Cause.VOLUME)
+        world.after(0)
+    assert restarts(world) == {"volume": 8}
+    world.after(3600)
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "DeadlineExceeded")

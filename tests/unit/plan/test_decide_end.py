@@ -225,4 +225,4 @@ def test_a_failed_job_that_starts_again_has_everything_ahead_of_it() -> None:
     assert world.condition("Published")["reason"] == "NotPublished"
     world.edit(retry=1)
     assert (world.condition("Published")["status"], world.condition("Published")["reason"]) == ("Unknown", "NotYet")
-    assert world.condition("Prepared")["status"] == "True"
+    assert world.condition("Prepared")["reason"] == "Preparing", "model and data may have been mended"

@@ -133,6 +133,39 @@ def test_an_edit_back_or_of_something_else_prepares_again_too() -> None:
     assert world.phase == "Failed"
 
 
+def test_retry_of_what_failed_in_training_prepares_again() -> None:
+    """The data may have been mended; what is as it was is found prepared."""
+    world = preparing(backoffLimit=0)
+    end(world, 1)
+    world.run(1)
+    world.after(1)
+    world.crash(1)
+    world.after(1)
+    assert world.phase == "Failed"
+    world.edit(retry=1)
+    assert (world.phase, world.names("Job")) == (
+        "Preparing",
+        ["reviews-prepare-1", "reviews-prepare-2", "reviews-train-1"],
+    )
+    world.run(2, "prepare")
+    end(world, 2)
+    assert (world.phase, world.status["attempt"], world.condition("Prepared")["status"]) == ("Starting", 2, "True")
+    assert environment(world, 2)["FINETUNE_FIRST_ATTEMPT"] == "2"
+    world.run(2)
+    world.after(1)
+    world.disrupt(world.pod(2, 0), "EvictionByEvictionAPI")
+    world.after(1)
+    assert world.status["attempt"] == 3
+    assert environment(world, 3)["FINETUNE_FIRST_ATTEMPT"] == "2", "within a round data stays what it is"
+
+
+def environment(world: World, attempt: int) -> dict[str, str]:
+    job = world.find("Job", f"reviews-train-{attempt}")
+    assert job is not None
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
 def test_what_was_prepared_is_not_prepared_again_after_training_has_begun() -> None:
     world = preparing()
     end(world, 1)
@@ -272,3 +305,36 @@ def test_a_prepare_job_that_somebody_deletes_again_and_again_is_made_with_a_grow
     assert world.status["prepareAttempt"] <= 5, "at 0, 1, 11, 31 and 71 s"
     assert world.phase == "Preparing"
     assert "Deleted" in world.condition("Prepared")["reason"]
+
+
+@pytest.mark.parametrize("backoff_limit", [0, 3])
+def test_damaged_data_is_prepared_again_and_training_goes_on_at_no_cost(backoff_limit: int) -> None:
+    world = preparing(backoffLimit=backoff_limit)
+    end(world, 1)
+    for attempt in (1, 2):
+        world.run(attempt)
+        world.after(1)
+        world.crash(attempt, 1, Reason.PREPARED_DAMAGED, cause=Cause.VOLUME)
+        world.after(1 if attempt == 1 else 10)  # what falls again and again is tried at growing distances
+        assert (world.phase, world.status["attempt"]) == ("Preparing", attempt)
+        assert world.names("Job")[-1] == f"reviews-train-{attempt}"
+        world.after(20)
+        assert f"reviews-prepare-{attempt + 1}" in world.names("Job")
+        world.run(attempt + 1, "prepare")
+        end(world, attempt + 1)
+        assert (world.phase, world.status["attempt"]) == ("Starting", attempt + 1)
+        assert world.status["restarts"] == {"preemption": 0, "node": 0, "error": 0, "volume": attempt}
+    world.succeed(3)
+    world.after(1)
+    assert world.phase == "Succeeded"
+
+
+def test_damaged_data_that_node_0_prepares_itself_needs_no_job() -> None:
+    world = World()
+    world.wake()
+    world.run(1)
+    world.after(1)
+    world.crash(1, 1, Reason.PREPARED_DAMAGED, cause=Cause.VOLUME)
+    world.after(1)
+    assert world.names("Job") == ["reviews-train-1", "reviews-train-2"]
+    assert world.status["restarts"]["volume"] == 1

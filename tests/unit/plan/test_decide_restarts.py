@@ -110,6 +110,18 @@ HISTORIES: dict[str, tuple[dict[str, Any], list[Event], str]] = {
         [*train(1, 50), *crash(1, Reason.ARGUMENTS_INVALID, cause=Cause.USER)],
         "Failed",
     ),
+    "prepared data that was damaged": (
+        HUB_SPEC,
+        [
+            *prepare(1),
+            *train(1, 50),
+            *crash(1, Reason.PREPARED_DAMAGED, cause=Cause.VOLUME),
+            *prepare(2),
+            *train(2, 60),
+            *succeed(2),
+        ],
+        "Succeeded",
+    ),
     "started in vain": (
         {**SPEC, "startDeadlineSeconds": 60},
         [*wait(60), *wait(10), *train(2, 10), *succeed(2)],

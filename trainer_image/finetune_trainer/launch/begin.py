@@ -16,16 +16,16 @@ from datetime import UTC, datetime
 import aiohttp
 import structlog
 
-from finetune_trainer.config import Cause, Failure, Reason
-from finetune_trainer.launch import machine
-from finetune_trainer.launch.checkpoints import sweep, usable_folders
+from finetune_trainer.config import Cause, Failure, PodPhase, Prepared, Reason
+from finetune_trainer.launch import machine, preparation
+from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.fencing import until_over
 from finetune_trainer.launch.marks import Mark, newest_mark, read_results
 from finetune_trainer.launch.meeting import WAITING_AGAIN_SECONDS, WAITING_SECONDS
-from finetune_trainer.launch.node import Node
+from finetune_trainer.launch.node import EndedError, Node
 from finetune_trainer.launch.protocol import Begin, Superseded
 from finetune_trainer.launch.records import fit_gang
-from finetune_trainer.launch.resume import Decision, decide, runs_to_continue
+from finetune_trainer.launch.resume import Decision, decide, may_go_on, own_folders, runs_to_continue
 from finetune_trainer.launch.sealing import assert_newest
 from finetune_trainer.launch.settings import Peer
 from finetune_trainer.paths import to_local
@@ -139,10 +139,16 @@ async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses:
     settings = node.settings
     layout, run, number = settings.layout, settings.layout.run, settings.attempt
     fenced: set[tuple[str, int]] = set()
+    prepared: Prepared | None = None
     while True:
-        before = await _fence(node, session, fenced)
+        before = await _fence(node, session, fenced, prepared)
+        if prepared is None and await asyncio.to_thread(may_go_on, layout, settings.config, number):
+            prepared = await _prepared(node)
+            before = await _fence(
+                node, session, fenced, prepared
+            )  # what is of other data lets an earlier run have its turn
         await asyncio.to_thread(assert_newest, run, number)
-        decision = await asyncio.to_thread(decide, layout, settings.config, number)
+        decision = await asyncio.to_thread(decide, layout, settings.config, number, prepared)
         mark = _mark_of(node, addresses, decision)
         await asyncio.to_thread(_write, node, mark)
         await asyncio.to_thread(assert_newest, run, number)
@@ -181,13 +187,34 @@ def _write(node: Node, mark: Mark) -> None:
     write_document(run.attempt(mark.attempt).mark, mark)
 
 
-async def _fence(node: Node, session: aiohttp.ClientSession, fenced: set[tuple[str, int]]) -> Mark | None:
+async def _prepared(node: Node) -> Prepared | None:
+    """What the attempt trains on, so that it goes on from nothing else. None where it is damaged: no rank will start then."""
+    settings = node.settings
+    left = await asyncio.to_thread(preparation.left_by_job, settings.layout.run)
+    if isinstance(left, Failure):
+        if settings.config.prepare == "job":
+            return None
+    elif settings.config.prepare == "job" or settings.first_attempt in (None, left.first_attempt):
+        return left
+    # Node 0 prepares: mostly beside the ranks' imports, but what was prepared in another round may be of other data by now.
+    node.board.phase = PodPhase.PREPARING
+    made = await preparation.inline(settings, node.children, node.temporary)
+    node.prepared_as(made)
+    if isinstance(made, Failure):
+        raise EndedError(made.message)
+    return made
+
+
+async def _fence(
+    node: Node, session: aiohttp.ClientSession, fenced: set[tuple[str, int]], prepared: Prepared | None
+) -> Mark | None:
     """Wait for the attempt before, and for an earlier run that this one may go on from; returns the former's mark."""
     settings = node.settings
     run = settings.layout.run
     before = await asyncio.to_thread(newest_mark, run, settings.attempt)
     waiting = [(run, before)] if before is not None else []
-    if settings.config.resume_from == "auto" and not await asyncio.to_thread(usable_folders, run, settings.attempt):
+    own = await asyncio.to_thread(own_folders, run, settings.attempt, prepared)
+    if settings.config.resume_from == "auto" and not own:
         waiting += await asyncio.to_thread(runs_to_continue, settings.layout, settings.config)
     for its_run, mark in waiting:
         if (mark.uid, mark.attempt) not in fenced:
@@ -202,13 +229,13 @@ async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
     """Let an attempt before that still runs (its node was cut off) know that its work is no longer wanted."""
     settings = node.settings
     run = settings.layout.run
-    before = await asyncio.to_thread(newest_mark, run, settings.attempt)
-    if before is None:
-        return
     try:
+        before = await asyncio.to_thread(newest_mark, run, settings.attempt)
+        if before is None:
+            return
         secret = await asyncio.to_thread(run.attempt(before.attempt).secret.read_text)
     except OSError as error:  # it is fenced all the same: what it seals from now on is never read
-        log.warning("an earlier attempt can't be told to end", earlier=before.attempt, error=str(error))
+        log.warning("an earlier attempt can't be told to end", error=str(error))
         return
     for address in before.addresses:
         try:

@@ -72,7 +72,7 @@ def usable_folders(run: Run, before: int) -> list[Path]:
 def choose(folders: Sequence[Path], run: Run) -> Choice:
     """The highest step whose manifest holds, every byte read. Broken ones on the way are moved aside."""
     messages: list[str] = []
-    for folder in sorted(folders, key=_step, reverse=True):
+    for folder in sorted(folders, key=step_of, reverse=True):
         problem = manifest.problem(folder)
         found = manifest.read(folder)
         if problem is None and found is not None:
@@ -82,7 +82,8 @@ def choose(folders: Sequence[Path], run: Run) -> Choice:
     return Choice(None, tuple(messages))
 
 
-def _step(folder: Path) -> tuple[int, int]:
+def step_of(folder: Path) -> tuple[int, int]:
+    """Step and attempt of a checkpoint's folder: the order of age."""
     match = CHECKPOINT.match(folder.name)
     attempt = folder.parent.parent.name
     return int(match[1]) if match else -1, int(attempt) if attempt.isdigit() else 0

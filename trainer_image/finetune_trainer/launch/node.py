@@ -26,7 +26,7 @@ from finetune_trainer.launch.saving import Placing, Saving
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
 from finetune_trainer.paths import to_pod
-from finetune_trainer.volume import DISK_FULL, NOT_WRITABLE, VolumeError, concerns, explain
+from finetune_trainer.volume import VolumeError, explain, has_worked, is_of_volume
 
 _LINE_MAX = 300
 
@@ -57,6 +57,10 @@ def in_short(failure: Failure | None) -> str:
         return "without a word"
     line = next(iter(failure.message.splitlines()), "")
     return f"{failure.reason}: {line[:_LINE_MAX]}"
+
+
+class EndedError(Exception):
+    """The node's work is over, as `Node.ended` says, while something was still to be done for its beginning."""
 
 
 class NodeZeroParts(NamedTuple):
@@ -126,20 +130,31 @@ class Node:
     def went_wrong(self, error: Exception) -> None:
         """Something beside the main line failed: what it means for the node."""
         match error:
+            case EndedError():
+                return
             case SupersededError():
                 self.end(Ending.SUPERSEDED, str(error))
             case PeerLostError():
                 self.peer_fell(str(error))
             case VolumeError(failure=failure):
                 self.end(Ending.BROKEN, str(error), failure)
-            case OSError() if error.errno in DISK_FULL | NOT_WRITABLE and concerns(error, self.settings.layout.output):
-                failure = explain(error, self.settings.layout.output)
-                self.end(Ending.BROKEN, str(error), failure)
+            case OSError() if is_of_volume(error, self.settings.layout.output):
+                self.end(Ending.BROKEN, str(error), self.explained(error))
             case _:
                 log.error("unexpected error", exc_info=error)
                 text = "".join(traceback.format_exception(error))
                 failure = Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=text, node=self.settings.node)
                 self.end(Ending.BROKEN, repr(error), failure)
+
+    def explained(self, error: OSError) -> Failure:
+        """What an error of the volume means for this attempt."""
+        failure = explain(error, self.settings.layout.output, worked=self.volume_has_worked())
+        return failure.model_copy(update={"node": self.settings.node})
+
+    def volume_has_worked(self) -> bool:
+        """Whether something of this run is on the volume: then it was set up well."""
+        settings = self.settings
+        return settings.config.prepare == "job" or self.board.begun is not None or has_worked(settings.layout)
 
     def rank_reported(self, result: RankResult) -> None:
         """A rank's last word."""

@@ -1,4 +1,7 @@
-"""Where the prepared data comes from: a Job before training left it, or node 0 prepares beside the ranks' imports."""
+"""Where the prepared data comes from: a Job before training left it, or node 0 prepares beside the ranks' imports.
+
+Each node compares it with its digests before its ranks get it, beside their imports.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,37 @@ import sys
 from pathlib import Path
 
 import structlog
-from pydantic import ValidationError
 
+from finetune_trainer import data_digests
 from finetune_trainer.config import Cause, Env, Failure, Outcome, Prepared, Reason, ResultRecord
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.output import Tail, follow
 from finetune_trainer.launch.settings import Settings
-from finetune_trainer.volume import Run, read_document
+from finetune_trainer.paths import to_local, to_pod
+from finetune_trainer.volume import Run, read_checked, read_document
 
 log = structlog.get_logger()
 
+SAID_MAX = 300
+
 
 def left_by_job(run: Run) -> Prepared | Failure:
-    """What the prepare Job left on the volume."""
+    """What the prepare step left on the volume."""
     try:
-        prepared = read_document(run.prepared, Prepared)
-    except ValidationError as error:
-        return _failure(f"{run.prepared} can't be read: {error}")
-    return prepared or _failure(f"{run.prepared} is not there: the prepare step of this run has left nothing here.")
+        prepared = read_checked(run.prepared, Prepared)
+    except (OSError, ValueError) as error:
+        return _damaged(f"{to_pod(run.prepared)} can't be read: {str(error)[:SAID_MAX]}")
+    return prepared or _damaged(f"{to_pod(run.prepared)} is not there: what the prepare step left is gone.")
+
+
+def checked(prepared: Prepared | Failure) -> Prepared | Failure:
+    """The prepared data, once every byte of it was read and is what was sealed; else a failure."""
+    if isinstance(prepared, Failure) or prepared.data_digest is None:  # an older release noted none
+        return prepared
+    problem = data_digests.problem(to_local(prepared.data), prepared.data_digest)
+    if problem is None:
+        return prepared
+    return _damaged(f"The prepared data at {prepared.data} can't be used: {problem}. It is made again.")
 
 
 async def inline(settings: Settings, children: Children, temporary: Path) -> Prepared | Failure:
@@ -48,7 +64,16 @@ async def inline(settings: Settings, children: Children, temporary: Path) -> Pre
     if code != 0 or record is None or record.outcome is not Outcome.SUCCEEDED:
         return _failure(f"prepare ended with exit code {code}. Last lines:\n{tail.text()}", code)
     log.info("prepared")
-    return await asyncio.to_thread(left_by_job, settings.layout.run)
+    prepared = await asyncio.to_thread(left_by_job, settings.layout.run)
+    if isinstance(prepared, Failure):
+        return prepared
+    # What concerns this try alone is in its record only, cut where that would be too long.
+    more = (text for text in record.messages if not any(known.startswith(text) for known in prepared.messages))
+    return prepared.model_copy(update={"messages": (*more, *prepared.messages)})
+
+
+def _damaged(message: str) -> Failure:
+    return Failure(reason=Reason.PREPARED_DAMAGED, cause=Cause.VOLUME, message=message)
 
 
 def _failure(message: str, exit_code: int | None = None) -> Failure:

@@ -81,6 +81,18 @@ class RankCheckpoint(Document):
     """Each file is listed by the one rank that wrote it."""
     best: bool = False
     """Whether this is the best one so far by `metric_for_best_model`: rotation never takes the best."""
+    problem: str | None = None
+    """Why this rank could not write its files: a word for the metric, a colon, and what was said."""
+    size_bytes: int | None = Field(default=None, ge=0)
+    """About what a checkpoint takes, where the volume was full."""
+
+
+class Saved(Document):
+    """Answer of node 0 to POST /rank/progress: what became of checkpoints, by their newest steps."""
+
+    sealed: int | None = None
+    given_up: int | None = None
+    """Another one is made soon, in its place."""
 
 
 class SealedCheckpoint(Document):
@@ -157,6 +169,8 @@ class NodeCheckpoint(Document):
     best: bool = False
     problem: str | None = None
     """Why this node's part can't be had: the checkpoint is given up."""
+    size_bytes: int | None = Field(default=None, ge=0)
+    """About what the whole checkpoint takes, where the volume was full."""
 
 
 class NodeEnded(Document):
@@ -184,6 +198,7 @@ __all__ = [
     "RankModel",
     "RankProgress",
     "RankResult",
+    "Saved",
     "SealedCheckpoint",
     "Superseded",
 ]

@@ -5,16 +5,20 @@ Called by node 0 between fencing and beginning. It only reads the volume, but fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from finetune_trainer.config import Cause, CheckpointRef, Failure, PodPath, Reason, RunConfig
+from finetune_trainer import checkpoint_note
+from finetune_trainer.config import Cause, CheckpointRef, Failure, PodPath, Prepared, Reason, RunConfig
 from finetune_trainer.launch import manifest
-from finetune_trainer.launch.checkpoints import checkpoint_folders, choose, move_aside, usable_folders
+from finetune_trainer.launch.checkpoints import checkpoint_folders, choose, move_aside, step_of, usable_folders
 from finetune_trainer.launch.marks import Mark, newest_mark
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import Layout, Run, VolumeError, read_document
+from finetune_trainer.volume import Layout, Run, VolumeError, read_checked, read_document
 
 _BATCH_SIZE = "per_device_train_batch_size"
 _ACCUMULATION = "gradient_accumulation_steps"
@@ -50,26 +54,74 @@ class Decision:
     messages: tuple[str, ...] = ()
 
 
-def decide(layout: Layout, config: RunConfig, attempt: int) -> Decision:
-    """Sealed model of this run, else its newest good checkpoint, else what `resumeFrom` says."""
+def decide(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None = None) -> Decision:
+    """Sealed model of this run, else its newest good checkpoint, else what `resumeFrom` says.
+
+    `prepared`: what is trained on, where that is known. A checkpoint of other data, or of another base model, is not gone on
+    from: it stays as it is, and no later attempt reads or removes it.
+    """
     run = layout.run
     previous = newest_mark(run, attempt)
     model, messages = _finished_model(run, previous) if previous else (None, ())
     if model is not None:
         return Decision(model=model, messages=messages)
-    choice = choose(usable_folders(run, attempt), run)
+    usable = own_folders(run, attempt, prepared)
+    choice = choose(usable, run)
     messages += choice.messages
     known = tuple(
-        found.ref(folder) for folder in usable_folders(run, attempt) if (found := manifest.read(folder)) is not None
+        found.ref(folder) for folder in usable if folder.is_dir() and (found := manifest.read(folder)) is not None
     )
+    if choice.sealed is None:
+        messages += _left_out(usable_folders(run, attempt), prepared, "this run")
     if choice.sealed is not None:
         return Decision(resume=choice.sealed.ref, known=known, messages=messages)
     if config.resume_from == "never":
         return Decision(known=known, messages=messages)
     if config.resume_from == "auto":
-        earlier, more = _from_earlier_run(layout, config)
+        earlier, more = _from_earlier_run(layout, config, prepared)
         return Decision(resume=earlier, known=known, messages=messages + more)
-    return Decision(resume=_named(config.resume_from), known=known, messages=messages)
+    return Decision(resume=_named(config.resume_from, prepared), known=known, messages=messages)
+
+
+def may_go_on(layout: Layout, config: RunConfig, attempt: int) -> bool:
+    """Whether there is anything that an attempt could go on from: then it must know what it trains on first."""
+    if usable_folders(layout.run, attempt) or config.resume_from not in ("auto", "never"):
+        return True
+    return config.resume_from == "auto" and bool(runs_to_continue(layout, config))
+
+
+def own_folders(run: Run, attempt: int, prepared: Prepared | None) -> list[Path]:
+    """Checkpoints of this run that an attempt may go on from: those of the data that it trains on."""
+    return [folder for folder in usable_folders(run, attempt) if _difference(folder, prepared) is None]
+
+
+def _difference(folder: Path, prepared: Prepared | None) -> str | None:
+    """Of what else a checkpoint is than of what is trained on; None where that is the same, or is not known."""
+    return checkpoint_note.difference(_note(folder), prepared) if prepared is not None else None
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of its data; nothing where that was damaged: whoever reads all of it says so."""
+    sealed = manifest.read(folder)
+    expected = sealed.files.get(checkpoint_note.NOTE) if sealed is not None else None
+    try:
+        holds = expected is not None and manifest.digest(folder / checkpoint_note.NOTE) == expected
+    except OSError:
+        return {}
+    return checkpoint_note.read(folder) if holds else {}
+
+
+def _left_out(folders: Sequence[Path], prepared: Prepared | None, whose: str) -> tuple[str, ...]:
+    """What is said of checkpoints that are not gone on from, by the newest of them."""
+    others = [(folder, other) for folder in folders if (other := _difference(folder, prepared)) is not None]
+    if not others:
+        return ()
+    folder, other = max(others, key=lambda pair: step_of(pair[0]))
+    return (_made_from(to_pod(folder), other, whose),)
+
+
+def _made_from(path: PodPath, other: str, whose: str) -> str:
+    return f"{path}, the newest checkpoint of {whose}, was made from {other}: it stays there, and training starts anew"
 
 
 def _finished_model(run: Run, previous: Mark) -> tuple[PodPath | None, tuple[str, ...]]:
@@ -83,12 +135,16 @@ def _finished_model(run: Run, previous: Mark) -> tuple[PodPath | None, tuple[str
     return None, (f"the finished model was damaged ({problem}) and has been moved to {to_pod(aside)}",)
 
 
-def _named(path: PodPath) -> CheckpointRef:
+def _named(path: PodPath, prepared: Prepared | None) -> CheckpointRef:
     folder = to_local(path)
     problem = manifest.problem(folder)
     found = manifest.read(folder)
     if problem is None and found is not None:
-        return found.ref(folder)
+        other = _difference(folder, prepared)
+        if other is None:
+            return found.ref(folder)
+        message = f"resumeFrom names {path}, which was made from {other}: training cannot go on from it."
+        raise VolumeError(Failure(reason=Reason.CHECKPOINT_MISMATCH, cause=Cause.USER, message=message))
     message = (
         f"resumeFrom names {path}, but that is no sealed checkpoint: {problem if folder.is_dir() else 'no folder'}."
     )
@@ -146,13 +202,57 @@ def _run_config(run: Run) -> RunConfig | None:
         return None
 
 
-def _from_earlier_run(layout: Layout, config: RunConfig) -> tuple[CheckpointRef | None, tuple[str, ...]]:
+def _from_earlier_run(
+    layout: Layout, config: RunConfig, prepared: Prepared | None
+) -> tuple[CheckpointRef | None, tuple[str, ...]]:
     messages: tuple[str, ...] = ()
     for run, mark in runs_to_continue(layout, config):
         folders = [*usable_folders(run, mark.attempt), *checkpoint_folders(run.attempt(mark.attempt))]
-        choice = choose(folders, run)
+        same, other = _of_same_data(run, folders, prepared)
+        choice = choose(same, run)
         messages += choice.messages
         if choice.sealed is not None:
             messages += (f"going on from step {choice.sealed.manifest.step} of an earlier, unfinished run",)
             return choice.sealed.ref, messages
+        messages += other
     return None, messages
+
+
+def _of_same_data(
+    run: Run, folders: Sequence[Path], prepared: Prepared | None
+) -> tuple[Sequence[Path], tuple[str, ...]]:
+    """Those checkpoints of an earlier run that were made from what is trained on now, and what is said of the others.
+
+    Where they do not tell themselves, what that run had prepared does.
+    """
+    if prepared is None or not folders:
+        return folders, ()
+    telling = [folder for folder in folders if checkpoint_note.tells_data(_note(folder))]
+    silent = [folder for folder in folders if folder not in telling]
+    same = [folder for folder in telling if _difference(folder, prepared) is None]
+    if silent and _prepared_the_same(run, prepared):
+        return [*same, *silent], ()
+    if same:
+        return same, ()
+    said = _left_out(telling, prepared, "an earlier, unfinished run")
+    newest = to_pod(max(folders, key=step_of))
+    return [], said or (_made_from(newest, "data that is not known to be the same", "an earlier, unfinished run"),)
+
+
+def _prepared_the_same(run: Run, prepared: Prepared) -> bool:
+    try:
+        theirs = read_checked(run.prepared, Prepared)
+    except (OSError, ValueError):
+        theirs = _of_older_release(run)
+    if theirs is None:
+        return False
+    return theirs.data == prepared.data or theirs.data_digest == prepared.data_digest is not None
+
+
+def _of_older_release(run: Run) -> Prepared | None:
+    """Older releases wrote no digest beside it."""
+    try:
+        theirs = read_document(run.prepared, Prepared)
+    except (OSError, ValueError):
+        return None
+    return theirs if theirs is not None and theirs.content_digest is None else None

@@ -27,7 +27,7 @@ from finetune_trainer.launch.outcome import record_of
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.server import application
 from finetune_trainer.launch.settings import RANK_COMMAND, Settings
-from finetune_trainer.volume import probe
+from finetune_trainer.volume import VolumeError, probe
 
 log = structlog.get_logger()
 
@@ -38,6 +38,9 @@ FAILURE_SECONDS = 5.0
 PEERS_SECONDS = 60.0
 """Node 0 seals and serves the group's store, so it stays until the other nodes are done too."""
 SEALING_SECONDS = 60.0
+VOLUME_SECONDS = 60.0
+"""A volume that is full or away for less costs no attempt. The accelerators are held meanwhile, so it is not long."""
+VOLUME_LOOK_SECONDS = 2.0
 MESSAGE_IN_LOG = 400
 _RESERVE_SECONDS = 4.0
 """Of the grace period, for sealing what is under way and the record."""
@@ -115,7 +118,8 @@ def last_record(node: Node, started: datetime) -> ResultRecord:
 
 async def _work(node: Node, session: aiohttp.ClientSession) -> None:
     log.info("launch is up", port=node.settings.port)
-    await asyncio.to_thread(probe, node.settings.layout)  # a volume that can't be written to is said before all else
+    if not await _writable(node):
+        return
     await node.ranks.warm_up()
     beginning = asyncio.create_task(begin(node, session))
     either: list[asyncio.Future[Any]] = [beginning, node.ended]
@@ -131,7 +135,7 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
         node.end(Ending.NOTHING_TO_DO, started.model)
         await _wait_for_peers(node)
         return
-    inline = node.settings.config.prepare == "inline"
+    inline = node.settings.config.prepare == "inline" and not node.prepared.done()
     node.board.phase = PodPhase.PREPARING if inline else PodPhase.STARTING
     node.background.start(_prepare(node))
     node.background.start(tell_superseded(node, session) if node.gang is not None else _watch_node_zero(node))
@@ -140,14 +144,42 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
     await _wind_down(node)
 
 
+async def _writable(node: Node) -> bool:
+    """Whether the volume can be written to, which is said before all else. One that could be before is waited for a while."""
+    clock = asyncio.get_running_loop().time
+    until, told = clock() + VOLUME_SECONDS, False
+
+    def look() -> None:
+        probe(node.settings.layout, worked=node.volume_has_worked())
+
+    while True:
+        try:
+            await asyncio.to_thread(look)
+        except VolumeError as error:
+            if error.failure.cause is not Cause.VOLUME or clock() >= until:
+                raise
+            if not told:
+                node.board.say((f"The attempt waits for its volume. {error}",))
+                log.warning("the volume is waited for", error=str(error))
+            told = True
+        else:
+            return True
+        await asyncio.wait((node.ended,), timeout=VOLUME_LOOK_SECONDS)
+        if node.ended.done():
+            return False
+
+
 async def _prepare(node: Node) -> None:
+    if node.prepared.done():  # before it began
+        return
+    if node.gang is not None and node.settings.config.prepare == "inline":
+        node.prepared_as(await preparation.inline(node.settings, node.children, node.temporary))  # it has looked itself
+        return
     if node.gang is None:
         prepared = await node.client.prepared()
-    elif node.settings.config.prepare == "inline":
-        prepared = await preparation.inline(node.settings, node.children, node.temporary)
     else:
         prepared = await asyncio.to_thread(preparation.left_by_job, node.settings.layout.run)
-    node.prepared_as(prepared)
+    node.prepared_as(await asyncio.to_thread(preparation.checked, prepared))
 
 
 async def _watch_node_zero(node: Node) -> None:

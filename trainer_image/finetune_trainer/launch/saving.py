@@ -1,12 +1,14 @@
 """When checkpoints and the model are sealed: gathers what ranks and nodes report, drives `sealing` in threads.
 
-`Placing` works on every node, `Saving` on node 0. A checkpoint that can't be sealed is given up with a message and a
-metric, and training goes on: the one before is still there.
+`Placing` works on every node, `Saving` on node 0. A checkpoint that can't be sealed because the volume is full or away is
+given up with a message and a metric, and training goes on: the one before is still there, and the ranks are told to make
+another soon. Where no volume that is like this one could ever take one, the attempt ends at the first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from finetune_trainer.config import CheckpointRef, PodPath
+from finetune_trainer.config import Cause, CheckpointRef, Failure, PodPath, Reason
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.board import Board
@@ -22,22 +24,30 @@ from finetune_trainer.launch.checkpoints import rotate
 from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.marks import Mark
 from finetune_trainer.launch.metrics import Metrics
-from finetune_trainer.launch.protocol import FileDigest, FileName, NodeCheckpoint, RankCheckpoint, RankModel
+from finetune_trainer.launch.protocol import FileDigest, FileName, NodeCheckpoint, RankCheckpoint, RankModel, Saved
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import DISK_FULL, replace_link
+from finetune_trainer.volume import DISK_FULL, VolumeError, explain, passes, replace_link, sync_folder
 
 log = structlog.get_logger()
+
+MODEL_SECONDS = 600.0
+"""How long the sealing of the final model is tried again where the volume is full or away."""
+MODEL_AGAIN_SECONDS = 5.0
+UNSUITABLE = "volume_unsuitable"
+FULL = "volume_full"
 
 
 def reason_of(error: Exception) -> str:
     """A word for `finetune_checkpoint_failures_total`."""
     if isinstance(error, SupersededError):
         return "superseded"
-    if isinstance(error, OSError):
-        return "volume_full" if error.errno in DISK_FULL else "volume"
-    return "protocol"
+    if isinstance(error, FileNotFoundError) or not isinstance(error, OSError):
+        return "protocol"
+    if error.errno in DISK_FULL:
+        return FULL
+    return "volume" if passes(error) else UNSUITABLE
 
 
 class Placing:
@@ -69,14 +79,23 @@ class Placing:
         names = list(dict.fromkeys(name for report in reports.values() for name in report.files))
         final, staged = self._attempt.checkpoint(step), self._attempt.staging / f"checkpoint-{step}"
         files: dict[FileName, FileDigest] = {}
-        problem = None
-        with self._metrics.checkpoint_seconds.labels(stage="place").time():
-            try:
-                files = await asyncio.to_thread(sealing.place, staged, final, names)
-            except OSError as error:
-                problem = f"{reason_of(error)}: {error}"
-        best = any(report.best for report in reports.values())
-        await self._report(NodeCheckpoint(node=self._settings.node, step=step, files=files, best=best, problem=problem))
+        problem = next((report.problem for report in reports.values() if report.problem), None)
+        if problem is None:
+            with self._metrics.checkpoint_seconds.labels(stage="place").time():
+                try:
+                    files = await asyncio.to_thread(sealing.place, staged, final, names)
+                except OSError as error:
+                    problem = f"{reason_of(error)}: {error}"
+        await self._report(
+            NodeCheckpoint(
+                node=self._settings.node,
+                step=step,
+                files=files,
+                best=any(report.best for report in reports.values()),
+                problem=problem,
+                size_bytes=next((report.size_bytes for report in reports.values() if report.size_bytes), None),
+            )
+        )
 
     async def idle(self) -> None:
         """Until all that was reported so far has been handed to node 0."""
@@ -105,8 +124,15 @@ class Saving:
         """Steps of which all parts are there: a part that comes again was sent twice, because its answer was lost."""
         self._done: dict[int, asyncio.Future[Path | None]] = {}
         self._lock = asyncio.Lock()
+        self._given_up: int | None = None
         self.mark: Mark | None = None
         """Set when the attempt has begun."""
+
+    @property
+    def saved(self) -> Saved:
+        """What became of checkpoints so far."""
+        sealed = self._board.checkpoint
+        return Saved(sealed=sealed.step if sealed is not None else None, given_up=self._given_up)
 
     def done(self, step: int) -> asyncio.Future[Path | None]:
         """Resolves to the sealed folder, or None if the checkpoint was given up."""
@@ -147,7 +173,7 @@ class Saving:
     def _manifest(self, step: int, parts: dict[int, NodeCheckpoint]) -> Manifest:
         problems = [f"node {node}: {part.problem}" for node, part in sorted(parts.items()) if part.problem]
         if problems:
-            raise _PartMissing(problems[0])
+            raise _PartMissing(problems[0], next((part.size_bytes for part in parts.values() if part.size_bytes), None))
         return Manifest(
             step=step,
             attempt=self._settings.attempt,
@@ -171,9 +197,26 @@ class Saving:
         log.error("checkpoint given up", step=step, reason=reason, error=str(error))
         final = self._attempt.checkpoint(step)
         await asyncio.to_thread(sealing.discard, sealing.partial(final), self._attempt.staging / f"checkpoint-{step}")
+        self._given_up = step
         self._resolve(step, None)
-        if isinstance(error, SupersededError):
-            self._on_error(error)
+        hopeless = error if isinstance(error, SupersededError) else await self._hopeless(reason, error)
+        if hopeless is not None:
+            self._on_error(hopeless)
+
+    async def _hopeless(self, reason: str, error: Exception) -> VolumeError | None:
+        """Why no later checkpoint could be sealed either: better now than after the last step."""
+        output = self._layout.output
+        if reason == UNSUITABLE:
+            return _unsuitable("Checkpoints", output, error)
+        wanted = error.size_bytes if reason == FULL and isinstance(error, _PartMissing) else None
+        there = await asyncio.to_thread(_size, output)
+        if wanted is None or there is None or wanted <= there:
+            return None
+        message = (
+            f"The volume is full, and too small: a checkpoint takes about {_amount(wanted)}, and the volume at {output} holds "
+            f"{_amount(there)} in all."
+        )
+        return VolumeError(Failure(reason=Reason.VOLUME_FULL, cause=Cause.USER, message=message))
 
     def _resolve(self, step: int, folder: Path | None) -> None:
         future = self.done(step)
@@ -199,6 +242,7 @@ class Saving:
 
         def work() -> None:
             if final.is_dir():
+                sync_folder(final.parent)
                 return
             files = sealing.place(self._attempt.staging / "model", final, report.files)
             sealed = Manifest(
@@ -210,17 +254,48 @@ class Saving:
                 files=files,
             )
             sealing.seal(self._layout.run, final, sealed)
-            replace_link(self._layout.model_link, final)
 
         async with self._lock:
-            await asyncio.to_thread(work)
-        self._board.model_path = to_pod(final)
-        log.info("model sealed", path=self._board.model_path)
-        return self._board.model_path
+            await self._until_done(work)
+        path = self._board.model_path = to_pod(final)
+        log.info("model sealed", path=path)
+        await self.link_model(path)
+        return path
+
+    async def _until_done(self, work: Callable[[], None]) -> None:
+        """Seal the model, again where the volume may take it later: what was trained since the last checkpoint is in it."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + MODEL_SECONDS
+        while True:
+            try:
+                return await asyncio.to_thread(work)
+            except OSError as error:
+                log.warning("the model can't be sealed", error=str(error))
+                if reason_of(error) == UNSUITABLE:
+                    raise _unsuitable("The model", self._layout.output, error) from error
+                if not passes(error):
+                    raise
+                if clock() >= until:
+                    failure = explain(error, self._layout.output, worked=True)
+                    # Where the volume took nothing at all from the first step to the last, another training costs.
+                    cause = failure.cause if self._board.checkpoint is not None else Cause.ERROR
+                    raise VolumeError(failure.model_copy(update={"cause": cause})) from error
+                self._board.say(
+                    (f"The model is trained, and can't be written to the volume now ({error}): trying again.",)
+                )
+            await asyncio.sleep(MODEL_AGAIN_SECONDS)
 
     async def link_model(self, model: PodPath) -> None:
-        """Let people's link point at a model that an attempt before has sealed: it may have ended in between."""
-        await asyncio.to_thread(replace_link, self._layout.model_link, to_local(model))
+        """Let people's link point at a sealed model, by this attempt or one before, which may have ended in between.
+
+        For people alone: not every volume makes links.
+        """
+        try:
+            await asyncio.to_thread(replace_link, self._layout.model_link, to_local(model))
+        except OSError as error:
+            self._board.say(
+                (f"The model is at {model}; {to_pod(self._layout.model_link)} does not lead there: {error}.",)
+            )
 
     async def tidy(self) -> None:
         """Remove staging: what counts of it is sealed."""
@@ -231,8 +306,33 @@ class Saving:
         await self._work.idle()
 
 
+def _unsuitable(what: str, output: Path, error: Exception) -> VolumeError:
+    message = f"{what} can't be sealed on the volume at {output}: {error}."
+    return VolumeError(Failure(reason=Reason.VOLUME_UNSUITABLE, cause=Cause.USER, message=message))
+
+
+def _amount(size: int) -> str:
+    """Of bytes, for people: `1.5 GiB`."""
+    units = ("KiB", "MiB", "GiB", "TiB")
+    power = next((number for number in range(len(units)) if size < 1000 * 1024 ** (number + 1)), len(units) - 1)
+    return f"{size / 1024 ** (power + 1):.1f} {units[power]}"
+
+
+def _size(output: Path) -> int | None:
+    """Bytes that a volume holds in all; None where it can't tell."""
+    try:
+        space = os.statvfs(output)
+    except OSError:
+        return None
+    return space.f_blocks * space.f_frsize or None
+
+
 class _PartMissing(ValueError):
     """A node could not place its files; its problem begins with the reason."""
+
+    def __init__(self, problem: str, size_bytes: int | None) -> None:
+        super().__init__(problem)
+        self.size_bytes = size_bytes
 
     @property
     def reason(self) -> str:

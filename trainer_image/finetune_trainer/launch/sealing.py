@@ -42,10 +42,13 @@ def partial(final: Path) -> Path:
 
 
 def place(staged: Path, final: Path, names: Iterable[FileName]) -> dict[FileName, FileDigest]:
-    """Bring files from staging to `<final>.partial`, on disk; returns their digests."""
+    """Bring files from staging to `<final>.partial`, on disk; returns their digests. Called again it goes on where it failed."""
     target = make_folder(partial(final))
     digests: dict[FileName, FileDigest] = {}
     for name in names:
+        if not (staged / name).exists() and (target / name).exists():
+            digests[name] = manifest.digest(target / name)
+            continue
         digests[name] = manifest.digest(staged / name)
         make_folder((target / name).parent)
         _move(staged / name, target / name)

@@ -39,6 +39,7 @@ from finetune_trainer.launch.protocol import (
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Peer
 from finetune_trainer.paths import to_pod
+from finetune_trainer.volume import VolumeError
 
 log = structlog.get_logger()
 
@@ -71,6 +72,9 @@ def _guard(node: Node) -> Middleware:
         except SupersededError as error:
             node.end(Ending.SUPERSEDED, str(error))
             raise web.HTTPConflict(text=str(error)) from error
+        except VolumeError as error:
+            node.went_wrong(error)
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
 
     return guard
 
@@ -159,7 +163,7 @@ class _FromRanks:
         report = await _body(request, RankProgress)
         self._node.board.absorb(report, datetime.now(UTC))
         self._node.metrics.absorb(report, time.time())
-        return web.Response()
+        return _json(self._node.saving.saved) if self._node.saving is not None else web.Response()
 
     async def advanced(self, _: web.Request) -> web.Response:
         self._node.client.ranks_advance()

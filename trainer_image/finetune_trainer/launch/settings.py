@@ -43,6 +43,8 @@ class Settings:
     bind: str | None
     """Address to listen on; None is all of them."""
     termination_log: Path
+    first_attempt: int | None = None
+    """Of the round that this attempt belongs to; None where nobody says."""
     rank_command: tuple[str, ...] = RANK_COMMAND
     """What torchrun runs as a rank, after `python`."""
 
@@ -60,6 +62,7 @@ class Settings:
             peers=peers,
             bind=peers[node].host if env.get(Env.PEERS) else None,
             termination_log=Path(env.get(Env.TERMINATION_LOG, DEFAULT_TERMINATION_LOG)),
+            first_attempt=int(env[Env.FIRST_ATTEMPT]) if Env.FIRST_ATTEMPT in env else None,
             rank_command=rank_command,
         )
 

@@ -26,7 +26,7 @@ from finetune_trainer.config import (
 from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare.hub import environment
 from finetune_trainer.text import log_line
-from finetune_trainer.volume import DISK_FULL, Layout, VolumeError, explain
+from finetune_trainer.volume import DISK_FULL, Layout, VolumeError, explain, has_worked, is_of_volume
 
 TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12
@@ -41,7 +41,7 @@ def main() -> int:
     os.environ.update({**connections.environment(os.environ), **environment(config, Layout.of(config).hub_cache)})
     if config.dataset.name is None:
         use_arrow_without_pandas()
-    outcome = attempt(config, import_transformers_without_torch)
+    outcome = attempt(config, import_transformers_without_torch, _first_attempt())
     failure = outcome if isinstance(outcome, Failure) else None
     prepared = outcome if isinstance(outcome, Prepared) else None
     record = ResultRecord(
@@ -92,19 +92,28 @@ class _NoPandas:
             raise ModuleNotFoundError(name)
 
 
-def attempt(config: RunConfig, before_model: Callable[[], None] = lambda: None) -> Prepared | Failure:
+def _first_attempt() -> int | None:
+    """Of the round, where a node of an attempt prepares."""
+    number = os.environ.get(Env.FIRST_ATTEMPT)
+    return int(number) if number is not None else None
+
+
+def attempt(
+    config: RunConfig, before_model: Callable[[], None] = lambda: None, first_attempt: int | None = None
+) -> Prepared | Failure:
     """Prepare; an expected failure is a value. `before_model` is called once a model has to be looked at."""
     from finetune_trainer.prepare.run import prepare
     from finetune_trainer.prepare.summary import lines
 
     try:
-        prepared = prepare(config, before_model)
+        prepared = prepare(config, before_model, first_attempt)
     except (ExpectedError, VolumeError) as error:
         log_line("prepare", f"{error.failure.reason}: {error}")
         return error.failure
     except OSError as error:
-        if error.errno in DISK_FULL:
-            return explain(error, Layout.of(config).output)
+        layout = Layout.of(config)
+        if error.errno in DISK_FULL or is_of_volume(error, layout.output):
+            return explain(error, layout.output, worked=has_worked(layout))
         return unexpected(error)
     except MemoryError:
         return Failure(reason=Reason.OUT_OF_MEMORY, cause=Cause.ERROR, message="Preparing the data ran out of memory.")

@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from finetune_trainer.prepare import store
+from finetune_trainer.data_digests import META
 from finetune_trainer.prepare.lease import remove
+from finetune_trainer.prepare.store import DAMAGED
 from finetune_trainer.volume import Layout, Run, names_in
 
 RECENT_SECONDS = 3600.0
@@ -38,15 +39,23 @@ class Entry:
 def touch(folder: Path) -> bool:
     """Note that an entry is used now; False where it is not there (any more)."""
     try:
-        os.utime(folder / store.META)
-    except FileNotFoundError:
+        os.utime(folder / META)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except (
+        OSError
+    ):  # not on this volume, or not by this user: it goes for older than it is, and stays while it is named
+        return True
     return True
 
 
 def make_room(layout: Layout, wanted: int) -> list[str]:
     """Evict until the volume has so many free bytes or nothing more can go; says what went."""
     said = []
+    if shutil.disk_usage(layout.output).free < wanted:
+        for name in names_in(layout.all_prepared):
+            if DAMAGED in name:
+                remove(layout.all_prepared / name)
     for entry in candidates(layout):
         if shutil.disk_usage(layout.output).free >= wanted:
             break
@@ -73,9 +82,15 @@ def candidates(layout: Layout) -> list[Entry]:
 
 def in_use(layout: Layout) -> set[str]:
     """Names of entries that a run needs which may go on."""
-    # Not as `Prepared`: another release may have written it.
-    notes = (json.loads(run.prepared.read_text(encoding="utf-8")) for run in _may_go_on(layout))
-    return {PurePosixPath(note["data"]).name for note in notes}
+    return {name for run in _may_go_on(layout) if (name := _named_by(run)) is not None}
+
+
+def _named_by(run: Run) -> str | None:
+    """The entry that a run has named; None where that can't be told: such a run prepares again before it goes on."""
+    try:  # not as `Prepared`: another release may have written it
+        return PurePosixPath(json.loads(run.prepared.read_bytes())["data"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _may_go_on(layout: Layout) -> Iterator[Run]:
@@ -94,7 +109,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _used(folder: Path) -> float | None:
     try:
-        return (folder / store.META).stat().st_mtime
+        return (folder / META).stat().st_mtime
     except (FileNotFoundError, NotADirectoryError):
         return None
 

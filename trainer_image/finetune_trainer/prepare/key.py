@@ -30,6 +30,29 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+WEIGHTS = (".safetensors", ".bin")
+SAMPLES, SAMPLE_BYTES = 16, 64 << 10
+
+
+def model_digest(folder: Path) -> str:
+    """Tells one base model from another: its configuration, and the size and samples of its weights.
+
+    No proof that every byte is there; two trainings of one model differ everywhere. A copy of a model is the same one.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    configs = [[path.name, file_digest(path)] for path in files if path.name in ("config.json", "adapter_config.json")]
+    return sha256([configs, [_sampled(path) for path in files if path.suffix in WEIGHTS]])
+
+
+def _sampled(path: Path) -> list[object]:
+    size, state = path.stat().st_size, hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        for sample in range(SAMPLES):
+            file.seek(max(0, size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+            state.update(file.read(SAMPLE_BYTES))
+    return [path.name, size, state.hexdigest()]
+
+
 def seed(config: RunConfig) -> int:
     """Seed of the shuffle before `maxSamples`."""
     value = config.training_arguments.get("seed")

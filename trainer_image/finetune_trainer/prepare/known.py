@@ -6,10 +6,9 @@ that another release wrote, costs a second or two.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from finetune_trainer.config import Document, RunConfig
 from finetune_trainer.prepare.key import config_digest, file_digest, sha256
@@ -40,14 +39,15 @@ def read(file: Path) -> Known | None:
     """What was found out, if it was."""
     try:
         return read_document(file, Known)
-    except ValidationError:
+    except (OSError, ValueError):
         return None
 
 
 def write(file: Path, known: Known) -> None:
-    """Keep it for the next one."""
-    make_folder(file.parent)
-    write_document(file, known)
+    """Keep it for the next one, where there is room."""
+    with suppress(OSError):
+        make_folder(file.parent)
+        write_document(file, known)
 
 
 def _told(path: Path) -> list[object]:

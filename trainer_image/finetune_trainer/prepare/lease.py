@@ -31,7 +31,7 @@ POLL_SECONDS = 1.0
 FORGOTTEN_SECONDS = 600.0
 """Leftovers of other keys are removed once nobody has touched them for so long, by the volume's clock."""
 REMIND_SECONDS = 60.0
-LEFT = re.compile(r"^(?P<key>[^.]+)\.(?P<kind>lease|partial|evicted)-(?P<name>.+)$")
+LEFT = re.compile(r"^(?P<key>[^.]+)\.(?P<kind>lease|partial|evicted|damaged)-(?P<name>.+)$")
 BOOT_ID, PID_NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 
 
@@ -86,7 +86,7 @@ class Lease:
         os.close(self._descriptor)
 
     def remove_leftovers(self) -> None:
-        """Remove what dead tries have left: of this key everything, of others what nobody has touched for long.
+        """Remove what dead tries have left: of this key all they wrote, and whatever nobody has touched for long.
 
         A living try of another key renews its lease; of this key there is none but this one.
         """
@@ -98,6 +98,8 @@ class Lease:
                 by_key.setdefault(found["key"], []).append(self._target.with_name(name))
         mine = by_key.pop(self._target.name, [])
         dead = [path for path in mine if ".partial-" in path.name and path != self.partial]
+        gone = (path for path in mine if ".evicted-" in path.name or ".damaged-" in path.name)
+        dead += [path for path in gone if now - _touched(path) > FORGOTTEN_SECONDS]
         for paths in by_key.values():
             if all(now - touched > FORGOTTEN_SECONDS for touched in map(_touched, paths)):
                 dead += paths

@@ -5,12 +5,14 @@ Four steps: the model, the data's identity, rows that are checked, tokens on dis
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import memory, tasks
+from finetune_trainer import data_digests, memory, tasks
 from finetune_trainer.config import Prepared, PrepareSummary, Reason, Resolved, RunConfig, SplitReport
 from finetune_trainer.paths import to_local, to_pod
 from finetune_trainer.prepare import (
@@ -29,38 +31,82 @@ from finetune_trainer.prepare import (
 )
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
-from finetune_trainer.prepare.key import config_digest, data_key
+from finetune_trainer.prepare.key import config_digest, data_key, model_digest
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.text import log_line
-from finetune_trainer.volume import DISK_FULL, Layout, make_folder, probe, read_document, write_document
+from finetune_trainer.volume import DISK_FULL, Layout, has_worked, make_folder, probe, read_checked, write_checked
+
+GONE = frozenset(
+    {
+        Reason.HUB_UNAVAILABLE,
+        Reason.ACCESS_DENIED,
+        Reason.FILE_NOT_FOUND,
+        Reason.DATASET_NOT_FOUND,
+        Reason.MODEL_NOT_FOUND,
+    }
+)
+"""Why model and data can't be looked at again: no reason to lose what was prepared of them."""
 
 
-def prepare(config: RunConfig, before_model: Callable[[], None] = lambda: None) -> Prepared:
-    """Prepare a run, or find it prepared. Raises PrepareError and VolumeError."""
+def prepare(
+    config: RunConfig, before_model: Callable[[], None] = lambda: None, first_attempt: int | None = None
+) -> Prepared:
+    """Prepare a run, or find it prepared. Raises PrepareError and VolumeError.
+
+    Model and data are looked at anew, in case they have changed, but for the later attempts of a round, which begins with
+    attempt `first_attempt`; None where a Job prepares.
+    """
     layout = Layout.of(config)
-    probe(layout)
-    told = (*preflight.check(config), *image.check(config))
-    earlier = read_document(layout.run.prepared, Prepared)
-    if earlier and earlier.config_digest == config_digest(config) and _is_there(earlier):
-        return _also_told(earlier, (*told, *image.check(config, to_local(earlier.model))))
+    told = (*probe(layout, worked=has_worked(layout)), *preflight.check(config), *image.check(config))
+    notes = _Notes()
+    earlier = _earlier(layout)
+    if earlier is not None and (earlier.config_digest != config_digest(config) or not _is_there(earlier, notes)):
+        earlier = None
+    if earlier is not None and first_attempt is not None and earlier.first_attempt == first_attempt:
+        return _also_told(earlier, (*told, *notes.said, *image.check(config, to_local(earlier.model))))
+    try:
+        prepared = _looked_at(config, layout, before_model, notes)
+    except PrepareError as error:
+        if earlier is None or error.reason not in GONE:
+            raise
+        prepared = earlier
+        notes.say(f"Whether model and data have changed is not known: {error} What was prepared of them is used.")
+    prepared = prepared.model_copy(update={"first_attempt": first_attempt})
+    make_folder(layout.run.folder)
+    write_checked(layout.run.prepared, prepared)
+    return _also_told(prepared, (*told, *notes.said))
+
+
+@dataclass
+class _Notes:
+    """Of this try."""
+
+    said: list[str] = field(default_factory=list)
+    """What it took: a wait, room that was made, data that was damaged."""
+    sound: set[Path] = field(default_factory=set)
+    """Prepared data of which every byte was read, and was as it was sealed."""
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        _say(text)
+
+
+def _looked_at(config: RunConfig, layout: Layout, before_model: Callable[[], None], notes: _Notes) -> Prepared:
+    """Resolve, and find or make what is prepared."""
     hub = Hub(config)
     folder, commit = _model_folder(config, hub, layout)
     size = _fits(config, folder)
-    told = (*told, *image.check(config, folder))
+    notes.said.extend(image.check(config, folder))
     found = splits.find(config, hub)
     place = known.place(layout, config, folder, found.identity)
     facts = known.read(place) if place is not None else None
-    waited: tuple[str, ...] = ()
-    if facts is None or not eviction.touch(layout.prepared(facts.key)):
+    if facts is None or not _is_sound(layout.prepared(facts.key), notes):
         before_model()
-        facts, waited = _made_from(config, layout, hub, folder, found)
+        facts = _made_from(config, layout, hub, folder, found, notes)
     if place is not None:
         known.write(place, facts)
     resolved = Resolved(model_revision=commit, dataset_revision=found.commit)
-    prepared = _also_told(_prepared(config, layout, facts, folder, resolved), size)
-    make_folder(layout.run.folder)
-    write_document(layout.run.prepared, prepared)
-    return _also_told(prepared, (*told, *waited))
+    return _also_told(_prepared(config, layout, facts, folder, resolved), size)
 
 
 def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
@@ -76,18 +122,18 @@ def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
 
 
 def _made_from(
-    config: RunConfig, layout: Layout, hub: Hub, folder: Path, found: splits.Found
-) -> tuple[known.Known, tuple[str, ...]]:
-    """Look at the model, and see that there is prepared data for it; what is to be known of both, and what it took."""
+    config: RunConfig, layout: Layout, hub: Hub, folder: Path, found: splits.Found, notes: _Notes
+) -> known.Known:
+    """Look at the model, and see that there is prepared data for it; what is to be known of both."""
     loaded = model.load(folder, f"The model {config.model.name}")
     task = tasks.find(config.task)
     task.check_model(loaded, config)
     adapters.check(config, loaded)
-    limits, said = task.limits(config, loaded)
+    limits, of_limits = task.limits(config, loaded)
     key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))
-    meta, waited = _made(making.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key))
+    meta = _made(making.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key), notes)
     told = task.model_messages(loaded, tuple(meta["labelNames"]))
-    return known.Known(key=key, messages=(*said, *told)), waited
+    return known.Known(key=key, messages=(*of_limits, *told))
 
 
 def _prepared(config: RunConfig, layout: Layout, facts: known.Known, model: Path, resolved: Resolved) -> Prepared:
@@ -100,7 +146,9 @@ def _prepared(config: RunConfig, layout: Layout, facts: known.Known, model: Path
     return Prepared(
         config_digest=config_digest(config),
         data=to_pod(folder),
+        data_digest=data_digests.content_of(meta),
         model=to_pod(model),
+        model_digest=model_digest(model),
         label_names=tuple(meta["labelNames"]),
         label_counts=tuple(meta["labelCounts"]),
         summary=PrepareSummary.model_validate(meta["summary"]),
@@ -132,8 +180,31 @@ def _also_told(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
     return prepared.model_copy(update={"messages": (*messages, *prepared.messages)})
 
 
-def _is_there(prepared: Prepared) -> bool:
-    return eviction.touch(to_local(prepared.data)) and to_local(prepared.model).is_dir()
+def _earlier(layout: Layout) -> Prepared | None:
+    """What an earlier try of this run has left; what can't be read is prepared again."""
+    try:
+        return read_checked(layout.run.prepared, Prepared)
+    except (OSError, ValueError):
+        return None
+
+
+def _is_there(prepared: Prepared, notes: _Notes) -> bool:
+    if not _is_sound(to_local(prepared.data), notes) or not to_local(prepared.model).is_dir():
+        return False
+    return data_digests.content_of(data_digests.read_meta(to_local(prepared.data))) == prepared.data_digest
+
+
+def _is_sound(folder: Path, notes: _Notes) -> bool:
+    """Whether prepared data is there, every byte as it was sealed. What is not is set aside."""
+    if not os.path.lexists(folder):
+        return False
+    if eviction.touch(folder) and (folder in notes.sound or data_digests.problem(folder) is None):
+        notes.sound.add(folder)
+        return True
+    problem = store.set_aside(folder)
+    if problem is not None:
+        notes.say(f"The prepared data {folder.name[:12]} can't be used ({problem}): it is set aside and made again.")
+    return problem is None and eviction.touch(folder)
 
 
 def _model_folder(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Path, str | None]:
@@ -142,35 +213,32 @@ def _model_folder(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Path, st
     return hub.model(config.model, layout.hub_cache)
 
 
-def _made(job: making.Job, layout: Layout, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What is noted of the prepared data, which is made where it is not there; and what that took."""
-    told: list[str] = []
-
-    def tell(text: str) -> None:
-        told.append(text)
-        _say(text)
+def _made(job: making.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[str, Any]:
+    """What is noted of the prepared data, which is made where it is not there, or not what was sealed."""
 
     def make_room(wanted: int) -> bool:
         gone = eviction.make_room(layout, wanted)
         for text in gone:
-            tell(text)
+            notes.say(text)
         return bool(gone)
 
     def done() -> bool:
-        return store.read_meta(folder) is not None
+        return _is_sound(folder, notes)
 
-    while (meta := store.read_meta(folder)) is None or not eviction.touch(folder):
-        with lease.held(folder, job.config.job, done=done, waiting=_say, waited=tell) as mine:
+    while True:
+        if done() and (meta := store.read_meta(folder)) is not None:
+            return meta
+        with lease.held(folder, job.config.job, done=done, waiting=_say, waited=notes.say) as mine:
             if mine is None:
                 continue
             try:
                 making.make(job, folder, mine.partial, make_room)
+                notes.sound.add(folder)  # it was digested as it was written
             except OSError as error:
                 # A lease is lost by being asleep for so long that somebody took this process for dead, and removed
                 # what it had written.
                 if not mine.is_lost() and not (error.errno in DISK_FULL and make_room(sys.maxsize)):
                     raise
-    return meta, tuple(told)
 
 
 def _say(text: str) -> None:

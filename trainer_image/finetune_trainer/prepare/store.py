@@ -7,17 +7,22 @@ there. Who may write, and what becomes of tries that were killed, is `lease`'s b
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.volume import sync_file, sync_folder
+from finetune_trainer import data_digests
+from finetune_trainer.data_digests import META
+from finetune_trainer.volume import sync_file, sync_folder, with_digest
 
-META = "meta.json"
+DAMAGED = ".damaged-"
+"""In the name of prepared data that was set aside."""
 
 
 def split_file(folder: Path, role: str) -> Path:
@@ -31,12 +36,11 @@ def examples_file(folder: Path, role: str) -> Path:
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
-    """What was noted beside the data; None where there is no complete prepared data."""
+    """What was noted beside the data; None where there is no complete prepared data, or the note is damaged."""
     try:
-        text = (folder / META).read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return data_digests.read_meta(folder)
+    except (FileNotFoundError, ValueError):
         return None
-    return dict(json.loads(text))
 
 
 @contextmanager
@@ -51,10 +55,12 @@ def building(partial: Path) -> Iterator[Path]:
 
 
 def seal(partial: Path, folder: Path, meta: Mapping[str, Any]) -> None:
-    """Note `meta` beside the data and give all of it its name."""
-    (partial / META).write_text(json.dumps(meta, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+    """Note `meta` and the digests of all files beside the data, and give all of it its name."""
     for path in partial.iterdir():
         sync_file(path)
+    noted = with_digest({**meta, data_digests.FILES: data_digests.of_folder(partial)})
+    (partial / META).write_text(json.dumps(noted, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+    sync_file(partial / META)
     sync_folder(partial)
     try:
         partial.rename(folder)
@@ -64,6 +70,25 @@ def seal(partial: Path, folder: Path, meta: Mapping[str, Any]) -> None:
             raise
         shutil.rmtree(partial, ignore_errors=True)
     sync_folder(folder.parent)
+
+
+def set_aside(folder: Path) -> str | None:
+    """Take its name from prepared data that is not what was sealed. Returns why, None where it was sound (or is gone).
+
+    It is looked at again once nobody else can find it: another job may have made it again meanwhile. Nothing in it is
+    removed: somebody may have it mapped into memory.
+    """
+    aside = folder.with_name(f"{folder.name}{DAMAGED}{uuid.uuid4().hex[:8]}")
+    try:
+        os.utime(folder)  # what is half way is no leftover of long ago
+        folder.rename(aside)
+    except FileNotFoundError:
+        return None
+    problem = data_digests.problem(aside)
+    if problem is None:
+        with suppress(OSError):  # whoever found it gone may have made it again
+            aside.rename(folder)
+    return problem
 
 
 class ArrowFile:

@@ -18,6 +18,7 @@ from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches
 from finetune_trainer.train.pulse import Beat, Pulse
 from finetune_trainer.train.report import Reporter, SignsOfLife
+from finetune_trainer.train.volume_trouble import Save
 from finetune_trainer.train.world import World
 
 
@@ -31,6 +32,7 @@ class RankCallback(TrainerCallback):
         reporter: Reporter,
         pulse: Pulse,
         batches: MicroBatches,
+        save: Save,
         *,
         marks: Marks | None = None,
         scaled: bool,
@@ -40,6 +42,7 @@ class RankCallback(TrainerCallback):
         self._reporter = reporter
         self._pulse = pulse
         self._batches = batches
+        self._save = save
         self._marks = marks if world.rank == 0 else None
         self._scaled = scaled
         self._signs = SignsOfLife(client, active=world.local_rank == 0 and world.rank != 0)
@@ -90,6 +93,7 @@ class RankCallback(TrainerCallback):
             self._marks.done("first step")
             print(self._marks.newest, file=sys.stderr, flush=True)  # noqa: T201
             self._marks = None
+        self._pulse.heard(self._reporter.saved)
         beat = self._pulse.step()
         if beat is not None:
             if not math.isfinite(beat.loss):
@@ -164,12 +168,15 @@ class RankCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step = state.global_step
         folder = Path(args.output_dir) / f"checkpoint-{step}"
+        problem = self._save.problem
         self._client.checkpoint(
             RankCheckpoint(
                 step=step,
                 rank=self._world.rank,
-                files=tuple(own_files(folder, self._world)),
+                files=tuple(own_files(folder, self._world)) if problem is None else (),
                 best=state.best_global_step == step,
+                problem=problem,
+                size_bytes=self._save.size_bytes,
             )
         )
         self._pulse.saved()

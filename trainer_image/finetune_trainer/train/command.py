@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from finetune_trainer.config import Env, Exit, Failure, Outcome, RunConfig
 from finetune_trainer.launch.protocol import RankResult
+from finetune_trainer.paths import to_local
 from finetune_trainer.train import imports
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
@@ -46,7 +47,7 @@ def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
         trained = train(config, client, reporter)
     except BaseException as error:  # noqa: BLE001 - the outermost frame: launch must hear of it, whatever it was
         traceback.print_exc()
-        failure: Failure = failure_of(error, rank)
+        failure: Failure = failure_of(error, rank, to_local(config.output))
         reporter.close()
         return RankResult(rank=rank, outcome=Outcome.FAILED, failure=failure)
     reporter.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import traceback
+from pathlib import Path
 
 from finetune_trainer.config import Cause, Failure, Reason
+from finetune_trainer.volume import concerns, explain, passes
 
 MESSAGE_CHARACTERS = 1500
 SAID_CHARACTERS = 300
@@ -32,16 +34,23 @@ class TrainError(Exception):
         self.cause = cause
 
 
-def failure_of(error: BaseException, rank: int) -> Failure:
-    """What an exception means."""
+def failure_of(error: BaseException, rank: int, output: Path | None = None) -> Failure:
+    """What an exception means. `output`: where the job's volume is; what fails there may pass."""
     if isinstance(error, TrainError):
         return Failure(reason=error.reason, cause=error.cause, message=str(error), rank=rank)
+    if output is not None and passes(error) and _names_file_of(error, output):
+        assert isinstance(error, OSError)
+        return explain(error, output, worked=True).model_copy(update={"rank": rank})
     reason = _reason(error)
     if reason is Reason.VOLUME_FULL:
         said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
         message = f"The volume is full: a checkpoint or the model does not fit. {said}"
         return Failure(reason=reason, cause=Cause.USER, message=message, rank=rank)
     return Failure(reason=reason, cause=Cause.ERROR, message=last_lines(error), rank=rank)
+
+
+def _names_file_of(error: BaseException, output: Path) -> bool:
+    return isinstance(error, OSError) and error.filename is not None and concerns(error, output)
 
 
 def _reason(error: BaseException) -> Reason:

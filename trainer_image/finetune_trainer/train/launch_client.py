@@ -18,6 +18,7 @@ from finetune_trainer.launch.protocol import (
     RankModel,
     RankProgress,
     RankResult,
+    Saved,
     SealedCheckpoint,
 )
 from finetune_trainer.paths import to_local
@@ -52,8 +53,10 @@ class LaunchClient:
         """The prepared data, once it is there. LaunchError with status 409 if preparing has failed."""
         return Prepared.model_validate_json(self._ask("GET", "/rank/prepared", timeout=None))
 
-    def progress(self, progress: RankProgress) -> None:
-        self._ask("POST", "/rank/progress", progress, timeout=REPORT_SECONDS)
+    def progress(self, progress: RankProgress) -> Saved:
+        """Tell how far it is; returns what became of checkpoints."""
+        answer = self._ask("POST", "/rank/progress", progress, timeout=REPORT_SECONDS)
+        return Saved.model_validate_json(answer) if answer else Saved()
 
     def advanced(self) -> None:
         """This rank got on: for the `launch` of a node that may have lost sight of node 0."""

@@ -22,6 +22,7 @@ from finetune_trainer.train import imports
 from finetune_trainer.train.order import by_length
 from finetune_trainer.train.rows import Rows
 from finetune_trainer.train.trainer import RankTrainer
+from finetune_trainer.train.volume_trouble import until_written
 
 TEST = "test"
 NAMED = "test_"
@@ -72,8 +73,11 @@ class Judge:
         """What the task tells of the newest evaluation beside its metrics."""
         return {} if self._newest is None else dict(as_json(self.task.details(self.run, self._newest)))
 
-    def test(self, trainer: RankTrainer, folder: Path) -> Tested:
-        """Evaluate and predict the test split where there is one; rank 0 writes the predictions into `folder`."""
+    def test(self, trainer: RankTrainer, folder: Path, tell: Callable[[str], Any]) -> Tested:
+        """Evaluate and predict the test split where there is one; rank 0 writes the predictions into `folder`.
+
+        `tell` is called with what the user should know.
+        """
         found = to_local(self.run.prepared.data) / f"{TEST}.arrow"
         if not found.is_file():
             return Tested()
@@ -86,7 +90,8 @@ class Judge:
 
         def tested() -> dict[str, float]:
             evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, TEST))
-            write(folder / PREDICTIONS_FILE, self.task.predictions(self.run, evaluated))
+            file = folder / PREDICTIONS_FILE
+            until_written(lambda: write(file, self.task.predictions(self.run, evaluated)), folder.parent, tell)
             return self.task.metrics(self.run, evaluated)
 
         return Tested(dict(self.share(tested)))

@@ -14,7 +14,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from finetune_trainer.launch.protocol import Saved
+
 PERIOD_SECONDS = 1.0
+AGAIN_SECONDS, AGAIN_SECONDS_MOST = 15.0, 600.0
+"""After a checkpoint that was given up another one is made; the pause grows as long as none is sealed."""
 LONGEST_WAIT_STEPS = 1000
 
 
@@ -44,6 +48,9 @@ class Pulse:
         self._steps = 0
         self._next = 1
         self._loss: torch.Tensor | None = None
+        self._again: float | None = None
+        self._given_up: int | None = None
+        self._failures = 0
 
     def add(self, loss: torch.Tensor) -> None:
         """The loss of one forward pass, as its share of the step; stays on its device."""
@@ -52,6 +59,17 @@ class Pulse:
     def saved(self) -> None:
         """A checkpoint was made, for whatever reason."""
         self._saved = time.monotonic()
+        self._again = None
+
+    def heard(self, saved: Saved) -> None:
+        """What became of checkpoints: one that was given up is made again before the next one would be due."""
+        if saved.given_up is None or saved.given_up == self._given_up:
+            return
+        if saved.sealed is not None and self._given_up is not None and saved.sealed > self._given_up:
+            self._failures = 0
+        self._given_up = saved.given_up
+        self._again = time.monotonic() + min(AGAIN_SECONDS * 2**self._failures, AGAIN_SECONDS_MOST)
+        self._failures += 1
 
     def step(self) -> Beat | None:
         """After each optimizer step, on every rank."""
@@ -62,6 +80,7 @@ class Pulse:
         seconds = now - self._beaten
         loss = float(self._loss.item()) if self._loss is not None else 0.0
         due = self._save_seconds is not None and now - self._saved >= self._save_seconds
+        due = due or (self._again is not None and now >= self._again)
         shared = torch.tensor(
             [loss, float(due and self._rank == 0), float(self._wait(seconds) if self._rank == 0 else 0)],
             dtype=torch.float64,

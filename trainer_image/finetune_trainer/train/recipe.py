@@ -34,6 +34,7 @@ from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.rows import Collator, Rows
 from finetune_trainer.train.trainer import RankTrainer
 from finetune_trainer.train.training_report import training_report
+from finetune_trainer.train.volume_trouble import Save, until_written
 from finetune_trainer.train.world import World
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
 
     run = _Run(config, plan, prepared, arguments, world)
     if checkpoint is not None:
-        resume.check(checkpoint, run.order)
+        resume.check(checkpoint, run.order, prepared)
     control = world.control_group(timeout_seconds)
     pulse = Pulse(
         world.size,
@@ -86,16 +87,17 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
         save_seconds=config.checkpoint_interval_seconds if plan.timed else None,
     )
     batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
-    callback = RankCallback(world, client, reporter, pulse, batches, marks=marks, scaled=plan.precision == "fp16")
-    trainer = run.trainer(batches, pulse, [callback, *_early_stopping(config, plan, reporter)], control)
+    save = Save()
+    callback = RankCallback(world, client, reporter, pulse, batches, save, marks=marks, scaled=plan.precision == "fp16")
+    trainer = run.trainer(batches, pulse, save, [callback, *_early_stopping(config, plan, reporter)], control)
     marks.done("model")
     if world.rank == 0:
         print(marks, file=sys.stderr, flush=True)  # noqa: T201
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if plan.load_best:
-        _load_best(trainer, client)
+        _load_best(trainer, client, reporter)
     evaluation = _last_evaluation(trainer, callback, best=plan.load_best)
-    tested = run.judge.test(trainer, staging / "model")
+    tested = run.judge.test(trainer, staging / "model", reporter.tell)
     told = tested.beside(evaluation)
     reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=told)
     if world.rank == 0:
@@ -114,7 +116,10 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
             details=run.judge.details(),
             packages=imports.used(config),
         )
-        files = tuple(_save_model(trainer, run.adapters, to_local(prepared.model), staging / "model", report))
+        folder, base = staging / "model", to_local(prepared.model)
+        files = until_written(
+            lambda: tuple(_save_model(trainer, run.adapters, base, folder, report)), staging, reporter.tell
+        )
         client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=told))
     return Trained(trainer.state.global_step, told)
 
@@ -155,7 +160,7 @@ class _Run:
         return Adapters(self._task, self._config, self._prepared, self._plan.precision, self._world.local_rank)
 
     def trainer(
-        self, batches: MicroBatches, pulse: Pulse, callbacks: list[TrainerCallback], control: Any
+        self, batches: MicroBatches, pulse: Pulse, save: Save, callbacks: list[TrainerCallback], control: Any
     ) -> RankTrainer:
         from transformers import set_seed
 
@@ -185,7 +190,8 @@ class _Run:
             return RankTrainer(
                 batches=batches,
                 pulse=pulse,
-                note=resume.note(self.order),
+                save=save,
+                note=resume.note(self.order, self._prepared),
                 reduce=self._task.reduce(run),
                 generate=self._task.generate(run),
                 reads_labels=self._task.reads_labels,
@@ -227,16 +233,18 @@ def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) 
     ]
 
 
-def _load_best(trainer: RankTrainer, client: LaunchClient) -> None:
-    """The weights of the best checkpoint, from the volume."""
+def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter) -> None:
+    """The weights of the best checkpoint, from the volume; those of the last step where it could not be saved."""
     best = trainer.state.best_global_step
     if best is None or best == trainer.state.global_step:
         return
     folder = client.sealed(best)
     if folder is None:
-        raise TrainError(
-            Reason.RANK_FAILED, Cause.ERROR, f"The best checkpoint, of step {best}, is not on the volume (any more)."
+        trainer.state.best_global_step = None
+        reporter.tell(
+            f"The best checkpoint, of step {best}, is not on the volume: the weights of the last step are kept."
         )
+        return
     trainer.state.best_model_checkpoint = str(folder)
     trainer._load_best_model()
 

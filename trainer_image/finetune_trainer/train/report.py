@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from finetune_trainer.launch.protocol import RankProgress
+from finetune_trainer.launch.protocol import RankProgress, Saved
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
 PERIOD_SECONDS = 1.0
@@ -29,6 +29,8 @@ class Reporter:
         self._step_seconds: list[float] = []
         self._closed = threading.Event()
         self._active = active
+        self.saved = Saved()
+        """What became of checkpoints, as `launch` told last."""
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
         if active:
             self._thread.start()
@@ -64,7 +66,8 @@ class Reporter:
         if not fields and not messages and not seconds:
             return
         try:
-            self._client.progress(RankProgress(**fields, messages=tuple(messages), step_seconds=tuple(seconds)))
+            report = RankProgress(**fields, messages=tuple(messages), step_seconds=tuple(seconds))
+            self.saved = self._client.progress(report)
         except LaunchError as error:
             print(f"progress was not delivered: {error}", file=sys.stderr)  # noqa: T201
             with self._lock:

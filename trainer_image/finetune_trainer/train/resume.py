@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import Cause, Reason
+from finetune_trainer import checkpoint_note
+from finetune_trainer.checkpoint_note import NOTE
+from finetune_trainer.config import Cause, Prepared, Reason
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import GlobalOrder
-from finetune_trainer.train.trainer import NOTE
 
 REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 """Without the optimizer's or the scheduler's the Trainer would go on with new ones."""
 
 
-def note(order: GlobalOrder) -> dict[str, Any]:
+def note(order: GlobalOrder, prepared: Prepared) -> dict[str, Any]:
     """What a resume must agree with."""
+    return _of_order(order) | checkpoint_note.of(prepared)
+
+
+def _of_order(order: GlobalOrder) -> dict[str, Any]:
     return {
         "globalBatch": order.batch_rows,
         "rows": order.rows,
@@ -26,16 +30,18 @@ def note(order: GlobalOrder) -> dict[str, Any]:
     }
 
 
-def check(checkpoint: Path, order: GlobalOrder) -> None:
+def check(checkpoint: Path, order: GlobalOrder, prepared: Prepared) -> None:
     """Raise CheckpointMismatch, with what differs."""
     missing = [name for name in REQUIRED if not (checkpoint / name).is_file()]
     if missing:
         raise _mismatch(checkpoint, f"has no {', '.join(missing)}")
-    path = checkpoint / NOTE
-    if not path.is_file():
-        raise _mismatch(checkpoint, f"has no {NOTE}: it was not made by this system")
-    then, now = json.loads(path.read_text(encoding="utf-8")), note(order)
+    then, now = checkpoint_note.read(checkpoint), _of_order(order)
+    if not then:
+        raise _mismatch(checkpoint, f"has no {NOTE} that can be read: it was not made by this system")
     differing = [f"{name} {then.get(name)} (now {now[name]})" for name in now if then.get(name) != now[name]]
+    other = checkpoint_note.difference(then, prepared)
+    if other is not None:
+        differing.insert(0, other)
     if differing:
         raise _mismatch(checkpoint, f"was made with {', '.join(differing)}")
 
@@ -44,7 +50,7 @@ def _mismatch(checkpoint: Path, what: str) -> TrainError:
     return TrainError(
         Reason.CHECKPOINT_MISMATCH,
         Cause.USER,
-        f"{checkpoint.name} {what}, so training cannot go on from it: rows would be left out or read twice. Keep "
-        "the global batch (per_device_train_batch_size x gradient_accumulation_steps x ranks) and the data as they "
-        "were, or set resumeFrom: never.",
+        f"{checkpoint.name} {what}, so training cannot go on from it: rows would be left out or read twice, or learnt "
+        "as something else. Keep the global batch (per_device_train_batch_size x gradient_accumulation_steps x ranks), "
+        "the data and the base model as they were, or set resumeFrom: never.",
     )

@@ -15,11 +15,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import seed_worker
 
+from finetune_trainer.checkpoint_note import NOTE
 from finetune_trainer.train.order import MicroBatches
 from finetune_trainer.train.pulse import Pulse
-
-NOTE = "finetune.json"
-"""Beside the Trainer's own files in a checkpoint: what a resume must agree with."""
+from finetune_trainer.train.volume_trouble import Save, volume_trouble
 
 
 class RankTrainer(Trainer):
@@ -30,6 +29,7 @@ class RankTrainer(Trainer):
         *,
         batches: MicroBatches,
         pulse: Pulse,
+        save: Save,
         note: dict[str, Any],
         reduce: Callable[..., Any],
         generate: Callable[..., Any] | None = None,
@@ -41,6 +41,7 @@ class RankTrainer(Trainer):
     ) -> None:
         super().__init__(**kwargs)
         self._batches, self._pulse, self._note = batches, pulse, note
+        self._own_save, self._saving = save, False
         self._reduce, self._generate, self._reads_labels = reduce, generate, reads_labels
         self._keep_best = keep_best
         self._balance = balance
@@ -126,10 +127,61 @@ class RankTrainer(Trainer):
             super()._run_epoch(**kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
-        if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            (folder / NOTE).write_text(json.dumps(self._note), encoding="utf-8")
+        """A checkpoint that the volume does not take now is not written by this rank; what all ranks do together they do."""
+        self._own_save.begin()
+        self._saving = True
+        try:
+            self._written(super()._save_checkpoint, *args, **kwargs)
+            if self.args.should_save:
+                self._written(self._write_note)
+        finally:
+            self._saving = False
+        if self._own_save.is_full():
+            self._own_save.size_bytes = self._checkpoint_bytes()
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        self._written(super().save_model, *args, **kwargs)
+
+    def _save_optimizer_and_scheduler(self, *args: Any, **kwargs: Any) -> None:
+        self._written(super()._save_optimizer_and_scheduler, *args, **kwargs)
+
+    def _save_scaler(self, *args: Any, **kwargs: Any) -> None:
+        self._written(super()._save_scaler, *args, **kwargs)
+
+    def _save_rng_state(self, *args: Any, **kwargs: Any) -> None:
+        self._written(super()._save_rng_state, *args, **kwargs)
+
+    def _written(self, write: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Write a part of a checkpoint, unless another part of it was refused by the volume."""
+        if not self._saving:
+            write(*args, **kwargs)
+            return
+        if self._own_save.refused():
+            return
+        try:
+            write(*args, **kwargs)
+        except Exception as error:
+            if self._own_save.refused():
+                return  # it misses what was not written before
+            trouble = volume_trouble(error, Path(self.args.output_dir))
+            if trouble is None:
+                raise
+            self._own_save.trouble = trouble
+
+    def _write_note(self) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        (folder / NOTE).write_text(json.dumps(self._note), encoding="utf-8")
+
+    def _checkpoint_bytes(self) -> int:
+        """About what a checkpoint takes: weights that are trained, and what the optimizer keeps of them."""
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        kept = [
+            value
+            for state in (self.optimizer.state.values() if self.optimizer is not None else ())
+            for value in state.values()
+            if isinstance(value, torch.Tensor)
+        ]
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*weights, *kept))
 
 
 class _SeedWorker:

@@ -119,6 +119,17 @@ def without_pause(status: Manifest, pause: timedelta) -> Manifest:
     return {**status, "budget": budget}
 
 
+def looked_at_anew(status: Manifest) -> Manifest:
+    """The status with another round of attempts ahead: whoever starts a job again by hand may have mended its data."""
+    attempt = status.get("attempt")
+    if not attempt or "model" in status:
+        return status
+    ahead = {"firstAttempt": attempt + 1, "firstPrepare": status.get("prepareAttempt", 0) + 1}
+    passed = ("attemptStarted", "attemptBegun", "attemptEnded")
+    kept = {name: value for name, value in status.items() if name not in passed}
+    return {**kept, "budget": {**status.get("budget", {}), **ahead}}
+
+
 @contextmanager
 def locked(work_dir: Path, name: str) -> Iterator[None]:
     """Holds the job for this process. The kernel lets go of it with the process, however that ends."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finetune_operator.cli.errors import CommandError
-from finetune_operator.cli.local.state import load, locked, without_pause
+from finetune_operator.cli.local.state import load, locked, looked_at_anew, without_pause
 
 SPEC = {"nodes": 2}
 
@@ -84,3 +85,28 @@ def test_what_is_trained_is_not_trained_again_because_publishing_failed(
 def test_a_pause_does_not_count_against_publishing() -> None:
     status = {"phase": "Publishing", "budget": {"publishStarted": "2026-01-02T00:00:00Z"}}
     assert without_pause(status, timedelta(hours=8))["budget"]["publishStarted"] == "2026-01-02T08:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, None),
+        ({"phase": "Preparing", "prepareAttempt": 1, "budget": {"firstPrepare": 1}}, None),
+        ({"phase": "Publishing", "attempt": 2, "model": {"path": "model"}, "budget": {"firstAttempt": 1}}, None),
+        (
+            {"phase": "Running", "attempt": 2, "attemptBegun": "2026-01-01T00:00:00Z", "budget": {"firstAttempt": 1}},
+            {"firstAttempt": 3, "firstPrepare": 1},
+        ),
+        (
+            {"phase": "Running", "attempt": 1, "prepareAttempt": 4, "budget": {"fruitless": 0}},
+            {"fruitless": 0, "firstAttempt": 2, "firstPrepare": 5},
+        ),
+    ],
+)
+def test_a_run_that_is_started_again_looks_at_its_data_anew(status: Any, expected: Any) -> None:
+    anew = looked_at_anew(status)
+    if expected is None:
+        assert anew == status
+    else:
+        assert anew["budget"] == expected
+        assert "attemptBegun" not in anew

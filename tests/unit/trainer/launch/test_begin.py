@@ -7,36 +7,37 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
 import pytest
 from aiohttp import web
 
-from finetune_trainer.config import Outcome, ResultRecord, RunConfig
+from finetune_trainer.config import Outcome, Prepared, ResultRecord, RunConfig
 from finetune_trainer.launch import begin as beginning
 from finetune_trainer.launch import fencing
 from finetune_trainer.launch.begin import claim, decide_and_mark, named
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.marks import Mark
-from finetune_trainer.launch.node import Node
+from finetune_trainer.launch.node import EndedError, Ending, Node
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.protocol import Health
 from finetune_trainer.launch.records import write_to_volume
 from finetune_trainer.launch.resume import Decision, decide
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Peer, Settings
-from finetune_trainer.volume import Layout, write_document
-from tests.support.checkpoints import START, begin, layout, newest_good, run_config, seal, two_sealed
+from finetune_trainer.volume import Layout, write_checked, write_document
+from tests.support.checkpoints import START, begin, layout, newest_good, prepared, run_config, seal, two_sealed
 from tests.support.crashes import every_moment
 from tests.support.patience import PATIENCE_SECONDS
 
 HERE = Peer("127.0.0.1", 1)
 
 
-def settings(folder: Path, attempt: int) -> Settings:
-    config = run_config(output=str(folder))
+def settings(folder: Path, attempt: int, **fields: Any) -> Settings:
+    config = run_config(output=str(folder), **fields)
     return Settings(
         config=config,
         config_file=folder / "run.json",
@@ -45,10 +46,13 @@ def settings(folder: Path, attempt: int) -> Settings:
         peers=(HERE,),
         bind="127.0.0.1",
         termination_log=folder / "log",
+        first_attempt=attempt,
     )
 
 
-def with_node(folder: Path, attempt: int, work: Callable[[Node, aiohttp.ClientSession], Awaitable[Mark]]) -> Mark:
+def with_node(
+    folder: Path, attempt: int, work: Callable[[Node, aiohttp.ClientSession], Awaitable[Mark]], **fields: Any
+) -> Mark:
     """Run `work` with the parts of node 0 of an attempt."""
 
     async def run() -> Mark:
@@ -56,7 +60,7 @@ def with_node(folder: Path, attempt: int, work: Callable[[Node, aiohttp.ClientSe
         temporary.mkdir()
         children = Children()
         async with aiohttp.ClientSession() as session:
-            own = settings(folder, attempt)
+            own = settings(folder, attempt, **fields)
             claim(own.layout.run, attempt, HERE)
             node = Node(own, children, NodeZero(session, own), temporary)
             try:
@@ -93,9 +97,9 @@ def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
     run = layout(tmp_path).run
     looked = []
 
-    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int) -> Decision:
+    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int, of: Prepared | None) -> Decision:
         looked.append(attempt)
-        decision = decide(place, config, attempt)
+        decision = decide(place, config, attempt, of)
         if len(looked) == 1:
             begin(run, 1)
             seal(run, 1, 10)
@@ -113,13 +117,52 @@ def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
 def test_a_newer_attempt_that_begins_meanwhile_ends_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = layout(tmp_path).run
 
-    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int) -> Decision:
+    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int, of: Prepared | None) -> Decision:
         begin(run, 3)
-        return decide(place, config, attempt)
+        return decide(place, config, attempt, of)
 
     monkeypatch.setattr(beginning, "decide", decide_while_another_begins)
     with pytest.raises(SupersededError):
         with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+
+
+def decided(node: Node, session: aiohttp.ClientSession) -> Awaitable[Mark]:
+    return decide_and_mark(node, session, ("127.0.0.1:1",))
+
+
+def test_an_attempt_goes_on_from_checkpoints_of_what_is_prepared_now(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    seal(run, 1, 10, trained_on=prepared())
+    write_to_volume(run.attempt(1), record(1))
+    write_checked(run.prepared, prepared())
+    assert with_node(tmp_path, 2, decided).resume is not None
+    write_to_volume(run.attempt(2), record(2))
+    write_checked(run.prepared, prepared(("good", "negative"), "b"))
+    mark = with_node(tmp_path, 3, decided)
+    assert (mark.resume, mark.known) == (None, ())
+
+
+def test_data_of_another_round_is_looked_at_before_it_is_decided(tmp_path: Path) -> None:
+    """Within a round it is known; here the real prepare finds that the model is gone."""
+    run = layout(tmp_path).run
+    begin(run, 1)
+    seal(run, 1, 10, trained_on=prepared())
+    write_to_volume(run.attempt(1), record(1))
+    write_checked(run.prepared, prepared().model_copy(update={"first_attempt": 2}))
+    assert with_node(tmp_path, 2, decided, prepare="inline").resume is not None
+    write_to_volume(run.attempt(2), record(2))
+    nodes = []
+
+    def look(node: Node, session: aiohttp.ClientSession) -> Awaitable[Mark]:
+        nodes.append(node)
+        return decided(node, session)
+
+    with pytest.raises(EndedError):
+        with_node(tmp_path, 3, look, prepare="inline", model={"name": str(tmp_path / "no-model")})
+    ending, _ = nodes[0].ended.result()
+    assert ending is Ending.PREPARE_FAILED
+    assert not run.attempt(3).mark.exists()
 
 
 async def served(health: Health, work: Callable[[str], Awaitable[float]]) -> float:

@@ -5,17 +5,28 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.launch.resume import decide, trains_the_same
-from finetune_trainer.volume import Layout, VolumeError, write_document
-from tests.support.checkpoints import begin, layout, run_config, seal, seal_model
+from finetune_trainer import checkpoint_note
+from finetune_trainer.config import Cause, Prepared, Reason
+from finetune_trainer.launch.checkpoints import rotate
+from finetune_trainer.launch.resume import decide, may_go_on, trains_the_same
+from finetune_trainer.volume import Layout, VolumeError, write_checked, write_document
+from tests.support.checkpoints import begin, layout, prepared, run_config, seal, seal_model
+
+OTHERS = [
+    (prepared(("good", "negative"), "b"), "other data (classes bad, good; now good, negative)"),
+    (prepared(data="b"), "other data"),
+    (prepared(model="n"), "another base model"),
+]
+"""What is trained on now, and of what else the checkpoints are then."""
 
 
-def earlier_run(folder: Path, uid: str = "old", attempt: int = 1, **fields: Any) -> Layout:
+def earlier_run(
+    folder: Path, uid: str = "old", attempt: int = 1, trained_on: Prepared | None = None, **fields: Any
+) -> Layout:
     """A run of an earlier object with a sealed checkpoint at step 40."""
     place = layout(folder, uid)
     begin(place.run, attempt)
-    seal(place.run, attempt, 40)
+    seal(place.run, attempt, 40, trained_on=trained_on)
     write_document(place.run.config, run_config(uid, **fields))
     return place
 
@@ -138,3 +149,97 @@ def test_the_same_global_batch_by_other_means_trains_the_same() -> None:
     )
     assert trains_the_same(one, other)
     assert not trains_the_same(one, run_config(nodes=1, processes_per_node=2))
+
+
+# --- a run knows its data --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trained_on", [prepared(), prepared(key="other-files-same-rows"), None])
+def test_checkpoints_of_the_same_data_are_gone_on_from(tmp_path: Path, trained_on: Prepared | None) -> None:
+    """And, within a run, those of an older release, which do not tell."""
+    run = layout(tmp_path).run
+    begin(run, 1)
+    seal(run, 1, 20, trained_on=trained_on)
+    decision = decide(layout(tmp_path), run_config(), 2, prepared())
+    assert decision.resume is not None
+    assert decision.resume.step == 20
+
+
+@pytest.mark.parametrize(("now", "said"), OTHERS)
+def test_checkpoints_of_other_data_are_left_alone(tmp_path: Path, now: Prepared, said: str) -> None:
+    """For good: the attempts that follow neither read nor remove them."""
+    place = layout(tmp_path)
+    begin(place.run, 1)
+    left = [seal(place.run, 1, step, trained_on=prepared()) for step in (10, 20)]
+    decision = decide(place, run_config(), 2, now)
+    assert (decision.resume, decision.known) == (None, ())
+    (message,) = decision.messages
+    assert f"{left[1]}, the newest checkpoint of this run, was made from {said}: it stays there" in message
+    mark = begin(place.run, 2, known=decision.known)
+    own = [seal(place.run, 2, step, trained_on=now) for step in (2, 4, 6)]
+    assert rotate(place, mark, 2) == own[:1]
+    again = decide(place, run_config(), 3, now)
+    assert again.resume is not None
+    assert (again.resume.path, again.messages) == (str(own[2]), ())
+    assert all(folder.is_dir() for folder in left)
+
+
+def test_a_damaged_word_of_its_data_is_damage_and_not_other_data(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    begin(place.run, 1)
+    seal(place.run, 1, 10, trained_on=prepared())
+    newest = seal(place.run, 1, 20, trained_on=prepared())
+    note = newest / checkpoint_note.NOTE
+    note.write_text(note.read_text().replace('"data": "a"', '"data": "b"'))
+    decision = decide(place, run_config(), 2, prepared())
+    assert decision.resume is not None
+    assert decision.resume.step == 10
+    assert "checkpoint-20 was damaged" in decision.messages[0]
+
+
+@pytest.mark.parametrize(("now", "said"), OTHERS)
+def test_an_earlier_run_of_other_data_is_not_continued(tmp_path: Path, now: Prepared, said: str) -> None:
+    place = earlier_run(tmp_path, trained_on=prepared())
+    assert decide(layout(tmp_path), run_config(), 1, prepared()).resume is not None
+    decision = decide(layout(tmp_path), run_config(), 1, now)
+    assert decision.resume is None
+    (message,) = decision.messages
+    assert f"the newest checkpoint of an earlier, unfinished run, was made from {said}" in message
+    assert place.run.attempt(1).checkpoint(40).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "goes_on"),
+    [(prepared(data="older"), True), (prepared(key="other", data="older"), False), (None, False)],
+)
+def test_of_an_older_release_what_it_had_prepared_tells(
+    tmp_path: Path, theirs: Prepared | None, *, goes_on: bool
+) -> None:
+    place = earlier_run(tmp_path)
+    if theirs is not None:
+        write_checked(place.run.prepared, theirs)
+    decision = decide(layout(tmp_path), run_config(), 1, prepared())
+    assert (decision.resume is not None) is goes_on
+    assert ("data that is not known to be the same" in decision.messages[0]) is not goes_on
+
+
+@pytest.mark.parametrize(("now", "said"), OTHERS)
+def test_a_named_checkpoint_of_other_data_is_refused(tmp_path: Path, now: Prepared, said: str) -> None:
+    place = earlier_run(tmp_path / "elsewhere", trained_on=prepared())
+    path = str(place.run.attempt(1).checkpoint(40))
+    with pytest.raises(VolumeError) as caught:
+        decide(layout(tmp_path), run_config(resume_from=path), 1, now)
+    assert (caught.value.failure.reason, caught.value.failure.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
+    assert said in caught.value.failure.message
+
+
+def test_what_could_be_gone_on_from_decides_whether_data_must_be_known_first(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    assert not may_go_on(place, run_config(), 1)
+    assert may_go_on(place, run_config(resume_from="/a/path"), 1)
+    earlier_run(tmp_path)
+    assert may_go_on(place, run_config(), 1)
+    assert not may_go_on(place, run_config(resume_from="never"), 1)
+    begin(place.run, 1)
+    seal(place.run, 1, 10)
+    assert may_go_on(place, run_config(resume_from="never"), 2)

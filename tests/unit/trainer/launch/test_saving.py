@@ -1,18 +1,24 @@
-"""What node 0 hears from the other nodes counts once, however often it is said: an answer may have been lost."""
+"""What node 0 hears counts once, however often it is said; a volume that is full or away costs as little as it can."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
-from finetune_trainer.config import Outcome, ResultRecord
+import pytest
+
+from finetune_trainer.config import Cause, Outcome, Reason, ResultRecord
+from finetune_trainer.launch import manifest, saving, sealing
 from finetune_trainer.launch.board import Board
 from finetune_trainer.launch.gang import Gang
 from finetune_trainer.launch.metrics import Metrics
-from finetune_trainer.launch.protocol import NodeCheckpoint
+from finetune_trainer.launch.protocol import NodeCheckpoint, RankModel, Saved
 from finetune_trainer.launch.saving import Saving
 from finetune_trainer.launch.settings import Peer, Settings
-from tests.support.checkpoints import START, run_config
+from finetune_trainer.volume import VolumeError, make_folder
+from tests.support.checkpoints import START, begin, run_config, stage
 
 
 def test_a_checkpoint_is_sealed_or_given_up_once(tmp_path: Path) -> None:
@@ -23,15 +29,148 @@ def test_a_checkpoint_is_sealed_or_given_up_once(tmp_path: Path) -> None:
     reports = [NodeCheckpoint(node=0, step=2), NodeCheckpoint(node=1, step=2, problem="volume: no answer")]
 
     async def run() -> Path | None:
-        saving = Saving(settings, Board("u", 1), metrics, errors.append)
+        node_zero = Saving(settings, Board("u", 1), metrics, errors.append)
         for report in [*reports, reports[1], *reports]:
-            await saving.node_reported(report)
-            await saving.idle()
-        return saving.done(2).result()
+            await node_zero.node_reported(report)
+            await node_zero.idle()
+        return node_zero.done(2).result()
 
     assert asyncio.run(run()) is None
     assert errors == []
     assert 'finetune_checkpoint_failures_total{reason="volume"} 1.0' in metrics.exposition().decode()
+
+
+class Sealing:
+    """Node 0's part of a one-node attempt that has begun, on a volume that a test makes fail."""
+
+    def __init__(self, folder: Path) -> None:
+        config = run_config(output=str(folder / "volume"))
+        self.settings = Settings(
+            config, folder / "run.json", 1, 0, (Peer("127.0.0.1", 1),), "127.0.0.1", folder / "log"
+        )
+        self.run = self.settings.layout.run
+        self.board, self.errors = Board("u", 1), list[Exception]()
+        self.mark = begin(self.run, 1)
+
+    def part(self, step: int, **fields: object) -> NodeCheckpoint:
+        """What the node placed of a checkpoint."""
+        names = stage(self.run, 1, step)
+        own = self.run.attempt(1)
+        files = sealing.place(own.staging / f"checkpoint-{step}", own.checkpoint(step), names)
+        return NodeCheckpoint.model_validate({"node": 0, "step": step, "files": files, **fields})
+
+    def checkpoints(self, *reports: NodeCheckpoint) -> Saved:
+        async def report() -> Saved:
+            node_zero = Saving(self.settings, self.board, Metrics(), self.errors.append)
+            node_zero.mark = self.mark
+            for one in reports:
+                await node_zero.node_reported(one)
+                await node_zero.idle()
+            return node_zero.saved
+
+        return asyncio.run(report())
+
+    def model(self) -> str:
+        folder = make_folder(self.run.attempt(1).staging / "model")
+        for name in ("model.safetensors", "config.json"):
+            (folder / name).write_text(name)
+
+        async def seal() -> str:
+            node_zero = Saving(self.settings, self.board, Metrics(), self.errors.append)
+            return await node_zero.seal_model(RankModel(files=("model.safetensors", "config.json"), step=9))
+
+        return asyncio.run(seal())
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, number: int, times: int, *, only: str = "") -> None:
+    """Renaming fails so often, where the new name ends so."""
+    rename, left = os.rename, [times]
+
+    def refuse(source: Path, target: Path) -> None:
+        if left[0] and str(target).endswith(only):
+            left[0] -= 1
+            raise OSError(number, os.strerror(number), str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE])
+def test_a_volume_that_is_away_costs_one_checkpoint_and_another_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    one = Sealing(tmp_path)
+    reports = [one.part(2), one.part(4)]
+    failing(monkeypatch, number, 1)
+    assert one.checkpoints(*reports) == Saved(sealed=4, given_up=2)
+    assert one.errors == []
+    assert "checkpoint 2 was not saved" in one.board.messages[0]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_checkpoints_can_never_be_sealed_the_first_one_ends_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    one = Sealing(tmp_path)
+    report = one.part(2)
+    failing(monkeypatch, number, 1, only="checkpoint-2")
+    assert one.checkpoints(report) == Saved(given_up=2)
+    (error,) = one.errors
+    assert isinstance(error, VolumeError)
+    assert (error.failure.reason, error.failure.cause) == (Reason.VOLUME_UNSUITABLE, Cause.USER)
+    assert os.strerror(number) in error.failure.message
+
+
+@pytest.mark.parametrize(("size", "fatal"), [(None, False), (1 << 20, False), (1 << 60, True)])
+def test_a_volume_that_is_too_small_as_a_whole_is_not_waited_for(tmp_path: Path, size: int | None, fatal: bool) -> None:
+    one = Sealing(tmp_path)
+    one.checkpoints(one.part(2, files={}, problem="volume_full: No space left on device", size_bytes=size))
+    assert [type(error) for error in one.errors] == [VolumeError] * fatal
+    for error in one.errors:
+        assert isinstance(error, VolumeError)
+        assert (error.failure.reason, error.failure.cause) == (Reason.VOLUME_FULL, Cause.USER)
+        assert "The volume is full, and too small: a checkpoint takes about 1048576.0 TiB" in error.failure.message
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("only", ["model.safetensors", "config.json", "manifest.json", "/model"])
+def test_the_model_is_sealed_when_the_volume_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, only: str
+) -> None:
+    monkeypatch.setattr(saving, "MODEL_AGAIN_SECONDS", 0.0)
+    one = Sealing(tmp_path)
+    failing(monkeypatch, number, 2, only=only)
+    path = Path(one.model())
+    assert manifest.problem(path) is None
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]
+    assert any("trying again" in message for message in one.board.messages)
+    assert one.settings.layout.model_link.resolve() == path.resolve()
+
+
+@pytest.mark.parametrize(("sealed", "cause"), [(True, Cause.VOLUME), (False, Cause.ERROR)])
+def test_a_model_that_cannot_be_sealed_for_long_costs_only_where_nothing_was_ever_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool, cause: Cause
+) -> None:
+    monkeypatch.setattr(saving, "MODEL_SECONDS", 0.0)
+    one = Sealing(tmp_path)
+    if sealed:
+        one.checkpoints(one.part(2))
+    failing(monkeypatch, errno.ENOSPC, 1)
+    with pytest.raises(VolumeError) as caught:
+        one.model()
+    assert (caught.value.failure.reason, caught.value.failure.cause) == (Reason.VOLUME_FULL, cause)
+
+
+def test_a_volume_without_links_keeps_no_model_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    one = Sealing(tmp_path)
+    path = one.model()
+    assert manifest.problem(Path(path)) is None
+    (message,) = one.board.messages
+    assert f"The model is at {path}" in message
 
 
 def test_an_end_is_noted_once() -> None:

@@ -1,0 +1,99 @@
+"""Writing to a volume that may be full or away for a while: what is its fault, and how long it is waited for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from finetune_trainer.config import Cause
+from finetune_trainer.train.failures import DISK_FULL, TrainError
+from finetune_trainer.volume import DISK_FULL as FULL
+from finetune_trainer.volume import explain, passes
+
+T = TypeVar("T")
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, tells what the system said."""
+TRIED_BYTES = 1 << 20
+PATIENCE_SECONDS = 600.0
+"""For the final model, in which all is that was learnt since the last checkpoint."""
+PAUSE_SECONDS = 5.0
+
+
+@dataclass
+class Save:
+    """How this rank's part of the newest checkpoint went."""
+
+    trouble: OSError | None = None
+    size_bytes: int | None = None
+    """About what the checkpoint takes, where the volume is full."""
+
+    def begin(self) -> None:
+        """Another checkpoint is written."""
+        self.trouble = self.size_bytes = None
+
+    def refused(self) -> bool:
+        """Whether the volume did not take a part of it."""
+        return self.trouble is not None
+
+    def is_full(self) -> bool:
+        """Whether that was for want of room."""
+        return self.trouble is not None and self.trouble.errno in FULL
+
+    @property
+    def problem(self) -> str | None:
+        """As `launch` is told it; None where all is well."""
+        if self.trouble is None:
+            return None
+        word = "volume_full" if self.is_full() else "volume"
+        return f"{word}: {self.trouble}"
+
+
+def volume_trouble(error: BaseException, folder: Path) -> OSError | None:
+    """What the volume said, where an error of writing below `folder` is its own and may pass; else None."""
+    if passes(error):
+        assert isinstance(error, OSError)
+        return error
+    said = OS_ERROR.search(str(error))
+    if said is not None:
+        known = OSError(int(said[1]), os.strerror(int(said[1])), str(folder))
+        return known if passes(known) else None
+    if DISK_FULL.search(str(error)) is None:
+        return None
+    # torch says only that it could not write.
+    return _tried(folder) or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def _tried(folder: Path) -> OSError | None:
+    """What the volume says to a file of some size."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error if passes(error) else None
+    return None
+
+
+def until_written(write: Callable[[], T], folder: Path, tell: Callable[[str], Any]) -> T:
+    """What `write` returns, tried again while the volume is full or away. TrainError where that lasts too long."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return write()
+        except Exception as error:
+            trouble = volume_trouble(error, folder)
+            if trouble is None:
+                raise
+            if time.monotonic() >= until:
+                failure = explain(trouble, folder, worked=True)
+                raise TrainError(failure.reason, Cause.VOLUME, failure.message) from error
+        tell(f"What was trained can't be written to the volume now ({trouble}): trying again.")
+        time.sleep(PAUSE_SECONDS)
