@@ -9,6 +9,7 @@ from pathlib import Path
 import page
 
 from finetune_operator import trouble
+from finetune_operator.plan import report
 from finetune_operator.plan.obstacles import ADVICE, Obstacle
 from finetune_operator.plan.resolutions import RESOLUTIONS, ClusterReason
 from finetune_trainer.config import Reason
@@ -74,6 +75,11 @@ TROUBLE = (
     "nothing if it passes: it is tried again, after 2 to 60 s; else mend what the message names",
 )
 
+LOST = (
+    "the checkpoint that the status shows is not on the volume or can't be used (emptied, damaged, another volume): the attempt "
+    "went on from an older one, or began anew"
+)
+
 MEANINGS: Mapping[str, str] = {
     Obstacle.SECRET_NOT_FOUND: "a Secret is not there; kubelet says so, the operator reads none",
     Obstacle.SECRET_KEY_NOT_FOUND: "the Secret has no such key",
@@ -111,10 +117,11 @@ MEANINGS: Mapping[str, str] = {
     Reason.MODEL_TOO_LARGE: "weights, gradients and optimizer do not fit into a device, whatever the batch",
     Reason.ARGUMENTS_INVALID: "the Trainer refused the training arguments",
     Reason.NOT_IN_IMAGE: "the training image lacks a package or a compiler that the job needs",
-    Reason.CHECKPOINT_NOT_FOUND: "`resumeFrom` names a folder without a sealed checkpoint",
+    Reason.CHECKPOINT_NOT_FOUND: "`resumeFrom` asks for a checkpoint, and there is none that can be gone on from",
     Reason.CHECKPOINT_MISMATCH: "the checkpoint does not fit the data, the model or the batch size",
     Reason.PREPARED_DAMAGED: "prepared data on the volume is not what was prepared, or gone",
     Reason.VOLUME_NOT_WRITABLE: "the pods' user (uid 10001) can't write to the volume",
+    Reason.VOLUME_UNREADABLE: "what the run has left can't be read, so what it goes on from is not known",
     Reason.VOLUME_FULL: "the volume is full",
     Reason.VOLUME_FAILED: "the volume fails: its disk, its server, or the way there",
     Reason.VOLUME_UNSUITABLE: "the volume can't do what a sealed checkpoint needs",
@@ -166,6 +173,11 @@ def text() -> str:
             "Something ended: `status.failure`, and the reason of `Failed`, `Prepared` or `Published`",
             "A phase of `Restarting` with one of these tells of an attempt that is being made up for.",
             ends,
+        ),
+        _table(
+            "Work is done again: `CheckpointLost=True`",
+            "Training goes on meanwhile; the condition turns False with the next checkpoint.",
+            [("NotOnVolume", LOST, report.LOST_ADVICE)],
         ),
     ]
     return "\n".join(sections)

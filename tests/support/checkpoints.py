@@ -1,6 +1,8 @@
 """Attempts and sealed checkpoints made by hand, in the layout of the volume."""
 
 import json
+import struct
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,9 +10,9 @@ from finetune_trainer import checkpoint_note
 from finetune_trainer.config import CheckpointRef, Prepared, PrepareSummary, RunConfig
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.launch.marks import Mark
+from finetune_trainer.launch.marks import Mark, write_mark
 from finetune_trainer.launch.resume import decide
-from finetune_trainer.volume import Layout, Run, make_folder, write_document
+from finetune_trainer.volume import Layout, Run, make_folder
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,33 +67,66 @@ def begin(
         resume=resume,
     )
     make_folder(run.attempt(attempt).folder)
-    write_document(run.attempt(attempt).mark, mark)
+    write_mark(run.attempt(attempt), mark)
     return mark
 
 
-def stage(run: Run, attempt: int, step: int, trained_on: Prepared | None = None) -> tuple[str, ...]:
-    """What ranks write into staging; an older release leaves no word of what it was trained on."""
+def stage(
+    run: Run,
+    attempt: int,
+    step: int,
+    trained_on: Prepared | None = None,
+    weights: Sequence[float] | None = None,
+) -> tuple[str, ...]:
+    """What ranks write into staging; an older release leaves no word of what it was trained on. Without `weights` the files
+    hold no tensors.
+    """
     folder = make_folder(run.attempt(attempt).staging / f"checkpoint-{step}")
     names = ("model.safetensors", "optimizer.pt", "rng_state_0.pth")
     for name in names:
         (folder / name).write_bytes(f"{name} of step {step}".encode() * 50)
+    if weights is not None:
+        safetensors(folder / "model.safetensors", {"head.weight": weights})
     note = {"globalBatch": 16} | (checkpoint_note.of(trained_on) if trained_on is not None else {})
     (folder / checkpoint_note.NOTE).write_text(json.dumps(note))
     return (*names, checkpoint_note.NOTE)
 
 
-def seal(run: Run, attempt: int, step: int, *, best: bool = False, trained_on: Prepared | None = None) -> Path:
-    """Stage, place and seal a checkpoint."""
-    names = stage(run, attempt, step, trained_on)
+def seal(
+    run: Run,
+    attempt: int,
+    step: int,
+    *,
+    best: bool = False,
+    trained_on: Prepared | None = None,
+    weights: Sequence[float] | None = None,
+    noted: bool = True,
+) -> Path:
+    """Stage, place and seal a checkpoint; not `noted`: as an older release, which did not look for what is not finite."""
+    names = stage(run, attempt, step, trained_on, weights)
     own = run.attempt(attempt)
     final = own.checkpoint(step)
     files = sealing.place(own.staging / final.name, final, names)
+    if not noted:
+        files = {name: file.model_copy(update={"not_finite": ()}) for name, file in files.items()}
+    finite = not any(file.not_finite for file in files.values()) if noted else None
     sealing.seal(
         run,
         final,
-        Manifest(step=step, attempt=attempt, world_size=2, time=START, best=best, files=files),
+        Manifest(step=step, attempt=attempt, world_size=2, time=START, best=best, finite=finite, files=files),
     )
     return final
+
+
+def safetensors(file: Path, tensors: Mapping[str, Sequence[float]]) -> None:
+    """Tensors of single precision, as safetensors writes them."""
+    header, data = {}, b""
+    for name, values in tensors.items():
+        packed = struct.pack(f"<{len(values)}f", *values)
+        header[name] = {"dtype": "F32", "shape": [len(values)], "data_offsets": [len(data), len(data) + len(packed)]}
+        data += packed
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def seal_model(run: Run, attempt: int) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Failure, Outcome, Progress, Reason, ResultRecord
+from finetune_trainer.config import Cause, Env, Failure, Outcome, Progress, Reason, ResultRecord
 from finetune_trainer.launch import manifest
 from finetune_trainer.launch.machine import free_port
 from finetune_trainer.launch.marks import Mark, read_mark
@@ -189,6 +189,28 @@ def test_resume_from_a_path_that_is_none_is_the_users_to_mend(launches: Launches
     assert record.failure is not None
     assert record.failure.reason is Reason.CHECKPOINT_NOT_FOUND
     assert "/output/nothing" in record.failure.message
+
+
+def test_required_stops_before_a_rank_starts_where_the_volume_was_emptied(launches: Launches) -> None:
+    launches.resume_from = "required"
+    (node,) = launches.start(2, env={Env.CHECKPOINT_STEP.value: "20"})
+    assert node.wait() == 1
+    failure = node.record().failure
+    assert failure is not None
+    assert (failure.reason, failure.cause) == (Reason.CHECKPOINT_NOT_FOUND, Cause.USER)
+    assert "step 20" in failure.message
+    assert "rank 0 of" not in node.text()
+    assert not launches.layout.run.attempt(2).mark.exists()
+
+
+def test_a_model_that_is_not_finite_ends_the_job_and_not_well(launches: Launches) -> None:
+    (record,) = launches.run(1, plan={"nan": True})
+    assert record.outcome is Outcome.FAILED
+    assert record.failure is not None
+    assert (record.failure.reason, record.failure.cause) == (Reason.NON_FINITE, Cause.USER)
+    assert record.model_path is None
+    assert record.checkpoint is not None
+    assert not launches.layout.run.attempt(1).model.exists()
 
 
 def test_an_earlier_unfinished_run_of_the_same_name_is_continued(launches: Launches) -> None:

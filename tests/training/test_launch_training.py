@@ -1,20 +1,28 @@
 """The real ranks under the real launch: a gang that loses a node goes on as if nothing had happened."""
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Outcome, Reason, RunConfig
+from finetune_trainer.config import Outcome, Reason, ResultRecord, RunConfig
+from finetune_trainer.launch import manifest
+from finetune_trainer.launch.marks import read_mark
+from tests.support.damage import flip, replace_by_folder, tear, zero
 from tests.support.launched import Launches, NodeProcess, until
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
 REAL = "import sys; from finetune_trainer.__main__ import main; sys.exit(main(['launch']))"
 STEPS = 60
+KEPT = 3
+"""Checkpoints."""
 ARGUMENTS = {
     "max_steps": STEPS,
     "save_steps": 10,
+    "save_total_limit": KEPT,
     "logging_steps": 1,
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 4,
@@ -53,14 +61,35 @@ def kill(node: NodeProcess) -> None:
     node.process.wait()
 
 
-def test_a_lost_node_costs_no_more_than_the_steps_since_the_checkpoint(folder: Path) -> None:
-    undisturbed, disturbed = started(folder, "undisturbed"), started(folder, "disturbed")
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> Iterator[tuple[bytes, ResultRecord]]:
+    """The final weights of a job that nothing happens to, and node 0's record."""
+    job = started(folder, "undisturbed")
     try:
-        records = undisturbed.run()
+        records = job.run()
         assert [record.outcome for record in records] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
+        yield weights(job), records[0]
+    finally:
+        job.close()
 
+
+def weights(job: Reviews) -> bytes:
+    return (job.layout.model_link / "model.safetensors").read_bytes()
+
+
+def checkpoints(job: Reviews) -> list[Path]:
+    """Those that attempt 1 has sealed, the newest first."""
+    found = job.layout.run.attempt(1).checkpoints.glob("checkpoint-*/manifest.json")
+    return sorted((file.parent for file in found), key=lambda one: -int(one.name.split("-")[1]))
+
+
+def test_a_lost_node_costs_no_more_than_the_steps_since_the_checkpoint(
+    folder: Path, undisturbed: tuple[bytes, ResultRecord]
+) -> None:
+    disturbed = started(folder, "disturbed")
+    try:
         first, second = disturbed.start()
-        until(lambda: any(disturbed.layout.run.attempt(1).checkpoints.glob("checkpoint-*/manifest.json")))
+        until(lambda: checkpoints(disturbed))
         kill(second)
         assert first.wait() == 1
         lost = first.record()
@@ -72,10 +101,54 @@ def test_a_lost_node_costs_no_more_than_the_steps_since_the_checkpoint(folder: P
         again = disturbed.run(2)
         assert [record.outcome for record in again] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
         assert again[0].step == STEPS
-        assert again[0].evaluation == records[0].evaluation
+        assert again[0].evaluation == undisturbed[1].evaluation
         assert f"checkpoint-{lost.checkpoint.step}" in disturbed.started[2].text()
-        weights = [(one.layout.model_link / "model.safetensors").read_bytes() for one in (undisturbed, disturbed)]
-        assert weights[0] == weights[1]
+        assert weights(disturbed) == undisturbed[0]
     finally:
-        undisturbed.close()
+        disturbed.close()
+
+
+def poison(checkpoint: Path) -> None:
+    """A number of the weights is NaN, and was when an older release sealed it: that did not look."""
+    file = checkpoint / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-4:] = b"\x00\x00\xc0\x7f"
+    file.write_bytes(content)
+    sealed = manifest.read(checkpoint)
+    assert sealed is not None
+    assert sealed.finite
+    files = sealed.files | {file.name: manifest.digest(file)}
+    manifest.write(checkpoint, sealed.model_copy(update={"finite": None, "files": files}))
+
+
+def test_what_becomes_of_the_volume_between_two_attempts_changes_no_weights(
+    folder: Path, undisturbed: tuple[bytes, ResultRecord]
+) -> None:
+    disturbed = started(folder, "damaged")
+    own = disturbed.layout.run.attempt(1)
+    try:
+        nodes = disturbed.start()
+        until(lambda: len(checkpoints(disturbed)) >= KEPT)
+        for node in nodes:
+            kill(node)
+        shutil.rmtree(own.model, ignore_errors=True)  # on a machine that was slow to kill
+        newest, second, third, *_ = checkpoints(disturbed)
+        flip(newest / "optimizer.pt")
+        poison(second)
+        zero(own.mark)
+        replace_by_folder(own.secret)
+        tear(disturbed.layout.run.config)
+
+        record, _ = disturbed.run(2)
+        assert record.outcome is Outcome.SUCCEEDED, disturbed.started[2].text()
+        said = " ".join(record.messages)
+        assert f"{newest.name} was damaged (the content of optimizer.pt has changed" in said
+        assert f"{second.name} holds numbers that are not finite (model.safetensors: " in said
+        begun = read_mark(disturbed.layout.run.attempt(2))
+        assert begun is not None
+        assert begun.resume is not None
+        assert begun.resume.path.endswith(third.name)
+        assert weights(disturbed) == undisturbed[0]
+        assert manifest.problem(disturbed.layout.run.broken / f"attempt-1-{newest.name}") is not None
+    finally:
         disturbed.close()

@@ -196,7 +196,7 @@ class RunConfig(Document):
     """Where the job's claim is mounted. The layout below it is `finetune_trainer.volume`'s."""
     checkpoint_interval_seconds: int = 600
     resume_from: str = "auto"
-    """`auto`, `never`, or an absolute path of a checkpoint."""
+    """`auto`, `required` (as `auto`, but never anew where there was a checkpoint), `never`, or an absolute path of one."""
     prepare: Literal["job", "inline"]
     """`job`: a Job before training prepares. `inline`: node 0 of the attempt does, beside the ranks' imports."""
     peers: str | None = None
@@ -232,6 +232,9 @@ class Env(StrEnum):
     """File that receives the result record; default /dev/termination-log."""
     PATHS = "FINETUNE_PATHS"
     """JSON object of PodPath prefix -> folder, where pods are local processes; absent in a real pod."""
+    CHECKPOINT_STEP = "FINETUNE_CHECKPOINT_STEP"
+    """Training: step of the newest checkpoint that this job has sealed, as far as the operator knows; absent before the
+    first one."""
     DEADLINE = "FINETUNE_DEADLINE"
     """Publish: the moment (RFC 3339) until which it is tried; absent, `Publish.deadline_seconds` from its start."""
     OTHER_IMAGE = "FINETUNE_OTHER_IMAGE"
@@ -316,11 +319,13 @@ class Reason(StrEnum):
     NOT_IN_IMAGE = "NotInImage"
     """The training image lacks a package or a compiler that the job needs."""
     CHECKPOINT_NOT_FOUND = "CheckpointNotFound"
-    """`resumeFrom` names a path that holds no sealed checkpoint."""
+    """`resumeFrom` asks for a checkpoint, and there is none that can be gone on from."""
     CHECKPOINT_MISMATCH = "CheckpointMismatch"
     PREPARED_DAMAGED = "PreparedDataDamaged"
     """The prepared data on the volume is not what prepare left there, or gone: it is prepared again."""
     VOLUME_NOT_WRITABLE = "VolumeNotWritable"
+    VOLUME_UNREADABLE = "VolumeUnreadable"
+    """What the run has left can't be read: whether there is something to go on from is not known."""
     VOLUME_FULL = "VolumeFull"
     VOLUME_FAILED = "VolumeFailed"
     """Its disk, its server or the way there is away, for a while or for good."""

@@ -44,6 +44,10 @@ OF_DISKS_ALONE = frozenset(
 """Those that no socket ever says."""
 PASSING = DISK_FULL | LINKS_BROKEN | {errno.EROFS}
 """What is mended from outside, or by itself, while a training waits."""
+NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Nothing has the name, or nothing can lie there."""
+NOT_A_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
+"""Something else has the file's name: a matter of what lies there, not of whether it can be read."""
 
 D = TypeVar("D", bound=Document)
 
@@ -83,6 +87,11 @@ class Attempt:
     def mark(self) -> Path:
         """Says that the attempt has begun."""
         return self.folder / "attempt.json"
+
+    @property
+    def mark_copy(self) -> Path:
+        """The same once more: what later attempts may read stands in it, so that one torn file must not lose it."""
+        return self.folder / "attempt.copy.json"
 
     @property
     def results(self) -> Path:
@@ -150,10 +159,15 @@ class Run:
     def attempt(self, number: int) -> Attempt:
         return Attempt(self.attempts / str(number))
 
+    def numbered(self) -> list[Attempt]:
+        """Attempts that have a folder, oldest first, whether they have begun or not."""
+        return [
+            self.attempt(number) for number in sorted(int(name) for name in names_in(self.attempts) if name.isdigit())
+        ]
+
     def begun(self) -> list[Attempt]:
-        """Attempts that have begun, oldest first."""
-        numbers = sorted(int(name) for name in names_in(self.attempts) if name.isdigit())
-        return [attempt for attempt in map(self.attempt, numbers) if attempt.mark.exists()]
+        """Attempts that have left a mark, oldest first. Whether it can be read, `launch` finds out."""
+        return [one for one in self.numbered() if there(one.mark) or there(one.mark_copy)]
 
 
 @dataclass(frozen=True)
@@ -204,23 +218,28 @@ class Layout:
         return [Run(self.runs / name) for name in sorted(names_in(self.runs)) if name != self.uid]
 
 
+def there(path: Path) -> bool:
+    """Whether anything has this name, whatever it is and whether or not it can be read."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno not in NOTHING
+    return True
+
+
 def names_in(folder: Path) -> list[str]:
-    """Names in a folder; none if it is not there."""
+    """Names in a folder; none if it is not there, or is something else."""
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
-        return []
+    except OSError as error:
+        if error.errno in NOTHING:
+            return []
+        raise
 
 
 def has_worked(layout: Layout) -> bool:
     """Whether the run was prepared on the volume before, so that what is wrong now was right once. In doubt it was."""
-    try:
-        os.lstat(layout.run.prepared)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
+    return there(layout.run.prepared)
 
 
 # --- writing so that a crash harms nothing ---------------------------------------------------------------------------
@@ -244,13 +263,24 @@ def sync_file(file: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(folder: Path) -> Path:
-    """Make a folder and those above it, durably; one that is there is left as it is."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+def make_folder(folder: Path, own: Path | None = None) -> Path:
+    """Make a folder and those above it, durably; one that is there is left as it is.
+
+    At or below `own`, where all names are ours, a file in the place of a folder is moved aside as it is.
+    """
+    ours = [path for path in (folder, *folder.parents) if own is not None and path.is_relative_to(own)]
+    missing = [path for path in (folder, *folder.parents) if not (path.is_dir() if path in ours else path.exists())]
     for path in reversed(missing):
+        if path in ours and there(path):
+            os.rename(path, aside(path))
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
     return folder
+
+
+def aside(path: Path) -> Path:
+    """A name beside a path that nothing has: for what is not what it should be."""
+    return path.with_name(f"{path.name}.aside-{uuid.uuid4().hex[:8]}")
 
 
 def write_text(file: Path, text: str, mode: int = 0o644) -> None:
@@ -280,7 +310,7 @@ def _replace(temporary: str, file: Path) -> None:
     try:
         os.rename(temporary, file)
     except IsADirectoryError:
-        os.rename(file, file.with_name(f"{file.name}.aside-{uuid.uuid4().hex[:8]}"))
+        os.rename(file, aside(file))
         os.rename(temporary, file)
 
 
@@ -290,12 +320,12 @@ def write_document(file: Path, document: Document, mode: int = 0o644) -> None:
 
 
 def read_document(file: Path, kind: type[D]) -> D | None:
-    """A document from the volume; None if the file is not there. A file that can't be parsed raises."""
+    """A document from the volume; None if the file is not there. ValueError for one that can't be parsed."""
     try:
-        text = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
     except FileNotFoundError:
         return None
-    return kind.model_validate_json(text)
+    return kind.model_validate_json(content)
 
 
 # --- documents that tell when they have changed ----------------------------------------------------------------------
@@ -329,12 +359,18 @@ def write_checked(file: Path, document: Document) -> None:
     write_text(file, json.dumps(with_digest(json.loads(document.to_json())), ensure_ascii=False) + "\n")
 
 
-def read_checked(file: Path, kind: type[D]) -> D | None:
-    """What `write_checked` wrote; None if the file is not there. ValueError where it is not what was written."""
+def read_checked(file: Path, kind: type[D], *, digest_required: bool = True) -> D | None:
+    """What `write_checked` wrote; None if the file is not there. ValueError where it is not what was written.
+
+    An older release wrote some documents without a digest: they are taken where none is required.
+    """
     try:
         content = file.read_bytes()
     except FileNotFoundError:
         return None
+    value = json.loads(content)
+    if not digest_required and isinstance(value, dict) and DIGEST not in value:
+        return kind.model_validate_json(content)
     return kind.model_validate(parse_with_digest(content))
 
 

@@ -198,17 +198,19 @@ class FineTuneJobSpec(ApiModel):
     checkpoint_interval_seconds: Annotated[int, Field(ge=1, le=604800)] = 600
     """Seconds between checkpoints where `trainingArguments` gives neither `save_strategy` nor `save_steps`."""
     backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
-    """Crashes to try again after, from the last checkpoint; preemptions and lost nodes do not count."""
+    """Crashes in a row to try again after, from the last checkpoint. A new checkpoint begins the count anew; preemptions
+    and lost nodes do not count. With 0 the first crash ends the job."""
     active_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] | None = None
     """Seconds from the start after which the job fails, restarts included. It ends with training: publishing holds no
     accelerators, and has a deadline of its own (`publish.deadlineSeconds`). May be changed at any time."""
     start_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] = 1800
     """Seconds in which all pods of an attempt must have met. Then it gives its accelerators back and is tried again,
     uncounted."""
-    resume_from: Annotated[str, Field(pattern=r"^(auto|never|/.+)$", max_length=1024)] = "auto"
+    resume_from: Annotated[str, Field(pattern=r"^(auto|required|never|/.+)$", max_length=1024)] = "auto"
     """Where training begins. `auto`: at the newest good checkpoint of this job, or of an unfinished one of this name, if
-    it is of the same data; `never`: at the start, whatever an earlier job of this name has left; or at the absolute path
-    of a checkpoint."""
+    it is of the same data; `required`: the same, but a job that had a checkpoint fails where none is left on the volume,
+    in place of starting anew with a warning; `never`: at the start, whatever an earlier job of this name has left; or at
+    the absolute path of a checkpoint."""
     retry: Annotated[int, Field(ge=0)] = 0
     """Raise it to start a failed job again, from its last checkpoint; model and data are looked at again, and where they
     have changed training starts anew. A job whose training succeeded publishes again and trains no more. It may rise at

@@ -33,6 +33,7 @@ class ConditionType(StrEnum):
     PUBLISHED = "Published"
     COMPLETE = "Complete"
     FAILED = "Failed"
+    CHECKPOINT_LOST = "CheckpointLost"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
@@ -58,7 +59,7 @@ class Restarts(ApiModel):
     node: int = 0
     """Restarts after a node was lost; they are free."""
     error: int = 0
-    """Restarts after crashes; they count against `backoffLimit`."""
+    """Restarts after crashes; those of attempts that sealed no new checkpoint count against `backoffLimit`."""
     volume: int = 0
     """Restarts because the volume failed, or what lay on it was damaged; they are free."""
 
@@ -181,7 +182,11 @@ class Budget(ApiModel):
     first_attempt: int = 1
     """First attempt of this round."""
     errors_before: int = 0
-    """Crashes of earlier rounds, no longer counted."""
+    """Crashes that are no longer counted: of earlier rounds, and those before the last new checkpoint."""
+    checkpoint_step: int = 0
+    """Furthest step of which a checkpoint was sealed."""
+    checkpoint_attempt: int = 0
+    """Attempt that sealed it."""
     started: datetime | None = None
     """When this round began; `activeDeadlineSeconds` counts from here."""
     first_prepare: int = 1
@@ -243,7 +248,7 @@ class FineTuneJobStatus(ApiModel):
     evaluation: dict[str, float] | None = None
     """Metrics of the newest evaluation."""
     checkpoint: Checkpoint | None = None
-    """Newest sealed checkpoint."""
+    """Newest sealed checkpoint that training can go on from."""
     resumed_from: Checkpoint | None = None
     """Checkpoint that the present attempt went on from."""
     resolved: Resolved | None = None

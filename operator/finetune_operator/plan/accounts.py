@@ -55,11 +55,14 @@ def charge(observed: Observed, status: FineTuneJobStatus, attempt: int, diagnosi
     )
     if diagnosis.cause is Cause.USER:
         return Accounts(settled, attempt, diagnosis)
-    if diagnosis.counts and not crashes_left(observed, status):
+    if diagnosis.counts and not affordable(observed, status, attempt):
         return Accounts(settled, attempt, diagnosis, over_budget=True)
     name = diagnosis.cause.value
     restarts = status.restarts.model_copy(update={name: getattr(status.restarts, name) + 1})
-    return Accounts(settled.model_copy(update={"restarts": restarts}))
+    budget = settled.budget
+    if _got_on(status, attempt):
+        budget = budget.model_copy(update={"errors_before": restarts.error})
+    return Accounts(settled.model_copy(update={"restarts": restarts, "budget": budget}))
 
 
 def write_off(status: FineTuneJobStatus, attempt: int) -> FineTuneJobStatus:
@@ -67,19 +70,26 @@ def write_off(status: FineTuneJobStatus, attempt: int) -> FineTuneJobStatus:
     return status.model_copy(update={"budget": status.budget.model_copy(update={"settled_attempt": attempt})})
 
 
-def crashes_left(observed: Observed, status: FineTuneJobStatus) -> int:
-    crashes = status.restarts.error - status.budget.errors_before
-    return max(0, observed.job.spec.backoff_limit - crashes)
+def affordable(observed: Observed, status: FineTuneJobStatus, attempt: int) -> bool:
+    """Whether a crash of an attempt leaves the job another one: crashes since the last new checkpoint are counted."""
+    limit = observed.job.spec.backoff_limit
+    crashes = 0 if _got_on(status, attempt) else status.restarts.error - status.budget.errors_before
+    return crashes < limit
 
 
-def may_go_on(observed: Observed, status: FineTuneJobStatus, verdict: Verdict) -> bool:
+def _got_on(status: FineTuneJobStatus, attempt: int) -> bool:
+    """Whether an attempt, or one after it, has sealed a checkpoint of a later step than all before."""
+    return status.budget.checkpoint_attempt >= attempt
+
+
+def may_go_on(observed: Observed, status: FineTuneJobStatus, verdict: Verdict, attempt: int) -> bool:
     """Whether the next attempt may start before the cause is settled.
 
     It may, unless it would have to be stopped at once: a user's error, or no crash left to pay with.
     """
     if verdict.diagnosis.cause is Cause.USER:
         return False
-    return not verdict.diagnosis.counts or crashes_left(observed, status) > 0
+    return not verdict.diagnosis.counts or affordable(observed, status, attempt)
 
 
 def close_attempt(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> FineTuneJobStatus:

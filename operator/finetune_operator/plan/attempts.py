@@ -84,6 +84,8 @@ def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang
         ConditionType.PREPARED: _prepared(status, told),
         ConditionType.RUNNING: Fact(False, "Succeeded", "training is over"),
     }
+    if conditions.holds(status, ConditionType.CHECKPOINT_LOST):
+        facts[ConditionType.CHECKPOINT_LOST] = Fact(False, "Succeeded", "the model is there all the same")
     if observed.job.spec.publish is not None:
         facts[ConditionType.PUBLISHED] = publish.beginning(observed)
         return Step(publish.begin(observed, done, 1), facts=facts, actions=others, requeue_after_seconds=0.0)

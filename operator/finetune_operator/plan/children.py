@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from finetune_operator.api.resource import (
     API_VERSION,
@@ -136,23 +136,32 @@ def publish_job(job: FineTuneJob, settings: PlanSettings, number: int, deadline:
     """One pod without accelerators, where training ran. `deadline`: until when it tries again what may pass."""
     made = _single_pod_job(job, settings, Role.PUBLISH, publish_job_name(job, number), number)
     if deadline is not None:
-        (trainer,) = (one for one in made["spec"]["template"]["spec"]["containers"] if one["name"] == TRAINER)
         moment = deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        trainer["env"].append({"name": Env.DEADLINE.value, "value": moment})
+        _trainer(made["spec"]["template"])["env"].append({"name": Env.DEADLINE.value, "value": moment})
     return made
 
 
-def train_job(job: FineTuneJob, settings: PlanSettings, attempt: int, first_attempt: int = 1) -> Manifest:
+def _trainer(template: dict[str, Any]) -> dict[str, Any]:
+    """The container of ours in a pod template."""
+    (trainer,) = (container for container in template["spec"]["containers"] if container["name"] == TRAINER)
+    return cast("dict[str, Any]", trainer)
+
+
+def train_job(
+    job: FineTuneJob, settings: PlanSettings, attempt: int, first_attempt: int = 1, checkpoint: int | None = None
+) -> Manifest:
     """One pod per node. Whatever falls ends the gang, and the operator, not the Job, makes the next one.
 
-    `first_attempt`: of the round that the attempt belongs to.
+    `first_attempt`: of the round that the attempt belongs to. `checkpoint`: step of the one that it should find.
 
     No podFailurePolicy: with one, a lost node is noticed four times later.
     """
     labels = _labels(job, Role.TRAIN, attempt)
     template = _pods(job, settings, Role.TRAIN, attempt, labels)
-    (trainer,) = (one for one in template["spec"]["containers"] if one["name"] == TRAINER)
-    trainer["env"].append({"name": Env.FIRST_ATTEMPT.value, "value": str(first_attempt)})
+    told = {Env.FIRST_ATTEMPT: first_attempt, Env.CHECKPOINT_STEP: checkpoint}
+    _trainer(template)["env"] += [
+        {"name": name.value, "value": str(value)} for name, value in told.items() if value is not None
+    ]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

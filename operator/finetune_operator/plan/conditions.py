@@ -11,7 +11,15 @@ from finetune_operator.api.status import Condition, ConditionType, FineTuneJobSt
 
 MESSAGE_MAX = 4096
 TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED})
-GIVEN = frozenset({ConditionType.VALIDATED, ConditionType.PREPARED, ConditionType.RUNNING, ConditionType.PUBLISHED})
+GIVEN = frozenset(
+    {
+        ConditionType.VALIDATED,
+        ConditionType.PREPARED,
+        ConditionType.RUNNING,
+        ConditionType.PUBLISHED,
+        ConditionType.CHECKPOINT_LOST,
+    }
+)
 """Conditions that a step states itself; the others follow from the phase."""
 
 
@@ -43,12 +51,15 @@ def build(
 ) -> tuple[Condition, ...]:
     """All conditions for the phase of `status`, whose present conditions say what flipped and what stays.
 
-    A job that does not publish has no condition about that.
+    A job that does not publish has no condition about that, and one that never lost a checkpoint none about that.
     """
     facts = {kind: given.get(kind) or _kept(status, kind) for kind in ConditionType if kind in GIVEN}
     verdict = given.get(ConditionType.FAILED)
     facts |= _derived(status, facts, verdict.reason if verdict else _failed_reason(status))
-    told = (kind for kind in ConditionType if publishes or kind is not ConditionType.PUBLISHED)
+    unsaid = set() if publishes else {ConditionType.PUBLISHED}
+    if facts[ConditionType.CHECKPOINT_LOST] == NOT_YET:
+        unsaid.add(ConditionType.CHECKPOINT_LOST)
+    told = (kind for kind in ConditionType if kind not in unsaid)
     return tuple(_condition(find(status, kind), kind, facts[kind], generation, now) for kind in told)
 
 

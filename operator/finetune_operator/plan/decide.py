@@ -97,7 +97,7 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
     if unknown:
         return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
     first = status.budget.first_attempt
-    planned = (*starts.planned(observed, first, first), *prepare.planned(observed, members, status))
+    planned = (*starts.planned(observed, first, status), *prepare.planned(observed, members, status))
     found = validation.problems(observed, planned)
     if found:
         return _invalid(observed, members, status, found)
@@ -121,7 +121,7 @@ def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, atte
     gang = training_gang(observed, members, attempt)
     if gang.job is None or gang.fallen or gang.succeeded or progress_of(observed, attempt) is not None:
         return None
-    planned = starts.planned(observed, attempt, attempt)
+    planned = starts.planned(observed, attempt, status)
     blocked = tuple(problem for problem in (validation.taken(observed, one) for one in planned) if problem is not None)
     if not blocked:
         return None
@@ -171,6 +171,7 @@ def _new_round(observed: Observed, members: Family, status: FineTuneJobStatus) -
         first_prepare=(status.prepare_attempt or 0) + 1,  # model and data may have been mended
         settled_attempt=attempt,
         furthest_step=status.budget.furthest_step,
+        checkpoint_step=status.budget.checkpoint_step,
     )
     cleared = {
         "attempt_started": None,

@@ -26,7 +26,9 @@ def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang:
     record = gang.records.get(0)
     status = report.with_record(status, record) if record is not None and not settled else status
     guess_due = ended + evidence_patience(observed)
-    may_go_on = accounts.may_go_on(observed, status, verdict)  # then the next attempt may tell what we do not know
+    may_go_on = accounts.may_go_on(
+        observed, status, verdict, gang.number
+    )  # then the next attempt may tell what we do not know
     if not settled and (verdict.final or (observed.now >= guess_due and not may_go_on)):
         books = accounts.charge(observed, status, gang.number, verdict.diagnosis)
         if books.fatal is not None:

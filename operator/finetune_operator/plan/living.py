@@ -34,6 +34,7 @@ PHASES = {
 
 def alive(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
     told = progress_of(observed, gang.number)
+    kept = report.checkpoint_fact(status, told)
     if told is not None:
         status = report.with_progress(status, told)
     status = report.with_nodes(status, gang, observed.now)
@@ -43,15 +44,15 @@ def alive(observed: Observed, members: Family, status: FineTuneJobStatus, gang: 
     waiting = why_waiting(gang, observed.events, started, observed.now, observed.settings.pod_diagnosis_seconds)
     unseen = out_of_sight(gang, trains=status.attempt_begun is not None)
     fact = waiting.fact or unseen or _running_fact(status, gang, told, observed.now - started)
-    facts: dict[ConditionType, Fact] = {}
+    facts: dict[ConditionType, Fact] = {ConditionType.CHECKPOINT_LOST: kept} if kept is not None else {}
     if waiting.known or unseen or status.attempt_begun:
         facts[ConditionType.RUNNING] = fact
     missing: tuple[Action, ...] = ()
     if status.attempt_begun is None:  # what is made beside the Job may have been refused, or its name be taken
-        needed = planned(observed, gang.number, status.budget.first_attempt)
+        needed = planned(observed, gang.number, status)
         missing = creates(observed, needed)
-        kept = blocked(observed, status, needed)
-        facts |= kept.facts if kept is not None else {}
+        stopped = blocked(observed, status, needed)
+        facts |= stopped.facts if stopped is not None else {}
     poll = look_at_nodes_again(observed, gang)
     if gang.first is not None:
         begun = status.attempt_begun is not None

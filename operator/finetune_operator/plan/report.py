@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from finetune_operator.api import status as api
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
-from finetune_operator.plan.conditions import UNDER_WAY, find
+from finetune_operator.plan.conditions import UNDER_WAY, Fact, find, holds
 from finetune_operator.plan.gang import Gang
 from finetune_trainer import config
 from finetune_trainer.config import ResultRecord
@@ -20,6 +20,10 @@ from finetune_trainer.config import ResultRecord
 MESSAGES_MAX = 32
 MESSAGE_MAX = 1024
 READY_PATIENCE = timedelta(seconds=2)
+LOST_ADVICE = (
+    "nothing if that is meant; else delete the job, look what became of the volume, and set `spec.resumeFrom: required` where "
+    "a job must not begin anew by itself."
+)
 
 
 def with_progress(status: FineTuneJobStatus, told: config.Progress) -> FineTuneJobStatus:
@@ -29,11 +33,15 @@ def with_progress(status: FineTuneJobStatus, told: config.Progress) -> FineTuneJ
         update["progress"] = _progress(told)
     if told.evaluation:
         update["evaluation"] = finite(told.evaluation)
-    if told.checkpoint is not None:
-        update["checkpoint"] = _checkpoint(told.checkpoint)
     if told.begun is not None and status.attempt_begun is None:  # an attempt begins once: its first word holds
         update["attempt_begun"] = told.begun
         update["resumed_from"] = _checkpoint(told.resumed_from) if told.resumed_from else None
+        if lost_checkpoint(status, told) is not None:
+            update["checkpoint"] = update["resumed_from"]
+    if told.checkpoint is not None:
+        update["checkpoint"] = _checkpoint(told.checkpoint)
+    budget = _with_checkpoint(status.budget, told.resumed_from, 0)
+    update["budget"] = _with_checkpoint(budget, told.checkpoint, told.attempt)
     if told.resolved is not None:
         update["resolved"] = _resolved(status.resolved, told.resolved)
     return status.model_copy(update=update)
@@ -50,7 +58,40 @@ def with_record(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobS
         update["checkpoint"] = _checkpoint(record.checkpoint)
     if record.resolved is not None:
         update["resolved"] = _resolved(status.resolved, record.resolved)
+    newest = record.checkpoint  # its own, or the one that it went on from
+    sealed_by = record.attempt if newest is not None and newest.time >= record.started else 0
+    update["budget"] = _with_checkpoint(status.budget, newest, sealed_by)
     return status.model_copy(update=update)
+
+
+def _with_checkpoint(budget: api.Budget, newest: config.CheckpointRef | None, sealed_by: int) -> api.Budget:
+    """The budget after a checkpoint has been heard of that attempt `sealed_by` has sealed; 0 where that was none of these."""
+    if newest is None or newest.step <= budget.checkpoint_step:
+        return budget
+    attempt = max(sealed_by, budget.checkpoint_attempt)
+    return budget.model_copy(update={"checkpoint_step": newest.step, "checkpoint_attempt": attempt})
+
+
+def lost_checkpoint(status: FineTuneJobStatus, told: config.Progress) -> api.Checkpoint | None:
+    """The checkpoint that the job had, where an attempt has just begun that did not find it, nor a later one."""
+    had, found = status.checkpoint, told.resumed_from
+    if had is None or told.begun is None or status.attempt_begun is not None or told.model_path is not None:
+        return None
+    return had if found is None or found.step < had.step else None
+
+
+def checkpoint_fact(status: FineTuneJobStatus, told: config.Progress | None) -> Fact | None:
+    """What the condition CheckpointLost says from now on; None where nothing has changed. `status` is that before `told`."""
+    if told is None:
+        return None
+    lost = lost_checkpoint(status, told)
+    if lost is not None:
+        found = f"goes on from step {told.resumed_from.step}" if told.resumed_from is not None else "begins anew"
+        what = f"the checkpoint of step {lost.step} ({lost.path}) can't be used or is not on the volume: "
+        return Fact(True, "NotOnVolume", f"{what}attempt {told.attempt} {found}. What to do: {LOST_ADVICE}")
+    if holds(status, ConditionType.CHECKPOINT_LOST) and told.checkpoint is not None:
+        return Fact(False, "Sealed", f"a checkpoint of step {told.checkpoint.step} has been sealed since")
+    return None
 
 
 def with_final_step(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobStatus:

@@ -86,7 +86,8 @@ RESOLUTIONS: Mapping[str, str] = {
         "needs it."
     ),
     Reason.CHECKPOINT_NOT_FOUND: (
-        "Set `spec.resumeFrom` to `auto`, `never`, or the path of a checkpoint with a manifest."
+        "Set `spec.resumeFrom` to `auto`, `never`, or the path of a checkpoint with a manifest. Where it is `required`: give the "
+        "claim back what it held, then raise `spec.retry`; or begin anew in a job of another name."
     ),
     Reason.CHECKPOINT_MISMATCH: (
         "The checkpoint is of other data, another model or batch size: set `spec.resumeFrom: never`, or train with what "
@@ -99,6 +100,10 @@ RESOLUTIONS: Mapping[str, str] = {
     Reason.VOLUME_NOT_WRITABLE: (
         "Let group 10001 write to the volume (`chgrp 10001` and `chmod g+rwx` on its folder where the storage does not "
         "do that by itself), mount it writable, or name another claim in `spec.storage.claimName`."
+    ),
+    Reason.VOLUME_UNREADABLE: (
+        "Let the pods' user (uid 10001) read what the message names, or move it away: then training goes on without it. It is "
+        "tried again by itself."
     ),
     Reason.VOLUME_FULL: (
         "Make the claim larger (`kubectl edit pvc`) or delete what is old on it: a job that has not failed goes on by itself "

@@ -11,27 +11,26 @@ from finetune_operator.plan.types import Action, Delete, Manifest, Observed, Ref
 from finetune_operator.plan.view import Family
 
 
-def planned(observed: Observed, attempt: int, first_attempt: int) -> tuple[Manifest, ...]:
-    """Everything that an attempt needs, of the round that begins with `first_attempt`. Each look at a gang that has not
-    begun asks for it, twice.
-    """
-    key = (planned, attempt, first_attempt)
+def planned(observed: Observed, attempt: int, status: FineTuneJobStatus) -> tuple[Manifest, ...]:
+    """Everything that an attempt needs. Each look at a gang that has not begun asks for it, twice."""
+    step = status.checkpoint.step if status.checkpoint is not None else None
+    key = (planned, attempt, status.budget.first_attempt, step)
     kept: tuple[Manifest, ...] | None = observed.memo.get(key)
     if kept is None:
-        kept = observed.memo[key] = _planned(observed, attempt, first_attempt)
+        kept = observed.memo[key] = _planned(observed, attempt, status.budget.first_attempt, step)
     return kept
 
 
-def _planned(observed: Observed, attempt: int, first_attempt: int) -> tuple[Manifest, ...]:
+def _planned(observed: Observed, attempt: int, first_attempt: int, checkpoint: int | None) -> tuple[Manifest, ...]:
     job, settings = observed.job, observed.settings
     made = (children.claim(job), children.config_map(job, settings), children.service(job))
-    there = (manifest for manifest in made if manifest is not None)
-    return (*there, children.train_job(job, settings, attempt, first_attempt))
+    gang = children.train_job(job, settings, attempt, first_attempt, checkpoint)
+    return (*(manifest for manifest in made if manifest is not None), gang)
 
 
 def start(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int, facts: Facts) -> Step:
     """Create an attempt. The one before is stopped and keeps its logs; older ones go once they are accounted for."""
-    manifests = planned(observed, attempt, status.budget.first_attempt)
+    manifests = planned(observed, attempt, status)
     if (waiting := blocked(observed, status, manifests)) is not None:
         return waiting
     if attempt > 1 and not observed.listed:

@@ -88,6 +88,9 @@ def _training(old: FineTuneJobStatus, new: FineTuneJobStatus) -> Iterator[EventN
         yield EventNote("Normal", "AttemptStarted", text, once=True)
     if new.attempt_begun is not None and (new.attempt, new.attempt_begun) != (old.attempt, old.attempt_begun):
         yield _begun(new)
+    lost = conditions.find(new, ConditionType.CHECKPOINT_LOST)
+    if lost is not None and lost.status == "True" and lost != conditions.find(old, ConditionType.CHECKPOINT_LOST):
+        yield EventNote("Warning", ConditionType.CHECKPOINT_LOST, lost.message, once=True)
     before, after = conditions.find(old, ConditionType.RUNNING), conditions.find(new, ConditionType.RUNNING)
     if after is not None and after.reason in ADVICE and (before is None or before.reason != after.reason):
         yield EventNote("Warning", after.reason, after.message, minor=True)

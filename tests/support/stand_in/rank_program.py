@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "await": None,  # {"step", "file"}: wait until somebody has made it
     "until": None,  # a file: train on until somebody has made it
     "signs": True,  # say that this rank gets on
+    "nan": False,  # the final model holds a number that is none
 }
 
 
@@ -159,6 +160,10 @@ def main() -> None:
             save(plan, step, rank)
     if rank == 0:
         files = (write(Path(os.environ[RankEnv.STAGING]) / "model", "model.safetensors", str(step), 100),)
+        if plan["nan"]:
+            header = b'{"head": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+            weights = len(header).to_bytes(8, "little") + header + b"\x00\x00\xc0\x7f"
+            (Path(os.environ[RankEnv.STAGING]) / "model" / files[0]).write_bytes(weights)
         ask("POST", "/rank/model", RankModel(files=files, step=step, evaluation={"accuracy": 0.75}))
     result = RankResult(rank=rank, outcome=Outcome.SUCCEEDED, step=step, evaluation={"accuracy": 0.75})
     ask("POST", "/rank/result", result)

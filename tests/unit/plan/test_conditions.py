@@ -19,8 +19,15 @@ def status(facts: Facts, phase: Phase = Phase.STARTING, old: FineTuneJobStatus |
 
 
 def test_every_type_is_there_once() -> None:
-    built = status(VALID)
+    built = status({**VALID, ConditionType.CHECKPOINT_LOST: Fact(True, "NotOnVolume", "gone")})
     assert [condition.type for condition in built.conditions] == list(ConditionType)
+
+
+def test_a_job_that_never_lost_a_checkpoint_has_no_condition_about_that() -> None:
+    built = status(VALID)
+    assert [condition.type for condition in built.conditions] == [
+        kind for kind in ConditionType if kind is not ConditionType.CHECKPOINT_LOST
+    ]
 
 
 def test_another_reason_keeps_the_time_another_status_does_not() -> None:

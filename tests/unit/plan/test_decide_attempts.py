@@ -10,7 +10,7 @@ import pytest
 from finetune_operator.api.status import Restarts
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Create, Delete, Suspend
-from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.config import Cause, Outcome, PodPhase, Reason
 from tests.support.simulated import SPEC, World, begun
 from tests.support.simulated_cluster import checkpoint
 
@@ -253,6 +253,134 @@ def test_backoff_limit_is_the_number_of_crashes_that_are_tried_again(limit: int)
     assert world.status["failure"]["reason"] == "RankFailed"
     assert restarts(world) == ({"error": limit} if limit else {})
     assert world.status["completionTime"]
+
+
+def crashes_at(world: World, attempt: int, step: int, *, saved: bool) -> None:
+    """An attempt trains to a step, seals a checkpoint there or not, and crashes."""
+    world.run(attempt)
+    world.after(1)
+    had = world.status.get("checkpoint")
+    origin = checkpoint(had["step"], attempt - 1) if had else None
+    newest = checkpoint(step, attempt) if saved else None
+    world.tell(attempt, step=step, total_steps=100, resumed_from=origin, checkpoint=newest)
+    world.after(1)
+    world.crash(attempt, step=step)
+    world.after(1)
+    while world.phase == "Restarting" and f"reviews-train-{attempt + 1}" not in world.names("Job"):
+        world.after(world.decision.requeue_after_seconds or 0)
+
+
+def test_crashes_of_attempts_that_sealed_a_new_checkpoint_end_nothing() -> None:
+    world = World(spec={**SPEC, "backoffLimit": 1})
+    world.wake()
+    for attempt in range(1, 8):
+        crashes_at(world, attempt, attempt * 10, saved=True)
+    assert (world.phase, world.status["attempt"], restarts(world)) == ("Restarting", 8, {"error": 7})
+
+
+def test_a_new_checkpoint_gives_the_whole_budget_back() -> None:
+    world = World(spec={**SPEC, "backoffLimit": 2})
+    world.wake()
+    for attempt, step, saved in [(1, 5, False), (2, 5, False), (3, 20, True), (4, 25, False), (5, 25, False)]:
+        crashes_at(world, attempt, step, saved=saved)
+        assert world.phase == "Restarting", attempt
+    crashes_at(world, 6, 25, saved=False)
+    assert (world.phase, restarts(world)) == ("Failed", {"error": 5})
+    assert world.condition("Failed")["reason"] == "BackoffLimitExceeded"
+
+
+def test_a_checkpoint_that_only_makes_up_for_a_lost_one_gives_nothing_back() -> None:
+    """Else a job whose volume forgets would crash for ever."""
+    world = World(spec={**SPEC, "backoffLimit": 1})
+    world.wake()
+    crashes_at(world, 1, 20, saved=True)
+    del world.status["checkpoint"]
+    crashes_at(world, 2, 10, saved=True)
+    crashes_at(world, 3, 20, saved=True)
+    assert (world.phase, restarts(world)) == ("Failed", {"error": 2})
+
+
+def test_with_no_crash_allowed_a_new_checkpoint_allows_none() -> None:
+    world = World(spec={**SPEC, "backoffLimit": 0})
+    world.wake()
+    crashes_at(world, 1, 10, saved=True)
+    assert world.phase == "Failed"
+
+
+def test_a_record_alone_tells_of_a_new_checkpoint() -> None:
+    """Sealed between the last look and the crash; one that the attempt only went on from is none."""
+    sealed = checkpoint(20, 1)
+    world = begun(World(spec={**SPEC, "backoffLimit": 1}), step=15)
+    world.crash(1, step=21, checkpoint=sealed.model_copy(update={"time": world.now}))
+    world.after(1)
+    budget = world.status["budget"]
+    assert (budget["checkpointStep"], budget["checkpointAttempt"], budget["errorsBefore"]) == (20, 1, 1)
+    world.run(2)
+    world.now += timedelta(seconds=5)
+    world.crash(2, step=21, checkpoint=sealed)
+    world.after(1)
+    assert world.status["budget"]["checkpointAttempt"] == 1
+    assert world.phase == "Restarting"
+
+
+# --- checkpoints that are gone ------------------------------------------------------------------------------------
+
+
+def second_attempt(had: int, found: int | None) -> World:
+    """Attempt 1 has told of a checkpoint; the volume that attempt 2 sees has another one, or none."""
+    world = begun(step=had)
+    world.tell(1, step=had, total_steps=100, checkpoint=checkpoint(had, 1))
+    world.after(1)
+    world.crash(1, step=had)
+    world.after(1)
+    world.run(2)
+    origin = checkpoint(found, 1) if found is not None else None
+    world.tell(2, phase=PodPhase.STARTING, resumed_from=origin)
+    world.after(1)
+    return world
+
+
+@pytest.mark.parametrize(("found", "told"), [(None, "begins anew"), (10, "goes on from step 10")])
+def test_a_checkpoint_that_is_not_on_the_volume_is_told_before_a_rank_starts(found: int | None, told: str) -> None:
+    world = second_attempt(20, found)
+    lost = world.condition("CheckpointLost")
+    assert (lost["status"], lost["reason"]) == ("True", "NotOnVolume")
+    for part in ("step 20", "checkpoint-20", told, "attempt 2", "What to do: ", "resumeFrom: required"):
+        assert part in lost["message"]
+    (event,) = [note for note in world.notes if note.reason == "CheckpointLost"]
+    assert (event.type, event.message) == ("Warning", lost["message"][: len(event.message)])
+    shown = world.status.get("checkpoint")
+    assert (shown["step"] if shown else None) == found
+    world.after(1)
+    assert world.condition("CheckpointLost") == lost
+    world.tell(2, step=12, total_steps=100, checkpoint=checkpoint(12, 2))
+    world.after(1)
+    assert world.condition("CheckpointLost")["status"] == "False"
+    assert world.reasons().count("CheckpointLost") == 1
+
+
+@pytest.mark.parametrize("found", [20, 25])
+def test_a_checkpoint_that_is_there_is_no_matter(found: int) -> None:
+    """A later one may have been sealed after the last look."""
+    world = second_attempt(20, found)
+    assert "CheckpointLost" not in [one["type"] for one in world.status["conditions"]]
+    assert "CheckpointLost" not in world.reasons()
+
+
+def test_the_pods_are_told_which_checkpoint_they_should_find() -> None:
+    world = begun(step=20)
+    world.tell(1, step=20, total_steps=100, checkpoint=checkpoint(20, 1))
+    world.after(1)
+    world.crash(1, step=25, checkpoint=checkpoint(25, 1))
+    world.after(1)
+
+    def told(attempt: int) -> list[str]:
+        job = world.find("Job", f"reviews-train-{attempt}")
+        assert job is not None
+        (trainer,) = job["spec"]["template"]["spec"]["containers"]
+        return [one["value"] for one in trainer["env"] if one["name"] == "FINETUNE_CHECKPOINT_STEP"]
+
+    assert (told(1), told(2)) == ([], ["25"])
 
 
 def test_preemption_and_lost_nodes_are_free() -> None:

@@ -16,12 +16,24 @@ Event = Callable[[World], None]
 SECOND = 1.0
 
 
-def train(attempt: int, step: int, **told: Any) -> list[Event]:
-    """The gang starts, begins, and reaches a step."""
+def train(attempt: int, step: int, *, saves: bool = True) -> list[Event]:
+    """The gang starts, begins from the checkpoint that there is, and reaches a step."""
+
+    def tell(world: World, **told: Any) -> None:
+        had = world.status.get("checkpoint")
+        origin = checkpoint(had["step"], attempt - 1) if had and attempt > 1 else None
+        world.tell(attempt, step=step, total_steps=100, resumed_from=origin, **told)
+
+    saved = checkpoint(step, attempt) if saves else None
+    return [lambda world: world.run(attempt), tell, lambda world: tell(world, checkpoint=saved)]
+
+
+def anew(attempt: int, step: int) -> list[Event]:
+    """The gang finds no checkpoint on the volume."""
     return [
         lambda world: world.run(attempt),
-        lambda world: world.tell(attempt, step=step, total_steps=100, **told),
-        lambda world: world.tell(attempt, step=step, total_steps=100, checkpoint=checkpoint(step, attempt), **told),
+        lambda world: world.tell(attempt, step=0, total_steps=100),
+        lambda world: world.tell(attempt, step=step, total_steps=100, checkpoint=checkpoint(step, attempt)),
     ]
 
 
@@ -97,8 +109,25 @@ HISTORIES: dict[str, tuple[dict[str, Any], list[Event], str]] = {
     ),
     "crashes until the budget is spent": (
         {**SPEC, "backoffLimit": 2},
-        [*train(1, 50), *crash(1), *train(2, 60), *crash(2), *train(3, 70), *crash(3)],
+        [
+            *train(1, 50, saves=False),
+            *crash(1),
+            *train(2, 60, saves=False),
+            *crash(2),
+            *train(3, 70, saves=False),
+            *crash(3),
+        ],
         "Failed",
+    ),
+    "crashes that each come farther": (
+        {**SPEC, "backoffLimit": 1},
+        [*train(1, 50), *crash(1), *train(2, 60), *crash(2), *train(3, 70), *crash(3), *train(4, 80), *succeed(4)],
+        "Succeeded",
+    ),
+    "the volume is emptied": (
+        SPEC,
+        [*train(1, 50), *evict(1, 1), *anew(2, 10), *evict(2, 1), *train(3, 20), *succeed(3)],
+        "Succeeded",
     ),
     "crashes that get nowhere": (
         {**SPEC, "backoffLimit": 3},

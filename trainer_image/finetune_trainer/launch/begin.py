@@ -20,16 +20,24 @@ from finetune_trainer.config import Cause, Failure, PodPhase, Prepared, Reason
 from finetune_trainer.launch import machine, preparation
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.fencing import until_over
-from finetune_trainer.launch.marks import Mark, newest_mark, read_results
+from finetune_trainer.launch.marks import Mark, newest_mark, read_mark, read_results, write_mark
 from finetune_trainer.launch.meeting import WAITING_AGAIN_SECONDS, WAITING_SECONDS
 from finetune_trainer.launch.node import EndedError, Node
 from finetune_trainer.launch.protocol import Begin, Superseded
 from finetune_trainer.launch.records import fit_gang
-from finetune_trainer.launch.resume import Decision, decide, may_go_on, own_folders, runs_to_continue
+from finetune_trainer.launch.resume import (
+    CONTINUES,
+    Decision,
+    decide,
+    may_go_on,
+    own_folders,
+    run_config,
+    runs_to_continue,
+)
 from finetune_trainer.launch.sealing import assert_newest
 from finetune_trainer.launch.settings import Peer
 from finetune_trainer.paths import to_local
-from finetune_trainer.volume import Run, VolumeError, make_folder, write_document, write_text
+from finetune_trainer.volume import Run, VolumeError, make_folder, write_checked, write_text
 
 log = structlog.get_logger()
 
@@ -123,11 +131,11 @@ def claim(run: Run, attempt: int, address: Peer) -> str:
     """Take the attempt's folder: the secret is what the other nodes wait for, the address a way to find this one."""
     assert_newest(run, attempt)
     own = run.attempt(attempt)
-    if own.mark.exists():
+    if read_mark(own) is not None:
         message = f"Attempt {attempt} has begun before, in another pod: an attempt begins once."
         raise VolumeError(Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=message))
-    make_folder(own.staging)
-    make_folder(own.checkpoints)
+    make_folder(own.staging, run.folder)
+    make_folder(own.checkpoints, run.folder)
     secret = secrets.token_urlsafe(32)
     write_text(own.address, f"{address}\n", mode=0o600)
     write_text(own.secret, secret + "\n", mode=0o600)
@@ -148,13 +156,15 @@ async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses:
                 node, session, fenced, prepared
             )  # what is of other data lets an earlier run have its turn
         await asyncio.to_thread(assert_newest, run, number)
-        decision = await asyncio.to_thread(decide, layout, settings.config, number, prepared)
+        decision = await asyncio.to_thread(decide, layout, settings.config, number, prepared, settings.expected_step)
         mark = _mark_of(node, addresses, decision)
         await asyncio.to_thread(_write, node, mark)
         await asyncio.to_thread(assert_newest, run, number)
         if await asyncio.to_thread(newest_mark, run, number) == before and _still_there(mark):
             break
         log.info("another attempt began at the same time: looking again")
+    for message in decision.messages:
+        log.warning("of what the attempt goes on from", message=message)
     node.board.say(decision.messages)
     await asyncio.to_thread(sweep, run, number)
     return mark
@@ -182,9 +192,9 @@ def _mark_of(node: Node, addresses: tuple[str, ...], decision: Decision) -> Mark
 
 def _write(node: Node, mark: Mark) -> None:
     run = node.settings.layout.run
-    if not run.config.exists():
-        write_document(run.config, node.settings.config)
-    write_document(run.attempt(mark.attempt).mark, mark)
+    if run_config(run)[0] is None:
+        write_checked(run.config, node.settings.config)
+    write_mark(run.attempt(mark.attempt), mark)
 
 
 async def _prepared(node: Node) -> Prepared | None:
@@ -214,7 +224,7 @@ async def _fence(
     before = await asyncio.to_thread(newest_mark, run, settings.attempt)
     waiting = [(run, before)] if before is not None else []
     own = await asyncio.to_thread(own_folders, run, settings.attempt, prepared)
-    if settings.config.resume_from == "auto" and not own:
+    if settings.config.resume_from in CONTINUES and not own:
         waiting += await asyncio.to_thread(runs_to_continue, settings.layout, settings.config)
     for its_run, mark in waiting:
         if (mark.uid, mark.attempt) not in fenced:
@@ -234,7 +244,7 @@ async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
         if before is None:
             return
         secret = await asyncio.to_thread(run.attempt(before.attempt).secret.read_text)
-    except OSError as error:  # it is fenced all the same: what it seals from now on is never read
+    except (OSError, ValueError) as error:  # it is fenced all the same: what it seals from now on is never read
         log.warning("an earlier attempt can't be told to end", error=str(error))
         return
     for address in before.addresses:

@@ -8,15 +8,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_trainer.config import CheckpointRef
 from finetune_trainer.launch import manifest
-from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.launch.marks import Mark, newest_mark, read_mark, successor
+from finetune_trainer.launch.manifest import BrokenError, Manifest
+from finetune_trainer.launch.marks import Mark, last_attempts, newest_mark, read_mark, successor, unreadable
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import CHECKPOINT, Attempt, Layout, Run, make_folder, names_in, sync_folder, write_text
+from finetune_trainer.volume import (
+    CHECKPOINT,
+    Attempt,
+    Layout,
+    Run,
+    VolumeError,
+    make_folder,
+    names_in,
+    sync_folder,
+    there,
+    write_text,
+)
 
 PARTIAL = ".partial"
 REMOVED = ".removed"
@@ -24,7 +36,7 @@ REMOVED = ".removed"
 
 @dataclass(frozen=True)
 class Sealed:
-    """A folder that has a manifest; whether it holds is known after `manifest.problem`."""
+    """A folder that has a manifest; whether it holds is known after `manifest.verified`."""
 
     folder: Path
     manifest: Manifest
@@ -44,6 +56,8 @@ class Choice:
 
     sealed: Sealed | None
     messages: tuple[str, ...] = ()
+    passed_over: frozenset[Path] = frozenset()
+    """What lies there still and is of no use, without its manifest saying so."""
 
 
 def checkpoint_folders(attempt: Attempt) -> list[Path]:
@@ -57,29 +71,54 @@ def sealed_by(attempt: Attempt) -> list[Sealed]:
     return sorted((Sealed(folder, found) for folder, found in pairs if found), key=lambda sealed: sealed.order)
 
 
-def usable_folders(run: Run, before: int) -> list[Path]:
+def usable_folders(run: Run, before: int | None = None) -> list[Path]:
     """Checkpoints that attempt `before` may read: those that the newest begun attempt knew of, and its own.
 
     What a superseded attempt sealed after its successor had begun is in neither, so no attempt ever reads it.
     """
     mark = newest_mark(run, before)
-    if mark is None:
-        return []
-    known = [to_local(ref.path) for ref in mark.known]
-    return [folder for folder in known if folder.is_dir()] + checkpoint_folders(run.attempt(mark.attempt))
+    known = [to_local(ref.path) for ref in mark.known] if mark is not None else []
+    own: list[Path] = []
+    for attempt in last_attempts(run, before):
+        try:
+            own += checkpoint_folders(attempt)
+        except OSError as error:
+            raise unreadable(f"What attempt {attempt.number} has sealed", attempt.checkpoints, error) from error
+    return list(dict.fromkeys([*(folder for folder in known if there(folder)), *own]))
 
 
 def choose(folders: Sequence[Path], run: Run) -> Choice:
-    """The highest step whose manifest holds, every byte read. Broken ones on the way are moved aside."""
+    """The highest step whose manifest holds, every byte read, and whose numbers are finite.
+
+    What does not hold is moved aside, and so is what can't be read once an older one is found that can. VolumeError where
+    none is: what can't be read now may be good, and who begins anew would throw it away.
+    """
     messages: list[str] = []
+    closed: list[tuple[Path, OSError]] = []
+    passed_over: set[Path] = set()
     for folder in sorted(folders, key=step_of, reverse=True):
-        problem = manifest.problem(folder)
-        found = manifest.read(folder)
-        if problem is None and found is not None:
-            return Choice(Sealed(folder, found), tuple(messages))
-        aside = move_aside(run, folder, problem or "unreadable")
-        messages.append(f"{folder.name} was damaged ({problem}) and has been moved to {to_pod(aside)}")
-    return Choice(None, tuple(messages))
+        try:
+            found = manifest.verified(folder)
+            poison = manifest.not_finite(folder, found)
+        except BrokenError as error:
+            messages.append(_out_of_the_way(run, folder, str(error)))
+            passed_over.add(folder)
+            continue
+        except OSError as error:
+            closed.append((folder, error))
+            continue
+        if poison is None:
+            messages += (_out_of_the_way(run, one, f"it can't be read: {error}") for one, error in closed)
+            passed_over.update(one for one, _ in closed)
+            left = frozenset(path for path in passed_over if there(path))
+            return Choice(Sealed(folder, found), tuple(messages), left)
+        messages.append(f"{folder.name} holds numbers that are not finite ({poison}): nothing goes on from it")
+        if found.finite is None:
+            passed_over.add(folder)
+    if closed:
+        folder, refused = closed[0]
+        raise unreadable(f"There is no checkpoint but {folder.name}, which", folder, refused)
+    return Choice(None, tuple(messages), frozenset(path for path in passed_over if there(path)))
 
 
 def step_of(folder: Path) -> tuple[int, int]:
@@ -89,31 +128,45 @@ def step_of(folder: Path) -> tuple[int, int]:
     return int(match[1]) if match else -1, int(attempt) if attempt.isdigit() else 0
 
 
+def _out_of_the_way(run: Run, folder: Path, why: str) -> str:
+    """Move aside what can't be used, where that can be done; returns what became of it."""
+    try:
+        where = f"has been moved to {to_pod(move_aside(run, folder, why))}"
+    except OSError as error:
+        where = f"can't be moved aside ({error.strerror or error}): it is passed over"
+    return f"{folder.name} was damaged ({why}) and {where}"
+
+
 def move_aside(run: Run, folder: Path, why: str) -> Path:
-    """Take a folder whose manifest does not hold out of the way of every later search; nothing in it is changed."""
-    make_folder(run.broken)
+    """Take what can't be used out of the way of every later search, whatever it is; nothing in it is changed."""
+    make_folder(run.broken, run.broken)
     name = f"attempt-{folder.parent.parent.name}-{folder.name}" if CHECKPOINT.match(folder.name) else folder.name
-    aside, number = run.broken / name, 1
-    while aside.exists():
+    target, number = run.broken / name, 1
+    while there(target):
         number += 1
-        aside = run.broken / f"{name}.{number}"
-    os.rename(folder, aside)
+        target = run.broken / f"{name}.{number}"
+    os.rename(folder, target)
     sync_folder(folder.parent)
     sync_folder(run.broken)
-    write_text(aside.with_name(f"{aside.name}.txt"), why + "\n")
-    return aside
+    with suppress(OSError):  # it is out of the way; a reason that does not fit on the volume is in the log
+        write_text(target.with_name(f"{target.name}.txt"), why + "\n")
+    return target
 
 
 # --- rotation --------------------------------------------------------------------------------------------------------
 
 
 def surplus(sealed: Sequence[Sealed], limit: int | None, keep: Collection[Path]) -> list[Sealed]:
-    """Checkpoints that `save_total_limit` leaves no room for, oldest first; never the newest, the best, `keep`."""
+    """Checkpoints that `save_total_limit` leaves no room for, oldest first; never the newest, the best, `keep`.
+
+    One whose numbers are not finite takes nobody's place: it goes with the next one that is sealed.
+    """
     if limit is None:
         return []
     ordered = sorted(sealed, key=lambda one: one.order)
-    best = [one for one in ordered if one.manifest.best][-1:]
-    stays = {one.folder for one in ordered[-max(limit, 1) :] + best} | set(keep)
+    sound = [one for one in ordered if one.manifest.finite is not False]
+    best = [one for one in sound if one.manifest.best][-1:]
+    stays = {one.folder for one in sound[-max(limit, 1) :] + best + ordered[-1:]} | set(keep)
     return [one for one in ordered if one.folder not in stays]
 
 
@@ -122,9 +175,10 @@ def needed_by_others(layout: Layout) -> set[Path]:
     needed = set()
     for run in layout.other_runs():
         for attempt in run.begun():
-            mark = read_mark(attempt)
-            if mark is not None and mark.resume is not None:
-                needed.add(to_local(mark.resume.path))
+            with suppress(VolumeError):  # a run that goes on from here has begun after this one was over
+                mark = read_mark(attempt)
+                if mark is not None and mark.resume is not None:
+                    needed.add(to_local(mark.resume.path))
     return needed
 
 
@@ -157,10 +211,11 @@ def _remove(run: Run, attempt: int, folder: Path) -> bool:
 
 def sweep(run: Run, attempt: int) -> None:
     """Remove what earlier attempts left half done: none of it is ever read. After the mark of `attempt` is written."""
-    for number in (int(name) for name in names_in(run.attempts) if name.isdigit()):
-        if number >= attempt:
-            continue
-        old = run.attempt(number)
-        leftovers = [old.checkpoints / name for name in names_in(old.checkpoints) if name.endswith((PARTIAL, REMOVED))]
+    for old in (one for one in run.numbered() if one.number < attempt):
+        leftovers: list[Path] = []
+        with suppress(OSError):  # what can't be listed stays
+            leftovers = [
+                old.checkpoints / name for name in names_in(old.checkpoints) if name.endswith((PARTIAL, REMOVED))
+            ]
         for folder in (old.staging, old.model.with_name(old.model.name + PARTIAL), *leftovers):
             shutil.rmtree(folder, ignore_errors=True)

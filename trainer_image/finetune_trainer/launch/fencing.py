@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from finetune_trainer.launch.marks import Mark
 from finetune_trainer.launch.protocol import Health
-from finetune_trainer.volume import Attempt
+from finetune_trainer.volume import Attempt, there
 
 UNREACHABLE_SECONDS = 5.0
 _POLL_SECONDS = 0.25
@@ -53,7 +53,7 @@ async def _node_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mar
     now = asyncio.get_running_loop().time
     began = last_seen = now()
     while True:
-        if await asyncio.to_thread(attempt.result(node).exists):
+        if await asyncio.to_thread(there, attempt.result(node)):
             return "record"
         if now() - began >= mark.grace_period_seconds:
             return "grace period"

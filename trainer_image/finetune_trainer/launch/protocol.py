@@ -158,6 +158,8 @@ class Begin(Document):
 class FileDigest(Document):
     size: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    not_finite: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
+    """Tensors in it that hold NaN or infinity; the first few."""
 
 
 class NodeCheckpoint(Document):

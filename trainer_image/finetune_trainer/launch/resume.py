@@ -6,19 +6,21 @@ Called by node 0 between fencing and beginning. It only reads the volume, but fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from finetune_trainer import checkpoint_note
 from finetune_trainer.config import Cause, CheckpointRef, Failure, PodPath, Prepared, Reason, RunConfig
 from finetune_trainer.launch import manifest
-from finetune_trainer.launch.checkpoints import checkpoint_folders, choose, move_aside, step_of, usable_folders
-from finetune_trainer.launch.marks import Mark, newest_mark
+from finetune_trainer.launch.checkpoints import choose, move_aside, step_of, usable_folders
+from finetune_trainer.launch.manifest import BrokenError
+from finetune_trainer.launch.marks import Mark, final_model, newest_mark
 from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import Layout, Run, VolumeError, read_checked, read_document
+from finetune_trainer.volume import Layout, Run, VolumeError, read_checked, read_document, there
+
+CONTINUES = ("auto", "required")
+"""Values of `resumeFrom` with which an earlier, unfinished run of the same name is gone on from."""
 
 _BATCH_SIZE = "per_device_train_batch_size"
 _ACCUMULATION = "gradient_accumulation_steps"
@@ -54,40 +56,65 @@ class Decision:
     messages: tuple[str, ...] = ()
 
 
-def decide(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None = None) -> Decision:
+def decide(
+    layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None = None, expected: int | None = None
+) -> Decision:
     """Sealed model of this run, else its newest good checkpoint, else what `resumeFrom` says.
 
     `prepared`: what is trained on, where that is known. A checkpoint of other data, or of another base model, is not gone on
-    from: it stays as it is, and no later attempt reads or removes it.
+    from: it stays as it is, and no later attempt reads or removes it. `expected`: step of the newest checkpoint that this job
+    has sealed, as far as the operator knows.
     """
     run = layout.run
-    previous = newest_mark(run, attempt)
-    model, messages = _finished_model(run, previous) if previous else (None, ())
+    model, messages = _finished_model(run, attempt)
     if model is not None:
         return Decision(model=model, messages=messages)
+    found = _chosen(layout, config, attempt, prepared)
+    decision = replace(found, messages=messages + found.messages)
+    previous = newest_mark(run, attempt)
+    steps = [expected, previous.resume.step if previous is not None and previous.resume is not None else None]
+    return _compared(layout, config, decision, max((step for step in steps if step is not None), default=None))
+
+
+def _chosen(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None) -> Decision:
+    run = layout.run
     usable = own_folders(run, attempt, prepared)
     choice = choose(usable, run)
-    messages += choice.messages
-    known = tuple(
-        found.ref(folder) for folder in usable if folder.is_dir() and (found := manifest.read(folder)) is not None
-    )
-    if choice.sealed is None:
-        messages += _left_out(usable_folders(run, attempt), prepared, "this run")
+    messages = choice.messages
+    lineage = (folder for folder in usable if there(folder) and folder not in choice.passed_over)
+    known = tuple(found.ref(folder) for folder in lineage if (found := manifest.read(folder)) is not None)
     if choice.sealed is not None:
         return Decision(resume=choice.sealed.ref, known=known, messages=messages)
+    messages += _left_out(usable_folders(run, attempt), prepared, "this run")
     if config.resume_from == "never":
         return Decision(known=known, messages=messages)
-    if config.resume_from == "auto":
+    if config.resume_from in CONTINUES:
         earlier, more = _from_earlier_run(layout, config, prepared)
         return Decision(resume=earlier, known=known, messages=messages + more)
     return Decision(resume=_named(config.resume_from, prepared), known=known, messages=messages)
 
 
+def _compared(layout: Layout, config: RunConfig, decision: Decision, had: int | None) -> Decision:
+    """The decision, with what is to be said where this job had a checkpoint of a later step than it goes on from."""
+    step = decision.resume.step if decision.resume is not None else None
+    if had is None or (step is not None and step >= had):
+        return decision
+    where = to_pod(layout.run.folder)
+    lost = f"this job has sealed a checkpoint of step {had}, but there is none that can be used below {where}"
+    if step is not None:
+        return replace(decision, messages=(*decision.messages, f"{lost}: training goes on from step {step}"))
+    if config.resume_from != "required":
+        return replace(decision, messages=(*decision.messages, f"{lost}, nor an older one: training begins anew"))
+    told = "".join(f" {message}." for message in decision.messages)
+    message = f"{lost[0].upper()}{lost[1:]}, nor an older one, and resumeFrom is required.{told}"
+    raise VolumeError(Failure(reason=Reason.CHECKPOINT_NOT_FOUND, cause=Cause.USER, message=message))
+
+
 def may_go_on(layout: Layout, config: RunConfig, attempt: int) -> bool:
     """Whether there is anything that an attempt could go on from: then it must know what it trains on first."""
-    if usable_folders(layout.run, attempt) or config.resume_from not in ("auto", "never"):
+    if usable_folders(layout.run, attempt) or config.resume_from not in (*CONTINUES, "never"):
         return True
-    return config.resume_from == "auto" and bool(runs_to_continue(layout, config))
+    return config.resume_from in CONTINUES and bool(runs_to_continue(layout, config))
 
 
 def own_folders(run: Run, attempt: int, prepared: Prepared | None) -> list[Path]:
@@ -124,31 +151,36 @@ def _made_from(path: PodPath, other: str, whose: str) -> str:
     return f"{path}, the newest checkpoint of {whose}, was made from {other}: it stays there, and training starts anew"
 
 
-def _finished_model(run: Run, previous: Mark) -> tuple[PodPath | None, tuple[str, ...]]:
-    folder = to_local(previous.model) if previous.model else run.attempt(previous.attempt).model
-    if not folder.is_dir():
+def _finished_model(run: Run, attempt: int) -> tuple[PodPath | None, tuple[str, ...]]:
+    folder = final_model(run, attempt)
+    if folder is None:
         return None, ()
     problem = manifest.problem(folder)
     if problem is None:
         return to_pod(folder), ()
-    aside = move_aside(run, folder, problem)
-    return None, (f"the finished model was damaged ({problem}) and has been moved to {to_pod(aside)}",)
+    try:
+        where = f"has been moved to {to_pod(move_aside(run, folder, problem))}"
+    except OSError as error:
+        where = f"can't be moved aside ({error.strerror or error}): it is made again"
+    return None, (f"the finished model was damaged ({problem}) and {where}",)
 
 
 def _named(path: PodPath, prepared: Prepared | None) -> CheckpointRef:
     folder = to_local(path)
-    problem = manifest.problem(folder)
-    found = manifest.read(folder)
-    if problem is None and found is not None:
-        other = _difference(folder, prepared)
-        if other is None:
-            return found.ref(folder)
+    try:
+        found = manifest.verified(folder)
+        poison = manifest.not_finite(folder, found)
+        problem = f"it holds numbers that are not finite: {poison}" if poison is not None else None
+    except (BrokenError, OSError) as error:
+        problem = manifest.why(error) if there(folder) else "no folder"
+    if problem is not None:
+        message = f"resumeFrom names {path}, but that is no sealed checkpoint to go on from: {problem}."
+        raise VolumeError(Failure(reason=Reason.CHECKPOINT_NOT_FOUND, cause=Cause.USER, message=message))
+    other = _difference(folder, prepared)
+    if other is not None:
         message = f"resumeFrom names {path}, which was made from {other}: training cannot go on from it."
         raise VolumeError(Failure(reason=Reason.CHECKPOINT_MISMATCH, cause=Cause.USER, message=message))
-    message = (
-        f"resumeFrom names {path}, but that is no sealed checkpoint: {problem if folder.is_dir() else 'no folder'}."
-    )
-    raise VolumeError(Failure(reason=Reason.CHECKPOINT_NOT_FOUND, cause=Cause.USER, message=message))
+    return found.ref(folder)
 
 
 # --- runs of earlier objects of the same name ------------------------------------------------------------------------
@@ -183,32 +215,45 @@ def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Mark]
     """
     found = []
     for run in layout.other_runs():
-        mark = newest_mark(run)
-        if mark is not None and (theirs := _run_config(run)) is not None and trains_the_same(theirs, config):
+        theirs, _ = run_config(run)
+        mark = newest_mark(run) if theirs is not None and trains_the_same(theirs, config) else None
+        if mark is not None:
             found.append((run, mark))
     found.sort(key=lambda pair: pair[1].begun, reverse=True)
     unfinished = []
     for run, mark in found:
-        if mark.model is not None or any(attempt.model.is_dir() for attempt in run.begun()):
+        if mark.model is not None or any(there(attempt.model) for attempt in run.numbered()):
             break
         unfinished.append((run, mark))
     return unfinished
 
 
-def _run_config(run: Run) -> RunConfig | None:
+def run_config(run: Run) -> tuple[RunConfig | None, str | None]:
+    """What a run trains; None with the reason where that can't be told, None without one where nothing is there."""
     try:
-        return read_document(run.config, RunConfig)
-    except ValidationError:
-        return None
+        return read_checked(run.config, RunConfig, digest_required=False), None
+    except ValueError:
+        return None, "it is not what was written"
+    except OSError as error:
+        return None, str(error)
+
+
+def _closed_runs(layout: Layout) -> tuple[str, ...]:
+    """What is said of earlier runs of which can't be told what they trained."""
+    reasons = [(run, run_config(run)[1]) for run in layout.other_runs()]
+    return tuple(
+        f"an earlier run of this name is not gone on from, for what it trained is not known: {to_pod(run.config)}: {reason}"
+        for run, reason in reasons
+        if reason is not None
+    )
 
 
 def _from_earlier_run(
     layout: Layout, config: RunConfig, prepared: Prepared | None
 ) -> tuple[CheckpointRef | None, tuple[str, ...]]:
-    messages: tuple[str, ...] = ()
-    for run, mark in runs_to_continue(layout, config):
-        folders = [*usable_folders(run, mark.attempt), *checkpoint_folders(run.attempt(mark.attempt))]
-        same, other = _of_same_data(run, folders, prepared)
+    messages = _closed_runs(layout)
+    for run, _ in runs_to_continue(layout, config):
+        same, other = _of_same_data(run, usable_folders(run), prepared)
         choice = choose(same, run)
         messages += choice.messages
         if choice.sealed is not None:

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import structlog
 
-from finetune_trainer.config import Cause, CheckpointRef, Failure, PodPath, Reason
-from finetune_trainer.launch import sealing
+from finetune_trainer.config import Cause, Failure, PodPath, Reason
+from finetune_trainer.failures import ExpectedError
+from finetune_trainer.launch import finite, sealing
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.board import Board
-from finetune_trainer.launch.checkpoints import rotate
+from finetune_trainer.launch.checkpoints import move_aside, rotate
 from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.marks import Mark
 from finetune_trainer.launch.metrics import Metrics
@@ -159,14 +160,14 @@ class Saving:
                 self._resolve(step, final)
                 return
             try:
-                sealed = self._manifest(step, parts)
+                sealed = await asyncio.to_thread(self._manifest, step, parts)
                 await asyncio.to_thread(sealing.seal, self._layout.run, final, sealed)
             except (OSError, ValueError, SupersededError) as error:
                 await self._give_up(step, error)
                 return
             finally:
                 self._metrics.checkpoint_seconds.labels(stage="seal").observe(time.monotonic() - started)
-            self._sealed(sealed.ref(final), final)
+            self._sealed(sealed, final)
             await self._rotate()
         await asyncio.to_thread(sealing.discard, self._attempt.staging / final.name)
 
@@ -174,19 +175,43 @@ class Saving:
         problems = [f"node {node}: {part.problem}" for node, part in sorted(parts.items()) if part.problem]
         if problems:
             raise _PartMissing(problems[0], next((part.size_bytes for part in parts.values() if part.size_bytes), None))
+        files = self._but_of_base(sealing.merged(parts[node].files for node in sorted(parts)))
         return Manifest(
             step=step,
             attempt=self._settings.attempt,
             world_size=self._settings.config.world_size,
             time=datetime.now(UTC),
             best=any(part.best for part in parts.values()),
-            files=sealing.merged(parts[node].files for node in sorted(parts)),
+            finite=not any(file.not_finite for file in files.values()),
+            files=files,
         )
 
-    def _sealed(self, ref: CheckpointRef, folder: Path) -> None:
+    def _but_of_base(self, files: dict[FileName, FileDigest]) -> dict[FileName, FileDigest]:
+        """The files, each without the tensors that are not finite in the model that training began with."""
+        prepared = self._board.prepared
+        if prepared is None or not any(file.not_finite for file in files.values()):
+            return files
+        base = to_local(prepared.model)
+        try:
+            return {
+                name: file.model_copy(update={"not_finite": finite.without_those_of(base, file.not_finite)})
+                for name, file in files.items()
+            }
+        except OSError as error:
+            log.warning("the base model can't be read", path=prepared.model, error=str(error))
+            return files
+
+    def _sealed(self, sealed: Manifest, folder: Path) -> None:
+        self._resolve(sealed.step, folder)
+        if sealed.finite is False:
+            self._metrics.checkpoint_failures.labels(reason="not_finite").inc()
+            message = f"checkpoint {sealed.step} holds numbers that are not finite ({', '.join(sealed.not_finite)})"
+            self._board.say((f"{message}: nothing goes on from it",))
+            log.error("checkpoint is not finite", step=sealed.step, path=to_pod(folder), tensors=sealed.not_finite)
+            return
+        ref = sealed.ref(folder)
         self._board.checkpoint = ref
         self._metrics.last_checkpoint_time.set(ref.time.timestamp())
-        self._resolve(ref.step, folder)
         log.info("checkpoint sealed", step=ref.step, path=ref.path)
 
     async def _give_up(self, step: int, error: Exception) -> None:
@@ -237,20 +262,22 @@ class Saving:
             log.info("old checkpoint deleted", path=to_pod(folder))
 
     async def seal_model(self, report: RankModel) -> PodPath:
-        """Seal `staging/model`, and let people's link point at it."""
+        """Seal `staging/model`, and let people's link point at it. ExpectedError where its numbers are not finite."""
         final = self._attempt.model
 
         def work() -> None:
             if final.is_dir():
                 sync_folder(final.parent)
                 return
-            files = sealing.place(self._attempt.staging / "model", final, report.files)
+            files = self._but_of_base(sealing.place(self._attempt.staging / "model", final, report.files))
+            self._require_finite(files, final)
             sealed = Manifest(
                 step=report.step,
                 attempt=self._settings.attempt,
                 world_size=self._settings.config.world_size,
                 time=datetime.now(UTC),
                 evaluation=report.evaluation,
+                finite=True,
                 files=files,
             )
             sealing.seal(self._layout.run, final, sealed)
@@ -284,6 +311,17 @@ class Saving:
                     (f"The model is trained, and can't be written to the volume now ({error}): trying again.",)
                 )
             await asyncio.sleep(MODEL_AGAIN_SECONDS)
+
+    def _require_finite(self, files: dict[FileName, FileDigest], final: Path) -> None:
+        """A model with NaN in it is not what was asked for; it is kept for who wants to look."""
+        tensors = [f"{name}: {tensor}" for name, file in files.items() for tensor in file.not_finite]
+        if not tensors:
+            return
+        why = f"numbers of the model are not finite at the end of training ({', '.join(tensors)})"
+        kept = to_pod(move_aside(self._layout.run, sealing.partial(final), why))
+        newest = self._board.checkpoint or self._board.resumed_from
+        before = f"; the newest checkpoint whose numbers are finite is {newest.path}" if newest is not None else ""
+        raise ExpectedError(Reason.NON_FINITE, f"{why[0].upper()}{why[1:]}. It is at {kept}{before}.")
 
     async def link_model(self, model: PodPath) -> None:
         """Let people's link point at a sealed model, by this attempt or one before, which may have ended in between.

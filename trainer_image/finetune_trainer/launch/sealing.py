@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from finetune_trainer.launch import manifest
+from finetune_trainer.launch import finite, manifest
 from finetune_trainer.launch.checkpoints import PARTIAL
 from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.marks import successor
 from finetune_trainer.launch.protocol import FileDigest, FileName
-from finetune_trainer.volume import Run, make_folder, sync_file, sync_folder, write_document
+from finetune_trainer.volume import Run, make_folder, sync_file, sync_folder
 
 
 class SupersededError(Exception):
@@ -42,14 +42,18 @@ def partial(final: Path) -> Path:
 
 
 def place(staged: Path, final: Path, names: Iterable[FileName]) -> dict[FileName, FileDigest]:
-    """Bring files from staging to `<final>.partial`, on disk; returns their digests. Called again it goes on where it failed."""
+    """Bring files from staging to `<final>.partial`, on disk; returns their digests, and which numbers are not finite.
+
+    Called again it goes on where it failed.
+    """
     target = make_folder(partial(final))
     digests: dict[FileName, FileDigest] = {}
     for name in names:
-        if not (staged / name).exists() and (target / name).exists():
-            digests[name] = manifest.digest(target / name)
+        placed = not (staged / name).exists() and (target / name).exists()
+        file = target / name if placed else staged / name
+        digests[name] = manifest.digest(file).model_copy(update={"not_finite": finite.not_finite(file)})
+        if placed:
             continue
-        digests[name] = manifest.digest(staged / name)
         make_folder((target / name).parent)
         _move(staged / name, target / name)
     for folder in {(target / name).parent for name in digests}:
@@ -76,7 +80,7 @@ def seal(run: Run, final: Path, sealed: Manifest) -> None:
     missing = [name for name in sealed.files if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(errno.ENOENT, "not placed", str(folder / missing[0]))
-    write_document(folder / manifest.NAME, sealed)
+    manifest.write(folder, sealed)
     assert_newest(run, sealed.attempt)
     os.rename(folder, final)
     sync_folder(final.parent)

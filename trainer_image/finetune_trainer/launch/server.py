@@ -21,6 +21,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ValidationError
 
 from finetune_trainer.config import Document, Failure, Outcome
+from finetune_trainer.failures import ExpectedError
 from finetune_trainer.launch.board import KubeflowStatus
 from finetune_trainer.launch.node import Ending, Node, in_short
 from finetune_trainer.launch.peers import HOLD_SECONDS
@@ -190,7 +191,11 @@ class _FromRanks:
         node = self._node
         if node.saving is None:
             raise web.HTTPConflict(text="only rank 0 hands over a model")
-        path = await node.saving.seal_model(await _body(request, RankModel))
+        try:
+            path = await node.saving.seal_model(await _body(request, RankModel))
+        except ExpectedError as error:
+            node.end(Ending.BROKEN, str(error), error.failure)
+            raise web.HTTPConflict(text=str(error)) from error
         return _json(SealedCheckpoint(path=path))
 
     async def result(self, request: web.Request) -> web.Response:

@@ -47,6 +47,8 @@ class Settings:
     """Of the round that this attempt belongs to; None where nobody says."""
     rank_command: tuple[str, ...] = RANK_COMMAND
     """What torchrun runs as a rank, after `python`."""
+    expected_step: int | None = None
+    """Step of the newest checkpoint that the job has sealed, as far as the operator knows."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], rank_command: tuple[str, ...] = RANK_COMMAND) -> Settings:
@@ -64,6 +66,7 @@ class Settings:
             termination_log=Path(env.get(Env.TERMINATION_LOG, DEFAULT_TERMINATION_LOG)),
             first_attempt=int(env[Env.FIRST_ATTEMPT]) if Env.FIRST_ATTEMPT in env else None,
             rank_command=rank_command,
+            expected_step=int(env[Env.CHECKPOINT_STEP]) if env.get(Env.CHECKPOINT_STEP) else None,
         )
 
     @property

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
 
 from finetune_trainer.config import Document, RunConfig
 from finetune_trainer.paths import to_local
@@ -71,7 +70,7 @@ def known(
         return facts_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else NOTHING
     try:
         remembered = read_document(memory, BaseFacts)
-    except ValidationError:
+    except (ValueError, OSError):  # torn, or something else has its name
         remembered = None
     if remembered is not None:
         return remembered

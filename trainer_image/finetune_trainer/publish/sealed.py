@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Reason, TrainingReport
 from finetune_trainer.launch import manifest
-from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.launch.marks import newest_mark
-from finetune_trainer.paths import to_local, to_pod
+from finetune_trainer.launch.manifest import BrokenError, Manifest
+from finetune_trainer.launch.marks import final_model, newest_mark
+from finetune_trainer.paths import to_pod
 from finetune_trainer.publish.errors import PublishError
 from finetune_trainer.volume import Layout, read_document
 
@@ -90,16 +90,22 @@ def is_of_a_model(name: str) -> bool:
 
 def find(layout: Layout) -> SealedModel:
     """The final model of this run. PublishError where there is none that is whole."""
-    mark = newest_mark(layout.run)
-    if mark is None:
-        raise _damaged(f"There is no trained model of this job on the volume: {to_pod(layout.run.folder)} holds none.")
-    folder = to_local(mark.model) if mark.model else layout.run.attempt(mark.attempt).model
-    if not folder.is_dir():
-        raise _damaged(f"The trained model is no longer on the volume: there is no {to_pod(folder)}.")
-    problem = manifest.problem(folder)
-    sealed = manifest.read(folder)
-    if problem is not None or sealed is None:
-        raise _damaged(f"The trained model in {to_pod(folder)} is not what was saved: {problem}. It is not published.")
+    folder = final_model(layout.run)
+    if folder is None:
+        mark = newest_mark(layout.run)
+        if mark is None:
+            raise _damaged(
+                f"There is no trained model of this job on the volume: {to_pod(layout.run.folder)} holds none."
+            )
+        gone = mark.model or to_pod(layout.run.attempt(mark.attempt).model)
+        raise _damaged(f"The trained model is no longer on the volume: there is no {gone}.")
+    try:
+        sealed = manifest.verified(folder)
+    except (BrokenError, OSError) as error:
+        reason = manifest.why(error)
+        raise _damaged(
+            f"The trained model in {to_pod(folder)} is not what was saved: {reason}. It is not published."
+        ) from error
     return SealedModel(folder, sealed, _report(folder, sealed))
 
 

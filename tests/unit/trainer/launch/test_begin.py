@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,13 @@ import psutil
 import pytest
 from aiohttp import web
 
-from finetune_trainer.config import Outcome, Prepared, ResultRecord, RunConfig
+from finetune_trainer.config import Failure, Outcome, Prepared, Reason, ResultRecord, RunConfig
 from finetune_trainer.launch import begin as beginning
 from finetune_trainer.launch import fencing
 from finetune_trainer.launch.begin import claim, decide_and_mark, named
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.children import Children
-from finetune_trainer.launch.marks import Mark
+from finetune_trainer.launch.marks import Mark, newest_mark, read_mark, write_mark
 from finetune_trainer.launch.node import EndedError, Ending, Node
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.protocol import Health
@@ -28,10 +30,12 @@ from finetune_trainer.launch.records import write_to_volume
 from finetune_trainer.launch.resume import Decision, decide
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Peer, Settings
-from finetune_trainer.volume import Layout, write_checked, write_document
+from finetune_trainer.volume import Layout, Run, VolumeError, write_checked, write_document
 from tests.support.checkpoints import START, begin, layout, newest_good, prepared, run_config, seal, two_sealed
 from tests.support.crashes import every_moment
+from tests.support.damage import DAMAGE
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.somebody_else import as_somebody_else
 
 HERE = Peer("127.0.0.1", 1)
 
@@ -97,9 +101,11 @@ def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
     run = layout(tmp_path).run
     looked = []
 
-    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int, of: Prepared | None) -> Decision:
+    def decide_while_another_begins(
+        place: Layout, config: RunConfig, attempt: int, of: Prepared | None, expected: int | None
+    ) -> Decision:
         looked.append(attempt)
-        decision = decide(place, config, attempt, of)
+        decision = decide(place, config, attempt, of, expected)
         if len(looked) == 1:
             begin(run, 1)
             seal(run, 1, 10)
@@ -117,9 +123,11 @@ def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
 def test_a_newer_attempt_that_begins_meanwhile_ends_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = layout(tmp_path).run
 
-    def decide_while_another_begins(place: Layout, config: RunConfig, attempt: int, of: Prepared | None) -> Decision:
+    def decide_while_another_begins(
+        place: Layout, config: RunConfig, attempt: int, of: Prepared | None, expected: int | None
+    ) -> Decision:
         begin(run, 3)
-        return decide(place, config, attempt, of)
+        return decide(place, config, attempt, of, expected)
 
     monkeypatch.setattr(beginning, "decide", decide_while_another_begins)
     with pytest.raises(SupersededError):
@@ -211,18 +219,86 @@ def test_who_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hea
     assert waited > expected - 0.2
 
 
-def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("both", [False, True], ids=["the mark", "both"])
+def test_an_attempt_whose_mark_is_damaged_keeps_no_other_from_beginning(
+    tmp_path: Path, damage: Callable[[Path], None], both: bool
+) -> None:
+    """And what it has sealed is gone on from: only an attempt that has begun seals anything."""
+    place = layout(tmp_path)
+    two_sealed(place)
+    write_to_volume(place.run.attempt(1), record(1))
+    damage(place.run.attempt(1).mark)
+    if both:
+        damage(place.run.attempt(1).mark_copy)
+    mark = with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+    assert mark.resume is not None
+    assert (mark.resume.step, [ref.step for ref in mark.known]) == (20, [10, 20])
+    assert read_mark(place.run.attempt(2)) == mark
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_mark_of_its_own_is_written_anew(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     run = layout(tmp_path).run
-    write_document(begin_folder(tmp_path), run_config())
-    with pytest.raises(Exception, match="is damaged"):
-        decide(layout(tmp_path), run_config(), 2)
-    assert run.begun()
+    begin(run, 1)
+    for file in (run.attempt(1).mark, run.attempt(1).mark_copy):
+        damage(file)
+    mark = with_node(tmp_path, 1, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+    assert read_mark(run.attempt(1)) == mark
 
 
-def begin_folder(folder: Path) -> Path:
-    mark = layout(folder).run.attempt(1).mark
-    mark.parent.mkdir(parents=True)
-    return mark
+def test_a_mark_of_an_older_release_is_read(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    mark = begin(run, 1)
+    run.attempt(1).mark_copy.unlink()
+    write_document(run.attempt(1).mark, mark)
+    assert newest_mark(run) == mark
+
+
+def test_a_mark_under_another_number_is_none(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    shutil.copytree(run.attempt(1).folder, run.attempt(2).folder)
+    assert read_mark(run.attempt(2)) is None
+
+
+def test_an_attempt_that_can_not_be_looked_at_is_named() -> None:
+    """To begin anew beside it would throw away what it has sealed."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = layout(Path(folder))
+        two_sealed(place)
+
+        def look() -> Failure | None:
+            place.run.attempt(1).folder.chmod(0)
+            try:
+                decide(place, run_config(), 2)
+            except VolumeError as error:
+                return error.failure
+            finally:
+                place.run.attempt(1).folder.chmod(0o755)
+            return None
+
+        failure = as_somebody_else(Path(folder), look)
+    assert failure is not None
+    assert failure.reason is Reason.VOLUME_UNREADABLE
+    assert "attempts/1" in failure.message
+
+
+def test_killed_between_its_two_marks_an_attempt_has_begun(tmp_path: Path) -> None:
+    mark = Mark(uid="u", attempt=1, begun=START, addresses=(), grace_period_seconds=1, world_size=2)
+
+    def begins(place: Layout) -> None:
+        write_mark(place.run.attempt(1), mark)
+
+    volumes = every_moment(tmp_path, lambda place: claimed(place.run), begins)
+    found = [newest_mark(place.run) for place in volumes]
+    begun = [one == mark for one in found]
+    assert set(begun) == {False, True}
+    assert begun == sorted(begun)
+
+
+def claimed(run: Run) -> None:
+    claim(run, 1, HERE)
 
 
 def test_orphans_become_no_zombies(tmp_path: Path) -> None:

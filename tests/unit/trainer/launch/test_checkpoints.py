@@ -1,14 +1,19 @@
 """Which checkpoints are good, which one is taken, which ones may go."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from finetune_trainer.config import Cause, Reason
 from finetune_trainer.launch import manifest
 from finetune_trainer.launch.checkpoints import Sealed, choose, rotate, sealed_by, surplus, sweep, usable_folders
+from finetune_trainer.volume import VolumeError, there
 from tests.support.checkpoints import begin, layout, seal, seal_model, stage
+from tests.support.somebody_else import as_somebody_else
 
 
 def truncate(folder: Path) -> None:
@@ -40,6 +45,38 @@ def empty(folder: Path) -> None:
         file.unlink()
 
 
+def flip_a_digit_of_the_step(folder: Path) -> None:
+    file = folder / manifest.NAME
+    file.write_text(file.read_text().replace('"step": 20', '"step": 30'))
+
+
+def rename_what_was_sealed(folder: Path) -> None:
+    other = folder.with_name("checkpoint-10")
+    shutil.rmtree(folder)
+    shutil.copytree(other, folder)
+
+
+def replace_by_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("not a folder")
+
+
+def replace_by_a_link_to_itself(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to(folder)
+
+
+def replace_the_manifest_by_a_folder(folder: Path) -> None:
+    (folder / manifest.NAME).unlink()
+    (folder / manifest.NAME).mkdir()
+
+
+def let_reading_fail(folder: Path) -> None:
+    """The kernel itself answers EIO to whoever reads there."""
+    (folder / manifest.NAME).unlink()
+    (folder / manifest.NAME).symlink_to("/proc/self/mem")
+
+
 DAMAGES = [
     (truncate, "bytes"),
     (flip_a_bit, "changed"),
@@ -47,6 +84,12 @@ DAMAGES = [
     (remove_the_manifest, "manifest.json"),
     (break_the_manifest, "manifest.json"),
     (empty, "manifest.json"),
+    (flip_a_digit_of_the_step, "manifest.json"),
+    (rename_what_was_sealed, "step 10"),
+    (replace_by_a_file, "something else"),
+    (replace_by_a_link_to_itself, "something else"),
+    (replace_the_manifest_by_a_folder, "something else"),
+    (let_reading_fail, "can't be read"),
 ]
 
 
@@ -58,17 +101,94 @@ def test_the_newest_good_one_is_chosen_and_a_broken_one_moved_aside(
     begin(run, 1)
     good, broken = seal(run, 1, 10), seal(run, 1, 20)
     damage(broken)
-    names = {file.name for file in broken.iterdir()}
+    names = names_in(broken)
     choice = choose(usable_folders(run, 2), run)
     assert choice.sealed is not None
     assert choice.sealed.folder == good
     assert len(choice.messages) == 1
     assert said in choice.messages[0]
-    assert not broken.exists()
+    assert not there(broken)
     aside = run.broken / "attempt-1-checkpoint-20"
-    assert {file.name for file in aside.iterdir()} == names
+    assert there(aside)
+    assert names_in(aside) == names
     assert said in (run.broken / "attempt-1-checkpoint-20.txt").read_text()
     assert choose(usable_folders(run, 2), run) == choose([good], run)
+
+
+def names_in(path: Path) -> set[str]:
+    return {file.name for file in path.iterdir()} if path.is_dir() and not path.is_symlink() else set()
+
+
+def test_what_can_not_be_read_is_left_while_there_is_nothing_else(tmp_path: Path) -> None:
+    """It may be good: who began anew would throw it away, and who moved it away could not find it again."""
+    run = layout(tmp_path).run
+    begin(run, 1)
+    broken, closed = seal(run, 1, 10), seal(run, 1, 20)
+    truncate(broken)
+    let_reading_fail(closed)
+    with pytest.raises(VolumeError) as caught:
+        choose(usable_folders(run, 2), run)
+    failure = caught.value.failure
+    assert failure.reason is Reason.VOLUME_UNREADABLE
+    assert failure.cause is not Cause.USER
+    for part in ("checkpoint-20", "Input/output error", "move it away"):
+        assert part in failure.message
+    assert closed.is_dir()
+    assert not broken.exists()
+
+
+def test_what_can_not_be_moved_aside_is_passed_over() -> None:
+    """As somebody who may neither read the one nor rename anything beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = layout(Path(folder)).run
+        begin(run, 1)
+        good, closed = seal(run, 1, 10), seal(run, 1, 20)
+        (closed / "optimizer.pt").chmod(0)
+        choice = as_somebody_else(Path(folder), lambda: choose(usable_folders(run, 2), run), may_write=False)
+        assert choice.sealed is not None
+        assert choice.sealed.folder == good
+        (message,) = choice.messages
+        assert "Permission denied" in message
+        assert "is passed over" in message
+        assert closed.is_dir()
+
+
+NAN = float("nan")
+
+
+def test_a_checkpoint_that_is_not_finite_is_never_gone_on_from(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    good, poisoned = seal(run, 1, 10, weights=[1.0, 2.0]), seal(run, 1, 20, weights=[1.0, NAN])
+    choice = choose(usable_folders(run, 2), run)
+    assert choice.sealed is not None
+    assert choice.sealed.folder == good
+    (message,) = choice.messages
+    assert "checkpoint-20" in message
+    assert "model.safetensors: head.weight" in message
+    assert poisoned.is_dir(), "nothing is wrong with its bytes"
+
+
+def test_where_nobody_has_looked_when_it_was_sealed_it_is_looked_at_now(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    good = seal(run, 1, 10, weights=[1.0], noted=False)
+    seal(run, 1, 20, weights=[NAN], noted=False)
+    choice = choose(usable_folders(run, 2), run)
+    assert choice.sealed is not None
+    assert choice.sealed.folder == good
+
+
+def test_what_is_not_finite_takes_nobodys_place(tmp_path: Path) -> None:
+    """Or two of them would push out the last one that is of use."""
+    place = layout(tmp_path)
+    mark = begin(place.run, 1)
+    sealed = {
+        step: seal(place.run, 1, step, weights=[NAN if step in (30, 40, 50) else 1.0]) for step in (10, 20, 30, 40, 50)
+    }
+    assert rotate(place, mark, 2) == [sealed[30], sealed[40]]
+    seal(place.run, 1, 60, weights=[1.0])
+    assert rotate(place, mark, 2) == [sealed[10], sealed[50]]
 
 
 def test_the_highest_step_is_taken_not_the_latest_name(tmp_path: Path) -> None:
@@ -143,6 +263,16 @@ def test_rotation_spans_the_attempts_of_a_run(tmp_path: Path) -> None:
     new = seal(run, 2, 30)
     assert rotate(place, mark, 2) == [old[0]]
     assert [folder.is_dir() for folder in (*old, new)] == [False, True, True]
+
+
+def test_a_mark_of_another_run_that_is_torn_keeps_rotation_from_nothing(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    mark = begin(place.run, 1)
+    folders = [seal(place.run, 1, step) for step in (10, 20, 30)]
+    begin(layout(tmp_path, "other").run, 1)
+    for file in layout(tmp_path, "other").run.attempt(1).folder.glob("attempt*.json"):
+        file.write_bytes(b"")
+    assert rotate(place, mark, 1) == folders[:2]
 
 
 def test_rotation_leaves_what_another_run_goes_on_from(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What an attempt goes on from."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,12 @@ import pytest
 
 from finetune_trainer import checkpoint_note
 from finetune_trainer.config import Cause, Prepared, Reason
+from finetune_trainer.launch import manifest
 from finetune_trainer.launch.checkpoints import rotate
 from finetune_trainer.launch.resume import decide, may_go_on, trains_the_same
-from finetune_trainer.volume import Layout, VolumeError, write_checked, write_document
+from finetune_trainer.volume import Layout, VolumeError, write_checked
 from tests.support.checkpoints import begin, layout, prepared, run_config, seal, seal_model
+from tests.support.damage import DAMAGE
 
 OTHERS = [
     (prepared(("good", "negative"), "b"), "other data (classes bad, good; now good, negative)"),
@@ -27,7 +31,7 @@ def earlier_run(
     place = layout(folder, uid)
     begin(place.run, attempt)
     seal(place.run, attempt, 40, trained_on=trained_on)
-    write_document(place.run.config, run_config(uid, **fields))
+    write_checked(place.run.config, run_config(uid, **fields))
     return place
 
 
@@ -46,6 +50,116 @@ def test_the_next_attempt_goes_on_and_remembers_what_there_was(tmp_path: Path) -
     assert decision.resume is not None
     assert (decision.resume.step, decision.resume.attempt, decision.resume.path) == (20, 1, str(newest))
     assert [ref.step for ref in decision.known] == [10, 20]
+
+
+def test_a_checkpoint_that_the_job_had_and_the_volume_has_not_is_said(tmp_path: Path) -> None:
+    decision = decide(layout(tmp_path), run_config(), 1, expected=20)
+    assert decision.resume is None
+    (message,) = decision.messages
+    for part in ("step 20", str(layout(tmp_path).run.folder), "begins anew"):
+        assert part in message
+
+
+def test_so_is_one_that_the_attempt_before_went_on_from(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    sealed = seal(run, 1, 20)
+    found = manifest.read(sealed)
+    assert found is not None
+    begin(run, 2, resume=found.ref(sealed), known=(found.ref(sealed),))
+    shutil.rmtree(sealed)
+    decision = decide(layout(tmp_path), run_config(), 3)
+    assert decision.resume is None
+    assert "step 20" in decision.messages[-1]
+    assert "begins anew" in decision.messages[-1]
+
+
+def test_an_older_one_in_its_place_is_gone_on_from_and_said(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    seal(run, 1, 10)
+    for resume_from in ("auto", "required"):
+        decision = decide(layout(tmp_path), run_config(resume_from=resume_from), 2, expected=20)
+        assert decision.resume is not None
+        assert decision.resume.step == 10
+        assert "goes on from step 10" in decision.messages[-1]
+
+
+def test_required_stops_in_place_of_beginning_anew(tmp_path: Path) -> None:
+    with pytest.raises(VolumeError) as caught:
+        decide(layout(tmp_path), run_config(resume_from="required"), 1, expected=20)
+    failure = caught.value.failure
+    assert (failure.reason, failure.cause) == (Reason.CHECKPOINT_NOT_FOUND, Cause.USER)
+    assert "step 20" in failure.message
+
+
+def test_what_is_passed_over_is_no_part_of_what_rotation_counts(tmp_path: Path) -> None:
+    """A later step that is of no use would take the place of what this attempt seals."""
+    place = layout(tmp_path)
+    begin(place.run, 1)
+    good = seal(place.run, 1, 10, weights=[1.0])
+    poisoned = seal(place.run, 1, 20, weights=[float("nan")], noted=False)
+    decision = decide(place, run_config(), 2)
+    assert [ref.step for ref in decision.known] == [10]
+    mark = begin(place.run, 2, known=decision.known, resume=decision.resume)
+    own = seal(place.run, 2, 12, weights=[1.0])
+    assert rotate(place, mark, 1) == [good]
+    assert own.is_dir()
+    assert poisoned.is_dir()
+
+
+def test_required_names_what_became_of_the_checkpoint(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    (seal(run, 1, 20) / "model.safetensors").unlink()
+    with pytest.raises(VolumeError, match=r"model.safetensors is missing.*has been moved to"):
+        decide(layout(tmp_path), run_config(resume_from="required"), 2, expected=20)
+
+
+def test_required_of_a_job_that_had_no_checkpoint_begins(tmp_path: Path) -> None:
+    decision = decide(layout(tmp_path), run_config(resume_from="required"), 1)
+    assert (decision.resume, decision.messages) == (None, ())
+    earlier_run(tmp_path)
+    found = decide(layout(tmp_path), run_config(resume_from="required"), 1).resume
+    assert found is not None
+    assert found.step == 40
+
+
+def test_a_later_job_of_the_name_does_not_go_on_from_what_is_not_finite(tmp_path: Path) -> None:
+    earlier = earlier_run(tmp_path)
+    seal(earlier.run, 1, 50, weights=[float("nan")])
+    decision = decide(layout(tmp_path), run_config(), 1)
+    assert decision.resume is not None
+    assert decision.resume.step == 40
+    assert any("not finite" in message for message in decision.messages)
+
+
+def test_a_named_checkpoint_that_is_not_finite_is_the_users_to_mend(tmp_path: Path) -> None:
+    place = layout(tmp_path / "elsewhere", "old")
+    begin(place.run, 1)
+    path = str(seal(place.run, 1, 40, weights=[float("inf")]))
+    with pytest.raises(VolumeError, match=r"head\.weight") as caught:
+        decide(layout(tmp_path), run_config(resume_from=path), 1)
+    assert caught.value.failure.cause is Cause.USER
+
+
+@pytest.mark.parametrize("damage", [one for name, one in DAMAGE.items() if name != "gone"])
+def test_an_earlier_run_of_which_is_not_known_what_it_trained_is_named(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(earlier_run(tmp_path).run.config)
+    decision = decide(layout(tmp_path), run_config(), 1)
+    assert decision.resume is None
+    assert "run.json" in decision.messages[0]
+
+
+def test_a_model_is_the_end_also_where_the_mark_of_its_attempt_is_lost(tmp_path: Path) -> None:
+    run = layout(tmp_path).run
+    begin(run, 1)
+    model = seal_model(run, 1)
+    for file in (run.attempt(1).mark, run.attempt(1).mark_copy):
+        file.write_bytes(b"")
+    assert decide(layout(tmp_path), run_config(), 2).model == str(model)
 
 
 @pytest.mark.parametrize("resume_from", ["never", "/somewhere/else"])

@@ -15,31 +15,42 @@ from finetune_trainer.volume import Layout
 from tests.support.checkpoints import START, run_config
 
 
-def test_a_node_whose_sealed_model_cannot_be_read_at_the_end_leaves_a_record(tmp_path: Path) -> None:
-    config = run_config(output=str(tmp_path))
+def ended_with(folder: Path, model: str) -> ResultRecord:
+    """The record of a node that had nothing left to train, with the model that it names."""
+    config = run_config(output=str(folder))
     settings = Settings(
         config=config,
-        config_file=tmp_path / "run.json",
+        config_file=folder / "run.json",
         attempt=2,
         node=0,
         peers=(Peer("127.0.0.1", 1),),
         bind="127.0.0.1",
-        termination_log=tmp_path / "log",
+        termination_log=folder / "log",
     )
-    model = Layout.of(config).run.attempt(1).folder / "model"
-    (model / "manifest.json").mkdir(parents=True)
 
     async def end() -> ResultRecord:
         children = Children()
         async with aiohttp.ClientSession() as session:
-            node = Node(settings, children, NodeZero(session, settings), tmp_path)
-            node.board.model_path = str(model)
-            node.end(Ending.NOTHING_TO_DO, str(model))
+            node = Node(settings, children, NodeZero(session, settings), folder)
+            node.board.model_path = model
+            node.end(Ending.NOTHING_TO_DO, model)
             record = last_record(node, START)
             children.close()
         return record
 
-    record = asyncio.run(end())
+    return asyncio.run(end())
+
+
+def test_a_node_whose_record_cannot_be_made_leaves_one_that_says_so(tmp_path: Path) -> None:
+    record = ended_with(tmp_path, "no path of a pod")
     assert record.failure is not None
     assert (record.outcome, record.failure.reason) == (Outcome.FAILED, Reason.INTERNAL)
-    assert "IsADirectoryError" in record.failure.message
+    assert "ValidationError" in record.failure.message
+
+
+def test_a_sealed_model_that_cannot_be_read_at_the_end_costs_no_more_than_its_metrics(tmp_path: Path) -> None:
+    """It was read, byte by byte, when the attempt began."""
+    model = Layout.of(run_config(output=str(tmp_path))).run.attempt(1).folder / "model"
+    (model / "manifest.json").mkdir(parents=True)
+    record = ended_with(tmp_path, str(model))
+    assert (record.outcome, record.model_path, record.evaluation) == (Outcome.SUCCEEDED, str(model), None)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Cause, Outcome, Reason, ResultRecord
+from finetune_trainer.config import Cause, Outcome, Prepared, PrepareSummary, Reason, ResultRecord
+from finetune_trainer.failures import ExpectedError
 from finetune_trainer.launch import manifest, saving, sealing
 from finetune_trainer.launch.board import Board
 from finetune_trainer.launch.gang import Gang
+from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.metrics import Metrics
 from finetune_trainer.launch.protocol import NodeCheckpoint, RankModel, Saved
+from finetune_trainer.launch.resume import decide
 from finetune_trainer.launch.saving import Saving
 from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.volume import VolumeError, make_folder
-from tests.support.checkpoints import START, begin, run_config, stage
+from tests.support.checkpoints import START, begin, run_config, safetensors, stage
+
+NAN = math.nan
 
 
 def test_a_checkpoint_is_sealed_or_given_up_once(tmp_path: Path) -> None:
@@ -171,6 +177,69 @@ def test_a_volume_without_links_keeps_no_model_back(tmp_path: Path, monkeypatch:
     assert manifest.problem(Path(path)) is None
     (message,) = one.board.messages
     assert f"The model is at {path}" in message
+
+
+def prepared_with(base: Path) -> Prepared:
+    return Prepared(config_digest="0", data="/d", model=str(base), label_names=(), summary=PrepareSummary(train_rows=1))
+
+
+def seal_all(one: Sealing, weights: dict[int, dict[str, list[float]]]) -> list[Manifest]:
+    """Checkpoints with these weights; returns their manifests."""
+    own = one.run.attempt(1)
+    reports = []
+    for step, tensors in weights.items():
+        staged = make_folder(own.staging / f"checkpoint-{step}")
+        safetensors(staged / "model.safetensors", tensors)
+        files = sealing.place(staged, own.checkpoint(step), ["model.safetensors"])
+        reports.append(NodeCheckpoint(node=0, step=step, files=files))
+    one.checkpoints(*reports)
+    assert one.errors == []
+    found = [manifest.read(own.checkpoint(step)) for step in weights]
+    return [sealed for sealed in found if sealed is not None]
+
+
+def test_what_is_sealed_says_whether_it_is_finite_and_the_newest_is_one_that_is(tmp_path: Path) -> None:
+    one = Sealing(tmp_path)
+    found = seal_all(one, {10: {"head": [1.0]}, 20: {"head": [NAN]}})
+    assert [(sealed.step, sealed.finite) for sealed in found] == [(10, True), (20, False)]
+    assert one.board.checkpoint is not None
+    assert one.board.checkpoint.step == 10
+    (message,) = one.board.messages
+    for part in ("checkpoint 20", "not finite", "model.safetensors: head", "nothing goes on from it"):
+        assert part in message
+
+
+def test_what_the_base_model_holds_is_no_fault_of_the_training(tmp_path: Path) -> None:
+    base = make_folder(tmp_path / "base")
+    safetensors(base / "model.safetensors", {"mask": [-math.inf], "head": [1.0]})
+    one = Sealing(tmp_path)
+    one.board.prepared_as(prepared_with(base))
+    tensors = {"bert.mask": [-math.inf], "bert.head": [1.0]}
+    found = seal_all(one, {10: tensors, 20: {**tensors, "bert.head": [NAN]}})
+    assert [sealed.finite for sealed in found] == [True, False]
+    assert "mask" not in one.board.messages[-1]
+
+
+def test_a_model_that_is_not_finite_is_no_result_and_is_kept(tmp_path: Path) -> None:
+    one = Sealing(tmp_path)
+    seal_all(one, {10: {"head": [1.0]}})
+    safetensors(make_folder(one.run.attempt(1).staging / "model") / "model.safetensors", {"head": [NAN]})
+
+    async def work() -> None:
+        node_zero = Saving(one.settings, one.board, Metrics(), one.errors.append)
+        await node_zero.seal_model(RankModel(files=("model.safetensors",), step=20))
+
+    with pytest.raises(ExpectedError) as caught:
+        asyncio.run(work())
+    failure = caught.value.failure
+    assert (failure.reason, failure.cause) == (Reason.NON_FINITE, Cause.USER)
+    for part in ("model.safetensors: head", "checkpoint-10"):
+        assert part in failure.message
+    assert not one.run.attempt(1).model.exists()
+    assert not one.settings.layout.model_link.is_symlink()
+    (kept,) = [folder for folder in one.run.broken.iterdir() if folder.is_dir()]
+    assert (kept / "model.safetensors").is_file()
+    assert decide(one.settings.layout, one.settings.config, 2).model is None
 
 
 def test_an_end_is_noted_once() -> None:
