@@ -41,11 +41,16 @@ def training(config: RunConfig, prepared: Prepared) -> Training:
     return Training(config, prepared, arguments, model.eval(), tokenizer, half_precision=False)
 
 
+def rows_of(run: Training, role: str = "train") -> Rows:
+    """Prepared rows as the model takes them."""
+    rows = Rows.from_file(Path(run.prepared.data) / f"{role}.arrow")
+    return rows.reading(set(inspect.signature(run.model.forward).parameters))
+
+
 def steps(run: Training, *, ranks: int, accumulation: int, batch_rows: int = 8) -> list[Step]:
     """Rows and loss of each global batch of the first epoch."""
     task = tasks.find(run.config.task)
-    rows = Rows.from_file(Path(run.prepared.data) / "train.arrow")
-    rows = rows.reading(set(inspect.signature(run.model.forward).parameters))
+    rows = rows_of(run)
     order = GlobalOrder(rows.lengths, batch_rows, seed=42)
     batches = list(MicroBatches(order, batch_size=batch_rows // ranks // accumulation, world_size=ranks))
     collate, loss = Collator(task.collator(run), keep_draw=task.draws), task.loss(run)
@@ -68,8 +73,8 @@ def evaluated(run: Training, role: str = "validation", batch_rows: int = 4) -> E
     """What an evaluation of a split gathers, as the Trainer does: from long to short, filled up with -100."""
     task = tasks.find(run.config.task)
     data = Path(run.prepared.data)
-    rows = Rows.from_file(data / f"{role}.arrow")
-    rows = rows.reading(set(inspect.signature(run.model.forward).parameters)).ordered(by_length(rows.lengths))
+    rows = rows_of(run, role)
+    rows = rows.ordered(by_length(rows.lengths))
     collate, reduce = Collator(task.collator(run), keep_draw=task.draws), task.reduce(run)
     kept: Any = None
     for start in range(0, len(rows), batch_rows):

@@ -23,6 +23,7 @@ SURROUNDINGS: dict[str, Patch] = {
     # Beginning of a path -> what must be around it for the spec to be good.
     "dataset.files": _FILES,
     "dataset.field": _FILES,
+    "dataset.labelColumns": {"problemType": "multi_label_classification"},
     "dataset.streaming": {"dataset.maxSamples": {"train": 100}},
     "dataset.splits.validation": {},
     "preprocessing.maxSourceLength": {"task": "summarization"},

@@ -17,6 +17,7 @@ def _of(task: str, **fields: Any) -> Patch:
     return {"task": task, **{path.replace("__", "."): value for path, value in fields.items()}}
 
 
+_SEVERAL = "multi_label_classification"
 _QUANTIZED = {"quantization": {"bits": 4}, "peft": {"r": 16}}
 _ROLE_CASES = tuple(
     Case(
@@ -109,6 +110,34 @@ TASK_CASES = (
         _of("token-classification", problemType="single_label_classification"),
         "spec.problemType",
         '"token-classification" makes no use of it, text-classification does: leave it out',
+    ),
+    Case(
+        "label-columns-of-one-class",
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic", "threat"]},
+        {"dataset.labelColumns": ["toxic", "threat"]},
+        "spec.dataset.labelColumns",
+        "are for texts with any number of labels: set problemType to multi_label_classification",
+    ),
+    Case(
+        "label-columns-beside-label",
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic"], "dataset.columns": {"text": "comment"}},
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic"], "dataset.columns": {"label": "labels"}},
+        "spec.dataset.labelColumns",
+        "names the labels, and columns.label does too: leave one of the two out",
+    ),
+    Case(
+        "label-columns-twice",
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic", "threat"]},
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic", "toxic"]},
+        "spec.dataset.labelColumns",
+        "one column is there twice: name each label once",
+    ),
+    Case(
+        "label-columns-of-the-text",
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic"], "dataset.columns": {"text": "comment"}},
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic"], "dataset.columns": {"text": "toxic"}},
+        "spec.dataset.labelColumns",
+        "one column has two roles: the text is no label",
     ),
     Case(
         "loss-weights-of-other-task",

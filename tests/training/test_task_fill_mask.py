@@ -162,6 +162,11 @@ def test_packed_rows_hold_all_texts(config: Callable[..., RunConfig], bert: Path
         assert (labels == np.where(np.isin(ids, tokenizer.all_special_ids), IGNORED_LABEL, ids)).all()
 
 
+def test_marks_of_begin_and_end_that_texts_hold_are_there_once(config: Callable[..., RunConfig], bert: Path) -> None:
+    rows = prepared_rows(prepare(config(model=bert, train=[{"text": "the soup"}, {"text": "[CLS]the soup[SEP]"}])))
+    assert rows[0]["input_ids"] == rows[1]["input_ids"]
+
+
 def test_long_texts_are_cut_and_said_and_blank_ones_left_out(config: Callable[..., RunConfig], bert: Path) -> None:
     rows = [{"text": "the food " * 9}, {"text": ""}, {"text": "soup"}, {"text": "! ?"}]
     prepared = prepare(config(model=bert, train=rows, max_length=8))

@@ -112,6 +112,13 @@ def test_prefix_text_and_end_are_read_and_the_summary_is_learnt(tmp_path: Path, 
     assert tokenizer.convert_ids_to_tokens(row["labels"]) == ["▁the", "▁soup", "▁was", "▁awful", "</s>"]
 
 
+def test_an_end_that_the_data_holds_is_there_once(tmp_path: Path, t5: Path) -> None:
+    source, target = (str(ROWS[0][name]) for name in ("story", "gist"))
+    rows = [ROWS[0], {"story": f"{source}</s>", "gist": f"{target}</s>"}]
+    made = InProcess.of(pair_config(tmp_path, "summarization", t5, train=rows, preprocessing=SHORT)).rows()
+    assert [made[1][name] for name in ("input_ids", "labels")] == [made[0][name] for name in ("input_ids", "labels")]
+
+
 def test_only_the_summary_counts_and_the_decoder_reads_it_one_late(tmp_path: Path, t5: Path) -> None:
     made = InProcess.of(pair_config(tmp_path, "summarization", t5, train=ROWS, preprocessing=SHORT))
     batch, tokenizer = made.batch(made.rows()[index] for index in (0, 1)), made.run.tokenizer

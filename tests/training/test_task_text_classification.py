@@ -358,6 +358,43 @@ def test_several_labels_come_as_names_ids_or_text(models: dict[str, Path], tmp_p
         assert said == (file.suffix == ".csv")
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_several_labels_come_in_a_column_each(suffix: str, models: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"review": "soup", "spicy": 1, "cold": 1}, {"review": "soup", "spicy": 0, "cold": 0}]
+    files = {
+        "train": write_rows(tmp_path / f"train.{suffix}", rows),
+        "validation": write_rows(tmp_path / f"v.{suffix}", rows[:1]),
+    }
+    run = run_config(tmp_path, models["bert"], MULTI, files, columns={"text": "review"})
+    run = run.model_copy(update={"dataset": run.dataset.model_copy(update={"label_columns": ("spicy", "cold")})})
+    prepared = prepare(run)
+    assert prepared.label_names == ("spicy", "cold")
+    assert multi_hot(prepared) == [[1.0, 1.0], [0.0, 0.0]]
+    assert prepared.label_counts == (1, 1)
+    told = list(TASK.predictions(made := global_step.training(run, prepared), global_step.evaluated(made)))
+    assert [row["reference"] for row in told] == [["spicy", "cold"]]
+    twice = run.model_copy(update={"dataset": run.dataset.model_copy(update={"label_columns": ("spicy", "review")})})
+    with pytest.raises(PrepareError, match=r"names one column for two roles: review\."):
+        prepare(twice)
+
+
+def test_several_labels_that_are_lists_written_as_text(models: dict[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "train.csv"
+    file.write_text("review,about\nsoup,\"['spicy', 'cold']\"\nsoup,[]\nsoup,\"['cold']\"\n")
+    prepared = prepare(run_config(tmp_path, models["bert"], MULTI, {"train": file}))
+    assert prepared.label_names == ("cold", "spicy")
+    assert multi_hot(prepared) == [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]
+
+
+def test_marks_of_begin_and_end_that_texts_hold_are_there_once(models: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"review": "the soup", "stars": "a"}, {"review": "[CLS]the soup[SEP]", "stars": "b"}]
+    file = write_rows(tmp_path / "train.jsonl", rows)
+    found = (
+        table(prepare(run_config(tmp_path, models["bert"], SINGLE, {"train": file}))).column("input_ids").to_pylist()
+    )
+    assert found[0] == found[1]
+
+
 def test_names_of_several_labels_that_the_data_declares_are_kept(models: dict[str, Path], tmp_path: Path) -> None:
     import datasets
 

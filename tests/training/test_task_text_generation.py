@@ -154,6 +154,30 @@ def test_the_completion_and_its_end_are_learnt(config: Callable[..., RunConfig],
     assert found[1] == [("<|begin|>", False), ("once", False), (" ", False), ("there", True), ("<|end|>", True)]
 
 
+@pytest.mark.parametrize("packing", [True, False])
+def test_marks_of_begin_and_end_that_texts_hold_are_there_once(
+    config: Callable[..., RunConfig], llama: Path, packing: bool
+) -> None:
+    plain = ["king of lands", "an old <|end|> king"]
+    texts = [f"<|begin|>{plain[0]}<|end|>", f"<|begin|>{plain[1]}"]
+    found, expected = (
+        all_rows(prepare(config(model=llama, train=[{"text": text} for text in given], packing=packing)))
+        for given in (texts, plain)
+    )
+    assert found == expected
+    assert "".join(decoded(llama, found[0]["input_ids"])).startswith("<|begin|>king of lands<|end|>")
+
+
+def test_marks_of_begin_and_end_that_pairs_hold_are_there_once(config: Callable[..., RunConfig], llama: Path) -> None:
+    rows = [
+        {"prompt": "<|begin|>king of", "completion": " distant lands<|end|>"},
+        {"prompt": "a<|end|>", "completion": "b"},
+    ]
+    found = [learnt(llama, row) for row in all_rows(prepare(config(model=llama, train=rows, columns=PAIR)))]
+    assert [token for token, _ in found[0]] == ["<|begin|>", "king", " of", " distant", " lands", "<|end|>"]
+    assert [token for token, _ in found[1]] == ["<|begin|>", "a", "<|end|>", "b", "<|end|>"]
+
+
 def test_words_that_touch_are_said(config: Callable[..., RunConfig], llama: Path) -> None:
     rows = [{"prompt": "once", "completion": "there"}] * 3
     said = prepare(config(model=llama, train=rows, columns=PAIR)).messages

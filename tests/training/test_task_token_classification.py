@@ -226,6 +226,25 @@ def test_blank_words_are_left_out_and_said(models: dict[str, Path], tmp_path: Pa
     assert [tag is None for tag in told["prediction"]] == [False, True, False, True]
 
 
+def test_words_whose_tag_does_not_count_are_neither_learnt_nor_judged(models: dict[str, Path], tmp_path: Path) -> None:
+    rows = [
+        {"tokens": ["soup", "s", "was"], "ner_tags": [0, -100, 1]},
+        {"tokens": ["bread"], "ner_tags": [-100]},
+    ]
+    run = ready(tmp_path, models["bert"], rows)
+    assert "2 words of the train rows have the tag -100: they are neither learnt nor judged." in run.prepared.messages
+    assert [row["labels"] for row in (rows_of(run.prepared)[0], rows_of(run.prepared)[1])] == [
+        [IGNORED, 0, IGNORED, 1, IGNORED],
+        [IGNORED, IGNORED, IGNORED],
+    ]
+    assert run.prepared.label_counts == (1, 1)
+    evaluated = global_step.evaluated(run)
+    told = list(TASK.predictions(run, evaluated))
+    assert [[tag is None for tag in row["prediction"]] for row in told] == [[False, True, False], [True]]
+    assert [row["reference"] for row in told] == [["0", None, "1"], [None]]
+    assert TASK.metrics(run, evaluated)["accuracy"] in (0.0, 0.5, 1.0)
+
+
 def test_predictions_are_in_the_order_of_the_data(models: dict[str, Path], tmp_path: Path) -> None:
     run = ready(tmp_path, models["bert"])
     evaluated = global_step.evaluated(run)

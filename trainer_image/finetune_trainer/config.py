@@ -75,6 +75,8 @@ class DatasetSource(Document):
     """`train` / `validation` / `test` -> split in the data, or a slice of it: `train[:10%]`."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Role of the task (`text`, `label`) -> name of the column in the data; `translation.en` is a key within one."""
+    label_columns: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()
+    """Columns of 0 and 1, one for each label that a text may have; in place of a column with the role `label`."""
     max_samples: dict[str, int] = Field(default_factory=dict)
     """`train` / `validation` / `test` -> rows at most, shuffled with the seed first."""
     validation_fraction: float | None = None

@@ -38,7 +38,9 @@ class Splits(ApiModel):
 
 
 class Columns(ApiModel):
-    """Columns of the data by their role. `translation.en` is the key `en` of the column `translation`."""
+    """Columns of the data by their role. `translation.en` is the key `en` of the column `translation`. Names that YAML reads
+    as something else (`y`, `no`, `1`) need quotes.
+    """
 
     text: Name | None = None
     """The text to classify, summarize, learn to continue, or mask. For text-classification, summarization,
@@ -47,7 +49,8 @@ class Columns(ApiModel):
     """The second sentence, where each row is a pair. For text-classification."""
     label: Name | None = None
     """The label. One class: names as text, or integers from 0. Several (`problemType: multi_label_classification`): a list
-    of them. Regression: a number. The names are kept in the model's config. For text-classification. Default: `label`."""
+    of them (or a column for each: `labelColumns`). Regression: a number. The names are kept in the model's config. For
+    text-classification. Default: `label`."""
     words: Name | None = None
     """The words of a sentence, as a list. For token-classification. Default: `tokens`."""
     tags: Name | None = None
@@ -106,6 +109,9 @@ class Dataset(ApiModel):
     """Which splits to use, of a Hub dataset or of `files`; whole ones, slices, or several joined."""
     columns: Columns = Columns()
     """Which column of your data has which role: `{text: review, label: stars}`."""
+    label_columns: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)] | None = None
+    """Columns of 0 and 1, one for each label that a text may have, in place of `columns.label`: `[toxic, obscene, threat]`.
+    The labels are called as their columns are. For `problemType: multi_label_classification`."""
     max_samples: MaxSamples = MaxSamples()
     """Upper bounds on the rows used; more than there are is clamped and said."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None

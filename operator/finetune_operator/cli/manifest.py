@@ -62,10 +62,19 @@ def load(text: str, source: str = "manifest") -> tuple[Manifest, ...]:
         raise CommandError(_where(source, error), ExitCode.FAILED) from error
     except yaml.YAMLError as error:
         raise CommandError(f"{source}: {error}", ExitCode.FAILED) from error
-    for document in documents:
-        if not isinstance(document, dict):
-            raise CommandError(f"{source}: not a Kubernetes object: {json.dumps(document)[:80]}", ExitCode.FAILED)
-    return tuple(documents)
+    return tuple(one for document in documents for one in _objects(document, source))
+
+
+def _objects(document: Any, source: str) -> Iterator[Manifest]:
+    """The object that a document is, or the objects of a list: `kubectl get -o yaml` writes those."""
+    if not isinstance(document, dict):
+        raise CommandError(f"{source}: not a Kubernetes object: {json.dumps(document)[:80]}", ExitCode.FAILED)
+    kind, items = document.get("kind"), document.get("items")
+    if isinstance(kind, str) and kind.endswith("List") and isinstance(items, list):
+        for item in items:
+            yield from _objects(item, source)
+    else:
+        yield document
 
 
 def dump(manifests: Iterable[Manifest]) -> str:

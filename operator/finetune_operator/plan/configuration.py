@@ -86,4 +86,6 @@ def _columns(job: FineTuneJob) -> dict[str, str]:
     facts, given = task_facts.TASKS[job.spec.task], job.spec.dataset.columns.model_dump(exclude_none=True)
     usual = {role: name for role, name in facts.roles.items() if name is not None}
     named = {**usual, **given} if len(facts.required) == 1 else given
+    if job.spec.dataset.label_columns:
+        named.pop("label", None)
     return {role: named[role] for role in facts.roles if role in named}

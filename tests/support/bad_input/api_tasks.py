@@ -84,6 +84,20 @@ OF_TASKS = (
         dataset__columns={"label": "stars"},
     ),
     refused(
+        "column-without-quotes",
+        "`label: y` without quotes, which YAML reads as a boolean (`finetune validate` says to quote it)",
+        "spec.dataset.columns.label",
+        'spec.dataset.columns.label in body must be of type string: "boolean"',
+        dataset__columns={"label": True},
+    ),
+    refused(
+        "label-columns-of-one-class",
+        "a column for each label, where a text has one class",
+        "spec.dataset.labelColumns",
+        "are for texts with any number of labels: set problemType to multi_label_classification",
+        dataset__labelColumns=["toxic", "threat"],
+    ),
+    refused(
         "prompt-without-completion",
         "a prompt without a completion",
         "spec.dataset.columns.prompt",

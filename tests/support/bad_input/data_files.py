@@ -34,6 +34,13 @@ def _parquet_without_rows(place: Place) -> None:
     _parquet(place.local("/data/train.parquet"), rows=0)
 
 
+def _parquet_in_latin_1(place: Place) -> None:
+    """As writers in C++ make it who do not look."""
+    texts = pa.array([b"good", "caf\u00e9".encode("latin-1")])
+    text = pa.Array.from_buffers(pa.string(), 2, texts.buffers())
+    pq.write_table(pa.table({"review": text, "stars": [1, 0]}), place.local("/data/train.parquet"))
+
+
 def _folder(place: Place) -> None:
     place.local("/data/train.csv").unlink()
     place.local("/data/train.csv").mkdir()
@@ -142,6 +149,14 @@ FILES: tuple[Mistake, ...] = (
         f'{GOOD_CSV}fine,"1\nbad,0\n',
     ),
     in_train(
+        "csv-quotes-across-lines",
+        "quotes that begin a value, and text behind the next one",
+        _DATA,
+        '/data/train.csv, line 3: a value begins with a quote ("), and behind the quote that should end it, on line 5, text '
+        'follows. Write a quote within a value twice and quotes around the value ("say ""so"" again"), or take the quote away.',
+        'review,stars\ngood,1\n"Never again,0\nfine,1\n"What a place,1\nstale,0\n',
+    ),
+    in_train(
         "csv-row-too-long",
         "a row of csv that is longer than any text",
         _DATA,
@@ -229,6 +244,89 @@ FILES: tuple[Mistake, ...] = (
         **_PARQUET,
     ),
     in_train(
+        "json-by-columns",
+        "a document with a key for each column, as pandas writes it",
+        _DATA,
+        "/data/train.json, line 1: this is one document with a key for each column, as DataFrame.to_json() writes it. Rows are "
+        'needed: write it with df.to_json(path, orient="records", lines=True).',
+        '{"review": {"0": "good", "1": "cold"}, "stars": {"0": 1, "1": 0}}',
+        "json",
+    ),
+    in_train(
+        "json-by-columns-of-lists",
+        "a document with a list for each column",
+        _DATA,
+        "/data/train.json, line 1: this is one document with a key for each column",
+        '{"review": ["good", "cold"], "stars": [1, 0]}',
+        "json",
+    ),
+    in_train(
+        "json-by-columns-on-lines",
+        "the same over several lines",
+        _DATA,
+        "at column 2. But this is one document with a key for each column, as DataFrame.to_json() writes it.",
+        '{\n"review": {"0": "good", "1": "cold"},\n"stars": {"0": 1, "1": 0}\n}',
+        "json",
+    ),
+    in_train(
+        "json-by-rows",
+        "a document with a key for each row, as pandas writes it",
+        _DATA,
+        '/data/train.json, line 1: this is one document with a key for each row, as to_json(orient="index") writes it.',
+        '{"0": {"review": "good", "stars": 1}, "1": {"review": "cold", "stars": 0}}',
+        "json",
+    ),
+    in_train(
+        "json-in-parts",
+        "a document of columns and data, as pandas writes it",
+        _DATA,
+        '/data/train.json, line 1: this is one document of columns and data, as to_json(orient="split") writes it.',
+        '{"columns": ["review", "stars"], "index": [0, 1], "data": [["good", 1], ["cold", 0]]}',
+        "json",
+    ),
+    in_train(
+        "web-page-in-csv",
+        "a sign-in page that was saved as csv",
+        _DATA,
+        "/data/train.csv is a web page: what a server shows to who is not signed in, or may not read the file. Look at it, and "
+        "fetch the file itself, by the link behind `download` or `raw`.",
+        "\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n",
+    ),
+    in_train(
+        "web-page-in-parquet",
+        "the same as parquet",
+        _DATA,
+        "/data/train.parquet is a web page",
+        "<html><body>Sign in</body></html>\n",
+        "parquet",
+    ),
+    in_train(
+        "web-page-in-packed-file",
+        "the same as a packed file",
+        _DATA,
+        "/data/train.csv.gz is a web page",
+        "<html><body>Sign in</body></html>\n",
+        "csv.gz",
+    ),
+    in_train(
+        "jsonl-half-a-character",
+        "a text that was cut in the middle of an emoji",
+        _DATA,
+        "/data/train.jsonl, line 2: column 'review' holds half a character ('\\ud83d'), which is no text in UTF-8: was a text "
+        "cut in the middle of an emoji? Mend such rows (in Python: text.encode('utf-16', 'surrogatepass').decode('utf-16', "
+        "'ignore')), or leave them out.",
+        _LINE + r'{"review": "cut off here \ud83d", "stars": 0}' + "\n",
+        "jsonl",
+    ),
+    mistake(
+        "parquet-not-utf-8",
+        "text in parquet that is no UTF-8",
+        _DATA,
+        "/data/train.parquet, row 1: column 'review' holds byte 0xe9 in text that is no UTF-8.",
+        _parquet_in_latin_1,
+        **_PARQUET,
+    ),
+    in_train(
         "parquet-in-csv",
         "parquet in a file called .csv",
         _DATA,
@@ -295,6 +393,14 @@ FILES: tuple[Mistake, ...] = (
         "/data/train.csv has no column 'review'; it has reviews, stars. Did you mean 'reviews'? Name the right one in "
         "spec.dataset.columns.",
         "reviews,stars\ngood,1\n",
+    ),
+    in_train(
+        "column-with-white-space",
+        "a column whose name has white space around it",
+        _COLUMN,
+        "/data/train.csv has no column 'stars'; it has review, ' stars'. Did you mean ' stars', which begins with white space? "
+        "Name the right one in spec.dataset.columns.",
+        "review, stars\ngood,1\n",
     ),
     in_train(
         "column-missing-in-jsonl",

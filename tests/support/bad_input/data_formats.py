@@ -101,6 +101,37 @@ FORMATS: tuple[Mistake, ...] = (
         _MARK + GOOD_CSV.encode() + _MARK + GOOD_CSV.encode(),
     ),
     in_train(
+        "tsv-quotes-are-characters",
+        "tab-separated values in which a quote is a character",
+        NOTICE,
+        '/data/train.tsv: quotes (") are read as characters like any other, because the one that begins a value on line 3 does '
+        "not end it.",
+        'review\tstars\ngood\tpositive\n"Never again\tnegative\nfine\tpositive\n"What a place\tpositive\n',
+        "tsv",
+    ),
+    in_train(
+        "tsv-quotes-of-neither-kind",
+        "tab-separated values whose quotes fit neither way",
+        _DATA,
+        '/data/train.tsv, line 3: a quote (") that begins here is never closed. Write a quote within a value twice and quotes '
+        'around the value ("say ""so"" again"), or take the quote away. Where quotes are characters like any other, all lines '
+        "must have as many tabs.",
+        'review\tstars\ngood\tpositive\n"Never again\tnegative\tmore\n',
+        "tsv",
+    ),
+    in_train(
+        "web-page-in-text",
+        "a sign-in page that was saved as text",
+        NOTICE,
+        "/data/train.txt is a web page: what a server shows to who is not signed in, or may not read the file. Look at it, and "
+        "fetch the file itself, by the link behind `download` or `raw`; unless the text of this page is what is to be learnt.",
+        "<!doctype html>\n<title>Sign in</title>\n",
+        "txt",
+        task="fill-mask",
+        dataset__columns={"text": "text"},
+        dataset__files={"train": ["/data/train.txt"]},
+    ),
+    in_train(
         "text-latin-1",
         "a text file in another encoding",
         _DATA,

@@ -14,6 +14,11 @@ _SPECS: dict[str, dict[str, Any]] = {
         "problemType": "multi_label_classification",
         "dataset__columns": {"text": "review", "label": "about"},
     },
+    "columns": {
+        "problemType": "multi_label_classification",
+        "dataset__columns": {"text": "review"},
+        "dataset__labelColumns": ["cold", "salty"],
+    },
     "number": {"problemType": "regression", "dataset__columns": {"text": "review", "label": "score"}},
     "tags": {"task": "token-classification", "dataset__columns": None},
 }
@@ -42,6 +47,11 @@ def _several(name: str, what: str, message: str, *labels: Any, reason: str = _LA
         message,
         *({"review": f"soup {place}", "about": x} for place, x in enumerate(labels)),
     )
+
+
+def _columns(name: str, what: str, message: str, *labels: tuple[Any, Any], reason: str = _LABELS) -> Mistake:
+    rows = ({"review": f"soup {place}", "cold": cold, "salty": salty} for place, (cold, salty) in enumerate(labels))
+    return _rows("columns", name, what, reason, message, *rows)
 
 
 def _number(name: str, what: str, message: str, *scores: Any) -> Mistake:
@@ -79,6 +89,47 @@ LABELS: tuple[Mistake, ...] = (
         "several labels, and none in any row",
         f"{_TRAIN}: no row has a label in column 'about'; there is nothing to learn.",
         *([], []),
+    ),
+    _several(
+        "labels-as-broken-lists",
+        "several labels written as text that looks like a list",
+        f"{_TRAIN}, line 2: column 'about' holds \"['cold' 'salty']\", which looks like a list and is none. Write it as "
+        '["a", "b"], which json.dumps does, or as a|b.',
+        *("['cold']", "['cold' 'salty']"),
+    ),
+    _several(
+        "labels-as-lists-in-text",
+        "several labels as lists written as text",
+        "Column 'about' holds text: labels are the items of the list.",
+        *("['cold', 'salty']", '["cold"]'),
+        reason=NOTICE,
+    ),
+    _columns(
+        "label-columns-of-other-values",
+        "a column for each label that holds something else than 0 and 1",
+        f"{_TRAIN}, line 2: column 'cold' (spec.dataset.labelColumns) holds 2, where a 1 says that the text has the label and a 0 "
+        "that it has not.",
+        *((1, 0), (2, 0)),
+    ),
+    _columns(
+        "label-columns-kept-secret",
+        "columns of labels that are kept secret",
+        f"{_TRAIN}, line 1: column 'cold' (spec.dataset.labelColumns) holds -1, where a 1 says that the text has the label and a "
+        "0 that it has not. Splits of which the labels are kept secret hold -1: choose another split.",
+        *((-1, -1), (-1, -1)),
+    ),
+    _columns(
+        "label-columns-without-any",
+        "columns of labels, and no row that has one",
+        f"{_TRAIN}: no row has a 1 in any of the columns cold, salty; there is nothing to learn.",
+        *((0, 0), (0, 0)),
+    ),
+    _columns(
+        "label-columns-one-unused",
+        "a column of labels without a 1",
+        "Labels salty do not occur in the training data.",
+        *((1, 0), (0, 0)),
+        reason=NOTICE,
     ),
     _several(
         "labels-as-text",
@@ -134,6 +185,13 @@ LABELS: tuple[Mistake, ...] = (
         "The tags in column 'ner_tags' are numbers without names: the model will call them 0 to 1, and each word is "
         "counted for itself, not names of several words.",
         *((["the", "soup"], [0, 1]),),
+        reason=NOTICE,
+    ),
+    _tags(
+        "tags-that-do-not-count",
+        "tags of -100, as data that was aligned with tokens has them",
+        "1 words of the train rows have the tag -100: they are neither learnt nor judged.",
+        *((["the", "s", "oup"], [0, 1, -100]),),
         reason=NOTICE,
     ),
     mistake(

@@ -96,6 +96,59 @@ VALUES: tuple[Mistake, ...] = (
         "be 0 to 2. Renumber them from 0, or use text labels.",
         *(1, 2, 5),
     ),
+    mistake(
+        "label-from-one-in-csv",
+        "the same in csv, where numbers are text",
+        NOTICE,
+        "The labels in column 'stars' are numbers that do not count classes from 0 (1, 2, 5): each is the name of a class.",
+        lambda place: place.write("/data/train.csv", "review,stars\na,1\nb,2\nc,5\n"),
+        dataset__files={"train": ["/data/train.csv"]},
+    ),
+    mistake(
+        "label-fraction-as-text",
+        "labels that are text with a decimal point",
+        NOTICE,
+        "The labels in column 'stars' are text that looks like numbers, such as '0.5': each different one is a class. For "
+        "numbers to be predicted set spec.problemType: regression.",
+        lambda place: place.write("/data/train.jsonl", _labels("0.5", "1.5")),
+        dataset__files={"train": ["/data/train.jsonl"]},
+    ),
+    mistake(
+        "label-spelt-in-several-ways",
+        "labels that differ in white space or capital letters alone",
+        NOTICE,
+        "Labels in column 'stars' differ in white space or capital letters alone: 'Spam' and 'spam' and 'spam '. Each is a class "
+        "of its own: if that is not meant, write them alike.",
+        lambda place: place.write("/data/train.jsonl", _labels("spam", "ham", "spam ", "Spam")),
+        dataset__files={"train": ["/data/train.jsonl"]},
+    ),
+    mistake(
+        "label-list-as-text",
+        "lists of labels that are written as text",
+        NOTICE,
+        "The labels in column 'stars' look like lists written as text, such as \"['cold', 'salty']\": each different one is a "
+        "class of its own. If a row has several labels set spec.problemType: multi_label_classification.",
+        lambda place: place.write("/data/train.jsonl", _labels("['cold', 'salty']", "['hot']")),
+        dataset__files={"train": ["/data/train.jsonl"]},
+    ),
+    mistake(
+        "text-of-python",
+        "texts that are lists as Python writes them",
+        NOTICE,
+        "2 of 2 texts in column 'review' look like a list written as text, such as \"['good', 'soup']\": they are read as they "
+        "stand. Write the text itself into the column if that is not meant.",
+        lambda place: place.write("/data/train.jsonl", _lines(("['good', 'soup']", "a"), ("['cold', 'soup']", "b"))),
+        dataset__files={"train": ["/data/train.jsonl"]},
+    ),
+    mistake(
+        "text-of-bytes",
+        "texts that are bytes as Python writes them",
+        NOTICE,
+        "2 of 2 texts in column 'review' look like bytes written as text, such as \"b'good'\": they are read as they stand. "
+        "Write the text itself into the column if that is not meant.",
+        lambda place: place.write("/data/train.jsonl", _lines(("b'good'", "a"), ("b'cold'", "b"))),
+        dataset__files={"train": ["/data/train.jsonl"]},
+    ),
     _label(
         "label-too-high",
         "a label far above the number of classes",

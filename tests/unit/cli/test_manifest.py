@@ -83,9 +83,18 @@ def test_several_documents_and_empty_ones() -> None:
     assert load("---\n---\na: 1\n---\n# nothing\n---\nb: 2\n") == ({"a": 1}, {"b": 2})
 
 
+def test_a_list_is_the_objects_in_it() -> None:
+    """As `kubectl get -o yaml` writes several."""
+    of_kubectl = "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems: [{kind: A}, {kind: List, items: [{kind: B}]}]"
+    assert load(f"{of_kubectl}\n---\nkind: C") == ({"kind": "A"}, {"kind": "B"}, {"kind": "C"})
+    assert load("kind: FineTuneJobList\nitems: []") == ()
+    assert load("kind: List\nitems:") == ({"kind": "List", "items": None},)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("kind: List\nitems: [1]", "job.yaml: not a Kubernetes object: 1"),
         ("a: 1\na: 2", 'job.yaml:2:1: key "a" is given twice'),
         ("spec: {a: 1, a: 2}", 'job.yaml:1:14: key "a" is given twice'),
         ("a: [}", "job.yaml:1:5: expected the node content"),

@@ -96,6 +96,27 @@ def test_no_without_quotes() -> None:
     assert 'must be of type string: "boolean" (YAML reads no without quotes as false: write "no")' in line
 
 
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("y", 'string: "boolean" (YAML reads y, yes, on and true without quotes as true: write the word in quotes)'),
+        (
+            "off",
+            'string: "boolean" (YAML reads n, no, off and false without quotes as false: write the word in quotes)',
+        ),
+        ("7", 'string: "integer" (quote it: "7")'),
+        ("0.5", 'string: "number" (quote it: "0.5")'),
+    ],
+)
+def test_a_name_that_yaml_reads_as_something_else(word: str, advice: str) -> None:
+    job = manifest({"dataset.columns": load(f"label: {word}")[0]})
+
+    (line,) = (str(problem) for problem in validate(job))
+
+    assert line.startswith("spec.dataset.columns.label: Invalid value: ")
+    assert line.endswith(advice)
+
+
 def test_several_problems_at_once() -> None:
     assert len(said({"nodes": 0, "task": None, "env": [{"name": "RANK", "value": "1"}]})) == 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,9 @@ from finetune_trainer.prepare.errors import PrepareError
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 """How a packed file's name ends -> what packed it."""
 BUFFER_BYTES = 1 << 20
+HEAD_BYTES = 4096
+WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE)
+"""How pages begin, and what a storage says in XML in place of a file."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,18 @@ class Content:
         """The unpacked bytes. What is damaged raises PrepareError while it is read."""
         stored = self.open_stored()
         return io.BufferedReader(_Unpacked(self, stored), BUFFER_BYTES) if self.compression else stored
+
+    def web_page(self, head: bytes | None = None) -> str | None:
+        """What to say of a page that was saved in place of the data; `head`: how the file begins, where that is known."""
+        if head is None:
+            with self.open_stored() as file:
+                head = file.read(HEAD_BYTES)
+        if not WEB_PAGE.match(head):
+            return None
+        return (
+            f"{self.name} is a web page: what a server shows to who is not signed in, or may not read the file. Look at it, and "
+            "fetch the file itself, by the link behind `download` or `raw`"
+        )
 
     def for_arrow(self) -> Any:
         """What pyarrow reads the unpacked bytes from: by itself where it can."""
@@ -79,6 +95,8 @@ class _Unpacked(io.RawIOBase):
         except (OSError, EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
             if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
                 raise
+            if page := self._content.web_page():
+                raise PrepareError(Reason.DATA_INVALID, f"{page}.") from error
             said = " ".join(str(error).split()).rstrip(".")
             raise PrepareError(
                 Reason.DATA_INVALID,

@@ -6,6 +6,7 @@ How a format is parsed is `formats`' business, where a file lies `places`'; rows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,8 @@ from finetune_trainer.prepare.spool import TypesDifferError, spooled
 def read_files(contents: Sequence[Content], asked: Asked, scratch: Path) -> Split:
     """The rows of all files, in the order given; `scratch` is a folder with room for the columns that are asked for."""
     tables, sources = [], []
+    told: list[str] = []
+    asked = replace(asked, tell=told.append)
     class_names: dict[str, tuple[str, ...]] = {}
     for content in contents:
         place = formats.places(content, asked)
@@ -38,4 +41,10 @@ def read_files(contents: Sequence[Content], asked: Asked, scratch: Path) -> Spli
         sources.append(Source(content.name, table.num_rows, place))
         class_names = class_names or formats.declared_classes(table.schema)
     require_same_types(tables, [content.name for content in contents])
-    return Split(pa.concat_tables(tables, promote_options="permissive"), tuple(sources), class_names)
+    return Split(
+        pa.concat_tables(tables, promote_options="permissive"),
+        tuple(sources),
+        class_names,
+        untyped=any(content.kind in formats.UNTYPED for content in contents),
+        messages=tuple(told),
+    )

@@ -68,7 +68,13 @@ def joined(parts: Sequence[Split]) -> Split:
                 )
     table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
     class_names = {column: classes for part in parts for column, classes in part.class_names.items()}
-    return Split(table, tuple(source for part in parts for source in part.sources), class_names)
+    return Split(
+        table,
+        tuple(source for part in parts for source in part.sources),
+        class_names,
+        untyped=any(part.untyped for part in parts),
+        messages=tuple(dict.fromkeys(message for part in parts for message in part.messages)),
+    )
 
 
 def require_same_types(tables: Sequence[pa.Table], places: Sequence[str]) -> None:

@@ -5,19 +5,40 @@ What is wrong with a single label is `labels`' business; here it is found in whi
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, others, shown
-from finetune_trainer.prepare.labels import INTEGER, Items, ids_of, is_list, names_of, nothing_to_tell_apart
+from finetune_trainer.prepare.errors import PrepareError, half_a_character, half_character, others, shown
+from finetune_trainer.prepare.labels import (
+    SERIALISED,
+    Items,
+    are_ids,
+    ids_of,
+    is_list,
+    names_of,
+    nothing_to_tell_apart,
+)
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.texts import BLANK
 
 SEPARATORS = ("|", ",")
 """Where lists are written as text: the first of them that occurs anywhere separates."""
+BRACKETS = "[]"
+"""In place of a separator: each text is a list as JSON or Python write it."""
+_ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9]+"""
+_LIST = re.compile(rf"\s*\[\s*(?:(?:{_ITEM})\s*(?:,\s*(?:{_ITEM})\s*)*,?\s*)?\]\s*", re.DOTALL)
+TAG = "tag"
+"""What messages call the label of a word."""
+NOT_COUNTED = -100
+"""Number of a tag that does not count: how data that was aligned with tokens marks their later parts."""
 
 
 class Lists:
@@ -25,14 +46,23 @@ class Lists:
 
     def __init__(self, split: Split, column: str, values: pa.ChunkedArray, noun: str) -> None:
         self._lengths = pc.list_value_length(values).cast(pa.int64())
-        self.items = Items(split, column, _items(split, column, values, self._row, noun), self._row, noun)
+        self._counted: np.ndarray[Any, Any] | None = None
+        """Number of each item among all that are written, where some do not count."""
+        flat = _items(split, column, values, self._row, noun)
+        self._written = len(flat)
+        if noun == TAG and pa.types.is_integer(flat.type):
+            counted = pc.not_equal(flat, NOT_COUNTED)
+            if not pc.all(counted).as_py():
+                flat, self._counted = flat.filter(counted), np.flatnonzero(counted.to_numpy())
+        self.items = Items(split, column, flat, self._row, noun)
 
     @classmethod
     def read(cls, split: Split, column: str, *, noun: str, separator: str | None = None) -> Lists:
         """A column as it came; with `separator` it may be text."""
         values = split.table.column(column)
         if separator is not None and _is_text(values.type):
-            return cls(split, column, _parts(values, separator), noun)
+            cut = _parsed(split, column, values) if separator == BRACKETS else _parts(values, separator)
+            return cls(split, column, cut, noun)
         if not is_list(values.type):
             raise _no_list(split, column, values.type, noun)
         if values.null_count:
@@ -49,6 +79,11 @@ class Lists:
         """Items of each row."""
         return self._lengths
 
+    @property
+    def not_counted(self) -> int:
+        """Items that are marked as what does not count."""
+        return self._written - len(self.items.values)
+
     def names(self, *, at_least: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the classes by id; and what to tell the user."""
         items = self.items
@@ -63,8 +98,12 @@ class Lists:
         return found
 
     def ids(self, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
-        """The same lists with the ids of the classes."""
+        """The same lists with the ids of the classes; what does not count stays what it is."""
         ids = pa.concat_arrays([pa.array([], pa.int32()), *ids_of(self.items, class_labels).cast(pa.int32()).chunks])
+        if self._counted is not None:
+            whole = np.full(self._written, NOT_COUNTED, np.int32)
+            whole[self._counted] = ids.to_numpy()
+            ids = pa.array(whole)
         offsets = np.concatenate([[0], np.cumsum(self._lengths.to_numpy())])
         lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), ids)
         return pa.chunked_array([lists])
@@ -89,6 +128,7 @@ class Lists:
         )
 
     def _row(self, item: int) -> int:
+        item = item if self._counted is None else int(self._counted[item])
         return int(np.searchsorted(np.cumsum(self._lengths.to_numpy()), item, side="right"))
 
 
@@ -98,6 +138,11 @@ def separator(splits: Iterable[Split], column: str) -> str | None:
     texts = [values for values in texts if _is_text(values.type)]
     if not texts:
         return None
+    written = [values.filter(pc.invert(pc.match_substring_regex(values, BLANK))) for values in texts]
+    if any(map(len, written)) and all(
+        pc.all(pc.match_substring_regex(one, SERIALISED)).as_py() for one in written if len(one)
+    ):
+        return BRACKETS
     for sign in SEPARATORS:
         if any(pc.any(pc.match_substring(values, sign)).as_py() for values in texts):
             return sign
@@ -109,13 +154,46 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _parts(values: pa.ChunkedArray, sign: str) -> pa.ChunkedArray:
-    """Text cut at a sign, without the white space around; no text is no label. Numbers stay text only if all are not."""
+    """Text cut at a sign, without the white space around; no text is no label. Numbers of classes are taken for those."""
     lists = [[part for part in map(str.strip, (text or "").split(sign)) if part] for text in values.to_pylist()]
     cut = pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
-    flat = pc.list_flatten(cut)
-    if len(flat) and pc.all(pc.match_substring_regex(flat, INTEGER)).as_py():
-        return cut.cast(pa.list_(pa.int64()))
-    return cut
+    return cut.cast(pa.list_(pa.int64())) if are_ids(pc.unique(pc.list_flatten(cut))) else cut
+
+
+def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists that are written as text; no text is no label."""
+    lists: list[list[Any]] = []
+    for row, text in enumerate(values.to_pylist()):
+        found = _list(text) if text and text.strip() else []
+        if found is None:
+            raise PrepareError(
+                Reason.LABELS_INVALID,
+                f"{split.place(row)}: column {column!r} holds {shown(text)}, which looks like a list and is none. Write it "
+                'as ["a", "b"], which json.dumps does, or as a|b.',
+            )
+        if (half := half_character(found)) is not None:
+            raise half_a_character(f"{split.place(row)}: column {column!r}", half)
+        lists.append(found)
+    if {type(item) for items in lists for item in items} == {int}:
+        return pa.chunked_array([pa.array(lists, pa.list_(pa.int64()))])
+    return pa.chunked_array([pa.array([list(map(str, items)) for items in lists], pa.list_(pa.string()))])
+
+
+def _list(text: str) -> list[Any] | None:
+    """The list of texts or numbers that a text is."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        if not _LIST.fullmatch(text):
+            return None
+        try:
+            # One item at a time: between two of them Python would read more than there is.
+            found = [ast.literal_eval(item) for item in re.findall(_ITEM, text, re.DOTALL)]
+        except (ValueError, SyntaxError):
+            return None
+    if not isinstance(found, list) or not all(type(item) in (int, str) for item in found):
+        return None
+    return found if all(type(item) is str or abs(item) < 2**63 for item in found) else None
 
 
 def _items(

@@ -5,7 +5,9 @@ One label a row here; `label_lists` has those of which a row has several.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,9 +17,13 @@ from finetune_trainer.config import Reason
 from finetune_trainer.prepare.errors import PrepareError, names, others, shown
 from finetune_trainer.prepare.source import Split
 
-INTEGER = r"^[+-]?\d+$"
+NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
+"""A whole number as it is written; what has zeros in front (007) is a code."""
 SECRET = " Splits of which the labels are kept secret hold -1: choose another split."
 FLOAT = r"^[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?$"
+SERIALISED = r"(?s)^\s*\[.*\]\s*$"
+"""A list, as Python or JSON write it."""
+GROUPS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, 
     found, messages = names_of(items)
     if len(pc.unique(items.values)) < 2:
         raise nothing_to_tell_apart(items)
-    return found, messages
+    return found, (*messages, *_about_text(items, found))
 
 
 def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
@@ -71,17 +77,30 @@ def names_of(items: Items) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if items.declared is not None:
         require_range(items, len(items.declared))
         return items.declared, ()
-    distinct = sorted(pc.unique(items.values).to_pylist())
-    return _of_integers(items, distinct) if items.integers else (tuple(distinct), ())
+    distinct = pc.unique(items.values).to_pylist()
+    if items.integers:
+        return _of_integers(items, sorted(distinct))
+    digits = all(name.isdecimal() for name in distinct)
+    found = tuple(sorted(distinct, key=_by_number) if digits else sorted(distinct))
+    return found, alike(items, found)
+
+
+def _by_number(digits: str) -> tuple[int, str, str]:
+    """2 before 10."""
+    number = digits.lstrip("0")
+    return len(number), number, digits
 
 
 def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
     """The id of each item's class."""
-    if items.integers and (items.declared is not None or all(label.isdecimal() for label in class_labels)):
-        # They are ids: the data declares names for them, or they were numbers in training, too.
+    if items.integers and (items.declared == class_labels or class_labels == numbered(len(class_labels))):
+        # They are ids: the data declares these names for them, or they were numbers in training, too.
         require_range(items, len(class_labels))
         return items.values.cast(pa.int64())
     values = items.values.cast(pa.string())
+    if items.integers and items.declared is not None:  # names in another order, or others
+        require_range(items, len(items.declared))
+        values = pc.take(pa.array(items.declared, pa.string()), items.values)
     ids = pc.index_in(values, value_set=pa.array(class_labels, type=values.type))
     if ids.null_count:
         item = pc.index(pc.is_null(ids), True).as_py()
@@ -91,6 +110,53 @@ def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
             item, f"does not occur in the training data, which has {names(list(class_labels))}.{hint}", name="the "
         )
     return ids.cast(pa.int64())
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names of classes that have none but their numbers."""
+    return tuple(str(label) for label in range(count))
+
+
+def alike(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+    """What to tell of classes whose names a person would take for one."""
+    groups: dict[str, list[str]] = {}
+    for name in found:
+        groups.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    several = [" and ".join(shown(name) for name in group) for group in groups.values() if len(group) > 1]
+    if not several:
+        return ()
+    more = f" (and {len(several) - GROUPS_SHOWN} more such groups)" if len(several) > GROUPS_SHOWN else ""
+    return (
+        f"{items.noun.title()}s in column {items.column!r} differ in white space or capital letters alone: "
+        f"{'; '.join(several[:GROUPS_SHOWN])}{more}. Each is a class of its own: if that is not meant, write them alike.",
+    )
+
+
+def _about_text(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+    """What to tell of text that could be something else."""
+    if items.integers or items.declared is not None:
+        return ()
+    if all(_is(name, SERIALISED) for name in found):
+        return (
+            f"The labels in column {items.column!r} look like lists written as text, such as {shown(found[0])}: each "
+            "different one is a class of its own. If a row has several labels set spec.problemType: "
+            "multi_label_classification.",
+        )
+    if items.split.untyped and all(_is(name, NUMBER) for name in found):
+        return (
+            f"The labels in column {items.column!r} are numbers that do not count classes from 0 ({names(list(found))}): "
+            "each is the name of a class.",
+        )
+    if all(_is(name, FLOAT) for name in found) and any("." in name for name in found):
+        return (
+            f"The labels in column {items.column!r} are text that looks like numbers, such as {shown(found[0])}: each "
+            "different one is a class. For numbers to be predicted set spec.problemType: regression.",
+        )
+    return ()
+
+
+def _is(name: str, pattern: str) -> bool:
+    return re.match(pattern, name) is not None
 
 
 def nothing_to_tell_apart(items: Items) -> PrepareError:
@@ -144,20 +210,33 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Csv has no numbers, only text that looks like them."""
-    distinct = pc.unique(values)
+    """Text is text. Csv alone has no numbers, only text that looks like them."""
     empty = pc.index(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0), True).as_py()
     if empty >= 0:
         raise PrepareError(
             Reason.LABELS_INVALID,
             f"{split.place(empty)}: the label in column {column!r} is empty. Give each row one, or leave such rows out.",
         )
-    if pc.all(pc.match_substring_regex(distinct, INTEGER)).as_py():
-        return values.cast(pa.int64())
-    if pc.all(pc.match_substring_regex(distinct, FLOAT)).as_py():
-        row = pc.index(pc.match_substring_regex(values, INTEGER), False).as_py()
-        raise _fraction(Items(split, column, values), row)
-    return values
+    if not split.untyped:
+        return values
+    distinct = pc.unique(values)
+    fraction = pc.index(pc.match_substring(values, "."), True).as_py()
+    if fraction >= 0 and pc.all(pc.match_substring_regex(distinct, FLOAT)).as_py():
+        raise _fraction(Items(split, column, values), fraction)
+    return values.cast(pa.int64()) if are_ids(distinct) else values
+
+
+def are_ids(distinct: pa.Array) -> bool:
+    """Whether text is the numbers of classes, counted from 0 (or is meant to be, and a negative one is among them)."""
+    if not len(distinct) or not pc.all(pc.match_substring_regex(distinct, NUMBER)).as_py():
+        return False
+    numbers = sorted(int(number) for number in distinct.to_pylist())
+    return numbers[0] < 0 or not _other_than_ids(numbers)
+
+
+def _other_than_ids(distinct: Sequence[int]) -> bool:
+    """Whether numbers, ascending, begin above 0 or leave out too many to be those of classes."""
+    return distinct[0] > 0 or distinct[-1] + 1 > 2 * len(distinct)
 
 
 def _fraction(items: Items, row: int) -> PrepareError:
@@ -172,7 +251,7 @@ def _fraction(items: Items, row: int) -> PrepareError:
 def _of_integers(items: Items, distinct: list[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     count = distinct[-1] + 1
     require_range(items, count)
-    if distinct[0] > 0 or count > 2 * len(distinct):
+    if _other_than_ids(distinct):
         raise items.wrong(
             pc.index(items.values, pa.scalar(distinct[-1], items.values.type)).as_py(),
             f"is out of range: the data has {len(distinct)} different {items.noun}s ({names(distinct)}), so they should "
@@ -180,7 +259,7 @@ def _of_integers(items: Items, distinct: list[int]) -> tuple[tuple[str, ...], tu
         )
     missing = sorted(set(range(count)) - set(distinct))
     messages = (f"{items.noun.title()}s {names(missing)} do not occur in the training data.",) if missing else ()
-    return tuple(str(label) for label in range(count)), messages
+    return numbered(count), messages
 
 
 def require_range(items: Items, count: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,9 @@ def _checked(job: Job, scratch: Path) -> Checked:
         read = splits.read(config, job.hub, job.found, task.columns(config), task.text_columns(config), scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
-    return task.check(read, config)
+    checked = task.check(read, config)
+    of_reading = dict.fromkeys(message for split in read.values() for message in split.messages)
+    return replace(checked, messages=(*of_reading, *checked.messages))
 
 
 def _bytes(rows: tokens.Taken) -> int:

@@ -41,6 +41,10 @@ class Split:
     """Column -> names of its classes, where the dataset declares them."""
     picked: npt.NDArray[np.int64] | None = None
     """Rows of the sources that the table holds, where it does not hold all of them."""
+    untyped: bool = False
+    """Its files know text alone (csv, tsv): `1` may be a number or not."""
+    messages: tuple[str, ...] = ()
+    """What the user should know of how it was read."""
 
     def place(self, row: int) -> str:
         """`/data/train.csv, line 17`: where a row of the split came from."""

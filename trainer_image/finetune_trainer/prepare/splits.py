@@ -121,7 +121,9 @@ def _of_hub(
         split = there[name]
         if split.table.num_rows == 0:
             raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
-        return Split(named.picked(split.table, asked.columns, split.name), split.sources, split.class_names)
+        table = named.picked(split.table, asked.columns, split.name)
+        named.require_utf8(table, split.name, 0)
+        return Split(table, split.sources, split.class_names)
 
     return list(there), read_one
 

@@ -6,7 +6,7 @@ A Hub dataset is read by `datasets`; files are read by `formats`, their rows mix
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,17 @@ def from_hub(
         column: tuple(feature.names) for column, feature in items.items() if isinstance(feature, datasets.ClassLabel)
     }
     batches = stream.with_format("arrow").iter(BATCH_ROWS)
-    tables = (columns.plain(columns.picked(table, asked.columns, name)) for table in batches)
-    return _split(tables, name, scratch, classes)
+    return _split(_picked(batches, asked, name), name, scratch, classes)
+
+
+def _picked(tables: Iterator[pa.Table], asked: Asked, name: str) -> Iterator[pa.Table]:
+    """The needed columns, in which text is text."""
+    first = 0
+    for table in tables:
+        found = columns.picked(table, asked.columns, name)
+        columns.require_utf8(found, name, first)
+        yield columns.plain(found)
+        first += table.num_rows
 
 
 def from_files(
@@ -89,12 +98,15 @@ def from_files(
     parts = parts_of(said, role, list(files))
     used = [content for split, _, _ in parts for content in files[split]]
     name = used[0].name if len(used) == 1 else f"{used[0].name} and {len(used) - 1} more files"
+    told: list[str] = []
+    asked = replace(asked, tell=told.append)
     tables: Iterator[pa.Table] = (
         table for split, start, stop in parts for table in _between(_rows(files[split], asked), start, stop)
     )
     if taking.rows is not None:
         tables = _between(_mixed(tables, taking.seed, taking.buffer), 0, taking.rows)
-    return _split(tables, name, scratch, {})
+    split = _split(tables, name, scratch, {})
+    return replace(split, untyped=any(content.kind in formats.UNTYPED for content in used), messages=tuple(told))
 
 
 def _split(tables: Iterator[pa.Table], name: str, scratch: Path, classes: dict[str, tuple[str, ...]]) -> Split:

@@ -10,6 +10,14 @@ from finetune_trainer.prepare.errors import PrepareError, others, shown
 from finetune_trainer.prepare.source import Split
 
 BLANK = r"^[\s\pZ]*$"
+SERIALISED = {
+    # What a text looks like -> a pattern of it.
+    "bytes": r"""(?s)^b(?:'.*'|".*")$""",
+    "a list": r"""(?s)^\s*\[\s*['"{[].*\]\s*$""",
+    "an object": r"""(?s)^\s*\{\s*['"].*\}\s*$""",
+}
+MOST = 0.5
+"""Share of the texts beyond which what they look like is said."""
 
 
 def strings(split: Split, column: str) -> pa.ChunkedArray:
@@ -47,3 +55,18 @@ def require_text(split: Split, column: str) -> pa.ChunkedArray:
             f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
         )
     return values
+
+
+def serialised(split: Split, column: str, hint: str = "") -> tuple[str, ...]:
+    """What to tell of texts that are another value, as Python or JSON write it: brackets and quotes would be learnt."""
+    values = strings(split, column)
+    for what, pattern in SERIALISED.items():
+        matches = pc.fill_null(pc.match_substring_regex(values, pattern), False)
+        found = pc.sum(matches).as_py() or 0
+        if found > MOST * len(values):
+            example = shown(values[pc.index(matches, True).as_py()].as_py(), 60)
+            return (
+                f"{found} of {len(values)} texts in column {column!r} look like {what} written as text, such as {example}: they "
+                f"are read as they stand. Write the text itself into the column if that is not meant.{hint}",
+            )
+    return ()

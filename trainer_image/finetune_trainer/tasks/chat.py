@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, names, shown
+from finetune_trainer.prepare.errors import PrepareError, half_a_character, half_character, names, shown
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
 
@@ -51,7 +51,13 @@ def _conversation(value: Any, where: str) -> list[Message]:
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise _bad(f"{where} holds {shown(value)}, which is no JSON: {error.msg}.") from error
+            raise _bad(
+                f"{where} holds {shown(value)}, which is no JSON: {error.msg}. In Python json.dumps writes it, str does not."
+            ) from error
+        except RecursionError as error:
+            raise _bad(f"{where} holds lists and objects within each other, too deep to read.") from error
+        if (half := half_character(value)) is not None:
+            raise half_a_character(where, half)
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         raise _bad(f"{where} holds {shown(value)}; a conversation is a list of objects with the keys role and content.")
     messages = [_message(message, f"{where}, message {number}") for number, message in enumerate(value, start=1)]

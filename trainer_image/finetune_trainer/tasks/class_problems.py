@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from finetune_trainer.config import ProblemType, Reason, RunConfig
-from finetune_trainer.prepare import label_lists, targets
+from finetune_trainer.prepare import label_columns, label_lists, targets
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.labels import class_ids, class_names
 from finetune_trainer.prepare.source import Split
@@ -151,8 +151,19 @@ class MultiLabel(Problem):
         for found in lists.values():
             found.require_no_doubles()
         columns = {role: found.ids(names) for role, found in lists.items()}
-        said = (f"Column {column!r} holds text: labels are what is between {sign!r}.",) if sign else ()
+        how = (
+            "labels are the items of the list"
+            if sign == label_lists.BRACKETS
+            else f"labels are what is between {sign!r}"
+        )
+        said = (f"Column {column!r} holds text: {how}.",) if sign else ()
         return Labels(names, columns, (*said, *messages))
+
+    @staticmethod
+    def read_columns(splits: Mapping[str, Split], columns: Sequence[str]) -> Labels:
+        """Look at every label where each has a column of its own, of 0 and 1."""
+        found = {role: label_columns.ids(split, columns) for role, split in splits.items()}
+        return Labels(tuple(columns), found, label_columns.about(splits["train"], columns, found["train"]))
 
     def prepared(self, labels: pa.Array, classes: int) -> pa.Array:
         """A 0 or 1 for each class."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from finetune_trainer.tasks.packing import affixes
 
 IDS, MASK = "input_ids", "attention_mask"
 
@@ -40,6 +43,37 @@ class _WithoutOffsets:
 
     def encode_batch(self, *texts: Any, **options: Any) -> Any:
         return self._backend.encode_batch_fast(*texts, **options)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a tokenizer puts around each text by itself, as it is written in text."""
+
+    begin: tuple[str, ...]
+    end: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Marks:
+        around = affixes(tokenizer)
+
+        def among(tokens: tuple[str | None, ...], ids: tuple[int, ...]) -> tuple[str, ...]:
+            return tuple(token for token in tokens if token and tokenizer.convert_tokens_to_ids(token) in ids)
+
+        return cls(
+            among((tokenizer.bos_token, tokenizer.cls_token), around.begin),
+            among((tokenizer.eos_token, tokenizer.sep_token), around.end),
+        )
+
+
+def unmarked(texts: Iterable[str], begin: tuple[str, ...], end: tuple[str, ...]) -> list[str]:
+    """Texts without the marks that are put around them anyway: some data holds them, and none should be there twice."""
+    return [_without(text, begin, end) for text in texts]
+
+
+def _without(text: str, begin: tuple[str, ...], end: tuple[str, ...]) -> str:
+    first = next((mark for mark in begin if text.startswith(mark)), "")
+    last = next((mark for mark in end if text.endswith(mark)), "")
+    return text.removeprefix(first).removesuffix(last)
 
 
 def inputs_of(encoded: Any, tokenizer: Any) -> dict[str, pa.Array]:

@@ -32,6 +32,7 @@ from finetune_trainer.tasks.base import (
     Training,
     require_known,
 )
+from finetune_trainer.tasks.encoding import Marks, unmarked
 from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.masking import CONTINUES, PROBABILITY, Masked
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
@@ -191,7 +192,8 @@ def _ended(text: packing.Row, around: packing.Affixes, reading: Reading) -> pack
 
 def _texts(batch: pa.RecordBatch, reading: Reading) -> Iterator[packing.Row]:
     """Ids of each text, and which tokens go on with a word."""
-    texts = batch[TEXT].to_pylist()
+    marks = Marks.of(reading.tokenizer)
+    texts = unmarked(batch[TEXT].to_pylist(), marks.begin, marks.end)
     encoded = reading.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
     require_known(encoded["input_ids"], reading.model)
     whole_words = reading.config.preprocessing.whole_word_mask

@@ -13,7 +13,7 @@ from finetune_trainer.prepare.errors import PrepareError, shown
 from finetune_trainer.prepare.model import Model, max_tokens
 from finetune_trainer.tasks import languages
 from finetune_trainer.tasks.base import Limits
-from finetune_trainer.tasks.encoding import without_offsets
+from finetune_trainer.tasks.encoding import Marks, unmarked, without_offsets
 
 SOURCE_TOKENS, TARGET_TOKENS = 1024, 128
 """Where the user says nothing; a model that reads less reads less."""
@@ -66,6 +66,8 @@ def limits(config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
 def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool = False) -> tuple[Any, int]:
     """Tokens of texts, and how many of the texts were cut. Targets keep their beginning whichever end of sources is cut."""
     role, side = "text_target" if target else "text", tokenizer.truncation_side
+    marks = Marks.of(tokenizer)
+    texts = unmarked(texts, marks.begin, marks.end)
     if target:
         tokenizer.truncation_side = "right"
     with without_offsets(tokenizer):

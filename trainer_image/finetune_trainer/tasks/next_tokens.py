@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from finetune_trainer.tasks import chat, packing, plain_text
 from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, LENGTH, Reading, Tokenised, require_known
-from finetune_trainer.tasks.encoding import without_offsets
+from finetune_trainer.tasks.encoding import Marks, unmarked, without_offsets
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS
 
 TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
@@ -95,7 +95,9 @@ def _single_texts(batch: pa.RecordBatch, reading: Reading) -> _Read:
 def _text_ids(batch: pa.RecordBatch, reading: Reading) -> Iterator[list[int]]:
     tokenizer = reading.tokenizer
     begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id
-    for ids in _encoded(batch[TEXT].to_pylist(), reading):
+    marks = Marks.of(tokenizer)
+    texts = unmarked(batch[TEXT].to_pylist(), marks.begin, (tokenizer.eos_token, *marks.end))
+    for ids in _encoded(texts, reading):
         yield [*begin, *ids, end]
 
 
@@ -107,7 +109,8 @@ def _pairs(batch: pa.RecordBatch, reading: Reading) -> _Read:
     """
     read, tokenizer = _Read(PROMPT), reading.tokenizer
     begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id
-    prompts, completions = batch[PROMPT].to_pylist(), batch[COMPLETION].to_pylist()
+    prompts = unmarked(batch[PROMPT].to_pylist(), Marks.of(tokenizer).begin, ())
+    completions = unmarked(batch[COMPLETION].to_pylist(), (), (tokenizer.eos_token,))
     texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
     alone, joint = _encoded(prompts, reading), _encoded(texts, reading)
     apart = [number for number, prompt in enumerate(alone) if joint[number][: len(prompt)] != prompt]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import blanks, strings
+from finetune_trainer.prepare.texts import blanks, serialised, strings
 from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, Checked, Evaluated, Training
 
 TEXT = "text"
@@ -26,8 +26,8 @@ EXAMPLE = "_example"
 # --- preparing ---------------------------------------------------------------------------------------------------
 
 
-def texts(splits: dict[str, Split], column: str) -> Checked:
-    """The rows with text; those without are counted."""
+def texts(splits: dict[str, Split], column: str, hint: str = "") -> Checked:
+    """The rows with text; those without are counted. `hint` is told where the text is another value's."""
     tables, dropped = {}, {}
     for role, split in splits.items():
         values = strings(split, column)
@@ -42,7 +42,7 @@ def texts(splits: dict[str, Split], column: str) -> Checked:
         tables[role] = pa.table({TEXT: values.filter(pc.invert(blank)) if count else values})
         if count:
             dropped[role] = {NO_TEXT: count}
-    return Checked(tables, dropped=dropped)
+    return Checked(tables, dropped=dropped, messages=serialised(splits["train"], column, hint))
 
 
 def batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:

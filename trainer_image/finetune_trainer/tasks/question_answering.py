@@ -16,7 +16,7 @@ from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import require_text
+from finetune_trainer.prepare.texts import require_text, serialised
 from finetune_trainer.tasks import answers, spans, squad
 from finetune_trainer.tasks.base import (
     IGNORED_LABEL,
@@ -75,7 +75,8 @@ class QuestionAnswering(Task):
         train = read["train"]
         if train.unanswerable == len(train.answers):
             raise answers.none_answered(splits["train"], column)
-        messages = [answers.moved_message(splits[role], role, one.moved) for role, one in read.items() if one.moved]
+        messages = [message for text in (question, context) for message in serialised(splits["train"], text)]
+        messages += [answers.moved_message(splits[role], role, one.moved) for role, one in read.items() if one.moved]
         messages += _never_learnt(read)
         shared = {spans.SOME_UNANSWERABLE: train.unanswerable > 0, spans.LONGEST: train.longest}
         tables = {}

@@ -20,7 +20,7 @@ from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import require_text
+from finetune_trainer.prepare.texts import require_text, serialised
 from finetune_trainer.tasks import languages, lengths, writing
 from finetune_trainer.tasks.base import (
     LABELS,
@@ -80,7 +80,7 @@ class SequenceToSequence(TokenTask):
             role: pa.table({name: split.table.column(column) for name, column in zip(self.roles, columns, strict=True)})
             for role, split in splits.items()
         }
-        return Checked(tables, messages=self.data_messages(tables))
+        return Checked(tables, messages=(*serialised(splits["train"], columns[0]), *self.data_messages(tables)))
 
     def data_messages(self, tables: dict[str, pa.Table]) -> tuple[str, ...]:
         """What the user should know of the texts."""

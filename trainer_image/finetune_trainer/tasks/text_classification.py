@@ -5,7 +5,7 @@ What a label is, `class_problems` knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import require_text
+from finetune_trainer.prepare.texts import require_text, serialised
 from finetune_trainer.tasks import classes
 from finetune_trainer.tasks.base import (
     LABELS,
@@ -28,8 +28,8 @@ from finetune_trainer.tasks.base import (
     Training,
     require_known,
 )
-from finetune_trainer.tasks.class_problems import problem_of
-from finetune_trainer.tasks.encoding import inputs_of, without_offsets
+from finetune_trainer.tasks.class_problems import MultiLabel, problem_of
+from finetune_trainer.tasks.encoding import Marks, inputs_of, unmarked, without_offsets
 
 TEXT, TEXT_PAIR, LABEL = "text", "text_pair", "label"
 HEAD = "ForSequenceClassification"
@@ -43,7 +43,7 @@ class TextClassification(Task):
     head = "text classification"
 
     def columns(self, config: RunConfig) -> list[str]:
-        wanted = [*self._texts(config), config.dataset.columns.get(LABEL, LABEL)]
+        wanted = [*self._texts(config), *self._labels(config)]
         twice = sorted({column for column in wanted if wanted.count(column) > 1})
         if twice:
             raise PrepareError(
@@ -59,15 +59,21 @@ class TextClassification(Task):
         pair = columns.get(TEXT_PAIR)
         return [columns.get(TEXT, TEXT), *([pair] if pair else [])]
 
+    def _labels(self, config: RunConfig) -> Sequence[str]:
+        return config.dataset.label_columns or [config.dataset.columns.get(LABEL, LABEL)]
+
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
         """Every text is text, every label one of the training labels."""
         problem = problem_of(config)
         problem.check(config)
-        texts, label = self._texts(config), config.dataset.columns.get(LABEL, LABEL)
+        texts = self._texts(config)
         for split in splits.values():
             for column in texts:
                 require_text(split, column)
-        labels = problem.read(splits, label)
+        if config.dataset.label_columns:
+            labels = MultiLabel.read_columns(splits, config.dataset.label_columns)
+        else:
+            labels = problem.read(splits, self._labels(config)[0])
         roles = dict(zip((TEXT, TEXT_PAIR), texts, strict=False))
         tables = {
             role: pa.table(
@@ -75,7 +81,8 @@ class TextClassification(Task):
             )
             for role, split in splits.items()
         }
-        return Checked(tables, labels.names, messages=labels.messages)
+        said = [message for column in texts for message in serialised(splits["train"], column)]
+        return Checked(tables, labels.names, messages=(*said, *labels.messages))
 
     def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:
         return classes.head_message(model, HEAD, len(label_names) or 1)
@@ -86,8 +93,10 @@ class TextClassification(Task):
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
         """Token ids without padding, the label, and the length that batches are grouped by."""
         problem, limit = problem_of(reading.config), reading.limits.tokens
+        marks = Marks.of(reading.tokenizer)
         for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
-            texts = [batch.column(name).to_pylist() for name in (TEXT, TEXT_PAIR) if name in rows.column_names]
+            given = [batch.column(name).to_pylist() for name in (TEXT, TEXT_PAIR) if name in rows.column_names]
+            texts = [unmarked(column, marks.begin, marks.end) for column in given]
             with without_offsets(reading.tokenizer) as tokenizer:
                 cut = {"truncation": limit is not None, "max_length": limit}
                 encoded = tokenizer(*texts, **cut, return_attention_mask=False)

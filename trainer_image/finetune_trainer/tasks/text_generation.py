@@ -83,7 +83,8 @@ class TextGeneration(TokenTask):
         if kind == MESSAGES:
             return Checked({role: chat.conversations(split, columns[0]) for role, split in splits.items()})
         if kind == TEXT:
-            return plain_text.texts(splits, columns[0])
+            hint = " Conversations are named in spec.dataset.columns.messages in place of text."
+            return plain_text.texts(splits, columns[0], hint)
         tables = {
             role: pa.table(
                 {

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names, others
-from finetune_trainer.prepare.label_lists import Lists
+from finetune_trainer.prepare.label_lists import TAG, Lists
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
 from finetune_trainer.prepare.words import require_words
@@ -64,13 +64,18 @@ class TokenClassification(Task):
         """Every row has words, and as many tags, all of them training tags."""
         words, tags = self.columns(config)
         blank = {role: require_words(split, words) for role, split in splits.items()}
-        lists = {role: Lists.read(split, tags, noun="tag") for role, split in splits.items()}
+        lists = {role: Lists.read(split, tags, noun=TAG) for role, split in splits.items()}
         for role, split in splits.items():
             _require_pairs(split, words, tags, lists[role])
         labels, messages = lists["train"].names(at_least=2)
         said = [*messages, *_about(labels, lists["train"], tags)]
         said += [
             f"{count} words of the {role} rows are blank: they are left out." for role, count in blank.items() if count
+        ]
+        said += [
+            f"{found.not_counted} words of the {role} rows have the tag {IGNORED_LABEL}: they are neither learnt nor judged."
+            for role, found in lists.items()
+            if found.not_counted
         ]
         tables = {
             role: pa.table({WORDS: split.table.column(words), TAGS: lists[role].ids(labels)})
@@ -100,12 +105,14 @@ class TokenClassification(Task):
             require_known(ids, reading.model)
             labels, tagged = [], []
             for row, tags, encoding in zip(spread, batch.column(TAGS).to_pylist(), encoded.encodings, strict=True):
-                firsts, found = row.first_tokens(encoding.offsets)
                 mine = [IGNORED_LABEL] * len(encoding.ids)
-                for token, word in zip(firsts, found, strict=True):
+                counted = []
+                for token, word in zip(*row.first_tokens(encoding.offsets), strict=True):
                     mine[token] = tags[word]
+                    if tags[word] != IGNORED_LABEL:
+                        counted.append(word)
                 labels.append(mine)
-                tagged.append(found)
+                tagged.append(counted)
             arrays = inputs_of(encoded, reading.tokenizer)
             arrays[LABELS] = pa.array(labels, pa.list_(pa.int32()))
             arrays[LENGTH] = pa.array([len(row) for row in ids], type=pa.int32())
@@ -162,7 +169,7 @@ class TokenClassification(Task):
         return {"perLabel": tag_scores.by_kind(*_tags(run, evaluated), scheme)}
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """The words of each row and their tags by name; none for a word that was cut off."""
+        """The words of each row and their tags by name; none for a word that was cut off, or does not count."""
         labels = run.prepared.label_names
         _, chosen = _tags(run, evaluated)
         for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
@@ -172,7 +179,7 @@ class TokenClassification(Task):
             yield {
                 WORDS: example[WORDS],
                 "prediction": predicted,
-                "reference": [labels[tag] for tag in example[TAGS]],
+                "reference": [None if tag == IGNORED_LABEL else labels[tag] for tag in example[TAGS]],
             }
 
 

@@ -113,6 +113,35 @@ DISTINCT = (
     ),
 )
 
+_GIVES_LABEL_COLUMNS = "has(self.dataset.labelColumns)"
+LABEL_COLUMNS = (
+    Rule(
+        "spec",
+        f"!{_GIVES_LABEL_COLUMNS} || has(self.problemType) && self.problemType == 'multi_label_classification'",
+        "are for texts with any number of labels: set problemType to multi_label_classification, or name the one column "
+        "with the labels in columns.label",
+        field=".dataset.labelColumns",
+    ),
+    Rule(
+        "spec.dataset",
+        "!has(self.labelColumns) || !has(self.columns) || !has(self.columns.label)",
+        "names the labels, and columns.label does too: leave one of the two out",
+        field=".labelColumns",
+    ),
+    Rule(
+        "spec.dataset.labelColumns",
+        "self.all(c, self.exists_one(d, d == c))",
+        "one column is there twice: name each label once",
+    ),
+    Rule(
+        "spec.dataset",
+        "!has(self.labelColumns) || !has(self.columns) || "
+        "!((has(self.columns.text) ? self.columns.text : 'text') in self.labelColumns)",
+        "one column has two roles: the text is no label",
+        field=".labelColumns",
+    ),
+)
+
 PREPROCESS = (
     *(
         _only_for(
@@ -230,4 +259,4 @@ METHODS = (
     ),
 )
 
-RULES = (*COLUMNS, *DISTINCT, *PREPROCESS, *LABELS, *METRICS, *METHODS)
+RULES = (*COLUMNS, *DISTINCT, *LABEL_COLUMNS, *PREPROCESS, *LABELS, *METRICS, *METHODS)

@@ -79,7 +79,10 @@ def _type_problem(schema: Schema, value: Any, field: str) -> Problem | None:
     if isinstance(value, bool) and "no" in schema.get("enum", ()):
         word = _WORDS_READ_AS_BOOLEANS[value]
         advice = f' (YAML reads {word} without quotes as {str(value).lower()}: write "{word}")'
-    elif given == "number" and INT_OR_STRING in schema:
+    elif isinstance(value, bool) and wanted == ("string",):
+        words = "y, yes, on and true" if value else "n, no, off and false"
+        advice = f" (YAML reads {words} without quotes as {str(value).lower()}: write the word in quotes)"
+    elif (given == "number" and INT_OR_STRING in schema) or (given in ("integer", "number") and wanted == ("string",)):
         advice = f' (quote it: "{value}")'
     return Problem(field, Kind.INVALID, f'{field} in body must be of type {",".join(wanted)}: "{given}"{advice}', given)
 

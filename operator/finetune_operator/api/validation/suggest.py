@@ -65,6 +65,7 @@ OF_TUTORIALS: dict[str, str] = {
     "text_column_names": "spec.dataset.columns.text",
     "label_column": "spec.dataset.columns.label",
     "label_column_name": "spec.dataset.columns.label",
+    "label_names": "spec.dataset.labelColumns",
     "summary_column": "spec.dataset.columns.summary",
     "question_column": "spec.dataset.columns.question",
     "context_column": "spec.dataset.columns.context",

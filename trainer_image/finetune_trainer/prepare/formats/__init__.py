@@ -19,7 +19,7 @@ from finetune_trainer.prepare.formats.columnar import declared_classes
 from finetune_trainer.prepare.formats.raw import Asked
 from finetune_trainer.prepare.source import row_place
 
-__all__ = ["READERS", "Asked", "declared_classes", "places", "read", "unknown_kind"]
+__all__ = ["READERS", "UNTYPED", "Asked", "declared_classes", "places", "read", "unknown_kind"]
 
 Reader = Callable[[Content, Asked], Iterator[pa.Table]]
 """From a file to tables of the needed columns."""
@@ -33,6 +33,8 @@ READERS: dict[str, Reader] = {
     ".parquet": columnar.read,
     ".arrow": columnar.read_arrow,
 }
+UNTYPED = tuple(delimited.SEPARATORS)
+"""Kinds that know text alone."""
 PACKED = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 """Kinds that may be compressed as a whole; the others compress within."""
 

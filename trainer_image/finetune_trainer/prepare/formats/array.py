@@ -50,10 +50,10 @@ def elements(content: Content, field: str | None = None) -> Iterator[str]:
         yield from array.elements() if field is None else array.elements_of(field)
 
 
-def keys(content: Content) -> list[str]:
-    """The keys of the object that a document is."""
+def keys(content: Content) -> dict[str, str]:
+    """The keys of the object that a document is, and how their values begin."""
     with _window(content) as array:
-        return [key for key, _ in array.members()]
+        return dict(array.members())
 
 
 @contextmanager
@@ -163,6 +163,8 @@ class _Array:
                 if cut and self._more():
                     continue
                 raise self._broken(error.msg, error.pos) from error
+            except RecursionError as error:
+                raise self._broken("lists and objects within each other, too deep to read", self._at) from error
             if end == len(self._text) and self._more():  # a number may go on
                 continue
             text, self._at = self._text[self._at : end], end

@@ -26,10 +26,12 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
             if file.metadata.num_rows == 0:
                 return
             needed = _needed(asked, file.schema_arrow.names, content.name)
+            first = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=needed):
                 # `datasets` leaves the names of classes beside the schema, which batches may lack.
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
-                yield columns.plain(columns.picked(table, asked.columns, content.name))
+                yield _looked_at(table, asked, content, first)
+                first += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(content, "parquet", error) from error
 
@@ -40,13 +42,20 @@ def read_arrow(content: Content, asked: Asked) -> Iterator[pa.Table]:
         is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
     try:
         with pa.memory_map(str(content.path)) if content.path else pa.PythonFile(content.open(), "r") as source:
+            first = 0
             for batch in _batches(source, is_file):
                 if batch.num_rows:
                     _needed(asked, batch.schema.names, content.name)
-                    table = pa.Table.from_batches([batch])
-                    yield columns.plain(columns.picked(table, asked.columns, content.name))
+                    yield _looked_at(pa.Table.from_batches([batch]), asked, content, first)
+                    first += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(content, "Arrow", error) from error
+
+
+def _looked_at(table: pa.Table, asked: Asked, content: Content, first: int) -> pa.Table:
+    found = columns.picked(table, asked.columns, content.name)
+    columns.require_utf8(found, content.name, first)
+    return columns.plain(found)
 
 
 def _batches(source: pa.NativeFile, is_file: bool) -> Iterator[pa.RecordBatch]:
@@ -70,6 +79,8 @@ def _needed(asked: Asked, there: Sequence[str], name: str) -> list[str]:
 def _unreadable(content: Content, what: str, error: Exception) -> Exception:
     if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
         return error
+    if page := content.web_page():
+        return PrepareError(Reason.DATA_INVALID, f"{page}.")
     said = str(error).splitlines()[0].rstrip(".")
     return PrepareError(
         Reason.DATA_INVALID, f"{content.name} is not a readable {what} file: {said}. Was it copied as a whole?"

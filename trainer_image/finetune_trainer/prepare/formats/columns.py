@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,25 @@ def plain(table: pa.Table) -> pa.Table:
     """Text and lists in the types that everything else knows, where another library wrote the file."""
     schema = pa.schema([field.with_type(_plain(field.type)) for field in table.schema], table.schema.metadata)
     return table if schema == table.schema else table.cast(schema)
+
+
+def require_utf8(table: pa.Table, name: str, first: int) -> None:
+    """Raise where text is none: no library looks at it when it reads. `first` is the number of the table's first row."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as invalid:
+        for column in table.column_names:
+            for row, item in zip(count(first), table.column(column), strict=False):
+                try:
+                    item.as_py()
+                except UnicodeDecodeError as error:
+                    raise PrepareError(
+                        Reason.DATA_INVALID,
+                        f"{name}, row {row}: column {column!r} holds byte 0x{error.object[error.start]:02x} in text that is "
+                        "no UTF-8. Write such values anew, in Python with text.decode('latin-1') for example, or leave the "
+                        "rows out.",
+                    ) from error
+        raise PrepareError(Reason.DATA_INVALID, f"{name}: {invalid}") from invalid
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

@@ -1,7 +1,7 @@
 """Csv and tsv: every value is text, and a broken line is named with what is wrong with it.
 
 pyarrow parses; Python's own parser looks at the file again only where something is wrong, to find the line and the
-reason.
+reason. Whether a quote in tsv is a quote is told by the file itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,25 +20,64 @@ from finetune_trainer.config import Reason
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import columns
-from finetune_trainer.prepare.formats.raw import BLOCK_BYTES, Asked, blocks, encoding_problem, require_text
+from finetune_trainer.prepare.formats.quotes import Misplaced, Quotes, Widths
+from finetune_trainer.prepare.formats.raw import BLOCK_BYTES, Asked, blocks, encoding_problem, require_rows
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """How a file writes its values."""
+
+    separator: str
+    quoted: bool = True
+    """Whether a value may stand in quotes; if not, a quote is a character like any other."""
+    misplaced: Misplaced | None = None
+    """What speaks against values in quotes."""
+
+
+def dialect(content: Content) -> Dialect:
+    """How a file writes its values, told by all of it (of one that is far away, by its first block).
+
+    Csv has quotes. So has tsv that a table was exported to, while in corpora a quote is a character: it is one where quotes
+    do not end the values that they begin, or join lines, and all lines have as many values without them.
+    """
+    separator = SEPARATORS[content.kind]
+    if content.far and separator != "\t":
+        return Dialect(separator)
+    quotes, widths = Quotes(separator), Widths(separator)
+    for _, block in islice(blocks(content), 1 if content.far else None):
+        quotes.add(block)
+        if separator == "\t":
+            widths.add(block)
+    if not content.far:
+        quotes.finish()
+    joins_lines = quotes.span_lines and widths.width > 1
+    fits_without = separator == "\t" and widths.equal and not quotes.in_header
+    plain = fits_without and (quotes.misplaced is not None or joins_lines)
+    return Dialect(separator, not plain, quotes.misplaced)
+
+
 def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     """Tables of the needed columns; an unquoted empty value is a null."""
-    require_text(content)
-    header = next(rows(content), ([], 1))[0]
+    require_rows(content)
+    how = dialect(content)
+    if how.quoted and how.misplaced:
+        raise _quote_problem(content, how.misplaced)
+    header = next(rows(content, how), ([], 1))[0]
     _check_header(header, asked.columns, content)
-    if not content.far and sum(block.count(b'"') for _, block in blocks(content)) % 2:
-        _check_quotes(content)
-    quotes = _Quotes(content.open()) if content.far else None
+    if not how.quoted:
+        asked.tell(_characters(content, how))
+    seen = _SeenQuotes(content, how.separator) if content.far and how.quoted else None
     try:
         with pyarrow.csv.open_csv(
-            quotes or content.for_arrow(),
+            seen or (content.open() if content.far else content.for_arrow()),
             read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=SEPARATORS[content.kind], newlines_in_values=True),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=how.separator, quote_char='"' if how.quoted else False, newlines_in_values=how.quoted
+            ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()),
                 include_columns=list(asked.columns),
@@ -46,35 +87,48 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
             ),
         ) as reader:
             for batch in reader:
+                if seen:
+                    seen.require_good()
                 yield pa.Table.from_batches([batch])
-        if quotes and quotes.count % 2:
-            _check_quotes(content)
+        if seen:
+            seen.quotes.finish()
+            seen.require_good()
     except pa.ArrowInvalid as error:
-        raise _problem(content, str(error)) from error
+        if seen:
+            seen.require_good()
+        raise _problem(content, how, str(error)) from error
 
 
-class _Quotes(io.RawIOBase):
-    """Counts quotes as they pass, where a file is not read twice."""
+class _SeenQuotes(io.RawIOBase):
+    """A file whose quotes are looked at as they pass, where it is not read twice."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.count = 0
+    def __init__(self, content: Content, separator: str) -> None:
+        self._content = content
+        self._file: BinaryIO = content.open()
+        self.quotes = Quotes(separator)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         found = self._file.read(len(buffer))
-        self.count += found.count(b'"')
+        self.quotes.add(found)
         buffer[: len(found)] = found
         return len(found)
 
+    def require_good(self) -> None:
+        """Raise where a quote among those that have passed does not end the value that it begins."""
+        if self.quotes.misplaced:
+            raise _quote_problem(self._content, self.quotes.misplaced)
 
-def rows(content: Content) -> Iterator[tuple[list[str], int]]:
+
+def rows(content: Content, how: Dialect | None = None) -> Iterator[tuple[list[str], int]]:
     """Rows with the line on which each begins, header first, blank lines left out."""
+    how = how or dialect(content)
     csv.field_size_limit(1 << 30)
     with io.TextIOWrapper(content.open(), encoding="utf-8-sig", newline="") as file:
-        reader, begins = csv.reader(file, strict=True, delimiter=SEPARATORS[content.kind]), 1
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if how.quoted else csv.QUOTE_NONE
+        reader, begins = csv.reader(file, delimiter=how.separator, quoting=quoting), 1
         try:
             for row in reader:
                 if row:
@@ -83,19 +137,41 @@ def rows(content: Content) -> Iterator[tuple[list[str], int]]:
         except UnicodeDecodeError as error:
             raise encoding_problem(content) from error
         except csv.Error as error:
-            raise PrepareError(Reason.DATA_INVALID, f"{content.name}, line {begins}: {_said(error)}.") from error
+            raise PrepareError(Reason.DATA_INVALID, f"{content.name}, line {begins}: {error}.") from error
 
 
-def _said(error: csv.Error) -> str:
-    if "unexpected end of data" in str(error):
-        return 'a quote (") that begins here is never closed'
-    return str(error)
+def _quote_problem(content: Content, misplaced: Misplaced) -> PrepareError:
+    """pyarrow takes what comes up to the next quote for one value, if it is the rest of the file, and says nothing."""
+    said = (
+        'a quote (") that begins here is never closed.'
+        if misplaced.goes_on is None
+        else f'a value begins with a quote ("), and behind the quote that should end it, on line {misplaced.goes_on}, text '
+        "follows."
+    )
+    tabs = (
+        " Where quotes are characters like any other, all lines must have as many tabs."
+        if content.kind == ".tsv"
+        else ""
+    )
+    return PrepareError(
+        Reason.DATA_INVALID,
+        f"{content.name}, line {misplaced.begins}: {said} Write a quote within a value twice and quotes around the value "
+        f'("say ""so"" again"), or take the quote away.{tabs}',
+    )
+
+
+def _characters(content: Content, how: Dialect) -> str:
+    """What to tell of a file whose quotes are none."""
+    why = "they join lines that have as many values as the header"
+    if how.misplaced:
+        why = f"the one that begins a value on line {how.misplaced.begins} does not end it"
+    return f'{content.name}: quotes (") are read as characters like any other, because {why}.'
 
 
 def _check_header(header: Sequence[str], needed: Sequence[str], content: Content) -> None:
     if not header:
         raise PrepareError(Reason.DATA_INVALID, f"{content.name} has no rows.")
-    doubled = sorted({column for column in header if header.count(column) > 1})
+    doubled = sorted({column for column in needed if header.count(column) > 1})
     if doubled:
         raise PrepareError(
             Reason.DATA_INVALID,
@@ -111,21 +187,16 @@ def _check_header(header: Sequence[str], needed: Sequence[str], content: Content
             raise columns.no_keys(column, column.split(".")[0], "text", content.name)
 
 
-def _check_quotes(content: Content) -> None:
-    """pyarrow takes a quote that is never closed as one value up to the end of the file, and says nothing."""
-    for _ in rows(content):
-        pass
-
-
-def _problem(content: Content, reason: str) -> PrepareError:
+def _problem(content: Content, how: Dialect, reason: str) -> PrepareError:
     width = None
-    for row, line in rows(content):
+    for row, line in rows(content, how):
         width = width or len(row)
         if len(row) != width:
+            what = WORDS[how.separator]
+            way_out = f"Quote values that hold {what}." if how.quoted else f"Take {what} out of values."
             return PrepareError(
                 Reason.DATA_INVALID,
-                f"{content.name}, line {line}: {len(row)} values where the header has {width}. "
-                f"Quote values that hold {WORDS[SEPARATORS[content.kind]]}.",
+                f"{content.name}, line {line}: {len(row)} values where the header has {width}. {way_out}",
             )
     if "straddling" in reason:
         reason = f'a row is longer than {BLOCK_BYTES >> 20} MiB; is a quote (") not closed?'

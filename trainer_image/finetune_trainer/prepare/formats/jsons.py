@@ -16,19 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.content import Content
+from finetune_trainer.prepare.content import HEAD_BYTES, Content
 from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.formats import columns
+from finetune_trainer.prepare.formats import columns, shapes
 from finetune_trainer.prepare.formats.array import DECODER, elements, keys
 from finetune_trainer.prepare.formats.looked_at import Columns, Placed
 from finetune_trainer.prepare.formats.raw import (
     BLOCK_BYTES,
     BYTE_ORDER_MARK,
-    HEAD_BYTES,
     Asked,
     blocks,
     not_utf8,
-    require_text,
+    require_rows,
 )
 from finetune_trainer.prepare.source import row_place
 
@@ -38,17 +37,17 @@ EXACT = 2**53
 
 def read_lines(content: Content, asked: Asked) -> Iterator[pa.Table]:
     """Tables of the needed columns of an object a line; a value that is not there is a null."""
-    require_text(content)
+    require_rows(content)
     seen = Columns(content, asked)
     for first, block in blocks(content):
         if block.strip():
             parsed = _parsed(block, seen)
-            yield seen.table(_rows(block, first, content)) if parsed is None else parsed
+            yield seen.table(_rows(block, first, content, asked)) if parsed is None else parsed
 
 
 def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     """The same of a file that holds an array of objects, alone or under a key, or an object a line."""
-    require_text(content)
+    require_rows(content)
     if asked.field is None and not is_array(content):
         yield from read_lines(content, asked)
         return
@@ -83,6 +82,8 @@ def _parsed(block: bytes, seen: Columns) -> pa.Table | None:
         table.validate(full=True)
         table = columns.picked(table, needed, seen.content.name)
     except (pa.ArrowInvalid, PrepareError):
+        return None
+    if not seen.found and table.num_rows == 1:  # it may be a document that is no row
         return None
     # A column of the schema is in the table whether the block has it or not.
     if not seen.found and any(table.column(column).null_count == table.num_rows for column in texts):
@@ -136,7 +137,7 @@ def _is_kept(type_: pa.DataType) -> bool:
     return any(of(type_) for of in (pa.types.is_integer, pa.types.is_string, pa.types.is_boolean, pa.types.is_null))
 
 
-def _rows(block: bytes, first: int, content: Content) -> Iterator[Placed]:
+def _rows(block: bytes, first: int, content: Content, asked: Asked) -> Iterator[Placed]:
     for number, line in enumerate(block.split(b"\n"), start=first):
         if not line.strip():
             continue
@@ -149,19 +150,28 @@ def _rows(block: bytes, first: int, content: Content) -> Iterator[Placed]:
             raise PrepareError(
                 Reason.DATA_INVALID,
                 f"{content.name}, line {number} is not valid JSON: {error.msg} at column {error.colno}."
-                f"{_hint(line, number, content)}",
+                f"{_hint(line, number, content, asked)}",
+            ) from error
+        except RecursionError as error:
+            raise PrepareError(
+                Reason.DATA_INVALID,
+                f"{content.name}, line {number}: lists and objects within each other, too deep to read.",
             ) from error
         yield f"line {number}", row
 
 
-def _hint(line: bytes, number: int, content: Content) -> str:
+def _hint(line: bytes, number: int, content: Content, asked: Asked) -> str:
     if number > 1 or line.strip() != b"{":
         return ""
-    if content.kind != ".json":
-        return " An object a line is needed, or an array of objects in a file whose name ends in .json."
     try:
         there = keys(content)
     except PrepareError:  # broken further on: that line would be no help here
+        there = {}
+    if there and (shape := shapes.of_document(there, asked.columns)):
+        return f" But {shape}"
+    if content.kind != ".json":
+        return " An object a line is needed, or an array of objects in a file whose name ends in .json."
+    if not there:
         return (
             " An object a line is needed, or an array of objects, or a document with a key (spec.dataset.field) of one."
         )

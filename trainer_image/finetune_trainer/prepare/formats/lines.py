@@ -15,7 +15,8 @@ COLUMN = "text"
 
 def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     """Tables of the one column."""
-    require_text(content)
+    if page := content.web_page(require_text(content)):
+        asked.tell(f"{page}; unless the text of this page is what is to be learnt.")
     columns.require(asked.columns, [COLUMN], content.name, f" A text file has one column, {COLUMN!r}.")
     for first, block in blocks(content):
         try:

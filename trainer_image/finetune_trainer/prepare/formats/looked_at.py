@@ -10,8 +10,15 @@ import pyarrow as pa
 
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.errors import PrepareError, column_missing, names, shown
-from finetune_trainer.prepare.formats import columns
+from finetune_trainer.prepare.errors import (
+    PrepareError,
+    column_missing,
+    half_a_character,
+    half_character,
+    names,
+    shown,
+)
+from finetune_trainer.prepare.formats import columns, shapes
 from finetune_trainer.prepare.formats.array import Doubled
 from finetune_trainer.prepare.formats.raw import Asked
 
@@ -34,13 +41,16 @@ class Columns:
     def table(self, rows: Iterable[Placed]) -> pa.Table:
         """Rows as a table, each looked at."""
         values: dict[str, list[Any]] = {column: [] for column in self.asked.columns}
-        places, there = [], There(self.asked.columns)
+        places: list[str] = []
+        there = There(self.asked.columns)
         for place, row in rows:
             if isinstance(row, Doubled):
                 raise self._invalid(place, f"column {row.key!r} is there twice. Give each a name of its own.")
             if not isinstance(row, dict):
                 raise self._invalid(place, f"{shown(row)} where an object is needed.")
             if not self.found:
+                if not places:
+                    self._require_row(place, row)
                 there.add(row)
             places.append(place)
             for column, found in values.items():
@@ -49,6 +59,11 @@ class Columns:
                 found.append(value)
         self._require(there)
         return pa.table({column: self._array(column, found, places) for column, found in values.items()})
+
+    def _require_row(self, place: str, row: dict[str, Any]) -> None:
+        """Raise where the first row is none, but a document that holds a whole table."""
+        if self.asked.field is None and (said := shapes.of_row(row, self.asked.columns, self.asked.text)):
+            raise self._invalid(place, said)
 
     def _require(self, there: There) -> None:
         """Raise where a column is in none of the first block's rows: later ones would come too late."""
@@ -69,6 +84,8 @@ class Columns:
             doubled = _doubled(value)
             if doubled is not None:
                 raise self._invalid(place, f"column {column!r} holds an object with key {doubled!r} twice.")
+        if (half := half_character(value)) is not None:
+            raise half_a_character(f"{self.content.name}, {place}: column {column!r}", half)
         known = self.kinds.setdefault(column, kind)
         if known is not kind:
             before = KINDS.get(known, known.__name__)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from finetune_trainer.config import Reason
-from finetune_trainer.prepare.content import Content
+from finetune_trainer.prepare.content import HEAD_BYTES, Content
 from finetune_trainer.prepare.errors import PrepareError
 
 BLOCK_BYTES = 4 << 20
@@ -14,7 +14,6 @@ BLOCK_BYTES = 4 << 20
 
 pyarrow reads some thirty blocks of csv ahead."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-HEAD_BYTES = 4096
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 OTHER_CONTENT = {
     # First bytes -> what the file holds and what to do about it.
@@ -39,10 +38,18 @@ class Asked:
     """Those of them that hold text (or lists of it): no reader may take `007` for a number."""
     field: str | None = None
     """Key of a json document that holds the rows."""
+    tell: Callable[[str], None] = lambda _: None
+    """Hears what the user should know of how a file was read."""
 
 
-def require_text(content: Content) -> None:
-    """Raise where the first bytes say that this is something else than UTF-8 text."""
+def require_rows(content: Content) -> None:
+    """Raise where the first bytes say that this is something else than rows of text in UTF-8."""
+    if page := content.web_page(require_text(content)):
+        raise PrepareError(Reason.DATA_INVALID, f"{page}.")
+
+
+def require_text(content: Content) -> bytes:
+    """The first bytes. Raises where they say that this is something else than UTF-8 text."""
     with content.open() as file:
         head = file.read(HEAD_BYTES)
     for first, what in OTHER_CONTENT.items():
@@ -54,6 +61,7 @@ def require_text(content: Content) -> None:
             f"{content.name}, line 1: not UTF-8 but {'UTF-16' if head.startswith(UTF_16) else 'UTF-16 or no text at all'}. "
             "Convert the file, for example with `iconv -f utf-16 -t utf-8`.",
         )
+    return head
 
 
 def encoding_problem(content: Content) -> PrepareError:
