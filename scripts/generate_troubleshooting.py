@@ -106,6 +106,7 @@ MEANINGS: Mapping[str, str] = {
     Reason.COLUMN_NOT_FOUND: "the data has no such column; those that it has are in the message",
     Reason.LABELS_INVALID: "labels are missing or out of range",
     Reason.MODEL_NOT_FOUND: "the model, or its revision, is not there",
+    Reason.MODEL_NOT_LOADED: "the model's files are there, and transformers makes no model of them that can do the task",
     Reason.DATASET_NOT_FOUND: "the dataset, its config, split or revision is not there",
     Reason.ACCESS_DENIED: "the Hub (401, 403), or a proxy before it (407), refused",
     Reason.HUB_UNAVAILABLE: "the Hub can't be reached, is busy, or has an error of its own",

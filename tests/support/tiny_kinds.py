@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 POSITIONS = 96
@@ -32,7 +33,10 @@ RULES: tuple[tuple[str, int], ...] = (
 )
 """Pattern of a field's whole name -> its value; the first that fits."""
 
-OWN: Mapping[str, Mapping[str, Any]] = {"codegen": {"n_head": 4, "rotary_dim": 4}}
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "codegen": {"n_head": 4, "rotary_dim": 4},
+    "mllama_text_model": {"cross_attention_layers": [1]},
+}
 """Kind -> fields that the rules do not get right."""
 
 
@@ -73,6 +77,22 @@ def _tiny(name: str, default: Any) -> Any:
     if default <= 0:
         return None
     return next((value for pattern, value in RULES if re.fullmatch(pattern, name)), None)
+
+
+def tiny_whole(folder: Path, kind: str, *, dtype: str = "float32", **given: Any) -> Path:
+    """Save a model of this kind that continues text, with all its parts, and a tokenizer in `folder`; return the folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, set_seed
+
+    from finetune_trainer.tasks.loading import model_class
+
+    config = tiny_config(kind, **given)
+    set_seed(0)
+    made = model_class("AutoModelForCausalLM", config)
+    model = made.from_config(config) if made is AutoModelForCausalLM else made(config)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def byte_tokenizer() -> Any:

@@ -299,6 +299,8 @@ class Reason(StrEnum):
     COLUMN_NOT_FOUND = "ColumnNotFound"
     LABELS_INVALID = "LabelsInvalid"
     MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_NOT_LOADED = "ModelNotLoaded"
+    """Its files are there, and transformers makes no model of them that can do the task."""
     DATASET_NOT_FOUND = "DatasetNotFound"
     ACCESS_DENIED = "AccessDenied"
     """401 or 403 from the Hub."""

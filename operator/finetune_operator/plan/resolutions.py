@@ -45,6 +45,10 @@ RESOLUTIONS: Mapping[str, str] = {
         "column that has them, or `spec.problemType` to what they are."
     ),
     Reason.MODEL_NOT_FOUND: "Correct `spec.model`: the id and revision on the Hub, or the path on a mounted volume.",
+    Reason.MODEL_NOT_LOADED: (
+        "Mend the files of the model as the message says (download or save it again), or choose another one in `spec.model`, "
+        f"{_ANEW}."
+    ),
     Reason.DATASET_NOT_FOUND: "Correct `spec.dataset`: the id, config and revision on the Hub, or the files.",
     Reason.ACCESS_DENIED: (
         "Give a token with access in `spec.hub.tokenSecretRef`, and accept the terms on the page of the model or "

@@ -99,6 +99,13 @@ MODELS: tuple[Mistake, ...] = (
         ),
     ),
     in_model(
+        "model-in-few-bits",
+        "a model whose weights are in few bits, trained as a whole",
+        "The model /models/mine has weights in few bits already (gptq), which only train with spec.peft on a CUDA accelerator.",
+        lambda folder: _edit(folder, "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
+        "ArgumentsInvalid",
+    ),
+    in_model(
         "model-of-another-kind",
         "a model without a head for text classification",
         "The model /models/mine is of kind 'vit', for which transformers has no head for text classification.",

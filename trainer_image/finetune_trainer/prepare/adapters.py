@@ -11,28 +11,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.prepare import probes
 from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.prepare.model import Model, quantization_of
 
 ALL_LINEAR = "all-linear"
 NEW = ("classifier", "pre_classifier", "score", "qa_outputs", "classification_head", "lm_head", "embed_out")
 """Modules that saved weights may lack: heads, and output embeddings that are the input's."""
 MATRIX = 2
+LEFT_MOST = 0.1
+"""Share of the weights that may stay in full precision where four bits are asked for."""
 
 
-def check(config: RunConfig, model: Model) -> None:
-    """PrepareError where the model's weights cannot be trained as asked."""
+def check(config: RunConfig, model: Model, auto: str) -> None:
+    """PrepareError where the model's weights cannot be trained as asked; `auto` is the class that loads them."""
     if config.quantization is not None:
         _require_accelerator(config)
-    if getattr(model.config, "quantization_config", None) is not None and (
-        config.peft is None or not config.accelerators
-    ):
-        raise _refusal(
-            f"{model.name} has weights in few bits already, which only train with spec.peft on a CUDA accelerator. "
-            "Choose the model that it was made from."
-        )
+    saved = quantization_of(model.config)
+    if saved is not None:
+        _require_trainable_upon(config, model, str(saved.get("quant_method")))
     if config.peft is not None:
         _require_modules(config.peft.target_modules, model)
+    if config.quantization is not None:
+        _require_few_bits(model, auto)
 
 
 def _require_accelerator(config: RunConfig) -> None:
@@ -43,6 +44,34 @@ def _require_accelerator(config: RunConfig) -> None:
         )
     if config.peft is None:
         raise _refusal("spec.quantization: weights in four bits cannot be trained themselves; add spec.peft.")
+
+
+def _require_trainable_upon(config: RunConfig, model: Model, method: str) -> None:
+    """Weights that somebody has put into few bits already take adapters, which stay beside them."""
+    if config.peft is None or not config.accelerators:
+        raise _refusal(
+            f"{model.name} has weights in few bits already ({method}), which only train with spec.peft on a CUDA accelerator. "
+            "Choose the model that it was made from."
+        )
+    refused = {"spec.peft.saveMerged": config.peft.save_merged, "spec.quantization": config.quantization is not None}
+    for field, asked in refused.items():
+        if asked:
+            raise _refusal(
+                f"{field}: {model.name} has weights in few bits already ({method}), which take an adapter beside them and no other "
+                "change. Leave it out, or choose the model that it was made from."
+            )
+
+
+def _require_few_bits(model: Model, auto: str) -> None:
+    """Four bits that most weights would not have are none: the model would take the memory of a whole one."""
+    answer = probes.ask("four_bit_probe", str(model.folder), auto)
+    left = answer.get("left", 0.0)
+    if left > LEFT_MOST:
+        raise _refusal(
+            f"spec.quantization: {left:.0%} of the weights of {model.name} would stay in full precision, because they are in no "
+            f"plain linear layer, as the experts of most models with experts (the largest part is {answer.get('where')}). Leave "
+            "spec.quantization out, or choose a model without experts."
+        )
 
 
 def _require_modules(wanted: tuple[str, ...], model: Model) -> None:

@@ -6,22 +6,17 @@ The ranks would fail on it once they had taken theirs. What needs a device to kn
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from finetune_trainer.config import Env, Reason, RunConfig
+from finetune_trainer.prepare import probes
 from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.text import log_line
 
-PROBE = "finetune_trainer.train.quantizer_probe"
-"""Asks transformers, which answers only where it has found torch: a process of its own, for models that need it."""
-PROBE_SECONDS = 600.0
+PACKAGES = {"liger_kernel": "liger-kernel", "peft": "peft", "bitsandbytes": "bitsandbytes"}
+"""Module -> package, of those that only some jobs need."""
 COMPILERS = {True: ("CC", ("cc", "gcc", "clang")), False: ("CXX", ("c++", "g++", "clang++"))}
 """For an accelerator or not: the variable that names torch.compile's compiler, and the ones that it looks for."""
 
@@ -51,11 +46,17 @@ def has_compiler(*, accelerator: bool) -> bool:
 
 def _of_arguments(config: RunConfig) -> Iterator[str]:
     given = config.training_arguments
-    if given.get("use_liger_kernel") and config.accelerators and importlib.util.find_spec("liger_kernel") is None:
-        yield (
-            "there is no package liger-kernel, which trainingArguments.use_liger_kernel needs. Name an image that has it in "
-            "spec.image, or leave the argument out."
-        )
+    wanted = {
+        "trainingArguments.use_liger_kernel": bool(given.get("use_liger_kernel")) and config.accelerators,
+        "spec.peft": config.peft is not None,
+        "spec.quantization": config.quantization is not None,
+    }
+    for (module, package), (field, needs) in zip(PACKAGES.items(), wanted.items(), strict=True):
+        if needs and importlib.util.find_spec(module) is None:
+            yield (
+                f"there is no package {package}, which {field} needs. Name an image that has it in spec.image, or leave the "
+                "field out."
+            )
     if (given.get("torch_compile") or given.get("torch_compile_mode")) and not has_compiler(
         accelerator=config.accelerators
     ):
@@ -67,9 +68,9 @@ def _of_arguments(config: RunConfig) -> Iterator[str]:
 
 def _of_weights(config: RunConfig, model: Path) -> Iterator[str]:
     """Of weights that another library has put into few bits: what loads them, and whether they can be trained upon."""
-    if not config.accelerators or _quantization(model) is None:
+    if not config.accelerators or not _is_quantized(model):
         return  # without an accelerator they are refused in any case
-    answer = _ask(model)
+    answer = probes.ask("quantizer_probe", str(model))
     if "missing" in answer:
         yield (
             f"there is not what loads the weights of {config.model.name}: {answer['missing']} Name an image that has it in "
@@ -83,29 +84,9 @@ def _of_weights(config: RunConfig, model: Path) -> Iterator[str]:
         )
 
 
-def _quantization(model: Path) -> Any:
+def _is_quantized(model: Path) -> bool:
+    """Whether the configuration speaks of it, without transformers, which takes seconds to import."""
     try:
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        return '"quantization_config"' in (model / "config.json").read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return None  # who loads the configuration says what is wrong with it
-    return config.get("quantization_config") if isinstance(config, dict) else None
-
-
-def _ask(model: Path) -> dict[str, str]:
-    """What the probe says; nothing where it does not come to an answer: then the ranks will see."""
-    command = [sys.executable, "-m", PROBE, str(model)]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-    except (subprocess.TimeoutExpired, IndexError, ValueError):
-        log_line("prepare", "Whether the image can load these weights could not be found out; the ranks will see.")
-        return {}
-    return {str(key): str(value) for key, value in found.items()}
+        return False  # who loads the configuration says what is wrong with it

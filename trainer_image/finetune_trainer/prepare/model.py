@@ -138,6 +138,12 @@ def text_config(config: Any) -> Any:
         return config
 
 
+def quantization_of(config: Any) -> dict[str, Any] | None:
+    """How another library has put the weights into few bits, as the model or its part for text has it; None for plain ones."""
+    owners = (config, text_config(config))
+    return next((found for owner in owners if (found := getattr(owner, "quantization_config", None)) is not None), None)
+
+
 def max_tokens(config: Any, tokenizer: Any) -> int | None:
     """The longest row that model and tokenizer can read; None where neither has a limit."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []

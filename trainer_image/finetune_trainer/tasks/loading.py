@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.config import Cause, Reason
+from finetune_trainer.prepare.model import quantization_of
 from finetune_trainer.tasks.base import pad_with_what_there_is
+
+MADE_WHOLE = ("fp8", "mxfp8", "mxfp4")
+"""What transformers calls weights in small floats that it can make whole again."""
 
 
 def load(
@@ -30,7 +34,7 @@ def load(
             folder, local_files_only=True, **(tokenizer_options or {})
         )
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        model = model_class(auto, config).from_pretrained(folder, **wanted)
+        model = model_class(auto, config).from_pretrained(folder, **_made_whole(config), **wanted)
     except Exception as error:
         if may_pass(error):
             raise
@@ -53,13 +57,38 @@ def model_class(auto: str, config: Any) -> Any:
     return transformers.AutoModelForMultimodalLM._model_mapping.get(type(config), chooses)
 
 
+def _made_whole(config: Any) -> dict[str, Any]:
+    """Options under which weights in 8 or 4 bit floats are made whole as they are loaded.
+
+    What computes with them as they are comes from the Hub, where ranks don't go, is compiled as it runs, and trains not.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    saved = quantization_of(config)
+    if saved is None or saved.get("quant_method") not in MADE_WHOLE:
+        return {}
+    kind: Any = AUTO_QUANTIZATION_CONFIG_MAPPING[saved["quant_method"]]
+    return {"quantization_config": kind.from_dict({**saved, "dequantize": True})}
+
+
+def skeleton(auto: str, folder: Path) -> Any:
+    """The model that `load` would load, without its weights: it takes no memory."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        made = model_class(auto, config)
+        return made.from_config(config) if hasattr(made, "from_config") else made(config)
+
+
 def may_pass(error: Exception) -> bool:
     """Whether loading the same model again, here or elsewhere, may go well: the volume, memory or a device was at fault."""
     import torch
 
-    devices = (torch.OutOfMemoryError, torch.AcceleratorError)
     if isinstance(error, OSError):
         return error.errno is not None  # transformers raises its own without a number
+    devices = torch.OutOfMemoryError | torch.AcceleratorError
     return isinstance(error, MemoryError | devices) or "CUDA error" in str(error)
 
 
@@ -70,4 +99,4 @@ def _refusal(error: Exception, purpose: str) -> Exception:
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ImportError):
         return TrainError(Reason.NOT_IN_IMAGE, Cause.USER, f"The image cannot load the model: {said}")
-    return TrainError(Reason.MODEL_NOT_FOUND, Cause.USER, f"The model cannot {purpose}: {said}")
+    return TrainError(Reason.MODEL_NOT_LOADED, Cause.USER, f"The model cannot {purpose}: {said}")

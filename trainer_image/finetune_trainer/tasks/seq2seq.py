@@ -103,6 +103,12 @@ class SequenceToSequence(TokenTask):
                 "Set it (to the id of the token for padding with T5, of the first special token with BERT) and save the "
                 "model again.",
             )
+        if getattr(model.config, "output_router_logits", False):
+            raise PrepareError(
+                Reason.MODEL_NOT_FOUND,
+                f"{model.name}: its config.json asks for a loss over its experts (output_router_logits: true), which is not computed "
+                "for models that write a text from a text. Set it to false in config.json, or choose another model.",
+            )
         languages.check(model, config)
 
     def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:

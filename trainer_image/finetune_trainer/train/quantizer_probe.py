@@ -11,14 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.prepare.model import quantization_of
+from finetune_trainer.tasks.loading import MADE_WHOLE
+
 CAPABILITY = (9, 0)
 """Of the device that is imagined: what it could do is for the ranks to see."""
 
 
 def main() -> None:
     """Answer for the folder that the command line names."""
-    config = json.loads(Path(sys.argv[1], "config.json").read_text(encoding="utf-8"))
-    print(json.dumps(answer(config["quantization_config"])))  # noqa: T201
+    from transformers import AutoConfig
+
+    quantization = quantization_of(AutoConfig.from_pretrained(Path(sys.argv[1])))
+    print(json.dumps(answer(quantization) if quantization else {}))  # noqa: T201
 
 
 def answer(quantization: dict[str, Any]) -> dict[str, str]:
@@ -27,12 +32,14 @@ def answer(quantization: dict[str, Any]) -> dict[str, str]:
     from transformers.quantizers.auto import AutoHfQuantizer
 
     method = str(quantization.get("quant_method"))
+    if method in MADE_WHOLE:
+        return {}
     torch.cuda.is_available = lambda: True
     torch.cuda.get_device_capability = lambda device=None: CAPABILITY
     try:
         quantizer = AutoHfQuantizer.from_config(quantization, pre_quantized=True)
         quantizer.validate_environment(device_map={"": 0})
-        trainable = quantizer.is_trainable or getattr(quantizer.quantization_config, "dequantize", False)
+        trainable = quantizer.is_trainable
     except ImportError as error:
         return {"missing": _sentence(error)}
     except ValueError as error:

@@ -1,0 +1,171 @@
+"""What the image lacks, and what no image can: said in prepare. What only loading shows ends a rank for good, with its reason."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_trainer.config import Cause, Peft, Quantization, Reason
+from finetune_trainer.prepare import adapters, image
+from finetune_trainer.prepare import model as prepare_model
+from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.run import prepare
+from tests.support.labelled import config
+from tests.support.ranks import run_ranks
+from tests.support.runs import run_config
+from tests.support.tiny import reviews, tiny_bert, write_rows
+from tests.support.tiny_llama import tiny_llama
+
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False}
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [128, 128]}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "kind", "said"),
+    [
+        (GPTQ, "missing", "optimum"),
+        ({"quant_method": "awq", "bits": 4}, "missing", "gptqmodel"),
+        ({"quant_method": "compressed-tensors"}, "missing", "compressed-tensors"),
+        ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "missing", "torchao"),
+        ({"quant_method": "bitnet"}, "untrainable", "bitnet"),
+        ({"quant_method": "nobody-knows-it"}, "untrainable", "nobody-knows-it"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, None, ""),
+        (FP8, None, ""),
+        ({"quant_method": "mxfp4"}, None, ""),
+    ],
+    ids=lambda value: value["quant_method"] if isinstance(value, dict) else None,
+)
+def test_whether_weights_in_few_bits_can_be_loaded_here_is_asked_of_transformers(
+    quantization: dict[str, Any], kind: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from finetune_trainer.train.quantizer_probe import answer
+
+    for name in ("is_available", "get_device_capability"):
+        monkeypatch.setattr(torch.cuda, name, getattr(torch.cuda, name))  # the probe has a process of its own to change
+    found = answer(quantization)
+    assert list(found) == ([kind] if kind else [])
+    assert said in "".join(found.values())
+
+
+def quantised(folder: Path, quantization: dict[str, Any]) -> Path:
+    """A Llama whose configuration says that its weights are in few bits."""
+    model = tiny_llama(folder)
+    settings = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**settings, "quantization_config": quantization}))
+    return model
+
+
+def text_job(folder: Path, model: Path, **fields: Any) -> Any:
+    train = write_rows(folder / "train.jsonl", [{"text": "cold soup"}] * 4)
+    columns = {"text": "text"}
+    return config(
+        folder / "output", task="text-generation", model=model, files={"train": train}, columns=columns, **fields
+    )
+
+
+def test_a_base_in_gptq_without_its_packages_is_refused_before_a_device_is_taken(tmp_path: Path) -> None:
+    model = quantised(tmp_path / "model", GPTQ)
+    with pytest.raises(PrepareError, match="In the training image there is not what loads the weights of") as raised:
+        prepare(text_job(tmp_path, model, peft=Peft(), accelerators=True))
+    assert (raised.value.reason, raised.value.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
+    assert "requires optimum" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"accelerators": True}, "which only train with spec.peft on a CUDA accelerator"),
+        ({"peft": Peft()}, "which only train with spec.peft on a CUDA accelerator"),
+        ({"peft": Peft(save_merged=True), "accelerators": True}, "spec.peft.saveMerged: "),
+        ({"peft": Peft(), "quantization": Quantization(), "accelerators": True}, "spec.quantization: "),
+    ],
+)
+def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+    model = prepare_model.load(quantised(tmp_path / "model", FP8), "The model")
+    with pytest.raises(PrepareError) as raised:
+        adapters.check(text_job(tmp_path, model.folder, **fields), model, "AutoModelForCausalLM")
+    assert raised.value.reason is Reason.ARGUMENTS_INVALID
+    assert said in str(raised.value)
+    assert "has weights in few bits already (fp8)" in str(raised.value)
+
+
+def test_weights_in_eight_bit_floats_are_made_whole_on_a_device_that_would_compute_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What computes with them comes from the Hub: on an H100 the first step would fail."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from finetune_trainer.tasks.loading import load
+
+    plain, model = tiny_llama(tmp_path / "plain"), quantised(tmp_path / "model", FP8)
+    weights: dict[str, Any] = {}
+    for name, weight in load_file(plain / "model.safetensors").items():
+        weights[name] = weight
+        if "proj" in name:
+            scale = weight.abs().max() / torch.finfo(torch.float8_e4m3fn).max
+            weights[name] = (weight / scale).to(torch.float8_e4m3fn)
+            weights[f"{name}_scale_inv"] = scale.reshape(1, 1)
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    loaded, _ = load("AutoModelForCausalLM", model, "write text", {"device_map": "cpu"})
+    whole, _ = load("AutoModelForCausalLM", plain, "write text", {})
+    assert type(loaded.model.layers[0].mlp.up_proj) is torch.nn.Linear
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+    ids = torch.arange(5, 25).reshape(1, 20)
+    with torch.no_grad():
+        assert (loaded(input_ids=ids).logits - whole(input_ids=ids).logits).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("field", "changes", "module"),
+    [("spec.peft", {"peft": Peft()}, "peft"), ("spec.quantization", {"quantization": Quantization()}, "bitsandbytes")],
+)
+def test_a_package_that_adapters_need_is_said_where_the_image_lacks_it(
+    field: str, changes: dict[str, Any], module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = run_config(tmp_path / "output", model="/m", accelerators=True).model_copy(update=changes)
+    assert image.check(job) == ()
+    monkeypatch.setitem(sys.modules, module, None)  # as Python marks what can't be imported
+    with pytest.raises(PrepareError, match=f"there is no package {module}, which {field} needs"):
+        image.check(job)
+
+
+def test_a_model_that_cannot_be_loaded_ends_a_rank_for_good_with_its_reason(tmp_path: Path) -> None:
+    """Its weights were cut off behind prepare's back."""
+    model = tiny_bert(tmp_path / "model")
+    job = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(8)))
+    prepared = prepare(job)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    finished = run_ranks(tmp_path / "ranks", job, prepared=prepared)
+    assert finished.returncode != 0
+    failure = finished.failure
+    assert (failure["reason"], failure["cause"]) == (Reason.MODEL_NOT_LOADED, Cause.USER), "no try is spent on it"
+    assert failure["message"].startswith("The model cannot classify text: ")
+    assert "Traceback" not in failure["message"]
+
+
+def test_what_may_pass_while_a_model_is_loaded_is_tried_again() -> None:
+    import torch
+
+    from finetune_trainer.tasks.loading import may_pass
+
+    passing = (
+        OSError(errno.EIO, "Input/output error"),
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("device-side assert"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+    )
+    lasting = (OSError("no file named model.safetensors"), ImportError("optimum"), ValueError("size"), KeyError("w"))
+    assert [error for error in passing if not may_pass(error)] == []
+    assert [error for error in lasting if may_pass(error)] == []
