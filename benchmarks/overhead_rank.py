@@ -90,7 +90,7 @@ class Bench:
     def round(self, *, reporting: bool) -> Round:
         """Train once, with reports or without."""
         arguments = defaults.training_arguments(self.plan, os.environ[RankEnv.STAGING])
-        run = recipe._Run(self.config, self.plan, self.prepared, arguments, self.world)
+        run = recipe._Run(self.config, self.plan, self.prepared, arguments, self.world, print)
         batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=1)
         pulse = Pulse(1, 0, None, save_seconds=600)
         reporter = Reporter(self.client, active=reporting)

@@ -33,6 +33,7 @@ from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
 from tests.support.stub_hub import TOKEN, Repository, stub_hub
 from tests.support.tiny import reviews, tiny_bert, write_rows
+from tests.support.tiny_kinds import tiny_whole
 from tests.support.tiny_llama import tiny_llama
 from tests.support.tiny_t5 import tiny_t5
 
@@ -282,6 +283,19 @@ def test_a_weight_that_does_not_fit_the_precision_of_the_base_keeps_its_own(tmp_
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
+def test_weights_of_other_files_have_the_precision_that_the_configuration_names(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel
+
+    from finetune_trainer.train import precision
+
+    folder = tiny_bert(tmp_path / "model", dtype="float16")
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert precision.as_in(folder, model) is torch.float16
+    assert {weight.dtype for weight in model.parameters()} == {torch.float16}
+
+
 def first(model: Any, tokenizer: Any, **more: Any) -> Any:
     """The first of a model's outputs: logits, or those of where an answer begins."""
     import torch
@@ -316,6 +330,23 @@ def test_what_no_weights_were_saved_of_is_trained_and_saved(tmp_path: Path) -> N
     assert saved_whole(wrapped) == set()
     _, wrapped, _, _ = adapted(tmp_path, "text-classification", model, Peft(r=2))
     assert saved_whole(wrapped) == {"bert.pooler.dense", "classifier"}
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "llama4", "mllama"])
+def test_what_reads_pictures_or_chooses_experts_gets_no_adapter(kind: str, tmp_path: Path) -> None:
+    import torch
+
+    from finetune_trainer.train import towers
+
+    model = tiny_whole(tmp_path / "model", kind)
+    _, wrapped, base, _ = adapted(tmp_path, "text-generation", model, Peft(r=2, target_modules=("all-linear",)))
+    without = tuple(f"base_model.model.{path}." for path in towers.towers(base))
+    trained = {name: each for name, each in wrapped.named_parameters() if each.requires_grad}
+    assert without
+    assert trained
+    assert [name for name in trained if name.startswith(without) or ".router." in name] == []
+    wrapped(input_ids=torch.arange(5, 25).reshape(2, 10), use_cache=False).logits.sum().backward()
+    assert [name for name, each in trained.items() if each.grad is None] == [], "text passes all that is trained"
 
 
 def saved_whole(wrapped: Any) -> set[str]:

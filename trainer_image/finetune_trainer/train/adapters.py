@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
-from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.config import Cause, Peft, Prepared, Reason, RunConfig
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Task
-from finetune_trainer.tasks.loading import model_class
+from finetune_trainer.tasks.loading import skeleton
 from finetune_trainer.train import precision, towers
 from finetune_trainer.train.failures import TrainError
 
@@ -65,7 +64,7 @@ class Adapters:
             return {}
         from transformers import BitsAndBytesConfig
 
-        new = self._new_modules(_skeleton(self.task, to_local(self.prepared.model)))
+        new = self._new_modules(skeleton(self.task.auto, to_local(self.prepared.model)))
         quantization: Any = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -104,7 +103,7 @@ class Adapters:
             lora_alpha=wanted.alpha if wanted.alpha is not None else 2 * wanted.r,  # type: ignore[arg-type]
             lora_dropout=wanted.dropout,
             target_modules=targets,
-            exclude_modules=_within(towers.towers(model)),
+            exclude_modules=_within([*towers.towers(model), *_routers(model)]),
             modules_to_save=self._new_modules(model) or None,
             task_type=TASK_TYPES[self.config.task],
         )
@@ -208,12 +207,21 @@ def require_modules(model: Any, wanted: Iterable[str]) -> None:
         found = [layer for path, layer in layers.items() if path == name or path.endswith(f".{name}")]
         if not found:
             raise _refusal(f"{type(model).__name__} has no module {name!r}. {_names_there(model)}")
-        other = next((layer for layer in found if not isinstance(layer, TRAINABLE)), None)
+        other = next((layer for layer in found if not isinstance(layer, TRAINABLE) or _is_router(layer)), None)
         if other is not None:
             raise _refusal(
                 f"{name!r} is a {type(other).__name__} of {type(model).__name__}, which is no single layer. "
                 f"{_names_there(model)}"
             )
+
+
+def _routers(model: Any) -> list[str]:
+    """Paths of the linear layers that choose experts: they return more than a linear layer, which an adapter has no use for."""
+    return [path for path, layer in model.named_modules() if _is_router(layer)]
+
+
+def _is_router(layer: Any) -> bool:
+    return isinstance(layer, torch.nn.Linear) and "Router" in type(layer).__name__
 
 
 def _names_there(model: Any) -> str:
@@ -232,14 +240,6 @@ def _within(paths: Iterable[str]) -> str | None:
     """A pattern that the paths of all modules below these fit."""
     found = "|".join(re.escape(path) for path in paths)
     return rf"({found})(\..*)?" if found else None
-
-
-def _skeleton(task: Task, folder: Path) -> Any:
-    """The model without its weights."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
-        made = model_class(task.auto, config)
-        return made.from_config(config) if hasattr(made, "from_config") else made(config)
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -19,7 +19,7 @@ def as_in(folder: Path, model: Any) -> torch.dtype | None:
     grown out of the smaller range.
     """
     saved = saved_dtypes(folder)
-    most = main_dtype(saved)
+    most = main_dtype(saved) or named_dtype(folder)
     if most in (None, torch.float32):
         return None
     strict = tuple(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
@@ -40,6 +40,13 @@ def main_dtype(saved: dict[str, torch.dtype]) -> torch.dtype | None:
     """The type that most of the weights have."""
     found = list(saved.values())
     return max(set(found), key=found.count) if found else None
+
+
+def named_dtype(folder: Path) -> torch.dtype | None:
+    """The type that the model's configuration names: of weights in files that only loading them would read."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = config.get("dtype") or config.get("torch_dtype")
+    return next((dtype for dtype in DTYPES.values() if str(dtype) == f"torch.{name}"), None)
 
 
 def saved_dtypes(folder: Path) -> dict[str, torch.dtype]:

@@ -6,6 +6,7 @@ import inspect
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -76,7 +77,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     world.require_room(config, to_local(prepared.model))
     reporter.tell(*world.messages, *plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
 
-    run = _Run(config, plan, prepared, arguments, world)
+    run = _Run(config, plan, prepared, arguments, world, reporter.tell)
     if checkpoint is not None:
         resume.check(checkpoint, run.order, prepared)
     control = world.control_group(timeout_seconds)
@@ -134,9 +135,15 @@ class _Run:
     """What the Trainer is built from."""
 
     def __init__(
-        self, config: RunConfig, plan: defaults.Plan, prepared: Prepared, arguments: Any, world: World
+        self,
+        config: RunConfig,
+        plan: defaults.Plan,
+        prepared: Prepared,
+        arguments: Any,
+        world: World,
+        tell: Callable[[str], None],
     ) -> None:
-        self._task = tasks.find(config.task)
+        self._task, self._tell = tasks.find(config.task), tell
         self._config, self._world = config, world
         self._plan, self._prepared, self._arguments = plan, prepared, arguments
         folder = to_local(prepared.data)
@@ -214,9 +221,8 @@ class _Run:
     def _freeze(self, model: Any) -> None:
         """Leave out what no text passes."""
         frozen = towers.freeze(model)
-        if frozen and self._world.rank == 0:
-            count = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
-            print(f"{', '.join(frozen)}: {count:,} parameters stay as they are", file=sys.stderr, flush=True)  # noqa: T201
+        if frozen:
+            self._tell(towers.message(frozen))
 
 
 def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) -> list[TrainerCallback]:

@@ -5,27 +5,46 @@ They stay in the model as they are, and have neither gradients nor optimizer sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from finetune_trainer.prepare.errors import names
+
+NAMES_SHOWN = 4
 TEXT = ("text_config", "text_encoder", "encoder", "decoder", "generator")
 """What configurations call their parts that read or write text."""
 
 
 def freeze(model: Any) -> tuple[str, ...]:
     """Paths of the towers of a model, which nothing trains from now on."""
-    found = tuple(towers(model))
-    for path in found:
+    paths = tuple(towers(model))
+    for path in paths:
         model.get_submodule(path).requires_grad_(False)
-    return found
+    return paths
+
+
+def message(paths: Sequence[str]) -> str:
+    """What the user should know of parts that are not trained."""
+    return (
+        f"Of the model {names(list(paths), NAMES_SHOWN)} read pictures or sounds, which no text passes: they are not trained, "
+        "and are kept in the model as they are."
+    )
 
 
 def towers(model: Any) -> Iterator[str]:
     """Paths of the topmost modules that belong to pictures or sounds alone."""
     other, text = _kinds_of_parts(model.config)
-    if not other:
-        return
-    yield from _towers(model, "", other, text)
+    if other:
+        yield from _towers(model, "", other, text)
+    yield from _cross_attention(model)
+
+
+def _cross_attention(model: Any) -> Iterator[str]:
+    """Layers between those of the text that a model leaves out where there is no picture (Llama 3.2 Vision)."""
+    for path, module in model.named_modules():
+        for number in getattr(module, "cross_attention_layers", None) or ():
+            if number < len(module.layers):
+                yield f"{path}.layers.{number}" if path else f"layers.{number}"
 
 
 def _towers(module: Any, path: str, other: set[type], text: set[type]) -> Iterator[str]:
