@@ -31,7 +31,7 @@ LABELS_IN_CODE = 100
 
 
 def is_local(name: str) -> bool:
-    """Whether a model or dataset lies on a volume."""
+    """Whether a model lies on a volume."""
     return name.startswith("/")
 
 
@@ -50,7 +50,7 @@ def render(
         usage=usage.code(config, repo_id, revision, _model_options(config, report)),
         task=config.task,
         adapter=is_adapter(config),
-        base=_linked(config.model.name, resolved.model_revision, hub),
+        base=_base(config.model.name, resolved.model_revision, hub),
         data=_data(config, resolved, hub),
         report=report,
         validation_split=cell(config.dataset.splits.get("validation", "validation")),
@@ -128,10 +128,15 @@ def _format(config: RunConfig) -> str:
     return next((FORMATS[suffix] for suffix in reversed(suffixes) if suffix in FORMATS), "text")
 
 
-def _linked(name: str, commit: str | None, hub: str, kind: str = "") -> str:
-    """A model or dataset in Markdown: a link and its commit, or what its folder was called."""
+def _base(name: str, commit: str | None, hub: str) -> str:
+    """The base model in Markdown: a link and its commit, or what its folder was called."""
     if is_local(name):
         return f"{code(PurePosixPath(name).name)} (a folder on a volume)"
+    return _linked(name, commit, hub)
+
+
+def _linked(name: str, commit: str | None, hub: str, kind: str = "") -> str:
+    """A model or dataset of the Hub in Markdown: a link and its commit."""
     at = f" at commit {code(commit)}" if commit else ""
     return f"[{cell(name)}]({address(f'{hub}/{kind}{name}')}){at}"
 
