@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO, Literal
@@ -71,22 +72,10 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     if not how.quoted:
         asked.tell(_characters(content, how))
     seen = _SeenQuotes(content, how.separator) if content.far and how.quoted else None
+    source = seen or (content.open() if content.far else content.for_arrow())
     try:
-        with pyarrow.csv.open_csv(
-            seen or (content.open() if content.far else content.for_arrow()),
-            read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=how.separator, quote_char='"' if how.quoted else False, newlines_in_values=how.quoted
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()),
-                include_columns=list(asked.columns),
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                null_values=[""],
-            ),
-        ) as reader:
-            for batch in reader:
+        with nullcontext() if isinstance(source, str) else source:
+            for batch in _batches(source, how, header, asked):
                 if seen:
                     seen.require_good()
                 yield pa.Table.from_batches([batch])
@@ -97,6 +86,24 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
         if seen:
             seen.require_good()
         raise _problem(content, how, str(error)) from error
+
+
+def _batches(source: Any, how: Dialect, header: Sequence[str], asked: Asked) -> Iterator[pa.RecordBatch]:
+    with pyarrow.csv.open_csv(
+        source,
+        read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=how.separator, quote_char='"' if how.quoted else False, newlines_in_values=how.quoted
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pa.string()),
+            include_columns=list(asked.columns),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        ),
+    ) as reader:
+        yield from reader
 
 
 class _SeenQuotes(io.RawIOBase):
@@ -115,6 +122,10 @@ class _SeenQuotes(io.RawIOBase):
         self.quotes.add(found)
         buffer[: len(found)] = found
         return len(found)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
     def require_good(self) -> None:
         """Raise where a quote among those that have passed does not end the value that it begins."""
