@@ -30,8 +30,9 @@ def cell(text: str) -> str:
 
 
 def _within_word(found: re.Match[str]) -> bool:
-    """A `_` between letters emphasises nothing."""
-    return found[0] == "_" and found.string[found.start() - 1 : found.end() + 1].replace("_", "a").isalnum()
+    """A `_` between letters emphasises nothing; several beside each other are one, so that all are looked at as one."""
+    before, behind = found.string[: found.start()].rstrip("_"), found.string[found.end() :].lstrip("_")
+    return found[0] == "_" and before[-1:].isalnum() and behind[:1].isalnum()
 
 
 def code(value: Any) -> str:
