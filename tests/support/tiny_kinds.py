@@ -36,6 +36,8 @@ RULES: tuple[tuple[str, int], ...] = (
 OWN: Mapping[str, Mapping[str, Any]] = {
     "codegen": {"n_head": 4, "rotary_dim": 4},
     "mllama_text_model": {"cross_attention_layers": [1]},
+    "qwen3_5_moe_text": {"layer_types": ["linear_attention", "full_attention"]},
+    "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
 }
 """Kind -> fields that the rules do not get right."""
 

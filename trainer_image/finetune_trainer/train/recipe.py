@@ -33,7 +33,7 @@ from finetune_trainer.train.predict import Judge
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.rows import Collator, Rows
-from finetune_trainer.train.trainer import RankTrainer
+from finetune_trainer.train.trainer import RankTrainer, takes_use_cache
 from finetune_trainer.train.training_report import training_report
 from finetune_trainer.train.volume_trouble import Save, until_written
 from finetune_trainer.train.world import World
@@ -203,7 +203,7 @@ class _Run:
                 generate=self._task.generate(run),
                 reads_labels=self._task.reads_labels,
                 keep_best=self._plan.load_best,
-                no_cache="use_cache" in takes,
+                no_cache=takes_use_cache(model),
                 balance=balance.weight(model),
                 model=trained,
                 args=arguments,

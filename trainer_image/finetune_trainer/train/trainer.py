@@ -4,6 +4,7 @@ checkpoint of every step that is the best so far, and evaluation that keeps what
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,13 @@ class _SeedWorker:
 
     def __call__(self, worker: int) -> None:
         seed_worker(worker, num_workers=self._workers, rank=self._rank)
+
+
+def takes_use_cache(model: Any) -> bool:
+    """Whether a model can be told to keep no keys and values: it says so, or writes text and hands on what it is told."""
+    parameters = inspect.signature(model.forward).parameters
+    hands_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    return "use_cache" in parameters or (hands_on and model.can_generate())
 
 
 def _logits(outputs: Any) -> Any:
