@@ -3,7 +3,7 @@ MAKEFLAGS += --no-print-directory
 # Dozens of processes import torch: compiling it anew in each takes longer than all that they do with it.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
-WORKERS := --numprocesses=2
+WORKERS := --numprocesses=3
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help

@@ -4,8 +4,8 @@ Tiers are folders (unit, training, cluster, e2e, gpu) and run in this order, so 
 (binaries, images) is prepared in the background while the first ones run. A tier that this machine can't run is skipped
 with the reason, and fails where CI=true.
 
-With workers (`pytest -n 2`, as `make test` does) one of them has all tests of the cluster and e2e tiers, because there is one
-cluster; it begins with each as soon as what that needs is built, and what else there is goes to the workers file by file.
+With workers (`pytest -n 3`, as `make test` does) each of the cluster and e2e tiers goes as a whole to one of them, as soon as what it
+needs is built; what else there is goes to the workers file by file.
 """
 
 import os

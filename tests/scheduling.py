@@ -20,14 +20,14 @@ def scope_of(nodeid: str) -> str:
     return tier if tier in ON_CLUSTER else file
 
 
-def next_scope(waiting: Sequence[str], *, is_ready: Callable[[str], bool], is_beside_cluster: bool) -> str:
+def next_scope(waiting: Sequence[str], *, is_ready: Callable[[str], bool], is_last_at_files: bool) -> str:
     """What a worker gets next of what is `waiting`: a tier on a cluster once what it needs is built, else the next file.
 
-    `is_beside_cluster` says that another worker has a cluster, or had one. Tests there wait more than they compute, so that the files,
-    which compute, come first. Who has nothing else to do gets a tier in any case, and waits for what it needs.
+    `is_last_at_files` says that each other worker has a cluster, or had one. Tests there wait more than they compute, so that one
+    worker at least goes on with the files, which compute. Who has nothing else to do gets a tier in any case, and waits for what it needs.
     """
     tiers = [tier for tier in ON_CLUSTER if tier in waiting]
-    ready = [] if is_beside_cluster else [tier for tier in tiers if is_ready(tier)]
+    ready = [] if is_last_at_files else [tier for tier in tiers if is_ready(tier)]
     files = [scope for scope in waiting if scope not in ON_CLUSTER]
     late = sorted(tiers, key=is_ready, reverse=True)
     return [*ready, *files, *late][0]
@@ -53,8 +53,8 @@ class TiersOnClusters(LoadScopeScheduling):
         return scope_of(nodeid)
 
     def _assign_work_unit(self, node: Any) -> None:
-        others = (scopes for other, scopes in self.assigned_work.items() if other is not node)
-        is_beside_cluster = any(scope in ON_CLUSTER for scopes in others for scope in scopes)
-        scope = next_scope(list(self.workqueue), is_ready=self._is_ready, is_beside_cluster=is_beside_cluster)
+        others = [scopes for other, scopes in self.assigned_work.items() if other is not node]
+        is_last = bool(others) and all(any(scope in ON_CLUSTER for scope in scopes) for scopes in others)
+        scope = next_scope(list(self.workqueue), is_ready=self._is_ready, is_last_at_files=is_last)
         self.workqueue.move_to_end(scope, last=False)
         super()._assign_work_unit(node)

@@ -65,8 +65,8 @@ class Suite:
 
 @pytest.fixture
 def xdist(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> pytest.Config:
-    """The configuration as `pytest -n 2` has it."""
-    monkeypatch.setattr(pytestconfig.option, "tx", ["2*popen"])
+    """The configuration as `pytest -n 3` has it."""
+    monkeypatch.setattr(pytestconfig.option, "tx", ["3*popen"])
     monkeypatch.setattr(pytestconfig.option, "loadscopereorder", False)
     return pytestconfig
 
@@ -81,7 +81,7 @@ def test_a_tier_that_needs_the_cluster_is_handed_out_as_a_whole_the_rest_by_file
 
 
 @pytest.mark.parametrize(
-    ("waiting", "built", "is_beside_cluster", "next_one"),
+    ("waiting", "built", "is_last_at_files", "next_one"),
     [
         (["cluster", "e2e", "a"], {"cluster", "e2e"}, False, "cluster"),
         (["cluster", "e2e", "a"], {"e2e"}, False, "e2e"),
@@ -91,8 +91,8 @@ def test_a_tier_that_needs_the_cluster_is_handed_out_as_a_whole_the_rest_by_file
         (["cluster", "e2e"], {"e2e"}, True, "e2e"),
     ],
 )
-def test_the_next_one(waiting: list[str], built: set[str], is_beside_cluster: bool, next_one: str) -> None:
-    assert next_scope(waiting, is_ready=built.__contains__, is_beside_cluster=is_beside_cluster) == next_one
+def test_the_next_one(waiting: list[str], built: set[str], is_last_at_files: bool, next_one: str) -> None:
+    assert next_scope(waiting, is_ready=built.__contains__, is_last_at_files=is_last_at_files) == next_one
 
 
 def test_with_all_built_one_worker_begins_with_the_cluster(xdist: pytest.Config) -> None:
@@ -120,6 +120,18 @@ def test_while_something_is_built_both_work_on_the_rest(xdist: pytest.Config) ->
     last = {scopes_of(worker)[-1] for worker in suite.workers}
     assert last == {"cluster", "e2e"}, "who has nothing else to do waits for what is still built"
     assert sorted(test for worker in suite.workers for test in worker.ran) == sorted(suite.tests)
+
+
+def test_of_three_workers_one_goes_on_with_the_files(xdist: pytest.Config) -> None:
+    suite = Suite(xdist, [*CLUSTER, *E2E, *FILES], workers=3)
+    suite.built |= {"cluster", "e2e"}
+    suite.scheduler.schedule()
+    suite.run(rounds=3)
+    assert [scopes_of(worker) for worker in suite.workers] == [["cluster"], ["e2e"], [FILES[0]]]
+
+    suite.run()
+    assert sorted(test for worker in suite.workers for test in worker.ran) == sorted(suite.tests)
+    assert suite.scheduler.tests_finished
 
 
 def test_without_files_each_worker_has_a_tier_and_one_takes_over_from_one_that_died(xdist: pytest.Config) -> None:
