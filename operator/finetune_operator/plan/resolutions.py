@@ -127,7 +127,7 @@ RESOLUTIONS: Mapping[str, str] = {
     ),
     Reason.OUT_OF_MEMORY: (
         "Give more memory in `spec.resources.limits`, or lower `per_device_train_batch_size` and raise "
-        "`gradient_accumulation_steps` by the same factor, or set `gradient_checkpointing: true`, "
+        "`gradient_accumulation_steps` by the same factor, or set `activation_checkpointing: true`, "
         f"{_ANEW}."
     ),
     Reason.RANK_FAILED: _LOGS,
