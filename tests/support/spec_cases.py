@@ -544,6 +544,13 @@ SCHEDULER_CASES = (
         "polynomial needs lr_scheduler_kwargs.lr_end (default: 1e-07) below learning_rate",
     ),
     Case(
+        "polynomial-that-rises-from-the-rate-of-lora",
+        {**of_arguments(lr_scheduler_type="polynomial", lr_scheduler_kwargs={"lr_end": 1e-4}), "peft": {}},
+        {**of_arguments(lr_scheduler_type="polynomial", lr_scheduler_kwargs={"lr_end": 2e-4}), "peft": {}},
+        "spec.trainingArguments.lr_scheduler_type",
+        "below learning_rate (default: 5e-05, with peft 0.0002)",
+    ),
+    Case(
         "decay-without-steps",
         of_arguments(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 10}),
         of_arguments(lr_scheduler_type="warmup_stable_decay"),

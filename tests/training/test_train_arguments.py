@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, EarlyStopping, Env, Reason, RunConfig
+from finetune_trainer.config import Cause, EarlyStopping, Env, Peft, Reason, RunConfig
 from finetune_trainer.prepare import arguments, image
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
@@ -48,6 +48,24 @@ def test_what_the_user_says_about_saving_is_taken_verbatim(given: dict[str, Any]
     assert not found.timed
     assert {name: found.arguments.get(name) for name in given} == given
     assert ("save_strategy" in found.arguments) == ("save_strategy" in given)
+
+
+@pytest.mark.parametrize(
+    ("given", "peft", "rate"),
+    [
+        ({}, Peft(), 2e-4),
+        ({"learning_rate": None}, Peft(), 2e-4),
+        ({"learning_rate": 5e-5}, Peft(), 5e-5),
+        ({"learning_rate": 0.0}, Peft(), 0.0),
+        ({}, None, 5e-5),
+    ],
+)
+def test_the_learning_rate_suits_the_method_unless_it_is_given(
+    given: dict[str, Any], peft: Peft | None, rate: float, tmp_path: Path
+) -> None:
+    config = run_config(tmp_path / "output", model="/m", arguments=given).model_copy(update={"peft": peft})
+    planned = defaults.plan(config, cuda=False)
+    assert defaults.training_arguments(planned, str(tmp_path)).learning_rate == rate
 
 
 def test_rows_are_grouped_by_length_unless_asked_otherwise(tmp_path: Path) -> None:

@@ -116,6 +116,10 @@ class Preprocessing(Document):
     """Processes that tokenise; null is one for each core."""
 
 
+LEARNING_RATE, LORA_LEARNING_RATE = 5e-5, 2e-4
+"""Where the job gives none: that of transformers for all weights; for adapters, which begin at zero, that of the QLoRA paper."""
+
+
 class Peft(Document):
     """Train an adapter in place of all weights."""
 

@@ -101,7 +101,7 @@ class TrainingArguments(ApiModel):
     max_steps: Annotated[int, Field(ge=-1)] | None = None
     """Optimizer steps in all; overrides `num_train_epochs`. -1 is no limit. Default: -1."""
     learning_rate: Annotated[float, Field(ge=0)] | None = None
-    """Peak learning rate. Default: 5e-05."""
+    """Peak learning rate; with `peft` the default is 2e-4. Default: 5e-05."""
     lr_scheduler_type: (
         Literal[
             "linear",
@@ -353,7 +353,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         "restore_callback_states_from_checkpoint",
     ),
     "a checkpoint that cannot be resumed from breaks the promise of surviving preemption": ("save_only_model",),
-    "saving at SIGTERM is the system's; the stock one loses the checkpoint where only one pod is told": (
+    "nothing saves at SIGTERM yet; the stock way loses the newest checkpoint where only one pod is told": (
         "enable_jit_checkpoint",
     ),
     "publishing is a step of its own, after the accelerators are given back (spec.publish)": (

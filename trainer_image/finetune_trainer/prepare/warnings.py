@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_trainer.config import RunConfig, SplitReport
+from finetune_trainer.config import LEARNING_RATE, LORA_LEARNING_RATE, RunConfig, SplitReport
 from finetune_trainer.prepare.arguments import global_batch_rows
 from finetune_trainer.prepare.errors import names
 from finetune_trainer.tasks.base import Limits
@@ -19,7 +19,7 @@ MANY_CUT = 0.05
 """Share of the rows beyond which what is cut off may be what the label is about."""
 FEW_STEPS = 10
 """Optimizer steps in which hardly a model learns anything: the rate has hardly been more than the optimizer's start."""
-DEFAULT_EPOCHS, DEFAULT_RATE = 3.0, 5e-5
+DEFAULT_EPOCHS = 3.0
 """Of transformers."""
 
 
@@ -34,7 +34,7 @@ class Rates:
 
 
 LORA = Rates(
-    5e-5,
+    1e-4,
     1e-2,
     "is low for LoRA: its matrices begin at zero and need about ten times the rate of full fine-tuning to get anywhere. "
     "1e-4 to 5e-4 is usual.",
@@ -136,9 +136,13 @@ def total_steps(config: RunConfig, rows: int) -> int:
 
 def _rate(config: RunConfig) -> list[str]:
     given = config.training_arguments
+    if given.get("learning_rate") is None and config.peft is not None:
+        return [
+            f"learning_rate is not given: {LORA_LEARNING_RATE:g} is used, which suits LoRA ({LEARNING_RATE:g} without spec.peft)."
+        ]
     if any(part in str(given.get("optim", "")) for part in OTHER_SCALE):
         return []
-    rate, rates = _number(given.get("learning_rate"), DEFAULT_RATE), LORA if config.peft is not None else FULL
+    rate, rates = _number(given.get("learning_rate"), LEARNING_RATE), LORA if config.peft is not None else FULL
     if rate < rates.lowest:
         return [f"learning_rate {rate:g} {rates.too_low}"]
     return [f"learning_rate {rate:g} {rates.too_high}"] if rate > rates.highest else []

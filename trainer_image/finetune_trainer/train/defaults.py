@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_trainer import task_facts
-from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.config import LORA_LEARNING_RATE, Cause, Reason, RunConfig
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import Strategy
 
@@ -78,6 +78,7 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
         **(_on_accelerator(given, bf16=bf16, cores=cores) if cuda else {}),
         **(_saves(given) if timed else {}),
         **_best(config, given, timed=timed),
+        **({"learning_rate": LORA_LEARNING_RATE} if config.peft is not None else {}),
         **given,
         **OWNED,
         "use_cpu": not cuda,

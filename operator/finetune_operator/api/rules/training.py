@@ -5,6 +5,7 @@ from __future__ import annotations
 from finetune_operator.api.deprecated import SUCCESSORS
 from finetune_operator.api.rules.rule import Rule
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
+from finetune_trainer.config import LEARNING_RATE, LORA_LEARNING_RATE
 
 AT = "spec.trainingArguments"
 
@@ -33,7 +34,12 @@ _LR_END = (
     "(has(self.lr_scheduler_kwargs) && has(self.lr_scheduler_kwargs.lr_end) ? "
     "double(self.lr_scheduler_kwargs.lr_end) : 0.0000001)"
 )
-_LEARNING_RATE = "(has(self.learning_rate) ? double(self.learning_rate) : 0.00005)"
+_OF_JOB = "self.trainingArguments."
+_LEARNING_RATE = (
+    f"(has({_OF_JOB}learning_rate) ? double({_OF_JOB}learning_rate) : "
+    f"has(self.peft) ? {LORA_LEARNING_RATE:.5f} : {LEARNING_RATE:.5f})"
+)
+"""CEL on spec."""
 _WORKERS = "has(self.dataloader_num_workers) && self.dataloader_num_workers > 0"
 _MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _NEEDS_EVALUATION = ("reduce_lr_on_plateau", "greedy")
@@ -123,10 +129,12 @@ SCHEDULER = (
         field=".lr_scheduler_type",
     ),
     Rule(
-        AT,
-        f"{_SCHEDULER} != 'polynomial' || {_LR_END} < {_LEARNING_RATE}",
-        "polynomial needs lr_scheduler_kwargs.lr_end (default: 1e-07) below learning_rate (default: 5e-05)",
-        field=".lr_scheduler_type",
+        "spec",
+        f"!has(self.trainingArguments) || {_SCHEDULER.replace('self.', _OF_JOB)} != 'polynomial' || "
+        f"{_LR_END.replace('self.', _OF_JOB)} < {_LEARNING_RATE}",
+        f"polynomial needs lr_scheduler_kwargs.lr_end (default: 1e-07) below learning_rate (default: {LEARNING_RATE}, with peft "
+        f"{LORA_LEARNING_RATE})",
+        field=".trainingArguments.lr_scheduler_type",
     ),
     *(
         Rule(
