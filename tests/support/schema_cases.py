@@ -44,6 +44,7 @@ SURROUNDINGS: dict[str, Patch] = {
     },
     "dataset.columns.prompt": {"task": "text-generation", "dataset.columns.completion": "c"},
     "dataset.columns.completion": {"task": "text-generation", "dataset.columns.prompt": "p"},
+    "dataset.columns.tools": {"task": "text-generation", "dataset.columns.messages": "m"},
     "storage.claimName": {"storage.size": None},
     "env[]": {"env": [{"name": "A", "value": "1"}]},
     "env[].valueFrom": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": _SECRET}}]},

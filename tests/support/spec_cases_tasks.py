@@ -19,6 +19,8 @@ def _of(task: str, **fields: Any) -> Patch:
 
 _SEVERAL = "multi_label_classification"
 _QUANTIZED = {"quantization": {"bits": 4}, "peft": {"r": 16}}
+_TOGETHER = (("prompt", "completion"), ("tools", "messages"))
+"""Roles of which none is good without the others; of the second pair the first needs the second."""
 _ROLE_CASES = tuple(
     Case(
         f"column-{to_camel(role)}-of-{other}",
@@ -30,7 +32,7 @@ _ROLE_CASES = tuple(
     )
     for task, facts in TASKS.items()
     for role in facts.roles
-    for together in [("prompt", "completion") if role in ("prompt", "completion") else (role,)]
+    for together in [next((roles for roles in _TOGETHER if role in roles), (role,))]
     for other in [next(one for one in reversed(list(TASKS)) if role not in TASKS[one].roles)]
 )
 _PREPROCESSING_VALUES: dict[str, Any] = {
@@ -82,6 +84,13 @@ TASK_CASES = (
             f'"mine" needs the other half of each pair: name its column in {missing}',
         )
         for given, missing in (("prompt", "completion"), ("completion", "prompt"))
+    ),
+    Case(
+        "column-tools-alone",
+        _of("text-generation", dataset__columns={"messages": "turns", "tools": "functions"}),
+        _of("text-generation", dataset__columns={"tools": "functions"}),
+        "spec.dataset.columns.tools",
+        '"functions" goes with conversations: name their column in messages, or leave it out',
     ),
     *(
         Case(

@@ -33,6 +33,26 @@ FORGETFUL_TEMPLATE = (
 )
 """Leaves out what the assistant said before."""
 
+_CALLS = "{% for call in message['tool_calls'] or [] %}"
+CALLING_TEMPLATE = (
+    "{{ bos_token }}{% if tools %}<|turn|>tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|done|>\n{% endif %}"
+    "{% for message in messages %}<|turn|>{{ message['role'] }}\n{% if message['reasoning_content'] %}"
+    "<t>{{ message['reasoning_content'] }}</t>{% endif %}{{ message['content'] }}"
+    + _CALLS
+    + "<call>{{ {'name': call.function.name, 'arguments': call.function.arguments} | tojson }}</call>{% endfor %}<|done|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+"""Writes tools, thoughts and calls, arguments as the object that they are: the way of Qwen, Llama and others."""
+TEXT_CALLING_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' and message['content'] is none %}"
+    + _CALLS
+    + "{{ '<call>' + call['function']['name'] + ' ' + call['function']['arguments'] + '</call>' }}{% endfor %}"
+    "{% else %}{{ message['content'] }}{% endif %}<|done|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+"""Wants arguments as text, and knows a call by its content, which is null: the way of DeepSeek."""
+
 
 def pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """A word, and the one that follows it in the cycle of `tiny_gpt2`: `{"prompt": ..., "completion": ...}`."""

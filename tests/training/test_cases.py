@@ -22,7 +22,7 @@ from tests.support import global_step
 from tests.support.labelled import config
 from tests.support.ranks import run_ranks
 from tests.support.tiny import Row, reviews, tiny_bert, write_rows
-from tests.support.tiny_llama import tiny_llama
+from tests.support.tiny_llama import CALLING_TEMPLATE, tiny_llama
 
 REVIEW = {"text": "review", "label": "stars"}
 
@@ -203,6 +203,45 @@ def test_a_question_longer_than_a_window(bert: Path, tmp_path: Path) -> None:
     assert any(
         message.startswith("1 of 3 train rows are longer than 64 tokens and are cut") for message in outcome.messages
     )
+
+
+def test_tools_of_a_conversation(tmp_path: Path) -> None:
+    """Tools beside the messages, a call without content, and what it gave back. Right: the tools are in the prompt."""
+    properties = {"harbour": {"type": "string"}}
+    tide = {"name": "get_tide", "description": "Height of the tide", "parameters": {"properties": properties}}
+    call = {"type": "function", "function": {"name": "get_tide", "arguments": '{"harbour": "Ostend"}'}}
+    messages = [
+        {"role": "user", "content": "how high is the water?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "name": "get_tide", "content": "2 m"},
+        {"role": "assistant", "content": "It stands at 2 m."},
+    ]
+    row = {"tools": [{"type": "function", "function": tide}], "messages": messages}
+    write_rows(tmp_path / "train.jsonl", [row] * 2)
+    model = tiny_llama(tmp_path / "calling", template=CALLING_TEMPLATE, positions=1024)
+    outcome = attempt(job(tmp_path, model, "text-generation", {"messages": "messages"}))
+    assert isinstance(outcome, Prepared), outcome
+    assert "Height of the tide" in outcome.splits["train"].example
+    assert '"arguments": {"harbour": "Ostend"}' in outcome.splits["train"].example
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "system", "content": ""}, {"role": "user", "content": "name a bird"}],
+        [
+            {"role": "user", "content": "delete it"},
+            {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "delete", "arguments": {}}}]},
+            {"role": "tool", "content": ""},
+        ],
+    ],
+    ids=["system", "tool"],
+)
+def test_empty_turns(messages: list[dict[str, Any]], llama: Path, tmp_path: Path) -> None:
+    """An empty system prompt, and a tool that gave nothing back. Right: accepted."""
+    write_rows(tmp_path / "train.jsonl", [{"messages": [*messages, {"role": "assistant", "content": "done"}]}] * 2)
+    outcome = attempt(job(tmp_path, llama, "text-generation", {"messages": "messages"}))
+    assert isinstance(outcome, Prepared), outcome
 
 
 TEXTS, KINDS = ["a good day", "a bad day", "good bread", "bad soup"], ["good", "bad", "good", "bad"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,11 +32,13 @@ from finetune_trainer.failures import ExpectedError
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import splits
 from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.formats import Asked
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.hub_model import needed_files
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.source import Source, Split, row_place
 from finetune_trainer.prepare.splits import chosen
+from finetune_trainer.tasks.chat import conversations
 from finetune_trainer.volume import read_checked
 from tests.support.hub_jobs import HubJobs, hub_of_this_process
 from tests.support.ranks import PACKAGES
@@ -411,6 +414,34 @@ configs:
 """
 
 
+@pytest.mark.parametrize("streaming", [False, True], ids=["read", "streamed"])
+def test_conversations_of_a_hub_dataset_with_the_tools_that_they_may_call(
+    hub: StubHub, tmp_path: Path, streaming: bool
+) -> None:
+    """Arrow gives every tool the parameters of all; a column that is not there has none."""
+    messages = [{"role": "user", "content": "soup?"}, {"role": "assistant", "content": "yes"}]
+    tools = [{"name": "tide", "parameters": {"harbour": "text"}}, {"name": "clock", "parameters": {"zone": "number"}}]
+    rows = [{"messages": messages, "tools": [tool], "functions": "[]"} for tool in tools]
+    for name, kept in (("with", rows), ("without", [{"messages": messages}])):
+        write_rows(tmp_path / f"{name}/train.parquet", kept)
+        hub.datasets[f"us/{name}"] = Repository(tmp_path / name)
+    columns = ("messages", "tools")
+    asked = Asked(columns, nested=columns, optional=("tools",), beside=("functions",))
+    with hub_of_this_process(hub, tmp_path / "output/.finetune/hub"):
+        found = {}
+        for name in ("with", "without"):
+            run = config(hub, tmp_path, name=f"us/{name}", streaming=streaming)
+            client = Hub(run)
+            split = splits.read(run, client, splits.find(run, client), asked, tmp_path / "scratch")["train"]
+            found[name] = conversations(split, *columns).table
+            told = ("The data has a column 'functions' beside messages: it is there and is not read.",)
+            assert split.messages == (told if name == "with" else ())
+    offered = [json.loads(text) for text in found["with"]["tools"].to_pylist()]
+    assert offered == [[{"type": "function", "function": tool}] for tool in tools]
+    assert found["without"]["tools"].to_pylist() == ["[]"]
+    assert json.loads(found["with"]["messages"][0].as_py()) == messages
+
+
 def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {
@@ -430,8 +461,10 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
         for settings in ({"splits": said}, streams):
             run = config(hub, tmp_path, name="us/tagged", **settings)
             client = Hub(run)
-            columns = ["tokens", "ner_tags", "translation.en"]
-            read = splits.read(run, client, splits.find(run, client), columns, ["translation.en"], tmp_path / "scratch")
+            columns = ("tokens", "ner_tags", "translation.en")
+            read = splits.read(
+                run, client, splits.find(run, client), Asked(columns, ("translation.en",)), tmp_path / "scratch"
+            )
             assert {role: split.table.num_rows for role, split in read.items()} == {"train": 10, "validation": 2}
             assert read["validation"].table.to_pylist() == [
                 {"tokens": row["tokens"], "ner_tags": [0, 1], "translation.en": row["translation"]["en"]}
@@ -441,5 +474,5 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
             with pytest.raises(
                 PrepareError, match=r"the objects in column 'translation' have no key 'de'; they have en, fr"
             ):
-                splits.read(run, client, splits.find(run, client), ["translation.de"], [], tmp_path / "scratch")
+                splits.read(run, client, splits.find(run, client), Asked(("translation.de",)), tmp_path / "scratch")
     assert read["train"].place(3) == "split 'train[:10]' of us/tagged, row 3 of those taken"

@@ -52,7 +52,7 @@ TASKS: Mapping[str, TaskFacts] = {
         metrics={"bleu": True, "chrf": True, "gen_len": True},
     ),
     "text-generation": TaskFacts(
-        roles={"text": "text", "prompt": None, "completion": None, "messages": None},
+        roles={"text": "text", "prompt": None, "completion": None, "messages": None, "tools": None},
         required=(("text",), ("prompt", "completion"), ("messages",)),
         metrics={"perplexity": False, "accuracy": True},
     ),

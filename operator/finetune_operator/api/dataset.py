@@ -77,6 +77,9 @@ class Columns(ApiModel):
     messages: Name | None = None
     """A conversation as a list of `{role, content}`: the tokenizer's chat template makes text of it, and only what the
     assistant says is learnt. For text-generation."""
+    tools: Name | None = None
+    """The functions that a conversation may call, which the chat template writes into the prompt: a list, or JSON text of
+    one. For text-generation, with `messages`. A column `tools` is read without being named."""
 
 
 class MaxSamples(ApiModel):

@@ -106,6 +106,14 @@ OF_TASKS = (
         dataset__columns={"prompt": "question"},
     ),
     refused(
+        "tools-without-messages",
+        "tools without the conversations that may call them",
+        "spec.dataset.columns.tools",
+        '"functions" goes with conversations: name their column in messages, or leave it out',
+        task="text-generation",
+        dataset__columns={"text": "body", "tools": "functions"},
+    ),
+    refused(
         "text-and-messages",
         "text and conversations in one",
         "spec.dataset.columns.text",

@@ -95,6 +95,32 @@ TOKENS: tuple[Mistake, ...] = (
         {"role": "assistant", "content": ""},
     ),
     _chat(
+        "chat-arguments-not-json",
+        "a call with arguments that are no JSON",
+        "column 'messages', message 2, call 1 (tide): its arguments hold \"{'harbour': 'Ostend'}\", which is no JSON: Expecting "
+        "property name enclosed in double quotes. In Python json.dumps writes it, str does not.",
+        _GOOD[0],
+        {
+            "role": "assistant",
+            "tool_calls": [{"function": {"name": "tide", "arguments": "{'harbour': 'Ostend'}"}}],
+        },
+    ),
+    _chat(
+        "chat-weight-of-a-half",
+        "a message that is to be learnt by half",
+        "column 'messages', message 2: its weight is 0.5. A message is learnt (1) or not (0): write one of them, or leave the "
+        "key out.",
+        _GOOD[0],
+        {"role": "assistant", "content": "yes", "weight": 0.5},
+    ),
+    _generation(
+        "tools-not-json",
+        "tools as text that is no JSON",
+        "/data/train.jsonl, line 1: column 'tools' holds \"[{'name': 'tide'}]\", which is no JSON: ",
+        "chat",
+        {"messages": _GOOD, "tools": "[{'name': 'tide'}]"},
+    ),
+    _chat(
         "chat-other-keys",
         "messages with other keys",
         "column 'messages', message 1 has the keys from, value; a message has role and content. Rename them.",

@@ -46,5 +46,5 @@ def read_files(contents: Sequence[Content], asked: Asked, scratch: Path) -> Spli
         tuple(sources),
         class_names,
         untyped=any(content.kind in formats.UNTYPED for content in contents),
-        messages=tuple(told),
+        messages=tuple(dict.fromkeys(told)),
     )

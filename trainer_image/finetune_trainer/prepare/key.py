@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_trainer.config import RunConfig
 
-FORMAT = 4
+FORMAT = 5
 """Raised with every change of this code that makes other files from the same input."""
 
 NOT_IN_TOKENS = ("num_proc", "padding", "mask_probability")

@@ -41,7 +41,7 @@ def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], objec
     """Write everything to `partial`, then give it its name. `make_room` sees to so many free bytes, where it can."""
     with store.building(partial):
         checked = _checked(job, partial / "rows")
-        messages = list(checked.messages)
+        messages = [*checked.messages, *checked.of_model(job.model)]
         taken = {}
         for role, table in checked.splits.items():
             _require_rows(role, table.num_rows, checked.dropped.get(role, {}))
@@ -59,7 +59,7 @@ def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], objec
 def _checked(job: Job, scratch: Path) -> Checked:
     task, config = job.task, job.config
     try:
-        read = splits.read(config, job.hub, job.found, task.columns(config), task.text_columns(config), scratch)
+        read = splits.read(config, job.hub, job.found, task.asked(config), scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
     checked = task.check(read, config)

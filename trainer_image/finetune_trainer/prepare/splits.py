@@ -6,7 +6,7 @@ Whoever prepares calls `find`, then `read`, then `sampled` for each split; where
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +67,7 @@ def read(
     config: RunConfig,
     client: hub.Hub,
     data: Found,
-    columns: Sequence[str],
-    text_columns: Sequence[str],
+    asked: Asked,
     scratch: Path,
 ) -> dict[str, Split]:
     """The splits by role (`train`, and `validation` and `test` where there are such), as they were read.
@@ -77,7 +76,6 @@ def read(
     names given, also where that is a path into objects (`translation.en`). `scratch` is a folder with room for them,
     which may be removed as soon as this returns.
     """
-    asked = Asked(tuple(columns), tuple(text_columns), config.dataset.field)
     if config.dataset.streaming:
         splits = _streamed(config, client, data, asked, scratch)
     else:
@@ -121,9 +119,11 @@ def _of_hub(
         split = there[name]
         if split.table.num_rows == 0:
             raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
-        table = named.picked(split.table, asked.columns, split.name)
+        told: list[str] = []
+        there_asked = named.of_those_there(replace(asked, tell=told.append), split.table.column_names)
+        table = named.picked(split.table, there_asked.columns, split.name)
         named.require_utf8(table, split.name, 0)
-        return Split(table, split.sources, split.class_names)
+        return Split(named.completed(table, asked), split.sources, split.class_names, messages=tuple(told))
 
     return list(there), read_one
 

@@ -67,9 +67,12 @@ def from_hub(
         rows = rows.skip(start) if start else rows
         parts.append(rows if stop is None else rows.take(stop - start))
     stream = parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+    told: list[str] = []
+    asked = replace(asked, tell=told.append)
     known = stream.column_names
     if known is not None:
-        stream = stream.select_columns(columns.require(asked.columns, known, name))
+        needed = columns.of_those_there(asked, known).columns
+        stream = stream.select_columns(columns.require(needed, known, name))
     if taking.rows is not None:
         stream = stream.shuffle(seed=taking.seed, buffer_size=taking.buffer).take(taking.rows)
     features = stream.features or {}
@@ -78,16 +81,18 @@ def from_hub(
         column: tuple(feature.names) for column, feature in items.items() if isinstance(feature, datasets.ClassLabel)
     }
     batches = stream.with_format("arrow").iter(BATCH_ROWS)
-    return _split(_picked(batches, asked, name), name, scratch, classes)
+    read = _split(_picked(batches, asked, name), name, scratch, classes)
+    return replace(read, messages=tuple(dict.fromkeys(told)))
 
 
 def _picked(tables: Iterator[pa.Table], asked: Asked, name: str) -> Iterator[pa.Table]:
     """The needed columns, in which text is text."""
     first = 0
     for table in tables:
-        found = columns.picked(table, asked.columns, name)
+        there = columns.of_those_there(asked, table.column_names)
+        found = columns.picked(table, there.columns, name)
         columns.require_utf8(found, name, first)
-        yield columns.plain(found)
+        yield columns.completed(columns.plain(found), asked)
         first += table.num_rows
 
 
@@ -106,7 +111,9 @@ def from_files(
     if taking.rows is not None:
         tables = _between(_mixed(tables, taking.seed, taking.buffer), 0, taking.rows)
     split = _split(tables, name, scratch, {})
-    return replace(split, untyped=any(content.kind in formats.UNTYPED for content in used), messages=tuple(told))
+    return replace(
+        split, untyped=any(content.kind in formats.UNTYPED for content in used), messages=tuple(dict.fromkeys(told))
+    )
 
 
 def _split(tables: Iterator[pa.Table], name: str, scratch: Path, classes: dict[str, tuple[str, ...]]) -> Split:

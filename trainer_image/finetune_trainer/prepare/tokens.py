@@ -24,7 +24,7 @@ PART_ROWS = 5_000
 PART_BYTES = 8 << 20
 """Of rows before they become tokens: a book in each row makes smaller parts."""
 EXAMPLE = "_example"
-READ = ("text", "text_pair", "words", "question", "context", "source", "prompt", "messages")
+READ = ("text", "text_pair", "words", "question", "context", "source", "prompt", "messages", "tools")
 """Roles that say which row it is; two rows that differ in the label alone are the same."""
 OVERLAP_ROWS = 5_000_000
 """Rows of a split that training rows are compared with, at most: 40 MB."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.formats import Asked
 from finetune_trainer.prepare.model import Model, max_tokens, text_config
 from finetune_trainer.prepare.source import Split
 
@@ -43,6 +44,8 @@ class Checked:
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     """Role of the split -> why rows were left out -> how many."""
     messages: tuple[str, ...] = ()
+    of_model: Callable[[Model], tuple[str, ...]] = lambda _: ()
+    """What else the user should know of these rows, once there is a model to read them."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,10 @@ class Task(ABC):
     @abstractmethod
     def text_columns(self, config: RunConfig) -> list[str]:
         """Those of them that hold text, so that a reader must not take `007` for a number."""
+
+    def asked(self, config: RunConfig) -> Asked:
+        """What is read of the data, and how."""
+        return Asked(tuple(self.columns(config)), tuple(self.text_columns(config)), config.dataset.field)
 
     @abstractmethod
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.tasks import chat, packing, plain_text
+from finetune_trainer.tasks import chat_template, packing, plain_text
 from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, LENGTH, Reading, Tokenised, require_known
 from finetune_trainer.tasks.encoding import Marks, unmarked, without_offsets
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS
@@ -127,7 +127,7 @@ def _pairs(batch: pa.RecordBatch, reading: Reading) -> _Read:
 def _chats(batch: pa.RecordBatch, reading: Reading) -> _Read:
     """Every token that holds a character of the assistant's is learnt."""
     read, model = _Read(MESSAGES), reading.model
-    found = list(chat.rendered(batch, model))
+    found = list(chat_template.rendered(batch, model))
     encoded = reading.tokenizer(
         [text for text, _ in found], add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )

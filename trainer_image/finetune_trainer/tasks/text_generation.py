@@ -7,6 +7,7 @@ For a test split nothing is packed: every row of the data gets a loss and a perp
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pyarrow as pa
 
 from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.formats import Asked
 from finetune_trainer.prepare.model import Model
 from finetune_trainer.prepare.source import Split
 from finetune_trainer.prepare.texts import require_text
-from finetune_trainer.tasks import chat, next_tokens, packing, plain_text
+from finetune_trainer.tasks import chat, chat_template, next_tokens, packing, plain_text
 from finetune_trainer.tasks.base import (
     Checked,
     Evaluated,
@@ -72,16 +74,27 @@ class TextGeneration(TokenTask):
                     Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names {columns[PROMPT]} for two roles."
                 )
             return [columns[PROMPT], columns[COMPLETION]]
+        if kind == MESSAGES:
+            return [columns[MESSAGES], columns.get(chat.TOOLS, chat.TOOLS)]
         return [columns.get(kind, kind)]
 
     def text_columns(self, config: RunConfig) -> list[str]:
         return [] if kind_of_rows(config) == MESSAGES else self.columns(config)
 
+    def asked(self, config: RunConfig) -> Asked:
+        asked = super().asked(config)
+        if kind_of_rows(config) != MESSAGES:
+            return asked
+        optional = () if chat.TOOLS in config.dataset.columns else (chat.TOOLS,)
+        return replace(asked, nested=asked.columns, optional=optional, beside=chat.BESIDE)
+
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
         """Blank texts are left out, as corpora are full of them; half a pair or conversation is a mistake."""
         kind, columns = kind_of_rows(config), self.columns(config)
         if kind == MESSAGES:
-            return Checked({role: chat.conversations(split, columns[0]) for role, split in splits.items()})
+            read = {role: chat.conversations(split, *columns) for role, split in splits.items()}
+            tables = {role: part.table for role, part in read.items()}
+            return Checked(tables, of_model=lambda model: chat_template.unread(tuple(read.values()), model))
         if kind == TEXT:
             hint = " Conversations are named in spec.dataset.columns.messages in place of text."
             return plain_text.texts(splits, columns[0], hint)
@@ -106,7 +119,7 @@ class TextGeneration(TokenTask):
                 "Set one and save it beside the model: tokenizer.eos_token = ..., tokenizer.save_pretrained().",
             )
         if kind_of_rows(config) == MESSAGES:
-            chat.require_template(model)
+            chat_template.require_template(model)
 
     def special_tokens(self, model: Model, config: RunConfig) -> int:
         return len(packing.affixes(model.tokenizer).begin) + 1
@@ -139,9 +152,10 @@ class TextGeneration(TokenTask):
     def _shown(example: dict[str, Any]) -> dict[str, Any]:
         import json
 
-        if MESSAGES in example:
-            return {MESSAGES: json.loads(example[MESSAGES])}
-        return example
+        if MESSAGES not in example:
+            return example
+        tools = json.loads(example[chat.TOOLS])
+        return {MESSAGES: json.loads(example[MESSAGES]), **({chat.TOOLS: tools} if tools else {})}
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------

@@ -85,6 +85,13 @@ COLUMNS = (
         )
         for given, missing in (("prompt", "completion"), ("completion", "prompt"))
     ),
+    Rule(
+        "spec.dataset.columns",
+        "!has(self.tools) || has(self.messages)",
+        "goes with conversations: name their column in messages, or leave it out",
+        "self.tools",
+        field=".tools",
+    ),
     *(
         Rule(
             "spec",

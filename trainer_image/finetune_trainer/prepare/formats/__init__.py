@@ -14,7 +14,7 @@ import pyarrow as pa
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.content import COMPRESSIONS, Content, kind_of
 from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.formats import columnar, delimited, jsons, lines
+from finetune_trainer.prepare.formats import columnar, columns, delimited, jsons, lines
 from finetune_trainer.prepare.formats.columnar import declared_classes
 from finetune_trainer.prepare.formats.raw import Asked
 from finetune_trainer.prepare.source import row_place
@@ -53,14 +53,14 @@ def unknown_kind(name: str) -> str | None:
 
 
 def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
-    """The rows of a file."""
+    """The rows of a file: all columns that are asked for."""
     if asked.field is not None and content.kind != ".json":
         raise PrepareError(
             Reason.DATA_INVALID,
             f"{content.name}: spec.dataset.field is {asked.field!r}, and only a document whose name ends in .json has "
             "keys that hold rows. Leave it out.",
         )
-    return READERS[content.kind](content, asked)
+    return (columns.completed(table, asked) for table in READERS[content.kind](content, asked))
 
 
 def places(content: Content, asked: Asked) -> Callable[[int], str]:

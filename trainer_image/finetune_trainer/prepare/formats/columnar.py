@@ -11,7 +11,7 @@ import pyarrow.parquet
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.formats import columns
+from finetune_trainer.prepare.formats import columns, nested
 from finetune_trainer.prepare.formats.raw import Asked
 
 BATCH_ROWS = 16384
@@ -25,6 +25,7 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
         with pyarrow.parquet.ParquetFile(content.for_arrow()) as file:
             if file.metadata.num_rows == 0:
                 return
+            asked = columns.of_those_there(asked, file.schema_arrow.names)
             needed = _needed(asked, file.schema_arrow.names, content.name)
             first = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=needed):
@@ -45,6 +46,7 @@ def read_arrow(content: Content, asked: Asked) -> Iterator[pa.Table]:
             first = 0
             for batch in _batches(source, is_file):
                 if batch.num_rows:
+                    asked = columns.of_those_there(asked, batch.schema.names)
                     _needed(asked, batch.schema.names, content.name)
                     yield _looked_at(pa.Table.from_batches([batch]), asked, content, first)
                     first += batch.num_rows
@@ -55,7 +57,7 @@ def read_arrow(content: Content, asked: Asked) -> Iterator[pa.Table]:
 def _looked_at(table: pa.Table, asked: Asked, content: Content, first: int) -> pa.Table:
     found = columns.picked(table, asked.columns, content.name)
     columns.require_utf8(found, content.name, first)
-    return columns.plain(found)
+    return nested.as_text(columns.plain(found), asked.nested)
 
 
 def _batches(source: pa.NativeFile, is_file: bool) -> Iterator[pa.RecordBatch]:

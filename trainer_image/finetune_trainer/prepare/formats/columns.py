@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -11,9 +12,10 @@ import pyarrow.compute as pc
 
 from finetune_trainer.config import Reason
 from finetune_trainer.prepare.errors import PrepareError, column_missing, names
+from finetune_trainer.prepare.formats.raw import Asked
 
 
-def holder(column: str, there: Sequence[str]) -> str | None:
+def holder(column: str, there: Collection[str]) -> str | None:
     """The column that is read for it: itself, or the one that the path begins with; None where neither is there."""
     if column in there:
         return column
@@ -30,6 +32,30 @@ def require(columns: Sequence[str], there: Sequence[str], name: str, hint: str =
             raise column_missing(column, there, name, hint)
         found[read] = None
     return list(found)
+
+
+def of_those_there(asked: Asked, there: Collection[str]) -> Asked:
+    """What is asked for without the optional columns that are not there; what is there beside it is told."""
+    tell_beside(asked, there)
+    kept = [column for column in asked.columns if column not in asked.optional or holder(column, there) is not None]
+    return replace(asked, columns=tuple(kept))
+
+
+def tell_beside(asked: Asked, there: Collection[str]) -> None:
+    """Tell of columns that mean something and that nobody asks for."""
+    for column in asked.beside:
+        if column in there and column not in asked.columns:
+            asked.tell(
+                f"The data has a column {column!r} beside {names(asked.columns[:1])}: it is there and is not read."
+            )
+
+
+def completed(table: pa.Table, asked: Asked) -> pa.Table:
+    """The table with the columns that are asked for and are not there, in which all is null."""
+    for column in asked.columns:
+        if column not in table.column_names:
+            table = table.append_column(column, pa.nulls(table.num_rows))
+    return table
 
 
 def picked(table: pa.Table, columns: Sequence[str], name: str) -> pa.Table:

@@ -68,6 +68,7 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     if how.quoted and how.misplaced:
         raise _quote_problem(content, how.misplaced)
     header = next(rows(content, how), ([], 1))[0]
+    asked = columns.of_those_there(asked, header)
     _check_header(header, asked.columns, content)
     if not how.quoted:
         asked.tell(_characters(content, how))

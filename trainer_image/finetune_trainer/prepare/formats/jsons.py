@@ -72,6 +72,8 @@ def is_array(content: Content) -> bool:
 def _parsed(block: bytes, seen: Columns) -> pa.Table | None:
     """The block as pyarrow parses it; None where Python should have a look."""
     needed, texts = seen.asked.columns, seen.asked.text
+    if seen.asked.nested:  # of objects pyarrow would make one type, with the keys of all of them
+        return None
     try:
         table = pyarrow.json.read_json(
             io.BytesIO(block),

@@ -17,7 +17,12 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     """Tables of the one column."""
     if page := content.web_page(require_text(content)):
         asked.tell(f"{page}; unless the text of this page is what is to be learnt.")
-    columns.require(asked.columns, [COLUMN], content.name, f" A text file has one column, {COLUMN!r}.")
+    columns.require(
+        columns.of_those_there(asked, [COLUMN]).columns,
+        [COLUMN],
+        content.name,
+        f" A text file has one column, {COLUMN!r}.",
+    )
     for first, block in blocks(content):
         try:
             text = block.decode()

@@ -18,7 +18,7 @@ from finetune_trainer.prepare.errors import (
     names,
     shown,
 )
-from finetune_trainer.prepare.formats import columns, shapes
+from finetune_trainer.prepare.formats import columns, nested, shapes
 from finetune_trainer.prepare.formats.array import Doubled
 from finetune_trainer.prepare.formats.raw import Asked
 
@@ -53,6 +53,7 @@ class Columns:
                     self._require_row(place, row)
                 there.add(row)
             places.append(place)
+            columns.tell_beside(self.asked, row)
             for column, found in values.items():
                 value = columns.value(row, column)
                 self._check(place, column, value)
@@ -69,7 +70,8 @@ class Columns:
         """Raise where a column is in none of the first block's rows: later ones would come too late."""
         if not self.found:
             for column in self.asked.columns:
-                there.require(column, self.content)
+                if column not in self.asked.optional:
+                    there.require(column, self.content)
         self.found = True
 
     def _check(self, place: str, column: str, value: Any) -> None:
@@ -92,6 +94,8 @@ class Columns:
             raise self._invalid(place, f"column {column!r} holds {shown(value)}, the rows before hold {before}.")
 
     def _array(self, column: str, values: list[Any], places: Sequence[str]) -> pa.Array:
+        if column in self.asked.nested and self.kinds.get(column) in (list, dict):
+            values = [nested.text(nested.without_nulls(value)) for value in values]
         is_text = column in self.asked.text and self.kinds.get(column, str) is str
         type_ = pa.string() if is_text else None
         try:

@@ -38,6 +38,12 @@ class Asked:
     """Those of them that hold text (or lists of it): no reader may take `007` for a number."""
     field: str | None = None
     """Key of a json document that holds the rows."""
+    nested: tuple[str, ...] = ()
+    """Those of them that hold lists and objects of any shape: files are read with these as JSON text."""
+    optional: tuple[str, ...] = ()
+    """Those of them that need not be there: then they are null in all rows."""
+    beside: tuple[str, ...] = ()
+    """Columns that would mean something beside those that are asked for: that they are there is told."""
     tell: Callable[[str], None] = lambda _: None
     """Hears what the user should know of how a file was read."""
 

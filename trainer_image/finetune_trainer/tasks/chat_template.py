@@ -1,0 +1,235 @@
+"""What the model's chat template makes of a conversation, and which characters of it are the assistant's.
+
+Templates differ in what they take: how calls come is tried out once, and what a template leaves out is found by comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import pyarrow as pa
+from jinja2.exceptions import TemplateError
+
+from finetune_trainer.config import Reason
+from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.prepare.model import Model
+from finetune_trainer.tasks.chat import ASSISTANT, MESSAGES, PLACE, TOOLS, Conversations, Message, is_learnt
+from finetune_trainer.tasks.tools import CALLS, FUNCTION, Call, bad, with_arguments
+
+SAYS_ITSELF = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""What a template has that marks itself what the assistant generates."""
+REFUSALS = (TemplateError, TypeError, ValueError, AttributeError)
+"""How a template says that it does not take a conversation."""
+Spans = list[tuple[int, int]]
+
+
+def require_template(model: Model) -> None:
+    """The tokenizer can write conversations, and tell where each of its tokens came from."""
+    if not model.tokenizer.chat_template:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND,
+            f"{model.name}: its tokenizer has no chat template, so conversations (columns.messages) cannot be written "
+            "for it. Choose the variant of the model that was made for chat (often called Instruct or Chat), or set "
+            "tokenizer.chat_template and save the tokenizer beside the model.",
+        )
+    if not model.tokenizer.is_fast:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND,
+            f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) cannot tell which tokens are the "
+            "assistant's. Choose a model with a fast tokenizer (tokenizer.json), or give the data as prompt and completion.",
+        )
+
+
+def rendered(checked: pa.RecordBatch, model: Model) -> Iterator[tuple[str, Spans]]:
+    """Each conversation as the template writes it, and the characters in it that are the assistant's."""
+    writer_of = _writers(model)
+    for text, tools, place in zip(*(checked[name].to_pylist() for name in (MESSAGES, TOOLS, PLACE)), strict=True):
+        offered = json.loads(tools)
+        try:
+            yield writer_of(bool(offered)).with_spans(json.loads(text), offered, place)
+        except REFUSALS as error:
+            raise bad(
+                f"{place}: the chat template of {model.name} refuses this conversation: {error or type(error).__name__}. "
+                "Change it to what the template takes, or leave such rows out."
+            ) from error
+
+
+# --- what a template takes ---------------------------------------------------------------------------------------
+
+_NAME, _KEY = "probe_of_calls", "probe_key"
+_CALL = {"id": "call12345", "type": FUNCTION, FUNCTION: {"name": _NAME, "arguments": {_KEY: "probe"}}}
+_PROBE: list[Message] = [{"role": "user", "content": "probe"}, {"role": ASSISTANT, CALLS: [_CALL]}]
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """A chat template, and the form in which it takes calls."""
+
+    model: Model
+    template: str
+    arguments_as_text: bool = False
+    null_content: bool = False
+    """A message that calls has the content null, by which some templates know it; in others "None" would be written."""
+
+    @classmethod
+    def of(cls, model: Model, has_tools: bool) -> _Writer:
+        """The form of calls that the template writes with name and arguments; the usual one where it writes none."""
+        template = model.tokenizer.get_chat_template(tools=[{}] if has_tools else None)
+        ways = [cls(model, template, text, null) for text in (False, True) for null in (False, True)]
+        return next((way for way in ways if way._writes_calls()), ways[0])
+
+    def _writes_calls(self) -> bool:
+        try:
+            text = self.text(_PROBE, [])
+        except REFUSALS:
+            return False
+        # A quote of Python's around the key: an object was written as it is, which is no JSON.
+        return _NAME in text and _KEY in text and f"'{_KEY}'" not in text
+
+    def text(self, messages: Sequence[Message], tools: Sequence[Call], **options: Any) -> str:
+        """The conversation as text."""
+        return self._render(messages, tools, **options)[0][0]
+
+    def with_spans(self, messages: list[Message], tools: list[Call], place: str) -> tuple[str, Spans]:
+        """The conversation as text, and what of it is to be learnt."""
+        if SAYS_ITSELF.search(self.template):
+            return self._marked(messages, tools, place)
+        return self._compared(messages, tools, place)
+
+    def _marked(self, messages: list[Message], tools: list[Call], place: str) -> tuple[str, Spans]:
+        """As the template marks it."""
+        texts, marks = self._render(messages, tools, return_assistant_tokens_mask=True)
+        spans = [(start, end) for start, end in marks[0]]
+        counts = [is_learnt(message) for message in messages if message["role"] == ASSISTANT]
+        if all(counts):
+            return texts[0], spans
+        if len(counts) != len(spans):
+            raise bad(
+                f"{place}: some messages of the assistant are not to be learnt, and the chat template of {self.model.name} marks "
+                f"{len(spans)} parts as the assistant's, which has {len(counts)} messages: which are which cannot be told. "
+                "Leave such messages out, or what says that they are not learnt."
+            )
+        return texts[0], [span for span, learnt in zip(spans, counts, strict=True) if learnt]
+
+    def _compared(self, messages: list[Message], tools: list[Call], place: str) -> tuple[str, Spans]:
+        """What is added when an assistant's message is, compared with the same conversation about to be answered."""
+        text = self.text(messages, tools)
+        spans = []
+        for index, message in enumerate(messages):
+            if message["role"] != ASSISTANT or not is_learnt(message):
+                continue
+            if index == 0:
+                raise bad(
+                    f"{place}: the conversation begins with the assistant, and the chat template of {self.model.name} does "
+                    f"not mark what is the assistant's. {_WAY_OUT}, or let conversations begin with system or user."
+                )
+            before = self.text(messages[:index], tools, add_generation_prompt=True)
+            after = self.text(messages[: index + 1], tools)
+            end = _turn_end(text, before, after, message.get("content"), self.model)
+            if end is None:
+                raise bad(
+                    f"{place}: the chat template of {self.model.name} writes message {index + 1} in another way once more "
+                    f"messages follow, so that it cannot be told what of the text is the assistant's. {_WAY_OUT}, or keep "
+                    "one message of the assistant in each conversation, the last."
+                )
+            spans.append((len(before), end))
+        return text, spans
+
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Call], **options: Any
+    ) -> tuple[list[str], list[list[Sequence[int]]]]:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        given = [self._taken(message) if CALLS in message else message for message in messages]
+        tokens = self.model.tokenizer.special_tokens_map
+        found: Any = render_jinja_template(
+            [given], tools=list(tools) or None, chat_template=self.template, **tokens, **options
+        )
+        texts, spans = found
+        return texts, spans
+
+    def _taken(self, message: Message) -> Message:
+        """A message with calls as this template takes them."""
+        calls = [with_arguments(call, as_text=self.arguments_as_text) for call in message[CALLS]]
+        content = {"content": None} if self.null_content and not message.get("content") else {}
+        return {**message, CALLS: calls, **content}
+
+
+def _writers(model: Model) -> Callable[[bool], _Writer]:
+    """The writer for conversations that offer tools, and for those that do not: some tokenizers have a template for each."""
+    return cache(partial(_Writer.of, model))
+
+
+# --- what a template leaves out ----------------------------------------------------------------------------------
+
+
+def unread(read: Sequence[Conversations], model: Model) -> tuple[str, ...]:
+    """What to tell of tools and keys of messages that are there and that the template does not write."""
+    keys = dict.fromkeys(key for part in read for key in part.seen.rows)
+    silent = [key for key in keys if not any(_is_written(key, part, model) for part in read)]
+    said = []
+    if None in silent:
+        said.append(
+            f"The conversations have {TOOLS}, which are there and are not read: the model's chat template writes none."
+        )
+    of_messages = [key for key in silent if key is not None]
+    if of_messages:
+        said.append(
+            f"Messages have {names(of_messages)} beside role and content, which is there and is not read: the model's chat "
+            "template writes nothing of it."
+        )
+    return tuple(said)
+
+
+def _is_written(key: str | None, part: Conversations, model: Model) -> bool:
+    """Whether the text of any conversation is another one without this key; None stands for the tools."""
+    writer_of = _writers(model)
+    for row in part.seen.rows.get(key, ()):
+        messages, tools = (json.loads(part.table[name][row].as_py()) for name in (MESSAGES, TOOLS))
+        write = writer_of(bool(tools)).text
+        without = [{name: value for name, value in message.items() if name != key} for message in messages]
+        try:
+            if write(messages, tools) != write(without, [] if key is None else tools):
+                return True
+        except REFUSALS:
+            return True  # who renders it in earnest says why
+    return False
+
+
+# --- where a turn ends -------------------------------------------------------------------------------------------
+
+_WAY_OUT = "Put {% generation %} ... {% endgeneration %} around it in tokenizer.chat_template and save the tokenizer"
+
+
+def _turn_end(text: str, before: str, after: str, content: str | None, model: Model) -> int | None:
+    """Where a turn that begins behind `before` ends in the whole text; `after` is how it ends when it is the last.
+
+    Some templates put more around the last turn than around earlier ones (an empty thought): then the content and what
+    follows it decide. None where that is not there either.
+    """
+    if not text.startswith(before):
+        return None
+    if text.startswith(after) and after.startswith(before):
+        return _end(after, len(before), model)
+    said = (content or "").strip()
+    place = after.rfind(said)
+    if not said or place < 0:
+        return None
+    closing = after[place + len(said) :]
+    found = text.find(said + closing, len(before))
+    # The content of a later turn may be the same; then this one's end lies between.
+    if not closing.strip() or found < 0 or closing.strip() in text[len(before) : found]:
+        return None
+    return _end(text[: found + len(said) + len(closing)], len(before), model)
+
+
+def _end(text: str, start: int, model: Model) -> int:
+    """Without the white space behind the mark that ends a turn: who generates stops at that mark."""
+    stripped = text[start:].rstrip()
+    ends = tuple(token.content for token in model.tokenizer.added_tokens_decoder.values() if token.special)
+    return start + len(stripped) if ends and stripped.endswith(ends) else len(text)
