@@ -14,7 +14,7 @@ import pytest
 from finetune_trainer.prepare.content import local
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.files import read_files
-from finetune_trainer.prepare.formats import Asked, delimited, raw
+from finetune_trainer.prepare.formats import Asked, delimited, lines, places, raw
 from finetune_trainer.prepare.formats import read as read_rows
 from finetune_trainer.prepare.source import Split
 
@@ -203,3 +203,21 @@ def test_a_table_by_columns_is_told_in_whatever_it_holds(
 ) -> None:
     with pytest.raises(PrepareError, match="a key for each column"):
         split_of(tmp_path, f"train.{suffix}", content, Asked(columns))
+
+
+def test_lines_of_rows_in_order_take_one_walk_through_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each conversation carries its place: with a walk for each, twice the rows took four times as long."""
+    (tmp_path / "train.jsonl").write_text('{"a": 1}\n\n' * 50)
+    walks, numbers = [], lines.numbers
+    monkeypatch.setattr(lines, "numbers", lambda content: walks.append(content) or numbers(content))
+    place = places(local(tmp_path / "train.jsonl", "train.jsonl"), Asked(("a",)))
+    assert [place(row) for row in range(50)] == [f"line {2 * row + 1}" for row in range(50)]
+    assert len(walks) == 1
+    assert [place(row) for row in (3, 40, 40, 49, 50, 0)] == [
+        "line 7",
+        "line 81",
+        "line 81",
+        "line 99",
+        "row 50",
+        "line 1",
+    ]

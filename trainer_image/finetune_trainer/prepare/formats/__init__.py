@@ -69,13 +69,24 @@ def places(content: Content, asked: Asked) -> Callable[[int], str]:
     if kind in (".parquet", ".arrow") or (kind == ".json" and (asked.field is not None or jsons.is_array(content))):
         return row_place
 
-    def line(row: int) -> str:
-        numbers = (
-            islice((number for _, number in delimited.rows(content)), 1, None)
-            if kind in delimited.SEPARATORS
-            else lines.numbers(content)
-        )
-        number = next(islice(numbers, row, None), None)
-        return row_place(row) if number is None else f"line {number}"
+    def numbers() -> Iterator[int]:
+        if kind in delimited.SEPARATORS:
+            return islice((number for _, number in delimited.rows(content)), 1, None)
+        return lines.numbers(content)
 
-    return line
+    return _Lines(numbers)
+
+
+class _Lines:
+    """The lines of rows. Asked for in order they take one walk through the file, not one each."""
+
+    def __init__(self, numbers: Callable[[], Iterator[int]]) -> None:
+        self._numbers = numbers
+        self._rest, self._next = numbers(), 0
+
+    def __call__(self, row: int) -> str:
+        if row < self._next:
+            self._rest, self._next = self._numbers(), 0
+        number = next(islice(self._rest, row - self._next, None), None)
+        self._next = row + 1
+        return row_place(row) if number is None else f"line {number}"
