@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.prepare.content import local
+from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.files import read_files
 from finetune_trainer.prepare.formats import Asked, delimited, lines, places, raw
@@ -208,8 +209,14 @@ def test_a_table_by_columns_is_told_in_whatever_it_holds(
 def test_lines_of_rows_in_order_take_one_walk_through_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each conversation carries its place: with a walk for each, twice the rows took four times as long."""
     (tmp_path / "train.jsonl").write_text('{"a": 1}\n\n' * 50)
-    walks, numbers = [], lines.numbers
-    monkeypatch.setattr(lines, "numbers", lambda content: walks.append(content) or numbers(content))
+    walks: list[Content] = []
+    numbers = lines.numbers
+
+    def counted(content: Content) -> Iterator[int]:
+        walks.append(content)
+        return numbers(content)
+
+    monkeypatch.setattr(lines, "numbers", counted)
     place = places(local(tmp_path / "train.jsonl", "train.jsonl"), Asked(("a",)))
     assert [place(row) for row in range(50)] == [f"line {2 * row + 1}" for row in range(50)]
     assert len(walks) == 1

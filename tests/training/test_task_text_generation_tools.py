@@ -15,7 +15,7 @@ from finetune_trainer.config import Prepared, Reason, RunConfig
 from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks.base import IGNORED_LABEL
-from tests.support.tiny_llama import CALLING_TEMPLATE, MARKED_TEMPLATE, TEXT_CALLING_TEMPLATE, tiny_llama
+from tests.support.tiny_llama import CALLING_TEMPLATE, MARKED_TEMPLATE, TEMPLATE, TEXT_CALLING_TEMPLATE, tiny_llama
 from tests.support.token_runs import prepared_rows, token_config
 
 CHAT = {"messages": "messages"}
@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
     return {
         name: tiny_llama(folder / name, template=template, positions=2048, hidden=8, layers=1)
-        for name, template in {**templates, "plain": tiny_llama.__kwdefaults__["template"]}.items()
+        for name, template in {**templates, "plain": TEMPLATE}.items()
     }
 
 
