@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from finetune_trainer import tasks
 from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.task_facts import TASKS
 from finetune_trainer.tasks import Task
-from finetune_trainer.train import predict
+from finetune_trainer.train import predict, strict_json
+from finetune_trainer.train.launch_client import LaunchError
 from tests.support import ranks
 from tests.support.published import Publishing, seal_model
 from tests.support.ranks import Finished, run_ranks
@@ -146,4 +148,33 @@ def test_a_line_is_json_whatever_a_task_tells(tmp_path: Path) -> None:
         {"text": "b"},
     ]
     assert lines[-1] == ""
-    assert predict.as_json(()) == []
+    assert strict_json.as_json(()) == []
+
+
+def test_after_training_what_cannot_be_scored_is_said_and_costs_no_model(tmp_path: Path) -> None:
+    """A score that fails on rank 0, whatever is wrong with it: here there are more predictions than labels."""
+    config = run_config(tmp_path / "output", model="/model")
+    told: list[str] = []
+    evaluated = SimpleNamespace(predictions=(np.zeros(3), np.zeros(3)), label_ids=np.zeros(2))
+    data = SimpleNamespace(data=str(tmp_path), label_names=("bad", "good"))
+    run: Any = SimpleNamespace(config=config, prepared=data)
+    rows: Any = ()
+    judge = predict.Judge(tasks.find(config.task), run, rows, tell=told.append)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        judge(evaluated)
+    judge.over = True
+    assert judge(evaluated) == {}
+    assert judge.details() == {}
+    assert [message.partition(" could not be made (ValueError: ")[0] for message in told] == [
+        "The metrics of the last evaluation",
+        "The details of the last evaluation",
+    ]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), LaunchError("launch does not answer")])
+def test_after_training_a_volume_or_a_launch_that_is_gone_ends_the_attempt(error: Exception) -> None:
+    def make() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        predict.kept_without("metrics", make, None, print)

@@ -303,6 +303,14 @@ def test_scores_of_numbers_are_those_that_the_libraries_document() -> None:
     assert regression.metrics(one, np.full(7, 3.0, np.float32))["pearson"] == 0.0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_of_numbers_that_are_not_finite_are_no_error(value: float) -> None:
+    chosen = np.array([1.0, value], np.float32)
+    scores = class_problems.Regression().metrics(np.ones(2, np.float32), chosen)
+    assert scores.keys() == {"mse", "pearson"}
+    assert not np.isfinite(list(scores.values())).any()
+
+
 @pytest.mark.parametrize("problem", [SINGLE, MULTI, REGRESSION])
 def test_predictions_are_in_the_order_of_the_data(problem: str, models: dict[str, Path], tmp_path: Path) -> None:
     run = ready(tmp_path, models["bert"], problem)

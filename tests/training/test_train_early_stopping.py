@@ -40,6 +40,26 @@ def test_a_metric_that_is_no_number_is_no_improvement() -> None:
     assert without_improvement([float("nan"), 0.5, float("nan")], greater=True, threshold=0.0) == 1
 
 
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        ([float("nan"), 0.5, float("nan"), None], "its best is 0.5"),
+        ([None, None, None], "it was never a finite number"),
+    ],
+    ids=["some", "all"],
+)
+def test_it_ends_by_a_metric_that_is_no_number(values: list[float | None], best: str) -> None:
+    messages: list[str] = []
+    stopping = EarlyStopping(patience=2, threshold=0.0, metric="f1", greater=True, tell=messages.append)
+    history = [{"eval_f1": value, "step": step} for step, value in enumerate(values, 1)]
+    state = TrainerState(log_history=history, global_step=len(values), max_steps=99)  # type: ignore[arg-type]
+    arguments: Any = None
+    assert stopping.on_evaluate(arguments, state, TrainerControl()).should_training_stop
+    assert messages == [
+        f"Training ended early, at step {len(values)} of 99: f1 did not improve in 2 evaluations; {best}."
+    ]
+
+
 def test_each_evaluation_in_training_counts_once() -> None:
     """Not the one before the first step, nor one that a resume or the end has repeated."""
     history = [{"eval_f1": 0.1, "step": 0}, {"loss": 1.0, "step": 5}]

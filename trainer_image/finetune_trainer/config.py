@@ -6,11 +6,13 @@ operator imports this module, so nothing here may import torch, transformers or 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 RESULT_RECORD_MAX_BYTES = 4096
@@ -20,6 +22,30 @@ PodPath = Annotated[str, Field(pattern=r"^/")]
 """An absolute path as the training pods see it. One function maps it to a folder where pods are local processes."""
 
 Scalar = bool | int | float | str
+
+
+def _finite(metrics: Any) -> Any:
+    if not isinstance(metrics, dict):
+        return metrics
+    return {
+        name: value
+        for name, value in metrics.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
+
+
+FiniteMetrics = Annotated[dict[str, float], BeforeValidator(_finite)]
+"""Names and finite numbers. JSON has no NaN and no infinity: written they become null, which no reader takes for a number, so
+that a single one would have the whole document refused. They are left out here; who measured them says so (`left_out`)."""
+
+
+def left_out(what: str, metrics: Mapping[str, float]) -> str | None:
+    """What to tell the user of the metrics that `FiniteMetrics` leaves out; None where all are finite."""
+    values = [f"{name} ({value})" for name, value in metrics.items() if not math.isfinite(value)]
+    if not values:
+        return None
+    return f"{what}: {', '.join(values)} {'is no finite number and is' if len(values) == 1 else 'are no finite numbers and are'} left out."
+
 
 TaskName = Literal[
     "text-classification",
@@ -389,7 +415,7 @@ class ResultRecord(Document):
     """Newest sealed checkpoint (node 0)."""
     model_path: PodPath | None = None
     """The sealed final model (node 0, on success)."""
-    evaluation: dict[str, float] | None = None
+    evaluation: FiniteMetrics | None = None
     """Metrics of the last evaluation (node 0)."""
     resolved: Resolved | None = None
     hub: PublishedModel | None = None
@@ -515,7 +541,7 @@ class Evaluation(Document):
     epoch: float
     loss: float | None = None
     """Training loss as last logged before it."""
-    metrics: dict[str, float]
+    metrics: FiniteMetrics
     """Without the `eval_` of the Trainer's names."""
 
 
@@ -540,14 +566,14 @@ class TrainingReport(Document):
     """Arguments that differ from the defaults of transformers, by their own names; nothing of the system's and no secret."""
     evaluations: tuple[Evaluation, ...] = ()
     """Oldest first; those of the attempts before the resume are among them."""
-    evaluation: dict[str, float] | None = None
+    evaluation: FiniteMetrics | None = None
     """The last one's metrics: what `status.evaluation` shows."""
     kept_step: int | None = None
     """Step of the weights that were saved: an earlier one than `steps` where the best checkpoint was kept."""
     summary: PrepareSummary | None = None
     splits: dict[str, SplitReport] = Field(default_factory=dict)
     """What was prepared, split by split."""
-    test: dict[str, float] | None = None
+    test: FiniteMetrics | None = None
     """Metrics of the test split."""
     details: dict[str, Any] = Field(default_factory=dict)
     """What a task tells beside its metrics: `confusionMatrix`, `perLabel`, ..."""
@@ -580,7 +606,7 @@ class Progress(Document):
     eta_seconds: float | None = None
     updated: datetime | None = None
     """When a rank reported last."""
-    evaluation: dict[str, float] | None = None
+    evaluation: FiniteMetrics | None = None
     checkpoint: CheckpointRef | None = None
     resumed_from: CheckpointRef | None = None
     model_path: PodPath | None = None

@@ -5,6 +5,7 @@ No clock and no I/O of its own: times come in, documents go out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from finetune_trainer.config import (
     Progress,
     Resolved,
     ResultRecord,
+    left_out,
 )
 from finetune_trainer.launch.protocol import RankProgress
 from finetune_trainer.text import printable
@@ -50,13 +52,15 @@ class KubeflowStatus(BaseModel):
     trainerStatus: _TrainerStatus = _TrainerStatus()  # noqa: N815 - the protocol's name
 
     def as_report(self) -> RankProgress:
-        """In the terms of our own reports; values that are no numbers are left out."""
+        """In the terms of our own reports; values that are no numbers are left out, those that are not finite with a word."""
         figures: dict[str, float] = {}
         for metric in self.trainerStatus.metrics:
             try:
                 figures[metric.name] = float(metric.value)
             except ValueError:
                 continue
+        message = left_out("What was reported last", figures)
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
         whole = {name: int(figures[name]) for name in ("current_step", "total_steps") if name in figures}
         return RankProgress(
             phase=PodPhase.TRAINING,
@@ -67,6 +71,7 @@ class KubeflowStatus(BaseModel):
             learning_rate=figures.get("learning_rate"),
             grad_norm=figures.get("grad_norm"),
             evaluation={name: value for name, value in figures.items() if name.startswith("eval_")} or None,
+            messages=(message,) if message is not None else (),
         )
 
 

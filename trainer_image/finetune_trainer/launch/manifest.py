@@ -9,7 +9,7 @@ import hashlib
 from datetime import datetime
 from pathlib import Path
 
-from finetune_trainer.config import CheckpointRef, Document
+from finetune_trainer.config import CheckpointRef, Document, FiniteMetrics
 from finetune_trainer.launch import finite
 from finetune_trainer.launch.protocol import FileDigest, FileName
 from finetune_trainer.paths import to_pod
@@ -34,7 +34,7 @@ class Manifest(Document):
     best: bool = False
     finite: bool | None = None
     """Whether all numbers of weights and optimizer were finite; null where nobody looked: an older release sealed it."""
-    evaluation: dict[str, float] | None = None
+    evaluation: FiniteMetrics | None = None
     files: dict[FileName, FileDigest]
 
     def ref(self, folder: Path) -> CheckpointRef:

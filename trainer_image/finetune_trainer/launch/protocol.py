@@ -13,7 +13,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from finetune_trainer.config import CheckpointRef, Document, Failure, Outcome, PodPath, PodPhase, ResultRecord
+from finetune_trainer.config import (
+    CheckpointRef,
+    Document,
+    Failure,
+    FiniteMetrics,
+    Outcome,
+    PodPath,
+    PodPhase,
+    ResultRecord,
+)
 
 
 class RankEnv(StrEnum):
@@ -63,7 +72,7 @@ class RankProgress(Document):
     """Since the start of this attempt."""
     step_seconds: tuple[float, ...] = ()
     """Duration of each optimizer step since the last report."""
-    evaluation: dict[str, float] | None = None
+    evaluation: FiniteMetrics | None = None
     precision: str | None = None
     """`fp32`, `fp16` or `bf16`: what training really runs in."""
     messages: tuple[str, ...] = ()
@@ -107,7 +116,7 @@ class RankModel(Document):
     files: tuple[FileName, ...]
     step: int
     """Optimizer steps that were trained."""
-    evaluation: dict[str, float] | None = None
+    evaluation: FiniteMetrics | None = None
     """Metrics of this very model: progress, which comes now and then, may still tell of an earlier one."""
 
 
@@ -118,7 +127,7 @@ class RankResult(Document):
     outcome: Outcome
     failure: Failure | None = None
     step: int | None = None
-    evaluation: dict[str, float] | None = None
+    evaluation: FiniteMetrics | None = None
     messages: tuple[str, ...] = ()
 
 

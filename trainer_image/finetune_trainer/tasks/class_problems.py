@@ -5,6 +5,7 @@ Chosen by `problemType`; texts are `text_classification`'s business. Metrics are
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -275,6 +276,8 @@ class Regression(Problem):
         from sklearn.feature_selection import r_regression
         from sklearn.metrics import mean_squared_error
 
+        if not np.isfinite(chosen).all():
+            return {"mse": math.nan, "pearson": math.nan}
         # Without a spread on either side there is no correlation: 0.
         together = r_regression(chosen.astype(np.float64).reshape(-1, 1), labels.astype(np.float64))
         return {"mse": float(mean_squared_error(labels, chosen)), "pearson": float(together[0])}

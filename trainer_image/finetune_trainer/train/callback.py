@@ -164,6 +164,7 @@ class RankCallback(TrainerCallback):
         self.evaluated_step = state.global_step
         self._step_began = None
         self._reporter.tell(phase=PodPhase.TRAINING, evaluation=self.evaluation)
+        self._reporter.tell_left_out(f"The evaluation at step {state.global_step}", self.evaluation)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step = state.global_step

@@ -44,21 +44,30 @@ class EarlyStopping(TrainerCallback):
         control.should_training_stop = True
         if not self._over and state.global_step < state.max_steps:
             self._over = True
-            best = (max if self._greater else min)(values.values())
+            finite = [value for value in values.values() if math.isfinite(value)]
+            best = (
+                f"its best is {(max if self._greater else min)(finite):.4g}"
+                if finite
+                else "it was never a finite number"
+            )
             self._tell(
                 f"Training ended early, at step {state.global_step} of {state.max_steps}: {self._metric} did not "
-                f"improve in {count} evaluation{'s' * (count != 1)}; its best is {best:.4g}."
+                f"improve in {count} evaluation{'s' * (count != 1)}; {best}."
             )
         return control
 
 
 def evaluated(history: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float]:
-    """Step -> metric, of the evaluations in training. What was evaluated before the first step counts as nothing yet."""
+    """Step -> metric, of the evaluations in training. What was evaluated before the first step counts as nothing yet.
+
+    A value that is not finite is null in the log of a checkpoint, and no improvement.
+    """
     name = f"eval_{metric}"
     found: dict[int, float] = {}
     for entry in history:
         if name in entry and entry["step"] > 0:
-            found.setdefault(int(entry["step"]), float(entry[name]))
+            value = entry[name]
+            found.setdefault(int(entry["step"]), math.nan if value is None else float(value))
     return found
 
 

@@ -7,11 +7,11 @@ never uploaded. Which rows, which text, which metrics is the task's to say.
 from __future__ import annotations
 
 import json
-import math
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -19,12 +19,17 @@ from finetune_trainer.config import PREDICTIONS_FILE, Prepared
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Evaluated, Task, Training
 from finetune_trainer.train import imports
+from finetune_trainer.train.failures import TrainError
+from finetune_trainer.train.launch_client import LaunchError
 from finetune_trainer.train.order import by_length
 from finetune_trainer.train.rows import Rows
+from finetune_trainer.train.strict_json import as_json
 from finetune_trainer.train.trainer import RankTrainer
 from finetune_trainer.train.volume_trouble import until_written
 
+T = TypeVar("T")
 TEST = "test"
+SAID_CHARACTERS = 300
 NAMED = "test_"
 """What the metrics of the test split begin with where those of the validation split stand beside them."""
 
@@ -53,6 +58,10 @@ class Judge:
     """In the order of the evaluation."""
     share: Callable[[Callable[[], Any]], Any] = field(default=lambda make: make())
     """Makes something on rank 0 alone, and gives it to all: to score on every rank takes its cores and memory as often."""
+    tell: Callable[[str], Any] = field(default=lambda message: None)
+    """Called with what the user should know."""
+    over: bool = field(default=False, init=False)
+    """Whether training is over: from then on a model is kept without the scores that can't be had."""
     _newest: Evaluated | None = field(default=None, init=False)
 
     def __call__(self, outcome: Any) -> dict[str, float]:
@@ -62,22 +71,25 @@ class Judge:
         rows = self.rows
 
         def scored() -> dict[str, float]:
-            self._newest = Evaluated(
+            self._newest = newest = Evaluated(
                 outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, "validation")
             )
-            return self.task.metrics(self.run, self._newest)
+            return self._if_over("metrics of the last evaluation", lambda: self.task.metrics(self.run, newest), {})
 
         return dict(self.share(scored))
 
     def details(self) -> dict[str, Any]:
         """What the task tells of the newest evaluation beside its metrics."""
-        return {} if self._newest is None else dict(as_json(self.task.details(self.run, self._newest)))
+        newest = self._newest
+        if newest is None:
+            return {}
+        details: dict[str, Any] = self._if_over(
+            "details of the last evaluation", lambda: as_json(self.task.details(self.run, newest)), {}
+        )
+        return details
 
-    def test(self, trainer: RankTrainer, folder: Path, tell: Callable[[str], Any]) -> Tested:
-        """Evaluate and predict the test split where there is one; rank 0 writes the predictions into `folder`.
-
-        `tell` is called with what the user should know.
-        """
+    def test(self, trainer: RankTrainer, folder: Path) -> Tested:
+        """Evaluate and predict the test split where there is one; rank 0 writes the predictions into `folder`."""
         found = to_local(self.run.prepared.data) / f"{TEST}.arrow"
         if not found.is_file():
             return Tested()
@@ -91,10 +103,33 @@ class Judge:
         def tested() -> dict[str, float]:
             evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, TEST))
             file = folder / PREDICTIONS_FILE
-            until_written(lambda: write(file, self.task.predictions(self.run, evaluated)), folder.parent, tell)
-            return self.task.metrics(self.run, evaluated)
+
+            def predicted() -> None:
+                until_written(lambda: write(file, self.task.predictions(self.run, evaluated)), folder.parent, self.tell)
+
+            self._if_over("predictions of the test split", predicted, None)
+            return self._if_over("metrics of the test split", lambda: self.task.metrics(self.run, evaluated), {})
 
         return Tested(dict(self.share(tested)))
+
+    def _if_over(self, what: str, make: Callable[[], T], otherwise: T) -> T:
+        return kept_without(what, make, otherwise, self.tell) if self.over else make()
+
+
+def kept_without(what: str, make: Callable[[], T], otherwise: T, tell: Callable[[str], Any]) -> T:
+    """What is made of a model that is trained; `otherwise`, and a word, where that fails: nobody loses the model for it.
+
+    A volume that does not take it, or a `launch` that is gone, ends the attempt as ever.
+    """
+    try:
+        return make()
+    except Exception as error:
+        if isinstance(error, TrainError | LaunchError | OSError):
+            raise
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+        tell(f"The {what} could not be made ({said}): the model is kept without them.")
+        return otherwise
 
 
 def examples(prepared: Prepared, role: str) -> pa.Table | None:
@@ -112,14 +147,3 @@ def write(path: Path, predictions: Iterable[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row in predictions:
             file.write(json.dumps(as_json(row), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def as_json(value: Any) -> Any:
-    """A value that JSON can hold: numbers of arrays as plain ones, and none where there is no finite one."""
-    if isinstance(value, dict):
-        return {str(name): as_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's
-        return as_json(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -29,7 +29,7 @@ from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches, by_length
-from finetune_trainer.train.predict import Judge
+from finetune_trainer.train.predict import Judge, Tested, kept_without
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.rows import Collator, Rows
@@ -95,10 +95,10 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     if world.rank == 0:
         print(marks, file=sys.stderr, flush=True)  # noqa: T201
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    run.judge.over = True
     if plan.load_best:
         _load_best(trainer, client, reporter)
-    evaluation = _last_evaluation(trainer, callback, best=plan.load_best)
-    tested = run.judge.test(trainer, staging / "model", reporter.tell)
+    evaluation, tested = _last_scores(trainer, run.judge, callback, staging / "model", reporter, best=plan.load_best)
     told = tested.beside(evaluation)
     reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=told)
     if world.rank == 0:
@@ -192,7 +192,7 @@ class _Run:
         )
         validation = self._validation
         rows = validation.reading(takes).ordered(by_length(validation.lengths)) if validation else None
-        self.judge = Judge(self._task, run, rows, partial(self._world.share, group=control))
+        self.judge = Judge(self._task, run, rows, partial(self._world.share, group=control), self._tell)
         try:
             return RankTrainer(
                 batches=batches,
@@ -242,6 +242,9 @@ def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) 
 def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter) -> None:
     """The weights of the best checkpoint, from the volume; those of the last step where it could not be saved."""
     best = trainer.state.best_global_step
+    if best is None:
+        metric = trainer.args.metric_for_best_model
+        reporter.tell(f"No evaluation gave a finite number for {metric}: the weights of the last step are kept.")
     if best is None or best == trainer.state.global_step:
         return
     folder = client.sealed(best)
@@ -259,6 +262,31 @@ def _kept_step(trainer: RankTrainer, *, best: bool) -> int:
     """Step of the weights that the model has at the end."""
     found = trainer.state.best_global_step if best else None
     return int(trainer.state.global_step if found is None else found)
+
+
+def _last_scores(
+    trainer: RankTrainer, judge: Judge, callback: RankCallback, folder: Path, reporter: Reporter, *, best: bool
+) -> tuple[dict[str, float] | None, Tested]:
+    """The evaluation of the weights that are kept, and the test, whose predictions go into `folder`.
+
+    A rank alone keeps the model without them where they fail: for memory, say, after a training that fitted. Of several
+    ranks the others would wait for ever for the one that has failed: there only what rank 0 makes by itself may be missing,
+    as the judge says.
+    """
+
+    def evaluated() -> dict[str, float] | None:
+        return _last_evaluation(trainer, callback, best=best)
+
+    def tested() -> Tested:
+        return judge.test(trainer, folder)
+
+    if trainer.args.world_size > 1:
+        evaluation, test = evaluated(), tested()
+    else:
+        evaluation = kept_without("metrics of the last evaluation", evaluated, None, reporter.tell)
+        test = kept_without("metrics of the test split", tested, Tested(), reporter.tell)
+    reporter.tell_left_out("The test split", test.metrics or {})
+    return evaluation, test
 
 
 def _last_evaluation(trainer: RankTrainer, callback: RankCallback, *, best: bool) -> dict[str, float] | None:

@@ -1,6 +1,6 @@
 """Progress on its way to `launch`: gathered at once, sent from a thread of its own, once a second at most.
 
-Training never waits for it. What was not delivered is sent again with the next report.
+Training never waits for it. What was not delivered is sent again with the next report; what was refused is not.
 """
 
 from __future__ import annotations
@@ -8,9 +8,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
+from pydantic import ValidationError
+
+from finetune_trainer.config import left_out
 from finetune_trainer.launch.protocol import RankProgress, Saved
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
@@ -42,6 +47,12 @@ class Reporter:
                 self._fields.update(fields)
                 self._messages += messages
 
+    def tell_left_out(self, what: str, metrics: Mapping[str, float]) -> None:
+        """Say which metrics are not finite, so that no report holds them."""
+        message = left_out(what, metrics)
+        if message is not None:
+            self.tell(message)
+
     def step_took(self, seconds: float) -> None:
         """The duration of an optimizer step."""
         if self._active:
@@ -68,8 +79,15 @@ class Reporter:
         try:
             report = RankProgress(**fields, messages=tuple(messages), step_seconds=tuple(seconds))
             self.saved = self._client.progress(report)
-        except LaunchError as error:
+        except (LaunchError, ValidationError) as error:
             print(f"progress was not delivered: {error}", file=sys.stderr)  # noqa: T201
+            if isinstance(error, ValidationError) or error.status == HTTPStatus.BAD_REQUEST:
+                # What is not understood would be refused again, and all that comes after it with it.
+                what = ", ".join(sorted(fields)) or "messages"
+                self.tell(
+                    f"A report of progress ({what}) was refused and is left out: {error}", *(messages if fields else ())
+                )
+                return
             with self._lock:
                 self._fields = {**fields, **self._fields}
                 self._messages = messages + self._messages

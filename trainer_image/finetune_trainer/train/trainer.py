@@ -14,11 +14,13 @@ import torch
 from accelerate import DistributedType
 from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import seed_worker
 
 from finetune_trainer.checkpoint_note import NOTE
 from finetune_trainer.train.order import MicroBatches
 from finetune_trainer.train.pulse import Pulse
+from finetune_trainer.train.strict_json import make_strict
 from finetune_trainer.train.volume_trouble import Save, volume_trouble
 
 
@@ -135,6 +137,7 @@ class RankTrainer(Trainer):
             self._written(super()._save_checkpoint, *args, **kwargs)
             if self.args.should_save:
                 self._written(self._write_note)
+                self._written(self._write_strict_state)
         finally:
             self._saving = False
         if self._own_save.is_full():
@@ -172,6 +175,9 @@ class RankTrainer(Trainer):
     def _write_note(self) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         (folder / NOTE).write_text(json.dumps(self._note), encoding="utf-8")
+
+    def _write_strict_state(self) -> None:
+        make_strict(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / TRAINER_STATE_NAME)
 
     def _checkpoint_bytes(self) -> int:
         """About what a checkpoint takes: weights that are trained, and what the optimizer keeps of them."""

@@ -58,9 +58,9 @@ def training_report(
         versions=versions((*PACKAGES, *packages)),
         training_arguments=differing(plan, given),
         evaluations=tuple(evaluations(state.log_history, best_again=kept_step != state.global_step)),
-        evaluation=finite(evaluation) if evaluation is not None else None,
+        evaluation=dict(evaluation) if evaluation is not None else None,
         kept_step=kept_step,
-        test=finite(test) if test is not None else None,
+        test=dict(test) if test is not None else None,
         details=dict(details),
         summary=prepared.summary,
         splits=prepared.splits,
@@ -123,20 +123,16 @@ def evaluations(history: Iterable[Mapping[str, Any]], *, best_again: bool) -> li
     loss: float | None = None
     for index, entry in enumerate(entries):
         if "loss" in entry:
-            loss = float(entry["loss"])
+            loss = entry["loss"]
         if index in told:
             step = int(entry["step"])
-            metrics = {name: value for name, value in entry.items() if name.startswith("eval_")}
+            # In the log of a checkpoint what is not finite is null.
+            metrics = {name: value for name, value in entry.items() if name.startswith("eval_") and value is not None}
             one = Evaluation(
                 step=step,
                 epoch=float(entry.get("epoch") or 0.0),
                 loss=loss if loss is not None and math.isfinite(loss) else None,
-                metrics=finite(plain(metrics)),
+                metrics=plain(metrics),
             )
             found.setdefault(step, one)
     return list(found.values())
-
-
-def finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics that JSON can hold."""
-    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

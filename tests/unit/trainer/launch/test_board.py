@@ -60,6 +60,16 @@ def test_stock_callback_feeds_progress_until_our_own_detail_comes() -> None:
     assert board.progress().step == 5
 
 
+def test_stock_callback_tells_numbers_that_are_not_finite_in_words() -> None:
+    board = Board("u", 1)
+    board.absorb_kubeflow(status(current_step="nan", loss="nan", eval_loss="inf", eval_f1="0.5"), at(0))
+    progress = board.progress()
+    assert (progress.step, progress.loss, progress.evaluation) == (None, None, {"eval_f1": 0.5})
+    assert progress.messages == (
+        "What was reported last: current_step (nan), loss (nan), eval_loss (inf) are no finite numbers and are left out.",
+    )
+
+
 def test_precision_of_the_ranks_is_reported() -> None:
     board = Board("u", 1)
     assert board.progress().resolved is None
