@@ -23,6 +23,7 @@ from tests.support.labelled import config
 from tests.support.ranks import run_ranks
 from tests.support.tiny import Row, reviews, tiny_bert, write_rows
 from tests.support.tiny_llama import CALLING_TEMPLATE, tiny_llama
+from tests.support.tiny_translators import sentences, tiny_bart
 
 REVIEW = {"text": "review", "label": "stars"}
 
@@ -274,9 +275,11 @@ def test_columns_as_pandas_writes_them(kind: str, bert: Path, tmp_path: Path) ->
         assert expected in outcome.message
 
 
-def test_an_adapter_learns_with_activations_computed_again(llama: Path, tmp_path: Path) -> None:
-    """LoRA with gradient_checkpointing on two ranks: elsewhere it ends with "element 0 of tensors does not require grad", or no
-    gradient reaches the adapters. Right: trains, and every matrix that begins at zero has moved away from it.
+@pytest.mark.parametrize("reentrant", [False, True], ids=["newer-way", "reentrant"])
+def test_an_adapter_learns_with_activations_computed_again(reentrant: bool, llama: Path, tmp_path: Path) -> None:
+    """LoRA with gradient_checkpointing on two ranks: elsewhere it ends with "element 0 of tensors does not require grad", with
+    "Expected to mark a variable ready only once" where the older way was asked for, or no gradient reaches the adapters.
+    Right: trains, and every matrix that begins at zero has moved away from it; what was not had as asked for is said.
     """
     from safetensors.numpy import load_file
 
@@ -285,7 +288,8 @@ def test_an_adapter_learns_with_activations_computed_again(llama: Path, tmp_path
         "max_steps": 2,
         "per_device_train_batch_size": 1,
         "learning_rate": 1e-2,
-        "gradient_checkpointing": True,
+        "activation_checkpointing": True,
+        **({"activation_checkpointing_kwargs": {"use_reentrant": True}} if reentrant else {}),
     }
     made = job(
         tmp_path,
@@ -306,6 +310,27 @@ def test_an_adapter_learns_with_activations_computed_again(llama: Path, tmp_path
     }
     assert moved
     assert [name for name, size in moved.items() if size == 0.0] == []
+    assert any(message.startswith("use_reentrant: true cannot") for message in finished.heard.messages()) is reentrant
+
+
+def test_layers_left_out_at_random_on_two_ranks(tmp_path: Path) -> None:
+    """A model whose configuration leaves out whole layers in a step (M2M100), with gradient_checkpointing, on two ranks. Elsewhere
+    "Expected to have finished reduction in the prior iteration". Right: trains.
+    """
+    model = tiny_bart(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5}))
+    write_rows(tmp_path / "train.jsonl", sentences(24))
+    arguments = {"max_steps": 6, "per_device_train_batch_size": 2, "logging_steps": 1, "activation_checkpointing": True}
+    columns = {"source": "en", "target": "de"}
+    made = job(tmp_path, model, "translation", columns, training_arguments=arguments, processes=2)
+    finished = run_ranks(tmp_path / "ranks", made, world=2)
+    assert finished.returncode == 0, finished.output
+    refused = made.model_copy(update={"training_arguments": {**arguments, "ddp_static_graph": True}})
+    outcome = attempt(refused)
+    assert isinstance(outcome, Failure), outcome
+    assert (outcome.reason, outcome.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
+    assert "the model leaves out layers at random (decoder_layerdrop 0.5, encoder_layerdrop 0.5" in outcome.message
 
 
 def test_a_classifier_of_a_model_without_padding(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -149,6 +150,16 @@ def test_a_line_is_json_whatever_a_task_tells(tmp_path: Path) -> None:
     ]
     assert lines[-1] == ""
     assert strict_json.as_json(()) == []
+
+
+def test_predictions_that_fail_in_the_middle_leave_no_file(tmp_path: Path) -> None:
+    def rows() -> Iterator[Row]:
+        yield {"text": "a"}
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        predict.write(tmp_path / "model" / PREDICTIONS_FILE, rows())
+    assert list((tmp_path / "model").iterdir()) == []
 
 
 def test_after_training_what_cannot_be_scored_is_said_and_costs_no_model(tmp_path: Path) -> None:

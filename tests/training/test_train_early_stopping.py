@@ -52,7 +52,7 @@ def test_it_ends_by_a_metric_that_is_no_number(values: list[float | None], best:
     messages: list[str] = []
     stopping = EarlyStopping(patience=2, threshold=0.0, metric="f1", greater=True, tell=messages.append)
     history = [{"eval_f1": value, "step": step} for step, value in enumerate(values, 1)]
-    state = TrainerState(log_history=history, global_step=len(values), max_steps=99)  # type: ignore[arg-type]
+    state = TrainerState(log_history=history, global_step=len(values), max_steps=99)
     arguments: Any = None
     assert stopping.on_evaluate(arguments, state, TrainerControl()).should_training_stop
     assert messages == [

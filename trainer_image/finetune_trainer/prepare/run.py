@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import data_digests, memory, tasks
+from finetune_trainer import data_digests, layerdrop, memory, tasks
 from finetune_trainer.config import Prepared, PrepareSummary, Reason, Resolved, RunConfig, SplitReport
 from finetune_trainer.paths import to_local, to_pod
 from finetune_trainer.prepare import (
@@ -97,6 +97,8 @@ def _looked_at(config: RunConfig, layout: Layout, before_model: Callable[[], Non
     folder, commit = _model_folder(config, hub, layout)
     size = _fits(config, folder)
     notes.said.extend(image.check(config, folder))
+    if (problem := layerdrop.problem(config, layerdrop.shares_of(folder))) is not None:
+        raise PrepareError(Reason.ARGUMENTS_INVALID, problem)
     found = splits.find(config, hub)
     place = known.place(layout, config, folder, found.identity)
     facts = known.read(place) if place is not None else None

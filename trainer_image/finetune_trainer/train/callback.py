@@ -21,6 +21,12 @@ from finetune_trainer.train.report import Reporter, SignsOfLife
 from finetune_trainer.train.volume_trouble import Save
 from finetune_trainer.train.world import World
 
+SMALLEST_SCALE = 1e-4
+"""Of the gradient scaler, as in fairseq: it begins at 65536 and is halved for each step that is left out, so that 30 in a row
+are too many; it takes 2000 good steps to double it."""
+SAID_AT = (1, 10, 100, 1000)
+"""How many losses that were left out are worth a word."""
+
 
 class RankCallback(TrainerCallback):
     """One for each rank; only rank 0's reporter is active."""
@@ -47,6 +53,8 @@ class RankCallback(TrainerCallback):
         self._scaled = scaled
         self._signs = SignsOfLife(client, active=world.local_rank == 0 and world.rank != 0)
         self._first_step = 0
+        self._first_scale: float | None = None
+        self._left_out = 0
         self._step_began: float | None = None
         self._tokens = 0
         self._tokens_until = 0
@@ -62,6 +70,7 @@ class RankCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         self._first_step = self._tokens_until = self.step = state.global_step
+        self._first_scale = _scale(kwargs)
         self._pulse.saved()
         self._reporter.tell(phase=PodPhase.TRAINING, step=state.global_step, total_steps=state.max_steps)
         # After a resume from the last step of all there is nothing left to train.
@@ -96,7 +105,9 @@ class RankCallback(TrainerCallback):
         self._pulse.heard(self._reporter.saved)
         beat = self._pulse.step()
         if beat is not None:
-            if not math.isfinite(beat.loss):
+            if self._scaled:
+                self._look_at_scale(beat, _scale(kwargs), state.global_step)
+            elif not math.isfinite(beat.loss):
                 raise _not_finite("loss", beat.loss, state.global_step)
             # At the end of an epoch that is evaluated and saved anyway the checkpoint must hold the evaluation.
             due = beat.save and not (args.save_strategy == "epoch" and state.global_step % self._order.steps == 0)
@@ -104,6 +115,30 @@ class RankCallback(TrainerCallback):
             if self._world.rank == 0:
                 self._report(beat, state, kwargs.get("lr_scheduler"))
         return control
+
+    def _look_at_scale(self, beat: Beat, scale: float | None, step: int) -> None:
+        """What is not finite in fp16 the scaler leaves out: said, and an error where it goes on."""
+        before, self._left_out = self._left_out, self._left_out + beat.left_out
+        if any(before < count <= self._left_out for count in SAID_AT):
+            self._reporter.tell(
+                f"The loss was not finite at or shortly before step {step} ({self._left_out} times so far): in fp16 such steps "
+                "are left out."
+            )
+        if scale is None:
+            return
+        self._reporter.tell(loss_scale=scale)
+        if scale < SMALLEST_SCALE:
+            raise _left_out(f"step after step, until the scale of the gradients fell to {scale:.2g} at step {step}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        scale, steps = _scale(kwargs), state.global_step
+        if self._first_scale is None or scale is None or self._first_step or not steps:
+            return
+        # Each step that is left out halves it, and a good one does not: all ranks have the same.
+        if scale == self._first_scale * kwargs["optimizer"].scaler.get_backoff_factor() ** steps:
+            raise _left_out(f"all {steps} steps" if steps > 1 else "the only step")
 
     def _report(self, beat: Beat, state: TrainerState, scheduler: Any) -> None:
         step = state.global_step
@@ -115,7 +150,7 @@ class RankCallback(TrainerCallback):
             step=step,
             total_steps=state.max_steps,
             epoch=state.epoch,
-            loss=beat.loss,
+            loss=beat.loss if math.isfinite(beat.loss) else None,
             learning_rate=float(scheduler.get_last_lr()[0]) if scheduler is not None else None,
             samples_per_second=rows / max(beat.seconds, 1e-6),
             samples_total=self._order.samples(step) - self._order.samples(self._first_step),
@@ -198,6 +233,21 @@ def plain(metrics: dict[str, float]) -> dict[str, float]:
     timings = ("runtime", "per_second", "preparation_time", "epoch")
     named = {name.removeprefix("eval_"): value for name, value in metrics.items()}
     return {name: float(value) for name, value in named.items() if not name.endswith(timings)}
+
+
+def _scale(kwargs: dict[str, Any]) -> float | None:
+    """Of the gradient scaler, where there is one: asking for it makes the accelerator wait."""
+    scaler = getattr(kwargs.get("optimizer"), "scaler", None)
+    return float(scaler.get_scale()) if scaler is not None else None
+
+
+def _left_out(which: str) -> TrainError:
+    return TrainError(
+        Reason.NON_FINITE,
+        Cause.USER,
+        f"In fp16 the gradient scaler has left out {which}: the loss or the gradients were not finite. The weights are as they "
+        "were before.",
+    )
 
 
 def _not_finite(name: str, value: float, step: int) -> TrainError:

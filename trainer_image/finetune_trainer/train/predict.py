@@ -142,8 +142,12 @@ def examples(prepared: Prepared, role: str) -> pa.Table | None:
 
 
 def write(path: Path, predictions: Iterable[dict[str, Any]]) -> None:
-    """An object a line."""
+    """An object a line. Of predictions that can't be made to their end there is no file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for row in predictions:
-            file.write(json.dumps(as_json(row), ensure_ascii=False, allow_nan=False) + "\n")
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            for row in predictions:
+                file.write(json.dumps(as_json(row), ensure_ascii=False, allow_nan=False) + "\n")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

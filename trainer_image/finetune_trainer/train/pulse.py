@@ -2,7 +2,8 @@
 
 Rank 0's clock says when a checkpoint is due and when to ask again; all ranks learn both in the same step, so that
 nobody waits for a save that another one does not make. The exchange also brings the loss of the whole world together,
-which is where a loss that is not finite shows without asking the accelerator at every step.
+which is where a loss that is not finite shows without asking the accelerator at every step. In fp16 the gradient scaler
+leaves such a step out: it is counted, and the loss is that of the others.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Beat:
 
     save: bool
     loss: float
-    """Mean over the world and over the steps since the last beat."""
+    """Mean over the world and over the steps since the last beat, those left out not counted."""
+    left_out: int
+    """Losses of a rank's steps since the last beat that were not finite, and left out with a gradient scaler."""
     steps: int
     """Steps since the last beat."""
     seconds: float
@@ -38,23 +41,49 @@ class Beat:
 class Pulse:
     """Counts steps, and beats when the ranks have agreed to."""
 
-    def __init__(self, world_size: int, rank: int, group: Any, *, save_seconds: float | None) -> None:
+    def __init__(
+        self, world_size: int, rank: int, group: Any, *, save_seconds: float | None, scaled: bool = False
+    ) -> None:
         self._world_size = world_size
         self._rank = rank
         self._group = group
+        self._scaled = scaled
         self._save_seconds = save_seconds
         self._saved = time.monotonic()
         self._beaten = time.monotonic()
         self._steps = 0
         self._next = 1
         self._loss: torch.Tensor | None = None
+        self._finite: torch.Tensor | None = None
+        self._step_loss: torch.Tensor | None = None
+        self._logged: torch.Tensor | None = None
         self._again: float | None = None
         self._given_up: int | None = None
         self._failures = 0
 
-    def add(self, loss: torch.Tensor) -> None:
-        """The loss of one forward pass, as its share of the step; stays on its device."""
-        self._loss = loss.detach().clone() if self._loss is None else self._loss + loss.detach()
+    def add(self, loss: torch.Tensor) -> torch.Tensor:
+        """Take in the loss of one forward pass, as its share of the step; all stays on its device.
+
+        Returns what the Trainer may log: in place of one that is not finite, and left out, the one before. Its sum would stay
+        NaN for ever.
+        """
+        loss = loss.detach()
+        self._step_loss = loss.clone() if self._step_loss is None else self._step_loss + loss
+        if not self._scaled:
+            return loss
+        before = torch.zeros_like(loss) if self._logged is None else self._logged
+        self._logged = torch.where(torch.isfinite(loss), loss, before)
+        return self._logged
+
+    def _add_step(self) -> None:
+        """The step's loss to those since the last beat, unless the scaler leaves the step out."""
+        if self._step_loss is None:
+            return
+        counts = torch.isfinite(self._step_loss) if self._scaled else torch.ones_like(self._step_loss, dtype=torch.bool)
+        loss = torch.where(counts, self._step_loss, 0.0)
+        self._loss = loss if self._loss is None else self._loss + loss
+        self._finite = counts.long() if self._finite is None else self._finite + counts
+        self._step_loss = None
 
     def saved(self) -> None:
         """A checkpoint was made, for whatever reason."""
@@ -74,26 +103,29 @@ class Pulse:
     def step(self) -> Beat | None:
         """After each optimizer step, on every rank."""
         self._steps += 1
+        self._add_step()
         if self._steps < self._next:
             return None
         now = time.monotonic()
         seconds = now - self._beaten
         loss = float(self._loss.item()) if self._loss is not None else 0.0
+        counted = int(self._finite.item()) if self._finite is not None else self._steps
         due = self._save_seconds is not None and now - self._saved >= self._save_seconds
         due = due or (self._again is not None and now >= self._again)
         shared = torch.tensor(
-            [loss, float(due and self._rank == 0), float(self._wait(seconds) if self._rank == 0 else 0)],
+            [loss, float(due and self._rank == 0), float(self._wait(seconds) if self._rank == 0 else 0), counted],
             dtype=torch.float64,
         )
         if self._world_size > 1:
             dist.all_reduce(shared, group=self._group)
         beat = Beat(
             save=bool(shared[1] > 0),
-            loss=float(shared[0]) / self._world_size / self._steps,
+            loss=float(shared[0] / shared[3]),
+            left_out=self._steps * self._world_size - int(shared[3]),
             steps=self._steps,
             seconds=seconds,
         )
-        self._next, self._steps, self._loss, self._beaten = int(shared[2]), 0, None, now
+        self._next, self._steps, self._loss, self._finite, self._beaten = int(shared[2]), 0, None, None, now
         return beat
 
     def _wait(self, seconds: float) -> int:

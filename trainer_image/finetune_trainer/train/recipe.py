@@ -22,7 +22,7 @@ from finetune_trainer.launch import machine
 from finetune_trainer.launch.protocol import RankEnv, RankModel
 from finetune_trainer.paths import to_local
 from finetune_trainer.tasks.base import Training
-from finetune_trainer.train import balance, defaults, imports, precision, resume, towers
+from finetune_trainer.train import balance, defaults, imports, precision, resume, towers, unused_weights
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopping
 from finetune_trainer.train.failures import TrainError
@@ -86,6 +86,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
         world.rank,
         control,
         save_seconds=config.checkpoint_interval_seconds if plan.timed else None,
+        scaled=plan.precision == "fp16",
     )
     batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
     save = Save()
@@ -180,6 +181,8 @@ class _Run:
         model.accepts_loss_kwargs = False
         self._freeze(model)
         defaults.require_supported(arguments, model)
+        if (message := unused_weights.settle(arguments, self._config, model)) is not None:
+            self._tell(message)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
         arguments.dataloader_drop_last = False  # the order of training knows; evaluations would lose rows, too
         takes = {*inspect.signature(model.forward).parameters, *self._task.collates}

@@ -80,8 +80,7 @@ class RankTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)
-        self._pulse.add(loss)
-        return loss
+        return self._pulse.add(loss)
 
     def compute_loss(
         self,

@@ -1,0 +1,60 @@
+"""Weights that take no part in a step, and what several ranks must do about them to exchange their gradients.
+
+torch's DDP waits for the gradient of every weight, unless it looks through the graph of each step for those without one.
+Activations that are recomputed in the older, reentrant way stand in no graph: DDP then takes all weights within for unused,
+and ends with "Expected to mark a variable ready only once". The Trainer therefore looks for none wherever activations are
+recomputed, and always with adapters: layers that are left out at random, and adapters recomputed in the reentrant way, end
+in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from finetune_trainer import layerdrop
+from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.train.failures import TrainError
+
+REENTRANT = "use_reentrant"
+
+
+def settle(arguments: Any, run: RunConfig, model: Any) -> str | None:
+    """Set the Trainer's arguments to what ranks can do together; return what the user should know of it.
+
+    `model` is without adapters. TrainError where what the user wants cannot be done.
+    """
+    options = dict(arguments.activation_checkpointing_kwargs or {})
+    if options and options.get(REENTRANT) is None:
+        # The newer way is transformers' own choice, but not where another option is given: torch would take the older one.
+        options[REENTRANT] = False
+        arguments.activation_checkpointing_kwargs = options
+    if run.world_size == 1:
+        return None
+    left_out = layerdrop.shares(model.config.to_dict())
+    if (problem := layerdrop.problem(run, left_out)) is not None:
+        raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, problem)
+    reentrant = bool(arguments.activation_checkpointing and options.get(REENTRANT))
+    why = _looks_for_unused(arguments, run, left_out) if reentrant else None
+    if why is not None:
+        # Which way activations are recomputed changes no number.
+        arguments.activation_checkpointing_kwargs = {**options, REENTRANT: False}
+    if arguments.ddp_find_unused_parameters is None:
+        arguments.ddp_find_unused_parameters = not reentrant or why is not None
+    return why
+
+
+def _looks_for_unused(arguments: Any, run: RunConfig, left_out: Mapping[str, float]) -> str | None:
+    """Why ranks must look for weights that take no part, said of the reentrant way; None where they need not."""
+    if left_out:
+        why = f"of a model that leaves out layers at random ({layerdrop.told(left_out)})"
+    elif run.peft is not None:
+        why = "of adapters, of which a step may leave some out,"
+    elif arguments.ddp_find_unused_parameters:
+        why = "with ddp_find_unused_parameters: true"
+    else:
+        return None
+    return (
+        f"{REENTRANT}: true cannot be had on several ranks {why}: activations are recomputed in the newer way, which gives the "
+        "same numbers."
+    )
