@@ -142,6 +142,14 @@ class _Loader(yaml.SafeLoader):
         """An unquoted word."""
         return _finite(plain_scalar(node.value), node)
 
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        r"""A word in quotes; JSON may write a character as two escapes (`\ud83d\ude00`), which mean nothing alone."""
+        try:
+            return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            message = f"{node.value!a} holds half a character, which is no text in UTF-8"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark) from None
+
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         """A word tagged `!!int` or `!!float`."""
         value = _finite(plain_scalar(node.value), node)
@@ -181,6 +189,7 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
 
 _Dumper.add_representer(str, _Dumper.represent_text)
 _Loader.add_constructor(f"{_TAG}plain", _Loader.construct_plain)
+_Loader.add_constructor(f"{_TAG}str", _Loader.construct_text)
 _Loader.add_constructor(f"{_TAG}int", _Loader.construct_number)
 _Loader.add_constructor(f"{_TAG}float", _Loader.construct_number)
 _Loader.add_constructor(f"{_TAG}bool", _Loader.construct_plain)

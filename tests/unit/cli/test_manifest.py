@@ -1,5 +1,6 @@
 """YAML as kubectl reads it. The expected values were given by kubectl and an API server."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,10 @@ def test_a_list_is_the_objects_in_it() -> None:
     assert load("kind: List\nitems:") == ({"kind": "List", "items": None},)
 
 
+def test_a_character_that_json_writes_as_two_escapes_is_one() -> None:
+    assert load(json.dumps({"name": "soup \U0001f35c"})) == ({"name": "soup \U0001f35c"},)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -99,6 +104,7 @@ def test_a_list_is_the_objects_in_it() -> None:
         ("spec: {a: 1, a: 2}", 'job.yaml:1:14: key "a" is given twice'),
         ("a: [}", "job.yaml:1:5: expected the node content"),
         ("- 1", "job.yaml: not a Kubernetes object"),
+        ('a:\n  "x \\ud83d"', "job.yaml:2:3: 'x \\ud83d' holds half a character, which is no text in UTF-8"),
         ("a: .inf", "job.yaml:1:4: JSON has no .inf"),
         ("a: !python/object:os.system x", "job.yaml:1:4: could not determine a constructor"),
         ("a: b: c", "job.yaml:1:5: mapping values are not allowed here"),
