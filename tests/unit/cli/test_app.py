@@ -35,7 +35,7 @@ def test_help_imports_nothing_slow() -> None:
     [
         (("run", "nowhere.yaml"), "nowhere.yaml: No such file or directory"),
         (("run", str(EXAMPLE), "--volume", "reviews-data"), "--volume reviews-data: write it as NAME=FOLDER"),
-        (("run", str(EXAMPLE), "--volume", "reviews-data=/nowhere"), "there is no folder /nowhere"),
+        (("run", str(EXAMPLE), "--volume", "reviews-data=/proc/nowhere"), "there is no folder /proc/nowhere"),
         (("run", str(EXAMPLE), "--work-dir", "/proc/nowhere"), "claim reviews-data has no folder here"),
     ],
 )
