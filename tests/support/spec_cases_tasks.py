@@ -149,6 +149,13 @@ TASK_CASES = (
         "one column has two roles: the text is no label",
     ),
     Case(
+        "label-columns-of-the-second-text",
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic"], "dataset.columns": {"textPair": "answer"}},
+        {"problemType": _SEVERAL, "dataset.labelColumns": ["toxic"], "dataset.columns": {"textPair": "toxic"}},
+        "spec.dataset.labelColumns",
+        "one column has two roles: the text is no label",
+    ),
+    Case(
         "loss-weights-of-other-task",
         _of("token-classification", lossWeights="balanced"),
         _of("summarization", lossWeights="balanced"),

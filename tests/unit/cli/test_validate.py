@@ -104,8 +104,9 @@ def test_no_without_quotes() -> None:
             "off",
             'string: "boolean" (YAML reads n, no, off and false without quotes as false: write the word in quotes)',
         ),
-        ("7", 'string: "integer" (quote it: "7")'),
-        ("0.5", 'string: "number" (quote it: "0.5")'),
+        ("7", 'string: "integer" (quote it: "7", or as it is written in the manifest)'),
+        ("010", 'string: "integer" (quote it: "8", or as it is written in the manifest)'),
+        ("0.5", 'string: "number" (quote it: "0.5", or as it is written in the manifest)'),
     ],
 )
 def test_a_name_that_yaml_reads_as_something_else(word: str, advice: str) -> None:

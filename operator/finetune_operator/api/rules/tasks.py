@@ -143,7 +143,8 @@ LABEL_COLUMNS = (
     Rule(
         "spec.dataset",
         "!has(self.labelColumns) || !has(self.columns) || "
-        "!((has(self.columns.text) ? self.columns.text : 'text') in self.labelColumns)",
+        "!((has(self.columns.text) ? self.columns.text : 'text') in self.labelColumns || "
+        "has(self.columns.textPair) && self.columns.textPair in self.labelColumns)",
         "one column has two roles: the text is no label",
         field=".labelColumns",
     ),

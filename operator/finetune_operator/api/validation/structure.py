@@ -82,8 +82,10 @@ def _type_problem(schema: Schema, value: Any, field: str) -> Problem | None:
     elif isinstance(value, bool) and wanted == ("string",):
         words = "y, yes, on and true" if value else "n, no, off and false"
         advice = f" (YAML reads {words} without quotes as {str(value).lower()}: write the word in quotes)"
-    elif (given == "number" and INT_OR_STRING in schema) or (given in ("integer", "number") and wanted == ("string",)):
+    elif given == "number" and INT_OR_STRING in schema:
         advice = f' (quote it: "{value}")'
+    elif given in ("integer", "number") and wanted == ("string",):
+        advice = f' (quote it: "{value}", or as it is written in the manifest)'
     return Problem(field, Kind.INVALID, f'{field} in body must be of type {",".join(wanted)}: "{given}"{advice}', given)
 
 
