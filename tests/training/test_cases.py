@@ -258,6 +258,7 @@ TABLES: dict[str, tuple[Any, Any, dict[str, int] | str]] = {
     "bytes": (pa.array([text.encode() for text in TEXTS]), KINDS, "binary"),
     "decimals": (TEXTS, pa.array([decimal.Decimal(one) for one in (1, 0, 1, 0)], pa.decimal128(10, 0)), "decimal128"),
     "floats": (TEXTS, pa.array([1.0, 0.0, 1.0, 0.0]), "decimal point"),
+    "halves": (TEXTS, pa.array([1.0, 0.0, 1.0, 0.0], pa.float16()), "decimal point"),
 }
 
 

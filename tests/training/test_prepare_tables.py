@@ -108,6 +108,22 @@ def test_a_quote_is_looked_at_in_files_that_are_read_from_where_they_are(
     assert len(told) == 1
 
 
+def test_what_is_found_on_the_way_is_said_of_files_that_are_read_from_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 100)
+    far = replace(local(file := tmp_path / "train.csv", "train.csv"), far=True, path=None)
+    lines = [f"good soup {number},1" for number in range(5000)]
+    file.write_text("review,stars\n" + "\n".join([*lines, 'cold, "0"']) + "\n")
+    told: list[str] = []
+    rows = pa.concat_tables(list(read_rows(far, replace(ASKED, tell=told.append))))
+    assert rows.num_rows == 5001
+    assert [message.split(":")[0] for message in told] == ["train.csv, line 5002"]
+    file.write_text("review,stars\n" + "\n".join([*lines, "cold\0,0"]) + "\n")
+    with pytest.raises(PrepareError, match=r"train\.csv, line 5002: holds a NUL byte"):
+        list(read_rows(far, ASKED))
+
+
 def test_values_in_quotes_that_go_on_are_refused_in_csv(tmp_path: Path) -> None:
     with pytest.raises(
         PrepareError, match=r"line 2: .* behind the quote that should end it, on line 4, text follows\. Write"

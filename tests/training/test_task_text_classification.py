@@ -506,12 +506,21 @@ def test_labels_that_cannot_be_learnt_are_refused(name: str, models: dict[str, P
     assert (refused.value.reason, refused.value.cause) == (Reason.LABELS_INVALID, Cause.USER)
 
 
-def test_not_a_number_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0, float("nan"), 2.0], r"row 1: no label in column 'score'\."),
+        (
+            [1.0, float("inf"), -float("inf")],
+            r"row 1: the label inf in column 'score' is no number .* \(and 1 more row\)",
+        ),
+    ],
+    ids=["nan", "infinite"],
+)
+def test_not_a_number_is_refused(scores: list[float], message: str, models: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "train.parquet"
-    pq.write_table(pa.table({"review": ["soup"] * 3, "score": [1.0, float("nan"), float("inf")]}), file)
-    with pytest.raises(
-        PrepareError, match=r"row 1: the label nan in column 'score' is no number .* \(and 1 more row\)"
-    ):
+    pq.write_table(pa.table({"review": ["soup"] * 3, "score": scores}), file)
+    with pytest.raises(PrepareError, match=message):
         prepare(run_config(tmp_path, models["bert"], REGRESSION, {"train": file}))
 
 

@@ -466,11 +466,13 @@ def test_tags_that_do_not_fit_are_refused(
 
 def test_columns_that_are_not_lists_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     text = refusal([{"tokens": "the soup", "ner_tags": ["A"]}], models["bert"], tmp_path / "a")
-    assert "line 1: column 'tokens' holds string such as 'the soup', not lists of words. Csv has no lists" in str(text)
+    assert "line 1: column 'tokens' holds string such as 'the soup', not lists of words. Write each as a list" in str(
+        text
+    )
     numbers = refusal([{"tokens": [1, 2], "ner_tags": ["A", "B"]}], models["bert"], tmp_path / "b")
     assert "line 1: column 'tokens' holds list<item: int64> such as [1, 2], not lists of words." in str(numbers)
     tags = refusal([{"tokens": ["soup"], "ner_tags": "A"}], models["bert"], tmp_path / "c")
-    assert "line 1: column 'ner_tags' holds string where lists of tags are needed. Csv has no lists" in str(tags)
+    assert "line 1: column 'ner_tags' holds string where lists of tags are needed. Write each as a list" in str(tags)
     fractions = refusal([{"tokens": ["soup"], "ner_tags": [0.5]}], models["bert"], tmp_path / "d")
     assert "line 1: column 'ner_tags' holds list<item: double> such as 0.5; tags are lists of text or" in str(fractions)
 

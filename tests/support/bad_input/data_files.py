@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.support.bad_input.place import GOOD_CSV, Mistake, Place, in_train, in_validation, mistake
+from tests.support.bad_input.place import GOOD_CSV, NOTICE, Mistake, Place, in_train, in_validation, mistake
 
 _LINE = '{"review": "good soup", "stars": 1}\n'
 _DATA, _FILE, _COLUMN = "DataInvalid", "FileNotFound", "ColumnNotFound"
@@ -172,6 +172,39 @@ FILES: tuple[Mistake, ...] = (
         "review;stars\ngood;1\n",
     ),
     in_train(
+        "csv-first-line-for-excel",
+        "a first line that tells Excel the separator",
+        _COLUMN,
+        "/data/train.csv has no column 'review'; it has sep=, ''. Line 1 tells Excel how values are separated, and nobody else: "
+        "take it out.",
+        f"sep=,\n{GOOD_CSV}",
+    ),
+    in_train(
+        "csv-quote-behind-white-space",
+        "a value that begins with white space and then a quote",
+        NOTICE,
+        '/data/train.csv, line 3: a value begins with white space and then a quote ("): both are read as characters of it. If the '
+        "value is meant to stand in quotes take the white space away.",
+        'review,stars\ngood,bad\ncold, "bad"\n',
+        dataset__files={"train": ["/data/train.csv"]},
+    ),
+    in_train(
+        "csv-nul",
+        "a NUL byte, as a file system leaves it where a write was cut off",
+        _DATA,
+        "/data/train.csv, line 1002: holds a NUL byte, which is in no text. Was the file cut off while it was written or copied, "
+        "or is it no text at all? If nothing is missing, `tr -d '\\0'` takes such bytes out.",
+        "review,stars\n" + "good soup,1\n" * 1000 + "bad\0,0\n",
+    ),
+    in_train(
+        "jsonl-nul",
+        "the same in jsonl",
+        _DATA,
+        "/data/train.jsonl, line 2: holds a NUL byte",
+        f"{_LINE}\0\0\0\0",
+        "jsonl",
+    ),
+    in_train(
         "csv-column-twice",
         "a column that is there twice",
         _DATA,
@@ -200,6 +233,42 @@ FILES: tuple[Mistake, ...] = (
         _DATA,
         "/data/train.jsonl, line 3 is not valid JSON: Expecting property name enclosed in double quotes at column 17.",
         f'{_LINE}\n{{"review": "x", \n',
+        "jsonl",
+    ),
+    in_train(
+        "jsonl-comma-behind-rows",
+        "a comma behind each row",
+        _DATA,
+        "/data/train.jsonl, line 1 is not valid JSON: Extra data at column 36. A row is all of its line: take the comma at its end "
+        "away.",
+        _LINE.replace("}", "},"),
+        "jsonl",
+    ),
+    in_train(
+        "jsonl-of-python",
+        "rows as Python writes them",
+        _DATA,
+        "/data/train.jsonl, line 1 is not valid JSON: Expecting property name enclosed in double quotes at column 2. In Python "
+        "json.dumps writes it, str does not.",
+        "{'review': 'good soup', 'stars': 1}\n",
+        "jsonl",
+    ),
+    in_train(
+        "jsonl-is-an-array",
+        "one array of rows, in a file called .jsonl",
+        _DATA,
+        "/data/train.jsonl, line 1: [{'review': 'good soup', 'stars': 1}] where an object is needed. This is one array of rows: let "
+        "the file's name end in .json.",
+        f"[{_LINE.strip()}]",
+        "jsonl",
+    ),
+    in_train(
+        "jsonl-is-an-array-on-lines",
+        "the same over several lines",
+        _DATA,
+        "/data/train.jsonl, line 1 is not valid JSON: Expecting value at column 2. This is one array of rows: let the file's name "
+        "end in .json.",
+        f"[\n{_LINE}]",
         "jsonl",
     ),
     in_train(
@@ -274,6 +343,23 @@ FILES: tuple[Mistake, ...] = (
         _DATA,
         '/data/train.json, line 1: this is one document with a key for each row, as to_json(orient="index") writes it.',
         '{"0": {"review": "good", "stars": 1}, "1": {"review": "cold", "stars": 0}}',
+        "json",
+    ),
+    in_train(
+        "json-by-named-rows",
+        "the same where rows have names",
+        _DATA,
+        '/data/train.json, line 1: this is one document with a key for each row, as to_json(orient="index") writes it.',
+        '{"a": {"review": "good", "stars": 1}, "b": {"review": "cold", "stars": 0}}',
+        "json",
+    ),
+    in_train(
+        "json-of-values",
+        "a list of rows without the names of columns, as pandas writes it",
+        _DATA,
+        "/data/train.json, row 0: ['good', 1] where an object is needed. A row of a table without its names: rows have a key for "
+        'each column, as to_json(orient="records") writes them.',
+        '[["good", 1], ["cold", 0]]',
         "json",
     ),
     in_train(
@@ -378,6 +464,20 @@ FILES: tuple[Mistake, ...] = (
         "/data/train.json, line 1: byte 0xe9 is not UTF-8.",
         '[{"review": "café", "stars": 0}]'.encode("latin-1"),
         "json",
+    ),
+    in_train(
+        "csv-of-windows",
+        "csv in the encoding of Windows",
+        _DATA,
+        "/data/train.csv, line 4: byte 0x93 is not UTF-8. Convert the file, for example with `iconv -f cp1252 -t utf-8`.",
+        f"{GOOD_CSV}\u201cfine\u201d,0\n".encode("cp1252"),
+    ),
+    in_train(
+        "csv-utf-16-without-mark",
+        "csv in UTF-16 without a byte order mark",
+        _DATA,
+        "/data/train.csv, line 1: not UTF-8 but UTF-16. Convert the file, for example with `iconv -f utf-16 -t utf-8`.",
+        GOOD_CSV.encode("utf-16-le"),
     ),
     in_train(
         "csv-utf-16",

@@ -104,6 +104,20 @@ LABELS: tuple[Mistake, ...] = (
         *("['cold', 'salty']", '["cold"]'),
         reason=NOTICE,
     ),
+    _several(
+        "labels-as-sets-in-text",
+        "several labels as sets or tuples of Python written as text",
+        "Column 'about' holds text: labels are the items of the list.",
+        *("{'cold', 'salty'}", "('cold',)"),
+        reason=NOTICE,
+    ),
+    _several(
+        "labels-as-yes-and-no-of-two",
+        "two labels as a 0 or 1 for each of them",
+        f"{_TRAIN}: all rows have all 2 labels in column 'about'; there is nothing to tell apart. List the ids (or names) of the "
+        "labels that apply, not a 0 or 1 for each.",
+        *([0, 1], [1, 0]),
+    ),
     _columns(
         "label-columns-of-other-values",
         "a column for each label that holds something else than 0 and 1",
@@ -167,8 +181,9 @@ LABELS: tuple[Mistake, ...] = (
     _tags(
         "words-are-text",
         "a text in place of a list of words",
-        f"{_TRAIN}, line 1: column 'tokens' holds string such as 'the soup', not lists of words. Csv has no lists: use "
-        "json lines or parquet; or name the column in spec.dataset.columns.",
+        f"{_TRAIN}, line 1: column 'tokens' holds string such as 'the soup', not lists of words. Write each as a list, "
+        '["a", "b"] (in Python text.split() or ast.literal_eval makes one of text); or name the right column in '
+        "spec.dataset.columns.",
         *(("the soup", ["O"]),),
         reason=_DATA,
     ),
@@ -193,6 +208,21 @@ LABELS: tuple[Mistake, ...] = (
         "1 words of the train rows have the tag -100: they are neither learnt nor judged.",
         *((["the", "s", "oup"], [0, 1, -100]),),
         reason=NOTICE,
+    ),
+    _tags(
+        "tags-that-do-not-count-as-text",
+        "the same where all tags are text",
+        "1 words of the train rows have the tag -100: they are neither learnt nor judged.",
+        *((["the", "s", "oup"], ["O", "B-DISH", "-100"]),),
+        reason=NOTICE,
+    ),
+    _tags(
+        "tags-are-text",
+        "tags as one text",
+        f"{_TRAIN}, line 1: column 'ner_tags' holds string where lists of tags are needed. Write each as a list, "
+        '["a", "b"] (in Python text.split() or ast.literal_eval makes one of text); or name the right column in '
+        "spec.dataset.columns.",
+        *((["the", "soup"], "O B-DISH"),),
     ),
     mistake(
         "tags-unknown-in-validation",

@@ -117,9 +117,46 @@ VALUES: tuple[Mistake, ...] = (
         "label-spelt-in-several-ways",
         "labels that differ in white space or capital letters alone",
         NOTICE,
-        "Labels in column 'stars' differ in white space or capital letters alone: 'Spam' and 'spam' and 'spam '. Each is a class "
-        "of its own: if that is not meant, write them alike.",
+        "Labels in column 'stars' look alike: 'Spam' and 'spam' and 'spam '. They differ in white space, capital letters or "
+        "characters that are not seen, and each is a class of its own: if that is not meant, write them alike.",
         lambda place: place.write("/data/train.jsonl", _labels("spam", "ham", "spam ", "Spam")),
+        dataset__files={"train": ["/data/train.jsonl"]},
+    ),
+    mistake(
+        "label-not-seen",
+        "labels that differ in a character that is not seen",
+        NOTICE,
+        "Labels in column 'stars' look alike: 'cafe\\u0301' and 'caf\\xe9'; 'spam' and 'spam\\u200b'. They differ in white space, "
+        "capital letters or characters that are not seen, and each is a class of its own: if that is not meant, write them alike.",
+        lambda place: place.write("/data/train.jsonl", _labels("spam", "spam\u200b", "caf\u00e9", "cafe\u0301")),
+        dataset__files={"train": ["/data/train.jsonl"]},
+    ),
+    mistake(
+        "label-missing-as-text",
+        "what pandas writes for a missing label, as text",
+        NOTICE,
+        "Label nan in column 'stars' (2 of 3) is what programs write where a value is missing: it is a class like any other. "
+        "Leave such rows out if that is not meant.",
+        lambda place: place.write("/data/train.csv", "review,stars\na,nan\nb,spam\nc,nan\n"),
+        dataset__files={"train": ["/data/train.csv"]},
+    ),
+    _label("label-nan", "a label that is no number (NaN)", ", line 2: no label in column 'stars'.", 1, float("nan"), 0),
+    in_train(
+        "label-whole-with-a-point",
+        "whole numbers with a decimal point, as pandas writes them where one is missing",
+        _LABELS,
+        "/data/train.csv, line 2: the label '1.0' in column 'stars' is a number with a decimal point; text-classification takes "
+        "text or whole numbers from 0. For numbers to be predicted set spec.problemType: regression. Write classes without it "
+        "(pandas adds it where a value is missing): df['stars'].astype('Int64').",
+        "review,stars\ngood,1.0\nbad,0.0\n",
+    ),
+    mistake(
+        "label-of-each-row",
+        "a column in which each row has a label of its own",
+        NOTICE,
+        "Column 'stars' has 30 different labels in 30 rows, such as r0, r1: hardly any of them can be learnt. Is it the column "
+        "with the labels?",
+        lambda place: place.write("/data/train.jsonl", _labels(*(f"r{number}" for number in range(30)))),
         dataset__files={"train": ["/data/train.jsonl"]},
     ),
     mistake(

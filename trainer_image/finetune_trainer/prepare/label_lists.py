@@ -29,12 +29,12 @@ from finetune_trainer.prepare.labels import (
 from finetune_trainer.prepare.source import Split
 from finetune_trainer.prepare.texts import BLANK
 
-SEPARATORS = ("|", ",")
+SEPARATORS = ("|", ";", ",")
 """Where lists are written as text: the first of them that occurs anywhere separates."""
 BRACKETS = "[]"
-"""In place of a separator: each text is a list as JSON or Python write it."""
+"""In place of a separator: each text is a list as JSON or Python write it (there also a tuple, or a set)."""
 _ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9]+"""
-_LIST = re.compile(rf"\s*\[\s*(?:(?:{_ITEM})\s*(?:,\s*(?:{_ITEM})\s*)*,?\s*)?\]\s*", re.DOTALL)
+_LIST = re.compile(rf"\s*[\[({{]\s*(?:(?:{_ITEM})\s*(?:,\s*(?:{_ITEM})\s*)*,?\s*)?[\])}}]\s*", re.DOTALL)
 TAG = "tag"
 """What messages call the label of a word."""
 NOT_COUNTED = -100
@@ -50,8 +50,8 @@ class Lists:
         """Number of each item among all that are written, where some do not count."""
         flat = _items(split, column, values, self._row, noun)
         self._written = len(flat)
-        if noun == TAG and pa.types.is_integer(flat.type):
-            counted = pc.not_equal(flat, NOT_COUNTED)
+        if noun == TAG:
+            counted = pc.not_equal(flat, str(NOT_COUNTED) if _is_text(flat.type) else NOT_COUNTED)
             if not pc.all(counted).as_py():
                 flat, self._counted = flat.filter(counted), np.flatnonzero(counted.to_numpy())
         self.items = Items(split, column, flat, self._row, noun)
@@ -125,6 +125,18 @@ class Lists:
             Reason.LABELS_INVALID,
             f"{items.split.place(row)}: column {items.column!r} holds {shown(values[rows == row].tolist())}, in which a "
             f"{items.noun} is there twice. List the ids (or names) of the {items.noun}s that apply, not a 0 or 1 for each.",
+        )
+
+    def require_difference(self) -> None:
+        """A 0 and a 1 for either of two classes looks like a list of both ids in every row."""
+        items = self.items
+        different = len(pc.unique(items.values))
+        if not items.integers or different < 2 or len(items.values) < different * len(self._lengths):
+            return
+        raise PrepareError(
+            Reason.LABELS_INVALID,
+            f"{items.split.name}: all rows have all {different} {items.noun}s in column {items.column!r}; there is nothing to "
+            f"tell apart. List the ids (or names) of the {items.noun}s that apply, not a 0 or 1 for each.",
         )
 
     def _row(self, item: int) -> int:
@@ -234,6 +246,6 @@ def _items(
 def _no_list(split: Split, column: str, kind: pa.DataType, noun: str) -> PrepareError:
     return PrepareError(
         Reason.LABELS_INVALID,
-        f"{split.place(0)}: column {column!r} holds {kind} where lists of {noun}s are needed. Csv has no lists: use "
-        "json lines or parquet; or name the column in spec.dataset.columns.",
+        f"{split.place(0)}: column {column!r} holds {kind} where lists of {noun}s are needed. {split.lists}; or name "
+        "the right column in spec.dataset.columns.",
     )

@@ -21,9 +21,14 @@ NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 """A whole number as it is written; what has zeros in front (007) is a code."""
 SECRET = " Splits of which the labels are kept secret hold -1: choose another split."
 FLOAT = r"^[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?$"
-SERIALISED = r"(?s)^\s*\[.*\]\s*$"
-"""A list, as Python or JSON write it."""
+WHOLE = r"^[+-]?\d+(\.0*)?$"
+SERIALISED = r"""(?s)^\s*(?:\[.*\]|\(\s*['"].*\)|\{\s*['"].*\})\s*$"""
+"""A list as Python or JSON write it; or a tuple or a set."""
 GROUPS_SHOWN = 3
+MISSING = ("nan", "none", "null", "n/a", "#n/a", "<na>", "nat")
+"""What pandas, Excel and databases write as text where a value is missing."""
+MANY = 20
+"""Labels below which it says nothing that each occurs once."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, 
     found, messages = names_of(items)
     if len(pc.unique(items.values)) < 2:
         raise nothing_to_tell_apart(items)
-    return found, (*messages, *_about_text(items, found))
+    return found, (*messages, *_about_text(items, found), *_about_count(items, found))
 
 
 def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
@@ -82,7 +87,7 @@ def names_of(items: Items) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return _of_integers(items, sorted(distinct))
     digits = all(name.isdecimal() for name in distinct)
     found = tuple(sorted(distinct, key=_by_number) if digits else sorted(distinct))
-    return found, alike(items, found)
+    return found, (*alike(items, found), *_missing(items, found))
 
 
 def _by_number(digits: str) -> tuple[int, str, str]:
@@ -121,14 +126,50 @@ def alike(items: Items, found: Sequence[str]) -> tuple[str, ...]:
     """What to tell of classes whose names a person would take for one."""
     groups: dict[str, list[str]] = {}
     for name in found:
-        groups.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
-    several = [" and ".join(shown(name) for name in group) for group in groups.values() if len(group) > 1]
+        groups.setdefault(_plain(name), []).append(name)
+    several = [" and ".join(_told_apart(name, group) for name in group) for group in groups.values() if len(group) > 1]
     if not several:
         return ()
     more = f" (and {len(several) - GROUPS_SHOWN} more such groups)" if len(several) > GROUPS_SHOWN else ""
     return (
-        f"{items.noun.title()}s in column {items.column!r} differ in white space or capital letters alone: "
-        f"{'; '.join(several[:GROUPS_SHOWN])}{more}. Each is a class of its own: if that is not meant, write them alike.",
+        f"{items.noun.title()}s in column {items.column!r} look alike: {'; '.join(several[:GROUPS_SHOWN])}{more}. They differ in "
+        "white space, capital letters or characters that are not seen, and each is a class of its own: if that is not meant, "
+        "write them alike.",
+    )
+
+
+def _plain(name: str) -> str:
+    """What a person sees of a name; marks without a width (category Cf) are not seen."""
+    normal = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join("".join(sign for sign in normal if unicodedata.category(sign) != "Cf").split())
+
+
+def _told_apart(name: str, group: Sequence[str]) -> str:
+    """A name as it is, or in escapes where another one looks like it."""
+    forms = [unicodedata.normalize("NFKC", other) for other in group]
+    return shown(name) if forms.count(unicodedata.normalize("NFKC", name)) == 1 else ascii(name)
+
+
+def _missing(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+    """What to tell of a class whose name is what programs write where there is none."""
+    written = [name for name in found if name.strip().casefold() in MISSING]
+    if not written or items.declared is not None:
+        return ()
+    count = pc.sum(pc.is_in(items.values, pa.array(written, items.values.type))).as_py()
+    return (
+        f"{items.noun.title()} {names(written)} in column {items.column!r} ({count} of {len(items.values)}) is what programs "
+        "write where a value is missing: it is a class like any other. Leave such rows out if that is not meant.",
+    )
+
+
+def _about_count(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+    """What to tell of a column in which hardly any label occurs twice."""
+    rows, labels = len(items.values), len(found)
+    if items.declared is not None or labels < MANY or labels * 2 <= rows:
+        return ()
+    return (
+        f"Column {items.column!r} has {labels} different {items.noun}s in {rows} rows, such as {names(list(found[:2]))}: hardly "
+        "any of them can be learnt. Is it the column with the labels?",
     )
 
 
@@ -173,6 +214,8 @@ def without_nulls(split: Split, column: str) -> pa.ChunkedArray:
     values = split.table.column(column)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    if pa.types.is_floating(values.type):  # how pandas marks what is missing
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     if values.null_count:
         row = pc.index(pc.is_null(values), True).as_py()
         raise PrepareError(
@@ -191,8 +234,10 @@ def _values(split: Split, column: str) -> pa.ChunkedArray:
     if pa.types.is_integer(values.type):
         return values
     if pa.types.is_floating(values.type):
+        values = values.cast(pa.float64())  # few functions take halves
         whole = pc.equal(values, pc.floor(values))
-        raise _fraction(Items(split, column, values), max(0, pc.index(whole, False).as_py()))
+        row = pc.index(whole, False).as_py()
+        raise _fraction(Items(split, column, values), max(0, row), whole=row < 0)
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         hint = ""
         if is_list(values.type):
@@ -222,7 +267,8 @@ def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.Chunked
     distinct = pc.unique(values)
     fraction = pc.index(pc.match_substring(values, "."), True).as_py()
     if fraction >= 0 and pc.all(pc.match_substring_regex(distinct, FLOAT)).as_py():
-        raise _fraction(Items(split, column, values), fraction)
+        whole = pc.all(pc.match_substring_regex(distinct, WHOLE)).as_py()
+        raise _fraction(Items(split, column, values), fraction, whole=whole)
     return values.cast(pa.int64()) if are_ids(distinct) else values
 
 
@@ -239,11 +285,15 @@ def _other_than_ids(distinct: Sequence[int]) -> bool:
     return distinct[0] > 0 or distinct[-1] + 1 > 2 * len(distinct)
 
 
-def _fraction(items: Items, row: int) -> PrepareError:
+def _fraction(items: Items, row: int, *, whole: bool) -> PrepareError:
+    """The error for numbers in place of classes; `whole`: nothing is behind any decimal point."""
+    way_out = (
+        f" Write classes without it (pandas adds it where a value is missing): df[{items.column!r}].astype('Int64')."
+    )
     return items.wrong(
         row,
         "is a number with a decimal point; text-classification takes text or whole numbers from 0. For numbers to be "
-        "predicted set spec.problemType: regression.",
+        f"predicted set spec.problemType: regression.{way_out if whole else ''}",
         name="the ",
     )
 

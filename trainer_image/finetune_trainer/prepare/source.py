@@ -62,6 +62,13 @@ class Split:
         first = self.sources[0].name
         return first if len(self.sources) == 1 else f"{first} and {len(self.sources) - 1} more files"
 
+    @property
+    def lists(self) -> str:
+        """How a column of lists is written in such data: a way out where it holds something else."""
+        if self.untyped:
+            return "Csv has no lists: use json lines or parquet"
+        return 'Write each as a list, ["a", "b"] (in Python text.split() or ast.literal_eval makes one of text)'
+
     def sliced(self, start: int, stop: int) -> Split:
         """Rows from `start` up to, not including, `stop`."""
         kept, first = [], 0

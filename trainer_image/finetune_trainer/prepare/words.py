@@ -23,7 +23,7 @@ def require_words(split: Split, column: str) -> int:
         raise PrepareError(
             Reason.DATA_INVALID,
             f"{split.place(0)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not lists of "
-            "words. Csv has no lists: use json lines or parquet; or name the column in spec.dataset.columns.",
+            f"words. {split.lists}; or name the right column in spec.dataset.columns.",
         )
     blank = 0
     for first, chunk in _chunks(values):

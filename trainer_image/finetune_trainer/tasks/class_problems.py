@@ -151,6 +151,7 @@ class MultiLabel(Problem):
         names, messages = lists["train"].names(at_least=1)
         for found in lists.values():
             found.require_no_doubles()
+        lists["train"].require_difference()
         columns = {role: found.ids(names) for role, found in lists.items()}
         how = (
             "labels are the items of the list"

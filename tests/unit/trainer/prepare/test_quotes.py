@@ -74,6 +74,22 @@ def test_what_a_writer_of_csv_quotes_is_never_misplaced(quoting: Literal[0, 1]) 
         assert found.span_lines == any("\n" in value for row in values for value in row)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('a,b\n1, "x"\n', 2),
+        ('a,b\n  "x",1\n', 2),
+        ('a,b\n"x, ","y"\n', None),
+        ('a,b\n"x, ""y""",1\n', None),
+        ('a,b\nsay "so",1\n', None),
+        ('a,b\n"1\n",2\n3,\t"4"\n', 4),
+    ],
+)
+def test_a_quote_behind_white_space_begins_no_value(text: str, line: int | None) -> None:
+    found = looked_at(text, ",", random.Random(5))
+    assert (found.behind_space, found.misplaced) == (line, None)
+
+
 def test_a_mark_at_the_beginning_hides_no_quote() -> None:
     quotes = Quotes(",")
     quotes.add('\ufeff"a ""b""",c\n'.encode())

@@ -22,9 +22,18 @@ from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.formats.quotes import Misplaced, Quotes, Widths
-from finetune_trainer.prepare.formats.raw import BLOCK_BYTES, Asked, blocks, encoding_problem, require_rows
+from finetune_trainer.prepare.formats.raw import (
+    BLOCK_BYTES,
+    LINE_END,
+    Asked,
+    blocks,
+    encoding_problem,
+    nul_problem,
+    require_rows,
+)
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+EXCEL = "sep="
 WORDS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -37,6 +46,8 @@ class Dialect:
     """Whether a value may stand in quotes; if not, a quote is a character like any other."""
     misplaced: Misplaced | None = None
     """What speaks against values in quotes."""
+    behind_space: int | None = None
+    """Line on which a quote begins a value but for white space."""
 
 
 def dialect(content: Content) -> Dialect:
@@ -58,7 +69,7 @@ def dialect(content: Content) -> Dialect:
     joins_lines = quotes.span_lines and widths.width > 1
     fits_without = separator == "\t" and widths.equal and not quotes.in_header
     plain = fits_without and (quotes.misplaced is not None or joins_lines)
-    return Dialect(separator, not plain, quotes.misplaced)
+    return Dialect(separator, not plain, quotes.misplaced, quotes.behind_space)
 
 
 def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
@@ -72,6 +83,8 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     _check_header(header, asked.columns, content)
     if not how.quoted:
         asked.tell(_characters(content, how))
+    elif how.behind_space:
+        asked.tell(_behind_space(content, how.behind_space))
     seen = _SeenQuotes(content, how.separator) if content.far and how.quoted else None
     source = seen or (content.open() if content.far else content.for_arrow())
     try:
@@ -83,6 +96,8 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
         if seen:
             seen.quotes.finish()
             seen.require_good()
+            if seen.quotes.behind_space and not how.behind_space:
+                asked.tell(_behind_space(content, seen.quotes.behind_space))
     except pa.ArrowInvalid as error:
         if seen:
             seen.require_good()
@@ -114,12 +129,16 @@ class _SeenQuotes(io.RawIOBase):
         self._content = content
         self._file: BinaryIO = content.open()
         self.quotes = Quotes(separator)
+        self._line = 1
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         found = self._file.read(len(buffer))
+        if problem := nul_problem(found, self._line, self._content.name):
+            raise problem
+        self._line += found.count(LINE_END)
         self.quotes.add(found)
         buffer[: len(found)] = found
         return len(found)
@@ -180,6 +199,13 @@ def _characters(content: Content, how: Dialect) -> str:
     return f'{content.name}: quotes (") are read as characters like any other, because {why}.'
 
 
+def _behind_space(content: Content, line: int) -> str:
+    return (
+        f'{content.name}, line {line}: a value begins with white space and then a quote ("): both are read as characters of it. '
+        "If the value is meant to stand in quotes take the white space away."
+    )
+
+
 def _check_header(header: Sequence[str], needed: Sequence[str], content: Content) -> None:
     if not header:
         raise PrepareError(Reason.DATA_INVALID, f"{content.name} has no rows.")
@@ -193,6 +219,8 @@ def _check_header(header: Sequence[str], needed: Sequence[str], content: Content
     other = next((sign for sign in WORDS if len(header) == 1 and sign in header[0]), None)
     if other:
         hint = f" Values seem to be separated by {WORDS[other]}: {content.kind[1:]} takes {WORDS[ours]}."
+    if header[0].lower().startswith(EXCEL):
+        hint = " Line 1 tells Excel how values are separated, and nobody else: take it out."
     columns.require(needed, header, content.name, hint)
     for column in needed:
         if column not in header:

@@ -163,6 +163,13 @@ def _rows(block: bytes, first: int, content: Content, asked: Asked) -> Iterator[
 
 
 def _hint(line: bytes, number: int, content: Content, asked: Asked) -> str:
+    text = line.strip()
+    if text.startswith(b"{") and text.endswith(b"},"):
+        return " A row is all of its line: take the comma at its end away."
+    if text.startswith((b"{'", b"[{'")):
+        return " In Python json.dumps writes it, str does not."
+    if number == 1 and text.startswith(b"["):
+        return shapes.ARRAY
     if number > 1 or line.strip() != b"{":
         return ""
     try:

@@ -47,7 +47,7 @@ class Columns:
             if isinstance(row, Doubled):
                 raise self._invalid(place, f"column {row.key!r} is there twice. Give each a name of its own.")
             if not isinstance(row, dict):
-                raise self._invalid(place, f"{shown(row)} where an object is needed.")
+                raise self._invalid(place, f"{shown(row)} where an object is needed.{self._way_out(row)}")
             if not self.found:
                 if not places:
                     self._require_row(place, row)
@@ -60,6 +60,14 @@ class Columns:
                 found.append(value)
         self._require(there)
         return pa.table({column: self._array(column, found, places) for column, found in values.items()})
+
+    def _way_out(self, row: Any) -> str:
+        """What a line or an element is that is no row."""
+        if not isinstance(row, list):
+            return ""
+        if self.content.kind == ".jsonl" and all(isinstance(item, dict) for item in row):
+            return shapes.ARRAY
+        return shapes.A_LIST
 
     def _require_row(self, place: str, row: dict[str, Any]) -> None:
         """Raise where the first row is none, but a document that holds a whole table."""

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK
+from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, LINE_END
 
-QUOTE, LINE_END, RETURN, OTHER = b'"', b"\n", b"\r", b"x"
+QUOTE, RETURN, OTHER = b'"', b"\r", b"x"
+SPACES = 8
+"""White space that is looked at before a quote."""
 Positions = npt.NDArray[np.int64]
 
 
@@ -38,10 +40,13 @@ class Quotes:
         """Whether a value in quotes holds a line end."""
         self.in_header = False
         """Whether the first line has a value in quotes."""
+        self.behind_space: int | None = None
+        """The first line on which white space and then a quote begin a value: neither is taken away."""
         self._separator = separator.encode()
         self._begins = np.frombuffer(self._separator + LINE_END + RETURN, np.uint8)
         """What a quote stands behind that begins a value, and before that ends one."""
         self._after = re.compile(rb"[ \t]*(?:%s|\r|\n|$)" % re.escape(self._separator))
+        self._before = re.compile(rb"(?:%s|\n|^)[ \t]+$" % re.escape(self._separator))
         self._open: int | None = None
         """Line on which a value began that has not ended."""
         self._line = 1
@@ -106,6 +111,8 @@ class Quotes:
             if self._open is None:
                 if place == 0 or block[place - 1] in self._begins:
                     self._open = line
+                elif self.behind_space is None and self._before.search(block, max(0, place - SPACES), place):
+                    self.behind_space = line
                 continue  # another one is a character of its value
             if not self._after.match(block, place + 1):
                 self.misplaced = Misplaced(self._open, line)

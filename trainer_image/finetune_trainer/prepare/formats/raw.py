@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ BLOCK_BYTES = 4 << 20
 """What is read and parsed at a time; a row that is longer makes its block longer; in csv it is refused.
 
 pyarrow reads some thirty blocks of csv ahead."""
+LINE_END, NUL = b"\n", b"\0"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 OTHER_CONTENT = {
@@ -61,13 +63,27 @@ def require_text(content: Content) -> bytes:
     for first, what in OTHER_CONTENT.items():
         if head.startswith(first):
             raise PrepareError(Reason.DATA_INVALID, f"{content.name} {what}.")
-    if head.startswith(UTF_16) or b"\0" in head:
+    if head.startswith(UTF_16) or head[:2].count(0) == 1:  # the first character is one of ASCII
         raise PrepareError(
             Reason.DATA_INVALID,
-            f"{content.name}, line 1: not UTF-8 but {'UTF-16' if head.startswith(UTF_16) else 'UTF-16 or no text at all'}. "
-            "Convert the file, for example with `iconv -f utf-16 -t utf-8`.",
+            f"{content.name}, line 1: not UTF-8 but UTF-16. Convert the file, for example with "
+            f"`iconv -f {'utf-16be' if head[:1] == NUL else 'utf-16'} -t utf-8`.",
         )
+    if problem := nul_problem(head, 1, content.name):
+        raise problem
     return head
+
+
+def nul_problem(part: bytes, first: int, name: str) -> PrepareError | None:
+    """What is wrong with a part of a file that holds a NUL byte, which no text does; `first` is the number of its line."""
+    at = part.find(NUL)
+    if at < 0:
+        return None
+    return PrepareError(
+        Reason.DATA_INVALID,
+        f"{name}, line {first + part.count(LINE_END, 0, at)}: holds a NUL byte, which is in no text. Was the file cut off while "
+        "it was written or copied, or is it no text at all? If nothing is missing, `tr -d '\\0'` takes such bytes out.",
+    )
 
 
 def encoding_problem(content: Content) -> PrepareError:
@@ -85,10 +101,12 @@ def not_utf8(line: bytes, number: int, name: str) -> PrepareError | None:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
+        # Bytes up to 0x9f are control characters in Latin 1, and quotes, dashes and the euro in what Windows writes.
+        usual = "cp1252" if re.search("[\udc80-\udc9f]", line.decode("utf-8", "surrogateescape")) else "latin1"
         return PrepareError(
             Reason.DATA_INVALID,
             f"{name}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8. Convert the file, "
-            "for example with `iconv -f latin1 -t utf-8`.",
+            f"for example with `iconv -f {usual} -t utf-8`.",
         )
     return None
 
@@ -102,6 +120,8 @@ def blocks(content: Content) -> Iterator[tuple[int, bytes]]:
             kept = b""
             block += file.readline()
             _require_no_mark(block, number, content.name)
+            if problem := nul_problem(block, number, content.name):
+                raise problem
             yield number, block
             number += block.count(b"\n")
 

@@ -11,6 +11,10 @@ from typing import Any
 WAY_OUT = 'Rows are needed: write it with df.to_json(path, orient="records", lines=True).'
 BY_COLUMN = f"this is one document with a key for each column, as DataFrame.to_json() writes it. {WAY_OUT}"
 BY_ROW = f'this is one document with a key for each row, as to_json(orient="index") writes it. {WAY_OUT}'
+ARRAY = " This is one array of rows: let the file's name end in .json."
+A_LIST = (
+    ' A row of a table without its names: rows have a key for each column, as to_json(orient="records") writes them.'
+)
 IN_PARTS = f'this is one document of columns and data, as to_json(orient="split") writes it. {WAY_OUT}'
 
 
@@ -29,6 +33,8 @@ def of_row(row: Mapping[str, Any], needed: Sequence[str], text: Sequence[str]) -
     texts = [row.get(column) for column in text]
     if texts and all(isinstance(value, list) for value in values) and all(_are_texts(value) for value in texts):
         return BY_COLUMN
+    if row and all(isinstance(value, dict) and set(needed) <= set(value) for value in row.values()):
+        return BY_ROW
     return _of_keys(row, all(isinstance(value, dict) for value in row.values()))
 
 
