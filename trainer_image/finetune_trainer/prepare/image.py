@@ -6,6 +6,7 @@ The ranks would fail on it once they had taken theirs. What needs a device to kn
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from finetune_trainer.prepare.errors import PrepareError
 
 PACKAGES = {"liger_kernel": "liger-kernel", "peft": "peft", "bitsandbytes": "bitsandbytes"}
 """Module -> package, of those that only some jobs need."""
+OF_KINDS = {"gemma3n": "timm"}
+"""Kind of model -> package that some of its layers come from."""
 COMPILERS = {True: ("CC", ("cc", "gcc", "clang")), False: ("CXX", ("c++", "g++", "clang++"))}
 """For an accelerator or not: the variable that names torch.compile's compiler, and the ones that it looks for."""
 
@@ -26,7 +29,7 @@ def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:
 
     `model` is the folder of the weights, once it is there.
     """
-    missing = list(_of_weights(config, model) if model is not None else _of_arguments(config))
+    missing = [*_of_kind(config, model), *_of_weights(config, model)] if model is not None else [*_of_arguments(config)]
     if not missing:
         return ()
     elsewhere = os.environ.get(Env.OTHER_IMAGE)
@@ -66,6 +69,16 @@ def _of_arguments(config: RunConfig) -> Iterator[str]:
         )
 
 
+def _of_kind(config: RunConfig, model: Path) -> Iterator[str]:
+    """Of kinds whose layers come from another library."""
+    package = OF_KINDS.get(_kind(model) or "")
+    if package is not None and importlib.util.find_spec(package) is None:
+        yield (
+            f"there is no package {package}, in which transformers finds layers of {config.model.name}. Name an image that has it "
+            "in spec.image, or choose a model of another kind."
+        )
+
+
 def _of_weights(config: RunConfig, model: Path) -> Iterator[str]:
     """Of weights that another library has put into few bits: what loads them, and whether they can be trained upon."""
     if not config.accelerators or not _is_quantized(model):
@@ -82,6 +95,14 @@ def _of_weights(config: RunConfig, model: Path) -> Iterator[str]:
             f"The model {config.model.name} has weights in few bits ({answer['untrainable']}), upon which transformers can "
             "train nothing. Choose the model that they were made from.",
         )
+
+
+def _kind(model: Path) -> str | None:
+    try:
+        kind = json.loads((model / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None  # who loads the configuration says what is wrong with it
+    return kind if isinstance(kind, str) else None
 
 
 def _is_quantized(model: Path) -> bool:

@@ -38,6 +38,8 @@ BEHIND_PADDING = frozenset(
     }
 )
 """Kinds that number positions from behind the padding index, so that fewer tokens fit than there are positions."""
+FIXED_PADDING = {"mpnet": 1}
+"""Those among them with a padding index of their own, whatever the configuration says."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,8 @@ def max_tokens(config: Any, tokenizer: Any) -> int | None:
     text = text_config(config)
     positions = next((number for name in POSITIONS if (number := getattr(text, name, None))), None)
     if isinstance(positions, int) and positions > 0:
-        offset = (getattr(text, "pad_token_id", None) or 0) + 1 if text.model_type in BEHIND_PADDING else 0
-        limits.append(positions - offset)
+        padding = FIXED_PADDING.get(text.model_type, getattr(text, "pad_token_id", None) or 0)
+        limits.append(positions - (padding + 1 if text.model_type in BEHIND_PADDING else 0))
     return min(limits, default=None)
 
 

@@ -19,6 +19,7 @@ from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import Asked
 from finetune_trainer.prepare.model import Model, max_tokens, text_config
 from finetune_trainer.prepare.source import Split
+from finetune_trainer.tasks.kinds import require_text_alone
 
 if TYPE_CHECKING:
     from finetune_trainer.train.rows import Rows
@@ -180,6 +181,7 @@ class Task(ABC):
                 f"{model.name} is of kind {model.config.model_type!r}, for which transformers has no head for "
                 f"{self.head}. Choose a model of another kind: {names(sorted(kinds), 12)}.",
             )
+        require_text_alone(model)
         require_padding(model)
 
     def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ SOURCE_TOKENS, TARGET_TOKENS = 1024, 128
 TEXT_KINDS = ("t5", "bart", "mbart", "pegasus", "marian", "m2m_100", "mt5", "led", "longt5", "umt5", "encoder-decoder")
 START_OF_THEIR_OWN = ("mbart", "plbart", "fsmt", "t5gemma", "t5gemma2")
 """Kinds whose decoder starts with a token that is not `decoder_start_token_id`."""
+LOOKS_AHEAD = {"prophetnet": 2}
+"""Kind whose decoder numbers positions from behind the padding index on, and reads the place of the next token too."""
 PREFIXES = {"summarization": "summarize: ", "translation": "translate English to German: "}
 
 
@@ -95,7 +97,11 @@ def _positions(config: Any, side: str, tokenizer: Any) -> int | None:
     if part is not None and hasattr(part, "model_type"):
         return max_tokens(part, tokenizer)
     own = getattr(config, f"max_{side}_position_embeddings", None) or getattr(config, "max_position_embeddings", None)
-    return own if isinstance(own, int) and own > 0 else None
+    if not isinstance(own, int) or own <= 0:
+        return None
+    if side == "decoder" and config.model_type in LOOKS_AHEAD:
+        own -= (config.pad_token_id or 0) + LOOKS_AHEAD[config.model_type]
+    return own
 
 
 def _require_room(field: str, limit: int | None, taken: int, what: str) -> None:

@@ -30,6 +30,7 @@ from finetune_trainer.tasks.base import (
     Training,
     require_known,
 )
+from finetune_trainer.tasks.kinds import require_decoder_start
 from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.windows import NO_ANSWER_TOKEN, NOWHERE, shortened, windows
 
@@ -93,6 +94,7 @@ class QuestionAnswering(Task):
     def check_model(self, model: Model, config: RunConfig) -> None:
         """Answers are found by characters, which only the tokenizers library tells."""
         super().check_model(model, config)
+        require_decoder_start(model)
         if not model.tokenizer.is_fast:
             raise PrepareError(
                 Reason.MODEL_NOT_FOUND,

@@ -30,6 +30,7 @@ from finetune_trainer.tasks.base import (
 )
 from finetune_trainer.tasks.class_problems import MultiLabel, problem_of
 from finetune_trainer.tasks.encoding import Marks, inputs_of, unmarked, without_offsets
+from finetune_trainer.tasks.kinds import require_decoder_start
 
 TEXT, TEXT_PAIR, LABEL = "text", "text_pair", "label"
 HEAD = "ForSequenceClassification"
@@ -83,6 +84,10 @@ class TextClassification(Task):
         }
         said = [message for column in texts for message in serialised(splits["train"], column)]
         return Checked(tables, labels.names, messages=(*said, *labels.messages))
+
+    def check_model(self, model: Model, config: RunConfig) -> None:
+        super().check_model(model, config)
+        require_decoder_start(model)
 
     def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:
         return classes.head_message(model, HEAD, len(label_names) or 1)

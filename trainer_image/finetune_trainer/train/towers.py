@@ -34,7 +34,7 @@ def message(paths: Sequence[str]) -> str:
 def towers(model: Any) -> Iterator[str]:
     """Paths of the topmost modules that belong to pictures or sounds alone."""
     other, text = _kinds_of_parts(model.config)
-    if other:
+    if other or text:
         yield from _towers(model, "", other, text)
     yield from _cross_attention(model)
 
@@ -54,7 +54,8 @@ def _towers(module: Any, path: str, other: set[type], text: set[type]) -> Iterat
         if not any(True for _ in child.parameters()):
             continue
         if kinds & text:
-            if type(getattr(child, "config", None)) not in text:
+            config = getattr(child, "config", None)
+            if type(config) not in text or _kinds_of_parts(config)[0]:
                 yield from _towers(child, f"{below}.", other, text)
         elif kinds & other or _joins(name):
             yield below

@@ -201,10 +201,13 @@ class _SeedWorker:
 
 
 def takes_use_cache(model: Any) -> bool:
-    """Whether a model can be told to keep no keys and values: it says so, or writes text and hands on what it is told."""
+    """Whether a model can be told to keep no keys and values: it says so, or hands on what it is told, to what writes text or to
+    its part for text.
+    """
     parameters = inspect.signature(model.forward).parameters
     hands_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    return "use_cache" in parameters or (hands_on and model.can_generate())
+    to_its_text = hasattr(getattr(model.config, "text_config", None), "use_cache")
+    return "use_cache" in parameters or (hands_on and (model.can_generate() or to_its_text))
 
 
 def _logits(outputs: Any) -> Any:

@@ -1,0 +1,187 @@
+"""The way of a model through a run, in one process and small: checked as prepare does, loaded as a rank does, trained a step by
+the Trainer of a rank, judged, saved, loaded again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from transformers import AutoConfig, TrainingArguments
+
+from finetune_trainer import tasks
+from finetune_trainer.config import Prepared, PrepareSummary, RunConfig
+from finetune_trainer.prepare import image
+from finetune_trainer.prepare import model as prepare_model
+from finetune_trainer.tasks.base import Reading, Training
+from finetune_trainer.tasks.loading import model_class
+from finetune_trainer.train import balance, towers
+from finetune_trainer.train.order import GlobalOrder, MicroBatches
+from finetune_trainer.train.pulse import Pulse
+from finetune_trainer.train.rows import Collator, Rows
+from finetune_trainer.train.trainer import RankTrainer, takes_use_cache
+from finetune_trainer.train.volume_trouble import Save
+from tests.support.runs import run_config
+from tests.support.tiny_kinds import POSITIONS
+
+TEXTS = ["the quick brown fox", "hello", "abcd " * POSITIONS]
+"""The last is longer than what a tiny model reads: it is cut to all that fits."""
+TAGS = pa.array([[0] * len(text.split()) for text in TEXTS], pa.list_(pa.int32()))
+ANSWERS = [{"text": [text[:4]], "answer_start": [0]} for text in TEXTS]
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "text-generation": {"text": TEXTS},
+    "fill-mask": {"text": TEXTS},
+    "text-classification": {"text": TEXTS, "label": pa.array([0, 1, 2], pa.int32())},
+    "token-classification": {"words": [text.split() for text in TEXTS], "tags": TAGS},
+    "question-answering": {"question": ["who?"] * len(TEXTS), "context": TEXTS, "answers": ANSWERS},
+    "summarization": {"text": TEXTS, "summary": ["a", "bb", TEXTS[-1]]},
+}
+"""Task -> rows as its check gives them."""
+LABELS = {"text-classification": ("bad", "good", "so so"), "token-classification": ("O", "B-PER", "I-PER")}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a model."""
+
+    loss: float
+    idle: tuple[str, ...]
+    """Weights that would be trained and got no gradient."""
+    moved: int
+    """Weights that are others after the step."""
+    towers_moved: tuple[str, ...]
+    judged: tuple[int, ...]
+    """Rows of each part of what metrics are made of."""
+    rows: int
+    """Of the batch."""
+    lost: tuple[str, ...]
+    """Weights that are others, or not there, once the saved model is loaded."""
+    padding_lost: tuple[str, ...]
+    """Those of which only the row of the token for padding is another."""
+    kinds: tuple[str, ...]
+    """Of the model that was taken, trained, and loaded again."""
+
+
+def job_for(task: str, folder: Path) -> RunConfig:
+    """A run of a task on the model in `folder`/model."""
+    config = run_config(folder / "output", model=folder / "model")
+    return RunConfig.model_validate({**config.model_dump(), "task": task})
+
+
+def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
+    """Raise PrepareError where prepare does; it needs no weights for that."""
+    folder = Path(job.model.name)
+    config.save_pretrained(folder)
+    image.check(job, folder)
+    read = AutoConfig.from_pretrained(folder)
+    limit = prepare_model.max_tokens(read, tokenizer)
+    tasks.find(job.task).check_model(prepare_model.Model(folder, "The model", read, tokenizer, limit, ""), job)
+
+
+def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
+    """Make the model with the head of the task, and take it through a run."""
+    folder, task = Path(job.model.name), tasks.find(job.task)
+    chosen = model_class(task.auto, config)
+    made = chosen.from_config(config) if hasattr(chosen, "from_config") else chosen(config)
+    made.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    rows, prepared = _prepared(job)
+    model, its_tokenizer = task.load(folder, prepared, job, {})
+    frozen = towers.freeze(model)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    run = Training(job, prepared, _arguments(), model, its_tokenizer, half_precision=False)
+    trainer = _trainer(run, rows)
+    loss = trainer.train().training_loss
+    assert trainer.optimizer is not None
+    learnt = {id(weight) for weight in trainer.optimizer.state}
+    weights = dict(model.named_parameters())
+    moved = {name for name, weight in weights.items() if not torch.equal(before[name], weight)}
+    _, judged, _ = trainer.prediction_step(model.eval(), dict(next(iter(trainer.get_train_dataloader()))), False)
+    model.save_pretrained(folder.parent / "trained")
+    again = type(model).from_pretrained(folder.parent / "trained", dtype=torch.float32)
+    return Taken(
+        loss=loss,
+        idle=tuple(name for name, weight in weights.items() if weight.requires_grad and id(weight) not in learnt),
+        moved=len(moved),
+        towers_moved=tuple(name for name in moved if name.startswith(frozen or "-")),
+        judged=tuple(len(part) for part in (judged if isinstance(judged, tuple) else (judged,))),
+        rows=len(rows),
+        lost=_different(model.state_dict(), again.state_dict()),
+        padding_lost=_different_in_row(its_tokenizer.pad_token_id, model.state_dict(), again.state_dict()),
+        kinds=tuple(each.config.model_type for each in (made, model, again)),
+    )
+
+
+def _prepared(job: RunConfig) -> tuple[Rows, Prepared]:
+    """Rows of tokens as prepare makes them of the task's rows, each as long as the model can read at most."""
+    task, folder = tasks.find(job.task), Path(job.model.name)
+    loaded = prepare_model.load(folder, "The model")
+    limits, _ = task.limits(job, loaded)
+    labels = LABELS.get(job.task, ())
+    reading = Reading(job, loaded, limits, labels, "train")
+    batches = [made.batch for made in task.tokenise(pa.table(dict(ROWS[job.task])), reading) if made.batch.num_rows]
+    summary = PrepareSummary(train_rows=len(TEXTS))
+    prepared = Prepared(config_digest="", data="/", model=str(folder), label_names=labels, summary=summary)
+    return Rows(pa.Table.from_batches(batches)), prepared
+
+
+@cache
+def _arguments() -> TrainingArguments:
+    return TrainingArguments(
+        output_dir="/nowhere",
+        use_cpu=True,
+        max_steps=1,
+        learning_rate=1e-2,
+        per_device_train_batch_size=16,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        label_names=["labels"],
+        remove_unused_columns=False,
+    )
+
+
+def _trainer(run: Training, rows: Rows) -> RankTrainer:
+    """As `recipe` builds it."""
+    task, model = tasks.find(run.config.task), run.model
+    model.accepts_loss_kwargs = False
+    takes = {*inspect.signature(model.forward).parameters, *task.collates}
+    return RankTrainer(
+        batches=MicroBatches(GlobalOrder(rows.lengths, len(rows), seed=1), batch_size=len(rows), world_size=1),
+        pulse=Pulse(1, 0, None, save_seconds=None),
+        save=Save(),
+        note={},
+        reduce=task.reduce(run),
+        reads_labels=task.reads_labels,
+        no_cache=takes_use_cache(model),
+        balance=balance.weight(model),
+        model=model,
+        args=run.arguments,
+        train_dataset=rows.reading(takes),
+        data_collator=Collator(task.collator(run), keep_draw=task.draws),
+        processing_class=run.tokenizer,
+        compute_loss_func=task.loss(run),
+    )
+
+
+def _different(trained: Mapping[str, Any], loaded: Mapping[str, Any]) -> tuple[str, ...]:
+    missing = set(trained) ^ set(loaded)
+    return tuple(
+        sorted(missing | {name for name in set(trained) - missing if not torch.equal(trained[name], loaded[name])})
+    )
+
+
+def _different_in_row(row: int, trained: Mapping[str, Any], loaded: Mapping[str, Any]) -> tuple[str, ...]:
+    """Weights that differ in one row alone."""
+    names = [name for name in _different(trained, loaded) if name in trained and name in loaded]
+    differing = {
+        name: (trained[name] != loaded[name]).flatten(1).any(dim=1).nonzero().flatten().tolist() for name in names
+    }
+    return tuple(name for name, rows in differing.items() if rows == [row])
