@@ -58,6 +58,7 @@ IDLE = re.compile(
 """Weights without a gradient: heads and parts for what no text has, weights that choose, and places that are no weights."""
 IDLE_OF = {
     "canine": re.compile(r"\.projection\.|\.final_char_encoder\."),
+    "esm": re.compile(r"contact_head"),
     "layoutlmv3": re.compile(r"layoutlmv3\.(cls_token|pos_embed|LayerNorm|norm)|rel_pos_"),
     "xlnet": re.compile(r"mask_emb|r_s_bias|seg_embed"),
 }

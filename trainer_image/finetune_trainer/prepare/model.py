@@ -18,7 +18,7 @@ from finetune_trainer.prepare.errors import PrepareError, names
 
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit of their own say 10^30."""
-POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_encoder_position_embeddings")
 """What configurations call the number of their positions."""
 BEHIND_PADDING = frozenset(
     {

@@ -6,6 +6,7 @@ A long context is read in windows that overlap, each a row of its own; no answer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,9 @@ class QuestionAnswering(Task):
     def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
         """A window that is shorter than what the model reads, as most contexts are; overlaps that leave it room to move."""
         given = config.preprocessing
+        decoder = getattr(model.config, "max_decoder_position_embeddings", None)
+        if decoder is not None:  # it reads the window too (LED)
+            model = replace(model, max_tokens=min(decoder, model.max_tokens or decoder))
         limits, messages = super().limits(config, model)
         tokens = limits.tokens or WINDOW_TOKENS
         if given.max_length is None:
