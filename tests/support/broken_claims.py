@@ -10,7 +10,7 @@ from tests.support.commands import run
 
 NODE = 1
 BYTES = 64 * 1024
-SMALL_BYTES = 1024 * 1024
+SMALL_BYTES = 800 * 1024
 
 
 class BrokenClaims:
@@ -38,7 +38,7 @@ class BrokenClaims:
         self._claim(name)
 
     def small(self, name: str) -> None:
-        """Room for the prepared data, and for less than a checkpoint."""
+        """Room for the prepared data, and in all less than a checkpoint takes: waiting does not help."""
         self._mount(self._folder(name), f"size={SMALL_BYTES},mode=1777")
         self._claim(name)
 
