@@ -139,7 +139,10 @@ class _SeenQuotes(io.RawIOBase):
         if problem := nul_problem(found, self._line, self._content.name):
             raise problem
         self._line += found.count(LINE_END)
-        self.quotes.add(found)
+        if found:
+            self.quotes.add(found)
+        else:  # who parses it complains of the last value before anybody else knows that it was the last
+            self.quotes.finish()
         buffer[: len(found)] = found
         return len(found)
 
