@@ -134,7 +134,7 @@ OFFERED: dict[str, Offer] = {
     "per_device_train_batch_size": Offer("Rows per rank and forward pass in training.", "ge=1"),
     "num_train_epochs": Offer("Passes over the training data; may be a fraction.", "gt=0"),
     "max_steps": Offer("Optimizer steps in all; overrides `num_train_epochs`. -1 is no limit.", "ge=-1"),
-    "learning_rate": Offer("Peak learning rate; with `peft` the default is 2e-4.", "ge=0"),
+    "learning_rate": Offer("Peak learning rate. Default: 5e-05, with `peft` 2e-4.", "ge=0"),
     "lr_scheduler_type": Offer("How the learning rate changes over training."),
     "lr_scheduler_kwargs": Offer("More arguments of the scheduler; each says which scheduler takes it."),
     "warmup_steps": Offer("Steps over which the learning rate rises from 0. " + _STEPS_OR_SHARE, "ge=0"),

@@ -101,7 +101,7 @@ class TrainingArguments(ApiModel):
     max_steps: Annotated[int, Field(ge=-1)] | None = None
     """Optimizer steps in all; overrides `num_train_epochs`. -1 is no limit. Default: -1."""
     learning_rate: Annotated[float, Field(ge=0)] | None = None
-    """Peak learning rate; with `peft` the default is 2e-4. Default: 5e-05."""
+    """Peak learning rate. Default: 5e-05, with `peft` 2e-4."""
     lr_scheduler_type: (
         Literal[
             "linear",
