@@ -221,7 +221,8 @@ OFFERED: dict[str, Offer] = {
     ),
     "dataloader_multiprocessing_context": Offer("How loader processes are started."),
     "train_sampling_strategy": Offer(
-        "Order of the training rows; `group_by_length` batches rows of similar length, with the least padding."
+        "Order of the training rows; `group_by_length` batches rows of similar length, with the least padding. The longest "
+        "batches of the first epoch come first, but with `sequential`."
     ),
     "ddp_find_unused_parameters": Offer("Look for parameters that took no part in the loss."),
     "ddp_bucket_cap_mb": Offer("Size in MiB of the buckets in which gradients are exchanged.", "ge=1"),

@@ -66,6 +66,43 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert (order(strategy=Strategy.SEQUENTIAL).epoch(3) == np.arange(1003)).all()
 
 
+@pytest.mark.parametrize("strategy", [Strategy.GROUPED, Strategy.RANDOM])
+@pytest.mark.parametrize("rows", [1003, 1024, 65])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_longest_batches_come_first(strategy: Strategy, rows: int, drop_last: bool) -> None:
+    """So that memory that does not suffice shows in the first steps: without the optimizer's states, and with them."""
+    for seed in range(20):
+        for ranks, accumulation in WORLDS:
+            made = order(rows, strategy, seed=seed, drop_last=drop_last)
+            longest = [int(LENGTHS[step].max()) for step in steps(made, ranks, accumulation)]
+            assert longest[0] == LENGTHS[:rows].max()
+            # Its longest row may have come from the incomplete batch at the end.
+            assert longest[1] >= sorted(longest[: rows // 32])[-2]
+
+
+def test_the_longest_batches_come_first_once_and_change_no_more_than_that() -> None:
+    now, before = order(), order(longest_first=False)
+    assert (now.epoch(0) != before.epoch(0)).any()
+    assert (now.epoch(1) == before.epoch(1)).all()
+    batches, others = ({tuple(sorted(step)) for step in steps(each, 1, 1)} for each in (now, before))
+    assert batches == others
+    moved = [first != second for first, second in zip(steps(now, 1, 1), steps(before, 1, 1), strict=True)]
+    assert sum(moved) <= 4, "two have changed places with two"
+    rows_as_they_are = order(strategy=Strategy.SEQUENTIAL)
+    assert (rows_as_they_are.epoch(0) == np.arange(1003)).all()
+
+
+def test_the_longest_row_of_an_incomplete_batch_comes_first_too() -> None:
+    """Filled up it is as large as any other; the row that it gives away takes its place."""
+    lengths = np.full(37, 5, dtype=np.int32)
+    for row in range(37):
+        lengths[row] = 99
+        found = GlobalOrder(lengths=lengths, batch_rows=8, seed=1, strategy=Strategy.RANDOM).epoch(0)
+        assert row in found[:8]
+        assert sorted(found) == list(range(37))
+        lengths[row] = 5
+
+
 def test_grouping_saves_padding_without_sorting_the_epoch() -> None:
     def padded(strategy: Strategy) -> float:
         batches = [LENGTHS[step] for step in steps(order(strategy=strategy), 1, 1)]

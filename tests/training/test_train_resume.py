@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -96,11 +97,30 @@ def test_killed_and_resumed_is_bit_identical(runs: Runs, undisturbed: Finished) 
     assert resumed.heard.last("samplesTotal") <= 360 - step * 16
 
 
-def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbed: Finished) -> None:
+def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbed: Finished, tmp_path: Path) -> None:
+    """One of an older release, whose order of rows it keeps, in its own checkpoints as well."""
     arguments = {"per_device_train_batch_size": 16}
-    resumed = runs.run("smaller", world=1, arguments=arguments, resume=undisturbed.checkpoint(20))
+    older = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
+    note = checkpoint_note.read(older)
+    assert note.pop(resume.LONGEST_FIRST) is True
+    (older / checkpoint_note.NOTE).write_text(json.dumps(note))
+    resumed = runs.run("smaller", world=1, arguments=arguments, resume=older)
     assert resumed.returncode == 0, resumed.output
     assert [entry["step"] for entry in resumed.log() if "loss" in entry] == list(range(1, 25))
+    assert checkpoint_note.read(resumed.checkpoint(24)) == note
+
+
+def test_a_training_goes_on_in_the_order_in_which_it_began(undisturbed: Finished, tmp_path: Path) -> None:
+    checkpoint = undisturbed.checkpoint(20)
+    assert resume.order_of(checkpoint, ORDER) == ORDER
+    older = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint-20"))
+    note = checkpoint_note.read(checkpoint)
+    (older / checkpoint_note.NOTE).write_text(json.dumps({**note, resume.LONGEST_FIRST: None}))
+    before = resume.order_of(older, ORDER)
+    assert before == replace(ORDER, longest_first=False)
+    resume.check(older, before, prepared_by_older_release(undisturbed))
+    with pytest.raises(TrainError, match="longestFirst None"):
+        resume.check(older, ORDER, prepared_by_older_release(undisturbed))
 
 
 def test_another_global_batch_is_refused(undisturbed: Finished) -> None:

@@ -275,8 +275,8 @@ class TrainingArguments(ApiModel):
     dataloader_multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None
     """How loader processes are started."""
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
-    """Order of the training rows; `group_by_length` batches rows of similar length, with the least padding. Default:
-    group_by_length."""
+    """Order of the training rows; `group_by_length` batches rows of similar length, with the least padding. The longest
+    batches of the first epoch come first, but with `sequential`. Default: group_by_length."""
     ddp_find_unused_parameters: bool | None = None
     """Look for parameters that took no part in the loss."""
     ddp_bucket_cap_mb: Annotated[int, Field(ge=1)] | None = None

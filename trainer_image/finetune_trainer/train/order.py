@@ -3,6 +3,10 @@
 Neither the number of ranks nor gradient accumulation changes what an optimizer step sees: the stock samplers group by
 the batch of one process, so that with another world size hardly a step holds the same rows. The order of an epoch is a
 function of seed and epoch, so that a resumed run needs no state to go on with it. No torch in here.
+
+The longest batches come first, as transformers' own sampler has it: what does not fit into memory then shows in the first
+steps, where among shuffled batches it showed in the middle of an epoch, after hours. A pass over that batch beside the
+training would cost its time at each start, and find less: the optimizer's states are there from the second step on.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import numpy.typing as npt
 Indices = npt.NDArray[np.int64]
 GROUPED_BATCHES = 50
 """Global batches that are sorted by length together: enough for little padding, few enough to stay random."""
+LEADING_BATCHES = 2
+"""Of the first epoch, from the longest down: with the second one the states of the optimizer are in memory, too."""
 
 
 class Strategy(StrEnum):
@@ -47,6 +53,8 @@ class GlobalOrder:
     seed: int
     strategy: Strategy = Strategy.GROUPED
     drop_last: bool = False
+    longest_first: bool = True
+    """Whether the first epoch begins with its longest batches. Not where a training goes on that began without."""
 
     @property
     def rows(self) -> int:
@@ -61,6 +69,8 @@ class GlobalOrder:
     def epoch(self, epoch: int) -> Indices:
         """Rows in order; where the last batch is dropped its rows are left out."""
         order = self._order(epoch)
+        if epoch == 0 and self.longest_first and self.strategy is not Strategy.SEQUENTIAL:
+            order = self._longest_first(order)
         return order[: self.steps * self.batch_rows]
 
     def _order(self, epoch: int) -> Indices:
@@ -82,6 +92,25 @@ class GlobalOrder:
             batches = random.permutation(group[:full].reshape(-1, self.batch_rows), axis=0).reshape(-1)
             groups += [batches, group[full:]]
         return np.concatenate(groups)
+
+    def _longest_first(self, order: Indices) -> Indices:
+        """The batches with the longest rows change places with the first ones; all others stay where they are.
+
+        All rows of a batch are as long as its longest, once padded.
+        """
+        full = self.rows // self.batch_rows
+        batches, rest = order[: full * self.batch_rows].reshape(full, self.batch_rows), order[full * self.batch_rows :]
+        if not full:
+            return order
+        for place in range(min(LEADING_BATCHES, full)):
+            lengths = self.lengths[batches[place:]]
+            longest = place + int(np.lexsort((-lengths.sum(axis=1), -lengths.max(axis=1)))[0])
+            batches[[place, longest]] = batches[[longest, place]]
+        if len(rest) and self.lengths[rest].max() > self.lengths[batches[0]].max():
+            # The incomplete batch at the end is filled up, so that it is as large as any other.
+            place = int(self.lengths[rest].argmax())
+            batches[0, 0], rest[place] = rest[place], batches[0, 0]
+        return np.concatenate([batches.reshape(-1), rest])
 
     def tokens(self, first_step: int, last_step: int) -> int:
         """Tokens of the optimizer steps after `first_step` up to `last_step`, counted from the start of the run."""

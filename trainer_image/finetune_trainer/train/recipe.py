@@ -79,6 +79,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
 
     run = _Run(config, plan, prepared, arguments, world, reporter.tell)
     if checkpoint is not None:
+        run.order = resume.order_of(checkpoint, run.order)
         resume.check(checkpoint, run.order, prepared)
     control = world.control_group(timeout_seconds)
     pulse = Pulse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from finetune_trainer.config import Cause, Prepared, Reason
 from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.order import GlobalOrder
 
+LONGEST_FIRST = "longestFirst"
 REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 """Without the optimizer's or the scheduler's the Trainer would go on with new ones."""
 
@@ -27,7 +29,13 @@ def _of_order(order: GlobalOrder) -> dict[str, Any]:
         "order": str(order.strategy),
         "seed": order.seed,
         "dropLast": order.drop_last,
+        **({LONGEST_FIRST: True} if order.longest_first else {}),
     }
+
+
+def order_of(checkpoint: Path, order: GlobalOrder) -> GlobalOrder:
+    """The order in which the training of a checkpoint takes its rows: those of older releases do not begin with the longest."""
+    return replace(order, longest_first=bool(checkpoint_note.read(checkpoint).get(LONGEST_FIRST)))
 
 
 def check(checkpoint: Path, order: GlobalOrder, prepared: Prepared) -> None:
