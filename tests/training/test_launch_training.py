@@ -79,7 +79,8 @@ def weights(job: Reviews) -> bytes:
 
 def checkpoints(job: Reviews) -> list[Path]:
     """Those that attempt 1 has sealed, the newest first."""
-    found = job.layout.run.attempt(1).checkpoints.glob("checkpoint-*/manifest.json")
+    # Not those called .partial, which have a manifest and are about to be sealed.
+    found = job.layout.run.attempt(1).checkpoints.glob("checkpoint-*[0-9]/manifest.json")
     return sorted((file.parent for file in found), key=lambda one: -int(one.name.split("-")[1]))
 
 
