@@ -175,7 +175,7 @@ def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: f
     """The first sealed checkpoint of an attempt, once there is one."""
 
     def sealed() -> list[Path]:
-        return sorted(attempt_folder(volume, job, attempt).glob("checkpoints/checkpoint-*/manifest.json"))
+        return sorted(attempt_folder(volume, job, attempt).glob("checkpoints/checkpoint-*[0-9]/manifest.json"))
 
     wait_for("a sealed checkpoint", sealed, timeout_seconds=timeout_seconds, not_yet=(OSError, ValueError))
     return sealed()[0].parent
