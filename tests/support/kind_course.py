@@ -7,7 +7,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
     model, its_tokenizer = task.load(folder, prepared, job, {})
     frozen = towers.freeze(model)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    run = Training(job, prepared, _arguments(), model, its_tokenizer, half_precision=False)
+    run = Training(job, prepared, _arguments(folder), model, its_tokenizer, half_precision=False)
     trainer = _trainer(run, rows)
     loss = trainer.train().training_loss
     assert trainer.optimizer is not None
@@ -131,10 +130,9 @@ def _prepared(job: RunConfig) -> tuple[Rows, Prepared]:
     return Rows(pa.Table.from_batches(batches)), prepared
 
 
-@cache
-def _arguments() -> TrainingArguments:
+def _arguments(folder: Path) -> TrainingArguments:
     return TrainingArguments(
-        output_dir="/nowhere",
+        output_dir=str(folder),
         use_cpu=True,
         max_steps=1,
         learning_rate=1e-2,
