@@ -203,7 +203,9 @@ class _Handler(Handler):
             self.answer(200, self.launch.prepared.to_json().encode())
         else:
             folder = self.launch.sealed / f"checkpoint-{self.path.rsplit('/', 1)[1]}"
-            self.answer(200, json.dumps({"path": str(folder)}).encode()) if folder.is_dir() else self.answer(404)
+            self.answer(200, json.dumps({"path": str(folder)}).encode()) if folder.is_dir() else self.answer(
+                404, b"it is gone"
+            )
 
     def _hear(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -231,3 +231,19 @@ def test_an_earlier_unfinished_run_of_the_same_name_is_continued(launches: Launc
 
 def to_pod_of(launches: Launches, folder: Path) -> str:
     return f"/output/{folder.relative_to(launches.claim)}"
+
+
+def test_a_rank_gets_a_checkpoint_of_an_earlier_attempt_as_it_was_sealed_or_hears_why_not(launches: Launches) -> None:
+    """The best one may be older than the attempt: who asks for it must neither wait for ever nor get another one."""
+    crash = {"rank": 0, "step": 7, "code": 3, "text": "a crash"}
+    launches.run(1, plan={"steps": 9, "save_every": 2, "best": 2, "exit": crash})
+    first = launches.layout.run.attempt(1)
+    damaged = first.checkpoint(4) / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    (record,) = launches.run(2, plan={"steps": 9, "save_every": 100, "fetch": [2, 4, 6, 1]})
+    assert record.outcome is Outcome.SUCCEEDED
+    text = launches.started[-1].text()
+    assert f"sealed {to_pod_of(launches, first.checkpoint(2))}" in text
+    assert f"sealed {to_pod_of(launches, first.checkpoint(6))}" in text
+    assert "not sealed GET /rank/checkpoint/4: 404 the content of model.safetensors has changed" in text
+    assert "not sealed GET /rank/checkpoint/1: 404 it is not on the volume" in text

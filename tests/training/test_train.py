@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from huggingface_hub import ModelCard
 from finetune_trainer.config import REPORT_FILE, Cause, Outcome, Reason, TrainingReport
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.published import Publishing, seal_model
-from tests.support.ranks import Finished, run_ranks
+from tests.support.ranks import PACKAGES, Finished, run_ranks
 from tests.support.runs import run_config
 from tests.support.stub_hub import TOKEN, stub_hub
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -243,3 +245,73 @@ def test_the_best_checkpoint_becomes_the_model(data: Path, tmp_path: Path) -> No
     assert [one.step for one in report.evaluations] == [*range(4, 77, 4), 78]
     assert report.evaluations[-1].metrics != report.evaluation, "the best weights' own step tells it already"
     assert report.evaluation == finished.heard.results[0]["evaluation"]
+
+
+def test_a_best_checkpoint_that_is_gone_costs_no_model(data: Path, tmp_path: Path) -> None:
+    config = run_config(
+        tmp_path / "output",
+        model=tiny_bert(tmp_path / "initial"),
+        train=data / "train.csv",
+        validation=data / "validation.jsonl",
+        arguments={
+            **ARGUMENTS,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "loss",
+            "lr_scheduler_type": "constant",
+            "learning_rate": 0.02,
+            "eval_strategy": "steps",
+            "eval_steps": 4,
+            "save_steps": 8,
+        },
+    )
+
+    def lose(path: str, _: dict[str, Any]) -> None:
+        if path == "/rank/checkpoint":
+            for folder in (tmp_path / "run" / "sealed").iterdir():
+                shutil.rmtree(folder)
+
+    finished = run_ranks(tmp_path / "run", config, happens=lose)
+    assert finished.returncode == 0, finished.output
+    report = report_of(finished)
+    best = min(report.evaluations, key=lambda one: one.metrics["loss"])
+    assert best.step < report.steps == report.kept_step
+    (said,) = {message for message in finished.heard.messages() if "best checkpoint" in message}
+    assert (
+        said
+        == f"The best checkpoint, of step {best.step}, can't be used: it is gone. The weights of the last step are kept."
+    )
+
+
+FAILING_EVALUATION = """
+import os
+if os.environ.get("RANK") == "1":
+    from transformers.models.bert.modeling_bert import BertModel
+    forward = BertModel.forward
+    def failing(self, *args, **kwargs):
+        if not self.training:
+            raise RuntimeError("no memory is left for an evaluation")
+        return forward(self, *args, **kwargs)
+    BertModel.forward = failing
+"""
+
+
+def test_a_last_evaluation_that_fails_on_one_rank_costs_no_model(data: Path, tmp_path: Path) -> None:
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    (faults / "sitecustomize.py").write_text(FAILING_EVALUATION)
+    config = run_config(
+        tmp_path / "output",
+        model=tiny_bert(tmp_path / "initial"),
+        train=data / "train.csv",
+        validation=data / "validation.jsonl",
+        arguments={**ARGUMENTS, "num_train_epochs": 1, "eval_strategy": "no"},
+        processes=2,
+    )
+    environment = {"PYTHONPATH": os.pathsep.join([str(PACKAGES), str(faults)])}
+    finished = run_ranks(tmp_path / "run", config, world=2, environment=environment)
+    assert finished.returncode == 0, finished.output
+    assert [result["outcome"] for _, result in sorted(finished.heard.results.items())] == [Outcome.SUCCEEDED] * 2
+    report = report_of(finished)
+    assert (report.steps, report.evaluation) == (13, None)
+    told = [message for message in finished.heard.messages() if "last evaluation could not be made" in message]
+    assert told, finished.heard.messages()

@@ -38,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "until": None,  # a file: train on until somebody has made it
     "signs": True,  # say that this rank gets on
     "nan": False,  # the final model holds a number that is none
+    "fetch": [],  # steps of checkpoints that this rank asks for at the end, as it does for the best one
 }
 
 
@@ -107,10 +108,14 @@ def save(plan: dict[str, Any], step: int, rank: int) -> None:
     best = plan["best"] == step
     ask("POST", "/rank/checkpoint", RankCheckpoint(step=step, rank=rank, files=tuple(names), best=best))
     if plan["wait_sealed"]:
-        try:
-            print("sealed", json.loads(ask("GET", f"/rank/checkpoint/{step}"))["path"])
-        except RefusedError as error:
-            print("not sealed", error)
+        fetch(step)
+
+
+def fetch(step: int) -> None:
+    try:
+        print("sealed", json.loads(ask("GET", f"/rank/checkpoint/{step}"))["path"])
+    except RefusedError as error:
+        print("not sealed", error)
 
 
 def misbehave(plan: dict[str, Any], step: int, rank: int) -> None:
@@ -158,6 +163,8 @@ def main() -> None:
             ask("POST", "/rank/advanced")
         if step % plan["save_every"] == 0:
             save(plan, step, rank)
+    for wanted in plan["fetch"]:
+        fetch(wanted)
     if rank == 0:
         files = (write(Path(os.environ[RankEnv.STAGING]) / "model", "model.safetensors", str(step), 100),)
         if plan["nan"]:

@@ -119,6 +119,15 @@ def why(error: Exception) -> str:
     return str(error) if isinstance(error, BrokenError) else f"it can't be read: {error}"
 
 
+def unfit(folder: Path) -> str | None:
+    """Why nothing may go on from a sealed folder; None if it is what was sealed, and all its numbers are finite."""
+    try:
+        poison = not_finite(folder, verified(folder))
+    except (BrokenError, OSError) as error:
+        return why(error)
+    return f"it holds numbers that are not finite: {poison}" if poison is not None else None
+
+
 def not_finite(folder: Path, manifest: Manifest) -> str | None:
     """Which numbers of a sealed folder are not finite, in words; None if all are. Looks where nobody has."""
     names = manifest.not_finite

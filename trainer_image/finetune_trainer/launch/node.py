@@ -14,10 +14,12 @@ from typing import NamedTuple
 import structlog
 
 from finetune_trainer.config import Cause, Failure, Outcome, PodPath, PodPhase, Prepared, Reason
+from finetune_trainer.launch import manifest
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.board import Board
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.gang import Gang
+from finetune_trainer.launch.manifest import BrokenError
 from finetune_trainer.launch.metrics import Metrics
 from finetune_trainer.launch.peers import NodeZero, PeerLostError
 from finetune_trainer.launch.protocol import NodeCheckpoint, RankResult
@@ -25,7 +27,7 @@ from finetune_trainer.launch.ranks import Ranks
 from finetune_trainer.launch.saving import Placing, Saving
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
-from finetune_trainer.paths import to_pod
+from finetune_trainer.paths import to_local, to_pod
 from finetune_trainer.volume import VolumeError, explain, has_worked, is_of_volume
 
 _LINE_MAX = 300
@@ -95,6 +97,8 @@ class Node:
         self.stopped = asyncio.Event()
         """A signal came, before or after the end."""
         self._stop_time = 0.0
+        self._sealed: dict[int, asyncio.Task[PodPath]] = {}
+        """What ranks have asked for: one look at each checkpoint is enough for all of a node."""
 
     def node_zero_parts(self) -> NodeZeroParts:
         """What only node 0 has; its routes exist only there."""
@@ -181,9 +185,21 @@ class Node:
         else:
             await self.client.report_checkpoint(report)
 
-    async def sealed(self, step: int) -> PodPath | None:
-        """Path of a checkpoint once it is sealed; None if it was given up."""
+    async def sealed(self, step: int) -> PodPath:
+        """Path of a checkpoint once it is sealed, and every byte of it was read. BrokenError where it can't be used."""
+        if step not in self._sealed:
+            self._sealed[step] = asyncio.create_task(self._find_sealed(step))
+        return await asyncio.shield(self._sealed[step])
+
+    async def _find_sealed(self, step: int) -> PodPath:
         if self.saving is None:
-            return await self.client.checkpoint(step)
-        folder = await asyncio.shield(self.saving.done(step))
-        return to_pod(folder) if folder else None
+            path = await self.client.checkpoint(step)
+        else:
+            folder = await asyncio.shield(self.saving.done(step))
+            path = to_pod(folder) if folder else None
+        if path is None:
+            raise BrokenError("it is not on the volume")
+        problem = await asyncio.to_thread(manifest.unfit, to_local(path))
+        if problem is not None:
+            raise BrokenError(problem)
+        return path

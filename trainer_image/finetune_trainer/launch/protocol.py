@@ -105,7 +105,7 @@ class Saved(Document):
 
 
 class SealedCheckpoint(Document):
-    """GET /rank/checkpoint/<step>: 200 once it is sealed, 404 if it cannot be."""
+    """GET /rank/checkpoint/<step>: 200 once it is sealed and its digests were compared, 404 with the reason if it can't be used."""
 
     path: PodPath
 

@@ -14,7 +14,6 @@ from finetune_trainer import checkpoint_note
 from finetune_trainer.config import Cause, CheckpointRef, Failure, PodPath, Prepared, Reason, RunConfig
 from finetune_trainer.launch import manifest
 from finetune_trainer.launch.checkpoints import choose, move_aside, step_of, usable_folders
-from finetune_trainer.launch.manifest import BrokenError
 from finetune_trainer.launch.marks import Mark, final_model, newest_mark
 from finetune_trainer.paths import to_local, to_pod
 from finetune_trainer.volume import Layout, Run, VolumeError, read_checked, read_document, there
@@ -167,13 +166,9 @@ def _finished_model(run: Run, attempt: int) -> tuple[PodPath | None, tuple[str, 
 
 def _named(path: PodPath, prepared: Prepared | None) -> CheckpointRef:
     folder = to_local(path)
-    try:
-        found = manifest.verified(folder)
-        poison = manifest.not_finite(folder, found)
-        problem = f"it holds numbers that are not finite: {poison}" if poison is not None else None
-    except (BrokenError, OSError) as error:
-        problem = manifest.why(error) if there(folder) else "no folder"
-    if problem is not None:
+    problem = manifest.unfit(folder) if there(folder) else "no folder"
+    found = manifest.read(folder)
+    if problem is not None or found is None:
         message = f"resumeFrom names {path}, but that is no sealed checkpoint to go on from: {problem}."
         raise VolumeError(Failure(reason=Reason.CHECKPOINT_NOT_FOUND, cause=Cause.USER, message=message))
     other = _difference(folder, prepared)

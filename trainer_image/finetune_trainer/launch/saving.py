@@ -136,9 +136,12 @@ class Saving:
         return Saved(sealed=sealed.step if sealed is not None else None, given_up=self._given_up)
 
     def done(self, step: int) -> asyncio.Future[Path | None]:
-        """Resolves to the sealed folder, or None if the checkpoint was given up."""
+        """Resolves to the sealed folder, or None if the checkpoint was given up, or an earlier attempt has left none."""
         if step not in self._done:
             self._done[step] = asyncio.get_running_loop().create_future()
+            resumed = self.mark.resume if self.mark is not None else None
+            if self.mark is not None and resumed is not None and step <= resumed.step:
+                self._done[step].set_result(_left_before(self.mark, step))
         return self._done[step]
 
     async def node_reported(self, report: NodeCheckpoint) -> None:
@@ -342,6 +345,13 @@ class Saving:
     async def idle(self) -> None:
         """Until everything that all nodes have reported is sealed or given up."""
         await self._work.idle()
+
+
+def _left_before(mark: Mark, step: int) -> Path | None:
+    """The checkpoint of a step that was made before the attempt began: of its run, or beside the one that it went on from."""
+    known = [to_local(ref.path) for ref in mark.known if ref.step == step]
+    beside = [to_local(mark.resume.path).parent / f"checkpoint-{step}"] if mark.resume is not None else []
+    return next((folder for folder in (*known, *beside) if folder.is_dir()), None)
 
 
 def _unsuitable(what: str, output: Path, error: Exception) -> VolumeError:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from finetune_trainer.config import Document, Failure, Outcome
 from finetune_trainer.failures import ExpectedError
 from finetune_trainer.launch.board import KubeflowStatus
+from finetune_trainer.launch.manifest import BrokenError
 from finetune_trainer.launch.node import Ending, Node, in_short
 from finetune_trainer.launch.peers import HOLD_SECONDS
 from finetune_trainer.launch.protocol import (
@@ -182,9 +183,10 @@ class _FromRanks:
         return web.Response()
 
     async def sealed(self, request: web.Request) -> web.Response:
-        path = await self._node.sealed(int(request.match_info["step"]))
-        if path is None:
-            raise web.HTTPNotFound(text="the checkpoint was given up")
+        try:
+            path = await self._node.sealed(int(request.match_info["step"]))
+        except BrokenError as error:
+            raise web.HTTPNotFound(text=str(error)) from error
         return _json(SealedCheckpoint(path=path))
 
     async def model(self, request: web.Request) -> web.Response:

@@ -32,9 +32,11 @@ ONCE_SECONDS = 120.0
 class LaunchError(Exception):
     """`launch` refused, or does not answer any more."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, said: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.said = said
+        """What it answered."""
 
 
 class LaunchClient:
@@ -66,14 +68,9 @@ class LaunchClient:
         """All files of this rank are written; `launch` makes them durable beside the training."""
         self._ask("POST", "/rank/checkpoint", checkpoint)
 
-    def sealed(self, step: int) -> Path | None:
-        """The folder of a sealed checkpoint, once it is sealed; None if it cannot be."""
-        try:
-            answer = self._ask("GET", f"/rank/checkpoint/{step}", timeout=None)
-        except LaunchError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+    def sealed(self, step: int) -> Path:
+        """The folder of a checkpoint, once it is sealed and verified. LaunchError with status 404 says why it can't be used."""
+        answer = self._ask("GET", f"/rank/checkpoint/{step}", timeout=None)
         return to_local(SealedCheckpoint.model_validate_json(answer).path)
 
     def model(self, model: RankModel) -> None:
@@ -98,5 +95,6 @@ class LaunchClient:
         finally:
             connection.close()
         if response.status >= HTTPStatus.BAD_REQUEST:
-            raise LaunchError(f"{method} {path}: {response.status} {answer[:200].decode()}", response.status)
+            said = answer[:200].decode(errors="replace")
+            raise LaunchError(f"{method} {path}: {response.status} {said}", response.status, said)
         return answer

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from finetune_trainer.train import balance, defaults, imports, precision, resume
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopping
 from finetune_trainer.train.failures import TrainError
-from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.order import GlobalOrder, MicroBatches, by_length
 from finetune_trainer.train.predict import Judge, Tested, kept_without
@@ -98,8 +99,10 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
         print(marks, file=sys.stderr, flush=True)  # noqa: T201
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     run.judge.over = True
+    on_any = partial(world.on_any, group=control)
+    trainer.fails_together = on_any
     if plan.load_best:
-        _load_best(trainer, client, reporter)
+        _load_best(trainer, client, reporter, on_any)
     evaluation, tested = _last_scores(trainer, run.judge, callback, staging / "model", reporter, best=plan.load_best)
     told = tested.beside(evaluation)
     reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=told)
@@ -243,22 +246,28 @@ def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) 
     ]
 
 
-def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter) -> None:
-    """The weights of the best checkpoint, from the volume; those of the last step where it could not be saved."""
+def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter, on_any: Callable[[bool], bool]) -> None:
+    """The weights of the best checkpoint, from the volume; those of the last step where that can't be used on some node."""
     best = trainer.state.best_global_step
     if best is None:
         metric = trainer.args.metric_for_best_model
         reporter.tell(f"No evaluation gave a finite number for {metric}: the weights of the last step are kept.")
     if best is None or best == trainer.state.global_step:
         return
-    folder = client.sealed(best)
-    if folder is None:
-        trainer.state.best_global_step = None
+    problem = None
+    try:
+        trainer.state.best_model_checkpoint = str(client.sealed(best))
+    except LaunchError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        problem = error.said
+    if on_any(problem is not None):
+        trainer.state.best_global_step = trainer.state.best_model_checkpoint = None
+        why = "another rank can't read it" if problem is None else problem
         reporter.tell(
-            f"The best checkpoint, of step {best}, is not on the volume: the weights of the last step are kept."
+            f"The best checkpoint, of step {best}, can't be used: {why}. The weights of the last step are kept."
         )
         return
-    trainer.state.best_model_checkpoint = str(folder)
     trainer._load_best_model()
 
 
@@ -273,9 +282,8 @@ def _last_scores(
 ) -> tuple[dict[str, float] | None, Tested]:
     """The evaluation of the weights that are kept, and the test, whose predictions go into `folder`.
 
-    A rank alone keeps the model without them where they fail: for memory, say, after a training that fitted. Of several
-    ranks the others would wait for ever for the one that has failed: there only what rank 0 makes by itself may be missing,
-    as the judge says.
+    The model is kept without them where they fail: for memory, say, after a training that fitted. A batch that fails on one
+    rank fails on all of them, so that none waits for it.
     """
 
     def evaluated() -> dict[str, float] | None:
@@ -284,11 +292,8 @@ def _last_scores(
     def tested() -> Tested:
         return judge.test(trainer, folder)
 
-    if trainer.args.world_size > 1:
-        evaluation, test = evaluated(), tested()
-    else:
-        evaluation = kept_without("metrics of the last evaluation", evaluated, None, reporter.tell)
-        test = kept_without("metrics of the test split", tested, Tested(), reporter.tell)
+    evaluation = kept_without("metrics of the last evaluation", evaluated, None, reporter.tell)
+    test = kept_without("metrics of the test split", tested, Tested(), reporter.tell)
     reporter.tell_left_out("The test split", test.metrics or {})
     return evaluation, test
 

@@ -24,6 +24,10 @@ from finetune_trainer.train.strict_json import make_strict
 from finetune_trainer.train.volume_trouble import Save, volume_trouble
 
 
+class BatchFailedError(Exception):
+    """A batch of an evaluation failed, on this rank or another one."""
+
+
 class RankTrainer(Trainer):
     """The Trainer of one rank."""
 
@@ -47,6 +51,8 @@ class RankTrainer(Trainer):
         self._own_save, self._saving = save, False
         self._reduce, self._generate, self._reads_labels = reduce, generate, reads_labels
         self._keep_best = keep_best
+        self.fails_together: Callable[[bool], bool] | None = None
+        """Whether any rank says so; set once training is over, when evaluations may fail."""
         self._balance = balance
         # Keys and values of all layers would be held for tokens that nobody generates.
         self._always = {"use_cache": False} if no_cache else {}
@@ -99,7 +105,23 @@ class RankTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
-        """What metrics need of a batch, the loss of its rows among it; text that the model writes comes first.
+        """What metrics need of a batch. Once training is over a batch that fails on one rank raises on all: BatchFailedError."""
+        if self.fails_together is None:
+            return self._predicted(model, inputs)
+        predicted, failure = None, None
+        try:
+            predicted = self._predicted(model, inputs)
+        except Exception as error:  # noqa: BLE001 - the other ranks wait to hear of it, whatever it is
+            failure = error
+        if not self.fails_together(failure is not None):
+            assert predicted is not None
+            return predicted
+        if failure is None:
+            raise BatchFailedError("it failed on another rank")
+        raise BatchFailedError(f"{type(failure).__name__}: {failure}") from failure
+
+    def _predicted(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """The loss of a batch's rows among it; text that the model writes comes first.
 
         Logits shrink here, before the ranks' are padded to one shape: of a large vocabulary there would be two copies.
         """

@@ -81,6 +81,14 @@ class World:
             dist.broadcast_object_list(box, src=0, group=group)
         return box[0]
 
+    def on_any(self, holds: bool, group: Any) -> bool:
+        """Whether something holds on any rank. All ranks must ask."""
+        if self.size == 1:
+            return holds
+        found = torch.tensor(int(holds))
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=group)
+        return bool(found.item())
+
     def has_bf16(self) -> bool:
         """Whether every rank's accelerator computes in bfloat16 itself: all must train in the same precision."""
         if not self.cuda:
