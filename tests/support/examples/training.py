@@ -22,7 +22,8 @@ def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
     for part in (staging, sealed):
         part.mkdir(parents=True)
     launch = PlayedLaunch(Heard(), prepared, staging, sealed, world=1, kill_after=None)
-    torchrun = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    of_one = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    torchrun = {**of_one, "MASTER_ADDR": "127.0.0.1"}
     variables = {**torchrun, "MASTER_PORT": str(free_port("127.0.0.1")), RankEnv.STAGING.value: str(staging)}
     with launch.served() as address:
         client = LaunchClient(address, TOKEN)
