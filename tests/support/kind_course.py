@@ -83,6 +83,13 @@ def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
     tasks.find(job.task).check_model(prepare_model.Model(folder, "The model", read, tokenizer, limit, ""), job)
 
 
+def outline(job: RunConfig, config: Any) -> Any:
+    """The model with the head of the task, without weights."""
+    chosen = model_class(tasks.find(job.task).auto, config)
+    with torch.device("meta"):
+        return chosen.from_config(config) if hasattr(chosen, "from_config") else chosen(config)
+
+
 def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
     """Make the model with the head of the task, and take it through a run."""
     folder, task = Path(job.model.name), tasks.find(job.task)
