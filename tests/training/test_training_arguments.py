@@ -11,6 +11,7 @@ from transformers.optimization import get_scheduler
 
 from finetune_operator.api.deprecated import translate
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS, TrainingArguments
+from finetune_trainer.config import LEARNING_RATE, LORA_LEARNING_RATE
 from tests.support.cluster.client import REPOSITORY
 from tests.support.schema_cases import schema_cases
 from tests.support.spec_cases import RULE_CASES, Case
@@ -67,9 +68,9 @@ def test_what_is_accepted_the_trainer_takes(case: Case, tmp_path: Any) -> None:
     ids=lambda case: case.name,
 )
 def test_options_that_are_accepted_the_scheduler_takes(case: Case) -> None:
-    arguments = given(case.good_manifest())
+    manifest = case.good_manifest()
 
-    assert scheduler(arguments) is not None
+    assert scheduler(given(manifest), with_peft="peft" in manifest["spec"]) is not None
 
 
 @pytest.mark.parametrize(
@@ -78,10 +79,10 @@ def test_options_that_are_accepted_the_scheduler_takes(case: Case) -> None:
     ids=lambda case: case.name,
 )
 def test_options_that_are_refused_the_scheduler_refuses(case: Case) -> None:
-    arguments = case.bad_manifest()["spec"]["trainingArguments"]
+    spec = case.bad_manifest()["spec"]
 
     with pytest.raises((TypeError, ValueError)):
-        scheduler(arguments)
+        scheduler(spec["trainingArguments"], with_peft="peft" in spec)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +118,10 @@ def test_every_scheduler_is_known() -> None:
     assert set(SCHEDULER_OPTIONS) == set(field["anyOf"][0]["enum"])
 
 
-def scheduler(arguments: dict[str, Any]) -> Any:
+def scheduler(arguments: dict[str, Any], *, with_peft: bool = False) -> Any:
     weights = [torch.nn.Parameter(torch.zeros(1))]
-    optimizer = torch.optim.AdamW(weights, lr=arguments.get("learning_rate", 5e-5))
+    default = LORA_LEARNING_RATE if with_peft else LEARNING_RATE
+    optimizer = torch.optim.AdamW(weights, lr=arguments.get("learning_rate", default))
     return get_scheduler(
         arguments.get("lr_scheduler_type", "linear"),
         optimizer,
