@@ -57,9 +57,11 @@ PUBLISHED: Mapping[str, Any] = {
 """Kind -> what every published one has where the defaults of the kind contradict each other."""
 IDLE = re.compile(
     r"pooler\.|\.indexer\.|\.compressor\.|expert_bias$|correction_bias$|embed_positions|\.encoder_attn|_global\.|entity|[we]2[we]_"
-    r"|layout_|patch_embed|xpath_unitseq2"
+    r"|layout_|patch_embed|xpath_unitseq2|\.expert_\d+\."
 )
-"""Weights without a gradient: heads and parts for what no text has, weights that choose, and places that are no weights."""
+"""Weights without a gradient: heads and parts for what no text has, weights that choose, places that are no weights, and experts
+that a router of chance sends none of the few tokens to.
+"""
 IDLE_OF = {
     "canine": re.compile(r"\.projection\.|\.final_char_encoder\."),
     "esm": re.compile(r"contact_head"),
