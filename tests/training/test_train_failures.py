@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,22 @@ def test_exceptions_have_names(error: BaseException, reason: Reason) -> None:
     failure = failure_of(error, rank=3)
     assert (failure.reason, failure.rank) == (reason, 3)
     assert failure.cause is (Cause.USER if reason is Reason.ARGUMENTS_INVALID else Cause.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(errno.EIO, "Input/output error"), Cause.VOLUME),
+        (OSError(errno.ESTALE, "Stale file handle"), Cause.VOLUME),
+        (OSError(errno.EIO, "Input/output error", "/output/reviews/prepared/train.arrow"), Cause.VOLUME),
+        (OSError(errno.EIO, "Input/output error", "/elsewhere/file"), Cause.ERROR),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), Cause.ERROR),
+    ],
+)
+def test_a_file_that_cannot_be_read_for_a_while_is_the_volumes_also_where_it_has_no_name(
+    error: OSError, cause: Cause
+) -> None:
+    assert failure_of(error, rank=0, output=Path("/output")).cause is cause
 
 
 def test_the_message_begins_and_ends_with_what_was_said() -> None:

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from finetune_trainer.config import Cause, Failure, Reason
-from finetune_trainer.volume import concerns, explain, passes
+from finetune_trainer.volume import explain, is_of_volume, passes
 
 MESSAGE_CHARACTERS = 1500
 SAID_CHARACTERS = 300
@@ -38,8 +38,7 @@ def failure_of(error: BaseException, rank: int, output: Path | None = None) -> F
     """What an exception means. `output`: where the job's volume is; what fails there may pass."""
     if isinstance(error, TrainError):
         return Failure(reason=error.reason, cause=error.cause, message=str(error), rank=rank)
-    if output is not None and passes(error) and _names_file_of(error, output):
-        assert isinstance(error, OSError)
+    if output is not None and isinstance(error, OSError) and passes(error) and is_of_volume(error, output):
         return explain(error, output, worked=True).model_copy(update={"rank": rank})
     reason = _reason(error)
     if reason is Reason.VOLUME_FULL:
@@ -47,10 +46,6 @@ def failure_of(error: BaseException, rank: int, output: Path | None = None) -> F
         message = f"The volume is full: a checkpoint or the model does not fit. {said}"
         return Failure(reason=reason, cause=Cause.USER, message=message, rank=rank)
     return Failure(reason=reason, cause=Cause.ERROR, message=last_lines(error), rank=rank)
-
-
-def _names_file_of(error: BaseException, output: Path) -> bool:
-    return isinstance(error, OSError) and error.filename is not None and concerns(error, output)
 
 
 def _reason(error: BaseException) -> Reason:
