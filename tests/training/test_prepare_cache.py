@@ -393,6 +393,24 @@ def test_what_somebody_begins_to_use_while_it_goes_is_put_back(tmp_path: Path) -
     assert not eviction.touch(layout.prepared("gone"))
 
 
+def test_on_a_volume_that_sets_no_times_room_is_made_and_damaged_data_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path, "new", "uid")
+    entry(layout, "old", 30)
+    entry(layout, "damaged", 30)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert store.set_aside(layout.prepared("damaged")) is not None
+    assert [store.DAMAGED in path.name for path in layout.all_prepared.glob("damaged*")] == [True]
+    (old,) = [one for one in eviction.candidates(layout) if one.folder.name == "old"]
+    assert eviction.evict(layout, old)
+    assert not layout.prepared("old").exists()
+
+
 def test_a_full_volume_gives_up_what_nobody_needs_and_preparing_goes_on(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

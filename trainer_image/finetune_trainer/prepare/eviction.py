@@ -11,18 +11,18 @@ import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from finetune_trainer.data_digests import META
 from finetune_trainer.prepare.lease import remove
-from finetune_trainer.prepare.store import DAMAGED
+from finetune_trainer.prepare.store import DAMAGED, hide, show_again
 from finetune_trainer.volume import Layout, Run, names_in
 
 RECENT_SECONDS = 3600.0
+EVICTED = ".evicted-"
+"""In the name of prepared data that is about to be removed; `lease` knows what a killed try has left."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,8 @@ def touch(folder: Path) -> bool:
         os.utime(folder / META)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except (
-        OSError
-    ):  # not on this volume, or not by this user: it goes for older than it is, and stays while it is named
-        return True
+    except OSError:
+        pass  # not on this volume, or not by this user: it goes for older than it is, and stays while it is named
     return True
 
 
@@ -117,15 +115,10 @@ def _used(folder: Path) -> float | None:
 def evict(layout: Layout, entry: Entry) -> bool:
     """Take an entry's name away, see that nobody has begun to use it meanwhile, remove it."""
     folder = entry.folder
-    gone = folder.with_name(f"{folder.name}.evicted-{uuid.uuid4().hex[:8]}")
-    try:
-        os.utime(folder)  # what is half way is no leftover of long ago
-        folder.rename(gone)
-    except FileNotFoundError:
+    gone = hide(folder, EVICTED)
+    if gone is None:
         return False
-    if _used(gone) != entry.used or folder.name in in_use(layout):
-        with suppress(OSError):  # whoever found it gone may have made it again
-            gone.rename(folder)
-            return False
+    if (_used(gone) != entry.used or folder.name in in_use(layout)) and show_again(gone, folder):
+        return False
     remove(gone)
     return True

@@ -78,17 +78,33 @@ def set_aside(folder: Path) -> str | None:
     It is looked at again once nobody else can find it: another job may have made it again meanwhile. Nothing in it is
     removed: somebody may have it mapped into memory.
     """
-    aside = folder.with_name(f"{folder.name}{DAMAGED}{uuid.uuid4().hex[:8]}")
-    try:
-        os.utime(folder)  # what is half way is no leftover of long ago
-        folder.rename(aside)
-    except FileNotFoundError:
+    aside = hide(folder, DAMAGED)
+    if aside is None:
         return None
     problem = data_digests.problem(aside)
     if problem is None:
-        with suppress(OSError):  # whoever found it gone may have made it again
-            aside.rename(folder)
+        show_again(aside, folder)
     return problem
+
+
+def hide(folder: Path, mark: str) -> Path | None:
+    """Give prepared data a name, with `mark` in it, under which nobody finds it. Returns that; None where it is gone."""
+    hidden = folder.with_name(f"{folder.name}{mark}{uuid.uuid4().hex[:8]}")
+    with suppress(OSError):  # not every volume sets times
+        os.utime(folder)  # what is half way is no leftover of long ago
+    try:
+        folder.rename(hidden)
+    except FileNotFoundError:
+        return None
+    return hidden
+
+
+def show_again(hidden: Path, folder: Path) -> bool:
+    """Give hidden data its name back; False where whoever found it gone has made it again."""
+    with suppress(OSError):
+        hidden.rename(folder)
+        return True
+    return False
 
 
 class ArrowFile:
