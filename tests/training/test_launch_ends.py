@@ -3,6 +3,7 @@
 import shutil
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -24,6 +25,26 @@ def training(node: NodeProcess, step: int = 2) -> list[psutil.Process]:
 def assert_gone(processes: list[psutil.Process]) -> None:
     assert len(processes) >= 2
     until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes), 10)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_rank_that_falls_by_reading_what_the_volume_has_lost_costs_nothing(
+    launches: Launches, tmp_path: Path, *, damaged: bool
+) -> None:
+    """An error of the volume in memory that is mapped is a SIGBUS; so is a shared memory that is full."""
+    here, go_on = tmp_path / "here", tmp_path / "go-on"
+    fall = {"rank": 0, "step": 4, "signal": signal.SIGBUS}
+    wait = {"leave": {"step": 2, "file": str(here)}, "await": {"step": 3, "file": str(go_on)}}
+    (node,) = launches.start(plan={"steps": 9, "kill": fall, **wait})
+    until(here.exists)
+    if damaged:
+        flip(launches.data / "train.arrow")
+    go_on.touch()
+    node.wait()
+    failure = node.record().failure
+    assert failure is not None
+    expected = (Reason.PREPARED_DAMAGED, Cause.VOLUME) if damaged else (Reason.RANK_KILLED, Cause.ERROR)
+    assert (failure.reason, failure.cause, failure.rank) == (*expected, 0)
 
 
 def test_a_killed_rank(launches: Launches) -> None:

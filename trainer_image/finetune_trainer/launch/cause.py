@@ -42,6 +42,15 @@ class Evidence:
     tails: Mapping[int, str] = field(default_factory=dict)
     """Last lines that each rank printed."""
     torchrun_tail: str = ""
+    data: Failure | None = None
+    """What is wrong with the prepared data, where it was looked at again: ranks read it as memory, so that an error of the
+    volume ends them by SIGBUS.
+    """
+
+    @property
+    def bus_error(self) -> bool:
+        """Whether a rank was ended by SIGBUS."""
+        return any(_signal_of(code) == signal.SIGBUS for _, code in self.exits)
 
 
 def rank_exits(torchrun_output: str, first_rank: int) -> list[tuple[int, int]]:
@@ -96,7 +105,9 @@ def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
     """A rank that ended without a report: a signal, or an error before it could speak."""
     # What a rank printed before it had a stream of its own stands in torchrun's output, before its own remarks.
     tail = evidence.tails.get(rank) or before_remarks(evidence.torchrun_tail)
-    number = -code if code < 0 else code - _SIGNAL_BASE if code > _SIGNAL_BASE else None
+    number = _signal_of(code)
+    if number == signal.SIGBUS and evidence.data is not None:
+        return evidence.data.model_copy(update={"node": evidence.node, "rank": rank, "exit_code": code})
     if number == signal.SIGKILL and evidence.memory_kills:
         return _out_of_memory(evidence, rank)
     common = {"node": evidence.node, "rank": rank, "exit_code": code}
@@ -111,6 +122,11 @@ def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
     reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(tail) else Reason.RANK_FAILED
     message = f"Rank {rank} ended with exit code {code} without a report.{_last_lines(tail)}"
     return Failure(reason=reason, cause=Cause.ERROR, message=message, **common)
+
+
+def _signal_of(code: int) -> int | None:
+    """The signal that an exit code tells of."""
+    return -code if code < 0 else code - _SIGNAL_BASE if code > _SIGNAL_BASE else None
 
 
 def _out_of_memory(evidence: Evidence, rank: int | None) -> Failure:

@@ -89,6 +89,8 @@ class Node:
         self.secret: str | None = None
         """Of the attempt: what other nodes must know to talk to this one."""
         self.failure: Failure | None = None
+        self.data_failure: Failure | None = None
+        """What is wrong with the prepared data now, where a rank may have fallen by it."""
         self.fallen_peer: str | None = None
         """Which other node has ended, and why, or that node 0 is lost."""
         loop = asyncio.get_running_loop()

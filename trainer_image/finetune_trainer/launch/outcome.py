@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
@@ -70,7 +71,7 @@ def _outcome(node: Node) -> tuple[Outcome, Failure | None]:
 
 def _cause(node: Node) -> Failure:
     """Own evidence first: who hears of another node's end before its own ranks' may be the one that fell."""
-    evidence = node.ranks.evidence()
+    evidence = replace(node.ranks.evidence(), data=node.data_failure)
     if node.fallen_peer is None:
         return classify(evidence)
     return own_cause(evidence) or _failure(node, Reason.PEER_LOST, Cause.ERROR, node.fallen_peer)

@@ -87,12 +87,22 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
     except Exception as error:  # noqa: BLE001 - the outermost loop: everything ends in a record
         node.went_wrong(error)
         await node.ranks.end(patience_seconds=0, graceful_seconds=2)
+    await _look_at_data(node)
     node.board.phase = PodPhase.DONE
     record = last_record(node, started)
     if record.outcome is Outcome.FAILED:
         node.ranks.echo()
     await _leave(node, record)
     return record
+
+
+async def _look_at_data(node: Node) -> None:
+    """Read the prepared data again where a rank was ended by SIGBUS: that, or a full shared memory, is what it fell by."""
+    if not node.prepared.done() or not node.ranks.evidence().bus_error:
+        return
+    found = await asyncio.to_thread(preparation.checked, node.prepared.result())
+    if isinstance(found, Failure):
+        node.data_failure = found
 
 
 def last_record(node: Node, started: datetime) -> ResultRecord:
