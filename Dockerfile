@@ -32,7 +32,8 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
 
 FROM operator-dependencies AS operator
 COPY --from=tools /build/info /opt/app
-COPY trainer_image/finetune_trainer/__init__.py trainer_image/finetune_trainer/config.py trainer_image/finetune_trainer/task_facts.py trainer_image/finetune_trainer/text.py /opt/app/finetune_trainer/
+COPY trainer_image/finetune_trainer/__init__.py /opt/app/finetune_trainer/
+COPY trainer_image/finetune_trainer/contract /opt/app/finetune_trainer/contract
 COPY operator/finetune_operator /opt/app/finetune_operator
 RUN python -m compileall -q --invalidation-mode checked-hash /opt/app
 # USER: the number has no name in /etc/passwd, and libraries ask for one.

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.common import Figure, Table, rates
 from benchmarks.material import skewed_length
-from finetune_trainer.paths import to_local
+from finetune_trainer.shared.paths import to_local
 from finetune_trainer.tasks.base import Evaluated
 from tests.support.seq2seq import InProcess, pair_config
 from tests.support.tiny import Row
@@ -176,8 +176,8 @@ def by_ranks(made: InProcess, folder: Path) -> Any:
     """As a rank evaluates."""
     from transformers import TrainingArguments
 
-    from finetune_trainer.train.order import by_length
-    from finetune_trainer.train.rows import Collator
+    from finetune_trainer.data.dataset import Collator
+    from finetune_trainer.data.sampler import by_length
     from finetune_trainer.train.trainer import RankTrainer
 
     assert to_local(made.prepared.data).is_dir()

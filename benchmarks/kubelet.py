@@ -16,8 +16,8 @@ from aiohttp import web
 
 from benchmarks.api import PATCH, PODS, Api, Pods
 from benchmarks.cluster import NAMESPACE
-from finetune_trainer.config import PodPhase
-from finetune_trainer.config import Progress as Answer
+from finetune_trainer.contract.records import PodPhase
+from finetune_trainer.contract.records import Progress as Answer
 
 PORT = 8080
 

@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.common import Figure, Table
+from finetune_trainer.data.columns import IGNORED_LABEL
 from finetune_trainer.tasks import token_loss
-from finetune_trainer.tasks.base import IGNORED_LABEL
 
 RUNS = 5
 VOCABULARY = 30_522

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from finetune_trainer.config import Env, RunConfig
-from finetune_trainer.launch.machine import free_port
+from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.shared.host import free_port
 from tests.support.cluster.client import REPOSITORY
 
 BATCH = 8

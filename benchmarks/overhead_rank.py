@@ -21,12 +21,13 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations.integration_utils import KubeflowCallback
 
 from benchmarks.stopwatch import Stopwatch
-from finetune_trainer.config import Env, Outcome, RunConfig
-from finetune_trainer.launch.protocol import RankEnv, RankResult
+from finetune_trainer.contract.launch_protocol import RankEnv, RankResult
+from finetune_trainer.contract.records import Outcome
+from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.data.sampler import MicroBatches
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback
 from finetune_trainer.train.launch_client import LaunchClient
-from finetune_trainer.train.order import MicroBatches
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.volume_trouble import Save

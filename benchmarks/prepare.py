@@ -23,7 +23,7 @@ import psutil
 from benchmarks.common import Figure, Table
 from benchmarks.material import minilm, skewed_rows, small_model
 from benchmarks.one_node import run, run_config
-from finetune_trainer.config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, RunConfig
 from tests.support.cluster.client import REPOSITORY
 from tests.support.tiny import write_rows
 

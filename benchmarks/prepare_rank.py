@@ -17,10 +17,10 @@ BATCH_ROWS = 8
 
 def prepare() -> int:
     """What a pod runs, with a clock beside the part that the script by hand does too: from rows to tokens on disk."""
-    from finetune_trainer.prepare import command, making, store
+    from finetune_trainer.prepare import build, command, store
 
     begun: dict[str, float] = {}
-    written, seal = making._written, store.seal
+    written, seal = build._written, store.seal
 
     def timed(*arguments: Any) -> Any:
         begun.update(seconds=time.perf_counter(), cpu=_cpu())
@@ -30,7 +30,7 @@ def prepare() -> int:
         seal(*arguments)
         _tell({"seconds": time.perf_counter() - begun["seconds"], "cpu": _cpu() - begun["cpu"], "rows": 0})
 
-    making._written, store.seal = timed, sealed  # type: ignore[assignment]
+    build._written, store.seal = timed, sealed  # type: ignore[assignment]
     return command.main()
 
 
@@ -38,8 +38,8 @@ def rank() -> int:
     """Open prepared rows as a rank does, order them, read some batches; what it has in memory of its own then."""
     import numpy as np
 
-    from finetune_trainer.train.order import GlobalOrder
-    from finetune_trainer.train.rows import Rows
+    from finetune_trainer.data.dataset import Rows
+    from finetune_trainer.data.sampler import GlobalOrder
 
     before = _anonymous()
     rows = Rows.from_file(Path(sys.argv[2]) / "train.arrow")

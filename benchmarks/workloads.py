@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.cluster import CLAIM, NAMESPACE
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.children import config_map, service, train_job
+from finetune_operator.plan.desired.manifests import config_map, service, train_job
 from finetune_operator.plan.types import PlanSettings
 
 Manifest = dict[str, Any]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import page
 
-from finetune_operator import trouble
-from finetune_operator.plan import report
-from finetune_operator.plan.obstacles import ADVICE, Obstacle
+from finetune_operator.controller import reconcile_condition
+from finetune_operator.plan.observed.pod_blockers import ADVICE, Obstacle
 from finetune_operator.plan.resolutions import RESOLUTIONS, ClusterReason
-from finetune_trainer.config import Reason
+from finetune_operator.plan.status import from_training
+from finetune_trainer.contract.records import Reason
 
 TARGET = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
 
@@ -167,7 +167,7 @@ def text() -> str:
         _table(
             "The operator can't go on: `Reconciling=True`",
             "It may come in any phase, and goes by itself with the next step that succeeds.",
-            [(trouble.REASON, *TROUBLE)],
+            [(reconcile_condition.REASON, *TROUBLE)],
         ),
         _table("Its pods wait: `Prepared=False` or `Running=False`", "It goes on by itself once this is mended.", pods),
         _table(
@@ -178,7 +178,7 @@ def text() -> str:
         _table(
             "Work is done again: `CheckpointLost=True`",
             "Training goes on meanwhile; the condition turns False with the next checkpoint.",
-            [("NotOnVolume", LOST, report.LOST_ADVICE)],
+            [("NotOnVolume", LOST, from_training.LOST_ADVICE)],
         ),
     ]
     return "\n".join(sections)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune_trainer.task_facts import TASKS, metrics
+from finetune_trainer.contract.task_facts import TASKS, metrics
 
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "where output goes is the volume layout's decision (storage)": ("output_dir", "save_on_each_node"),

@@ -18,23 +18,24 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from finetune_operator import definition, logs
+from finetune_operator import logs
+from finetune_operator.api import crd_version
 from finetune_operator.api.resource import API_VERSION, PLURAL
-from finetune_operator.cluster import Cluster
-from finetune_operator.exceptions import ApiError, LeadershipLost, OperatorError, Unavailable
-from finetune_operator.handlers import make_registry, watch
-from finetune_operator.leader import Alone, Leadership
-from finetune_operator.lookups import Lookups
-from finetune_operator.metrics import Metrics
-from finetune_operator.others import OtherOperators
+from finetune_operator.controller.cache import Key, Store
+from finetune_operator.controller.health import Health, serve
+from finetune_operator.controller.leader_election import Alone, Leadership
+from finetune_operator.controller.lookups import Lookups
+from finetune_operator.controller.metrics import Metrics
+from finetune_operator.controller.other_operators import OtherOperators
+from finetune_operator.controller.progress_reader import ProgressReader
+from finetune_operator.controller.reconciler import Decide, Reconciler
+from finetune_operator.controller.resync import Resync
+from finetune_operator.controller.watch import make_registry, watch
+from finetune_operator.controller.workqueue import QueueObserver, WorkQueue
+from finetune_operator.kube.client import Cluster
+from finetune_operator.kube.exceptions import ApiError, LeadershipLost, OperatorError, Unavailable
 from finetune_operator.plan.types import Manifest
-from finetune_operator.progress import ProgressReader
-from finetune_operator.queue import QueueObserver, WorkQueue
-from finetune_operator.reconcile import Decide, Reconciler
-from finetune_operator.resync import Resync
-from finetune_operator.serving import Health, serve
 from finetune_operator.settings import OperatorSettings
-from finetune_operator.store import Key, Store
 
 WAIT_FOR_CRD_SECONDS = 2.0
 STOP_GRACE_SECONDS = 5.0
@@ -200,18 +201,18 @@ async def _wait_for_crd(cluster: Cluster) -> None:
 
 def _is_current(document: Manifest) -> bool:
     """Whether the definition in the cluster has what this operator writes; says what it lacks."""
-    if lacks := definition.status_lacks(document):
+    if lacks := crd_version.status_lacks(document):
         log.error(
             "the FineTuneJob definition in the cluster is older than this operator, which waits for the one of its own "
             "version: upgrade the chart, or kubectl apply --server-side -f crds/",
-            lacks=definition.in_short(lacks),
+            lacks=crd_version.in_short(lacks),
         )
         return False
-    if lacks := definition.spec_lacks(document):
+    if lacks := crd_version.spec_lacks(document):
         log.warning(
             "the FineTuneJob definition in the cluster is older than this operator: users can't give all fields; upgrade "
             "the chart, or kubectl apply --server-side -f crds/",
-            lacks=definition.in_short(lacks),
+            lacks=crd_version.in_short(lacks),
         )
     return True
 

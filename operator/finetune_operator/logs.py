@@ -11,7 +11,7 @@ from typing import Literal
 
 import structlog
 
-from finetune_trainer.text import harmless_event
+from finetune_trainer.contract.text import harmless_event
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:

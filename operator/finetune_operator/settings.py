@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from finetune_operator.api.quantity import is_quantity, parse
-from finetune_operator.plan.defaults import default_problems
+from finetune_operator.plan.desired.admin_template import default_problems
 from finetune_operator.plan.template_policy import Capability
 from finetune_operator.plan.types import PlanSettings
 

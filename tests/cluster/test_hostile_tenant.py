@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.throttle import BURST
-from finetune_trainer.config import Cause, Failure, Outcome, Reason
-from finetune_trainer.launch.machine import own_address
+from finetune_operator.controller.event_throttle import BURST
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason
+from finetune_trainer.shared.host import own_address
 from tests.cluster.conftest import StartOperator
 from tests.support.api import Api, Manifest
 from tests.support.cluster.client import Client

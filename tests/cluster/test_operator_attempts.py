@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from finetune_trainer.config import Cause, Failure, Outcome, Reason
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason
 from tests.support.api import Api
 from tests.support.jobs import condition, eventually, finetune_job, status, wait_for_phase
 from tests.support.kubelet import PlayedKubelet

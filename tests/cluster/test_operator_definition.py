@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from finetune_operator.api.crd_version import status_lacks
 from finetune_operator.api.status import Phase
-from finetune_operator.definition import status_lacks
 from tests.support.api import Api, ApiFailed
 from tests.support.cluster.client import Client
 from tests.support.definition import DEFINITION, SCHEMA, change_definition, restore_definition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from finetune_trainer.config import Resolved
+from finetune_trainer.contract.prepared import Resolved
 from tests.cluster.conftest import StartOperator
 from tests.support.api import Api, Manifest
 from tests.support.jobs import condition, eventually, finetune_job, phase, status, wait_for_phase

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Resolved
+from finetune_trainer.contract.prepared import Resolved
 from tests.support import helm
 from tests.support.api import Api
 from tests.support.cluster.client import Client

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import Cause, Failure, Outcome, PublishedModel, Reason
+from finetune_trainer.contract.records import Cause, Failure, Outcome, PublishedModel, Reason
 from tests.cluster.conftest import StartOperator
 from tests.support.api import Api, Manifest
 from tests.support.cluster.client import Client

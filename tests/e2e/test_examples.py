@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from finetune_operator.cli.manifest import read
-from finetune_trainer import task_facts
-from finetune_trainer.config import PREDICTIONS_FILE
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE
 from tests.support import e2e
 from tests.support.api import Api, Manifest
 from tests.support.cluster.manifests import CONTROL_ADDRESS

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Peft, Quantization
+from finetune_trainer.contract.run_config import Peft, Quantization
 from tests.gpu.conftest import Train
 from tests.support.tiny import tiny_bert
 

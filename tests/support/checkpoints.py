@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from finetune_trainer import checkpoint_note
-from finetune_trainer.config import CheckpointRef, Prepared, PrepareSummary, RunConfig
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary
+from finetune_trainer.contract.records import CheckpointRef
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch import sealing
-from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.launch.marks import Mark, write_mark
 from finetune_trainer.launch.resume import decide
-from finetune_trainer.volume import Layout, Run, make_folder
+from finetune_trainer.shared.checkpoints import training_note
+from finetune_trainer.shared.checkpoints.attempt_file import Mark, write_mark
+from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.volume import Layout, Run, make_folder
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -87,9 +89,9 @@ def stage(
         (folder / name).write_bytes(f"{name} of step {step}".encode() * 50)
     if weights is not None:
         safetensors(folder / "model.safetensors", {"head.weight": weights})
-    note = {"globalBatch": 16} | (checkpoint_note.of(trained_on) if trained_on is not None else {})
-    (folder / checkpoint_note.NOTE).write_text(json.dumps(note))
-    return (*names, checkpoint_note.NOTE)
+    note = {"globalBatch": 16} | (training_note.of(trained_on) if trained_on is not None else {})
+    (folder / training_note.NOTE).write_text(json.dumps(note))
+    return (*names, training_note.NOTE)
 
 
 def seal(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.volume import Layout
+from finetune_trainer.shared.volume import Layout
 from tests.support.checkpoints import layout
 
 OPERATIONS = ("open", "mkdir", "rename", "fsync", "unlink", "rmdir", "write")

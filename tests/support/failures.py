@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.diagnosis import diagnose
-from finetune_operator.plan.gang import Gang, lost_nodes, training_gang
+from finetune_operator.controller.trimming import trimmed_child
+from finetune_operator.plan.observed.diagnosis import diagnose
+from finetune_operator.plan.observed.gang import Gang, lost_nodes, training_gang
+from finetune_operator.plan.observed.objects import family
+from finetune_operator.plan.observed.pending_pods import why_waiting
 from finetune_operator.plan.types import Manifest, Observed, PlanSettings, PodEvent
-from finetune_operator.plan.view import family
-from finetune_operator.plan.waiting import why_waiting
-from finetune_operator.trimming import trimmed_child
 from tests.support.cluster.cgroups import UNIFIED
 from tests.support.golden import DATA
 from tests.support.recorder import Recorder

@@ -16,10 +16,12 @@ import torch
 from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
 from finetune_trainer import tasks
-from finetune_trainer.config import Prepared, RunConfig
-from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, Evaluated, Training
-from finetune_trainer.train.order import GlobalOrder, MicroBatches, by_length
-from finetune_trainer.train.rows import Collator, Rows
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
+from finetune_trainer.data.dataset import Collator, Rows
+from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, by_length
+from finetune_trainer.tasks.base import Evaluated, Training
 
 WORLDS = ((1, 1), (1, 2), (2, 1))
 """(ranks, accumulation steps)"""

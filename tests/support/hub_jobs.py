@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.children import run_config
-from finetune_operator.plan.children_pods import OUTPUT_PATH, TOKEN_FILE
+from finetune_operator.plan.desired.manifests import run_config
+from finetune_operator.plan.desired.pod_template import OUTPUT_PATH, TOKEN_FILE
 from finetune_operator.plan.types import PlanSettings
-from finetune_trainer.config import Failure, Prepared
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Failure
 from finetune_trainer.prepare.command import attempt
 from tests.support.stub_hub import TOKEN, StubHub
 

@@ -15,15 +15,16 @@ import torch
 from transformers import AutoConfig, TrainingArguments
 
 from finetune_trainer import tasks
-from finetune_trainer.config import Prepared, PrepareSummary, RunConfig
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data import model as prepare_model
+from finetune_trainer.data.dataset import Collator, Rows
+from finetune_trainer.data.sampler import GlobalOrder, MicroBatches
 from finetune_trainer.prepare import image
-from finetune_trainer.prepare import model as prepare_model
 from finetune_trainer.tasks.base import Reading, Training
 from finetune_trainer.tasks.loading import model_class
 from finetune_trainer.train import balance, towers
-from finetune_trainer.train.order import GlobalOrder, MicroBatches
 from finetune_trainer.train.pulse import Pulse
-from finetune_trainer.train.rows import Collator, Rows
 from finetune_trainer.train.trainer import RankTrainer, takes_use_cache
 from finetune_trainer.train.volume_trouble import Save
 from tests.support.runs import run_config

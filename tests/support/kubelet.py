@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from finetune_trainer.config import Outcome, PodPhase, Progress, ResultRecord
+from finetune_trainer.contract.records import Outcome, PodPhase, Progress, ResultRecord
 from tests.support.api import Api, ApiFailed, Manifest
 from tests.support.serving import Handler, serving
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import DatasetSource, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
 from tests.support.tiny import BAD, GOOD, NEUTRAL, Row
 
 DISHES = ("soup", "bread")

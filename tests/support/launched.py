@@ -15,11 +15,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import Env, Prepared, PrepareSummary, Progress, ResultRecord, RunConfig
-from finetune_trainer.data_digests import content_of, read_meta
-from finetune_trainer.launch.machine import free_port
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary
+from finetune_trainer.contract.records import Progress, ResultRecord
+from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.launch.settings import Peer
-from finetune_trainer.volume import Layout, make_folder, write_checked
+from finetune_trainer.shared.data_digests import content_of, read_meta
+from finetune_trainer.shared.host import free_port
+from finetune_trainer.shared.volume import Layout, make_folder, write_checked
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.prepared_data import sealed_data
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune_trainer.launch.machine import free_port
+from finetune_trainer.shared.host import free_port
 from tests.support.commands import wait_for
 from tests.support.patience import PATIENCE_SECONDS
 

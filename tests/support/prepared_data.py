@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from finetune_trainer.data_digests import META, content_of, of_folder, read_meta
-from finetune_trainer.volume import with_digest
+from finetune_trainer.shared.data_digests import META, content_of, of_folder, read_meta
+from finetune_trainer.shared.volume import with_digest
 
 
 def sealed_data(folder: Path, labels: tuple[str, ...] = ("bad", "good"), rows: bytes = b"rows ") -> str:

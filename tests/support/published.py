@@ -10,21 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import (
-    REPORT_FILE,
-    Evaluation,
-    PrepareSummary,
-    Publish,
-    PublishedModel,
-    Resolved,
-    RunConfig,
-    TrainingReport,
-)
+from finetune_trainer.contract.prepared import PrepareSummary, Resolved
+from finetune_trainer.contract.records import PublishedModel
+from finetune_trainer.contract.run_config import Publish, RunConfig
+from finetune_trainer.contract.training_report import REPORT_FILE, Evaluation, TrainingReport
 from finetune_trainer.launch import sealing
-from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.publish.client import Traffic
 from finetune_trainer.publish.retries import Patience
-from finetune_trainer.volume import Layout, make_folder
+from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.hub.client import Traffic
+from finetune_trainer.shared.volume import Layout, make_folder
 from tests.support import checkpoints
 from tests.support.stub_hub import Repository, StubHub, stub_hub
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import psutil
 
-from finetune_trainer.config import Prepared, RunConfig
-from finetune_trainer.launch.machine import free_port
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.host import free_port
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.serving import Handler, serving
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from finetune_operator.api.resource import LABEL_JOB
-from finetune_operator.store import as_first_deleted
+from finetune_operator.controller.cache import as_first_deleted
 from tests.support.api import Api, Manifest
 from tests.support.cluster.client import Client
 from tests.support.commands import wait_for

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import DatasetSource, Hub, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, Hub, ModelSource, Preprocessing, RunConfig
 
 
 def run_config(

@@ -12,7 +12,7 @@ from finetune_operator.api import crd
 from finetune_operator.api.rules.tasks import GENERATION_ARGUMENTS
 from finetune_operator.api.structural import INT_OR_STRING, PRESERVE_UNKNOWN, Schema
 from finetune_operator.cli.validate import validate
-from finetune_trainer.task_facts import TASKS, metrics
+from finetune_trainer.contract.task_facts import TASKS, metrics
 from tests.support.spec_cases import Case, Patch, manifest
 
 _EVALUATED = {"trainingArguments.eval_strategy": "epoch"}

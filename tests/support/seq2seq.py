@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from finetune_trainer import tasks
-from finetune_trainer.config import DatasetSource, ModelSource, Prepared, Preprocessing, RunConfig
-from finetune_trainer.paths import to_local
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.paths import to_local
 from finetune_trainer.tasks.base import Evaluated, Task, Training
 from tests.support.tiny import Row, write_rows
 
@@ -77,14 +78,14 @@ class InProcess:
         )
 
     def rows(self, role: str = "train") -> Any:
-        from finetune_trainer.train.rows import Rows
+        from finetune_trainer.data.dataset import Rows
 
         rows = Rows.from_file(to_local(self.prepared.data) / f"{role}.arrow")
         return rows.reading({"input_ids", "attention_mask", "decoder_input_ids"})
 
     def batch(self, rows: Iterable[dict[str, Any]]) -> Any:
         """As the ranks collate it."""
-        from finetune_trainer.train.rows import Collator
+        from finetune_trainer.data.dataset import Collator
 
         return Collator(self.task.collator(self.run), keep_draw=self.task.draws)(list(rows))
 
@@ -107,7 +108,7 @@ class InProcess:
         """As the Trainer evaluates: from long to short, what batches give joined together."""
         import torch
 
-        from finetune_trainer.train.order import by_length
+        from finetune_trainer.data.sampler import by_length
 
         model, plain = self.run.model, self.rows(role)
         rows = plain.ordered(by_length(plain.lengths))

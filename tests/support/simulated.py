@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.children import is_ours
 from finetune_operator.plan.decide import decide
+from finetune_operator.plan.desired.manifests import is_ours
 from finetune_operator.plan.types import (
     Action,
     Create,

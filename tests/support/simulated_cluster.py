@@ -13,7 +13,16 @@ from typing import Any
 
 from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_JOB, LABEL_ROLE
 from finetune_operator.plan.types import Manifest
-from finetune_trainer.config import Cause, CheckpointRef, Failure, Outcome, PodPhase, Progress, Reason, ResultRecord
+from finetune_trainer.contract.records import (
+    Cause,
+    CheckpointRef,
+    Failure,
+    Outcome,
+    PodPhase,
+    Progress,
+    Reason,
+    ResultRecord,
+)
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 UID = "6f1c5d1e-0000-4000-8000-000000000001"

@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from finetune_operator.api.rules.rule import listed
 from finetune_operator.api.rules.tasks import PREPROCESSING
-from finetune_trainer.task_facts import TASKS, metrics
+from finetune_trainer.contract.task_facts import TASKS, metrics
 from tests.support.spec_case import ARGUMENTS, GPU, Case, Patch, of_arguments
 
 

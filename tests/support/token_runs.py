@@ -9,12 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from finetune_trainer import tasks
-from finetune_trainer.config import DatasetSource, ModelSource, Prepared, Preprocessing, RunConfig
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.data.columns import IGNORED_LABEL
+from finetune_trainer.data.dataset import Collator, Rows
+from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, Pick
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.tasks.base import IGNORED_LABEL, Evaluated, Training
-from finetune_trainer.train.order import GlobalOrder, MicroBatches, Pick
+from finetune_trainer.tasks.base import Evaluated, Training
 from finetune_trainer.train.predict import examples
-from finetune_trainer.train.rows import Collator, Rows
 from tests.support.tiny import Row, write_rows
 
 SHARES = ((1, 1), (1, 2), (2, 1))

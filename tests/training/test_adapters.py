@@ -10,22 +10,13 @@ from typing import Any
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.config import (
-    REPORT_FILE,
-    Cause,
-    EarlyStopping,
-    Peft,
-    Prepared,
-    PrepareSummary,
-    Quantization,
-    Reason,
-    Resolved,
-    RunConfig,
-    TrainingReport,
-)
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import EarlyStopping, Peft, Quantization, RunConfig
+from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.train.failures import TrainError
+from finetune_trainer.shared.rank_failures import TrainError
 from tests.support.global_step import WORLDS, steps, training
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.published import Publishing, report, seal_model

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.children import run_config
+from finetune_operator.plan.desired.manifests import run_config
 from finetune_operator.plan.types import PlanSettings
-from finetune_trainer.config import Cause, Env, Failure, Prepared, RunConfig
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Failure
+from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.prepare.command import attempt
 from tests.support.bad_input.data import MAKERS, ROWS
 from tests.support.bad_input.place import NOTICE, Place

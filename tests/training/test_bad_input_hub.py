@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Cause, Failure, Prepared
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Failure
 from tests.support.bad_input.hub import ROWS
 from tests.support.bad_input.row import BadInput
 from tests.support.hub_content import closed_doors, datasets, models

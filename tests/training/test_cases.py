@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.config import Cause, Failure, Peft, Prepared, Reason, RunConfig
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Failure, Reason
+from finetune_trainer.contract.run_config import Peft, RunConfig
 from finetune_trainer.prepare.command import attempt
 from tests.support import global_step
 from tests.support.labelled import config

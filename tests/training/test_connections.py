@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer import connections
-from finetune_trainer.config import Cause, ModelSource, Outcome, Reason, ResultRecord, RunConfig
-from finetune_trainer.failures import ExpectedError
+from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultRecord
+from finetune_trainer.contract.run_config import ModelSource, RunConfig
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import web as web_files
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.preflight import check
-from finetune_trainer.publish.errors import PublishError
+from finetune_trainer.shared import connections
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.errors import PublishError
 from tests.support.authority import Authority, authority
 from tests.support.proxy import proxy
 from tests.support.published import Publishing, seal_model

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_trainer.launch import finite
+from finetune_trainer.shared.checkpoints import finite
 
 Poison = Callable[[dict[str, Any]], None]
 

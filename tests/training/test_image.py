@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Peft, Quantization, Reason
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import Peft, Quantization
+from finetune_trainer.data import model as prepare_model
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import adapters, image
-from finetune_trainer.prepare import model as prepare_model
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.labelled import config
 from tests.support.ranks import run_ranks

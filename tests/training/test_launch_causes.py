@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.plan.diagnosis import diagnose
-from finetune_operator.plan.gang import Gang
-from finetune_trainer.config import Outcome, Reason, ResultRecord
-from finetune_trainer.launch.machine import free_port
+from finetune_operator.plan.observed.diagnosis import diagnose
+from finetune_operator.plan.observed.gang import Gang
+from finetune_trainer.contract.records import Outcome, Reason, ResultRecord
+from finetune_trainer.shared.host import free_port
 from tests.support.launched import START, Launches
 
 OUT_OF_MEMORY = """
 import sys
 from pathlib import Path
-from finetune_trainer.launch import machine
+from finetune_trainer.shared import host as machine
 machine.out_of_memory_kills = lambda: int(Path({file!r}).exists())
 """
 CANNOT_START = """

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from finetune_trainer.config import RESULT_RECORD_MAX_BYTES, Cause, Outcome, Reason
+from finetune_trainer.contract.records import RESULT_RECORD_MAX_BYTES, Cause, Outcome, Reason
 from tests.support.damage import flip
 from tests.support.launched import Launches, NodeProcess, until
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Env, Outcome, PodPhase, Reason
-from finetune_trainer.launch import manifest, peers
-from finetune_trainer.launch.machine import free_port
-from finetune_trainer.launch.marks import read_mark
-from finetune_trainer.launch.protocol import Join, NodeCheckpoint
+from finetune_trainer.contract.launch_protocol import Join, NodeCheckpoint
+from finetune_trainer.contract.records import Outcome, PodPhase, Reason
+from finetune_trainer.contract.run_config import Env
+from finetune_trainer.launch import peers
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.attempt_file import read_mark
+from finetune_trainer.shared.host import free_port
 from tests.support.launched import START, Launches, NodeProcess, until
 from tests.support.link import Link
 

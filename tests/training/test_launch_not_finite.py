@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import REPORT_FILE, Outcome, RunConfig, TrainingReport
-from finetune_trainer.launch import manifest
+from finetune_trainer.contract.records import Outcome
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
+from finetune_trainer.shared.checkpoints import manifest
 from tests.support.labelled import ratings
 from tests.support.launched import Launches
 from tests.support.tiny import tiny_bert, write_rows

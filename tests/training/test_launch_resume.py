@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Env, Failure, Outcome, Progress, Reason, ResultRecord
-from finetune_trainer.launch import manifest
-from finetune_trainer.launch.machine import free_port
-from finetune_trainer.launch.marks import Mark, read_mark
-from finetune_trainer.launch.records import write_to_volume
-from finetune_trainer.volume import write_document
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Progress, Reason, ResultRecord
+from finetune_trainer.contract.run_config import Env
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.attempt_file import Mark, read_mark
+from finetune_trainer.shared.host import free_port
+from finetune_trainer.shared.result_record import write_to_volume
+from finetune_trainer.shared.volume import write_document
 from tests.support.checkpoints import START, seal
 from tests.support.launched import Launches, NodeProcess, until
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from finetune_trainer.config import Outcome, PodPhase, Progress, ResultRecord
-from finetune_trainer.launch import manifest
-from finetune_trainer.launch.protocol import Health
+from finetune_trainer.contract.launch_protocol import Health
+from finetune_trainer.contract.records import Outcome, PodPhase, Progress, ResultRecord
+from finetune_trainer.shared.checkpoints import manifest
 from tests.support.launched import PACKAGES, Launches, until
 
 LONG = {"steps": 400, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Outcome, Reason, ResultRecord, RunConfig
-from finetune_trainer.launch import manifest
-from finetune_trainer.launch.marks import read_mark
+from finetune_trainer.contract.records import Outcome, Reason, ResultRecord
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.attempt_file import read_mark
 from tests.support.damage import flip, replace_by_folder, tear, zero
 from tests.support.launched import Launches, NodeProcess, until
 from tests.support.tiny import reviews, tiny_bert, write_rows

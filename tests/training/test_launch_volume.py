@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.contract.records import Cause, Outcome, Reason
 from tests.support.launched import Launches, until
 
 POD_USER = 10001

@@ -9,11 +9,13 @@ from typing import Any, get_args
 import pytest
 
 from finetune_operator.api.training_arguments import TrainingArguments as Accepted
-from finetune_trainer import memory
-from finetune_trainer.config import Cause, Peft, Prepared, PrepareSummary, Reason, Resolved
-from finetune_trainer.memory import OPTIMIZER_BYTES, WEIGHT_BYTES, needed, parameters_of
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import Peft
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared import device_memory
+from finetune_trainer.shared.device_memory import OPTIMIZER_BYTES, WEIGHT_BYTES, needed, parameters_of
 from finetune_trainer.tasks.loading import load
 from tests.support.runs import run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -50,7 +52,7 @@ def test_no_model_is_reckoned_larger_than_it_is(
 
 
 def test_the_frozen_weights_under_an_adapter_are_held_as_they_are_reckoned(tmp_path: Path) -> None:
-    """Whoever holds them in fewer bytes has to say so in `memory`, or what fits is refused."""
+    """Whoever holds them in fewer bytes has to say so in `device_memory`, or what fits is refused."""
     from finetune_trainer import tasks
     from finetune_trainer.train.adapters import Adapters
 
@@ -115,7 +117,7 @@ def test_where_nobody_knows_the_device_preparing_says_what_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And says it again where all is prepared."""
-    monkeypatch.setattr(memory, "TOLD_FROM", 1)
+    monkeypatch.setattr(device_memory, "TOLD_FROM", 1)
     data = write_rows(tmp_path / "train.jsonl", reviews(30))
     config = run_config(tmp_path / "output", model=tiny_bert(tmp_path / "model"), train=data, accelerators=True)
     for prepared in (prepare(config), prepare(config)):

@@ -21,7 +21,7 @@ import pytest
 from transformers import AutoConfig
 
 from finetune_trainer import tasks
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.data.errors import PrepareError
 from tests.support import kind_course
 from tests.support.kind_course import ROWS
 from tests.support.tiny_kinds import byte_tokenizer, tiny_config

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.task_facts import TASKS
+from finetune_trainer.contract.task_facts import TASKS
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.tasks import Task
 from finetune_trainer.train import predict, strict_json
 from finetune_trainer.train.launch_client import LaunchError

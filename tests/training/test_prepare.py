@@ -16,12 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.config import Cause, Failure, Outcome, Peft, Prepared, Reason, ResultRecord, RunConfig
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
+from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import warnings
 from finetune_trainer.prepare.command import attempt, fitted
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.volume import read_checked
+from finetune_trainer.shared.volume import read_checked
 from tests.support.damage import flip
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config

@@ -20,12 +20,14 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer import data_digests
-from finetune_trainer.config import Exit, Prepared, Reason, RunConfig
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Exit, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import cores, eviction, lease, store, workers
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.volume import Layout, read_checked
+from finetune_trainer.shared import data_digests
+from finetune_trainer.shared.volume import Layout, read_checked
 from tests.support.damage import DAMAGE
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ranks import PACKAGES

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from finetune_trainer.config import Prepared
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import holdout, splits
 from finetune_trainer.prepare.content import local
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.files import read_files
-from finetune_trainer.prepare.formats import READERS, Asked, array, columnar, delimited, jsons, raw
+from finetune_trainer.prepare.formats import READERS, array, columnar, delimited, jsons, raw
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.spool import spooled
 from tests.support.runs import run_config

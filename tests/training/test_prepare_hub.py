@@ -18,28 +18,22 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.config import (
-    Cause,
-    DatasetSource,
-    Failure,
-    ModelSource,
-    Prepared,
-    Reason,
-    ResultRecord,
-    RunConfig,
-)
-from finetune_trainer.failures import ExpectedError
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Failure, Reason, ResultRecord
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import splits
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.formats import Asked
 from finetune_trainer.prepare.hub import Hub
 from finetune_trainer.prepare.hub_model import needed_files
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.prepare.source import Source, Split, row_place
 from finetune_trainer.prepare.splits import chosen
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.environment import environment
+from finetune_trainer.shared.volume import read_checked
 from finetune_trainer.tasks.chat import conversations
-from finetune_trainer.volume import read_checked
 from tests.support.hub_jobs import HubJobs, hub_of_this_process
 from tests.support.ranks import PACKAGES
 from tests.support.runs import run_config
@@ -168,8 +162,8 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
 def test_xet_is_the_users_to_turn_off_and_no_mirror_need_speak_it(hub: StubHub, tmp_path: Path) -> None:
     mirrored = config(hub, tmp_path)
     public = mirrored.model_copy(update={"hub": mirrored.hub.model_copy(update={"endpoint": None})})
-    assert "HF_HUB_DISABLE_XET" not in hub_module.environment(public, tmp_path), "what the pod was given stays"
-    assert hub_module.environment(mirrored, tmp_path)["HF_HUB_DISABLE_XET"] == "1"
+    assert "HF_HUB_DISABLE_XET" not in environment(public, tmp_path), "what the pod was given stays"
+    assert environment(mirrored, tmp_path)["HF_HUB_DISABLE_XET"] == "1"
 
 
 def chosen_of(named: dict[str, str], role: str) -> Split | None:

@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.prepare import label_columns, label_lists
+from finetune_trainer.data import label_columns, label_lists
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.labels import class_ids, class_names
+from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare.content import local
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.files import read_files
-from finetune_trainer.prepare.formats import Asked
-from finetune_trainer.prepare.labels import class_ids, class_names
-from finetune_trainer.prepare.source import Source, Split, row_place
 from tests.support.tiny import write_rows
 
 

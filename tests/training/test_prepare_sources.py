@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import remote, s3, streamed
 from finetune_trainer.prepare import web as web_files
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.runs import run_config

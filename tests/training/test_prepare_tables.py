@@ -12,12 +12,13 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Split
 from finetune_trainer.prepare.content import Content, local
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.files import read_files
-from finetune_trainer.prepare.formats import Asked, delimited, lines, places, raw
+from finetune_trainer.prepare.formats import delimited, lines, places, raw
 from finetune_trainer.prepare.formats import read as read_rows
-from finetune_trainer.prepare.source import Split
 
 ASKED = Asked(("review", "stars"), ("review",))
 CORPUS = [

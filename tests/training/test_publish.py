@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.publish.errors import PublishError
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.shared.hub.errors import PublishError
 from tests.support.published import FILES, Publishing, seal_model
 from tests.support.stub_hub import FINE_GRAINED_TOKEN, READ_TOKEN, TOKEN, Fault, Repository, StubHub, stub_hub
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.publish.errors import PublishError
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.shared.hub.errors import PublishError
 from tests.support.published import FILES, Publishing, hub_with_base, seal_model
 from tests.support.stub_hub import TOKEN, Fault, StubHub
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import preflight
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.published import config
 from tests.support.stub_hub import FINE_GRAINED_TOKEN, READ_TOKEN, TOKEN, Fault, Repository, StubHub, stub_hub

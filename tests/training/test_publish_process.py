@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Env, Outcome, Reason, ResultRecord
+from finetune_trainer.contract.records import Outcome, Reason, ResultRecord
+from finetune_trainer.contract.run_config import Env
 from tests.support.launched import until
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.published import FILES, Publishing, hub_with_base, seal_model

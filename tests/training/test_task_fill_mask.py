@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Reason, RunConfig, TrainingReport
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.data.columns import IGNORED_LABEL
+from finetune_trainer.data.dataset import DRAW
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.tasks.base import IGNORED_LABEL
-from finetune_trainer.tasks.masking import CONTINUES, Masked
+from finetune_trainer.tasks.mlm_collator import CONTINUES, Masked
 from finetune_trainer.tasks.plain_text import Padded
-from finetune_trainer.train.rows import DRAW
 from tests.support.ranks import Finished, run_ranks
 from tests.support.tiny import BAD, GOOD, NEUTRAL, reviews, tiny_bert
 from tests.support.tiny_gpt2 import tiny_gpt2

@@ -12,22 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from finetune_trainer import task_facts
-from finetune_trainer.config import (
-    PREDICTIONS_FILE,
-    REPORT_FILE,
-    Peft,
-    Prepared,
-    Preprocessing,
-    RunConfig,
-    TrainingReport,
-)
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.run_config import Peft, Preprocessing, RunConfig
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.data.dataset import Rows
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks import spans, squad
 from finetune_trainer.tasks.question_answering import TASK
 from finetune_trainer.train.predict import examples
-from finetune_trainer.train.rows import Rows
 from tests.support import global_step
 from tests.support.questions import at, config, questions
 from tests.support.ranks import Finished, run_ranks
@@ -305,7 +299,7 @@ def test_a_question_that_leaves_no_room_is_cut_and_said(models: dict[str, Path],
 def test_windows_are_384_tokens_with_128_shared_unless_the_job_says_otherwise(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    from finetune_trainer.prepare import model
+    from finetune_trainer.data import model
 
     loaded = model.load(models["bert"], "The model")
     wide = model.Model(**{**loaded.__dict__, "max_tokens": 512})
@@ -440,7 +434,7 @@ def test_answers_in_csv_are_refused_with_the_way_out(models: dict[str, Path], tm
 
 
 def test_a_slow_tokenizer_and_a_wrong_architecture_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    from finetune_trainer.prepare import model
+    from finetune_trainer.data import model
 
     loaded = model.load(models["bert"], "The model")
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Reason, TrainingReport
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from tests.support.ranks import Finished, run_ranks
 from tests.support.seq2seq import InProcess, pair_config
@@ -165,7 +166,7 @@ def test_a_step_is_the_same_in_every_world(tmp_path: Path, make: Any, label_smoo
     """Rows, loss and gradient of the first global batch, and of the last, which is not full."""
     import torch
 
-    from finetune_trainer.train.order import GlobalOrder, MicroBatches
+    from finetune_trainer.data.sampler import GlobalOrder, MicroBatches
 
     config = pair_config(tmp_path, "summarization", make(tmp_path / "model"), train=stories(22), preprocessing=SHORT)
     made = InProcess.of(config, label_smoothing=label_smoothing)

@@ -12,9 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from finetune_trainer import task_facts, tasks
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Cause, Prepared, Reason, RunConfig, TrainingReport
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer import tasks
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.hub_dataset import _split
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks import class_problems, classes
@@ -559,7 +563,7 @@ def test_settings_of_classes_are_refused_for_numbers(
 def test_padding_to_a_limit_needs_one(models: dict[str, Path], tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from finetune_trainer.prepare import model
+    from finetune_trainer.data import model
 
     endless = replace(model.load(models["bert"], "The model"), max_tokens=None)
     wanted = run_config(tmp_path, models["bert"], SINGLE, {}, preprocessing={"padding": "max_length"})

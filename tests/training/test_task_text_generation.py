@@ -13,13 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Prepared, Reason, RunConfig, TrainingReport
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.model import load as load_model
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.data.columns import IGNORED_LABEL
+from finetune_trainer.data.dataset import Rows
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.model import load as load_model
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks import plain_text
-from finetune_trainer.tasks.base import IGNORED_LABEL
-from finetune_trainer.train.rows import Rows
 from tests.support.ranks import Finished, run_ranks
 from tests.support.tiny import tiny_bert
 from tests.support.tiny_gpt2 import END, WORDS, stories, tiny_gpt2

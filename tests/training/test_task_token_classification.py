@@ -12,10 +12,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from finetune_trainer import task_facts
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Cause, Prepared, Reason, RunConfig, TrainingReport
-from finetune_trainer.prepare import model as prepare_model
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.data import model as prepare_model
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.hub_dataset import _split
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks import tag_scores

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.config import REPORT_FILE, Reason, TrainingReport
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks.translation import counters, word_rules
 from tests.support.ranks import Finished, run_ranks
@@ -188,7 +189,7 @@ def test_languages_stand_where_the_family_puts_them(
 @pytest.mark.parametrize("family", list(LANGUAGES))
 def test_a_row_that_only_fills_up_a_batch_counts_for_nothing(tmp_path: Path, family: str) -> None:
     """It has no last label for mBART's decoder to start with, and M2M100 makes no input for its decoder by itself."""
-    from finetune_trainer.train.order import Pick
+    from finetune_trainer.data.sampler import Pick
 
     model = tiny_multilingual(tmp_path / "model", family)
     made = InProcess.of(pair_config(tmp_path, "translation", model, train=[ROW], preprocessing=spoken(family)))

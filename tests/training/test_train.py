@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from finetune_trainer.config import REPORT_FILE, Cause, Outcome, Reason, TrainingReport
+from finetune_trainer.contract.records import Cause, Outcome, Reason
+from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.published import Publishing, seal_model
 from tests.support.ranks import PACKAGES, Finished, run_ranks

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, EarlyStopping, Env, Peft, Reason, RunConfig
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import EarlyStopping, Env, Peft, RunConfig
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.sampler import Strategy
 from finetune_trainer.prepare import arguments, image
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train import defaults
-from finetune_trainer.train.failures import TrainError
-from finetune_trainer.train.order import Strategy
 from tests.support.runs import run_config
 
 

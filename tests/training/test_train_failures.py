@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.train.failures import MESSAGE_CHARACTERS, TrainError, failure_of
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.shared.rank_failures import MESSAGE_CHARACTERS, TrainError, failure_of
 from tests.support.patience import PATIENCE_SECONDS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune_trainer.train.order import GlobalOrder, MicroBatches, Strategy, by_length
+from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, Strategy, by_length
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=1003).astype(np.int32)
 WORLDS = [(1, 1), (1, 4), (2, 2), (4, 1), (2, 1), (8, 1)]

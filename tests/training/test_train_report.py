@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_trainer.config import RunConfig
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.train import defaults
 from finetune_trainer.train.training_report import differing, evaluations
 from tests.support.checkpoints import run_config

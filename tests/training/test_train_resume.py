@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune_trainer import checkpoint_note
-from finetune_trainer.config import Cause, Prepared, Reason
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.data.sampler import GlobalOrder
+from finetune_trainer.shared.checkpoints import training_note
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train import resume
-from finetune_trainer.train.failures import TrainError
-from finetune_trainer.train.order import GlobalOrder
 from tests.support.checkpoints import prepared
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
@@ -38,7 +39,7 @@ ORDER_OF_OTHER_BATCH = replace(ORDER, batch_rows=8)
 
 def prepared_by_older_release(finished: Finished) -> Prepared:
     """It did not tell one content from another."""
-    labels = tuple(checkpoint_note.read(finished.checkpoint(20))["labels"])
+    labels = tuple(training_note.read(finished.checkpoint(20))["labels"])
     return prepared(labels).model_copy(update={"data_digest": None, "model_digest": None})
 
 
@@ -101,21 +102,21 @@ def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbe
     """One of an older release, whose order of rows it keeps, in its own checkpoints as well."""
     arguments = {"per_device_train_batch_size": 16}
     older = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
-    note = checkpoint_note.read(older)
+    note = training_note.read(older)
     assert note.pop(resume.LONGEST_FIRST) is True
-    (older / checkpoint_note.NOTE).write_text(json.dumps(note))
+    (older / training_note.NOTE).write_text(json.dumps(note))
     resumed = runs.run("smaller", world=1, arguments=arguments, resume=older)
     assert resumed.returncode == 0, resumed.output
     assert [entry["step"] for entry in resumed.log() if "loss" in entry] == list(range(1, 25))
-    assert checkpoint_note.read(resumed.checkpoint(24)) == note
+    assert training_note.read(resumed.checkpoint(24)) == note
 
 
 def test_a_training_goes_on_in_the_order_in_which_it_began(undisturbed: Finished, tmp_path: Path) -> None:
     checkpoint = undisturbed.checkpoint(20)
     assert resume.order_of(checkpoint, ORDER) == ORDER
     older = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint-20"))
-    note = checkpoint_note.read(checkpoint)
-    (older / checkpoint_note.NOTE).write_text(json.dumps({**note, resume.LONGEST_FIRST: None}))
+    note = training_note.read(checkpoint)
+    (older / training_note.NOTE).write_text(json.dumps({**note, resume.LONGEST_FIRST: None}))
     before = resume.order_of(older, ORDER)
     assert before == replace(ORDER, longest_first=False)
     resume.check(older, before, prepared_by_older_release(undisturbed))
@@ -143,9 +144,9 @@ def test_a_checkpoint_that_would_start_afresh_is_refused(missing: str, undisturb
 
 def test_a_checkpoint_tells_its_data_and_that_of_other_data_is_refused(undisturbed: Finished) -> None:
     """The last line of defence: `launch` has looked before."""
-    note = checkpoint_note.read(undisturbed.checkpoint(20))
+    note = training_note.read(undisturbed.checkpoint(20))
     same = prepared(tuple(note["labels"]), note["data"], note["model"])
-    assert checkpoint_note.difference(note, same) is None
+    assert training_note.difference(note, same) is None
     resume.check(undisturbed.checkpoint(20), ORDER, same)
     with pytest.raises(TrainError, match=r"other data \(classes .*; now other\)") as raised:
         resume.check(undisturbed.checkpoint(20), ORDER, prepared(("other",), "b", note["model"]))

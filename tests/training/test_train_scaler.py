@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_trainer.config import Cause, Prepared, Reason, RunConfig
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.sampler import MicroBatches
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback
-from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
-from finetune_trainer.train.order import MicroBatches
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.trainer import RankTrainer

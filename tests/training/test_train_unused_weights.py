@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from transformers import BartConfig, TrainingArguments
 
-from finetune_trainer import layerdrop
-from finetune_trainer.config import Cause, Peft, Reason, RunConfig
-from finetune_trainer.train.failures import TrainError
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.shared import layerdrop
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train.unused_weights import settle
 from tests.support.runs import run_config
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.launch.protocol import Saved
+from finetune_trainer.contract.launch_protocol import Saved
 from finetune_trainer.train import pulse as pulses
 from finetune_trainer.train.pulse import AGAIN_SECONDS, Pulse
 from tests.support.ranks import run_ranks

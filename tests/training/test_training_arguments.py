@@ -11,7 +11,7 @@ from transformers.optimization import get_scheduler
 
 from finetune_operator.api.deprecated import translate
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS, TrainingArguments
-from finetune_trainer.config import LEARNING_RATE, LORA_LEARNING_RATE
+from finetune_trainer.contract.run_config import LEARNING_RATE, LORA_LEARNING_RATE
 from tests.support.cluster.client import REPOSITORY
 from tests.support.schema_cases import schema_cases
 from tests.support.spec_cases import RULE_CASES, Case

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from finetune_operator.cli.check import check
 from finetune_operator.cli.errors import ExitCode
 from finetune_operator.cli.local.volumes import Volumes
+from finetune_operator.cli.validate import validate_files
 from tests.support.local_run import EXAMPLE
 from tests.support.stub_s3 import ACCESS_KEY, SECRET_KEY, stub_s3
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -45,7 +45,7 @@ def test_good_data_is_shown_and_nothing_is_left(
     dataset = {**spec["dataset"], "maxSamples": {"train": 1000}}
     path = manifest(tmp_path, storage={"claimName": "reviews-data"}, volumes=volumes, nodes=1, dataset=dataset)
 
-    assert check([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.SUCCEEDED
+    assert validate_files([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.SUCCEEDED
 
     said = capsys.readouterr()
     assert f"{path}: FineTuneJob reviews: model and data can be trained on" in said.out
@@ -76,7 +76,7 @@ def test_data_at_an_address_is_read_with_the_credentials_of_the_secret(
             (secret / name).write_text(value)
         there = Volumes(tmp_path, claims={"reviews-data": data}, secrets={"bucket": secret})
 
-        assert check([manifest(tmp_path, dataset=dataset)], there) is ExitCode.SUCCEEDED
+        assert validate_files([manifest(tmp_path, dataset=dataset)], there) is ExitCode.SUCCEEDED
 
     said = capsys.readouterr()
     assert "train      48 rows" in said.out
@@ -90,7 +90,7 @@ def test_bad_data_is_refused_in_the_words_of_prepare(
     bad = {"files": {"train": ["/data/train.csv"]}, "columns": {"text": "review", "label": "starz"}}
     path = manifest(tmp_path, dataset=bad, trainingArguments={})
 
-    assert check([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.FAILED
+    assert validate_files([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.FAILED
 
     said = capsys.readouterr()
     assert said.out == f"{path}: FineTuneJob reviews is valid\n"
@@ -100,7 +100,7 @@ def test_bad_data_is_refused_in_the_words_of_prepare(
 def test_without_the_folder_of_a_claim_it_says_how_to_name_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check([manifest(tmp_path)], Volumes(tmp_path)) is ExitCode.USAGE
+    assert validate_files([manifest(tmp_path)], Volumes(tmp_path)) is ExitCode.USAGE
     assert "say --volume reviews-data=FOLDER" in capsys.readouterr().err
 
 
@@ -109,7 +109,7 @@ def test_without_the_trainers_packages_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("finetune_operator.cli.local.packages.TRAINER_PACKAGES", ("no_such_package",))
 
-    assert check([manifest(tmp_path)], Volumes(tmp_path)) is ExitCode.USAGE
+    assert validate_files([manifest(tmp_path)], Volumes(tmp_path)) is ExitCode.USAGE
 
     assert "needs no_such_package: pip install 'finetune-operator[operator,trainer]'" in capsys.readouterr().err
 
@@ -122,6 +122,6 @@ def test_a_preparation_that_dies_shows_its_last_lines(
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
 
-    assert check([manifest(tmp_path)], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.FAILED
+    assert validate_files([manifest(tmp_path)], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.FAILED
 
     assert "preparing ended without a word; its last lines:\nit is out of memory" in capsys.readouterr().err

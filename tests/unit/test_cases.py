@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_operator.cli.validate import validate
-from finetune_operator.plan import children
+from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.types import PlanSettings
 from tests.support.spec_case import GPU, job, manifest
 
@@ -28,7 +28,7 @@ def test_the_user_may_be_given_by_the_namespace() -> None:
         },
         **{"hub.tokenSecretRef": {"name": "hf", "key": "token"}, "publish": {"repoId": "me/reviews"}},
     )
-    made = [make(given, SETTINGS, 1) for make in (children.prepare_job, children.train_job, children.publish_job)]
+    made = [make(given, SETTINGS, 1) for make in (manifests.prepare_job, manifests.train_job, manifests.publish_job)]
     assert len(made) == 3
     for one in made:
         template = one["spec"]["template"]

@@ -11,7 +11,7 @@ import signal
 import sys
 
 STOPPED = 143
-"""`config.Exit.STOPPED`, without an import: what stands here runs before anything else does."""
+"""`contract.records.Exit.STOPPED`, without an import: what stands here runs before anything else does."""
 
 
 def _launch() -> int:

@@ -11,7 +11,7 @@ from finetune_operator.api.base import ApiModel, Name
 from finetune_operator.api.dataset import Dataset, Preprocessing
 from finetune_operator.api.methods import EarlyStopping, Peft, Quantization
 from finetune_operator.api.training_arguments import TrainingArguments
-from finetune_trainer.config import ProblemType, TaskName
+from finetune_trainer.contract.run_config import ProblemType, TaskName
 
 Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32})]
 """A Kubernetes quantity such as `2`, `500m` or `50Gi`."""

@@ -90,11 +90,11 @@ def validate(
     """Check manifests as the API server would, without one. Exit code 1 where any of them is refused."""
 
     def command() -> ExitCode:
-        from finetune_operator.cli import check as module
+        from finetune_operator.cli.validate import validate_files
 
         if not deep and (volume or secret or config_map):
             raise CommandError("folders are read with --deep alone: say that too, or leave them out")
-        return module.check(manifests, _volumes(work_dir, volume, secret, config_map) if deep else None)
+        return validate_files(manifests, _volumes(work_dir, volume, secret, config_map) if deep else None)
 
     _end(command)
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from finetune_operator.cli.story import Line, Story, steps
+from finetune_operator.cli.progress_log import Line, Story, steps
 from finetune_operator.cli.terminal import one_line, raw
 from finetune_operator.plan.types import EventNote, Manifest
-from finetune_trainer.config import Progress
+from finetune_trainer.contract.records import Progress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

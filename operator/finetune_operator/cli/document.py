@@ -6,9 +6,8 @@ from typing import Any
 
 from finetune_operator.api.resource import KIND, FineTuneJob
 from finetune_operator.cli import manifest
-from finetune_operator.cli.check import completed, problems
 from finetune_operator.cli.errors import CommandError, ExitCode
-from finetune_operator.cli.validate import is_fine_tune_job
+from finetune_operator.cli.validate import completed, is_fine_tune_job, problems
 
 
 def job_of(path: str) -> tuple[FineTuneJob, dict[str, Any]]:

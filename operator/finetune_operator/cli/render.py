@@ -7,7 +7,7 @@ import sys
 from finetune_operator.cli.document import job_of
 from finetune_operator.cli.errors import ExitCode
 from finetune_operator.cli.manifest import dump
-from finetune_operator.plan import children
+from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.types import PlanSettings
 
 DEFAULT_IMAGE = "docker.io/finetune/trainer:dev"
@@ -20,12 +20,12 @@ HEADER = """\
 def render(path: str, image: str | None) -> ExitCode:
     job, _ = job_of(path)
     settings = PlanSettings(trainer_image=image or DEFAULT_IMAGE)
-    made = [children.claim(job), children.config_map(job, settings), children.service(job)]
-    if children.needs_prepare_job(job, settings):
-        made.append(children.prepare_job(job, settings, 1))
-    made.append(children.train_job(job, settings, 1))
+    made = [manifests.claim(job), manifests.config_map(job, settings), manifests.service(job)]
+    if manifests.needs_prepare_job(job, settings):
+        made.append(manifests.prepare_job(job, settings, 1))
+    made.append(manifests.train_job(job, settings, 1))
     if job.spec.publish is not None:
-        made.append(children.publish_job(job, settings, 1))
+        made.append(manifests.publish_job(job, settings, 1))
     sys.stdout.write(HEADER.format(name=job.metadata.name))
     sys.stdout.write(dump(one for one in made if one is not None))
     return ExitCode.SUCCEEDED

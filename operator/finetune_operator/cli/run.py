@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli import ending, trying
+from finetune_operator.cli import result_summary, try_snippet
 from finetune_operator.cli.display import Display, Watcher, display_for
 from finetune_operator.cli.document import job_of
 from finetune_operator.cli.errors import CommandError, ExitCode
@@ -22,11 +22,11 @@ from finetune_operator.cli.local import devices, processes, state, volumes
 from finetune_operator.cli.local.cluster import LocalCluster
 from finetune_operator.cli.local.loop import Interruption, Loop
 from finetune_operator.cli.local.packages import require_trainer
-from finetune_operator.cli.story import Line
-from finetune_operator.plan.children import accelerators, processes_per_node
+from finetune_operator.cli.progress_log import Line
+from finetune_operator.plan.desired.manifests import accelerators, processes_per_node
 from finetune_operator.plan.template_policy import Capability
 from finetune_operator.plan.types import Manifest, PlanSettings
-from finetune_trainer.config import Progress, ResultRecord
+from finetune_trainer.contract.records import Progress, ResultRecord
 
 SETTINGS = PlanSettings(trainer_image="this-machine", progress_interval_seconds=0.5, template_allows=tuple(Capability))
 """A template has no meaning on this machine, and asks it for nothing."""
@@ -204,15 +204,15 @@ def _tell_succeeded(
 ) -> None:
     print(f"Succeeded in {seconds:.0f} s", file=stream)
     prepared = progress.prepared if progress is not None else None
-    for line in ending.metric_lines(job, status, prepared):
+    for line in result_summary.metric_lines(job, status, prepared):
         print(line, file=stream)
     if "model" in status:
         folder = _short(_model_at(status, there))
         print(f"model      {folder}", file=stream)
         base = volumes.behind(job, job.spec.model.name, there)
         labels = len(prepared.labels) if prepared else None
-        code = trying.code(job, folder, labels, _short(base) if base is not None else None)
-        if trying.stands_in_quotes(code):
+        code = try_snippet.code(job, folder, labels, _short(base) if base is not None else None)
+        if try_snippet.stands_in_quotes(code):
             print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
         hub = status["model"].get("hub")
         if hub is not None:

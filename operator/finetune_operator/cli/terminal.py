@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
 
-from finetune_trainer.text import printable
+from finetune_trainer.contract.text import printable
 
 LINE_MAX = 2000
 """Characters of one line of a display."""

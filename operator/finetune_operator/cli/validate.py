@@ -1,30 +1,110 @@
-"""`finetune validate` without its terminal: what is wrong with a manifest, in the API server's words."""
+"""`finetune validate FILE...`: every FineTuneJob in the files, held against the schema and the rules of its CRD.
+
+With `--deep`, model and data of those that are valid are read too: see `validate_deep`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from finetune_operator.api.resource import GROUP, KIND
+from finetune_operator.api import validation
+from finetune_operator.api.resource import GROUP, KIND, FineTuneJob
 from finetune_operator.api.spec import FineTuneJobSpec
-from finetune_operator.api.validation import Problem, check, normalised
+from finetune_operator.api.validation import Problem, normalised
+from finetune_operator.cli import manifest
+from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.plan.desired.manifests import accelerator_problems, template_off_limits, template_problems
+from finetune_operator.plan.types import PlanSettings
 
-__all__ = ["Problem", "is_fine_tune_job", "normalised", "validate", "warnings"]
+if TYPE_CHECKING:
+    from finetune_operator.cli.local.volumes import Volumes
+
+NO_UID = "00000000-0000-0000-0000-000000000000"
+LONG_AGO = "1970-01-01T00:00:00Z"
 
 
-def is_fine_tune_job(manifest: dict[str, Any]) -> bool:
+def validate_files(paths: Sequence[str], there: Volumes | None = None) -> ExitCode:
+    """Problems go to standard error, a line each; a good job is named on standard output.
+
+    `there`: where claims and Secrets lie, if model and data are to be read.
+    """
+    code = ExitCode.SUCCEEDED
+    for path in paths:
+        try:
+            found = _check(path, there)
+        except CommandError as error:  # the other files are looked at all the same
+            print(f"finetune: {error}", file=sys.stderr)
+            found = error.code
+        code = max(code, found)
+    return code
+
+
+def _check(path: str, there: Volumes | None) -> ExitCode:
+    """One file. Raises CommandError where it can't be read, or holds nothing to look at."""
+    code = ExitCode.SUCCEEDED
+    jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
+    if not jobs:
+        raise CommandError(f"{path}: holds no {KIND}", ExitCode.FAILED)
+    for job in jobs:
+        wrong = problems(job)
+        for problem in wrong:
+            print(f"{path}: {_name(job)}{problem}" if len(jobs) > 1 else f"{path}: {problem}", file=sys.stderr)
+        if wrong:
+            code = ExitCode.FAILED
+            continue
+        for warning in (*warnings(job), *_asks_too_much(job)):
+            print(f"{path}: Warning: {warning}", file=sys.stderr)
+        print(f"{path}: {KIND} {job['metadata'].get('name', 'without a name')} is valid")
+        if there is not None:
+            from finetune_operator.cli import validate_deep
+
+            code = max(code, validate_deep.look(path, FineTuneJob.parse(completed(job)), there))
+    return code
+
+
+def _name(job: dict[str, Any]) -> str:
+    """Which job of several a line is about."""
+    metadata = job.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return f"{KIND} {name}: " if isinstance(name, str) else ""
+
+
+def is_fine_tune_job(document: dict[str, Any]) -> bool:
     """Whether a manifest wants to be a FineTuneJob: a file may hold its Secret and claims beside it."""
-    version, kind = manifest.get("apiVersion"), manifest.get("kind")
+    version, kind = document.get("apiVersion"), document.get("kind")
     ours = isinstance(version, str) and version.partition("/")[0] == GROUP
     return ours or (isinstance(kind, str) and kind.lower() == KIND.lower())
 
 
-def validate(manifest: dict[str, Any]) -> tuple[Problem, ...]:
+def validate(document: dict[str, Any]) -> tuple[Problem, ...]:
     """Everything that the API server would refuse; empty for a good FineTuneJob."""
-    return check(manifest)
+    return validation.check(document)
 
 
-def warnings(manifest: dict[str, Any]) -> tuple[str, ...]:
+def warnings(document: dict[str, Any]) -> tuple[str, ...]:
     """What is accepted and better said otherwise, for a manifest without problems."""
     from finetune_operator.api.deprecated import translate
 
-    return translate(FineTuneJobSpec.model_validate(normalised(manifest)["spec"]).training_arguments)[1]
+    return translate(FineTuneJobSpec.model_validate(normalised(document)["spec"]).training_arguments)[1]
+
+
+def problems(document: dict[str, Any]) -> tuple[str, ...]:
+    """What the API server would refuse, else what the operator would."""
+    wrong = tuple(str(problem) for problem in validate(document))
+    return wrong or template_problems(FineTuneJob.parse(completed(document)))
+
+
+def _asks_too_much(document: dict[str, Any]) -> tuple[str, ...]:
+    """What an operator with the default settings would refuse; those of the cluster's are not known here."""
+    job, settings = FineTuneJob.parse(completed(document)), PlanSettings(trainer_image="")
+    asked = (*template_off_limits(job, settings), *accelerator_problems(job, settings))
+    return tuple(f"an operator with the default settings refuses it: {text}" for text in asked)
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """A valid manifest with what the API server would add."""
+    given = normalised(document)
+    metadata = {"namespace": "default", "uid": NO_UID, "creationTimestamp": LONG_AGO, **given["metadata"]}
+    return {**given, "metadata": metadata}

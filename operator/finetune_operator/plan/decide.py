@@ -10,16 +10,20 @@ from dataclasses import replace
 from datetime import timedelta
 
 from finetune_operator.api.status import Budget, ClaimStatus, ConditionType, FineTuneJobStatus, Phase
-from finetune_operator.plan import attempts, children, conditions, prepare, publish, report, starts, steps, validation
+from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import VALID, Fact, Facts
-from finetune_operator.plan.diagnosis import Diagnosis
-from finetune_operator.plan.gang import progress_of, training_gang
-from finetune_operator.plan.steps import Step
-from finetune_operator.plan.transitions import transitions
+from finetune_operator.plan.desired import manifests
+from finetune_operator.plan.observed.diagnosis import Diagnosis
+from finetune_operator.plan.observed.gang import progress_of, training_gang
+from finetune_operator.plan.observed.objects import Family, family
+from finetune_operator.plan.stages import prepare, publish, train, train_start, validate
+from finetune_operator.plan.stages import step as steps
+from finetune_operator.plan.stages.step import Step
+from finetune_operator.plan.stages.validate import Problem
+from finetune_operator.plan.status import from_training
+from finetune_operator.plan.status.events import transitions
 from finetune_operator.plan.types import Decision, Delete, Manifest, Observed, Ref, Suspend
-from finetune_operator.plan.validation import Problem
-from finetune_operator.plan.view import Family, family
-from finetune_trainer.config import Cause
+from finetune_trainer.contract.records import Cause
 
 WAIT_FIRST_SECONDS = 2.0
 WAIT_MAX_SECONDS = 60.0
@@ -48,7 +52,7 @@ def to_json(status: FineTuneJobStatus) -> Manifest:
 
 
 def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
-    current = attempts.current_attempt(members, status)
+    current = train.current_attempt(members, status)
     if current >= status.budget.first_attempt:
         step = _undone(observed, members, status, current) or _training(observed, members, status, current)
     else:
@@ -60,13 +64,13 @@ def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> 
         return step
     left = steps.seconds_until(began + timedelta(seconds=limit), observed.now)
     if left == 0:
-        return attempts.out_of_time(observed, members, status if status.budget.started else step.status)
+        return train.out_of_time(observed, members, status if status.budget.started else step.status)
     return replace(step, requeue_after_seconds=steps.soonest(step.requeue_after_seconds, left))
 
 
 def _training(observed: Observed, members: Family, status: FineTuneJobStatus, current: int) -> Step:
     if (status.attempt or 0) >= status.budget.first_attempt:
-        return attempts.train(observed, members, status, current)
+        return train.train(observed, members, status, current)
     # The round's first attempt was created, but the status that says so was not written: all of it is told now.
     unknown = _unknown_references(observed)
     if unknown:
@@ -76,20 +80,20 @@ def _training(observed: Observed, members: Family, status: FineTuneJobStatus, cu
     facts: Facts = {ConditionType.VALIDATED: VALID}
     if not isinstance(prepared, Step):
         accepted, facts = prepared.status, {**facts, ConditionType.PREPARED: prepared.fact}
-    step = attempts.train(observed, members, accepted, current)
+    step = train.train(observed, members, accepted, current)
     return step if step.wants_list else replace(step, facts={**facts, **step.facts})
 
 
 def _accepted(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:
     """What is said of a valid job, whatever comes of it."""
     started = steps.stamp(observed.now)
-    claim = ClaimStatus(name=children.claim_name(observed.job), access_mode=validation.access_mode(observed))
+    claim = ClaimStatus(name=manifests.claim_name(observed.job), access_mode=validate.access_mode(observed))
     budget = status.budget.model_copy(update={"started": status.budget.started or started})
     return status.model_copy(update={"start_time": status.start_time or started, "budget": budget, "claim": claim})
 
 
 def _unknown_references(observed: Observed) -> tuple[Ref, ...]:
-    return tuple(ref for ref in validation.needed(observed.job, observed.references) if ref not in observed.references)
+    return tuple(ref for ref in validate.needed(observed.job, observed.references) if ref not in observed.references)
 
 
 def _before_training(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
@@ -97,21 +101,21 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
     if unknown:
         return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
     first = status.budget.first_attempt
-    planned = (*starts.planned(observed, first, status), *prepare.planned(observed, members, status))
-    found = validation.problems(observed, planned)
+    planned = (*train_start.planned(observed, first, status), *prepare.planned(observed, members, status))
+    found = validate.problems(observed, planned)
     if found:
         return _invalid(observed, members, status, found)
     if (refused := steps.refused(observed, status, planned)) is not None:
         return refused
     accepted = _accepted(observed, status)
-    if (claim := children.claim(observed.job)) is not None and (made := steps.creates(observed, (claim,))):
+    if (claim := manifests.claim(observed.job)) is not None and (made := steps.creates(observed, (claim,))):
         # Alone: if the name turns out to be another's, no pod may ever have written there.
         return Step(observed.job.status, actions=made, requeue_after_seconds=0.0)
     prepared = prepare.prepare(observed, members, accepted)
     if isinstance(prepared, Step):
         return replace(prepared, facts={ConditionType.VALIDATED: VALID, **prepared.facts})
     facts = {ConditionType.VALIDATED: VALID, ConditionType.PREPARED: prepared.fact}
-    return starts.start(observed, members, prepared.status, first, facts)
+    return train_start.start(observed, members, prepared.status, first, facts)
 
 
 def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int) -> Step | None:
@@ -121,8 +125,8 @@ def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, atte
     gang = training_gang(observed, members, attempt)
     if gang.job is None or gang.fallen or gang.succeeded or progress_of(observed, attempt) is not None:
         return None
-    planned = starts.planned(observed, attempt, status)
-    blocked = tuple(problem for problem in (validation.taken(observed, one) for one in planned) if problem is not None)
+    planned = train_start.planned(observed, attempt, status)
+    blocked = tuple(problem for problem in (validate.taken(observed, one) for one in planned) if problem is not None)
     if not blocked:
         return None
     back = status.model_copy(update={"attempt": attempt - 1 or None, "attempt_started": None})
@@ -143,7 +147,7 @@ def _invalid(observed: Observed, members: Family, status: FineTuneJobStatus, fou
         status.model_copy(update={"phase": Phase.PENDING}),
         facts={ConditionType.VALIDATED: fact},
         requeue_after_seconds=_waiting_seconds(observed),
-        wants_references=validation.needed(observed.job, observed.references),
+        wants_references=validate.needed(observed.job, observed.references),
     )
 
 
@@ -222,7 +226,7 @@ def _decision(observed: Observed, step: Step) -> Decision:
     given = conditions.build(
         before, _facts(job.status.phase, before, step.facts), generation, observed.now, publishes=publishes
     )
-    new = report.with_summary(dressed.model_copy(update={"conditions": given}), job)
+    new = from_training.with_summary(dressed.model_copy(update={"conditions": given}), job)
     if _only_ticked(observed, new):
         new = job.status
     return replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
 
 
 class ClusterReason(StrEnum):

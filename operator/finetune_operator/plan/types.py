@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.plan.template_policy import DEFAULT_ALLOWED, Capability
-from finetune_trainer.config import Progress
+from finetune_trainer.contract.records import Progress
 
 Manifest = dict[str, Any]
 """A Kubernetes object as a plain dict, as the API server speaks it."""

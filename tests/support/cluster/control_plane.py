@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.launch.machine import free_port
+from finetune_trainer.shared.host import free_port
 from tests.support.cluster import certificates, manifests
 from tests.support.cluster.binaries import Binaries
 from tests.support.cluster.cgroups import Cgroup

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from unittest import mock
 
-from finetune_trainer.config import Prepared, RunConfig
-from finetune_trainer.launch.machine import free_port
-from finetune_trainer.launch.protocol import RankEnv
+from finetune_trainer.contract.launch_protocol import RankEnv
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.shared.host import free_port
 from finetune_trainer.train.launch_client import LaunchClient
 from tests.support.ranks import TOKEN, Heard, PlayedLaunch
 

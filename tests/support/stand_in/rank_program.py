@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from finetune_trainer.config import Document, Outcome, PodPhase
-from finetune_trainer.launch.protocol import RankCheckpoint, RankEnv, RankModel, RankProgress, RankResult
+from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.launch_protocol import RankCheckpoint, RankEnv, RankModel, RankProgress, RankResult
+from finetune_trainer.contract.records import Outcome, PodPhase
 from finetune_trainer.launch.rank_output import attach
 
 DEFAULTS: dict[str, Any] = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_operator.cli.check import check
 from finetune_operator.cli.errors import ExitCode
+from finetune_operator.cli.validate import validate_files
 from tests.support.bad_input import BadInput, SaidBy, all_rows
 from tests.support.spec_cases import manifest
 
@@ -27,7 +27,7 @@ def test_a_laptop_says_the_same(row: BadInput, tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "jobs.yaml"
     path.write_text("".join(f"---\n{json.dumps(document)}\n" for document in (good, bad)))
 
-    assert check([str(path)]) is ExitCode.FAILED
+    assert validate_files([str(path)]) is ExitCode.FAILED
 
     said = capsys.readouterr()
     where = f"{row.reason}: " if row.said_by is SaidBy.API_SERVER else ""

@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune_operator.cli.display import LiveDisplay, PlainDisplay
-from finetune_operator.cli.ending import metrics
 from finetune_operator.cli.manifest import dump, load
+from finetune_operator.cli.progress_log import Line
 from finetune_operator.cli.render import render
-from finetune_operator.cli.story import Line
+from finetune_operator.cli.result_summary import metrics
 from finetune_operator.cli.terminal import SafeStream, safe_streams
-from finetune_operator.cli.trying import stands_in_quotes
+from finetune_operator.cli.try_snippet import stands_in_quotes
 from tests.support.spec_cases import manifest
 
 NASTY = (

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from finetune_operator.api import crd
+from finetune_operator.api.validation import normalised
 from finetune_operator.cli.manifest import load
-from finetune_operator.cli.validate import is_fine_tune_job, normalised, validate, warnings
-from finetune_trainer.task_facts import TASKS
+from finetune_operator.cli.validate import is_fine_tune_job, validate, warnings
+from finetune_trainer.contract.task_facts import TASKS
 from tests.support.spec_cases import manifest
 
 QUOTED_TASKS = ", ".join(f'"{task}"' for task in TASKS)

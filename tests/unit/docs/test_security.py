@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from finetune_operator.api.resource import LABEL_JOB
-from finetune_operator.plan.template_checks import SYSTEM_PORT
+from finetune_operator.plan.desired.template_checks import SYSTEM_PORT
 from finetune_operator.plan.template_policy import DEFAULT_ALLOWED, MEANINGS, Capability
 
 ROOT = Path(__file__).parents[3]

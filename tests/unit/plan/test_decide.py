@@ -10,7 +10,8 @@ import pytest
 
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Create, PlanSettings
-from finetune_trainer.config import CheckpointRef, PodPhase, Reason, Resolved
+from finetune_trainer.contract.prepared import Resolved
+from finetune_trainer.contract.records import CheckpointRef, PodPhase, Reason
 from tests.support.simulated import HUB_SPEC, SETTINGS, World, begun
 from tests.support.simulated_cluster import START, UID, checkpoint, condition
 

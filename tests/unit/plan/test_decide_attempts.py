@@ -10,7 +10,7 @@ import pytest
 from finetune_operator.api.status import Restarts
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Create, Delete, Suspend
-from finetune_trainer.config import Cause, Outcome, PodPhase, Reason
+from finetune_trainer.contract.records import Cause, Outcome, PodPhase, Reason
 from tests.support.simulated import SPEC, World, begun
 from tests.support.simulated_cluster import checkpoint
 

@@ -11,7 +11,7 @@ import pytest
 
 from finetune_operator.plan.conditions import UNDER_WAY
 from finetune_operator.plan.types import PodEvent, Ref, Refusal
-from finetune_trainer.config import Cause, PodPhase, Reason
+from finetune_trainer.contract.records import Cause, PodPhase, Reason
 from tests.support.simulated import HUB_SPEC, PUBLISH_SPEC, SPEC, World, begun, trained
 
 UNFINISHED = re.compile(

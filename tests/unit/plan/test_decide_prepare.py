@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from finetune_operator.plan.types import PlanSettings, PodEvent
-from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.contract.records import Cause, Outcome, Reason
 from tests.support.simulated import HUB_SPEC, World
 
 

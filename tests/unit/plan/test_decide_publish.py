@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from finetune_operator.plan.types import PodEvent, Ref, Refusal, Suspend
-from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.contract.records import Cause, Outcome, Reason
 from tests.support.simulated import PUBLISH_SPEC, World, begun, trained
 from tests.support.simulated_cluster import HUB, START, stamp
 

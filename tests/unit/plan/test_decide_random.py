@@ -11,7 +11,7 @@ import pytest
 
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Manifest
-from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.contract.records import Cause, Outcome, Reason
 from tests.support.simulated import HUB_SPEC, PUBLISH_SPEC, SPEC, Killed, World, trained
 from tests.support.simulated_cluster import checkpoint
 

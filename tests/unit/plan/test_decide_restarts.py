@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.plan.types import Create
-from finetune_trainer.config import Cause, Outcome, Reason
+from finetune_trainer.contract.records import Cause, Outcome, Reason
 from tests.support.simulated import HUB_SPEC, SPEC, Killed, World
 from tests.support.simulated_cluster import checkpoint
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_operator.plan.types import Suspend
-from finetune_trainer.config import Outcome
+from finetune_trainer.contract.records import Outcome
 from tests.support.simulated import HUB_SPEC, World, begun
 from tests.support.simulated_cluster import UNREACHABLE
 

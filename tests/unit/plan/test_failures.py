@@ -11,9 +11,9 @@ import pytest
 
 from finetune_operator.api.spec import FineTuneJobSpec
 from finetune_operator.api.training_arguments import TrainingArguments
-from finetune_operator.plan.obstacles import ADVICE, Obstacle
+from finetune_operator.plan.observed.pod_blockers import ADVICE, Obstacle
 from finetune_operator.plan.resolutions import RESOLUTIONS, ClusterReason
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
 from tests.support.failures import Case, cases
 
 COMMANDS = {"kubectl logs", "kubectl logs -c", "kubectl describe pod", "kubectl describe pvc", "kubectl edit pvc"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.children import template_off_limits, train_job
+from finetune_operator.plan.desired.manifests import template_off_limits, train_job
 from finetune_operator.plan.template_policy import DEFAULT_ALLOWED, Capability
 from finetune_operator.plan.types import PlanSettings
 from tests.support.golden import load

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.__main__ import STOPPED
-from finetune_trainer.config import Exit
+from finetune_trainer.contract.records import Exit
 from tests.support.patience import PATIENCE_SECONDS
 
 PACKAGES = Path(__file__).parents[3] / "trainer_image"

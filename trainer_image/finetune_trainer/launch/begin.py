@@ -16,15 +16,14 @@ from datetime import UTC, datetime
 import aiohttp
 import structlog
 
-from finetune_trainer.config import Cause, Failure, PodPhase, Prepared, Reason
-from finetune_trainer.launch import machine, preparation
+from finetune_trainer.contract.launch_protocol import Begin, Superseded
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Failure, PodPhase, Reason
+from finetune_trainer.launch import preparation
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.fencing import until_over
-from finetune_trainer.launch.marks import Mark, newest_mark, read_mark, read_results, write_mark
 from finetune_trainer.launch.meeting import WAITING_AGAIN_SECONDS, WAITING_SECONDS
 from finetune_trainer.launch.node import EndedError, Node
-from finetune_trainer.launch.protocol import Begin, Superseded
-from finetune_trainer.launch.records import fit_gang
 from finetune_trainer.launch.resume import (
     CONTINUES,
     Decision,
@@ -36,8 +35,11 @@ from finetune_trainer.launch.resume import (
 )
 from finetune_trainer.launch.sealing import assert_newest
 from finetune_trainer.launch.settings import Peer
-from finetune_trainer.paths import to_local
-from finetune_trainer.volume import Run, VolumeError, make_folder, write_checked, write_text
+from finetune_trainer.shared import host
+from finetune_trainer.shared.checkpoints.attempt_file import Mark, newest_mark, read_mark, read_results, write_mark
+from finetune_trainer.shared.paths import to_local
+from finetune_trainer.shared.result_record import fit_gang
+from finetune_trainer.shared.volume import Run, VolumeError, make_folder, write_checked, write_text
 
 log = structlog.get_logger()
 
@@ -61,11 +63,11 @@ async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Plac
     else:
         started = await node.client.join()
         node.secret = await asyncio.to_thread(_read_secret, node)
-        address = machine.own_address((started.master_address, started.master_port))
+        address = host.own_address((started.master_address, started.master_port))
     node.board.begun = started.begun
     node.board.resumed_from = started.resume
     node.board.model_path = started.model
-    interface = machine.interface_of(_LOOPBACK if node.settings.config.nodes == 1 else address)
+    interface = host.interface_of(_LOOPBACK if node.settings.config.nodes == 1 else address)
     log.info("attempt has begun", resume=started.resume.path if started.resume else None)
     return started, Place(address, interface)
 
@@ -77,7 +79,7 @@ def _read_secret(node: Node) -> str:
 async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, str]:
     settings, gang = node.settings, node.node_zero_parts().gang
     run = settings.layout.run
-    here = Peer(settings.bind or machine.own_address(), settings.port)
+    here = Peer(settings.bind or host.own_address(), settings.port)
     node.secret = await asyncio.to_thread(claim, run, settings.attempt, here)
     previous = await asyncio.to_thread(newest_mark, run, settings.attempt)
     if previous is not None:
@@ -92,7 +94,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     started = Begin(
         begun=mark.begun,
         master_address=master,
-        master_port=machine.free_port(master),
+        master_port=host.free_port(master),
         resume=mark.resume,
         model=mark.model,
     )

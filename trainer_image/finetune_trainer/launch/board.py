@@ -1,4 +1,4 @@
-"""What is known of the attempt's progress: absorbs reports, answers `config.Progress`.
+"""What is known of the attempt's progress: absorbs reports, answers `records.Progress`.
 
 No clock and no I/O of its own: times come in, documents go out.
 """
@@ -11,19 +11,11 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from finetune_trainer.config import (
-    CheckpointRef,
-    PodPath,
-    PodPhase,
-    Prepared,
-    PrepareSummary,
-    Progress,
-    Resolved,
-    ResultRecord,
-    left_out,
-)
-from finetune_trainer.launch.protocol import RankProgress
-from finetune_trainer.text import printable
+from finetune_trainer.contract.base import PodPath, left_out
+from finetune_trainer.contract.launch_protocol import RankProgress
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
+from finetune_trainer.contract.records import CheckpointRef, PodPhase, Progress, ResultRecord
+from finetune_trainer.contract.text import printable
 
 MESSAGES_MAX = 32
 MESSAGE_MAX = 1024

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from finetune_trainer.config import Cause, Failure, Outcome, Reason
+from finetune_trainer.contract.launch_protocol import RankResult
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason
 from finetune_trainer.launch.last_words import last_words
-from finetune_trainer.launch.protocol import RankResult
 
 _TORCHRUN_EXIT = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+) \(pid: (\d+)\)")
 _BECAUSE_OF_A_PEER = re.compile(

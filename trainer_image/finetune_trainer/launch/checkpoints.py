@@ -12,12 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_trainer.config import CheckpointRef
-from finetune_trainer.launch import manifest
-from finetune_trainer.launch.manifest import BrokenError, Manifest
-from finetune_trainer.launch.marks import Mark, last_attempts, newest_mark, read_mark, successor, unreadable
-from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import (
+from finetune_trainer.contract.records import CheckpointRef
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.attempt_file import (
+    Mark,
+    last_attempts,
+    newest_mark,
+    read_mark,
+    successor,
+    unreadable,
+)
+from finetune_trainer.shared.checkpoints.manifest import BrokenError, Manifest
+from finetune_trainer.shared.paths import to_local, to_pod
+from finetune_trainer.shared.volume import (
     CHECKPOINT,
     Attempt,
     Layout,

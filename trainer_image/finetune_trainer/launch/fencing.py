@@ -12,9 +12,9 @@ import aiohttp
 import structlog
 from pydantic import ValidationError
 
-from finetune_trainer.launch.marks import Mark
-from finetune_trainer.launch.protocol import Health
-from finetune_trainer.volume import Attempt, there
+from finetune_trainer.contract.launch_protocol import Health
+from finetune_trainer.shared.checkpoints.attempt_file import Mark
+from finetune_trainer.shared.volume import Attempt, there
 
 UNREACHABLE_SECONDS = 5.0
 _POLL_SECONDS = 0.25

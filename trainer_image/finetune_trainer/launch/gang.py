@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from finetune_trainer.config import Outcome, ResultRecord
-from finetune_trainer.launch.protocol import Begin
+from finetune_trainer.contract.launch_protocol import Begin
+from finetune_trainer.contract.records import Outcome, ResultRecord
 
 
 class Gang:

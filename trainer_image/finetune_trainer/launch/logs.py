@@ -6,7 +6,7 @@ import sys
 
 import structlog
 
-from finetune_trainer.text import harmless_event
+from finetune_trainer.contract.text import harmless_event
 
 
 def configure(node: int, attempt: int) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from finetune_trainer.launch.fencing import why_not
 from finetune_trainer.launch.settings import Peer, Settings
-from finetune_trainer.paths import to_pod
+from finetune_trainer.shared.paths import to_pod
 
 WAITING_SECONDS = 10.0
 """A wait that is worth a line in the log; then one a minute."""

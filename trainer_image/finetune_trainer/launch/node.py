@@ -13,22 +13,24 @@ from typing import NamedTuple
 
 import structlog
 
-from finetune_trainer.config import Cause, Failure, Outcome, PodPath, PodPhase, Prepared, Reason
-from finetune_trainer.launch import manifest
+from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankResult
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Failure, Outcome, PodPhase, Reason
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.board import Board
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.gang import Gang
-from finetune_trainer.launch.manifest import BrokenError
 from finetune_trainer.launch.metrics import Metrics
 from finetune_trainer.launch.peers import NodeZero, PeerLostError
-from finetune_trainer.launch.protocol import NodeCheckpoint, RankResult
 from finetune_trainer.launch.ranks import Ranks
 from finetune_trainer.launch.saving import Placing, Saving
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
-from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import VolumeError, explain, has_worked, is_of_volume
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.manifest import BrokenError
+from finetune_trainer.shared.paths import to_local, to_pod
+from finetune_trainer.shared.volume import VolumeError, explain, has_worked, is_of_volume
 
 _LINE_MAX = 300
 

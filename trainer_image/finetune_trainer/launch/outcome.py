@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord
-from finetune_trainer.launch import manifest
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.launch.cause import classify, own_cause
-from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.node import Ending, Node
-from finetune_trainer.paths import to_local
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.paths import to_local
 
 
 def record_of(node: Node, started: datetime) -> ResultRecord:

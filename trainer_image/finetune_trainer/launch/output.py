@@ -13,7 +13,7 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
-from finetune_trainer.text import printable
+from finetune_trainer.contract.text import printable
 
 TAIL_LINES = 40
 _LINE_MAX = 2000

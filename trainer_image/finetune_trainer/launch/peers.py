@@ -9,9 +9,11 @@ from http import HTTPStatus
 import aiohttp
 import structlog
 
-from finetune_trainer.config import Document, Failure, PodPath, Prepared, ResultRecord
+from finetune_trainer.contract.base import Document, PodPath
+from finetune_trainer.contract.launch_protocol import Begin, Join, NodeCheckpoint, NodeEnded, SealedCheckpoint
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Failure, ResultRecord
 from finetune_trainer.launch.meeting import Meeting
-from finetune_trainer.launch.protocol import Begin, Join, NodeCheckpoint, NodeEnded, SealedCheckpoint
 from finetune_trainer.launch.settings import Settings
 
 HOLD_SECONDS = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from finetune_trainer.launch.protocol import RankEnv
+from finetune_trainer.contract.launch_protocol import RankEnv
 
 
 def attach() -> None:

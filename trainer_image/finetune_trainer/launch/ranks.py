@@ -14,14 +14,15 @@ from pathlib import Path
 
 import structlog
 
-from finetune_trainer.config import CheckpointRef, Env, Outcome
-from finetune_trainer.launch import machine
+from finetune_trainer.contract.launch_protocol import Begin, RankEnv, RankResult
+from finetune_trainer.contract.records import CheckpointRef, Outcome
+from finetune_trainer.contract.run_config import Env
 from finetune_trainer.launch.cause import Evidence, rank_exits
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.output import RankOutputs, Tail, follow, print_block
-from finetune_trainer.launch.protocol import Begin, RankEnv, RankResult
 from finetune_trainer.launch.settings import Settings
-from finetune_trainer.paths import to_local
+from finetune_trainer.shared import host
+from finetune_trainer.shared.paths import to_local
 
 log = structlog.get_logger()
 
@@ -65,7 +66,7 @@ def environment(
     """What a rank is told. What the user set (threads, interfaces) stays as it is."""
     config = settings.config
     defaults = {
-        "OMP_NUM_THREADS": str(machine.threads_per_rank(config.processes_per_node)),
+        "OMP_NUM_THREADS": str(host.threads_per_rank(config.processes_per_node)),
         "HF_HOME": str(settings.layout.hub_cache),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -112,7 +113,7 @@ class Ranks:
         self._torchrun_tail = Tail(TORCHRUN_LINES)
         self._following: asyncio.Task[None] | None = None
         self._exit: asyncio.Task[int] | None = None
-        self._memory_kills = machine.out_of_memory_kills()
+        self._memory_kills = host.out_of_memory_kills()
         self._evidence: Evidence | None = None
         self.results: dict[int, RankResult] = {}
         self.token = secrets.token_urlsafe(32)
@@ -124,7 +125,7 @@ class Ranks:
     async def warm_up(self) -> None:
         """Start torchrun's imports; what to run it learns in `start`."""
         self._torchrun = await self._children.start(
-            [sys.executable, "-m", "finetune_trainer.torchrun"], os.environ, told=True
+            [sys.executable, "-m", "finetune_trainer.launch.torchrun"], os.environ, told=True
         )
         if self._torchrun.stdout is None:
             raise RuntimeError("torchrun was started without a pipe")
@@ -137,7 +138,7 @@ class Ranks:
             raise RuntimeError("ranks were started before they were warmed up")
         await self._outputs.open()
         env = environment(self._settings, os.environ, interface, self._token_file, self._outputs.folder, begin.resume)
-        self._memory_kills = machine.out_of_memory_kills()
+        self._memory_kills = host.out_of_memory_kills()
         self._exit.add_done_callback(lambda _: on_exit())
         told = {"arguments": arguments(self._settings, begin, self._logs), "env": env}
         with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: on_exit says so
@@ -190,7 +191,7 @@ class Ranks:
             results=dict(self.results),
             exits=rank_exits(output, self._settings.local_ranks.start),
             torchrun_exit=self._torchrun.returncode if self._torchrun else None,
-            memory_kills=machine.out_of_memory_kills() - self._memory_kills,
+            memory_kills=host.out_of_memory_kills() - self._memory_kills,
             memory_shared=self._settings.shares_machine,
             tails=self._outputs.tails(),
             torchrun_tail=output,

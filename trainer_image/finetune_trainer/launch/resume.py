@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import checkpoint_note
-from finetune_trainer.config import Cause, CheckpointRef, Failure, PodPath, Prepared, Reason, RunConfig
-from finetune_trainer.launch import manifest
+from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, CheckpointRef, Failure, Reason
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch.checkpoints import choose, move_aside, step_of, usable_folders
-from finetune_trainer.launch.marks import Mark, final_model, newest_mark
-from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import Layout, Run, VolumeError, read_checked, read_document, there
+from finetune_trainer.shared.checkpoints import manifest, training_note
+from finetune_trainer.shared.checkpoints.attempt_file import Mark, final_model, newest_mark
+from finetune_trainer.shared.paths import to_local, to_pod
+from finetune_trainer.shared.volume import Layout, Run, VolumeError, read_checked, read_document, there
 
 CONTINUES = ("auto", "required")
 """Values of `resumeFrom` with which an earlier, unfinished run of the same name is gone on from."""
@@ -123,18 +125,18 @@ def own_folders(run: Run, attempt: int, prepared: Prepared | None) -> list[Path]
 
 def _difference(folder: Path, prepared: Prepared | None) -> str | None:
     """Of what else a checkpoint is than of what is trained on; None where that is the same, or is not known."""
-    return checkpoint_note.difference(_note(folder), prepared) if prepared is not None else None
+    return training_note.difference(_note(folder), prepared) if prepared is not None else None
 
 
 def _note(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of its data; nothing where that was damaged: whoever reads all of it says so."""
     sealed = manifest.read(folder)
-    expected = sealed.files.get(checkpoint_note.NOTE) if sealed is not None else None
+    expected = sealed.files.get(training_note.NOTE) if sealed is not None else None
     try:
-        holds = expected is not None and manifest.digest(folder / checkpoint_note.NOTE) == expected
+        holds = expected is not None and manifest.digest(folder / training_note.NOTE) == expected
     except OSError:
         return {}
-    return checkpoint_note.read(folder) if holds else {}
+    return training_note.read(folder) if holds else {}
 
 
 def _left_out(folders: Sequence[Path], prepared: Prepared | None, whose: str) -> tuple[str, ...]:
@@ -267,7 +269,7 @@ def _of_same_data(
     """
     if prepared is None or not folders:
         return folders, ()
-    telling = [folder for folder in folders if checkpoint_note.tells_data(_note(folder))]
+    telling = [folder for folder in folders if training_note.tells_data(_note(folder))]
     silent = [folder for folder in folders if folder not in telling]
     same = [folder for folder in telling if _difference(folder, prepared) is None]
     if silent and _prepared_the_same(run, prepared):

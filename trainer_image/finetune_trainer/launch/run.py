@@ -18,8 +18,8 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from finetune_trainer.config import Cause, Exit, Failure, Outcome, PodPhase, Reason, ResultRecord
-from finetune_trainer.launch import logs, preparation, records
+from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, PodPhase, Reason, ResultRecord
+from finetune_trainer.launch import logs, preparation
 from finetune_trainer.launch.begin import begin, tell_superseded
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.node import Ending, Node
@@ -27,7 +27,8 @@ from finetune_trainer.launch.outcome import record_of
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.server import application
 from finetune_trainer.launch.settings import RANK_COMMAND, Settings
-from finetune_trainer.volume import VolumeError, probe
+from finetune_trainer.shared import result_record
+from finetune_trainer.shared.volume import VolumeError, probe
 
 log = structlog.get_logger()
 
@@ -108,7 +109,7 @@ async def _look_at_data(node: Node) -> None:
 def last_record(node: Node, started: datetime) -> ResultRecord:
     """The record of a node whose work is over. What goes wrong over it (a volume that can't be read) is in it too."""
     try:
-        return records.fit(record_of(node, started))
+        return result_record.fit(record_of(node, started))
     except Exception as error:  # a node without a record would be told as killed
         log.error("the record could not be made", exc_info=error)
         settings, text = node.settings, "".join(traceback.format_exception(error))
@@ -123,7 +124,7 @@ def last_record(node: Node, started: datetime) -> ResultRecord:
             started=started,
             finished=datetime.now(UTC),
         )
-        return records.fit(record)
+        return result_record.fit(record)
 
 
 async def _work(node: Node, session: aiohttp.ClientSession) -> None:
@@ -245,7 +246,7 @@ async def _wait_for_peers(node: Node) -> None:
 
 def _write_termination_log(file: Path, record: ResultRecord) -> None:
     try:
-        records.write_to_termination_log(file, record)
+        result_record.write_to_termination_log(file, record)
     except OSError as error:
         log.error("the record could not be written to the termination log", error=str(error))
 
@@ -254,7 +255,7 @@ async def _leave(node: Node, record: ResultRecord) -> None:
     """Volume first: it is what the next attempt waits for."""
     settings = node.settings
     try:
-        await asyncio.to_thread(records.write_to_volume, settings.layout.run.attempt(settings.attempt), record)
+        await asyncio.to_thread(result_record.write_to_volume, settings.layout.run.attempt(settings.attempt), record)
     except OSError as error:
         log.error("the record could not be written to the volume", error=str(error))
     finally:

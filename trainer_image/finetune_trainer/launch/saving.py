@@ -16,20 +16,29 @@ from pathlib import Path
 
 import structlog
 
-from finetune_trainer.config import Cause, Failure, PodPath, Reason
-from finetune_trainer.failures import ExpectedError
-from finetune_trainer.launch import finite, sealing
+from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.launch_protocol import (
+    FileDigest,
+    FileName,
+    NodeCheckpoint,
+    RankCheckpoint,
+    RankModel,
+    Saved,
+)
+from finetune_trainer.contract.records import Cause, Failure, Reason
+from finetune_trainer.launch import sealing
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.board import Board
 from finetune_trainer.launch.checkpoints import move_aside, rotate
-from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.launch.marks import Mark
 from finetune_trainer.launch.metrics import Metrics
-from finetune_trainer.launch.protocol import FileDigest, FileName, NodeCheckpoint, RankCheckpoint, RankModel, Saved
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
-from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.volume import DISK_FULL, VolumeError, explain, passes, replace_link, sync_folder
+from finetune_trainer.shared.checkpoints import finite
+from finetune_trainer.shared.checkpoints.attempt_file import Mark
+from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.paths import to_local, to_pod
+from finetune_trainer.shared.volume import DISK_FULL, VolumeError, explain, passes, replace_link, sync_folder
 
 log = structlog.get_logger()
 

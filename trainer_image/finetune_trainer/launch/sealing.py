@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from finetune_trainer.launch import finite, manifest
+from finetune_trainer.contract.launch_protocol import FileDigest, FileName
 from finetune_trainer.launch.checkpoints import PARTIAL
-from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.launch.marks import successor
-from finetune_trainer.launch.protocol import FileDigest, FileName
-from finetune_trainer.volume import Run, make_folder, sync_file, sync_folder
+from finetune_trainer.shared.checkpoints import finite, manifest
+from finetune_trainer.shared.checkpoints.attempt_file import successor
+from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.volume import Run, make_folder, sync_file, sync_folder
 
 
 class SupersededError(Exception):

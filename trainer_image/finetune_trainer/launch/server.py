@@ -20,13 +20,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ValidationError
 
-from finetune_trainer.config import Document, Failure, Outcome
-from finetune_trainer.failures import ExpectedError
-from finetune_trainer.launch.board import KubeflowStatus
-from finetune_trainer.launch.manifest import BrokenError
-from finetune_trainer.launch.node import Ending, Node, in_short
-from finetune_trainer.launch.peers import HOLD_SECONDS
-from finetune_trainer.launch.protocol import (
+from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.launch_protocol import (
     Health,
     Join,
     NodeCheckpoint,
@@ -38,10 +33,16 @@ from finetune_trainer.launch.protocol import (
     SealedCheckpoint,
     Superseded,
 )
+from finetune_trainer.contract.records import Failure, Outcome
+from finetune_trainer.launch.board import KubeflowStatus
+from finetune_trainer.launch.node import Ending, Node, in_short
+from finetune_trainer.launch.peers import HOLD_SECONDS
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Peer
-from finetune_trainer.paths import to_pod
-from finetune_trainer.volume import VolumeError
+from finetune_trainer.shared.checkpoints.manifest import BrokenError
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.paths import to_pod
+from finetune_trainer.shared.volume import VolumeError
 
 log = structlog.get_logger()
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_trainer.config import Env, RunConfig
-from finetune_trainer.volume import Layout
+from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.shared.volume import Layout
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 DEFAULT_SAVE_TOTAL_LIMIT = 2

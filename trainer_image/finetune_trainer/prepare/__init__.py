@@ -1,6 +1,6 @@
 """`prepare`: resolve, download, check and tokenise, once for all ranks and before an accelerator is taken.
 
-`command` is what the pod runs; `hub` and `files` bring rows in; `tasks` knows what each task needs of them; `store`
+`command` is what the pod runs; `hub` and `files` bring rows in; a task knows what each task needs of them; `store`
 keeps the result, content-addressed. Nothing here imports torch: it would cost seconds and serve nothing.
 """
 

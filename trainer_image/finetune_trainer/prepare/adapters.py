@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune_trainer.config import Reason, RunConfig
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import Model, quantization_of
 from finetune_trainer.prepare import probes
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model, quantization_of
 
 ALL_LINEAR = "all-linear"
 NEW = ("classifier", "pre_classifier", "score", "qa_outputs", "classification_head", "lm_head", "embed_out")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from finetune_trainer import task_facts
-from finetune_trainer.config import Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError, names
 
 DEFAULT_BATCH_ROWS = 8
 LOSS = "loss"

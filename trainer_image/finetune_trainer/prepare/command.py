@@ -10,23 +10,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from finetune_trainer import connections
-from finetune_trainer.config import (
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import (
     RESULT_RECORD_MAX_BYTES,
     Cause,
-    Env,
     Exit,
     Failure,
     Outcome,
-    Prepared,
     Reason,
     ResultRecord,
-    RunConfig,
 )
-from finetune_trainer.failures import ExpectedError
-from finetune_trainer.prepare.hub import environment
-from finetune_trainer.text import log_line
-from finetune_trainer.volume import DISK_FULL, Layout, VolumeError, explain, has_worked, is_of_volume
+from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.text import log_line
+from finetune_trainer.shared import connections
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.environment import environment
+from finetune_trainer.shared.volume import DISK_FULL, Layout, VolumeError, explain, has_worked, is_of_volume
 
 TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12

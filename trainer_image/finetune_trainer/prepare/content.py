@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 """How a packed file's name ends -> what packed it."""

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from finetune_trainer.data_digests import META
 from finetune_trainer.prepare.lease import remove
 from finetune_trainer.prepare.store import DAMAGED, hide, show_again
-from finetune_trainer.volume import Layout, Run, names_in
+from finetune_trainer.shared.data_digests import META
+from finetune_trainer.shared.volume import Layout, Run, names_in
 
 RECENT_SECONDS = 3600.0
 EVICTED = ".evicted-"

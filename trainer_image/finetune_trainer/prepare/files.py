@@ -1,6 +1,6 @@
 """The files of a split as one Arrow table: do they have the columns, do they fit together?
 
-How a format is parsed is `formats`' business, where a file lies `places`'; rows wait on the disk, mapped into memory.
+How a format is parsed is `formats`' business, where a file lies `file_sources`'; rows wait on the disk, mapped into memory.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.formats import Asked
-from finetune_trainer.prepare.instructions import require_same_types
-from finetune_trainer.prepare.source import Source, Split
+from finetune_trainer.prepare.split_expression import require_same_types
 from finetune_trainer.prepare.spool import TypesDifferError, spooled
 
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.source import Split
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Split
 from finetune_trainer.prepare.spool import spooled
 
 Indices = npt.NDArray[np.int64]

@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
-from finetune_trainer import connections
-from finetune_trainer.config import Cause, DatasetSource, ModelSource, RunConfig
-from finetune_trainer.hub_token import read_token
-from finetune_trainer.prepare import refusals
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.records import Cause
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
+from finetune_trainer.contract.text import log_line
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Split
+from finetune_trainer.prepare import hub_errors
 from finetune_trainer.prepare.hub_dataset import load, stream
+from finetune_trainer.prepare.hub_errors import Wanted, translated
 from finetune_trainer.prepare.hub_model import check_files, needed_files
 from finetune_trainer.prepare.patterns import fitting, is_pattern
-from finetune_trainer.prepare.refusals import Wanted, translated
-from finetune_trainer.prepare.source import Split
-from finetune_trainer.text import log_line
+from finetune_trainer.shared import connections
+from finetune_trainer.shared.hub.environment import SILENCE_SECONDS
+from finetune_trainer.shared.hub.token import read_token
 
 if TYPE_CHECKING:
     import httpx2
@@ -37,27 +39,8 @@ T = TypeVar("T")
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 RETRY_AFTER_MOST_SECONDS = 900.0
 """A Hub that asks for more is left to the next try of the Job."""
-SILENCE_SECONDS = 60.0
-"""Between two bytes of an answer. The client library alone would wait without end."""
 SUGGESTIONS_FROM = 200
 """Repositories of an owner that a misspelt name is compared with."""
-
-
-def environment(config: RunConfig, cache: Path) -> dict[str, str]:
-    """Variables that huggingface_hub and datasets read when they are imported."""
-    variables = {
-        "HF_HOME": str(cache),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # or the name of the dataset goes to a third party, from a mirror too
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_ETAG_TIMEOUT": str(int(SILENCE_SECONDS)),
-        "HF_HUB_DOWNLOAD_TIMEOUT": str(int(SILENCE_SECONDS)),
-    }
-    if config.hub.endpoint:
-        # A mirror need not speak Xet, and the client does not fall back.
-        variables |= {"HF_ENDPOINT": config.hub.endpoint.rstrip("/"), "HF_HUB_DISABLE_XET": "1"}
-    return variables
 
 
 @dataclass(frozen=True)
@@ -125,7 +108,7 @@ class Hub:
         there = sorted(sibling.rfilename for sibling in info.siblings or [])
         found = [path] if path in there else fitting(path, there) if is_pattern(path) else []
         if not found:
-            raise refusals.file_missing(Wanted.of(source, self._endpoint), path, there)
+            raise hub_errors.file_missing(Wanted.of(source, self._endpoint), path, there)
         return [HubFile(f"hf://datasets/{repository}/{file}", source, str(info.sha), file) for file in found]
 
     def dataset_file(self, file: HubFile, cache: Path) -> Path:
@@ -181,7 +164,7 @@ class Hub:
                 problem = error if isinstance(error, PrepareError) else self._problem(error, wanted)
                 if problem is None:
                     raise
-                asked = refusals.retry_after_seconds(error)
+                asked = hub_errors.retry_after_seconds(error)
                 if problem.cause is not Cause.ERROR or pause is None or asked > RETRY_AFTER_MOST_SECONDS:
                     raise problem from error
                 wait = max(pause, asked) * random.uniform(1.0, 1.25)  # many jobs wait for the same Hub
@@ -194,10 +177,10 @@ class Hub:
         from huggingface_hub import errors
 
         if isinstance(error, errors.RevisionNotFoundError):
-            return refusals.revision_missing(wanted, self._revisions(wanted))
+            return hub_errors.revision_missing(wanted, self._revisions(wanted))
         if isinstance(error, errors.RepositoryNotFoundError) and not isinstance(error, errors.GatedRepoError):
             others = self._others(wanted)
-            return refusals.repository_missing(wanted, others, has_token=self._token is not None)
+            return hub_errors.repository_missing(wanted, others, has_token=self._token is not None)
         return translated(error, wanted, has_token=self._token is not None)
 
     def _revisions(self, wanted: Wanted) -> dict[str, Sequence[str]]:

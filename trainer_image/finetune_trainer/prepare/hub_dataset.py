@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.refusals import Wanted, chain, config_missing, is_busy, unavailable
-from finetune_trainer.prepare.source import Source, Split, row_place
-from finetune_trainer.volume import DISK_FULL
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Source, Split, row_place
+from finetune_trainer.prepare.hub_errors import Wanted, chain, config_missing, is_busy, unavailable
+from finetune_trainer.shared.volume import DISK_FULL
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import _is_tokenizer_file
-from finetune_trainer.prepare.refusals import Wanted
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import _is_tokenizer_file
+from finetune_trainer.prepare.hub_errors import Wanted
 
 WEIGHTS = {"model": ".safetensors", "pytorch_model": ".bin"}
 """How files that transformers loads begin -> how they end; the first kind that is there is taken."""

@@ -12,9 +12,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune_trainer.config import Env, Reason, RunConfig
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import probes
-from finetune_trainer.prepare.errors import PrepareError
 
 PACKAGES = {"liger_kernel": "liger-kernel", "peft": "peft", "bitsandbytes": "bitsandbytes"}
 """Module -> package, of those that only some jobs need."""

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from finetune_trainer.volume import make_folder, names_in
+from finetune_trainer.shared.volume import make_folder, names_in
 
 RENEW_SECONDS = 5.0
 EXPIRY_SECONDS = 30.0

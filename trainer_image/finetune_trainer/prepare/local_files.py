@@ -6,12 +6,13 @@ import glob
 import os
 from pathlib import Path
 
-from finetune_trainer.config import PodPath, Reason
-from finetune_trainer.paths import to_local, to_pod
-from finetune_trainer.prepare import access
+from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data import access
+from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.prepare.content import Content, local
-from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import READERS, unknown_kind
+from finetune_trainer.shared.paths import to_local, to_pod
 
 
 def found(pod_path: PodPath) -> list[Content]:

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finetune_trainer import connections
-from finetune_trainer.config import Publish, RunConfig
-from finetune_trainer.failures import ExpectedError
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.publish import account
-from finetune_trainer.publish.errors import Passing, translated
+from finetune_trainer.contract.run_config import Publish, RunConfig
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.shared import connections
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub import account
+from finetune_trainer.shared.hub.errors import Passing, translated
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,7 +28,7 @@ def check(config: RunConfig) -> tuple[str, ...]:
     """What the user should know of it. PrepareError where publishing is sure to fail."""
     if config.publish is None:
         return ()
-    from finetune_trainer.publish.client import one_try
+    from finetune_trainer.shared.hub.client import one_try
 
     repo_id = config.publish.repo_id
     try:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
-from finetune_trainer.text import log_line
+from finetune_trainer.contract.text import log_line
 
 SECONDS = 600.0
 

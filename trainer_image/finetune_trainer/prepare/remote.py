@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from finetune_trainer.config import Cause, Reason
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.text import log_line
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.text import log_line
-from finetune_trainer.volume import make_folder, sync_folder
+from finetune_trainer.shared.volume import make_folder, sync_folder
 
 T = TypeVar("T")
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)

@@ -12,29 +12,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import data_digests, layerdrop, memory, tasks
-from finetune_trainer.config import Prepared, PrepareSummary, Reason, Resolved, RunConfig, SplitReport
-from finetune_trainer.paths import to_local, to_pod
+from finetune_trainer import tasks
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved, SplitReport
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.text import log_line
+from finetune_trainer.data import model
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.model import Model
 from finetune_trainer.prepare import (
     adapters,
     arguments,
+    build,
     eviction,
     image,
-    known,
     lease,
-    making,
-    model,
+    model_cache,
     preflight,
     splits,
     store,
     warnings,
 )
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.prepare.fingerprint import config_digest, data_key, model_digest
 from finetune_trainer.prepare.hub import Hub
-from finetune_trainer.prepare.key import config_digest, data_key, model_digest
-from finetune_trainer.prepare.model import Model
-from finetune_trainer.text import log_line
-from finetune_trainer.volume import DISK_FULL, Layout, has_worked, make_folder, probe, read_checked, write_checked
+from finetune_trainer.shared import data_digests, device_memory, layerdrop
+from finetune_trainer.shared.paths import to_local, to_pod
+from finetune_trainer.shared.volume import (
+    DISK_FULL,
+    Layout,
+    has_worked,
+    make_folder,
+    probe,
+    read_checked,
+    write_checked,
+)
 
 GONE = frozenset(
     {
@@ -100,13 +111,13 @@ def _looked_at(config: RunConfig, layout: Layout, before_model: Callable[[], Non
     if (problem := layerdrop.problem(config, layerdrop.shares_of(folder))) is not None:
         raise PrepareError(Reason.ARGUMENTS_INVALID, problem)
     found = splits.find(config, hub)
-    place = known.place(layout, config, folder, found.identity)
-    facts = known.read(place) if place is not None else None
+    place = model_cache.place(layout, config, folder, found.identity)
+    facts = model_cache.read(place) if place is not None else None
     if facts is None or not _is_sound(layout.prepared(facts.key), notes):
         before_model()
         facts = _made_from(config, layout, hub, folder, found, notes)
     if place is not None:
-        known.write(place, facts)
+        model_cache.write(place, facts)
     resolved = Resolved(model_revision=commit, dataset_revision=found.commit)
     return _also_told(_prepared(config, layout, facts, folder, resolved), size)
 
@@ -116,16 +127,16 @@ def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
     if not config.accelerators:
         return ()
     if config.device_memory_bytes is None:
-        said = memory.note(config, model)
+        said = device_memory.note(config, model)
         return () if said is None else (said,)
-    if (problem := memory.problem(config, model, config.device_memory_bytes)) is not None:
+    if (problem := device_memory.problem(config, model, config.device_memory_bytes)) is not None:
         raise PrepareError(Reason.MODEL_TOO_LARGE, problem)
     return ()
 
 
 def _made_from(
     config: RunConfig, layout: Layout, hub: Hub, folder: Path, found: splits.Found, notes: _Notes
-) -> known.Known:
+) -> model_cache.Known:
     """Look at the model, and see that there is prepared data for it; what is to be known of both."""
     loaded = model.load(folder, f"The model {config.model.name}")
     task = tasks.find(config.task)
@@ -133,12 +144,12 @@ def _made_from(
     adapters.check(config, loaded, task.auto)
     limits, of_limits = task.limits(config, loaded)
     key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))
-    meta = _made(making.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key), notes)
+    meta = _made(build.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key), notes)
     told = task.model_messages(loaded, tuple(meta["labelNames"]))
-    return known.Known(key=key, messages=(*of_limits, *told))
+    return model_cache.Known(key=key, messages=(*of_limits, *told))
 
 
-def _prepared(config: RunConfig, layout: Layout, facts: known.Known, model: Path, resolved: Resolved) -> Prepared:
+def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model: Path, resolved: Resolved) -> Prepared:
     """What ranks and people are told of data that is there."""
     folder = layout.prepared(facts.key)
     meta = store.read_meta(folder)
@@ -215,7 +226,7 @@ def _model_folder(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Path, st
     return hub.model(config.model, layout.hub_cache)
 
 
-def _made(job: making.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[str, Any]:
+def _made(job: build.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[str, Any]:
     """What is noted of the prepared data, which is made where it is not there, or not what was sealed."""
 
     def make_room(wanted: int) -> bool:
@@ -234,7 +245,7 @@ def _made(job: making.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[
             if mine is None:
                 continue
             try:
-                making.make(job, folder, mine.partial, make_room)
+                build.make(job, folder, mine.partial, make_room)
                 notes.sound.add(folder)  # it was digested as it was written
             except OSError as error:
                 # A lease is lost by being asleep for so long that somebody took this process for dead, and removed

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from finetune_trainer.config import Reason
-from finetune_trainer.connections import refusal, require_usable
-from finetune_trainer.prepare.errors import PrepareError, names
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.prepare.patterns import fitting, fixed_folder, is_pattern
 from finetune_trainer.prepare.remote import FAR_BYTES, changed, patiently, unavailable
+from finetune_trainer.shared.connections import refusal, require_usable
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem

@@ -13,16 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from finetune_trainer.config import Reason, RunConfig
-from finetune_trainer.prepare import holdout, hub, instructions, places, streamed
-from finetune_trainer.prepare.errors import PrepareError
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Split
+from finetune_trainer.prepare import file_sources, holdout, hub, split_expression, streamed
+from finetune_trainer.prepare.file_sources import Place
 from finetune_trainer.prepare.files import read_files
-from finetune_trainer.prepare.formats import Asked
+from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.formats import columns as named
-from finetune_trainer.prepare.key import seed
-from finetune_trainer.prepare.places import Place
-from finetune_trainer.prepare.refusals import split_missing
-from finetune_trainer.prepare.source import Split
+from finetune_trainer.prepare.hub_errors import split_missing
 from finetune_trainer.prepare.streamed import Taking
 
 TRAIN, VALIDATION, TEST = ROLES = "train", "validation", "test"
@@ -57,7 +58,7 @@ def find(config: RunConfig, client: hub.Hub) -> Found:
         commit = client.dataset_commit(dataset)
         return Found({"commit": commit, "settings": settings}, commit)
     used = _used_files(config)
-    files = {name: tuple(places.found(dataset.files[name], config, client)) for name in used}
+    files = {name: tuple(file_sources.found(dataset.files[name], config, client)) for name in used}
     identities = {name: [place.identity for place in found] for name, found in files.items()}
     commits = {place.commit for found in files.values() for place in found}
     return Found({"files": identities, "settings": settings}, commits.pop() if len(commits) == 1 else None, files)
@@ -92,7 +93,7 @@ def read(
 def chosen(role: str, config: RunConfig, there: Sequence[str], read_one: Callable[[str], Split]) -> Split | None:
     """The split for a role; None where there is none and none was asked for."""
     said = _said(role, config, there)
-    return None if said is None else instructions.chosen(said, role, there, read_one)
+    return None if said is None else split_expression.chosen(said, role, there, read_one)
 
 
 def _said(role: str, config: RunConfig, there: Sequence[str]) -> str | None:
@@ -170,7 +171,7 @@ def _used_files(config: RunConfig) -> list[str]:
             skipped = role == VALIDATION and dataset.validation_fraction is not None
             used += [role] if dataset.files.get(role) and not skipped else []
         else:
-            wanted = [said] if said in dataset.files else instructions.names_in(said)
+            wanted = [said] if said in dataset.files else split_expression.names_in(said)
             for name in wanted:
                 if not dataset.files.get(name):
                     raise split_missing(name, [name for name in dataset.files if dataset.files[name]], role)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from finetune_trainer.volume import make_folder
+from finetune_trainer.shared.volume import make_folder
 
 
 class TypesDifferError(Exception):

@@ -17,9 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer import data_digests
-from finetune_trainer.data_digests import META
-from finetune_trainer.volume import sync_file, sync_folder, with_digest
+from finetune_trainer.shared import data_digests
+from finetune_trainer.shared.data_digests import META
+from finetune_trainer.shared.volume import sync_file, sync_folder, with_digest
 
 DAMAGED = ".damaged-"
 """In the name of prepared data that was set aside."""

@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.config import DatasetSource, Reason, RunConfig
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import DatasetSource, RunConfig
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.formats import Asked, columns
-from finetune_trainer.prepare.instructions import parts_of
-from finetune_trainer.prepare.key import seed
-from finetune_trainer.prepare.source import Source, Split
+from finetune_trainer.prepare.fingerprint import seed
+from finetune_trainer.prepare.formats import columns
+from finetune_trainer.prepare.split_expression import parts_of
 from finetune_trainer.prepare.spool import spooled
 
 BUFFER_ROWS = 10_000

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_trainer.config import LEARNING_RATE, LORA_LEARNING_RATE, RunConfig, SplitReport
+from finetune_trainer.contract.prepared import SplitReport
+from finetune_trainer.contract.run_config import LEARNING_RATE, LORA_LEARNING_RATE, RunConfig
+from finetune_trainer.data.errors import names
 from finetune_trainer.prepare.arguments import global_batch_rows
-from finetune_trainer.prepare.errors import names
 from finetune_trainer.tasks.base import Limits
 
 MANY_CUT = 0.05

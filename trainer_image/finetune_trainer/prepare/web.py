@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from finetune_trainer.addresses import shown
-from finetune_trainer.config import Reason
-from finetune_trainer.connections import refusal, require_usable
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.content import COMPRESSIONS
-from finetune_trainer.prepare.errors import PrepareError
 from finetune_trainer.prepare.remote import BeginAgain, changed, patiently, unavailable
+from finetune_trainer.shared.addresses import shown
+from finetune_trainer.shared.connections import refusal, require_usable
 
 if TYPE_CHECKING:
     import httpx2

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.failures import ExpectedError
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.shared.failures import ExpectedError
 
 T = TypeVar("T")
 AHEAD = 2

@@ -2,8 +2,8 @@
 
 `command` is what the pod runs: it watches over the time and SIGTERM, and writes the record. `run` is the story: the
 sealed model (`sealed`), its card (`card`, from the report of the training and what `base` knows of the model that it
-came from), the upload (`repository`) again and again (`retries`) until it is done. `client` makes one try of each
-request; `errors` says what a refusal means, `account` what a token may do.
+came from), the upload (`repository`) again and again (`retries`) until it is done. `shared.hub` makes one
+try of each request, and says what a refusal means and what a token may do.
 """
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from finetune_trainer.config import Document, RunConfig
-from finetune_trainer.paths import to_local
-from finetune_trainer.publish.errors import Passing, PublishError, clean
+from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.publish.retries import Patience, until_done
-from finetune_trainer.volume import read_document, write_document
+from finetune_trainer.shared.hub.errors import Passing, PublishError, clean
+from finetune_trainer.shared.paths import to_local
+from finetune_trainer.shared.volume import read_document, write_document
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

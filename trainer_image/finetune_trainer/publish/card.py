@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finetune_trainer.addresses import shown as address_shown
-from finetune_trainer.config import Evaluation, Resolved, RunConfig, TrainingReport
+from finetune_trainer.contract.prepared import Resolved
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import Evaluation, TrainingReport
 from finetune_trainer.publish import usage
 from finetune_trainer.publish.base import BaseFacts
 from finetune_trainer.publish.markdown import address, cell, code, front_matter
+from finetune_trainer.shared.addresses import shown as address_shown
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 DEFAULT_ENDPOINT = "https://huggingface.co"

@@ -15,22 +15,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from finetune_trainer import connections
-from finetune_trainer.config import (
-    Cause,
-    Env,
-    Exit,
-    Failure,
-    Outcome,
-    PublishedModel,
-    Reason,
-    ResultRecord,
-    RunConfig,
-)
-from finetune_trainer.launch.records import fit, write_to_termination_log
+from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, PublishedModel, Reason, ResultRecord
+from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.text import log_line
 from finetune_trainer.publish.retries import Patience
-from finetune_trainer.text import log_line
-from finetune_trainer.volume import Layout, concerns, explain, make_folder, write_document
+from finetune_trainer.shared import connections
+from finetune_trainer.shared.result_record import fit, write_to_termination_log
+from finetune_trainer.shared.volume import Layout, concerns, explain, make_folder, write_document
 
 TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12
@@ -86,7 +77,7 @@ def main() -> int:
 
 def environment(config: RunConfig) -> dict[str, str]:
     """Variables that huggingface_hub reads when it is imported."""
-    from finetune_trainer.prepare.hub import environment as hub_environment
+    from finetune_trainer.shared.hub.environment import environment as hub_environment
 
     trusted = connections.environment(os.environ)
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error", "HF_HUB_OFFLINE": "0"}
@@ -96,8 +87,8 @@ def environment(config: RunConfig) -> dict[str, str]:
 def work(config: RunConfig, deadline: datetime, result: Result) -> None:
     """The thread: publish, and tell how it went."""
     try:
-        from finetune_trainer.publish.client import Traffic, monotonic_deadline
         from finetune_trainer.publish.run import publish, size
+        from finetune_trainer.shared.hub.client import Traffic, monotonic_deadline
 
         traffic = Traffic()
         tell_of(lambda: f"{size(traffic.sent)} sent" if traffic.sent else "", result.over)
@@ -124,9 +115,9 @@ def tell_of(state: Callable[[], str], over: threading.Event) -> None:
 
 def failure_of(error: Exception, config: RunConfig) -> Failure:
     """What an exception means."""
-    from finetune_trainer.failures import ExpectedError
-    from finetune_trainer.publish.errors import clean
-    from finetune_trainer.volume import VolumeError
+    from finetune_trainer.shared.failures import ExpectedError
+    from finetune_trainer.shared.hub.errors import clean
+    from finetune_trainer.shared.volume import VolumeError
 
     if isinstance(error, ExpectedError | VolumeError):
         return error.failure

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import yaml
 
-from finetune_trainer.text import printable
+from finetune_trainer.contract.text import printable
 
 NOTHING = "?"
 """In place of a name that has nothing to show."""

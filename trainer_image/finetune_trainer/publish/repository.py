@@ -11,10 +11,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from finetune_trainer.config import Publish, PublishedModel, Reason
-from finetune_trainer.publish import account
-from finetune_trainer.publish.errors import Passing, PublishError, translated
+from finetune_trainer.contract.records import PublishedModel, Reason
+from finetune_trainer.contract.run_config import Publish
 from finetune_trainer.publish.sealed import SealedModel
+from finetune_trainer.shared.hub import account
+from finetune_trainer.shared.hub.errors import Passing, PublishError, translated
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.publish.errors import Passing, PublishError
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.shared.hub.errors import Passing, PublishError
 
 T = TypeVar("T")
 

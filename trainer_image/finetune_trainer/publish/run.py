@@ -9,17 +9,18 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from finetune_trainer import connections
-from finetune_trainer.config import Publish, PublishedModel, Reason, RunConfig
+from finetune_trainer.contract.records import PublishedModel, Reason
+from finetune_trainer.contract.run_config import Publish, RunConfig
 from finetune_trainer.publish import base, card, sealed
-from finetune_trainer.publish.account import endpoint_of, required_token
 from finetune_trainer.publish.base import NOTHING, BaseFacts
-from finetune_trainer.publish.client import Traffic, one_try
-from finetune_trainer.publish.errors import MetadataRefused, PublishError
 from finetune_trainer.publish.repository import Target
 from finetune_trainer.publish.retries import Patience, until_done
 from finetune_trainer.publish.sealed import SealedModel
-from finetune_trainer.volume import Layout
+from finetune_trainer.shared import connections
+from finetune_trainer.shared.hub.account import endpoint_of, required_token
+from finetune_trainer.shared.hub.client import Traffic, one_try
+from finetune_trainer.shared.hub.errors import MetadataRefused, PublishError
+from finetune_trainer.shared.volume import Layout
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from finetune_trainer.config import PREDICTIONS_FILE, REPORT_FILE, Reason, TrainingReport
-from finetune_trainer.launch import manifest
-from finetune_trainer.launch.manifest import BrokenError, Manifest
-from finetune_trainer.launch.marks import final_model, newest_mark
-from finetune_trainer.paths import to_pod
-from finetune_trainer.publish.errors import PublishError
-from finetune_trainer.volume import Layout, read_document
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.attempt_file import final_model, newest_mark
+from finetune_trainer.shared.checkpoints.manifest import BrokenError, Manifest
+from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.paths import to_pod
+from finetune_trainer.shared.volume import Layout, read_document
 
 MODEL_FILES = (
     # weights

@@ -5,7 +5,7 @@ transformers 5 has no pipeline that answers questions, sums up or translates; th
 
 from __future__ import annotations
 
-from finetune_trainer.config import RunConfig
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.publish.markdown import literal
 
 WRITING = {"summarization": "The text to sum up.", "translation": "The text to translate."}

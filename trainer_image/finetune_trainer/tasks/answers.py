@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, others, shown
-from finetune_trainer.prepare.source import Split
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError, others, shown
+from finetune_trainer.data.split import Split
 
 TEXT, START = "text", "answer_start"
 SHAPE = '{"text": ["the answer"], "answer_start": [17]}'

@@ -14,23 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from finetune_trainer.config import Prepared, Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.formats import Asked
-from finetune_trainer.prepare.model import Model, max_tokens, text_config
-from finetune_trainer.prepare.source import Split
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, Asked
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import Model, max_tokens, text_config
+from finetune_trainer.data.split import Split
 from finetune_trainer.tasks.kinds import require_text_alone
 
 if TYPE_CHECKING:
-    from finetune_trainer.train.rows import Rows
-
-LABELS, LENGTH = "labels", "length"
-"""Columns of prepared rows that every task writes: what is to be learnt, and tokens per row (for grouping)."""
-OWN = "_"
-"""Columns whose names begin so are not the model's: they are for metrics and predictions."""
-IGNORED_LABEL = -100
-"""What losses, metrics and the count of items leave out."""
-
+    from finetune_trainer.data.dataset import Rows
 
 # --- preparing ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +141,7 @@ class Task(ABC):
     head: ClassVar[str]
     """How messages call that head: `text classification`."""
     draws: ClassVar[bool] = False
-    """Its collator draws at random: each row comes with `rows.DRAW`, the seed of its draws."""
+    """Its collator draws at random: each row comes with `dataset.DRAW`, the seed of its draws."""
     collates: ClassVar[tuple[str, ...]] = ()
     """Columns that its collator takes beside what the model does."""
     reads_labels: ClassVar[bool] = True

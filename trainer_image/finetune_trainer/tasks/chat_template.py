@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 from jinja2.exceptions import TemplateError
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import Model
 from finetune_trainer.tasks.chat import ASSISTANT, MESSAGES, PLACE, TOOLS, Conversations, Message, is_learnt
 from finetune_trainer.tasks.tools import CALLS, FUNCTION, Call, bad, with_arguments
 

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.config import ProblemType, Reason, RunConfig
-from finetune_trainer.prepare import label_columns, label_lists, targets
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.labels import class_ids, class_names
-from finetune_trainer.prepare.source import Split
-from finetune_trainer.tasks.base import IGNORED_LABEL, Training
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import ProblemType, RunConfig
+from finetune_trainer.data import label_columns, label_lists, number_labels
+from finetune_trainer.data.columns import IGNORED_LABEL
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.labels import class_ids, class_names
+from finetune_trainer.data.split import Split
+from finetune_trainer.tasks.base import Training
 from finetune_trainer.tasks.classes import SHOWN_CLASSES, balanced, scores
 
 
@@ -247,8 +249,8 @@ class Regression(Problem):
             )
 
     def read(self, splits: Mapping[str, Split], column: str) -> Labels:
-        columns = {role: targets.numbers(split, column) for role, split in splits.items()}
-        targets.require_spread(splits["train"], column, columns["train"])
+        columns = {role: number_labels.numbers(split, column) for role, split in splits.items()}
+        number_labels.require_spread(splits["train"], column, columns["train"])
         return Labels((), columns)
 
     def prepared(self, labels: pa.Array, classes: int) -> pa.Array:

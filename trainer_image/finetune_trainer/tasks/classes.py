@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.config import RunConfig
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.model import Model
 from finetune_trainer.tasks.base import Evaluated
 from finetune_trainer.tasks.loading import load
 

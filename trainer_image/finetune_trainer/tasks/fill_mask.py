@@ -15,26 +15,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.config import Prepared, Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.model import Model
-from finetune_trainer.prepare.source import Split
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.model import Model
+from finetune_trainer.data.split import Split
 from finetune_trainer.tasks import packing, plain_text
-from finetune_trainer.tasks.base import (
-    IGNORED_LABEL,
-    LABELS,
-    LENGTH,
-    Checked,
-    Evaluated,
-    Limits,
-    Reading,
-    Tokenised,
-    Training,
-    require_known,
-)
+from finetune_trainer.tasks.base import Checked, Evaluated, Limits, Reading, Tokenised, Training, require_known
 from finetune_trainer.tasks.encoding import Marks, unmarked
 from finetune_trainer.tasks.loading import load
-from finetune_trainer.tasks.masking import CONTINUES, PROBABILITY, Masked
+from finetune_trainer.tasks.mlm_collator import CONTINUES, PROBABILITY, Masked
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
 
 TEXT, EXAMPLE = "text", "_example"

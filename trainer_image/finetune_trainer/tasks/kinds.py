@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.model import Model
 
 NOT_BY_TEXT_ALONE = {
     "bros": "where each word stands on a page",

@@ -10,9 +10,10 @@ import re
 from difflib import get_close_matches
 from typing import Any
 
-from finetune_trainer.config import Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import Model
 
 CODE = re.compile(r"__(\w+)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")
 """`__en__` (M2M100), `en_XX` (mBART), `eng_Latn` (NLLB)."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_trainer.config import Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, shown
-from finetune_trainer.prepare.model import Model, max_tokens
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError, shown
+from finetune_trainer.data.model import Model, max_tokens
 from finetune_trainer.tasks import languages
 from finetune_trainer.tasks.base import Limits
 from finetune_trainer.tasks.encoding import Marks, unmarked, without_offsets

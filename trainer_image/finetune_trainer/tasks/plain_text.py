@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError
-from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import blanks, serialised, strings
-from finetune_trainer.tasks.base import IGNORED_LABEL, LABELS, Checked, Evaluated, Training
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Split
+from finetune_trainer.data.texts import blanks, serialised, strings
+from finetune_trainer.tasks.base import Checked, Evaluated, Training
 
 TEXT = "text"
 BATCH_ROWS = 1000

@@ -15,16 +15,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer import task_facts
-from finetune_trainer.config import Prepared, Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model
-from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import require_text, serialised
-from finetune_trainer.tasks import languages, lengths, writing
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import LABELS, LENGTH
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import Model
+from finetune_trainer.data.split import Split
+from finetune_trainer.data.texts import require_text, serialised
+from finetune_trainer.tasks import generation, languages, lengths
 from finetune_trainer.tasks.base import (
-    LABELS,
-    LENGTH,
     Checked,
     Evaluated,
     Limits,
@@ -144,12 +145,12 @@ class SequenceToSequence(TokenTask):
         languages.set_languages(tokenizer, config)
         languages.begin_targets(model, tokenizer)
         make_generation_savable(model)
-        writing.settle(model.generation_config, config, lengths.target_limit(config, model.config, tokenizer))
+        generation.settle(model.generation_config, config, lengths.target_limit(config, model.config, tokenizer))
         return model, tokenizer
 
     def collator(self, run: Training) -> Any:
         """Pads sources and targets, each to their longest or to their limit."""
-        from finetune_trainer.tasks.pairs import Pairs, Shift
+        from finetune_trainer.tasks.seq2seq_collator import Pairs, Shift
 
         config, tokenizer = run.model.config, run.tokenizer
         pad, fixed = tokenizer.pad_token_id, run.config.preprocessing.padding == "max_length"
@@ -164,7 +165,7 @@ class SequenceToSequence(TokenTask):
 
     def generate(self, run: Training) -> Callable[..., Any] | None:
         """Text as the saved model's generation config says, unless the user wants none."""
-        return writing.writer(run.model) if writing.wanted(run.config) else None
+        return generation.writer(run.model) if generation.wanted(run.config) else None
 
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
         """Loss as the mean over the tokens of the targets; scores of the text where there is some."""
@@ -173,11 +174,11 @@ class SequenceToSequence(TokenTask):
         if not written:
             return loss
         scores = self.scores(self._written(run, evaluated), self._texts(evaluated, self.roles[1]))
-        return {**loss, **scores, "gen_len": writing.mean_length(run.tokenizer, written[0])}
+        return {**loss, **scores, "gen_len": generation.mean_length(run.tokenizer, written[0])}
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
         """Source, what was written and the reference; without generation there is nothing to tell."""
-        if not writing.wanted(run.config):
+        if not generation.wanted(run.config):
             return
         source, target = (self._texts(evaluated, role) for role in self.roles)
         written = self._written(run, evaluated)
@@ -187,7 +188,7 @@ class SequenceToSequence(TokenTask):
 
     def _written(self, run: Training, evaluated: Evaluated) -> list[str]:
         language = languages.language_id(run.tokenizer)
-        return writing.texts(run.tokenizer, evaluated.predictions[0], language)
+        return generation.texts(run.tokenizer, evaluated.predictions[0], language)
 
     def _texts(self, evaluated: Evaluated, role: str) -> list[str]:
         """A column of the examples, in the order of the predictions."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.tasks import scripts, writing
+from finetune_trainer.tasks import generation, scripts
 from finetune_trainer.tasks.base import Evaluated, Training
 from finetune_trainer.tasks.seq2seq import SequenceToSequence
 
@@ -49,7 +49,7 @@ class Summarization(SequenceToSequence):
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
         """How words were told apart."""
-        if not writing.wanted(run.config):
+        if not generation.wanted(run.config):
             return {}
         beyond = scripts.beyond_ascii(self._texts(evaluated, self.roles[1])[:LOOKED_AT])
         return {"rougeTokenizer": "words of any script" if beyond else "rouge_score with Porter stemmer"}

@@ -11,23 +11,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.config import Prepared, Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.model import Model
-from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import require_text, serialised
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import LABELS, LENGTH
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import Model
+from finetune_trainer.data.split import Split
+from finetune_trainer.data.texts import require_text, serialised
 from finetune_trainer.tasks import classes
-from finetune_trainer.tasks.base import (
-    LABELS,
-    LENGTH,
-    Checked,
-    Evaluated,
-    Reading,
-    Task,
-    Tokenised,
-    Training,
-    require_known,
-)
+from finetune_trainer.tasks.base import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.class_problems import MultiLabel, problem_of
 from finetune_trainer.tasks.encoding import Marks, inputs_of, unmarked, without_offsets
 from finetune_trainer.tasks.kinds import require_decoder_start

@@ -13,12 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.config import Prepared, Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.formats import Asked
-from finetune_trainer.prepare.model import Model
-from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.texts import require_text
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.model import Model
+from finetune_trainer.data.split import Split
+from finetune_trainer.data.texts import require_text
 from finetune_trainer.tasks import chat, chat_template, next_tokens, packing, plain_text
 from finetune_trainer.tasks.base import (
     Checked,

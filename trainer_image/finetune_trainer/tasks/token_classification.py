@@ -14,25 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune_trainer.config import Prepared, Reason, RunConfig
-from finetune_trainer.prepare.errors import PrepareError, names, others
-from finetune_trainer.prepare.label_lists import TAG, Lists
-from finetune_trainer.prepare.model import Model
-from finetune_trainer.prepare.source import Split
-from finetune_trainer.prepare.words import require_words
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
+from finetune_trainer.data.errors import PrepareError, names, others
+from finetune_trainer.data.label_lists import TAG, Lists
+from finetune_trainer.data.model import Model
+from finetune_trainer.data.split import Split
+from finetune_trainer.data.words import require_words
 from finetune_trainer.tasks import classes, tag_scores
-from finetune_trainer.tasks.base import (
-    IGNORED_LABEL,
-    LABELS,
-    LENGTH,
-    Checked,
-    Evaluated,
-    Reading,
-    Task,
-    Tokenised,
-    Training,
-    require_known,
-)
+from finetune_trainer.tasks.base import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.encoding import inputs_of
 
 WORDS, TAGS = "words", "tags"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from finetune_trainer.config import RunConfig
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.model import Model
 from finetune_trainer.tasks.base import Evaluated, Limits, Task, Training
 
 DEFAULT_TOKENS = 1024

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, half_a_character, half_character, names, shown
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError, half_a_character, half_character, names, shown
 
 CALLS, FUNCTION, FUNCTION_CALL = "tool_calls", "function", "function_call"
 FORM = 'tool_calls: [{"type": "function", "function": {"name": ..., "arguments": {...}}}]'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from finetune_trainer.tasks import scripts, writing
+from finetune_trainer.tasks import generation, scripts
 from finetune_trainer.tasks.base import Evaluated, Training
 from finetune_trainer.tasks.seq2seq import SequenceToSequence
 
@@ -28,7 +28,7 @@ class Translation(SequenceToSequence):
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
         """sacreBLEU's signatures, by which others can count the same."""
-        if not writing.wanted(run.config):
+        if not generation.wanted(run.config):
             return {}
         references = self._texts(evaluated, self.roles[1])
         found = counters(references)

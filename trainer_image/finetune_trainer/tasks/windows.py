@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.prepare.model import Model
+from finetune_trainer.data.columns import LABELS, LENGTH
+from finetune_trainer.data.model import Model
 from finetune_trainer.tasks import answers, spans
-from finetune_trainer.tasks.base import LABELS, LENGTH, Reading
+from finetune_trainer.tasks.base import Reading
 
 CONTEXT_SEQUENCE = 1
 NO_ANSWER_TOKEN = 0

@@ -1,6 +1,6 @@
 """`train`: one rank, a child of torchrun.
 
-`recipe` is the whole story in a page: world, model, data, Trainer, result. `order` decides which rows make a batch,
+`recipe` is the whole story in a page: world, model, data, Trainer, result. `data.sampler` decides which rows make a batch,
 `trainer` is what differs from the stock Trainer, `pulse` lets all ranks decide the same, `report` tells `launch`.
 Everything slow is imported by `recipe`; this module and `command` are not.
 """

@@ -19,12 +19,14 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 from transformers.pytorch_utils import Conv1D
 
-from finetune_trainer.config import Cause, Peft, Prepared, Reason, RunConfig
-from finetune_trainer.paths import to_local
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.shared.paths import to_local
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.loading import skeleton
 from finetune_trainer.train import precision, towers
-from finetune_trainer.train.failures import TrainError
 
 TASK_TYPES = {
     "text-classification": "SEQ_CLS",

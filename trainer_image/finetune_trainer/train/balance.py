@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_trainer.prepare.model import text_config
+from finetune_trainer.data.model import text_config
 
 NAMES = ("router_aux_loss_coef", "aux_loss_coef")
 """What models and configurations call its weight."""

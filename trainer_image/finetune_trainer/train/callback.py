@@ -10,12 +10,12 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune_trainer.config import Cause, PodPhase, Reason
-from finetune_trainer.launch.protocol import RankCheckpoint
-from finetune_trainer.train.failures import TrainError
+from finetune_trainer.contract.launch_protocol import RankCheckpoint
+from finetune_trainer.contract.records import Cause, PodPhase, Reason
+from finetune_trainer.data.sampler import GlobalOrder, MicroBatches
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.marks import Marks
-from finetune_trainer.train.order import GlobalOrder, MicroBatches
 from finetune_trainer.train.pulse import Beat, Pulse
 from finetune_trainer.train.report import Reporter, SignsOfLife
 from finetune_trainer.train.volume_trouble import Save

@@ -12,9 +12,10 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from finetune_trainer.config import Env, Exit, Failure, Outcome, RunConfig
-from finetune_trainer.launch.protocol import RankResult
-from finetune_trainer.paths import to_local
+from finetune_trainer.contract.launch_protocol import RankResult
+from finetune_trainer.contract.records import Exit, Failure, Outcome
+from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.shared.paths import to_local
 from finetune_trainer.train import imports
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
@@ -35,7 +36,7 @@ def main() -> NoReturn:
 
 
 def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
-    from finetune_trainer.train.failures import failure_of
+    from finetune_trainer.shared.rank_failures import failure_of
     from finetune_trainer.train.report import Reporter
 
     reporter = Reporter(client, active=rank == 0)

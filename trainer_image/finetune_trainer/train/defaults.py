@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_trainer import task_facts
-from finetune_trainer.config import LORA_LEARNING_RATE, Cause, Reason, RunConfig
-from finetune_trainer.train.failures import TrainError
-from finetune_trainer.train.order import Strategy
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import LORA_LEARNING_RATE, RunConfig
+from finetune_trainer.data.sampler import Strategy
+from finetune_trainer.shared.rank_failures import TrainError
 
 LOGGING_STEPS = 500
 """transformers' own default, which `eval_steps` falls back to."""
@@ -22,7 +23,7 @@ OWNED: dict[str, Any] = {
     "disable_tqdm": True,
     "logging_nan_inf_filter": False,  # it would log a loss of 0.0 where there is none
     "save_total_limit": None,  # launch rotates what is sealed on the volume; see `save_total_limit` of the job
-    "train_sampling_strategy": "random",  # `order` decides in training; the stock one would order evaluation too
+    "train_sampling_strategy": "random",  # the sampler decides in training; the stock one would order evaluation too
     "label_names": ["labels"],
     "remove_unused_columns": False,  # `Rows` gives what the model takes
 }

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from finetune_trainer.config import RunConfig
+from finetune_trainer.contract.run_config import RunConfig
 
 LATER = ("datasets", "pandas", "scipy", "sklearn", "nltk", "peft", "bitsandbytes")
 

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from finetune_trainer.config import Document, Prepared
-from finetune_trainer.launch.protocol import (
+from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.launch_protocol import (
     RankCheckpoint,
     RankEnv,
     RankModel,
@@ -21,7 +21,8 @@ from finetune_trainer.launch.protocol import (
     Saved,
     SealedCheckpoint,
 )
-from finetune_trainer.paths import to_local
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.shared.paths import to_local
 
 REPORT_SECONDS = 10.0
 """For progress, which is told again."""

@@ -15,14 +15,15 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from finetune_trainer.config import PREDICTIONS_FILE, Prepared
-from finetune_trainer.paths import to_local
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE
+from finetune_trainer.data.dataset import Rows
+from finetune_trainer.data.sampler import by_length
+from finetune_trainer.shared.paths import to_local
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Evaluated, Task, Training
 from finetune_trainer.train import imports
-from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchError
-from finetune_trainer.train.order import by_length
-from finetune_trainer.train.rows import Rows
 from finetune_trainer.train.strict_json import as_json
 from finetune_trainer.train.trainer import RankTrainer
 from finetune_trainer.train.volume_trouble import until_written

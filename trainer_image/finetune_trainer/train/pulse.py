@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from finetune_trainer.launch.protocol import Saved
+from finetune_trainer.contract.launch_protocol import Saved
 
 PERIOD_SECONDS = 1.0
 AGAIN_SECONDS, AGAIN_SECONDS_MOST = 15.0, 600.0

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.prepare.model import quantization_of
+from finetune_trainer.data.model import quantization_of
 from finetune_trainer.tasks.loading import MADE_WHOLE
 
 CAPABILITY = (9, 0)

@@ -18,22 +18,25 @@ from transformers import TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from finetune_trainer import tasks
-from finetune_trainer.config import REPORT_FILE, Cause, PodPhase, Prepared, Reason, RunConfig, TrainingReport
-from finetune_trainer.launch import machine
-from finetune_trainer.launch.protocol import RankEnv, RankModel
-from finetune_trainer.paths import to_local
+from finetune_trainer.contract.launch_protocol import RankEnv, RankModel
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, PodPhase, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
+from finetune_trainer.data.dataset import Collator, Rows
+from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, by_length
+from finetune_trainer.shared import host
+from finetune_trainer.shared.paths import to_local
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Training
 from finetune_trainer.train import balance, defaults, imports, precision, resume, towers, unused_weights
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopping
-from finetune_trainer.train.failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 from finetune_trainer.train.marks import Marks
-from finetune_trainer.train.order import GlobalOrder, MicroBatches, by_length
 from finetune_trainer.train.predict import Judge, Tested, kept_without
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.report import Reporter
-from finetune_trainer.train.rows import Collator, Rows
 from finetune_trainer.train.trainer import RankTrainer, takes_use_cache
 from finetune_trainer.train.training_report import training_report
 from finetune_trainer.train.volume_trouble import Save, until_written
@@ -68,7 +71,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     marks.done("imports")
     timeout_seconds = _timeout_seconds(config)
     world.form(timeout_seconds)
-    cores = machine.cores() // config.processes_per_node
+    cores = host.cores() // config.processes_per_node
     plan = defaults.plan(config, cuda=world.cuda, bf16=world.has_bf16(), cores=cores)
     arguments = defaults.training_arguments(plan, str(staging))
     world.check(arguments)

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finetune_trainer.config import left_out
-from finetune_trainer.launch.protocol import RankProgress, Saved
+from finetune_trainer.contract.base import left_out
+from finetune_trainer.contract.launch_protocol import RankProgress, Saved
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
 PERIOD_SECONDS = 1.0

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import checkpoint_note
-from finetune_trainer.checkpoint_note import NOTE
-from finetune_trainer.config import Cause, Prepared, Reason
-from finetune_trainer.train.failures import TrainError
-from finetune_trainer.train.order import GlobalOrder
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.data.sampler import GlobalOrder
+from finetune_trainer.shared.checkpoints import training_note
+from finetune_trainer.shared.checkpoints.training_note import NOTE
+from finetune_trainer.shared.rank_failures import TrainError
 
 LONGEST_FIRST = "longestFirst"
 REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
@@ -19,7 +20,7 @@ REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 
 def note(order: GlobalOrder, prepared: Prepared) -> dict[str, Any]:
     """What a resume must agree with."""
-    return _of_order(order) | checkpoint_note.of(prepared)
+    return _of_order(order) | training_note.of(prepared)
 
 
 def _of_order(order: GlobalOrder) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def _of_order(order: GlobalOrder) -> dict[str, Any]:
 
 def order_of(checkpoint: Path, order: GlobalOrder) -> GlobalOrder:
     """The order in which the training of a checkpoint takes its rows: those of older releases do not begin with the longest."""
-    return replace(order, longest_first=bool(checkpoint_note.read(checkpoint).get(LONGEST_FIRST)))
+    return replace(order, longest_first=bool(training_note.read(checkpoint).get(LONGEST_FIRST)))
 
 
 def check(checkpoint: Path, order: GlobalOrder, prepared: Prepared) -> None:
@@ -43,11 +44,11 @@ def check(checkpoint: Path, order: GlobalOrder, prepared: Prepared) -> None:
     missing = [name for name in REQUIRED if not (checkpoint / name).is_file()]
     if missing:
         raise _mismatch(checkpoint, f"has no {', '.join(missing)}")
-    then, now = checkpoint_note.read(checkpoint), _of_order(order)
+    then, now = training_note.read(checkpoint), _of_order(order)
     if not then:
         raise _mismatch(checkpoint, f"has no {NOTE} that can be read: it was not made by this system")
     differing = [f"{name} {then.get(name)} (now {now[name]})" for name in now if then.get(name) != now[name]]
-    other = checkpoint_note.difference(then, prepared)
+    other = training_note.difference(then, prepared)
     if other is not None:
         differing.insert(0, other)
     if differing:

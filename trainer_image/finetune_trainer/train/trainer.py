@@ -17,8 +17,8 @@ from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import seed_worker
 
-from finetune_trainer.checkpoint_note import NOTE
-from finetune_trainer.train.order import MicroBatches
+from finetune_trainer.data.sampler import MicroBatches
+from finetune_trainer.shared.checkpoints.training_note import NOTE
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.strict_json import make_strict
 from finetune_trainer.train.volume_trouble import Save, volume_trouble

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from finetune_trainer.config import Evaluation, Prepared, TrainingReport
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.training_report import Evaluation, TrainingReport
 from finetune_trainer.train.callback import plain
 from finetune_trainer.train.defaults import OWNED, Plan
 from finetune_trainer.train.world import World

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from finetune_trainer import layerdrop
-from finetune_trainer.config import Cause, Reason, RunConfig
-from finetune_trainer.train.failures import TrainError
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.shared import layerdrop
+from finetune_trainer.shared.rank_failures import TrainError
 
 REENTRANT = "use_reentrant"
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from finetune_trainer.config import Cause
-from finetune_trainer.train.failures import DISK_FULL, TrainError
-from finetune_trainer.volume import DISK_FULL as FULL
-from finetune_trainer.volume import explain, passes
+from finetune_trainer.contract.records import Cause
+from finetune_trainer.shared.rank_failures import DISK_FULL, TrainError
+from finetune_trainer.shared.volume import DISK_FULL as FULL
+from finetune_trainer.shared.volume import explain, passes
 
 T = TypeVar("T")
 OS_ERROR = re.compile(r"\(os error (\d+)\)")

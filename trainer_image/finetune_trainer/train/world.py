@@ -12,10 +12,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from finetune_trainer import memory
-from finetune_trainer.config import Cause, Reason, RunConfig
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.shared import device_memory
+from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train import devices
-from finetune_trainer.train.failures import TrainError
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class World:
         if not self.cuda:
             return
         size = int(torch.cuda.get_device_properties(self.local_rank).total_memory)
-        if (problem := memory.problem(config, model, size)) is not None:
+        if (problem := device_memory.problem(config, model, size)) is not None:
             raise TrainError(Reason.MODEL_TOO_LARGE, Cause.USER, problem)
 
     def form(self, timeout_seconds: float) -> None:

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from finetune_operator.api.rules.rule import Rule, cel_list, cel_map, listed
 from finetune_operator.api.rules.training import EVALUATES
-from finetune_trainer.task_facts import TASKS, metrics
+from finetune_trainer.contract.task_facts import TASKS, metrics
 
 CLASSIFICATION, TAGGING, ANSWERING = "text-classification", "token-classification", "question-answering"
 WRITING = ("summarization", "translation")

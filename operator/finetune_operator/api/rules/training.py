@@ -5,7 +5,7 @@ from __future__ import annotations
 from finetune_operator.api.deprecated import SUCCESSORS
 from finetune_operator.api.rules.rule import Rule
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
-from finetune_trainer.config import LEARNING_RATE, LORA_LEARNING_RATE
+from finetune_trainer.contract.run_config import LEARNING_RATE, LORA_LEARNING_RATE
 
 AT = "spec.trainingArguments"
 

@@ -18,10 +18,10 @@ from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_ROLE, FineTuneJo
 from finetune_operator.cli.local import objects, processes
 from finetune_operator.cli.local.environment import container_environment, free_addresses, inherited_environment
 from finetune_operator.cli.local.volumes import Volumes, pod_paths
-from finetune_operator.plan.children_pods import CONFIG_KEY, CONFIG_PATH
+from finetune_operator.plan.desired.pod_template import CONFIG_KEY, CONFIG_PATH
+from finetune_operator.plan.observed.objects import INDEX_KEY
 from finetune_operator.plan.types import Action, Create, Delete, Manifest, Ref, Suspend
-from finetune_operator.plan.view import INDEX_KEY
-from finetune_trainer.config import Env
+from finetune_trainer.contract.run_config import Env
 
 
 @dataclass

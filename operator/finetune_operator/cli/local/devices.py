@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.accelerators import (
+from finetune_operator.plan.desired.accelerators import (
     accelerator_resources,
     accelerators,
     devices_among,

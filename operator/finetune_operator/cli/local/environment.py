@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_operator.cli.local.volumes import Volumes
-from finetune_operator.plan.children_pods import ENVIRONMENT
+from finetune_operator.plan.desired.pod_template import ENVIRONMENT
 
 LOOPBACK = "127.0.0.1"
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

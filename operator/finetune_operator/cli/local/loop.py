@@ -19,10 +19,10 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.local.cluster import LocalCluster
 from finetune_operator.cli.local.state import OVER, State
-from finetune_operator.plan import bounds
 from finetune_operator.plan.decide import decide
+from finetune_operator.plan.observed import bounds
 from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed, PlanSettings, PodEvent, Ref
-from finetune_trainer.config import Progress
+from finetune_trainer.contract.records import Progress
 
 PROCESS_INTERVAL_SECONDS = 0.1
 """Between two looks at the processes."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from finetune_operator.plan.template import TRAINER
+from finetune_operator.plan.desired.merge import TRAINER
+from finetune_operator.plan.observed.objects import INDEX_KEY
 from finetune_operator.plan.types import Manifest
-from finetune_operator.plan.view import INDEX_KEY
-from finetune_trainer.config import RESULT_RECORD_MAX_BYTES
+from finetune_trainer.contract.records import RESULT_RECORD_MAX_BYTES
 
 FINAL_PHASES = ("Succeeded", "Failed")
 INTERRUPTED = "`finetune run` was interrupted"

@@ -8,7 +8,7 @@ import pytest
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.local.devices import place, present
-from finetune_operator.plan.children import accelerators, processes_per_node, run_config
+from finetune_operator.plan.desired.manifests import accelerators, processes_per_node, run_config
 from finetune_operator.plan.types import PlanSettings
 from tests.support.golden import load
 

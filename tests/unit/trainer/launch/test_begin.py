@@ -16,21 +16,23 @@ import psutil
 import pytest
 from aiohttp import web
 
-from finetune_trainer.config import Failure, Outcome, Prepared, Reason, ResultRecord, RunConfig
+from finetune_trainer.contract.launch_protocol import Health
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Failure, Outcome, Reason, ResultRecord
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch import begin as beginning
 from finetune_trainer.launch import fencing
 from finetune_trainer.launch.begin import claim, decide_and_mark, named
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.children import Children
-from finetune_trainer.launch.marks import Mark, newest_mark, read_mark, write_mark
 from finetune_trainer.launch.node import EndedError, Ending, Node
 from finetune_trainer.launch.peers import NodeZero
-from finetune_trainer.launch.protocol import Health
-from finetune_trainer.launch.records import write_to_volume
 from finetune_trainer.launch.resume import Decision, decide
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Peer, Settings
-from finetune_trainer.volume import Layout, Run, VolumeError, write_checked, write_document
+from finetune_trainer.shared.checkpoints.attempt_file import Mark, newest_mark, read_mark, write_mark
+from finetune_trainer.shared.result_record import write_to_volume
+from finetune_trainer.shared.volume import Layout, Run, VolumeError, write_checked, write_document
 from tests.support.checkpoints import START, begin, layout, newest_good, prepared, run_config, seal, two_sealed
 from tests.support.crashes import every_moment
 from tests.support.damage import DAMAGE

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from finetune_trainer.config import PodPhase
+from finetune_trainer.contract.launch_protocol import RankProgress
+from finetune_trainer.contract.records import PodPhase
 from finetune_trainer.launch.board import MESSAGES_MAX, Board, KubeflowStatus
 from finetune_trainer.launch.metrics import Metrics
-from finetune_trainer.launch.protocol import RankProgress
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from finetune_trainer.config import Cause, Failure, Outcome, Reason
+from finetune_trainer.contract.launch_protocol import RankResult
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason
 from finetune_trainer.launch.cause import Evidence, classify, own_cause, rank_exits
-from finetune_trainer.launch.protocol import RankResult
 
 TORCHRUN = """\
 Traceback (most recent call last):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.launch import manifest
+from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch.checkpoints import Sealed, choose, rotate, sealed_by, surplus, sweep, usable_folders
-from finetune_trainer.volume import VolumeError, there
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.volume import VolumeError, there
 from tests.support.checkpoints import begin, layout, seal, seal_model, stage
 from tests.support.somebody_else import as_somebody_else
 

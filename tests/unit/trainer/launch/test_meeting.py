@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from finetune_trainer.contract.launch_protocol import Health
 from finetune_trainer.launch import meeting
 from finetune_trainer.launch.meeting import Meeting
-from finetune_trainer.launch.protocol import Health
 from finetune_trainer.launch.settings import Peer, Settings
 from tests.support.checkpoints import run_config
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer import checkpoint_note
-from finetune_trainer.config import Cause, Prepared, Reason
-from finetune_trainer.launch import manifest
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch.checkpoints import rotate
 from finetune_trainer.launch.resume import decide, may_go_on, trains_the_same
-from finetune_trainer.volume import Layout, VolumeError, write_checked
+from finetune_trainer.shared.checkpoints import manifest, training_note
+from finetune_trainer.shared.volume import Layout, VolumeError, write_checked
 from tests.support.checkpoints import begin, layout, prepared, run_config, seal, seal_model
 from tests.support.damage import DAMAGE
 
@@ -303,7 +303,7 @@ def test_a_damaged_word_of_its_data_is_damage_and_not_other_data(tmp_path: Path)
     begin(place.run, 1)
     seal(place.run, 1, 10, trained_on=prepared())
     newest = seal(place.run, 1, 20, trained_on=prepared())
-    note = newest / checkpoint_note.NOTE
+    note = newest / training_note.NOTE
     note.write_text(note.read_text().replace('"data": "a"', '"data": "b"'))
     decision = decide(place, run_config(), 2, prepared())
     assert decision.resume is not None

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Cause, Outcome, Prepared, PrepareSummary, Reason, ResultRecord
-from finetune_trainer.failures import ExpectedError
-from finetune_trainer.launch import manifest, saving, sealing
+from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankModel, Saved
+from finetune_trainer.contract.prepared import Prepared, PrepareSummary
+from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultRecord
+from finetune_trainer.launch import saving, sealing
 from finetune_trainer.launch.board import Board
 from finetune_trainer.launch.gang import Gang
-from finetune_trainer.launch.manifest import Manifest
 from finetune_trainer.launch.metrics import Metrics
-from finetune_trainer.launch.protocol import NodeCheckpoint, RankModel, Saved
 from finetune_trainer.launch.resume import decide
 from finetune_trainer.launch.saving import Saving
 from finetune_trainer.launch.settings import Peer, Settings
-from finetune_trainer.volume import VolumeError, make_folder
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.volume import VolumeError, make_folder
 from tests.support.checkpoints import START, begin, run_config, safetensors, stage
 
 NAN = math.nan

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.launch import manifest, sealing
+from finetune_trainer.contract.launch_protocol import FileDigest
+from finetune_trainer.launch import sealing
 from finetune_trainer.launch.checkpoints import choose, rotate, sweep, usable_folders
-from finetune_trainer.launch.protocol import FileDigest
 from finetune_trainer.launch.resume import decide
 from finetune_trainer.launch.sealing import SupersededError
-from finetune_trainer.volume import Layout
+from finetune_trainer.shared.checkpoints import manifest
+from finetune_trainer.shared.volume import Layout
 from tests.support.checkpoints import begin, layout, newest_good, run_config, seal, seal_model, stage, two_sealed
 from tests.support.crashes import every_moment
 

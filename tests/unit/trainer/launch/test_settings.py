@@ -6,8 +6,8 @@ from urllib.request import proxy_bypass
 
 import pytest
 
-from finetune_trainer.config import CheckpointRef
-from finetune_trainer.launch.protocol import Begin, RankCheckpoint
+from finetune_trainer.contract.launch_protocol import Begin, RankCheckpoint
+from finetune_trainer.contract.records import CheckpointRef
 from finetune_trainer.launch.ranks import arguments, environment
 from finetune_trainer.launch.settings import Peer, Settings
 from tests.support.checkpoints import START, run_config

@@ -21,21 +21,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from finetune_trainer import checkpoint_note
-from finetune_trainer.config import Cause, Failure, Outcome, Reason, ResultRecord, RunConfig
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch import fencing, sealing
 from finetune_trainer.launch.begin import claim, decide_and_mark
 from finetune_trainer.launch.checkpoints import rotate
 from finetune_trainer.launch.children import Children
-from finetune_trainer.launch.manifest import Manifest
-from finetune_trainer.launch.marks import Mark
 from finetune_trainer.launch.node import Node
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.preparation import left_by_job
-from finetune_trainer.launch.records import write_to_volume
 from finetune_trainer.launch.settings import Peer, Settings
-from finetune_trainer.paths import to_local
-from finetune_trainer.volume import Attempt, Layout, VolumeError, make_folder, there, write_checked
+from finetune_trainer.shared.checkpoints import training_note
+from finetune_trainer.shared.checkpoints.attempt_file import Mark
+from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.paths import to_local
+from finetune_trainer.shared.result_record import write_to_volume
+from finetune_trainer.shared.volume import Attempt, Layout, VolumeError, make_folder, there, write_checked
 from tests.support.checkpoints import START, prepared, run_config
 from tests.support.damage import DAMAGE
 
@@ -183,7 +184,7 @@ class PlayedJob:
         files = {
             "model.safetensors": weights,
             "trainer_state.json": json.dumps({"global_step": step}).encode(),
-            checkpoint_note.NOTE: json.dumps(checkpoint_note.of(prepared())).encode(),
+            training_note.NOTE: json.dumps(training_note.of(prepared())).encode(),
         }
         self._seal(own, own.checkpoint(step), step, files)
         rotate(self.layout, mark, KEPT)

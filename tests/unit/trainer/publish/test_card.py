@@ -11,10 +11,11 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from finetune_trainer.config import Evaluation, PrepareSummary
+from finetune_trainer.contract.prepared import PrepareSummary
+from finetune_trainer.contract.task_facts import TASKS
+from finetune_trainer.contract.training_report import Evaluation
 from finetune_trainer.publish import card, usage
 from finetune_trainer.publish.base import NOTHING, BaseFacts, facts_of
-from finetune_trainer.task_facts import TASKS
 from tests.support.golden import assert_golden_text
 from tests.support.published import config, report
 

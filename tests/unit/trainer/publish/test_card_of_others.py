@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from finetune_trainer.config import Evaluation, PrepareSummary
+from finetune_trainer.contract.prepared import PrepareSummary
+from finetune_trainer.contract.training_report import Evaluation
 from finetune_trainer.publish import card
 from finetune_trainer.publish.base import BaseFacts
 from finetune_trainer.publish.markdown import address, cell, code, front_matter

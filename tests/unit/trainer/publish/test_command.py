@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import Cause, Env, Failure, Outcome, PublishedModel, Reason, ResultRecord, RunConfig
+from finetune_trainer.contract.records import Cause, Failure, Outcome, PublishedModel, Reason, ResultRecord
+from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.publish.command import Result, environment, failure_of, leave, record_of
-from finetune_trainer.publish.errors import PublishError
-from finetune_trainer.volume import Layout
+from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.volume import Layout
 from tests.support.published import MOMENT, config
 
 MODEL = PublishedModel(repo_id="me/reviews", url="https://hub/me/reviews", commit="a" * 40)

@@ -8,11 +8,11 @@ from email.utils import format_datetime
 
 import pytest
 
-from finetune_trainer.config import Cause, Reason
-from finetune_trainer.publish.client import retry_after
-from finetune_trainer.publish.errors import Passing, PublishError
+from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.publish.retries import Patience, until_done
 from finetune_trainer.publish.run import deadline_of
+from finetune_trainer.shared.hub.client import retry_after
+from finetune_trainer.shared.hub.errors import Passing, PublishError
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.published import MOMENT, config
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.config import REPORT_FILE, Cause, Reason
-from finetune_trainer.paths import to_pod
-from finetune_trainer.publish.errors import PublishError
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.training_report import REPORT_FILE
 from finetune_trainer.publish.sealed import find, is_of_a_model
+from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.paths import to_pod
 from tests.support.checkpoints import begin, layout
 from tests.support.published import FILES, seal_model
 

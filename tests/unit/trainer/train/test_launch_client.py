@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_trainer.config import Cause, Failure, Outcome, Reason
-from finetune_trainer.launch.protocol import RankResult
+from finetune_trainer.contract.launch_protocol import RankResult
+from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 from tests.support.serving import Handler, serving
 

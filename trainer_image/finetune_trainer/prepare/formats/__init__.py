@@ -11,13 +11,13 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import COMPRESSIONS, Content, kind_of
-from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import columnar, columns, delimited, jsons, lines
 from finetune_trainer.prepare.formats.columnar import declared_classes
-from finetune_trainer.prepare.formats.raw import Asked
-from finetune_trainer.prepare.source import row_place
 
 __all__ = ["READERS", "UNTYPED", "Asked", "declared_classes", "places", "read", "unknown_kind"]
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError, names, shown
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.errors import PrepareError, names, shown
 from finetune_trainer.prepare.formats.raw import encoding_problem
 
 CHUNK_CHARACTERS = 1 << 20

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data import nested
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.errors import PrepareError, names
-from finetune_trainer.prepare.formats import columns, nested
-from finetune_trainer.prepare.formats.raw import Asked
+from finetune_trainer.prepare.formats import columns
 
 BATCH_ROWS = 16384
 ARROW_FILE = b"ARROW1"

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune_trainer.config import Reason
-from finetune_trainer.prepare.errors import PrepareError, column_missing, names
-from finetune_trainer.prepare.formats.raw import Asked
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError, column_missing, names
 
 
 def holder(column: str, there: Collection[str]) -> str | None:

@@ -17,15 +17,15 @@ from typing import Any, BinaryIO, Literal
 import pyarrow as pa
 import pyarrow.csv
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.formats.quotes import Misplaced, Quotes, Widths
 from finetune_trainer.prepare.formats.raw import (
     BLOCK_BYTES,
     LINE_END,
-    Asked,
     blocks,
     encoding_problem,
     nul_problem,

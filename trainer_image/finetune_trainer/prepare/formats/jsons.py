@@ -15,21 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import HEAD_BYTES, Content
-from finetune_trainer.prepare.errors import PrepareError, names
 from finetune_trainer.prepare.formats import columns, shapes
 from finetune_trainer.prepare.formats.array import DECODER, elements, keys
-from finetune_trainer.prepare.formats.looked_at import Columns, Placed
-from finetune_trainer.prepare.formats.raw import (
-    BLOCK_BYTES,
-    BYTE_ORDER_MARK,
-    Asked,
-    blocks,
-    not_utf8,
-    require_rows,
-)
-from finetune_trainer.prepare.source import row_place
+from finetune_trainer.prepare.formats.python_rows import Columns, Placed
+from finetune_trainer.prepare.formats.raw import BLOCK_BYTES, BYTE_ORDER_MARK, blocks, not_utf8, require_rows
 
 EXACT = 2**53
 """Beyond it a fraction may be an integer that has lost digits."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from finetune_trainer.data.columns import Asked
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
-from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, Asked, blocks, not_utf8, require_text
+from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, blocks, not_utf8, require_text
 
 COLUMN = "text"
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from finetune_trainer.config import Reason
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.content import HEAD_BYTES, Content
-from finetune_trainer.prepare.errors import PrepareError
 
 BLOCK_BYTES = 4 << 20
 """What is read and parsed at a time; a row that is longer makes its block longer; in csv it is refused.
@@ -28,26 +27,6 @@ OTHER_CONTENT = {
     b"\x28\xb5\x2f\xfd": "is compressed with zstd; let its name end in .zst",
     b"version https://git-lfs": "is a pointer of Git LFS in place of the file; fetch it with `git lfs pull`",
 }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a reader is to find."""
-
-    columns: tuple[str, ...]
-    """All that are needed; `translation.en` is a key of the objects in a column."""
-    text: tuple[str, ...] = ()
-    """Those of them that hold text (or lists of it): no reader may take `007` for a number."""
-    field: str | None = None
-    """Key of a json document that holds the rows."""
-    nested: tuple[str, ...] = ()
-    """Those of them that hold lists and objects of any shape: files are read with these as JSON text."""
-    optional: tuple[str, ...] = ()
-    """Those of them that need not be there: then they are null in all rows."""
-    beside: tuple[str, ...] = ()
-    """Columns that would mean something beside those that are asked for: that they are there is told."""
-    tell: Callable[[str], None] = lambda _: None
-    """Hears what the user should know of how a file was read."""
 
 
 def require_rows(content: Content) -> None:

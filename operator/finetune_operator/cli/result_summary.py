@@ -1,0 +1,46 @@
+"""What a person is told of a job that has succeeded: its metrics. Pure; the line of code that tries the model is `try_snippet`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cli.terminal import one_line
+from finetune_operator.plan.types import Manifest
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.prepared import PrepareSummary
+
+NAME_MAX = 100
+"""Characters of a metric's name: a script gives it."""
+EVAL, TEST = "eval_", "test_"
+HIDDEN = ("runtime", "per_second", "epoch", "step")
+"""Ends of names that tell nothing of the model."""
+
+
+def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | None) -> Iterator[str]:
+    """The metrics of the last evaluation and of the test, those of the task first."""
+    evaluation = status.get("evaluation") or {}
+    own = task_facts.metrics(job.spec.task, job.spec.problem_type)
+    guess = prepared.majority_share if prepared is not None else None
+    reached = of_name(evaluation, "accuracy")
+    if reached is not None and guess is not None and job.spec.task == "text-classification":
+        yield f"accuracy   {reached:.3f} (guessing the commonest label: {guess:.3f})"
+    ours = {name: value for name, value in evaluation.items() if not name.startswith(TEST)}
+    tested = {name.removeprefix(TEST): value for name, value in evaluation.items() if name.startswith(TEST)}
+    for head, found in (("evaluation", ours), ("test", tested)):
+        if found:
+            yield f"{head:<10} {metrics(found, own)}"
+
+
+def metrics(evaluation: Mapping[str, float], first: Mapping[str, bool] | None = None) -> str:
+    """The metrics that a person looks at, short: those named `first` in their order, the loss after them."""
+    names = {name.removeprefix(EVAL): value for name, value in evaluation.items() if not name.endswith(HIDDEN)}
+    order = [name for name in first or () if name in names and name != "loss"]
+    rest = [name for name in names if name not in order]
+    return ", ".join(f"{one_line(name, NAME_MAX)} {names[name]:.4g}" for name in (*order, *rest))
+
+
+def of_name(evaluation: Mapping[str, float] | None, name: str) -> float | None:
+    """A metric under its own name, or the Trainer's."""
+    found = evaluation or {}
+    return found.get(name, found.get(f"{EVAL}{name}"))

@@ -1,0 +1,365 @@
+"""What the watch has shown of each job and its children, and what was looked up for it. Does no input or output.
+
+Pods and Jobs of ours that were deleted stay as they were last seen, since their end is the evidence that decisions are made
+from. Of all objects only what decisions read is kept, and of no object what can't count: anybody may put our label on one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from finetune_operator.api.resource import KIND, LABEL_JOB
+from finetune_operator.api.status import Phase
+from finetune_operator.controller.accelerator_usage import Account
+from finetune_operator.controller.event_throttle import Allowance
+from finetune_operator.controller.trimming import DELETION, trimmed, trimmed_child
+from finetune_operator.plan import untrusted
+from finetune_operator.plan.observed import owners
+from finetune_operator.plan.observed.owners import Work
+from finetune_operator.plan.types import UNANSWERED, Decision, Manifest, PodEvent, Ref, Refusal
+from finetune_trainer.contract.records import Progress
+
+KEPT_ATTEMPTS = 2
+"""Deleted pods and Jobs of so many attempts (of each role) are remembered."""
+WAITING_MAX = 2048
+"""Pods, of all jobs together, that wait for the watch to show their Job: it may show the pods of a gang first."""
+
+
+class Key(NamedTuple):
+    """A FineTuneJob."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class RefusedCreate:
+    """A create that the API server refused, to be tried again."""
+
+    refusal: Refusal
+    times: int
+    retry_at: float
+    """On the monotonic clock."""
+
+
+@dataclass
+class JobState:
+    """All that is known about one key."""
+
+    key: Key
+    body: Manifest | None = None
+    """The FineTuneJob; None before the watch has shown it and after it was deleted."""
+    objects: dict[str, Manifest] = field(default_factory=dict)
+    """Children, and what lies at their names, by uid; tombstones of pods and Jobs among them."""
+    gone: set[str] = field(default_factory=set)
+    """uids of pods and Jobs in `objects` that exist no longer."""
+    deletions: dict[str, int] = field(default_factory=dict)
+    """For `Observed.deletions`."""
+    lacking: bool = False
+    """Pods of it had to go from `objects`: they are listed before anything is decided."""
+    references: dict[Ref, Manifest | None] = field(default_factory=dict)
+    events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
+    progress: Progress | None = None
+    bad_readings: int = 0
+    """In a row, of the pod that tells it."""
+    refused: dict[Ref, RefusedCreate] = field(default_factory=dict)
+    unanswered: set[Ref] = field(default_factory=set)
+    """Objects whose creation was asked for and is not answered yet."""
+    looked_up: dict[object, float] = field(default_factory=dict)
+    """When something was looked up last, on the monotonic clock."""
+    decision: Decision | None = None
+    """The last one."""
+    memo: dict[Hashable, Any] = field(default_factory=dict)
+    """For `Observed.memo`: kept while the job's spec and metadata stay, and until its attempt has begun."""
+    allowance: Allowance = field(default_factory=Allowance)
+    account: Account | None = None
+    """Of what its accelerators are used for."""
+    written: tuple[str, Manifest] | None = None
+    """resourceVersion that our last status write led to, and the status as we meant it."""
+
+    @property
+    def generation(self) -> int | None:
+        """Of the FineTuneJob as the watch last showed it."""
+        return _generation(self.body) if self.body is not None else None
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Creates that wait for an answer, or were refused and are not to be tried again yet.
+
+        An answer may be lost on its way: what is there was not refused.
+        """
+        now = time.monotonic()
+        refused = [one.refusal for one in self.refused.values() if one.retry_at > now]
+        waiting = [Refusal(ref, 0, UNANSWERED, "") for ref in sorted(self.unanswered)]
+        return tuple(one for one in (*waiting, *refused) if self.find(*one.ref) is None)
+
+    def is_refused(self, ref: Ref) -> bool:
+        """Whether it is among `refusals`."""
+        return any(ref == one.ref for one in self.refusals())
+
+    def refuse(self, refusal: Refusal, generation: int, delay_seconds: Callable[[int], float]) -> None:
+        """Remember what the API server said of an object of this generation, unless the job was edited since.
+
+        `delay_seconds` follows from how many times in a row it was refused.
+        """
+        if generation != self.generation:
+            return
+        before = self.refused.get(refusal.ref)
+        times = before.times + 1 if before is not None else 1
+        self.refused[refusal.ref] = RefusedCreate(refusal, times, time.monotonic() + delay_seconds(times))
+
+    def forget_generation(self) -> None:
+        """The job was edited: what was learnt for the spec as it was ends with it."""
+        self.refused.clear()
+        self.references.clear()
+        self.looked_up.clear()
+        self.events.clear()
+        self.memo = {}
+
+    def find(self, kind: str, name: str) -> Manifest | None:
+        """The living object of this name."""
+        for uid, item in self.objects.items():
+            if item["kind"] == kind and item["metadata"]["name"] == name and uid not in self.gone:
+                return item
+        return None
+
+    def put(self, item: Manifest) -> bool:
+        """Take over an object as the API server showed it; False where we know this state of it, or a later one."""
+        item = trimmed_child(item)
+        uid: str = item["metadata"]["uid"]
+        known = self.objects.get(uid)
+        if known is not None and (uid in self.gone or not _later(item, known)):
+            return False
+        if _is_first_deleted(item, known):
+            self.deletions[uid] = self._next_place()
+        self.objects[uid] = as_first_deleted(item, known)
+        if known is None and item["kind"] == "Job":
+            self._forget_old_tombstones()
+        return True
+
+    def remove(self, item: Manifest) -> bool:
+        """The object exists no longer."""
+        item = trimmed_child(item)
+        uid: str = item["metadata"]["uid"]
+        if uid in self.gone:
+            return False
+        known, jobs = self.objects.get(uid), self.jobs()
+        if self._is_evidence(item, jobs):
+            if known is not None and item["kind"] == "Pod":
+                self.deletions.setdefault(uid, self._next_place())
+            self.objects[uid] = as_first_deleted(item, known)
+            self.gone.add(uid)
+            return True
+        self.deletions.pop(uid, None)
+        return self.objects.pop(uid, None) is not None
+
+    def replace(self, items: Iterable[Manifest], known_before: frozenset[str]) -> None:
+        """`items` were listed: what was known before the list began and is not in it exists no longer."""
+        listed = {item["metadata"]["uid"]: item for item in items}
+        place, before = self._next_place(), frozenset(self.deletions)
+        jobs_first = sorted(listed.values(), key=lambda item: item["kind"] != "Job")
+        for item in jobs_first:
+            if self.may_count(item) and not self.waits(item):
+                self.put(item)
+        for uid in known_before - listed.keys() - self.gone:
+            if uid in self.objects and LABEL_JOB in self.objects[uid]["metadata"].get("labels", {}):
+                self.remove(self.objects[uid])
+        self.deletions |= dict.fromkeys(self.deletions.keys() - before, place)
+
+    def _next_place(self) -> int:
+        return max(self.deletions.values(), default=0) + 1
+
+    def may_count(self, item: Manifest) -> bool:
+        """Whether a labelled object may be a child, or keep one from being made. What lies at other names is found by the POST."""
+        if item["metadata"]["uid"] in self.objects:
+            return True
+        match item["kind"]:
+            case "Pod":
+                owner = owners.controller(item)
+                return owner is not None and owner.kind == "Job"
+            case "Job":
+                owner = owners.controller(item)
+                ours = owner is not None and (owner.kind, owner.name) == (KIND, self.key.name)
+                return ours and owners.work(item["metadata"]["name"], self.key.name) is not None
+            case "ConfigMap":
+                owner = owners.controller(item)
+                return owner is not None and self.body is not None and owner.uid == self.body["metadata"]["uid"]
+        return bool(item["metadata"]["name"] == self.key.name)
+
+    def waits(self, item: Manifest) -> bool:
+        """Whether it is a pod whose Job was not seen yet."""
+        if item["kind"] != "Pod":
+            return False
+        owner = owners.controller(item)
+        return owner is None or owner.uid not in self.objects
+
+    def jobs(self) -> dict[str, tuple[Manifest, Work]]:
+        """The Jobs of the present FineTuneJob, by uid."""
+        if self.body is None:
+            return {}
+        return owners.jobs(self.objects.values(), self.gone, self.key.name, self.body["metadata"]["uid"])
+
+    def taken_in(self) -> dict[int, list[datetime]]:
+        """By training attempt, when nodes took its pods in."""
+        jobs = self.jobs()
+        moments: dict[int, list[datetime]] = {}
+        for item in self.objects.values():
+            work = owners.pod_work(item, jobs) if item["kind"] == "Pod" else None
+            moment = untrusted.moment(item["status"].get("startTime"))
+            if work is not None and work.role == "train" and moment is not None:
+                moments.setdefault(work.number, []).append(moment)
+        return moments
+
+    def _is_evidence(self, item: Manifest, jobs: Mapping[str, tuple[Manifest, Work]]) -> bool:
+        """Whether its end tells something: a Job or a pod of one of the newest attempts."""
+        work = jobs[item["metadata"]["uid"]][1] if item["metadata"]["uid"] in jobs else owners.pod_work(item, jobs)
+        if work is None:
+            return False
+        numbers = sorted({other.number for _, other in jobs.values() if other.role == work.role})
+        return work.number in numbers[-KEPT_ATTEMPTS:]
+
+    def _forget_old_tombstones(self) -> None:
+        jobs = self.jobs()
+        for uid in [uid for uid in self.gone if not self._is_evidence(self.objects[uid], jobs)]:
+            del self.objects[uid]
+            self.gone.discard(uid)
+            self.deletions.pop(uid, None)
+
+
+class Store:
+    """The states of all keys."""
+
+    def __init__(self) -> None:
+        self._states: dict[Key, JobState] = {}
+        self._running: set[Key] = set()
+        self._waiting: dict[str, Key] = {}
+        """uids of pods whose Job was not seen when they were, the oldest first."""
+
+    @property
+    def running(self) -> int:
+        """How many jobs are in the phase Running."""
+        return len(self._running)
+
+    def __iter__(self) -> Iterator[JobState]:
+        return iter(list(self._states.values()))
+
+    def get(self, key: Key) -> JobState | None:
+        return self._states.get(key)
+
+    def observe(self, item: Manifest, *, deleted: bool) -> Key | None:
+        """Take over what the watch shows. Returns the key to wake, None where nothing is new."""
+        metadata = item["metadata"]
+        is_job = item["kind"] == KIND
+        name = metadata["name"] if is_job else untrusted.mapping(metadata.get("labels")).get(LABEL_JOB)
+        if not name or not isinstance(name, str):
+            return None
+        key = Key(metadata["namespace"], name)
+        state = self._states.setdefault(key, JobState(key))
+        if is_job:
+            news = self._observe_job(state, item, deleted=deleted)
+        elif deleted:
+            news = state.remove(item)
+        else:
+            news = state.may_count(item) and state.put(item)
+            if state.waits(item) and item["metadata"]["uid"] in state.objects:
+                self._wait(key, item["metadata"]["uid"])
+        self.forget_if_empty(key)
+        return key if news else None
+
+    def _wait(self, key: Key, uid: str) -> None:
+        """The pod's Job may still come. Where too many wait, the oldest goes, and its job is listed before it is decided about."""
+        self._waiting[uid] = key
+        while len(self._waiting) > WAITING_MAX:
+            oldest = next(iter(self._waiting))
+            state = self._states.get(key := self._waiting.pop(oldest))
+            if state is not None and oldest in state.objects and state.waits(state.objects[oldest]):
+                del state.objects[oldest]
+                state.lacking = True
+                self.forget_if_empty(key)
+
+    def forget_if_empty(self, key: Key) -> None:
+        """Drop the state of a job that is gone with all its children."""
+        state = self._states.get(key)
+        if state is not None and state.body is None and state.objects.keys() <= state.gone:
+            del self._states[key]
+
+    def _observe_job(self, state: JobState, item: Manifest, *, deleted: bool) -> bool:
+        body = trimmed(item)
+        known = state.body
+        same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
+        if deleted:
+            if known is not None and not same:
+                return False
+            self._begin_anew(state)
+            self._running.discard(state.key)
+            return True
+        if same and known is not None and not _later(body, known):
+            return False
+        if known is not None and not same:
+            state = self._begin_anew(state)
+        if known is not None and state.generation != _generation(body):
+            state.forget_generation()
+        if known is None or _identity(known) != _identity(body) or (body.get("status") or {}).get("attemptBegun"):
+            state.memo = {}
+        state.body = body
+        (self._running.add if _is_running(body) else self._running.discard)(state.key)
+        return True
+
+    def _begin_anew(self, state: JobState) -> JobState:
+        """The FineTuneJob is gone, or another one has its name.
+
+        What is alive is of interest to the next; but only what the watch tells the end of, or it would stay for ever.
+        """
+        alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and is_watched(item)}
+        fresh = self._states[state.key] = JobState(state.key, objects=alive)
+        return fresh
+
+
+def _generation(body: Manifest) -> int:
+    """A number that the API server raises with each change of the spec."""
+    number: int = body["metadata"].get("generation", 1)
+    return number
+
+
+def _is_running(body: Manifest) -> bool:
+    return (body.get("status") or {}).get("phase") == Phase.RUNNING
+
+
+def _identity(body: Manifest) -> Manifest:
+    """All that children are made from."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "resourceVersion"}
+    return {"metadata": metadata, "spec": body.get("spec")}
+
+
+def _is_first_deleted(item: Manifest, known: Manifest | None) -> bool:
+    """Whether a pod that was well when it was last seen is to be deleted now."""
+    was_well = known is not None and "deletionTimestamp" not in known["metadata"]
+    return item["kind"] == "Pod" and was_well and "deletionTimestamp" in item["metadata"]
+
+
+def as_first_deleted(item: Manifest, known: Manifest | None) -> Manifest:
+    """When kubelet takes a pod's name away its deletion gets another time: what is evidence is when it was asked for."""
+    if known is None or "deletionTimestamp" not in known["metadata"]:
+        return item
+    first = {name: known["metadata"][name] for name in DELETION if name in known["metadata"]}
+    return {**item, "metadata": {**item["metadata"], **first}}
+
+
+def is_watched(item: Manifest) -> bool:
+    """Whether the watch tells of its end."""
+    return item["kind"] in ("Pod", "Job") and LABEL_JOB in item["metadata"].get("labels", {})
+
+
+def _later(item: Manifest, known: Manifest) -> bool:
+    """Whether `item` is a later state than `known`."""
+    return is_later(str(item["metadata"].get("resourceVersion", "")), str(known["metadata"].get("resourceVersion", "")))
+
+
+def is_later(new: str, old: str) -> bool:
+    """Whether one resourceVersion is later than another of the same object. Where they are no numbers, any other one is."""
+    if new.isascii() and new.isdigit() and old.isascii() and old.isdigit():
+        return int(new) > int(old)
+    return new != old

@@ -1,0 +1,176 @@
+"""Carries out the actions of one decision, side by side. Touches nothing that is not known to be the job's.
+
+Each is a task of its own: whoever asked for it waits a moment, and is woken by a later answer. What the API server
+refuses, or can't do now, is a value in the state; the queue's backoff says when it is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.controller.cache import JobState, Key
+from finetune_operator.controller.workqueue import backoff_seconds
+from finetune_operator.kube.client import Cluster
+from finetune_operator.kube.exceptions import ApiError, Conflict, NotFound, Unanswered
+from finetune_operator.plan.desired.manifests import is_ours
+from finetune_operator.plan.types import Action, Create, Delete, Ref, Refusal, Suspend
+
+UNWATCHED = frozenset({"ConfigMap", "Service", "PersistentVolumeClaim"})
+HEAD_START_SECONDS = 0.03
+"""In which the cluster makes a Job's pods, with nothing else to do."""
+PATIENCE_SECONDS = 2.0
+"""A worker waits so long for an answer: an admission webhook may take half a minute, and workers are everybody's."""
+REQUESTS_AT_ONCE = 32
+"""Of the jobs of one namespace: those that a slow webhook holds must not grow without end."""
+log = structlog.get_logger(__name__)
+
+
+class Asked(NamedTuple):
+    """What was asked of the API server and is not answered yet."""
+
+    job_uid: str
+    what: str
+    ref: Ref
+
+
+class Actor:
+    """Acts on the cluster, and takes over into the state what came of it."""
+
+    def __init__(self, cluster: Cluster, wake: Callable[[Key], None]) -> None:
+        self._cluster = cluster
+        self._wake = wake
+        self._asked: dict[Asked, asyncio.Task[bool]] = {}
+        self._let_go: set[Asked] = set()
+        """Nobody waits for these any more."""
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
+
+    def break_off(self) -> None:
+        """Wait for no answer any more, and ask for nothing that has not been asked for."""
+        for task in self._asked.values():
+            task.cancel()
+
+    async def act(self, state: JobState, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
+        """False where what came of it must be decided about again: a name is taken, a create was refused."""
+        ordered = sorted(actions, key=lambda action: not _makes_pods(action))
+        later = [action for action in ordered if _names_pods(action)]
+        sooner = [action for action in ordered if not _names_pods(action)]
+        outcomes = await self._side_by_side(state, job, sooner)
+        if sooner and later:
+            await asyncio.sleep(HEAD_START_SECONDS)
+        outcomes += await self._side_by_side(state, job, later)
+        for outcome in outcomes:  # only now, so that one failure does not cut the others off
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return all(outcomes)
+
+    async def _side_by_side(
+        self, state: JobState, job: FineTuneJob, actions: Sequence[Action]
+    ) -> list[bool | BaseException]:
+        return await asyncio.gather(*(self._one(state, job, action) for action in actions), return_exceptions=True)
+
+    async def _one(self, state: JobState, job: FineTuneJob, action: Action) -> bool:
+        """Ask, unless it was asked already, and wait a moment for the answer."""
+        asked = Asked(job.metadata.uid, type(action).__name__, _ref(action))
+        if isinstance(action, Create) and (state.find(*asked.ref) or state.is_refused(asked.ref)):
+            return True
+        task = self._asked.get(asked)
+        if task is None:
+            task = asyncio.create_task(self._ask(state, job, action, asked), name=f"{asked.what} {asked.ref.name}")
+            self._asked[asked] = task
+            task.add_done_callback(lambda _: self._answered(state, asked))
+        await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+        if task.done():
+            return task.result()
+        log.warning("no answer yet", action=asked.what, kind=asked.ref.kind, name=asked.ref.name)
+        self._let_go.add(asked)
+        if not isinstance(action, Create):
+            raise Unanswered(f"{asked.what} {asked.ref.kind} {asked.ref.name!r}")
+        state.unanswered.add(asked.ref)
+        return False
+
+    async def _ask(self, state: JobState, job: FineTuneJob, action: Action, asked: Asked) -> bool:
+        async with self._slots[state.key.namespace]:
+            match action:
+                case Create():
+                    return await self._create(state, job, action, asked.ref)
+                case Suspend():
+                    await self._suspend(state, action)
+                case Delete():
+                    await self._delete(state, action)
+        return True
+
+    def _answered(self, state: JobState, asked: Asked) -> None:
+        del self._asked[asked]
+        if asked in self._let_go:
+            self._let_go.discard(asked)
+            state.unanswered.discard(asked.ref)
+            self._wake(state.key)
+
+    async def _create(self, state: JobState, job: FineTuneJob, action: Create, ref: Ref) -> bool:
+        try:
+            made = await self._cluster.create_once(state.key.namespace, action.manifest)
+        except Conflict:
+            return await self._look_at_owner(state, job, ref)
+        except ApiError as error:
+            log.warning("create refused", kind=ref.kind, name=ref.name, status=error.status, error=error.message)
+            refusal = Refusal(ref, error.status, error.reason, error.message)
+            state.refuse(refusal, job.metadata.generation, backoff_seconds)
+            return False
+        log.info("created", kind=ref.kind, name=ref.name)
+        state.refused.pop(ref, None)
+        state.put(made)
+        return True
+
+    async def _look_at_owner(self, state: JobState, job: FineTuneJob, ref: Ref) -> bool:
+        """The name is taken: by an earlier self that was killed, or by somebody else, whose object stays untouched."""
+        try:
+            found = await self._cluster.get(ref.kind, state.key.namespace, ref.name)
+        except NotFound:
+            return False
+        state.put(found)
+        ours = is_ours(found, job)
+        if not ours:
+            log.warning("name taken", kind=ref.kind, name=ref.name)
+        return ours
+
+    async def _suspend(self, state: JobState, action: Suspend) -> None:
+        try:
+            state.put(await self._cluster.suspend_job(state.key.namespace, action.name))
+        except NotFound:
+            return
+        log.info("suspended", kind="Job", name=action.name)
+
+    async def _delete(self, state: JobState, action: Delete) -> None:
+        try:
+            await self._cluster.delete(action.ref, state.key.namespace, action.uid, action.grace_period_seconds)
+        except (NotFound, Conflict):  # gone, or another object has the name now
+            return
+        if action.ref.kind in UNWATCHED:
+            state.objects.pop(action.uid, None)
+        log.info("deleted", kind=action.ref.kind, name=action.ref.name)
+
+
+def _ref(action: Action) -> Ref:
+    match action:
+        case Create(manifest):
+            return Ref(manifest["kind"], manifest["metadata"]["name"])
+        case Suspend(name):
+            return Ref("Job", name)
+        case Delete(ref):
+            return ref
+
+
+def _names_pods(action: Action) -> bool:
+    """A Service makes the cluster write endpoints, which would hold up the pods; the names are needed when they run."""
+    return isinstance(action, Create) and action.manifest["kind"] == "Service"
+
+
+def _makes_pods(action: Action) -> bool:
+    """What pods follow from is sent first: they take longest, and find the rest there when they start."""
+    return isinstance(action, Create) and action.manifest["kind"] == "Job"

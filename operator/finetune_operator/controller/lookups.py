@@ -1,0 +1,160 @@
+"""What a decision asks for beyond the watch: references, nodes, events, progress. Fetches, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.controller.cache import JobState, Key, Store, is_watched
+from finetune_operator.controller.progress_reader import ProgressReader, node_0
+from finetune_operator.controller.trimming import trimmed
+from finetune_operator.kube.client import Cluster
+from finetune_operator.kube.coalesced_get import Recent
+from finetune_operator.kube.exceptions import NotFound, Refused
+from finetune_operator.plan.desired.manifests import is_ours
+from finetune_operator.plan.types import Decision, Manifest, Ref
+
+LEAST_AGE_SECONDS = 1.0
+"""What was looked up is not looked up again before."""
+PROGRESS_WAIT_SECONDS = 0.25
+"""A reconcile waits so long for a pod's answer; a later one wakes the job again."""
+PROGRESS_PAUSE_MAX_SECONDS = 60.0
+log = structlog.get_logger(__name__)
+
+
+class Lookups:
+    """Fetches into `JobState` what the last decision wants."""
+
+    def __init__(self, cluster: Cluster, store: Store, progress: ProgressReader, wake: Callable[[Key], None]) -> None:
+        self._cluster = cluster
+        self._recent = Recent(cluster.get)
+        self._store = store
+        self._progress = progress
+        self._wake = wake
+        self._reading: dict[Key, asyncio.Task[None]] = {}
+        self._nodes_readable = True
+        """Until RBAC refuses them."""
+
+    async def refresh(self, state: JobState, job: FineTuneJob) -> None:
+        """Before a decision: fetch what the last one wanted, and look again at what others have at our names."""
+        wanted = state.decision or Decision()
+        for ref in [ref for ref in state.references if ref.kind == "Node" and ref not in wanted.wants_references]:
+            del state.references[ref]  # how a node was once says nothing about how it is
+        state.events = {}  # of use for the decision that follows: later ones ask again when it is time
+        await asyncio.gather(
+            self.references(state, tuple(ref for ref in wanted.wants_references if ref in state.references)),
+            *(self._events(state, uid) for uid in wanted.wants_events),
+            *(
+                self._foreign(state, item)
+                for item in _unwatched_foreign(state, job)
+                if _due(state, item["metadata"]["uid"])
+            ),
+            self._read_progress(state, job) if wanted.wants_progress else _nothing(),
+        )
+
+    async def references(self, state: JobState, refs: tuple[Ref, ...]) -> None:
+        await asyncio.gather(
+            *(self._reference(state, ref) for ref in refs if ref not in state.references or _due(state, ref))
+        )
+
+    def nodes(self, state: JobState) -> dict[str, Manifest] | None:
+        """Nodes that were looked up, by name; one that exists no longer is an object without status."""
+        if not self._nodes_readable:
+            return None
+        nodes = {ref.name: found for ref, found in state.references.items() if ref.kind == "Node"}
+        return {name: found or {"kind": "Node", "metadata": {"name": name}} for name, found in nodes.items()}
+
+    def missing(self, state: JobState, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
+        """Those that were never looked up."""
+        return tuple(ref for ref in refs if ref not in state.references)
+
+    async def _reference(self, state: JobState, ref: Ref) -> None:
+        state.looked_up[ref] = time.monotonic()
+        if ref.kind == "Node" and not self._nodes_readable:
+            state.references[ref] = None
+            return
+        found: Manifest | None
+        try:
+            # Claims and ConfigMaps are what many jobs share; how a node is, is evidence, and must be of now.
+            get = self._cluster.get if ref.kind == "Node" else self._recent.get
+            found = trimmed(await get(ref.kind, state.key.namespace, ref.name))
+        except NotFound:
+            found = None  # a finding as well: the plan says what is missing
+        except Refused as error:
+            found = self._unreadable(ref, error)
+        state.references[ref] = found
+
+    def _unreadable(self, ref: Ref, error: Refused) -> Manifest | None:
+        """What RBAC does not let us see in the cluster is taken to be there: the objects that need it will tell."""
+        match ref.kind:
+            case "Node":
+                log.warning("nodes can't be read: lost nodes show later, and only by their pods", error=error.message)
+                self._nodes_readable = False
+                return None
+            case "StorageClass":
+                return {"kind": ref.kind, "metadata": {"name": ref.name}}
+        raise error
+
+    async def _events(self, state: JobState, uid: str) -> None:
+        state.events[uid] = await self._cluster.warnings(state.key.namespace, uid)
+
+    async def _foreign(self, state: JobState, item: Manifest) -> None:
+        """Somebody else's object keeps us waiting, and no watch tells when it goes."""
+        metadata = item["metadata"]
+        state.looked_up[metadata["uid"]] = time.monotonic()
+        try:
+            found = await self._cluster.get(item["kind"], state.key.namespace, metadata["name"])
+        except NotFound:
+            state.remove(item)
+            return
+        if found["metadata"]["uid"] != metadata["uid"]:
+            state.remove(item)
+        state.put(found)
+
+    async def _read_progress(self, state: JobState, job: FineTuneJob) -> None:
+        """Never holds a worker up: an answer that takes long comes with a wake-up of its own."""
+        pod = node_0(state)
+        if pod is None:
+            return
+        task = self._reading.get(state.key)
+        if task is None and _due(state, "progress", _pause_seconds(state.bad_readings)):
+            state.looked_up["progress"] = time.monotonic()
+            task = asyncio.create_task(self._progress_task(state, pod, job), name=f"progress of {state.key}")
+            self._reading[state.key] = task
+        if task is not None:
+            await asyncio.wait({task}, timeout=PROGRESS_WAIT_SECONDS)
+
+    async def _progress_task(self, state: JobState, pod: Manifest, job: FineTuneJob) -> None:
+        begun = time.monotonic()
+        try:
+            reading = await self._progress.read(pod, job)
+        finally:
+            del self._reading[state.key]
+        state.bad_readings = state.bad_readings + 1 if reading.bad else 0
+        answer = reading.progress
+        if answer is not None and answer != state.progress:
+            state.progress = answer
+            if time.monotonic() - begun > PROGRESS_WAIT_SECONDS:
+                self._wake(state.key)
+
+
+def _due(state: JobState, what: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
+    return time.monotonic() - state.looked_up.get(what, float("-inf")) >= age_seconds
+
+
+def _pause_seconds(bad_readings: int) -> float:
+    """A pod that is slow, or answers nonsense, is asked after 1, 2, 4, ... 60 s: the time of others is not its own."""
+    return min(LEAST_AGE_SECONDS * 2.0 ** min(bad_readings, 10), PROGRESS_PAUSE_MAX_SECONDS)
+
+
+def _unwatched_foreign(state: JobState, job: FineTuneJob) -> list[Manifest]:
+    """Objects at planned names that are not the job's, and that no watch tells the end of."""
+    return [item for item in state.objects.values() if not (is_watched(item) or is_ours(item, job))]
+
+
+async def _nothing() -> None:
+    return None

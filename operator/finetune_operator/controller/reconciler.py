@@ -1,0 +1,246 @@
+"""Moves one job one step: read, decide, act, write the status. The decision itself is `plan.decide`'s.
+
+Every step can be cut off anywhere: what was made is found again by its name, what was not written is decided again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from finetune_operator.api.resource import KIND, FineTuneJob
+from finetune_operator.api.status import Phase
+from finetune_operator.controller.accelerator_usage import settle
+from finetune_operator.controller.cache import JobState, Key, Store
+from finetune_operator.controller.executor import PATIENCE_SECONDS, Actor
+from finetune_operator.controller.lookups import Lookups
+from finetune_operator.controller.metrics import Metrics
+from finetune_operator.controller.other_operators import OtherOperators
+from finetune_operator.controller.reconcile_condition import troubled_status
+from finetune_operator.kube.client import Cluster
+from finetune_operator.kube.events import event
+from finetune_operator.kube.exceptions import ApiError, Conflict, NotFound, Undecided
+from finetune_operator.plan.desired.accelerators import accelerators as accelerators_of
+from finetune_operator.plan.status.unparsable_spec import unreadable_status
+from finetune_operator.plan.types import Create, Decision, EventNote, Manifest, Observed, PlanSettings
+
+ROUNDS = 8
+"""Decisions within one reconcile: each lookup, conflict or foreign object costs one."""
+AFTER_ACTION_SECONDS = 0.5
+"""What was done is looked at again then, if the watch does not wake the job before."""
+LEAST_DELAY_SECONDS = 0.005
+FINAL_PHASES = frozenset({Phase.SUCCEEDED.value, Phase.FAILED.value})
+log = structlog.get_logger(__name__)
+
+Decide = Callable[[Observed], Decision]
+
+
+class Reconciler:
+    """Works on one job per call; the queue calls it for many, never twice at a time for the same."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        lookups: Lookups,
+        others: OtherOperators,
+        settings: PlanSettings,
+        decide: Decide,
+        metrics: Metrics,
+        wake: Callable[[Key], None],
+        crowded: Callable[[Key], bool] = lambda key: False,
+        is_complete: Callable[[str], bool] = lambda namespace: True,
+    ) -> None:
+        """`wake` is told of answers that nobody waits for any more.
+
+        `crowded`: whether more jobs of the same namespace wait than may be worked on at once.
+
+        `is_complete`: whether all that there is in a namespace is in the store; where not, its jobs are woken when it is.
+        """
+        self._cluster = cluster
+        self._store = store
+        self._lookups = lookups
+        self._others = others
+        self._actor = Actor(cluster, wake)
+        self._settings = settings
+        self._decide = decide
+        self._metrics = metrics
+        self._crowded = crowded
+        self._is_complete = is_complete
+        self._posting: set[asyncio.Task[None]] = set()
+
+    def break_off(self) -> None:
+        """Ask for nothing more, also of what nobody waits for any more."""
+        self._actor.break_off()
+        for task in self._posting:
+            task.cancel()
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns the seconds after which to look again if nothing wakes the job before."""
+        if not self._is_complete(key.namespace):
+            return None
+        with (
+            structlog.contextvars.bound_contextvars(namespace=key.namespace, job=key.name),
+            self._metrics.reconcile_duration.time(),
+        ):
+            try:
+                delay = await self._reconcile(key)
+            except Exception as error:
+                await self._tell(key, error)
+                raise
+        self._metrics.reconciles.labels("done").inc()
+        return delay
+
+    async def _reconcile(self, key: Key) -> float | None:
+        listed = refreshed = False
+        for _ in range(ROUNDS):
+            state = self._store.get(key)
+            if state is None or state.body is None or state.body["metadata"].get("deletionTimestamp"):
+                return None
+            body = state.body
+            if (later := await self._others.seconds_to_wait(body)) is not None:
+                return later
+            try:
+                job = FineTuneJob.parse(body)
+            except ValidationError as error:
+                if (body.get("status") or {}).get("phase") in FINAL_PHASES:
+                    return None
+                log.warning(
+                    "the job is not understood", error=str(error.errors(include_url=False, include_input=False))
+                )
+                status = unreadable_status(body, error, datetime.now(UTC), self._settings.operator)
+                if await self._write_status(state, body, status, ()):
+                    return None
+                continue
+            if not refreshed:
+                refreshed = True
+                await self._lookups.refresh(state, job)
+                if state.body is not body:
+                    continue  # nothing is made any more from a spec that was edited meanwhile
+            if state.lacking and not listed:
+                listed = await self._list(state)
+            decision = state.decision = self._decide(self._observed(state, job, listed=listed))
+            if not listed and decision.wants_list:
+                listed = await self._list(state)
+            elif missing := self._lookups.missing(state, decision.wants_references):
+                await self._lookups.references(state, missing)
+            elif await self._actor.act(state, job, decision.actions):
+                if self._crowded(key) and _makes_pods(decision):
+                    return 0.0  # who has no pods yet comes first; this job tells what was done, and what came of it, after them
+                accelerators = accelerators_of(job, self._settings) * job.spec.nodes
+                if await self._write_status(state, body, decision.status, decision.events, accelerators):
+                    return _delay(state, decision)
+        raise Undecided(f"no rest after {ROUNDS} decisions")
+
+    async def _tell(self, key: Key, error: Exception) -> None:
+        """Say why nothing happens, where a status is taken at all; the same cause once."""
+        state = self._store.get(key)
+        if state is None or state.body is None:
+            return
+        body, mine = state.body, self._settings.operator
+        if (body.get("status") or {}).get("operator") not in (None, mine):
+            return  # it is the other operator's to tell
+        try:
+            await self._write_status(state, body, troubled_status(body, error, datetime.now(UTC), mine), ())
+        except ApiError as also:
+            log.debug("the cause can't be told either", error=str(also))
+
+    def _observed(self, state: JobState, job: FineTuneJob, *, listed: bool) -> Observed:
+        return Observed(
+            job=job,
+            now=datetime.now(UTC),
+            settings=self._settings.in_crowd(self._store.running),
+            objects=tuple(state.objects.values()),
+            gone=frozenset(state.gone),
+            deletions=dict(state.deletions),
+            references=dict(state.references),
+            nodes=self._lookups.nodes(state),
+            events=dict(state.events),
+            progress=state.progress,
+            listed=listed,
+            memo=state.memo,
+            refusals=state.refusals(),
+        )
+
+    async def _list(self, state: JobState) -> bool:
+        known = frozenset(state.objects)
+        state.replace(await self._cluster.children(*state.key), known)
+        state.lacking = False
+        return True
+
+    async def _write_status(
+        self, state: JobState, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
+    ) -> bool:
+        """Events, then the status, where it differs. False where the job has changed since `body` was read: then nothing was written."""
+        before: Manifest = body.get("status") or {}
+        if status == before or state.written == (body["metadata"]["resourceVersion"], status):
+            return True
+        if self._store.get(state.key) is not state or state.body is not body:
+            return False
+        posted = state.allowance.spend(notes, time.monotonic())
+        await self._post_all(body, posted)
+        try:
+            written = await self._cluster.replace_status(body, status)
+        except NotFound:
+            return True
+        except Conflict:
+            await self._read_again(state)
+            return False
+        state.written = (written["metadata"]["resourceVersion"], status)
+        self._store.observe(written, deleted=False)
+        self._metrics.status_written(body["metadata"]["uid"], before, status, time.monotonic())
+        if accelerators:
+            settled = settle(state.account, before, status, state.taken_in())
+            state.account = settled.account
+            for use, seconds in settled.seconds.items():
+                self._metrics.accelerator_seconds.labels(use).inc(seconds * accelerators)
+        if before.get("phase") != status.get("phase"):
+            log.info("phase", before=before.get("phase"), phase=status.get("phase"), attempt=status.get("attempt"))
+        return True
+
+    async def _post_all(self, body: Manifest, notes: tuple[EventNote, ...]) -> None:
+        """Wait a moment only: a webhook that is slow to let events pass must not hold up the status."""
+        tasks = {asyncio.create_task(self._post(body, note), name=f"post {note.reason}") for note in notes}
+        self._posting |= tasks
+        for task in tasks:
+            task.add_done_callback(self._posting.discard)
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+
+    async def _post(self, body: Manifest, note: EventNote) -> None:
+        """An event is for people: that it can't be posted must not hold the job up."""
+        try:
+            await self._cluster.create(body["metadata"]["namespace"], event(body, note, datetime.now(UTC)))
+        except Conflict:
+            log.debug("event is posted already", reason=note.reason)
+        except ApiError as error:
+            log.warning("event not posted", reason=note.reason, error=str(error))
+
+    async def _read_again(self, state: JobState) -> None:
+        """The watch will show what has changed; we do not wait for it."""
+        try:
+            found = await self._cluster.get(KIND, *state.key)
+        except NotFound:
+            if state.body is not None:
+                self._store.observe(state.body, deleted=True)
+            return
+        self._store.observe(found, deleted=False)
+
+
+def _makes_pods(decision: Decision) -> bool:
+    return any(isinstance(action, Create) and action.manifest["kind"] == "Job" for action in decision.actions)
+
+
+def _delay(state: JobState, decision: Decision) -> float | None:
+    now = time.monotonic()
+    delays = [one.retry_at - now for one in state.refused.values() if one.retry_at > now]
+    if decision.requeue_after_seconds is not None:
+        delays.append(decision.requeue_after_seconds)
+    if decision.actions:
+        delays.append(AFTER_ACTION_SECONDS)
+    return max(min(delays), LEAST_DELAY_SECONDS) if delays else None

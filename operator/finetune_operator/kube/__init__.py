@@ -1,0 +1,1 @@
+"""The Kubernetes API as the operator speaks it. Nothing else imports the client library."""

@@ -1,0 +1,240 @@
+"""The child objects of a FineTuneJob as complete manifests.
+
+Pure functions from the job (and an admin's settings) to what is POSTed: names are deterministic, so that a stale view
+ends in a 409. What is in a pod is `pod_template`'s, what its run config says `run_config`'s; when a child is made is `decide`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from finetune_operator.api.resource import (
+    API_VERSION,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_JOB,
+    LABEL_ROLE,
+    LABEL_UID,
+    FineTuneJob,
+)
+from finetune_operator.plan.desired.accelerators import accelerator_problems, accelerators
+from finetune_operator.plan.desired.merge import TRAINER
+from finetune_operator.plan.desired.pod_template import (
+    CONFIG_KEY,
+    PORT,
+    PORT_NAME,
+    Role,
+    pod_template,
+    template_off_limits,
+)
+from finetune_operator.plan.desired.run_config import addresses, needs_prepare_job, processes_per_node, run_config
+from finetune_operator.plan.desired.template_checks import template_problems
+from finetune_operator.plan.types import Manifest, PlanSettings
+from finetune_trainer.contract.run_config import Env
+
+__all__ = [
+    "accelerator_problems",
+    "accelerators",
+    "addresses",
+    "claim",
+    "claim_name",
+    "config_map",
+    "config_map_name",
+    "is_ours",
+    "needs_prepare_job",
+    "prepare_job",
+    "prepare_job_name",
+    "processes_per_node",
+    "publish_job",
+    "publish_job_name",
+    "run_config",
+    "service",
+    "template_off_limits",
+    "template_problems",
+    "train_job",
+    "train_job_name",
+]
+
+
+def claim_name(job: FineTuneJob) -> str:
+    """The claim that the job writes to: the user's, or the one that is made for it."""
+    return job.spec.storage.claim_name or job.metadata.name
+
+
+def config_map_name(job: FineTuneJob, settings: PlanSettings) -> str:
+    """Content-addressed: another run config is another object, and a Job never reads one that changed under it."""
+    digest = hashlib.sha256(run_config(job, settings).to_json().encode()).hexdigest()
+    return f"{job.metadata.name}-{digest[:8]}"
+
+
+def prepare_job_name(job: FineTuneJob, number: int) -> str:
+    return f"{job.metadata.name}-prepare-{number}"
+
+
+def publish_job_name(job: FineTuneJob, number: int) -> str:
+    return f"{job.metadata.name}-publish-{number}"
+
+
+def train_job_name(job: FineTuneJob, attempt: int) -> str:
+    return f"{job.metadata.name}-train-{attempt}"
+
+
+def config_map(job: FineTuneJob, settings: PlanSettings) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(job, config_map_name(job, settings)),
+        "immutable": True,
+        "data": {CONFIG_KEY: run_config(job, settings).to_json()},
+    }
+
+
+def service(job: FineTuneJob) -> Manifest | None:
+    """Stable names for the nodes before they are ready; None for one node, which has nobody to find."""
+    if job.spec.nodes == 1:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(job, job.metadata.name),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": _labels(job, Role.TRAIN),
+            "ports": [{"name": PORT_NAME, "port": PORT, "targetPort": PORT_NAME, "protocol": "TCP"}],
+        },
+    }
+
+
+def claim(job: FineTuneJob) -> Manifest | None:
+    """The claim to make; None where the user brings one. Retained, it carries our uid as a label and has no owner."""
+    storage = job.spec.storage
+    if storage.claim_name is not None:
+        return None
+    metadata = _metadata(job, job.metadata.name)
+    metadata["labels"][LABEL_UID] = job.metadata.uid
+    if storage.retain:
+        del metadata["ownerReferences"]
+    default_mode = "ReadWriteMany" if job.spec.nodes > 1 else "ReadWriteOnce"
+    spec: dict[str, Any] = {
+        "accessModes": [storage.access_mode or default_mode],
+        "resources": {"requests": {"storage": storage.size}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def prepare_job(job: FineTuneJob, settings: PlanSettings, number: int) -> Manifest:
+    """One pod without accelerators, placed where training can run, so that a volume that binds late binds there."""
+    return _single_pod_job(job, settings, Role.PREPARE, prepare_job_name(job, number), number)
+
+
+def publish_job(job: FineTuneJob, settings: PlanSettings, number: int, deadline: datetime | None = None) -> Manifest:
+    """One pod without accelerators, where training ran. `deadline`: until when it tries again what may pass."""
+    made = _single_pod_job(job, settings, Role.PUBLISH, publish_job_name(job, number), number)
+    if deadline is not None:
+        moment = deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        _trainer(made["spec"]["template"])["env"].append({"name": Env.DEADLINE.value, "value": moment})
+    return made
+
+
+def _trainer(template: dict[str, Any]) -> dict[str, Any]:
+    """The container of ours in a pod template."""
+    (trainer,) = (container for container in template["spec"]["containers"] if container["name"] == TRAINER)
+    return cast("dict[str, Any]", trainer)
+
+
+def train_job(
+    job: FineTuneJob, settings: PlanSettings, attempt: int, first_attempt: int = 1, checkpoint: int | None = None
+) -> Manifest:
+    """One pod per node. Whatever falls ends the gang, and the operator, not the Job, makes the next one.
+
+    `first_attempt`: of the round that the attempt belongs to. `checkpoint`: step of the one that it should find.
+
+    No podFailurePolicy: with one, a lost node is noticed four times later.
+    """
+    labels = _labels(job, Role.TRAIN, attempt)
+    template = _pods(job, settings, Role.TRAIN, attempt, labels)
+    told = {Env.FIRST_ATTEMPT: first_attempt, Env.CHECKPOINT_STEP: checkpoint}
+    _trainer(template)["env"] += [
+        {"name": name.value, "value": str(value)} for name, value in told.items() if value is not None
+    ]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(job, train_job_name(job, attempt), labels),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": job.spec.nodes,
+            "parallelism": job.spec.nodes,
+            "backoffLimit": 0,
+            "template": template,
+        },
+    }
+
+
+def is_ours(manifest: Manifest, job: FineTuneJob) -> bool:
+    """Whether an object of a planned name is this job's: by its controller, or by the uid label on a claim."""
+    metadata = manifest.get("metadata") or {}
+    owners = metadata.get("ownerReferences") or ()
+    if any(owner.get("controller") and owner.get("uid") == job.metadata.uid for owner in owners):
+        return True
+    is_claim = manifest.get("kind") == "PersistentVolumeClaim"
+    return is_claim and (metadata.get("labels") or {}).get(LABEL_UID) == job.metadata.uid
+
+
+def _single_pod_job(job: FineTuneJob, settings: PlanSettings, role: Role, name: str, number: int) -> Manifest:
+    labels = _labels(job, role, number)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(job, name, labels),
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "template": _pods(job, settings, role, number, labels),
+        },
+    }
+
+
+def _pods(job: FineTuneJob, settings: PlanSettings, role: Role, number: int, labels: dict[str, str]) -> dict[str, Any]:
+    return pod_template(
+        job,
+        settings,
+        role=role,
+        number=number,
+        labels=labels,
+        config_map=config_map_name(job, settings),
+        claim=claim_name(job),
+    )
+
+
+def _labels(job: FineTuneJob, role: Role | None = None, number: int | None = None) -> dict[str, str]:
+    labels = {LABEL_JOB: job.metadata.name}
+    if role is not None:
+        labels[LABEL_ROLE] = role.value
+    if number is not None:
+        labels[LABEL_ATTEMPT] = str(number)
+    return labels
+
+
+def _metadata(job: FineTuneJob, name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": job.metadata.namespace,
+        "labels": dict(labels or _labels(job)),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": job.metadata.name,
+                "uid": job.metadata.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }

@@ -1,0 +1,287 @@
+"""What is in a pod of a FineTuneJob: container, volumes, environment, security, and the user's template merged in.
+
+Pure. The paths here are the contract with the training image: the trainer reads them from its run config.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from finetune_operator.api.quantity import amount, parse
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.spec import EnvVar, Resources, Volume
+from finetune_operator.plan.desired.accelerators import accelerator_resources, without_claims
+from finetune_operator.plan.desired.admin_template import merge_defaults
+from finetune_operator.plan.desired.merge import SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
+from finetune_operator.plan.template_policy import Capability, off_limits, with_safe_defaults
+from finetune_operator.plan.types import PlanSettings
+from finetune_trainer.contract.run_config import Env
+
+CONFIG_KEY = "run.json"
+CONFIG_PATH = "/etc/finetune"
+OUTPUT_PATH = "/output"
+TOKEN_FILE = "/var/run/finetune/hub/token"
+TERMINATION_LOG = "/dev/termination-log"
+PORT = 8080
+PORT_NAME = "metrics"
+
+USER_ID = 10001
+"""uid and gid of the pods, and the group that volumes are handed to."""
+
+ENVIRONMENT = {
+    "HOME": "/tmp",  # the root file system is read-only; caches of libraries go here
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONFAULTHANDLER": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # forked data loader workers deadlock or warn otherwise
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "NCCL_DEBUG": "WARN",
+}
+"""Defaults in every pod; `spec.env` overrides them by name."""
+
+
+HELPER_REQUESTS = {"cpu": "4", "memory": "8Gi", "ephemeral-storage": "16Gi"}
+"""What a pod that prepares or publishes asks the scheduler for at most, unless the job says otherwise: tokenising and uploading
+need no more, and more would fill a machine with accelerators, or start one."""
+
+
+class Role(StrEnum):
+    """What a pod does, and its label's value."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+    PUBLISH = "publish"
+
+
+COMMANDS = {Role.PREPARE: "prepare", Role.TRAIN: "launch", Role.PUBLISH: "publish"}
+"""Command of the training image by role."""
+TALKS_TO_HUB = frozenset({Role.PREPARE, Role.PUBLISH})
+"""Roles whose pods see the token; ranks run offline."""
+
+
+def pod_template(
+    job: FineTuneJob,
+    settings: PlanSettings,
+    *,
+    role: Role,
+    number: int,
+    labels: dict[str, str],
+    config_map: str,
+    claim: str,
+) -> dict[str, Any]:
+    """The pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try.
+
+    Only training has devices, those of ResourceClaims too.
+    """
+    system = _system_template(
+        job, settings, role=role, number=number, labels=labels, config_map=config_map, claim=claim
+    )
+    made = _with_users(merge_defaults(system, settings.pod_template, job), job, settings)
+    return made if role is Role.TRAIN else without_claims(made)
+
+
+def template_off_limits(job: FineTuneJob, settings: PlanSettings) -> tuple[str, ...]:
+    """What the job asks for and the administrator lets no job have. Its template must be one that can be merged."""
+    if not job.spec.template and not settings.pod_template:
+        return ()
+    system = _system_template(job, settings, role=Role.TRAIN, number=1, labels={}, config_map="", claim="")
+    given = merge_defaults(system, settings.pod_template, job)
+    return off_limits(
+        given,
+        _with_users(given, job, settings),
+        users=job.spec.template,
+        defaults=settings.pod_template,
+        allows=settings.template_allows,
+    )
+
+
+def _with_users(given: dict[str, Any], job: FineTuneJob, settings: PlanSettings) -> dict[str, Any]:
+    """The job's part merged in; where jobs may have no more rights, its containers have no more by saying nothing."""
+    merged = merge_template(given, job.spec.template)
+    if Capability.PRIVILEGED in settings.template_allows:
+        return merged
+    return with_safe_defaults(merged, job.spec.template)
+
+
+def _system_template(
+    job: FineTuneJob,
+    settings: PlanSettings,
+    *,
+    role: Role,
+    number: int,
+    labels: dict[str, str],
+    config_map: str,
+    claim: str,
+) -> dict[str, Any]:
+    """What the pods of a role are before anybody has changed them."""
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": settings.grace_period_seconds,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "tolerations": _tolerations(job, settings),
+        "containers": [_container(job, settings, role, number, claim)],
+        "volumes": _volumes(job, role, config_map, claim),
+    }
+    if role is Role.TRAIN and job.spec.nodes > 1:
+        spec["subdomain"] = job.metadata.name
+    return {"metadata": {"labels": dict(labels)}, "spec": spec}
+
+
+def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int, claim: str) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": TRAINER,
+        "image": job.spec.image or settings.trainer_image,
+        "command": ["python", "-m", "finetune_trainer"],
+        "args": [COMMANDS[role]],
+        "env": _environment(job.spec.env, number),
+        **_credentials(job, role),
+        "resources": _resources(job, role),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # where no record was written, the last words
+        "volumeMounts": _mounts(job, role, claim),
+    }
+    if role is Role.TRAIN:
+        container["ports"] = [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}]
+    return container
+
+
+def _environment(given: tuple[EnvVar, ...], number: int) -> list[dict[str, Any]]:
+    users = {variable.name: variable.model_dump(by_alias=True, exclude_none=True) for variable in given}
+    defaults = [{"name": name, "value": value} for name, value in ENVIRONMENT.items() if name not in users]
+    system = [
+        {"name": Env.CONFIG.value, "value": f"{CONFIG_PATH}/{CONFIG_KEY}"},
+        {"name": Env.ATTEMPT.value, "value": str(number)},
+    ]
+    return [*defaults, *users.values(), *system]
+
+
+def _credentials(job: FineTuneJob, role: Role) -> dict[str, Any]:
+    """Every key of the Secret with the data's credentials, where data is read; a variable of the pod's own stays."""
+    reference = job.spec.dataset.credentials_secret_ref
+    if role is not Role.PREPARE or reference is None:
+        return {}
+    return {"envFrom": [{"secretRef": {"name": reference.name}}]}
+
+
+def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
+    """The pod's resources; only training takes extended ones (accelerators, network devices)."""
+    own = job.spec.resources if role is Role.TRAIN else _helper_resources(job)
+    asked = {"limits": dict(own.limits), "requests": dict(own.requests)}
+    return {kind: amounts for kind, amounts in asked.items() if amounts}
+
+
+def _helper_resources(job: FineTuneJob) -> Resources:
+    """Of the pods that prepare and publish. They may use what training may, but no machine is kept for it."""
+    training, own = job.spec.resources, job.spec.helper_resources
+    limits, requests = dict(own.limits), dict(own.requests)
+    for name, most in HELPER_REQUESTS.items():
+        asked = training.requests.get(name, training.limits.get(name))
+        if name in own.limits or name in own.requests or asked is None:
+            continue
+        if name in training.limits:
+            limits[name] = training.limits[name]
+        if (number := amount(asked)) is not None and number > parse(most):
+            requests[name] = most
+        elif name in training.requests:
+            requests[name] = asked
+    return Resources(limits=limits, requests=requests)
+
+
+def _tolerations(job: FineTuneJob, settings: PlanSettings) -> list[dict[str, Any]]:
+    """Nodes with accelerators are often tainted with the resource's name: every role must be able to run there."""
+    lost = [
+        {
+            "key": f"node.kubernetes.io/{state}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": settings.lost_node_seconds,
+        }
+        for state in ("not-ready", "unreachable")
+    ]
+    accelerated: list[dict[str, Any]] = [
+        {"key": name, "operator": "Exists", "effect": "NoSchedule"}
+        for name in sorted(accelerator_resources(job, settings))
+    ]
+    return [*lost, *accelerated]
+
+
+def _claim_volumes(job: FineTuneJob, claim: str) -> dict[str, str]:
+    """Claim -> the one volume of the pod that has it: kubelet never starts a pod that names a claim in two volumes."""
+    names = {claim: f"{SYSTEM_VOLUME_PREFIX}output"}
+    for volume in job.spec.volumes:
+        if volume.claim_name is not None:
+            names.setdefault(volume.claim_name, volume.name)
+    return names
+
+
+def _mounts(job: FineTuneJob, role: Role, claim: str) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {"name": f"{SYSTEM_VOLUME_PREFIX}config", "mountPath": CONFIG_PATH, "readOnly": True},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}output", "mountPath": OUTPUT_PATH},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}tmp", "mountPath": "/tmp"},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}shm", "mountPath": "/dev/shm"},
+    ]
+    if role in TALKS_TO_HUB and job.spec.hub.token_secret_ref is not None:
+        folder = TOKEN_FILE.rpartition("/")[0]
+        mounts.append({"name": f"{SYSTEM_VOLUME_PREFIX}hub-token", "mountPath": folder, "readOnly": True})
+    shared = _claim_volumes(job, claim)
+    for volume in job.spec.volumes:
+        name = shared[volume.claim_name] if volume.claim_name is not None else volume.name
+        mount: dict[str, Any] = {"name": name, "mountPath": volume.mount_path}
+        if volume.sub_path is not None:
+            mount["subPath"] = volume.sub_path
+        if volume.read_only:
+            mount["readOnly"] = True
+        mounts.append(mount)
+    return mounts
+
+
+def _volumes(job: FineTuneJob, role: Role, config_map: str, claim: str) -> list[dict[str, Any]]:
+    volumes: list[dict[str, Any]] = [
+        {"name": f"{SYSTEM_VOLUME_PREFIX}config", "configMap": {"name": config_map}},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}output", "persistentVolumeClaim": {"claimName": claim}},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}tmp", "emptyDir": {}},
+        {"name": f"{SYSTEM_VOLUME_PREFIX}shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    reference = job.spec.hub.token_secret_ref
+    if role in TALKS_TO_HUB and reference is not None:
+        volumes.append(
+            {
+                "name": f"{SYSTEM_VOLUME_PREFIX}hub-token",
+                "secret": {
+                    "secretName": reference.name,
+                    "items": [{"key": reference.key, "path": TOKEN_FILE.rpartition("/")[2]}],
+                    "defaultMode": 0o440,  # root's, with the pods' group: nobody else reads it
+                },
+            }
+        )
+    shared = set(_claim_volumes(job, claim).values())
+    written = {volume.claim_name for volume in job.spec.volumes if not volume.read_only}
+    users = (volume for volume in job.spec.volumes if volume.claim_name is None or volume.name in shared)
+    return [*volumes, *(_users_volume(volume, written) for volume in users)]
+
+
+def _users_volume(volume: Volume, written: set[str | None]) -> dict[str, Any]:
+    """`written`: claims that the pod writes to; others are attached read-only, as ReadOnlyMany volumes demand."""
+    if volume.claim_name is not None:
+        source: dict[str, Any] = {"claimName": volume.claim_name}
+        if volume.claim_name not in written:
+            source["readOnly"] = True
+        return {"name": volume.name, "persistentVolumeClaim": source}
+    if volume.config_map is not None:
+        return {"name": volume.name, "configMap": {"name": volume.config_map}}
+    return {"name": volume.name, "secret": {"secretName": volume.secret}}

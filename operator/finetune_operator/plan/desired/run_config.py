@@ -1,0 +1,91 @@
+"""The run config of a job: the whole contract with the training image, and what follows from the spec for it. Pure."""
+
+from __future__ import annotations
+
+from finetune_operator.api.deprecated import translate
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.rules.dataset import ADDRESSES
+from finetune_operator.plan.desired.accelerators import accelerators, device_memory_bytes
+from finetune_operator.plan.desired.pod_template import OUTPUT_PATH, PORT, TOKEN_FILE
+from finetune_operator.plan.types import PlanSettings
+from finetune_trainer.contract import task_facts
+from finetune_trainer.contract.run_config import (
+    DatasetSource,
+    EarlyStopping,
+    Hub,
+    ModelSource,
+    Peft,
+    Preprocessing,
+    Publish,
+    Quantization,
+    RunConfig,
+)
+
+
+def processes_per_node(job: FineTuneJob, settings: PlanSettings) -> int:
+    """Ranks per node: what the user says, else one per accelerator, else one."""
+    return job.spec.processes_per_node or accelerators(job, settings) or 1
+
+
+def needs_prepare_job(job: FineTuneJob, settings: PlanSettings) -> bool:
+    """Whether preparing gets a Job of its own: accelerators would wait for it, something is fetched, or a secret is used."""
+    spec = job.spec
+    fetches = not spec.model.name.startswith("/") or spec.dataset.name is not None or bool(addresses(job))
+    asks_hub = spec.publish is not None or spec.hub.token_secret_ref is not None
+    return fetches or asks_hub or spec.dataset.credentials_secret_ref is not None or accelerators(job, settings) > 0
+
+
+def addresses(job: FineTuneJob) -> tuple[str, ...]:
+    """The files of the dataset that lie on no volume."""
+    files = job.spec.dataset.files
+    every = (*files.train, *(files.validation or ()), *(files.test or ())) if files else ()
+    return tuple(one for one in every if one.startswith(ADDRESSES))
+
+
+def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
+    """The whole contract with the training image, as the job's ConfigMap holds it."""
+    spec, name = job.spec, job.metadata.name
+    return RunConfig(
+        namespace=job.metadata.namespace,
+        job=name,
+        uid=job.metadata.uid,
+        task=spec.task,
+        problem_type=spec.problem_type,
+        model=ModelSource(name=spec.model.name, revision=spec.model.revision),
+        dataset=_dataset(job),
+        preprocessing=Preprocessing.model_validate(spec.preprocessing.model_dump()),
+        training_arguments=translate(spec.training_arguments)[0],
+        peft=Peft.model_validate(spec.peft.model_dump(exclude_none=True)) if spec.peft else None,
+        quantization=Quantization(bits=spec.quantization.bits) if spec.quantization else None,
+        early_stopping=EarlyStopping.model_validate(spec.early_stopping.model_dump()) if spec.early_stopping else None,
+        loss_weights=spec.loss_weights,
+        nodes=spec.nodes,
+        processes_per_node=processes_per_node(job, settings),
+        accelerators=accelerators(job, settings) > 0,
+        device_memory_bytes=device_memory_bytes(job, settings),
+        output=OUTPUT_PATH,
+        checkpoint_interval_seconds=spec.checkpoint_interval_seconds,
+        resume_from=spec.resume_from,
+        prepare="job" if needs_prepare_job(job, settings) else "inline",
+        peers=f"{name}-train-{{attempt}}-{{node}}.{name}:{PORT}" if spec.nodes > 1 else None,
+        port=PORT,
+        grace_period_seconds=settings.grace_period_seconds,
+        hub=Hub(endpoint=spec.hub.endpoint, token_file=TOKEN_FILE if spec.hub.token_secret_ref else None),
+        publish=Publish.model_validate(spec.publish.model_dump()) if spec.publish else None,
+    )
+
+
+def _dataset(job: FineTuneJob) -> DatasetSource:
+    """The data of the job, each role of its task with the column that it has."""
+    given = job.spec.dataset.model_dump(exclude_none=True, exclude={"credentials_secret_ref"})
+    return DatasetSource.model_validate({**given, "columns": _columns(job)})
+
+
+def _columns(job: FineTuneJob) -> dict[str, str]:
+    """Role -> column. Where a task can be given its text in several ways, only what the user named."""
+    facts, given = task_facts.TASKS[job.spec.task], job.spec.dataset.columns.model_dump(exclude_none=True)
+    usual = {role: name for role, name in facts.roles.items() if name is not None}
+    named = {**usual, **given} if len(facts.required) == 1 else given
+    if job.spec.dataset.label_columns:
+        named.pop("label", None)
+    return {role: named[role] for role in facts.roles if role in named}

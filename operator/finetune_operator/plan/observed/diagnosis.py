@@ -1,0 +1,299 @@
+"""Why a gang ended: from result records, pods and nodes to one cause. Pure. The first to fall is often not it.
+
+What each pod tells is a finding. Findings have weights: what the user must mend is above what the program says of
+itself, that above what the cluster did, and a peer's complaint about a lost connection is below everything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+
+from finetune_operator.plan.observed import container_end
+from finetune_operator.plan.observed.container_end import MESSAGE_MAX, Diagnosis
+from finetune_operator.plan.observed.gang import Gang
+from finetune_operator.plan.observed.objects import ContainerView, PodView
+from finetune_operator.plan.resolutions import ClusterReason, resolution
+
+__all__ = ["Diagnosis", "Verdict", "diagnose"]
+from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, Reason, ResultRecord
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+LAST = math.inf
+
+
+@dataclass(frozen=True)
+class Verdict:
+    diagnosis: Diagnosis
+    final: bool
+    """Whether no evidence to come can change it."""
+
+
+class Weight(IntEnum):
+    """The lower one is the cause, whatever else happened."""
+
+    USER = 0
+    """Trying again cannot help."""
+    EVIDENT = 1
+    """A reason that no fall of another pod brings about: out of memory, a full volume, ..."""
+    CLUSTER = 2
+    """Evicted, preempted, lost with its node: the cluster says so itself."""
+    FELL = 3
+    """A rank died, or a pod was deleted: whichever came first."""
+    VANISHED = 4
+    """A pod is gone without a word."""
+    ECHO = 5
+    """Something that follows from another pod's end."""
+    NOTHING = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    weight: Weight
+    at: datetime
+    order: int
+    """Within one second: a deletion before the failures that it brings about."""
+    diagnosis: Diagnosis
+    place: float = LAST
+    """Of two pods that were deleted in one second the one whose deletion the watch showed first fell first."""
+    ended: datetime = FOREVER
+    """Where the watch did not show it, the one that ended first was told first."""
+
+
+ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
+AMBIGUOUS = frozenset({Reason.RANK_FAILED, Reason.RANK_KILLED, Reason.INTERNAL})
+"""A rank whose peer is gone may end like this too."""
+
+UNSEEN = (None, "ContainerStatusUnknown")
+"""Reasons of an ended container that kubelet lost sight of, or that never ran."""
+
+EVICTIONS = {
+    "EvictionByEvictionAPI": (Cause.PREEMPTION, ClusterReason.EVICTED),
+    "PreemptionByScheduler": (Cause.PREEMPTION, ClusterReason.PREEMPTED),
+    "TerminationByKubelet": (Cause.PREEMPTION, ClusterReason.EVICTED),
+    "DeletionByTaintManager": (Cause.NODE, ClusterReason.NODE_LOST),
+    "DeletionByPodGC": (Cause.NODE, ClusterReason.NODE_LOST),
+}
+"""Reasons of the pod condition DisruptionTarget. A NoExecute taint of an administrator looks like a lost node."""
+
+SHUTDOWNS = frozenset({"NodeLost", "Shutdown", "NodeShutdown", "Terminated"})
+"""Reasons of a pod whose machine went away in an orderly way."""
+
+REFUSALS = frozenset(
+    {"UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods", "OutOfephemeral-storage"}
+)
+"""Reasons of a pod that kubelet did not accept."""
+
+
+def diagnose(gang: Gang) -> Verdict:
+    """The cause of a gang's end, as far as the evidence tells; with no evidence at all the reason is `Unknown`."""
+    findings = sorted(_findings(gang), key=_rank)
+    best = findings[0] if findings else _nothing(gang)
+    return Verdict(best.diagnosis, final=best.weight <= Weight.EVIDENT or gang.evidence_complete)
+
+
+def _rank(finding: Finding) -> tuple[object, ...]:
+    """The first one is the cause."""
+    return finding.weight, finding.at, finding.order, finding.place, finding.ended
+
+
+def _findings(gang: Gang) -> Iterator[Finding]:
+    shown = {pod.index for pod in gang.pods if pod.record is not None}
+    for node, record in gang.records.items():
+        if node not in shown:
+            yield from _from_record(gang, record, None)
+    for pod in gang.pods:
+        if pod.succeeded:
+            continue
+        if pod.record is not None:
+            yield from _from_record(gang, pod.record, pod)
+        elif (killed := _from_container(pod)) is not None:
+            yield killed
+        if (cluster := _from_cluster(gang, pod)) is not None:
+            yield cluster
+        if (deleted := _from_deletion(gang, pod)) is not None:
+            yield deleted
+    if gang.job is None:  # we delete only what is accounted for, so somebody else did
+        yield Finding(
+            Weight.VANISHED, FOREVER, 0, _cluster(ClusterReason.JOB_DELETED, Cause.PREEMPTION, "the Job was deleted")
+        )
+
+
+def _from_record(gang: Gang, record: ResultRecord, pod: PodView | None) -> Iterator[Finding]:
+    """What `launch` said of its own end."""
+    if record.outcome is Outcome.SUCCEEDED:
+        return
+    failure = record.failure
+    if failure is None or record.outcome is not Outcome.FAILED:
+        reason = Reason.SUPERSEDED if record.outcome is Outcome.SUPERSEDED else Reason.STOPPED
+        message = failure.message if failure is not None else f"node {record.node} was told to stop"
+        diagnosis = Diagnosis(Cause.PREEMPTION, reason, message[:MESSAGE_MAX], resolution(reason), node=record.node)
+        # Where the pod shows, its deletion tells who stopped it; a record alone is of a time when nobody looked.
+        told = Weight.VANISHED if pod is None and reason is Reason.STOPPED else Weight.ECHO
+        yield Finding(told, record.finished, 1, diagnosis)
+        return
+    if pod is not None and _out_of_memory(pod) and failure.cause is not Cause.USER:
+        yield Finding(Weight.EVIDENT, _second(record.finished), 0, container_end.out_of_memory(pod, failure))
+        return
+    weight = _weight(failure)
+    at = record.finished if weight is Weight.ECHO else _second(record.finished)
+    yield Finding(weight, at, 1, _of_failure(failure, record.node, gang.nodes))
+
+
+def _weight(failure: Failure) -> Weight:
+    if failure.cause is Cause.USER:
+        return Weight.USER
+    if failure.reason in ECHOES:
+        return Weight.ECHO
+    if failure.reason in AMBIGUOUS or failure.cause not in (Cause.ERROR, Cause.VOLUME):
+        return Weight.FELL
+    return Weight.EVIDENT
+
+
+def _of_failure(failure: Failure, node: int, nodes: int) -> Diagnosis:
+    """`nodes`: of the gang. Where there are several, the text says on which it was, unless each would fall by it."""
+    node = node if failure.node is None else failure.node
+    message = failure.message
+    if nodes > 1 and failure.cause is not Cause.USER and f"node {node}" not in message.lower():
+        message = f"node {node}: {message}"
+    return Diagnosis(
+        cause=failure.cause,
+        reason=failure.reason,
+        message=message[:MESSAGE_MAX],
+        resolution=resolution(failure.reason),
+        node=node,
+        rank=failure.rank,
+        exit_code=failure.exit_code,
+    )
+
+
+def _from_container(pod: PodView) -> Finding | None:
+    """A container that ended without a record: out of memory takes `launch` too."""
+    failed = next((one for one in pod.others if one.ended and one.exit_code != 0), None)
+    trainer = pod.trainer
+    if trainer is None or not trainer.ended:
+        if failed is None or pod.phase != "Failed":
+            return None
+        return Finding(Weight.FELL, failed.ended_at or FOREVER, 1, container_end.of_init_container(pod, failed))
+    at = trainer.ended_at or FOREVER
+    if _out_of_memory(pod):
+        return Finding(Weight.EVIDENT, at, 0, container_end.out_of_memory(pod, None))
+    if trainer.ended_reason in UNSEEN or trainer.exit_code == 0:
+        return None  # kubelet lost sight of it, or it never ran; a plain program that saved on SIGTERM exits with 0
+    if trainer.exit_code == Exit.STOPPED:  # before it could leave a record: who stopped it shows elsewhere
+        text = f"{pod.who} was told to stop"
+        stopped = Diagnosis(Cause.PREEMPTION, Reason.STOPPED, text, resolution(Reason.STOPPED), node=pod.index)
+        return Finding(Weight.VANISHED, at, 1, stopped)
+    found = container_end.without_record(pod, trainer)
+    return Finding(Weight.USER if found.cause is Cause.USER else Weight.FELL, at, 1, found)
+
+
+def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
+    """What the cluster says that it did to the pod."""
+    where = pod.who + (f" on {pod.node}" if pod.node else "")
+    at = pod.deleted_at or (pod.trainer.ended_at if pod.trainer else None) or FOREVER
+    said = (pod.disruption_message or pod.status_message).strip()
+    if pod.status_reason == "Evicted" and "exceeds" in pod.status_message:
+        own = _cluster(
+            ClusterReason.DISK_LIMIT, Cause.ERROR, f"{where} was evicted: {pod.status_message.strip()}", pod.index
+        )
+        return Finding(Weight.EVIDENT, at, 0, own)
+    if pod.phase == "Failed" and pod.status_reason in SHUTDOWNS:  # kubelet calls that a disruption too
+        text = f"{where}: {said or pod.status_reason}"
+        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_SHUTDOWN, Cause.NODE, text, pod.index))
+    cause, reason = EVICTIONS.get(pod.disruption or "", (Cause.PREEMPTION, ClusterReason.EVICTED))
+    unseen = pod.node in gang.lost or pod.node in gang.silent
+    if pod.disruption is not None and not (unseen and reason is ClusterReason.NODE_LOST):
+        return Finding(Weight.CLUSTER, at, 0, _cluster(reason, cause, f"{where}: {said or pod.disruption}", pod.index))
+    if pod.disruption is not None or gang.on_lost_node(pod) or pod in gang.silent_pods:
+        # Until its time is over that is a guess, and the best there is.
+        lost = "" if pod.node in gang.silent else " is lost"
+        text = f"{where}{lost}: the machine does not answer any more"
+        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_LOST, Cause.NODE, text, pod.index))
+    if pod.phase != "Failed" or pod.status_reason is None:
+        return None
+    if pod.status_reason in REFUSALS:
+        text = f"{where} was refused by its machine ({pod.status_reason}): {pod.status_message}"
+        return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.POD_REFUSED, Cause.NODE, text, pod.index))
+    if pod.status_reason == "Evicted":
+        return Finding(
+            Weight.CLUSTER, at, 0, _cluster(ClusterReason.EVICTED, Cause.PREEMPTION, f"{where}: {said}", pod.index)
+        )
+    return None
+
+
+def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
+    """Somebody deleted the pod. After the Job has failed or was suspended it was the Job controller: no cause."""
+    if pod.deleted_at is None and not pod.gone:
+        return None
+    place = LAST if pod.deletion_place is None else pod.deletion_place
+    if pod.deleted_at is None:
+        gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"{pod.pod} is gone", pod.index)
+        already = pod.trainer is not None and pod.trainer.ended
+        return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone, place)
+    told = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
+    if told and pod.deleted_at > min(told):
+        return None
+    trainer = pod.trainer
+    if trainer and trainer.ended_at and trainer.ended_at <= pod.deleted_at and not _told(trainer):
+        # It had ended before, be it in the same second: while its pod still shows as running the Job is suspended for it,
+        # and that deletes the pod too.
+        return None
+    same_second = bool(told) and pod.deleted_at == min(told)
+    others = (
+        other
+        for other in gang.pods
+        if other is not pod and (same_second or not _echoes(other)) and not _follows(other, pod)
+    )
+    stopped = bool(told) or (gang.job is not None and not gang.job.active)
+    if stopped and any(_ended_by(other, pod.deleted_at) for other in others):
+        return None  # another one fell first, and the Job was stopped for it: it deletes pods before it says so
+    text = f"{pod.pod} was deleted"
+    found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
+    ended = pod.trainer.ended_at if pod.trainer is not None else None
+    return Finding(Weight.FELL, _second(pod.deleted_at), 0, found, place, ended or FOREVER)
+
+
+def _told(trainer: ContainerView) -> bool:
+    """Whether an end says nothing of its own: that of what was asked to stop, or of what kubelet did not see."""
+    return trainer.exit_code in (Exit.STOPPED, 0) or trainer.ended_reason in UNSEEN
+
+
+def _ended_by(pod: PodView, moment: datetime) -> bool:
+    return pod.trainer is not None and pod.trainer.ended_at is not None and pod.trainer.ended_at <= moment
+
+
+def _follows(other: PodView, pod: PodView) -> bool:
+    """Whether a pod was deleted after this one, as the watch showed it, and its end has no cause of its own."""
+    places = other.deletion_place, pod.deletion_place
+    later = places[0] is not None and places[1] is not None and places[0] > places[1]
+    return later and ((other.trainer is not None and _told(other.trainer)) or _echoes(other))
+
+
+def _echoes(pod: PodView) -> bool:
+    """Whether a pod says itself that it ended because of another one."""
+    failure = pod.record.failure if pod.record is not None else None
+    return failure is not None and _weight(failure) is Weight.ECHO
+
+
+def _nothing(gang: Gang) -> Finding:
+    """The best guess of all: bounded by `backoffLimit`, so that nothing goes on for ever unseen."""
+    text = f"attempt {gang.number} ended, and nothing is left that tells why"
+    found = _cluster(ClusterReason.UNKNOWN, Cause.ERROR, text)
+    return Finding(Weight.NOTHING, FOREVER, 0, found)
+
+
+def _cluster(reason: ClusterReason, cause: Cause, message: str, node: int | None = None) -> Diagnosis:
+    return Diagnosis(cause, reason, message[:MESSAGE_MAX], resolution(reason), node=node)
+
+
+def _out_of_memory(pod: PodView) -> bool:
+    return pod.trainer is not None and pod.trainer.ended_reason == "OOMKilled"
+
+
+def _second(moment: datetime) -> datetime:
+    """The API server's clock ticks in seconds."""
+    return moment.replace(microsecond=0)

@@ -1,0 +1,108 @@
+"""Why pods have not started: from their own state, else from events, to a condition that says what to do.
+
+A missing Secret shows in events alone. Events cost a request each, so they are asked for at growing distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.observed import pod_blockers
+from finetune_operator.plan.observed.gang import Gang
+from finetune_operator.plan.observed.pod_blockers import ADVICE, Obstacle
+from finetune_operator.plan.types import PodEvent
+
+__all__ = ["ADVICE", "Waiting", "out_of_sight", "why_waiting"]
+
+LOOK_FACTOR = 2
+LOOK_MAX_SECONDS = 60.0
+LOOK_WINDOW_SECONDS = 0.9
+"""A decision so soon after a moment of `_looks` asks for events; later ones leave it to the next moment."""
+
+
+HARMLESS = frozenset({"AlreadyMountedVolume", "DNSConfigForming", "FailedToRetrieveImagePullSecret"})
+"""Warnings that keep no pod from starting."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    fact: Fact | None
+    """What keeps the pods; None where nothing is known to."""
+    ask: tuple[str, ...] = ()
+    """uids of what to read the events of, now."""
+    look_again_seconds: float | None = None
+    known: bool = True
+    """False: events were not looked at, so what the condition said before still stands."""
+
+
+def out_of_sight(gang: Gang, *, trains: bool) -> Fact | None:
+    """Which machines do not answer the control plane, as long as it is not known that they are lost."""
+    names = sorted({pod.node for pod in gang.silent_pods if pod.node is not None})
+    if not names:
+        return None
+    who = f"node {names[0]} does" if len(names) == 1 else f"the nodes {', '.join(names)} do"
+    meanwhile = "training goes on" if trains else "what runs there is waited for"
+    told = pod_blockers.fact(Obstacle.NODE_SILENT, f"{who} not answer the control plane; {meanwhile}")
+    return replace(told, holds=trains)
+
+
+def why_waiting(
+    gang: Gang, events: Mapping[str, tuple[PodEvent, ...]], started: datetime, now: datetime, patience: float
+) -> Waiting:
+    """`started`: when the gang was created. `patience`: seconds in which pods usually start."""
+    idle = [pod for pod in gang.living if not (pod.running or pod.ended)]
+    missing = gang.nodes - len({pod.index for pod in gang.pods})
+    if not idle and missing <= 0:
+        return Waiting(None)
+    age = (now - started).total_seconds()
+    following = next(moment for moment in _looks(patience) if moment > age)
+    again = following - age
+    if age < patience:
+        return Waiting(None, look_again_seconds=again)
+    evident = next((fact for pod in idle for fact in pod_blockers.from_status(pod)), None)
+    if evident is not None:
+        return Waiting(evident, look_again_seconds=again)
+    uids = tuple(pod.uid for pod in idle) if idle else ((gang.job.uid,) if gang.job else ())
+    uids = uids[:1]  # the first tells for all: each costs a request
+    if all(uid in events for uid in uids):
+        return Waiting(_from_events(gang, uids, events), look_again_seconds=again)
+    latest = max(moment for moment in _until(age, patience))
+    if age - latest < LOOK_WINDOW_SECONDS:
+        return Waiting(None, ask=uids, look_again_seconds=0.0, known=False)
+    return Waiting(None, look_again_seconds=again, known=False)
+
+
+def _looks(patience: float) -> Iterator[float]:
+    """Seconds after the start at which to look: patience x 1, 2, 4, ... and at last every minute."""
+    moment = max(patience, 0.1)
+    while True:
+        yield moment
+        moment += min(moment * (LOOK_FACTOR - 1), LOOK_MAX_SECONDS)
+
+
+def _until(age: float, patience: float) -> Iterator[float]:
+    for moment in _looks(patience):
+        if moment > age:
+            return
+        yield moment
+
+
+def _from_events(gang: Gang, uids: tuple[str, ...], events: Mapping[str, tuple[PodEvent, ...]]) -> Fact | None:
+    """The newest one that is known to keep pods from starting, else the newest."""
+    pods = {pod.uid: pod for pod in gang.pods}
+    for uid in uids:
+        newest_first = tuple(event for event in reversed(events[uid]) if event.reason not in HARMLESS)
+        chosen = next(
+            (event for event in newest_first if event.reason in ADVICE), newest_first[0] if newest_first else None
+        )
+        if chosen is not None and uid in pods:
+            return pod_blockers.from_event(pods[uid], chosen)
+        if chosen is not None:
+            missing = gang.nodes - len({pod.index for pod in gang.pods})
+            return pod_blockers.fact(
+                chosen.reason, f"{missing} of {gang.nodes} pods can't be created: {chosen.message}"
+            )
+    return None

@@ -1,0 +1,128 @@
+"""What attempts have cost: restarts by cause, the budget of crashes, how long the next attempt waits.
+
+All of it lives in status, and each attempt is accounted for once, in order, when the evidence of its end is in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.plan.observed.diagnosis import Diagnosis, Verdict, diagnose
+from finetune_operator.plan.observed.gang import Gang, progress_of, training_gang
+from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.stages.step import evidence_patience, failure, retry_delay
+from finetune_operator.plan.types import Observed
+from finetune_trainer.contract.records import Cause
+
+
+@dataclass(frozen=True)
+class Accounts:
+    status: FineTuneJobStatus
+    attempt: int | None = None
+    """Attempt whose end is the job's."""
+    fatal: Diagnosis | None = None
+    """What ended it: a user's error, or one crash too many."""
+    over_budget: bool = False
+
+
+def settle(observed: Observed, members: Family, status: FineTuneJobStatus, current: int, *, over: bool) -> Accounts:
+    """Account for the attempts before `current`, as far as their evidence is in, or the time for it is.
+
+    That is `over` at the latest when the present attempt has fallen too: its end is accounted for next.
+    """
+    for attempt in range(status.budget.settled_attempt + 1, current):
+        gang = training_gang(observed, members, attempt)
+        verdict = diagnose(gang)
+        waited = status.attempt_started is None or observed.now - status.attempt_started >= evidence_patience(observed)
+        if not (verdict.final or waited or over or attempt < current - 1):
+            break
+        accounts = charge(observed, status, attempt, verdict.diagnosis)
+        if accounts.fatal is not None:
+            return accounts
+        status = accounts.status
+    return Accounts(status)
+
+
+def charge(observed: Observed, status: FineTuneJobStatus, attempt: int, diagnosis: Diagnosis) -> Accounts:
+    """Account for the end of one attempt: its cause pays, or the job ends by it."""
+    settled = status.model_copy(
+        update={
+            "budget": status.budget.model_copy(update={"settled_attempt": attempt}),
+            "failure": failure(diagnosis, attempt),
+        }
+    )
+    if diagnosis.cause is Cause.USER:
+        return Accounts(settled, attempt, diagnosis)
+    if diagnosis.counts and not affordable(observed, status, attempt):
+        return Accounts(settled, attempt, diagnosis, over_budget=True)
+    name = diagnosis.cause.value
+    restarts = status.restarts.model_copy(update={name: getattr(status.restarts, name) + 1})
+    budget = settled.budget
+    if _got_on(status, attempt):
+        budget = budget.model_copy(update={"errors_before": restarts.error})
+    return Accounts(settled.model_copy(update={"restarts": restarts, "budget": budget}))
+
+
+def write_off(status: FineTuneJobStatus, attempt: int) -> FineTuneJobStatus:
+    """Account for an attempt that never began: it costs nothing."""
+    return status.model_copy(update={"budget": status.budget.model_copy(update={"settled_attempt": attempt})})
+
+
+def affordable(observed: Observed, status: FineTuneJobStatus, attempt: int) -> bool:
+    """Whether a crash of an attempt leaves the job another one: crashes since the last new checkpoint are counted."""
+    limit = observed.job.spec.backoff_limit
+    crashes = 0 if _got_on(status, attempt) else status.restarts.error - status.budget.errors_before
+    return crashes < limit
+
+
+def _got_on(status: FineTuneJobStatus, attempt: int) -> bool:
+    """Whether an attempt, or one after it, has sealed a checkpoint of a later step than all before."""
+    return status.budget.checkpoint_attempt >= attempt
+
+
+def may_go_on(observed: Observed, status: FineTuneJobStatus, verdict: Verdict, attempt: int) -> bool:
+    """Whether the next attempt may start before the cause is settled.
+
+    It may, unless it would have to be stopped at once: a user's error, or no crash left to pay with.
+    """
+    if verdict.diagnosis.cause is Cause.USER:
+        return False
+    return not verdict.diagnosis.counts or affordable(observed, status, attempt)
+
+
+def close_attempt(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> FineTuneJobStatus:
+    """Remember how far an attempt got that is over, and whether that was farther than any before."""
+    told = progress_of(observed, gang.number)
+    steps = [record.step for record in gang.records.values()]
+    steps.append(told.step if told else None)
+    if status.attempt == gang.number and status.attempt_begun and status.progress:
+        steps.append(status.progress.step)
+    reached = max((step for step in steps if step is not None), default=0)
+    budget = status.budget
+    farther = reached > budget.furthest_step
+    update = {"furthest_step": max(reached, budget.furthest_step), "fruitless": 0 if farther else budget.fruitless + 1}
+    return status.model_copy(update={"budget": budget.model_copy(update=update)})
+
+
+def pause(status: FineTuneJobStatus, *, gave_up: bool) -> timedelta:
+    """How long the next attempt waits after the present one has ended.
+
+    The first restart comes at once, and so does each after an attempt that got farther. Attempts in a row that get
+    nowhere wait longer and longer, whatever ended them: most repeat what will happen again. One that was given up
+    because its pods did not start waits from the first time: whoever else needs the resources gets a turn.
+    """
+    return retry_delay(status.budget.fruitless if gave_up else status.budget.fruitless - 1)
+
+
+def ended_at(gang: Gang, now: datetime) -> datetime:
+    """When a gang began to fall, as its pods show."""
+    moments = [
+        moment
+        for pod in gang.pods
+        if not pod.succeeded
+        for moment in (pod.deleted_at, pod.trainer.ended_at if pod.trainer else None)
+        if moment is not None
+    ]
+    return min([*moments, now])

@@ -1,0 +1,250 @@
+"""A stage that is one Job of one pod at a time: made, watched, told why it waits, and made again where that may help.
+
+Preparing and publishing are such stages. What their success means, and when they are over without it, is theirs to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
+from finetune_operator.plan import conditions
+from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.observed.diagnosis import Diagnosis, Verdict, diagnose
+from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again, single_gang
+from finetune_operator.plan.observed.objects import SPEC_DIGEST, Family
+from finetune_operator.plan.observed.pending_pods import out_of_sight, why_waiting
+from finetune_operator.plan.stages.step import (
+    Step,
+    blocked,
+    creates,
+    evidence_patience,
+    failure,
+    retry_delay,
+    seconds_until,
+    soonest,
+    stamp,
+    wants_list,
+)
+from finetune_operator.plan.types import Action, Delete, Manifest, Observed, Ref, Suspend
+from finetune_trainer.contract.records import Cause
+
+LONG_AGO = timedelta(seconds=300)
+"""Nobody knows when a Job was made that an older operator made and that is gone: before every pause."""
+OF_NO_MATTER: Mapping[str, bool | set[str]] = {
+    "retry": True,
+    "backoff_limit": True,
+    "active_deadline_seconds": True,
+    "start_deadline_seconds": True,
+    "storage": {"size", "storage_class_name", "access_mode", "retain"},
+    "publish": {"deadline_seconds"},
+}
+"""Fields of the spec that change nothing of what a Job of these stages does."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is particular to one of them."""
+
+    role: Literal["prepare", "publish"]
+    phase: Phase
+    condition: ConditionType
+    number_field: Literal["prepare_attempt", "publish_attempt"]
+    """Field of status that holds the number of the present Job."""
+    first: int
+    """Number of the first Job of this round."""
+    doing: str
+    """What the Job does: `prepares model and data`."""
+    make: Callable[[int], Manifest]
+    """The Job of a number."""
+    digest: str
+    """Of what the user asks of its Jobs: an edit that changes nothing of it needs no new one."""
+    beside: tuple[Manifest, ...]
+    """What a Job needs, made with it."""
+
+    def number(self, members: Family, status: FineTuneJobStatus) -> int:
+        """Of the newest Job; 0 where there was none."""
+        return max(getattr(status, self.number_field) or 0, members.highest(self.role))
+
+    def manifest(self, number: int) -> Manifest:
+        """The Job, marked with what it was made from."""
+        made = self.make(number)
+        made["metadata"].setdefault("annotations", {})[SPEC_DIGEST] = self.digest
+        return made
+
+    def gang(self, observed: Observed, members: Family, number: int) -> Gang:
+        return single_gang(observed, members, self.role, number)
+
+    def outdated(self, gang: Gang) -> bool:
+        """Whether the Job was made from another spec. One that says nothing of it was made by an older operator, and stays."""
+        return gang.job is not None and gang.job.spec_digest not in (None, self.digest)
+
+    def at(self, status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
+        """The status while the Job of this number is there."""
+        return status.model_copy(update={"phase": self.phase, self.number_field: number})
+
+
+def digest_of(job: FineTuneJob) -> str:
+    """Of what the user wrote, as far as it matters: not of an administrator's settings, not of how this version of the
+    operator makes a Job, so that neither another operator nor an upgrade finds a Job outdated.
+    """
+    written = job.spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=OF_NO_MATTER)
+    return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def start(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, number: int) -> Step:
+    """Make the Job of this number; the one before is stopped and keeps its log, older ones go."""
+    wanted = (*stage.beside, stage.manifest(number))
+    if (waiting := blocked(observed, status, wanted)) is not None:
+        return waiting
+    return Step(
+        stage.at(_made(status, stamp(observed.now)), number),
+        facts={stage.condition: ordinary(stage, number)},
+        actions=(*creates(observed, wanted), *_retire(stage, members, number)),
+        requeue_after_seconds=observed.settings.pod_diagnosis_seconds,
+    )
+
+
+def _retire(stage: Stage, members: Family, number: int) -> tuple[Action, ...]:
+    """Stop the Job before and remove older ones. Repeated until it is so: an operator may have died over it."""
+    older = [job for job in members.jobs if job.role == stage.role and job.number < number]
+    gone = [job for job in older if job.number < number - 1 and not job.deleting]
+    return (
+        *(Delete(Ref("Job", job.name), job.uid) for job in gone),
+        *(Suspend(job.name) for job in older if job.active and job not in gone),
+    )
+
+
+def ordinary(stage: Stage, number: int) -> Fact:
+    """The same text from creation to end: each change of it would be a request."""
+    name = stage.make(number)["metadata"]["name"]
+    return Fact(False, stage.phase, f"Job {name} {stage.doing}")
+
+
+def under_way(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+    """The Job is there: say what keeps its pod, if anything does."""
+    assert gang.job is not None
+    waiting = why_waiting(
+        gang, observed.events, gang.job.created, observed.now, observed.settings.pod_diagnosis_seconds
+    )
+    unseen = out_of_sight(gang, trains=False)
+    fact = waiting.fact or unseen or ordinary(stage, gang.number)
+    facts = {stage.condition: fact} if waiting.known or unseen else {}
+    return Step(
+        stage.at(status, gang.number),
+        facts=facts,
+        actions=_retire(stage, members, gang.number),
+        requeue_after_seconds=soonest(waiting.look_again_seconds, look_at_nodes_again(observed, gang)),
+        wants_references=doubtful_nodes(observed, gang),
+        wants_events=waiting.ask,
+    )
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How a Job of the stage ended without success."""
+
+    diagnosis: Diagnosis
+    fact: Fact
+    """What the stage's condition says of it."""
+    ended: datetime
+    due: datetime
+    """When the next Job may be made."""
+
+
+def fallen(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang) -> Step | Fall:
+    """Why the pod ended, or a step that waits until the evidence is in."""
+    verdict = diagnose(gang)
+    diagnosis = _in_words(verdict)
+    ended = _ended(gang) or made_at(observed, status, gang)
+    known_by = ended + evidence_patience(observed)
+    more_to_come = gang.job is not None and not verdict.final and observed.now < known_by
+    if more_to_come and not gang.living and not observed.listed:
+        return wants_list(observed)
+    if more_to_come and gang.living and diagnosis.cause is not Cause.USER:
+        return Step(
+            stage.at(status, gang.number),
+            requeue_after_seconds=soonest(seconds_until(known_by, observed.now), look_at_nodes_again(observed, gang)),
+            wants_references=doubtful_nodes(observed, gang),
+        )
+    fact = Fact(False, str(diagnosis.reason), f"{diagnosis.message} What to do: {diagnosis.resolution}")
+    tries = gang.number - stage.first + (1 if diagnosis.counts else 0)
+    return Fall(diagnosis, fact, ended, ended + retry_delay(tries))
+
+
+def again(
+    stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang, fall: Fall
+) -> Step | None:
+    """The next Job, where it is due and what there is was listed; else None where it must be waited for."""
+    if observed.now < fall.due:
+        return None
+    if not observed.listed:
+        return wants_list(observed)
+    step = start(stage, observed, members, status, gang.number + 1)
+    return replace(step, status=step.status.model_copy(update={"failure": failure(fall.diagnosis, None)}))
+
+
+def paused(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang, fall: Fall) -> Step:
+    """Until the next Job is due."""
+    left = seconds_until(fall.due, observed.now)
+    kept = conditions.find(status, stage.condition)
+    same = kept is not None and kept.reason == fall.fact.reason
+    text = f"{fall.fact.message} Tried again in {round(left)} s at most."
+    facts = {} if same else {stage.condition: replace(fall.fact, message=text)}
+    return Step(stage.at(status, gang.number), facts=facts, requeue_after_seconds=left)
+
+
+def caught_up(
+    stage: Stage,
+    observed: Observed,
+    members: Family,
+    status: FineTuneJobStatus,
+    number: int,
+    counted: Callable[[FineTuneJobStatus, Diagnosis], FineTuneJobStatus],
+) -> FineTuneJobStatus:
+    """The status, where a Job was made before it could be written: why the tries before had failed is told now."""
+    first = max(getattr(status, stage.number_field) or number, stage.first)
+    for earlier in range(first, number):
+        gang = stage.gang(observed, members, earlier)
+        if gang.job is not None and not stage.outdated(gang):
+            diagnosis = _in_words(diagnose(gang))
+            status = counted(status, diagnosis).model_copy(update={"failure": failure(diagnosis, None)})
+    job = members.job(stage.role, number)
+    if job is not None and getattr(status, stage.number_field) != number:
+        status = _made(status, job.created)
+    return status
+
+
+def _in_words(verdict: Verdict) -> Diagnosis:
+    """What the cluster did to a pod needs nobody's help; that training goes on is no comfort here."""
+    diagnosis = verdict.diagnosis
+    if diagnosis.cause in (Cause.PREEMPTION, Cause.NODE):
+        return replace(diagnosis, resolution="Nothing: it is tried again.")
+    return diagnosis
+
+
+def _made(status: FineTuneJobStatus, moment: datetime) -> FineTuneJobStatus:
+    return status.model_copy(update={"budget": status.budget.model_copy(update={"last_made": moment})})
+
+
+def made_at(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> datetime:
+    """When the present Job was made. One that is gone tells nothing itself."""
+    if gang.job is not None:
+        return gang.job.created
+    return status.budget.last_made or observed.now - LONG_AGO
+
+
+def _ended(gang: Gang) -> datetime | None:
+    moments = [
+        moment
+        for pod in gang.pods
+        for moment in (pod.deleted_at, pod.trainer.ended_at if pod.trainer else None)
+        if moment
+    ]
+    return min(moments, default=None)

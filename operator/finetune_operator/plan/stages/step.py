@@ -1,0 +1,177 @@
+"""What one stage of a decision hands back, and the two ends of a job that every stage may come to.
+
+A step holds the next status without what follows from it (conditions, summary): `decide` adds that once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJobStatus, Nodes, Phase
+from finetune_operator.plan.conditions import Fact
+from finetune_operator.plan.observed.diagnosis import Diagnosis
+from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.stages import validate
+from finetune_operator.plan.types import UNANSWERED, Action, Create, Manifest, Observed, Ref, Refusal, Suspend
+
+RETRY_FIRST_SECONDS = 10.0
+RETRY_MAX_SECONDS = 300.0
+REFUSED_SECONDS = 60.0
+"""At the latest: the engine withdraws a refusal earlier, and wakes the job."""
+TAKEN_SECONDS = 5.0
+SILENCE = timedelta(seconds=60)
+"""A machine may be silent so long before the cluster calls it lost (node-monitor-grace-period is 50 s)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    status: FineTuneJobStatus
+    facts: Mapping[ConditionType, Fact] = field(default_factory=dict)
+    actions: tuple[Action, ...] = ()
+    requeue_after_seconds: float | None = None
+    wants_list: bool = False
+    wants_references: tuple[Ref, ...] = ()
+    wants_events: tuple[str, ...] = ()
+    wants_progress: bool = False
+
+
+def wants_list(observed: Observed) -> Step:
+    """What comes next can't be undone: nothing is done or written before the children have been listed."""
+    machines = tuple(Ref("Node", name) for name in sorted(observed.nodes or ()))  # what they showed may be why
+    return Step(observed.job.status, wants_list=True, wants_references=machines)
+
+
+def retry_delay(times: int) -> timedelta:
+    """Before trying again what has failed `times` times in a row: 0, 10, 20, 40, ... 300 s."""
+    if times <= 0:
+        return timedelta(0)
+    return timedelta(seconds=min(RETRY_FIRST_SECONDS * 2.0 ** min(times - 1, 10), RETRY_MAX_SECONDS))
+
+
+def creates(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
+    """Those of the planned objects that are not there yet, and that the API server has not just refused."""
+    refused = {refusal.ref for refusal in observed.refusals}
+    names = ((manifest, Ref(manifest["kind"], manifest["metadata"]["name"])) for manifest in planned)
+    return tuple(
+        Create(manifest) for manifest, ref in names if ref not in refused and validate.find(observed, *ref) is None
+    )
+
+
+def refused(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:
+    """Say what the API server refuses to create, and wait until the refusal is withdrawn; None where there is none."""
+    names = {Ref(manifest["kind"], manifest["metadata"]["name"]) for manifest in planned}
+    refusal = next((one for one in observed.refusals if one.ref in names), None)
+    if refusal is None:
+        return None
+    waiting = status.attempt_started is None
+    kind = ConditionType.VALIDATED if waiting else ConditionType.RUNNING
+    if status.phase is Phase.PUBLISHING:
+        waiting, kind = False, ConditionType.PUBLISHED
+    phase = Phase.PENDING if waiting else status.phase
+    facts = {kind: _refusal_fact(refusal)}
+    return Step(status.model_copy(update={"phase": phase}), facts=facts, requeue_after_seconds=REFUSED_SECONDS)
+
+
+def _refusal_fact(refusal: Refusal) -> Fact:
+    what, words = f"{refusal.ref.kind} {refusal.ref.name!r}", refusal.message.rstrip(". ")
+    if refusal.reason == UNANSWERED:
+        text = (
+            f"the API server has not answered yet to the creation of {what}, or to those before it in this namespace. "
+            "What to do: nothing if it comes; else look at the API server and its admission webhooks, one may be slow."
+        )
+        return Fact(False, "CreateUnanswered", text)
+    if refusal.passes:
+        text = (
+            f"the API server could not create {what} now: {words}. What to do: nothing if it passes; else look at the API "
+            "server, or the admission webhook that the message names. It is tried again."
+        )
+        return Fact(False, "CreateUnavailable", text)
+    text = (
+        f"the API server refused {what}: {words}. "
+        "What to do: change what the message names (quota, admission rule, `spec.template`). It is tried again."
+    )
+    return Fact(False, f"Create{refusal.reason}", text)
+
+
+def blocked(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:
+    """Wait, where a planned object is refused or its name is somebody else's."""
+    waiting = refused(observed, status, planned)
+    if waiting is not None:
+        return waiting
+    problem = next((one for one in (validate.taken(observed, manifest) for manifest in planned) if one), None)
+    if problem is None:
+        return None
+    fact = Fact(False, problem.reason, problem.message)
+    return Step(status, facts={ConditionType.VALIDATED: fact}, requeue_after_seconds=TAKEN_SECONDS)
+
+
+def stop_all(members: Family) -> tuple[Suspend, ...]:
+    """Give everything back that a Job still holds."""
+    return tuple(Suspend(job.name) for job in members.jobs if job.active)
+
+
+def fail(
+    observed: Observed,
+    members: Family,
+    status: FineTuneJobStatus,
+    diagnosis: Diagnosis,
+    *,
+    attempt: int | None = None,
+    verdict: str | None = None,
+    facts: Mapping[ConditionType, Fact] | None = None,
+) -> Step:
+    """The job has failed: `diagnosis` is of what failed last, `verdict` the reason of the whole if it is another."""
+    if not observed.listed:
+        return wants_list(observed)
+    failed = status.model_copy(
+        update={
+            "phase": Phase.FAILED,
+            "nodes": _without_ready(status),
+            "completion_time": stamp(observed.now),
+            "failure": failure(diagnosis, attempt),
+            "attempt": max(status.attempt or 0, members.highest("train")) or None,
+            "prepare_attempt": max(status.prepare_attempt or 0, members.highest("prepare")) or None,
+        }
+    )
+    fact = Fact(True, verdict or diagnosis.reason, diagnosis.message)
+    return Step(failed, facts={**(facts or {}), ConditionType.FAILED: fact}, actions=stop_all(members))
+
+
+def _without_ready(status: FineTuneJobStatus) -> Nodes | None:
+    """Nothing runs any more; but nodes that have succeeded stay counted."""
+    if status.nodes is None or status.model is not None:
+        return status.nodes
+    return status.nodes.model_copy(update={"ready": 0})
+
+
+def failure(diagnosis: Diagnosis, attempt: int | None) -> FailureStatus:
+    return FailureStatus(
+        reason=str(diagnosis.reason),
+        attempt=attempt,
+        node=diagnosis.node,
+        rank=diagnosis.rank,
+        exit_code=diagnosis.exit_code,
+        message=diagnosis.message,
+        resolution=diagnosis.resolution,
+    )
+
+
+def stamp(moment: datetime) -> datetime:
+    """Kubernetes' times have no fractions."""
+    return moment.replace(microsecond=0)
+
+
+def evidence_patience(observed: Observed) -> timedelta:
+    """How long evidence of a gang's end may take: pods have their grace period, lost nodes are noticed and evicted."""
+    settings = observed.settings
+    return timedelta(seconds=settings.grace_period_seconds + settings.lost_node_seconds) + SILENCE
+
+
+def seconds_until(moment: datetime, now: datetime) -> float:
+    return max(0.0, (moment - now).total_seconds())
+
+
+def soonest(*delays: float | None) -> float | None:
+    return min((delay for delay in delays if delay is not None), default=None)

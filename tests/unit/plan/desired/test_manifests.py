@@ -1,0 +1,431 @@
+"""Child objects against golden YAML, and what must hold of them whatever the job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.plan.desired import manifests
+from finetune_operator.plan.types import Manifest, PlanSettings
+from finetune_trainer.contract.run_config import Peft, Publish, RunConfig
+from tests.support.golden import assert_golden, load
+
+DEADLINE = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
+SETTINGS = PlanSettings(trainer_image="registry.example/finetune-trainer:0.1.0")
+
+
+def job(name: str = "job-local.yaml", **spec: Any) -> FineTuneJob:
+    body = load(name)
+    return FineTuneJob.parse({**body, "spec": {**body["spec"], **spec}})
+
+
+def pod(manifest: Manifest) -> dict[str, Any]:
+    spec: dict[str, Any] = manifest["spec"]["template"]["spec"]
+    return spec
+
+
+def trainer(manifest: Manifest) -> dict[str, Any]:
+    (container,) = pod(manifest)["containers"]
+    assert container["name"] == "trainer"
+    found: dict[str, Any] = container
+    return found
+
+
+@pytest.mark.parametrize("name", ["local", "hub", "remote"])
+def test_children_are_as_reviewed(name: str) -> None:
+    given = job(f"job-{name}.yaml")
+    made = [
+        manifests.config_map(given, SETTINGS),
+        manifests.service(given),
+        manifests.claim(given),
+        manifests.prepare_job(given, SETTINGS, 1),
+        manifests.train_job(given, SETTINGS, 2),
+        manifests.publish_job(given, SETTINGS, 3, DEADLINE) if given.spec.publish else None,
+    ]
+    assert_golden(f"children-{name}.yaml", [manifest for manifest in made if manifest is not None])
+
+
+def test_config_map_holds_the_run_config_under_its_content_address() -> None:
+    one, other = job(), job(checkpointIntervalSeconds=30)
+    held = manifests.config_map(one, SETTINGS)
+    assert RunConfig.model_validate_json(held["data"]["run.json"]) == manifests.run_config(one, SETTINGS)
+    assert held["immutable"] is True
+    assert manifests.config_map_name(one, SETTINGS) == held["metadata"]["name"]
+    assert manifests.config_map_name(other, SETTINGS) != held["metadata"]["name"]
+    assert held["metadata"]["name"] in json.dumps(manifests.train_job(one, SETTINGS, 1))
+
+
+TASK_COLUMNS = [
+    ("text-classification", {}, {"text": "text", "label": "label"}),
+    ("text-classification", {"textPair": "b", "text": "a"}, {"text": "a", "text_pair": "b", "label": "label"}),
+    ("token-classification", {"tags": "pos_tags"}, {"words": "tokens", "tags": "pos_tags"}),
+    (
+        "question-answering",
+        {"id": "id"},
+        {"question": "question", "context": "context", "answers": "answers", "id": "id"},
+    ),
+    ("summarization", {"text": "article"}, {"text": "article", "summary": "summary"}),
+    (
+        "translation",
+        {"source": "translation.en", "target": "translation.de"},
+        {"source": "translation.en", "target": "translation.de"},
+    ),
+    ("text-generation", {}, {}),
+    ("text-generation", {"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": "a"}),
+    ("fill-mask", {}, {"text": "text"}),
+]
+
+
+@pytest.mark.parametrize(("task", "given", "columns"), TASK_COLUMNS)
+def test_columns_are_the_tasks_own_under_their_roles(task: str, given: dict[str, str], columns: dict[str, str]) -> None:
+    """Where a task can be given its text in several ways, what the user did not name is left to it."""
+    made = manifests.run_config(job(task=task, dataset={"name": "data", "columns": given}), SETTINGS)
+    assert made.dataset.columns == columns
+
+
+def test_a_run_config_says_nothing_of_what_the_job_does_not_use() -> None:
+    held = json.loads(manifests.run_config(job(), SETTINGS).to_json())
+    assert held["dataset"].keys() == {"files", "splits", "columns", "maxSamples"}
+    assert held["preprocessing"] == {"maxLength": 64}
+    assert not {"peft", "quantization", "earlyStopping", "lossWeights", "problemType"} & held.keys()
+    used: dict[str, Any] = {
+        "preprocessing": {"wholeWordMask": True, "padding": "max_length"},
+        "task": "fill-mask",
+        "dataset": {"name": "a", "streaming": True, "maxSamples": {"train": 1}},
+        "peft": {},
+    }
+    told = RunConfig.model_validate_json(manifests.run_config(job(**used), SETTINGS).to_json())
+    assert (told.preprocessing.whole_word_mask, told.preprocessing.padding) == (True, "max_length")
+    assert told.dataset.streaming
+    assert told.peft == Peft()
+
+
+def test_labels_and_their_weights_are_in_the_run_config() -> None:
+    made = manifests.run_config(job(problemType="multi_label_classification", lossWeights="balanced"), SETTINGS)
+    assert (made.problem_type, made.loss_weights) == ("multi_label_classification", "balanced")
+
+
+REMOTE = {"files": {"train": ["/data/train.csv"], "test": ["s3://bucket/test.csv"]}}
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        REMOTE,
+        {"files": {"train": ["https://example.com/train.csv"]}},
+        {"files": {"train": ["/data/train.csv"]}, "credentialsSecretRef": {"name": "bucket"}},
+    ],
+)
+def test_data_from_elsewhere_is_fetched_by_a_job_of_its_own(dataset: dict[str, Any]) -> None:
+    """The ranks, and so node 0 of an attempt, run offline and without credentials."""
+    given = job(dataset=dataset)
+    assert manifests.needs_prepare_job(given, SETTINGS)
+    assert manifests.run_config(given, SETTINGS).prepare == "job"
+    assert manifests.addresses(job()) == ()
+
+
+def test_only_who_reads_the_data_sees_its_credentials() -> None:
+    token = {"tokenSecretRef": {"name": "hf", "key": "token"}}
+    dataset = {**REMOTE, "credentialsSecretRef": {"name": "bucket"}}
+    given = job(dataset=dataset, hub=token, publish={"repoId": "me/x"})
+    prepare = trainer(manifests.prepare_job(given, SETTINGS, 1))
+    assert prepare["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    for made in (manifests.train_job(given, SETTINGS, 1), manifests.publish_job(given, SETTINGS, 1)):
+        assert "bucket" not in json.dumps(made["spec"])
+    assert "bucket" not in json.dumps(manifests.config_map(given, SETTINGS)["data"]).replace("s3://bucket", "")
+
+
+def test_a_templates_secrets_come_beside_the_credentials() -> None:
+    mine = {"configMapRef": {"name": "proxy"}}
+    template = {"spec": {"containers": [{"name": "trainer", "envFrom": [mine]}]}}
+    given = job(dataset={**REMOTE, "credentialsSecretRef": {"name": "bucket"}}, template=template)
+    assert trainer(manifests.prepare_job(given, SETTINGS, 1))["envFrom"] == [{"secretRef": {"name": "bucket"}}, mine]
+    assert trainer(manifests.train_job(given, SETTINGS, 1))["envFrom"] == [mine]
+
+
+def test_only_who_talks_to_the_hub_sees_the_token() -> None:
+    given = job("job-hub.yaml")
+    for made in (manifests.prepare_job(given, SETTINGS, 1), manifests.publish_job(given, SETTINGS, 1)):
+        assert "hf" in {volume.get("secret", {}).get("secretName") for volume in pod(made)["volumes"]}
+    assert "hub-token" not in json.dumps(manifests.train_job(given, SETTINGS, 1))
+
+
+@pytest.mark.parametrize("make", [manifests.prepare_job, manifests.publish_job])
+def test_only_training_takes_accelerators_and_all_are_placed_like_it(make: Callable[..., Manifest]) -> None:
+    given = job("job-hub.yaml")
+    other, train = make(given, SETTINGS, 1), manifests.train_job(given, SETTINGS, 1)
+    requests = {"cpu": "4", "memory": "8Gi"}
+    assert trainer(other)["resources"] == {"limits": {"cpu": 16, "memory": "64Gi"}, "requests": requests}
+    assert trainer(train)["resources"]["limits"]["nvidia.com/gpu"] == 4
+    for field in ("nodeSelector", "tolerations"):
+        assert pod(other)[field] == pod(train)[field]
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod(other)["tolerations"]
+
+
+CLAIMING = {
+    "spec": {
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+        "containers": [{"name": "trainer", "resources": {"claims": [{"name": "gpu"}]}}],
+        "initContainers": [{"name": "side", "image": "side", "resources": {"claims": [{"name": "gpu"}]}}],
+    }
+}
+
+
+@pytest.mark.parametrize("given_by", ["job", "administrator"])
+def test_devices_by_claims_are_accelerators_of_training_alone(given_by: str) -> None:
+    given = job(
+        "job-hub.yaml", template=CLAIMING if given_by == "job" else {}, resources={"limits": {"memory": "32Gi"}}
+    )
+    settings = SETTINGS if given_by == "job" else replace(SETTINGS, pod_template=CLAIMING)
+    config = manifests.run_config(given, settings)
+    assert (config.accelerators, config.processes_per_node) == (True, 1)
+    train = manifests.train_job(given, settings, 1)
+    assert pod(train)["resourceClaims"] == CLAIMING["spec"]["resourceClaims"]
+    assert trainer(train)["resources"] == {"limits": {"memory": "32Gi"}, "claims": [{"name": "gpu"}]}
+    for other in (manifests.prepare_job(given, settings, 1), manifests.publish_job(given, settings, 1)):
+        assert "resourceClaims" not in pod(other)
+        assert '"claims"' not in json.dumps(pod(other))
+        assert [one["name"] for one in pod(other)["initContainers"]] == ["side"]
+
+
+def test_ranks_on_devices_by_claims_are_as_many_as_the_user_says() -> None:
+    given = job(template=CLAIMING, resources={}, processesPerNode=8)
+    assert (manifests.accelerators(given, SETTINGS), manifests.run_config(given, SETTINGS).processes_per_node) == (8, 8)
+
+
+def test_claims_beside_devices_are_network_cards() -> None:
+    given = job(template=CLAIMING, resources={"limits": {"nvidia.com/gpu": 4}})
+    assert manifests.accelerators(given, SETTINGS) == 4
+
+
+@pytest.mark.parametrize(
+    "spec", [5, {"containers": 5}, {"containers": [5, {"name": "trainer", "resources": {"claims": [5, {"name": []}]}}]}]
+)
+def test_a_template_that_makes_no_sense_has_no_claims(spec: Any) -> None:
+    assert manifests.accelerators(job(template={"spec": spec}, resources={}), SETTINGS) == 0
+
+
+def test_what_is_published_is_in_the_run_config_and_needs_a_prepare_job() -> None:
+    token = {"tokenSecretRef": {"name": "hf", "key": "token"}}
+    given = job(hub=token, publish={"repoId": "me/x", "private": True, "deadlineSeconds": 60})
+    config = manifests.run_config(given, SETTINGS)
+    assert config.publish == Publish(repo_id="me/x", private=True, deadline_seconds=60)
+    assert (config.prepare, manifests.needs_prepare_job(given, SETTINGS)) == ("job", True)
+    assert manifests.run_config(job(), SETTINGS).publish is None
+
+
+def test_a_publish_pod_knows_until_when_it_may_try() -> None:
+    given = job("job-hub.yaml")
+    assert {"name": "FINETUNE_DEADLINE", "value": "2026-01-03T04:05:06Z"} in trainer(
+        manifests.publish_job(given, SETTINGS, 1, DEADLINE)
+    )["env"]
+    assert "FINETUNE_DEADLINE" not in json.dumps(manifests.publish_job(given, SETTINGS, 1))
+
+
+@pytest.mark.parametrize(
+    ("resources", "count"),
+    [
+        ({}, 0),
+        ({"limits": {"cpu": 2}}, 0),
+        ({"limits": {"nvidia.com/gpu": 2}}, 2),
+        ({"requests": {"amd.com/gpu": "1"}, "limits": {"amd.com/gpu": "1"}}, 1),
+        ({"limits": {"nvidia.com/mig-1g.5gb": 1}}, 1),
+        ({"limits": {"nvidia.com/gpu": 0}}, 0),
+        ({"limits": {"nvidia.com/gpu.shared": 1}}, 1),
+        ({"limits": {"nvidia.com/gpu.shared": 4}}, 1),
+        ({"limits": {"nvidia.com/gpu-a100": 4}}, 4),
+        ({"limits": {"nvidia.com/gpu": 2, "nvidia.com/gpumem": 3000, "nvidia.com/gpucores": 30}}, 2),
+        ({"limits": {"nvidia.com/gpumem-percentage": 50}}, 1),
+        ({"limits": {"amd.com/cpx_nps4": 8}}, 8),
+        ({"limits": {"rdma/hca": 1, "vpc.amazonaws.com/efa": 4, "nvidia.com/hostdev": 2}}, 0),
+    ],
+)
+def test_accelerators_decide_processes_and_preparing(resources: dict[str, Any], count: int) -> None:
+    given = job(resources=resources)
+    assert manifests.accelerators(given, SETTINGS) == count
+    config = manifests.run_config(given, SETTINGS)
+    assert (config.processes_per_node, config.accelerators) == (count or 1, count > 0)
+    assert config.prepare == ("job" if count else "inline")
+
+
+@pytest.mark.parametrize(
+    ("resources", "helpers", "made"),
+    [
+        ({}, {}, {}),
+        ({"limits": {"cpu": 2, "memory": "4Gi"}}, {}, {"limits": {"cpu": 2, "memory": "4Gi"}}),
+        ({"requests": {"cpu": "500m"}}, {}, {"requests": {"cpu": "500m"}}),
+        ({"requests": {"cpu": 8, "memory": "1Gi"}}, {}, {"requests": {"cpu": "4", "memory": "1Gi"}}),
+        (
+            {"limits": {"ephemeral-storage": "2Ti", "hugepages-2Mi": "1Gi"}},
+            {},
+            {"limits": {"ephemeral-storage": "2Ti"}, "requests": {"ephemeral-storage": "16Gi"}},
+        ),
+        (
+            {"limits": {"cpu": 96, "memory": "900Gi"}},
+            {"limits": {"memory": "32Gi"}},
+            {"limits": {"cpu": 96, "memory": "32Gi"}, "requests": {"cpu": "4"}},
+        ),
+        (
+            {"limits": {"memory": "16Gi"}},
+            {"requests": {"memory": "64Gi"}},
+            {"requests": {"memory": "64Gi"}},
+        ),
+        (
+            {"limits": {"memory": "1e99999999999"}},
+            {},
+            {"limits": {"memory": "1e99999999999"}, "requests": {"memory": "8Gi"}},
+        ),
+    ],
+)
+def test_who_prepares_and_publishes_keeps_no_machine_for_it(
+    resources: dict[str, Any], helpers: dict[str, Any], made: dict[str, Any]
+) -> None:
+    given = job("job-hub.yaml", resources=resources, helperResources=helpers)
+    for manifest in (manifests.prepare_job(given, SETTINGS, 1), manifests.publish_job(given, SETTINGS, 1)):
+        assert trainer(manifest)["resources"] == made
+    assert trainer(manifests.train_job(given, SETTINGS, 1))["resources"] == resources
+
+
+GPU = "nvidia.com/gpu"
+A100 = {"spec": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}}}
+
+
+@pytest.mark.parametrize(
+    ("limits", "template", "gibibytes"),
+    [
+        ({GPU: 8}, {}, None),
+        ({"cpu": 2}, A100, None),
+        ({GPU: 8}, A100, 81),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H200"}}}, None),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"nvidia.com/gpu.memory": "24576"}}}, 25),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"nvidia.com/gpu.memory": "lots"}}}, None),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}}}, 81),
+        ({GPU: 8}, {"spec": {"nodeSelector": {"cloud.google.com/gke-accelerator": "nvidia-l4"}}}, None),
+        ({"nvidia.com/mig-3g.40gb": 1}, {}, 41),
+        ({"nvidia.com/mig-1g.10gb.shared": 1}, {}, 11),
+        ({GPU: 1, "nvidia.com/gpumem": 3000}, A100, 81),
+        ({GPU: 8}, {"spec": {"nodeSelector": 5}}, None),
+    ],
+)
+def test_the_memory_of_a_device_is_told_by_names_and_labels(
+    limits: dict[str, Any], template: dict[str, Any], gibibytes: int | None
+) -> None:
+    config = manifests.run_config(job(resources={"limits": limits}, template=template), SETTINGS)
+    assert config.device_memory_bytes == (None if gibibytes is None else gibibytes << 30)
+
+
+def test_the_administrator_tells_the_memory_of_devices() -> None:
+    settings = replace(SETTINGS, accelerator_memory_bytes={"nvidia.com/gpu*": 80 << 30}, pod_template=A100)
+    assert (
+        manifests.run_config(job(resources={"limits": {"nvidia.com/gpu-a100": 1}}), settings).device_memory_bytes
+        == 81 << 30
+    )
+    settings = replace(settings, pod_template={})
+    assert (
+        manifests.run_config(job(resources={"limits": {"nvidia.com/gpu-a100": 1}}), settings).device_memory_bytes
+        == 80 << 30
+    )
+    assert manifests.run_config(job(resources={"limits": {"amd.com/gpu": 1}}), settings).device_memory_bytes is None
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"name": "google-bert/bert-base-cased"}},
+        {"dataset": {"name": "yelp_review_full"}},
+        {"hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}},
+    ],
+)
+def test_whatever_talks_to_the_hub_is_prepared_in_its_own_job(spec: dict[str, Any]) -> None:
+    assert manifests.needs_prepare_job(job(**spec), SETTINGS)
+    assert not manifests.needs_prepare_job(job(), SETTINGS)
+
+
+def test_processes_per_node_is_what_the_user_says() -> None:
+    given = job(resources={"limits": {"nvidia.com/gpu": 4}}, processesPerNode=2)
+    assert manifests.run_config(given, SETTINGS).processes_per_node == 2
+
+
+def test_one_node_needs_no_service() -> None:
+    given = job(nodes=1)
+    assert manifests.service(given) is None
+    assert manifests.run_config(given, SETTINGS).peers is None
+    assert "subdomain" not in pod(manifests.train_job(given, SETTINGS, 1))
+
+
+def test_nodes_find_each_other_by_the_names_in_the_run_config() -> None:
+    given = job()
+    service, train = manifests.service(given), manifests.train_job(given, SETTINGS, 3)
+    assert service is not None
+    peers = manifests.run_config(given, SETTINGS).peers
+    assert peers is not None
+    assert peers.format(attempt=3, node=1) == f"{train['metadata']['name']}-1.{service['metadata']['name']}:8080"
+    assert pod(train)["subdomain"] == service["metadata"]["name"]
+    labels = train["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "storage", "mode"),
+    [
+        (1, {"size": "1Gi"}, "ReadWriteOnce"),
+        (2, {"size": "1Gi"}, "ReadWriteMany"),
+        (1, {"size": "1Gi", "accessMode": "ReadWriteMany"}, "ReadWriteMany"),
+    ],
+)
+def test_claim_has_the_mode_that_its_nodes_need(nodes: int, storage: dict[str, Any], mode: str) -> None:
+    made = manifests.claim(job(nodes=nodes, storage=storage))
+    assert made is not None
+    assert made["spec"]["accessModes"] == [mode]
+
+
+def test_retained_claim_has_no_owner_and_is_still_ours() -> None:
+    retained = manifests.claim(job())
+    owned = manifests.claim(job(storage={"size": "1Gi", "retain": False}))
+    assert retained is not None
+    assert owned is not None
+    assert "ownerReferences" not in retained["metadata"]
+    assert owned["metadata"]["ownerReferences"]
+    assert manifests.is_ours(retained, job())
+    assert manifests.is_ours(owned, job())
+
+
+def test_claim_of_the_user_is_not_made() -> None:
+    given = job(storage={"claimName": "shared"})
+    assert manifests.claim(given) is None
+    assert manifests.claim_name(given) == "shared"
+
+
+def test_ours_is_what_our_uid_controls() -> None:
+    given = job()
+    train = manifests.train_job(given, SETTINGS, 1)
+    assert manifests.is_ours(train, given)
+    body = load("job-local.yaml")
+    successor = FineTuneJob.parse({**body, "metadata": {**body["metadata"], "uid": "another"}})
+    assert not manifests.is_ours(train, successor)
+    assert not manifests.is_ours({"kind": "Job", "metadata": {"name": train["metadata"]["name"]}}, given)
+    labelled = {"kind": "Service", "metadata": {"labels": {"finetune.dev/uid": given.metadata.uid}}}
+    assert not manifests.is_ours(labelled, given)
+
+
+def test_claim_that_is_data_and_output_is_one_volume_with_two_mounts() -> None:
+    given = job(storage={"claimName": "reviews-data"})
+    train = manifests.train_job(given, SETTINGS, 1)
+    claims = [volume for volume in pod(train)["volumes"] if "persistentVolumeClaim" in volume]
+    assert claims == [{"name": "finetune-output", "persistentVolumeClaim": {"claimName": "reviews-data"}}]
+    mounts = {mount["mountPath"]: mount for mount in trainer(train)["volumeMounts"]}
+    assert mounts["/data"] == {"name": "finetune-output", "mountPath": "/data", "readOnly": True}
+    assert mounts["/output"]["name"] == "finetune-output"
+
+
+def test_names_fit_the_longest_job() -> None:
+    body = load("job-local.yaml")
+    longest = FineTuneJob.parse({**body, "metadata": {**body["metadata"], "name": "a" * 46}})
+    train = manifests.train_job(longest, SETTINGS, 99999)
+    assert len(f"{train['metadata']['name']}-999") <= 63

@@ -1,0 +1,106 @@
+"""What `prepare` leaves for the ranks and tells the user: rows, tokens, labels, and where they lie."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from finetune_trainer.contract.base import Document, PodPath
+
+
+class Resolved(Document):
+    model_revision: str | None = None
+    """Commit on the Hub."""
+    dataset_revision: str | None = None
+    """Commit on the Hub."""
+    precision: str | None = None
+    """`fp32`, `fp16` or `bf16`: what training really ran in."""
+
+
+class TokenLengths(Document):
+    """Tokens per training row."""
+
+    median: int
+    p95: int
+    longest: int
+
+
+class PrepareSummary(Document):
+    """What was prepared, short enough for a status."""
+
+    train_rows: int
+    validation_rows: int | None = None
+    test_rows: int | None = None
+    dropped_rows: int = 0
+    """Rows of the data that were left out; the report says why."""
+    truncated_share: float | None = None
+    """Share of the training rows that lost tokens to a limit."""
+    token_lengths: TokenLengths | None = None
+    labels: tuple[str, ...] = ()
+    majority_share: float | None = None
+    """Share of the commonest label among the validation rows (else the training rows): the accuracy of guessing."""
+
+    @property
+    def text(self) -> str:
+        """As a sentence of a condition: `1,000 train and 200 validation rows, ...`."""
+        counts = {"train": self.train_rows, "validation": self.validation_rows, "test": self.test_rows}
+        told = [f"{count:,} {role}" for role, count in counts.items() if count is not None]
+        said = [f"{', '.join(told[:-1])} and {told[-1]} rows" if told[1:] else f"{told[0]} rows"]
+        if self.dropped_rows:
+            said.append(f"{self.dropped_rows:,} left out")
+        if self.token_lengths is not None:
+            said.append(f"median {self.token_lengths.median:,} tokens, 95 % up to {self.token_lengths.p95:,}")
+        if self.truncated_share:
+            said.append(f"{self.truncated_share:.1%} of the train rows cut")
+        if self.labels:
+            said.append(f"{len(self.labels)} labels")
+        return ", ".join(said)
+
+
+class SplitReport(Document):
+    """One prepared split, as the log and the report tell it."""
+
+    rows: int
+    """Of the data, as they were taken."""
+    sequences: int | None = None
+    """Rows that the model reads, where they are not as many: windows of long contexts, packed texts."""
+    dropped: dict[str, int] = Field(default_factory=dict)
+    """Why -> rows that were left out."""
+    truncated: int = 0
+    """Rows that lost tokens to a limit."""
+    truncated_targets: int = 0
+    """Rows whose target did."""
+    lengths: dict[str, int] = Field(default_factory=dict)
+    """Percentile (`p50`, `p90`, `p95`, `p99`, `max`) -> tokens."""
+    labels: dict[str, int] = Field(default_factory=dict)
+    """Label -> rows (tokens, where tokens have labels)."""
+    example: str | None = None
+    """The first row decoded back to text, as the model sees it."""
+
+
+class Prepared(Document):
+    """What `prepare` leaves at `<run>/prepared.json` for the ranks."""
+
+    config_digest: str
+    """SHA-256 of the parts of the RunConfig that it was made from: another digest means prepare again."""
+    data: PodPath
+    """Folder with the tokenised splits as Arrow files."""
+    data_digest: str | None = None
+    """Of the rows that are learnt from, in their order, and the names of the classes: what a checkpoint belongs to."""
+    model: PodPath
+    """Folder to load model and tokenizer from, offline."""
+    model_digest: str | None = None
+    """Tells one base model from another, whatever they are called."""
+    first_attempt: int | None = None
+    """Of the round of attempts in which node 0 looked at model and data; null where a prepare Job did."""
+    label_names: tuple[str, ...]
+    """Class names by label id."""
+    label_counts: tuple[int, ...] = ()
+    """Training rows (tokens) of each label, by label id."""
+    summary: PrepareSummary
+    splits: dict[str, SplitReport] = Field(default_factory=dict)
+    """Role of the split -> what was prepared of it."""
+    resolved: Resolved = Resolved()
+    messages: tuple[str, ...] = ()
+    """What the user should know: rows clamped, texts truncated, ..."""
+    content_digest: str | None = None
+    """Of all the rest, in the file: one that has changed on the volume is not believed."""

@@ -1,0 +1,216 @@
+"""What goes into every pod: `RunConfig`, one JSON document in a file, and the environment variables beside it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finetune_trainer.contract.base import Document, PodPath, Scalar
+
+TaskName = Literal[
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "summarization",
+    "translation",
+    "text-generation",
+    "fill-mask",
+]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""As transformers calls them."""
+
+
+class ModelSource(Document):
+    name: str
+    """Hub id (`google-bert/bert-base-cased`), or an absolute path on a mounted volume."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; null is the Hub's default branch."""
+
+
+class DatasetSource(Document):
+    name: str | None = None
+    """Hub id; null where `files` is given."""
+    config: str | None = None
+    """Configuration (subset) of the Hub dataset."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub; null is the Hub's default branch."""
+    files: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Split -> absolute paths or globs on mounted volumes, or addresses (`https://`, `hf://`, `s3://`)."""
+    field: str | None = None
+    """Key of a json document that holds the rows."""
+    splits: dict[str, str] = Field(default_factory=dict)
+    """`train` / `validation` / `test` -> split in the data, or a slice of it: `train[:10%]`."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Role of the task (`text`, `label`) -> name of the column in the data; `translation.en` is a key within one."""
+    label_columns: Annotated[tuple[str, ...], Field(exclude_if=lambda value: not value)] = ()
+    """Columns of 0 and 1, one for each label that a text may have; in place of a column with the role `label`."""
+    max_samples: dict[str, int] = Field(default_factory=dict)
+    """`train` / `validation` / `test` -> rows at most, shuffled with the seed first."""
+    validation_fraction: float | None = None
+    """Part of the training rows that is held out where there is no validation split."""
+    streaming: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Read rows from where they are; only the tokens of those that are taken reach the volume."""
+
+
+class Preprocessing(Document):
+    """How rows become tokens. What is null has the default of the task or the model."""
+
+    max_length: int | None = None
+    """Tokens at most per row; null is the model's own limit."""
+    max_source_length: int | None = None
+    """Summarization, translation: tokens at most of the text that is read."""
+    max_target_length: int | None = None
+    """Summarization, translation: tokens at most of the text that is written."""
+    source_prefix: str | None = None
+    """Put before each source text: `summarize: `."""
+    source_language: str | None = None
+    """Summarization, translation: language of the source, by a multilingual tokenizer's code (`en_XX`, `eng_Latn`)."""
+    target_language: str | None = None
+    """Summarization, translation: language of the target; generation is forced to begin with it."""
+    padding: Annotated[Literal["longest", "max_length"], Field(exclude_if=lambda value: value == "longest")] = "longest"
+    """To the longest row of the batch, or always to the limit."""
+    truncation_side: Literal["left", "right"] | None = None
+    """Which end of a long text is cut; null is the tokenizer's own."""
+    stride: int | None = None
+    """Question answering: tokens that the windows of a long context share."""
+    packing: bool | None = None
+    """Text generation, fill-mask: fill rows up with several texts; null is the task's default."""
+    whole_word_mask: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Fill-mask: mask all tokens of a word."""
+    mask_probability: float | None = None
+    """Fill-mask: share of the tokens that are masked; null is 0.15."""
+    num_proc: int | None = None
+    """Processes that tokenise; null is one for each core."""
+
+
+LEARNING_RATE, LORA_LEARNING_RATE = 5e-5, 2e-4
+"""Where the job gives none: that of transformers for all weights; for adapters, which begin at zero, that of the QLoRA paper."""
+
+
+class Peft(Document):
+    """Train an adapter in place of all weights."""
+
+    method: Literal["lora"] = "lora"
+    r: int = 8
+    """Rank of the update matrices."""
+    alpha: float | None = None
+    """Scale of the update; null is twice `r`."""
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ()
+    """Names of the modules that get adapters, or `all-linear`; empty is peft's choice for the architecture, which is
+    all of them where it has none."""
+    save_merged: bool = False
+    """Leave a plain model with the adapter merged into it, not the adapter."""
+
+
+class Quantization(Document):
+    bits: Literal[4] = 4
+    """The base model's weights in four bits (NF4): with `peft`, on CUDA only."""
+
+
+class EarlyStopping(Document):
+    patience: int = 1
+    """Evaluations without improvement after which training ends."""
+    threshold: float = 0.0
+    """Improvement that counts as one."""
+
+
+class Hub(Document):
+    endpoint: str | None = None
+    """Base address of the Hub or of a mirror; null is the library's default."""
+    token_file: PodPath | None = None
+    """File that holds the token, mounted only in the pods that talk to the Hub."""
+
+
+class Publish(Document):
+    """Where the finished model goes."""
+
+    repo_id: str
+    """Repository on the Hub: `me/yelp-bert`; without an owner, the token's account."""
+    private: bool | None = None
+    """Visibility of a repository that is made; null is the account's default. A public one that is there is refused."""
+    revision: str = "main"
+    """Branch to commit to; made where it is not there."""
+    commit_message: str | None = None
+    """First line of the commit; null is one that names the job."""
+    deadline_seconds: int = 86400
+    """How long what may pass (the Hub is down, or busy) is tried again."""
+
+
+class RunConfig(Document):
+    """Everything that the pods of a job must know. The same for every attempt and every role, so it is content-addressed."""
+
+    schema_version: Literal[1] = 1
+    namespace: str
+    job: str
+    """`metadata.name` of the FineTuneJob."""
+    uid: str
+    """`metadata.uid` of the FineTuneJob: the identity of a run on the volume."""
+    task: TaskName
+    problem_type: ProblemType | None = None
+    """Text classification: what a label is; null is one class of several."""
+    model: ModelSource
+    dataset: DatasetSource
+    preprocessing: Preprocessing = Preprocessing()
+    training_arguments: dict[str, Scalar | dict[str, Scalar | None] | list[str] | None] = Field(default_factory=dict)
+    """What the user gave, under the pinned release's names (older names are translated by the planner)."""
+    peft: Peft | None = None
+    quantization: Quantization | None = None
+    early_stopping: EarlyStopping | None = None
+    loss_weights: Literal["balanced"] | None = None
+    """Classification: weigh classes by the inverse of how often they occur."""
+    nodes: int = Field(ge=1)
+    processes_per_node: int = Field(ge=1)
+    accelerators: bool
+    """Whether the pods were given accelerators. Without, training runs on the CPU with gloo, in fp32."""
+    device_memory_bytes: int | None = None
+    """Memory of each accelerator, at most; null where nobody knows before a rank asks it."""
+    output: PodPath
+    """Where the job's claim is mounted. The layout below it is `finetune_trainer.volume`'s."""
+    checkpoint_interval_seconds: int = 600
+    resume_from: str = "auto"
+    """`auto`, `required` (as `auto`, but never anew where there was a checkpoint), `never`, or an absolute path of one."""
+    prepare: Literal["job", "inline"]
+    """`job`: a Job before training prepares. `inline`: node 0 of the attempt does, beside the ranks' imports."""
+    peers: str | None = None
+    """Address of node i as a format with `{attempt}` and `{node}`, e.g. `yelp-train-{attempt}-{node}.yelp:8080`; null for one node."""
+    port: int = 8080
+    """Port of `launch` in a pod: /metrics, /progress, /healthz, and what nodes tell each other."""
+    grace_period_seconds: int = 30
+    """`terminationGracePeriodSeconds` of the pods."""
+    hub: Hub = Hub()
+    publish: Publish | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.nodes * self.processes_per_node
+
+
+class Env(StrEnum):
+    """Environment variables that `launch` and `prepare` read; the planner (or the local backend) sets them."""
+
+    CONFIG = "FINETUNE_CONFIG"
+    """Path of the RunConfig file, as the process itself sees it."""
+    ATTEMPT = "FINETUNE_ATTEMPT"
+    """Number of the attempt (prepare: number of the try), from 1."""
+    FIRST_ATTEMPT = "FINETUNE_FIRST_ATTEMPT"
+    """Number of the first attempt since the job was made or tried again by hand: where node 0 prepares, it looks at model and
+    data anew in each such round, and goes on with what it has prepared within one."""
+    NODE = "JOB_COMPLETION_INDEX"
+    """Index of the node, from 0; set by Kubernetes in the pods of an Indexed Job."""
+    PEERS = "FINETUNE_PEERS"
+    """`host:port,host:port,...`, node 0 first: overrides `RunConfig.peers` and `port` where the nodes share one host."""
+    TERMINATION_LOG = "FINETUNE_TERMINATION_LOG"
+    """File that receives the result record; default /dev/termination-log."""
+    PATHS = "FINETUNE_PATHS"
+    """JSON object of PodPath prefix -> folder, where pods are local processes; absent in a real pod."""
+    CHECKPOINT_STEP = "FINETUNE_CHECKPOINT_STEP"
+    """Training: step of the newest checkpoint that this job has sealed, as far as the operator knows; absent before the
+    first one."""
+    DEADLINE = "FINETUNE_DEADLINE"
+    """Publish: the moment (RFC 3339) until which it is tried; absent, `Publish.deadline_seconds` from its start."""
+    OTHER_IMAGE = "FINETUNE_OTHER_IMAGE"
+    """Prepare: the image that the job runs in, where this process runs outside it (`finetune validate --deep`)."""

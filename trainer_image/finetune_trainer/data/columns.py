@@ -1,0 +1,33 @@
+"""Columns: those that a reader is asked for, and those of prepared rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LABELS, LENGTH = "labels", "length"
+"""Columns of prepared rows that every task writes: what is to be learnt, and tokens per row (for grouping)."""
+OWN = "_"
+"""Columns whose names begin so are not the model's: they are for metrics and predictions."""
+IGNORED_LABEL = -100
+"""What losses, metrics and the count of items leave out."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a reader is to find."""
+
+    columns: tuple[str, ...]
+    """All that are needed; `translation.en` is a key of the objects in a column."""
+    text: tuple[str, ...] = ()
+    """Those of them that hold text (or lists of it): no reader may take `007` for a number."""
+    field: str | None = None
+    """Key of a json document that holds the rows."""
+    nested: tuple[str, ...] = ()
+    """Those of them that hold lists and objects of any shape: files are read with these as JSON text."""
+    optional: tuple[str, ...] = ()
+    """Those of them that need not be there: then they are null in all rows."""
+    beside: tuple[str, ...] = ()
+    """Columns that would mean something beside those that are asked for: that they are there is told."""
+    tell: Callable[[str], None] = lambda _: None
+    """Hears what the user should know of how a file was read."""

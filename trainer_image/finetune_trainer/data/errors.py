@@ -1,0 +1,85 @@
+"""How preparing fails: the user's mistakes, which no retry mends, and the world's, which pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.shared.failures import ExpectedError
+
+
+class PrepareError(ExpectedError):
+    """Something is wrong, said in words that name the file, column, row or field and the way out."""
+
+
+def names(values: object, limit: int = 20) -> str:
+    """A few names or values for a message: `review, stars and 3 more`; in quotes where white space would not be seen."""
+    found = [_plain(value) for value in values] if isinstance(values, list | tuple | set | dict) else [_plain(values)]
+    if len(found) <= limit:
+        return ", ".join(found)
+    return f"{', '.join(found[:limit])} and {len(found) - limit} more"
+
+
+def _plain(value: object) -> str:
+    """A name as it is; one that would not be seen as it is (white space around it, what does not print) as Python writes it."""
+    text = str(value)
+    return text if text and text == text.strip() and text.isprintable() else repr(text)
+
+
+def half_character(value: Any) -> str | None:
+    r"""Half a character (a lone surrogate) in a value from json, its lists, objects and keys; None where there is none.
+
+    An escape such as `\ud83d` may stand for one, where a text was cut in the middle of an emoji. UTF-8 has no such thing.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            return value[error.start]
+        return None
+    parts = (*value.keys(), *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((half for part in parts if (half := half_character(part)) is not None), None)
+
+
+def half_a_character(place: str, half: str) -> PrepareError:
+    """The error for a value in which `half_character` found one."""
+    return PrepareError(
+        Reason.DATA_INVALID,
+        f"{place} holds half a character ({half!r}), which is no text in UTF-8: was a text cut in the middle of an emoji? "
+        "Mend such rows (in Python: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'ignore')), or leave them out.",
+    )
+
+
+def shown(value: object, limit: int = 40) -> str:
+    """A value from the data, short enough for a message."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def others(count: int) -> str:
+    """How many rows are wrong in the same way as the one that a message names."""
+    return f" (and {count - 1} more row{'s' if count > 2 else ''})" if count > 1 else ""
+
+
+def column_missing(column: str, there: Sequence[str], name: str, hint: str = "") -> PrepareError:
+    """The error for a column that is not in the data; one that is spelt almost the same is suggested."""
+    by_plain_name = {other.strip().casefold(): other for other in there}
+    close = get_close_matches(column.casefold(), by_plain_name, 1)
+    meant = (
+        f" Did you mean {by_plain_name[close[0]]!r}{_around(by_plain_name[close[0]])}?" if close and not hint else ""
+    )
+    return PrepareError(
+        Reason.COLUMN_NOT_FOUND,
+        f"{name} has no column {column!r}; it has {names(list(there)) or 'none'}.{meant}{hint} "
+        "Name the right one in spec.dataset.columns.",
+    )
+
+
+def _around(name: str) -> str:
+    """Says that white space is around a name: quotes alone are easily overlooked."""
+    begins, ends = name != name.lstrip(), name != name.rstrip()
+    if not begins and not ends:
+        return ""
+    return f", which {'begins and ends' if begins and ends else 'begins' if begins else 'ends'} with white space"

@@ -1,0 +1,170 @@
+"""The model as `prepare` needs it: its configuration, its tokenizer, its limit; weights are only looked for.
+
+Knows nothing of tasks and data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data import access, weights
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.shared.paths import to_local, to_pod
+
+NO_LIMIT = 1_000_000
+"""Tokenizers without a limit of their own say 10^30."""
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_encoder_position_embeddings")
+"""What configurations call the number of their positions."""
+BEHIND_PADDING = frozenset(
+    {
+        *(
+            "camembert",
+            "data2vec-text",
+            "esm",
+            "ibert",
+            "layoutlmv3",
+            "lilt",
+            "longformer",
+            "luke",
+            "markuplm",
+            "mpnet",
+        ),
+        *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+    }
+)
+"""Kinds that number positions from behind the padding index, so that fewer tokens fit than there are positions."""
+FIXED_PADDING = {"mpnet": 1}
+"""Those among them with a padding index of their own, whatever the configuration says."""
+
+
+@dataclass(frozen=True)
+class Model:
+    folder: Path
+    name: str
+    """What messages call it."""
+    config: Any
+    tokenizer: Any
+    max_tokens: int | None
+    """The longest row that the model can read; None where it has no limit."""
+    tokenizer_digest: str
+
+
+def local_model(path: PodPath) -> Path:
+    """The folder of a model on a mounted volume, or what is wrong with it."""
+    folder = to_local(path)
+    refusal = access.refusal(folder, path)
+    if refusal:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The model {path} cannot be read: {refusal}")
+    if not folder.exists():
+        parent = folder.parent
+        there = names(sorted(entry.name for entry in parent.iterdir())) if parent.is_dir() else None
+        hint = f"{os.path.dirname(path)} holds {there or 'nothing'}." if there is not None else "Is the volume mounted?"
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The model folder {path} does not exist. {hint}")
+    if not folder.is_dir():
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{path} is a file; spec.model.name takes the folder of a model.")
+    return folder
+
+
+def load(folder: Path, name: str) -> Model:
+    """Configuration and tokenizer of the model in `folder`."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoTokenizer
+
+    refusal = access.refusal(folder, to_pod(folder))
+    if refusal:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+    there = sorted(entry.name for entry in folder.iterdir())
+    if "config.json" not in there:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND, f"{name} is no model: it has no config.json; it holds {names(there) or 'nothing'}."
+        )
+    weights.check(folder, there, name)
+    tokenizer_files = [entry for entry in there if _is_tokenizer_file(entry)]
+    _require_readable(folder, ["config.json", *tokenizer_files], name)
+    try:
+        # Without a word on remote code transformers asks on the terminal.
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND, f"{name}: its configuration cannot be used: {_said(error)}"
+        ) from error
+    missing = PrepareError(
+        Reason.MODEL_NOT_FOUND,
+        f"{name} has no tokenizer (tokenizer.json, vocab.txt, ...); it holds {names(there)}. "
+        "Save one beside it with tokenizer.save_pretrained().",
+    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        if not tokenizer_files:
+            raise missing from error
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_said(error)}") from error
+    # One that reads bytes or characters has no vocabulary. Any other is made empty where its files are missing.
+    if not tokenizer_files and type(tokenizer).vocab_files_names:
+        raise missing
+    return Model(folder, name, config, tokenizer, max_tokens(config, tokenizer), _digest(folder, tokenizer_files))
+
+
+def _said(error: Exception) -> str:
+    """An error's text on one line; what it says of code that comes with a model is no way out here."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        return (
+            "it brings code of its own, which is not run here. Choose a model of an architecture that transformers has."
+        )
+    return text or type(error).__name__
+
+
+def _require_readable(folder: Path, files: list[str], name: str) -> None:
+    for file in files:
+        refusal = access.refusal(folder / file, f"{to_pod(folder)}/{file}")
+        if refusal:
+            raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+
+
+def _is_tokenizer_file(name: str) -> bool:
+    stems = ("tokenizer.", "vocab.", "merges.", "spiece.", "sentencepiece", "tekken.")
+    return name.startswith(stems) or name.endswith((".tiktoken", "tokenizer.model", ".bpe.model"))
+
+
+def text_config(config: Any) -> Any:
+    """What a configuration says of its text: a part of it, where the model reads pictures or sounds too."""
+    try:
+        return config.get_text_config()
+    except ValueError:  # several of its parts are text
+        return config
+
+
+def quantization_of(config: Any) -> dict[str, Any] | None:
+    """How another library has put the weights into few bits, as the model or its part for text has it; None for plain ones."""
+    owners = (config, text_config(config))
+    return next((found for owner in owners if (found := getattr(owner, "quantization_config", None)) is not None), None)
+
+
+def max_tokens(config: Any, tokenizer: Any) -> int | None:
+    """The longest row that model and tokenizer can read; None where neither has a limit."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
+    text = text_config(config)
+    positions = next((number for name in POSITIONS if (number := getattr(text, name, None))), None)
+    if isinstance(positions, int) and positions > 0:
+        padding = FIXED_PADDING.get(text.model_type, getattr(text, "pad_token_id", None) or 0)
+        limits.append(positions - (padding + 1 if text.model_type in BEHIND_PADDING else 0))
+    return min(limits, default=None)
+
+
+def _digest(folder: Path, files: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(
+        {*files, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"}
+    ):
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Columns of text, and every way in which they can be wrong."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError, others, shown
+from finetune_trainer.data.split import Split
+
+BLANK = r"^[\s\pZ]*$"
+SERIALISED = {
+    # What a text looks like -> a pattern of it.
+    "bytes": r"""(?s)^b(?:'.*'|".*")$""",
+    "a list": r"""(?s)^\s*\[\s*['"{[].*\]\s*$""",
+    "an object": r"""(?s)^\s*\{\s*['"].*\}\s*$""",
+}
+MOST = 0.5
+"""Share of the texts beyond which what they look like is said."""
+
+
+def strings(split: Split, column: str) -> pa.ChunkedArray:
+    """A column as text; values may be missing or blank."""
+    values = split.table.column(column)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_null(values.type):
+        values = values.cast(pa.string())
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        raise PrepareError(
+            Reason.DATA_INVALID,
+            f"{split.place(0)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not text. "
+            "Name the column with the text in spec.dataset.columns.",
+        )
+    return values
+
+
+def blanks(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which values are missing, or white space alone."""
+    return pc.fill_null(pc.match_substring_regex(values, BLANK), True)
+
+
+def require_text(split: Split, column: str) -> pa.ChunkedArray:
+    """A column of which every value is text, and some text."""
+    values = strings(split, column)
+    blank = blanks(values)
+    count = pc.sum(blank).as_py()
+    if count:
+        row = pc.index(blank, True).as_py()
+        value = values[row].as_py()
+        what = "has no text" if value is None else f"holds {shown(value)}, no text"
+        raise PrepareError(
+            Reason.DATA_INVALID,
+            f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
+        )
+    return values
+
+
+def serialised(split: Split, column: str, hint: str = "") -> tuple[str, ...]:
+    """What to tell of texts that are another value, as Python or JSON write it: brackets and quotes would be learnt."""
+    values = strings(split, column)
+    for what, pattern in SERIALISED.items():
+        matches = pc.fill_null(pc.match_substring_regex(values, pattern), False)
+        found = pc.sum(matches).as_py() or 0
+        if found > MOST * len(values):
+            example = shown(values[pc.index(matches, True).as_py()].as_py(), 60)
+            return (
+                f"{found} of {len(values)} texts in column {column!r} look like {what} written as text, such as {example}: they "
+                f"are read as they stand. Write the text itself into the column if that is not meant.{hint}",
+            )
+    return ()

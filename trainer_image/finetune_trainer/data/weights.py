@@ -1,0 +1,73 @@
+"""A model's weights, looked at without loading them: are they there, whole, and may the pods read them?"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data import access
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.shared.paths import to_pod
+
+LOADED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""What transformers looks for, in this order; the index of a model in parts names them."""
+ADAPTER = "adapter_config.json"
+GIT_LFS = b"version https://git-lfs"
+
+
+def check(folder: Path, there: Sequence[str], name: str) -> None:
+    """Raise what is wrong with the weights in `folder`, which holds `there`; `name` is what messages call the model."""
+    first = next((file for file in LOADED if file in there), None)
+    if first is None:
+        hint = " It is an adapter: merge it into its base model and save that." if ADAPTER in there else ""
+        raise PrepareError(
+            Reason.MODEL_NOT_FOUND,
+            f"{name} has no weights (model.safetensors); it holds {names(list(there))}.{hint}",
+        )
+    files = _parts(folder / first, name) if first.endswith(".json") else [first]
+    missing = [file for file in files if not (folder / file).exists()]
+    if missing:
+        raise _damaged(name, f"{first} names {names(missing)}, which {'is' if len(missing) == 1 else 'are'} not there")
+    for file in files:
+        refusal = access.refusal(folder / file, f"{to_pod(folder)}/{file}")
+        if refusal:
+            raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+        problem = _problem(folder / file)
+        if problem:
+            raise _damaged(name, f"{file} {problem}")
+
+
+def _parts(index: Path, name: str) -> list[str]:
+    refusal = access.refusal(index, to_pod(index))
+    if refusal:
+        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(name, f"{index.name} is no index of weights ({error})") from error
+
+
+def _problem(file: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    with file.open("rb") as opened:
+        first = opened.read(len(GIT_LFS))
+    if first == GIT_LFS:
+        return "is a pointer of Git LFS in place of the weights; fetch them with `git lfs pull`"
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, framework="np"):
+                return None
+        except SafetensorError as error:
+            said = str(error).removeprefix("Error while deserializing header: ")
+            return f"({file.stat().st_size} bytes) is not whole: {said}"
+    if first.startswith(b"PK") and not zipfile.is_zipfile(file):
+        return f"({file.stat().st_size} bytes) is not whole"
+    return None if first else "is empty"
+
+
+def _damaged(name: str, what: str) -> PrepareError:
+    return PrepareError(Reason.MODEL_NOT_FOUND, f"{name} has damaged weights: {what}. Copy the model again.")

@@ -1,0 +1,31 @@
+"""`python -m finetune_trainer.launch.torchrun`: torchrun that has imported what it needs before it is told what to run.
+
+Its imports take seconds. They run while `launch` waits for peers or for the attempt before, in place of after. It reads
+one line of JSON, `{"arguments": [...], "env": {...}}`, and becomes torchrun. Not a part of `launch`, which imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+
+def main() -> None:
+    """Import, wait for the word, run."""
+    from torch.distributed import run
+
+    line = sys.stdin.readline()
+    if not line:  # launch ended without a word
+        return
+    told = json.loads(line)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.environ.clear()
+    os.environ.update(told["env"])
+    run.main(told["arguments"])
+
+
+if __name__ == "__main__":
+    main()

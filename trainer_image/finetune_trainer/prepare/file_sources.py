@@ -1,0 +1,115 @@
+"""Where the files of a split lie: on a mounted volume, or at an address; and what identifies each of them.
+
+Looking one up reads no row of it. From far away a file is fetched into the claim's cache when it is read, or, where
+`spec.dataset.streaming` says so, read from where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.prepare import local_files, remote, s3, web
+from finetune_trainer.prepare.content import Content, local
+from finetune_trainer.prepare.fingerprint import file_digest
+from finetune_trainer.prepare.formats import unknown_kind
+from finetune_trainer.prepare.hub import Hub, HubFile
+from finetune_trainer.prepare.remote import Remote
+from finetune_trainer.shared.addresses import shown
+from finetune_trainer.shared.volume import Layout
+
+HUB = "hf://"
+DATASETS = "hf://datasets/"
+DOWNLOADS = "downloads"
+"""Beside the Hub's cache on the claim: what was fetched from other places."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file that was found, and not been read yet."""
+
+    identity: object
+    """As JSON: another value means other content."""
+    content: Callable[[], Content]
+    """The file; one from far away is fetched first."""
+    commit: str | None = None
+    """Of the dataset on the Hub that it belongs to."""
+
+
+def found(paths: Sequence[str], config: RunConfig, client: Hub) -> Iterator[Place]:
+    """The files that paths, patterns and addresses mean, in the order given."""
+    streaming = config.dataset.streaming
+    for path in paths:
+        if path.startswith(s3.SCHEME):
+            yield from (_remote(file, config) for file in s3.found(path))
+        elif path.startswith(HUB):
+            yield from _of_hub(path, config, client)
+        elif path.startswith(("https://", "http://")):
+            _require_known_kind(shown(path))
+            yield _remote(web.found(path), config)
+        elif streaming:
+            raise PrepareError(
+                Reason.DATA_INVALID,
+                f"{path} lies on a mounted volume: there is nothing to stream. Leave spec.dataset.streaming out.",
+            )
+        else:
+            yield from (_local(content) for content in local_files.found(path))
+
+
+def _local(content: Content) -> Place:
+    assert content.path is not None
+    return Place(_identity(content, file_digest(content.path)), lambda: content)
+
+
+def _remote(file: Remote, config: RunConfig) -> Place:
+    _require_known_kind(file.name)
+    if file.size == 0:
+        raise PrepareError(Reason.DATA_INVALID, f"{file.name} is empty.")
+    if config.dataset.streaming:
+        content = remote.far(file)
+        return Place([file.name, file.version, file.size], lambda: content)
+    cache = downloads(config)
+    if file.version is None:  # the server tells nothing that its content could be known by
+        fetched = remote.fetched(file, cache)
+        return _local(fetched)
+    return Place([file.name, file.version, file.size], lambda: remote.fetched(file, cache))
+
+
+def _of_hub(address: str, config: RunConfig, client: Hub) -> Iterator[Place]:
+    if not address.startswith(DATASETS):
+        raise PrepareError(
+            Reason.DATASET_NOT_FOUND, f"{address}: of the Hub data is read from datasets: {DATASETS}owner/name/path."
+        )
+    cache = Layout.of(config).hub_cache
+    for file in client.dataset_files(address.removeprefix(DATASETS)):
+        _require_known_kind(file.name)
+        fetch = _read_from_hub if config.dataset.streaming else _fetched_from_hub
+        yield Place([file.name, file.commit], partial(fetch, file, client, cache), file.commit)
+
+
+def _fetched_from_hub(file: HubFile, client: Hub, cache: Path) -> Content:
+    return local(client.dataset_file(file, cache), file.name)
+
+
+def _read_from_hub(file: HubFile, client: Hub, cache: Path) -> Content:
+    address, headers = client.direct(file)
+    return remote.far(web.found(address, headers, file.name))
+
+
+def downloads(config: RunConfig) -> Path:
+    """The claim's folder of files that were fetched: shared by its jobs, safe to empty between runs."""
+    return Layout.of(config).hub_cache.parent / DOWNLOADS
+
+
+def _require_known_kind(name: str) -> None:
+    if problem := unknown_kind(name):
+        raise PrepareError(Reason.DATA_INVALID, f"{name}: {problem}.")
+
+
+def _identity(content: Content, digest: str) -> object:
+    return {"digest": digest, "kind": content.kind, "compression": content.compression}

@@ -1,0 +1,102 @@
+"""What prepared data is named after: everything that it was made from, and nothing else.
+
+Equal keys mean equal files, so that a second run, or a second job, finds them done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.contract.run_config import RunConfig
+
+FORMAT = 5
+"""Raised with every change of this code that makes other files from the same input."""
+
+NOT_IN_TOKENS = ("num_proc", "padding", "mask_probability")
+"""Settings of the preprocessing that take effect in training, or on time alone."""
+
+
+def sha256(value: Any) -> str:
+    """Digest of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+WEIGHTS = (".safetensors", ".bin")
+SAMPLES, SAMPLE_BYTES = 16, 64 << 10
+
+
+def model_digest(folder: Path) -> str:
+    """Tells one base model from another: its configuration, and the size and samples of its weights.
+
+    No proof that every byte is there; two trainings of one model differ everywhere. A copy of a model is the same one.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    configs = [[path.name, file_digest(path)] for path in files if path.name in ("config.json", "adapter_config.json")]
+    return sha256([configs, [_sampled(path) for path in files if path.suffix in WEIGHTS]])
+
+
+def _sampled(path: Path) -> list[object]:
+    size, state = path.stat().st_size, hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        for sample in range(SAMPLES):
+            file.seek(max(0, size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+            state.update(file.read(SAMPLE_BYTES))
+    return [path.name, size, state.hexdigest()]
+
+
+def seed(config: RunConfig) -> int:
+    """Seed of the shuffle before `maxSamples`."""
+    value = config.training_arguments.get("seed")
+    return value if isinstance(value, int) else 42
+
+
+def config_digest(config: RunConfig) -> str:
+    """Digest of the parts of a run config that `prepare` reads: another one means prepare again.
+
+    How it is trained is among them: whether that fits the data is said here, before an accelerator is taken.
+    """
+    trained = {"training_arguments", "peft", "quantization", "early_stopping", "loss_weights"}
+    return sha256(
+        {
+            "format": FORMAT,
+            "task": config.task,
+            "problem": config.problem_type,
+            "model": config.model.model_dump(),
+            "dataset": config.dataset.model_dump(),
+            "preprocessing": config.preprocessing.model_dump(),
+            "endpoint": config.hub.endpoint,
+            "ranks": config.world_size,
+            **config.model_dump(include=trained),
+        }
+    )
+
+
+def data_key(config: RunConfig, *, data: Any, model: Any, limits: tuple[int | None, ...]) -> str:
+    """Name of the folder of prepared data.
+
+    `data` says which rows there are (commit or digests of files, and `spec.dataset`), `model` what tokens depend on of
+    the model.
+    """
+    dataset = config.dataset
+    drawn = bool(dataset.max_samples) or dataset.validation_fraction is not None
+    return sha256(
+        {
+            "format": FORMAT,
+            "task": config.task,
+            "problem": config.problem_type,
+            "data": data,
+            "preprocessing": config.preprocessing.model_dump(exclude=set(NOT_IN_TOKENS)),
+            "model": model,
+            "limits": limits,
+            "seed": seed(config) if drawn else None,
+        }
+    )[:32]

@@ -1,0 +1,210 @@
+"""What the Hub's refusals mean to the user: which field is wrong, what there is instead, the way out.
+
+Asks nothing: who knows what there is hands it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from email.utils import parsedate_to_datetime
+from json import JSONDecodeError
+from typing import Literal
+
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource
+from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.shared.connections import refusal
+
+SAID_CHARACTERS = 300
+BUSY = (408, 425, 429)
+TOKEN_FIELD = "spec.hub.tokenSecretRef"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A repository that a job reads, as its manifest names it."""
+
+    kind: Literal["model", "dataset"]
+    name: str
+    revision: str | None
+    endpoint: str | None = None
+    """What `spec.hub.endpoint` says."""
+
+    @classmethod
+    def of(cls, source: ModelSource | DatasetSource, endpoint: str | None) -> Wanted:
+        kind: Literal["model", "dataset"] = "model" if isinstance(source, ModelSource) else "dataset"
+        return cls(kind, str(source.name), source.revision, endpoint)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r}"
+
+    @property
+    def not_found(self) -> Reason:
+        return Reason.MODEL_NOT_FOUND if self.kind == "model" else Reason.DATASET_NOT_FOUND
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from: libraries wrap the Hub's answer in errors of their own, some of them in a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
+
+
+def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> PrepareError | None:
+    """What an error of the client means to the user; None where it is none of the Hub's."""
+    from huggingface_hub import errors
+
+    status = _status(error)
+    if status is None and (hopeless := refusal(error, _place(wanted.endpoint))) is not None:
+        return PrepareError(*hopeless)
+    if is_busy(error):
+        return _unavailable(error, wanted, status)
+    if isinstance(error, JSONDecodeError):
+        return unavailable(wanted, "what answers there does not speak as a Hub does")
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return PrepareError(Reason.ACCESS_DENIED, f"Access to the {wanted} is restricted. {_entrance(has_token)}")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return revision_missing(wanted, {})
+    if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
+        return repository_missing(wanted, (), has_token=has_token)
+    if status == 401:
+        hint = (
+            f"The token of {TOKEN_FIELD} is not valid (any more)." if has_token else f"Name a token in {TOKEN_FIELD}."
+        )
+        return PrepareError(Reason.ACCESS_DENIED, f"The Hub refused access to the {wanted}. {hint}")
+    if isinstance(error, errors.HFValidationError):
+        return PrepareError(wanted.not_found, f"The {wanted} has no valid name: {error}")
+    return None
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether it passes: the Hub is down, busy or out of reach, or a connection was cut."""
+    import httpx2
+    from huggingface_hub import errors
+
+    passing = (httpx2.TransportError, ConnectionError, TimeoutError, errors.LocalEntryNotFoundError)
+    status = _status(error)
+    if status is not None:
+        return status >= 500 or status in BUSY
+    return any(isinstance(link, passing) for link in chain(error))
+
+
+def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> PrepareError:
+    root = list(chain(error))[-1]
+    said = f"it answered {status}" if status else " ".join(f"{type(root).__name__}: {root}".split())[:SAID_CHARACTERS]
+    return unavailable(wanted, said.rstrip("."))
+
+
+def unavailable(wanted: Wanted, said: str) -> PrepareError:
+    """The error for a Hub that may answer later."""
+    place = _place(wanted.endpoint)
+    return PrepareError(
+        Reason.HUB_UNAVAILABLE,
+        f"{place[0].upper()}{place[1:]} cannot be reached for the {wanted}: {said}.",
+        cause=Cause.ERROR,
+    )
+
+
+def _place(endpoint: str | None) -> str:
+    return f"the Hub at {endpoint} (spec.hub.endpoint)" if endpoint else "the Hub"
+
+
+def _entrance(has_token: bool) -> str:
+    if has_token:
+        return (
+            "Its owner must grant access to the account of the token: ask on its page. A fine-grained token must "
+            "also be allowed to read gated repositories."
+        )
+    return f"Ask for access on its page, then name a Secret with your token in {TOKEN_FIELD}."
+
+
+def revision_missing(wanted: Wanted, there: dict[str, Sequence[str]]) -> PrepareError:
+    """The error for a revision; `there`: `branches` and `tags` of the repository, as far as they are known."""
+    known = [name for found in there.values() for name in found]
+    listed = " and ".join(f"the {kind} {names(list(found))}" for kind, found in there.items() if found)
+    return PrepareError(
+        wanted.not_found,
+        f"The {wanted} has no revision {wanted.revision!r}{f'; it has {listed}' if listed else ''}."
+        f"{meant(str(wanted.revision), known)} Set spec.{wanted.kind}.revision to a branch, a tag or a commit of it.",
+    )
+
+
+def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool) -> PrepareError:
+    """The error for a repository; `there`: others of the same owner, as far as they are known."""
+    hint = (
+        "If it is private, the account of the token must have access to it."
+        if has_token
+        else f"If it is private, name a Secret with your token in {TOKEN_FIELD}."
+    )
+    close = meant(wanted.name.split("/")[-1], [name.split("/")[-1] for name in there], there)
+    return PrepareError(wanted.not_found, f"The {wanted} is not on the Hub.{close} {hint}")
+
+
+def config_missing(wanted: Wanted, config: str | None, there: Sequence[str]) -> PrepareError:
+    """The error for a configuration that a dataset does not have, or that must be chosen."""
+    if config is None:
+        return PrepareError(
+            Reason.DATASET_NOT_FOUND,
+            f"The {wanted} has several configs: {names(list(there))}. Choose one in spec.dataset.config.",
+        )
+    return PrepareError(
+        Reason.DATASET_NOT_FOUND,
+        f"The {wanted} has no config {config!r}; it has {names(list(there))}.{meant(config, there)} "
+        "Set spec.dataset.config.",
+    )
+
+
+def split_missing(wanted: str, there: Sequence[str], field: str) -> PrepareError:
+    """The error for a split that a dataset does not have."""
+    return PrepareError(
+        Reason.DATASET_NOT_FOUND,
+        f"The dataset has no split {wanted!r}; it has {names(list(there))}.{meant(wanted, there)} "
+        f"Set spec.dataset.splits.{field}.",
+    )
+
+
+def file_missing(wanted: Wanted, path: str, there: Sequence[str]) -> PrepareError:
+    """The error for a file that a dataset does not have, or a pattern that none of its files fits."""
+    return PrepareError(
+        Reason.FILE_NOT_FOUND,
+        f"The {wanted} has no file {path!r}; it has {names(list(there)) or 'none'}.{meant(path, there)} "
+        "Set spec.dataset.files.",
+    )
+
+
+def meant(name: str, there: Sequence[str], shown: Sequence[str] = ()) -> str:
+    """` Did you mean 'x'?` where a name is spelt almost like one that is there; `shown`: what to call those."""
+    by_plain_name = {other.casefold(): known for other, known in zip(there, shown or there, strict=True)}
+    close = get_close_matches(name.casefold(), by_plain_name, 1)
+    return f" Did you mean {by_plain_name[close[0]]!r}?" if close else ""
+
+
+def _status(error: BaseException) -> int | None:
+    """HTTP status of an error or of what caused it."""
+    response = next((found for link in chain(error) if (found := getattr(link, "response", None)) is not None), None)
+    return None if response is None else int(response.status_code)
+
+
+def retry_after_seconds(error: BaseException) -> float:
+    """How long the Hub asks to wait: its rate limit, or Retry-After as a number or a date; 0 where it does not say."""
+    from huggingface_hub.utils._http import parse_ratelimit_headers
+
+    response = next((found for link in chain(error) if (found := getattr(link, "response", None)) is not None), None)
+    if response is None:
+        return 0.0
+    limit = parse_ratelimit_headers(response.headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    value = str(response.headers.get("Retry-After") or "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,58 @@
+"""What an earlier try found out of a model: enough to find prepared data again without importing transformers.
+
+Kept near the prepared data, under a name made of everything that it was found out from; a file that is not there, or
+that another release wrote, costs a second or two.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.prepare.fingerprint import config_digest, file_digest, sha256
+from finetune_trainer.shared.volume import Layout, make_folder, read_document, write_document
+
+SMALL_BYTES = 32 << 20
+"""Files up to this size are read (configuration, tokenizer); of larger ones, the weights, size and time are told."""
+
+
+class Known(Document):
+    key: str
+    """Of the prepared data."""
+    messages: tuple[str, ...] = ()
+    """What the user was told of the model and its limits."""
+
+
+def place(layout: Layout, config: RunConfig, model: Path, data: object) -> Path | None:
+    """The file for this config, this model in this folder, and this data; None for a model that cannot be read."""
+    try:
+        files = [_told(path) for path in sorted(model.iterdir()) if path.is_file()]
+    except OSError:
+        return None  # whoever loads it says why
+    name = sha256([config_digest(config), str(model), files, data, metadata.version("transformers")])
+    return layout.all_prepared.with_name("known") / f"{name[:32]}.json"
+
+
+def read(file: Path) -> Known | None:
+    """What was found out, if it was."""
+    try:
+        return read_document(file, Known)
+    except (OSError, ValueError):
+        return None
+
+
+def write(file: Path, known: Known) -> None:
+    """Keep it for the next one, where there is room."""
+    with suppress(OSError):
+        make_folder(file.parent)
+        write_document(file, known)
+
+
+def _told(path: Path) -> list[object]:
+    status = path.stat()
+    if status.st_size <= SMALL_BYTES:
+        return [path.name, file_digest(path)]
+    return [path.name, status.st_size, status.st_mtime_ns]

@@ -1,0 +1,126 @@
+"""What `spec.dataset.splits` says: a split of the data, a slice of it, or several of them one after the other.
+
+The words are those of `datasets` (`train[:10%]`, `train[100:200]`, `train+validation`), read by its own parser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.data.split import Split
+from finetune_trainer.prepare.hub_errors import split_missing
+
+SIGNS = re.compile(r"[\[\]+:%()]")
+
+
+def names_in(said: str) -> list[str]:
+    """The splits that are read for it, each once."""
+    return list(dict.fromkeys(re.sub(r"[\[(].*", "", part).strip() for part in said.split("+")))
+
+
+def chosen(said: str, role: str, there: Sequence[str], read: Callable[[str], Split]) -> Split:
+    """The rows that `splits.<role>` names; `read` gives a whole split, `there` are those that can be read."""
+    if said in there or not SIGNS.search(said):
+        return read(_known(said, role, there))
+    whole = {name: read(_known(name, role, there)) for name in names_in(said)}
+    rows = {name: split.table.num_rows for name, split in whole.items()}
+    parts = [whole[name].sliced(start, stop) for name, start, stop in _slices(said, role, rows)]
+    kept = [part for part in parts if part.sources]
+    if not kept:
+        has = " and ".join(f"{name} has {count} row{'s' if count != 1 else ''}" for name, count in rows.items())
+        raise _invalid(role, said, f"that is no row at all: {has}.")
+    return joined(kept)
+
+
+def parts_of(said: str, role: str, there: Sequence[str]) -> list[tuple[str, int, int | None]]:
+    """The same where rows are not counted beforehand: split, first row, and the one after the last (None: the end)."""
+    if said in there or not SIGNS.search(said):
+        return [(_known(said, role, there), 0, None)]
+    if "%" in said or "[-" in said or ":-" in said:
+        raise _invalid(
+            role,
+            said,
+            "with spec.dataset.streaming the rows are not counted beforehand, so a share of them or one counted from the "
+            "end is not known. Write train[:1000], or leave streaming out.",
+        )
+    endless = 2**62
+    parts = _slices(said, role, {_known(name, role, there): endless for name in names_in(said)})
+    return [(name, start, None if stop == endless else stop) for name, start, stop in parts]
+
+
+def joined(parts: Sequence[Split]) -> Split:
+    """Rows of several splits, one after the other."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for other in parts[1:]:
+        require_same_types([first.table, other.table], [first.name, other.name])
+        for column, classes in other.class_names.items():
+            if first.class_names.get(column, classes) != classes:
+                raise PrepareError(
+                    Reason.LABELS_INVALID,
+                    f"Column {column!r} has other classes in {first.name} than in {other.name}: they are not one split.",
+                )
+    table = pa.concat_tables([part.table for part in parts], promote_options="permissive")
+    class_names = {column: classes for part in parts for column, classes in part.class_names.items()}
+    return Split(
+        table,
+        tuple(source for part in parts for source in part.sources),
+        class_names,
+        untyped=any(part.untyped for part in parts),
+        messages=tuple(dict.fromkeys(message for part in parts for message in part.messages)),
+    )
+
+
+def require_same_types(tables: Sequence[pa.Table], places: Sequence[str]) -> None:
+    """Raise where a column of a later table holds something else than that of the first."""
+    for table, place in zip(tables[1:], places[1:], strict=True):
+        for column in tables[0].schema:
+            if column.name not in table.column_names:
+                continue
+            other = table.schema.field(column.name).type
+            if not _fit(column.type, other):
+                raise PrepareError(
+                    Reason.DATA_INVALID,
+                    f"Column {column.name!r} holds {column.type} in {places[0]} and {other} in {place}.",
+                )
+
+
+def _fit(one: pa.DataType, other: pa.DataType) -> bool:
+    """Equal; or lists and objects of which one knows less (an empty list, a key that no row has)."""
+    if one == other or pa.types.is_null(one) or pa.types.is_null(other):
+        return True
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return _fit(one.value_type, other.value_type)
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        both = {field.name for field in one} & {field.name for field in other}
+        return all(_fit(one.field(name).type, other.field(name).type) for name in both)
+    return False
+
+
+def _known(name: str, role: str, there: Sequence[str]) -> str:
+    if name not in there:
+        raise split_missing(name, list(there), role)
+    return name
+
+
+def _slices(said: str, role: str, rows: dict[str, int]) -> list[tuple[str, int, int]]:
+    from datasets import ReadInstruction  # a second, which most jobs need not wait
+
+    try:
+        absolute = ReadInstruction.from_spec(said).to_absolute(rows)
+    except (ValueError, TypeError) as error:
+        reason = str(error).rstrip(".")
+        if "Unrecognized" in reason:
+            reason = "slices are written as train[:10%] or train[100:200], several of them with +"
+        raise _invalid(role, said, f"{reason}.") from error
+    return [(part.splitname, part.from_, part.to) for part in absolute]
+
+
+def _invalid(role: str, said: str, reason: str) -> PrepareError:
+    return PrepareError(Reason.DATASET_NOT_FOUND, f"spec.dataset.splits.{role} is {said!r}: {reason}")

@@ -1,0 +1,1 @@
+"""What lies on the volume beside weights: manifests of sealed folders, records of attempts, notes of trainings."""

@@ -1,0 +1,54 @@
+"""What a checkpoint says of the training that it belongs to, in a file of its own beside the Trainer's.
+
+Rank 0 writes it; before an attempt goes on from a checkpoint `launch` reads it, and so does each rank. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.contract.prepared import Prepared
+
+NOTE = "finetune.json"
+DATA, MODEL, LABELS = "data", "model", "labels"
+LABELS_SHOWN = 10
+
+
+def of(prepared: Prepared) -> dict[str, Any]:
+    """The part of a note that tells what is learnt from and which model learns it."""
+    return {DATA: prepared.data_digest, MODEL: prepared.model_digest, LABELS: list(prepared.label_names)}
+
+
+def read(checkpoint: Path) -> dict[str, Any]:
+    """The note of a checkpoint; empty where there is none that can be read."""
+    try:
+        note = json.loads((checkpoint / NOTE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def tells_data(note: dict[str, Any]) -> bool:
+    """Whether a note says what the checkpoint was trained on: those of older releases do not."""
+    return note.get(DATA) is not None
+
+
+def difference(note: dict[str, Any], prepared: Prepared) -> str | None:
+    """Of what else a checkpoint is than of the prepared data and model; None where it is the same, or the note does not say."""
+    now = of(prepared)
+    other = [
+        name for name in (DATA, MODEL, LABELS) if None not in (note.get(name), now[name]) and note[name] != now[name]
+    ]
+    if LABELS in other:
+        return f"other data (classes {_named(note[LABELS])}; now {_named(now[LABELS])})"
+    if DATA in other:
+        return "other data"
+    return "another base model" if MODEL in other else None
+
+
+def _named(labels: Sequence[Any]) -> str:
+    more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
+    return f"{', '.join(str(label)[:40] for label in labels[:LABELS_SHOWN])}{more}" or "none"

@@ -1,0 +1,107 @@
+"""Connections to the outside that no waiting will make: a certificate that is not trusted, a proxy that lets nobody through.
+
+Everything that fetches or publishes looks at SSL_CERT_FILE and SSL_CERT_DIR. What people set for older libraries
+(REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE) is taken over into those. Imports nothing of the clients that ask.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from finetune_trainer.contract.records import Reason
+from finetune_trainer.contract.text import printable
+from finetune_trainer.shared.failures import ExpectedError
+
+FILE, FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
+OLDER = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""What requests, and so older libraries of Hugging Face, read."""
+SAID_CHARACTERS = 200
+NOT_TRUSTED = re.compile(
+    r"certificate.verify.failed|invalid peer certificate|SSL peer certificate|unknown.?issuer|unable to get local issuer",
+    re.IGNORECASE,
+)
+"""What OpenSSL, rustls and curl say; libraries in between keep the words alone."""
+PROXY_REFUSES = re.compile(r"407 Proxy Auth|HTTP code 407 from proxy|response 407", re.IGNORECASE)
+"""What httpx, curl and Xet say."""
+PASSES = re.compile(r"has expired|not yet valid|\bExpired\b|NotValidYet", re.IGNORECASE)
+"""Whoever runs the server renews it; or a clock is wrong."""
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """What is to be set before any client is imported: the authorities that are named for older libraries."""
+    if given.get(FILE) or given.get(FOLDER):
+        return {}
+    path = next((given[name] for name in OLDER if given.get(name)), None)
+    if path is None:
+        return {}
+    return {FOLDER if os.path.isdir(path) else FILE: path}
+
+
+def require_usable() -> None:
+    """Raise ExpectedError where the variables name what holds no certificates: without them nobody would be trusted."""
+    for name in (FILE, FOLDER):
+        if path := os.environ.get(name):
+            _require_usable(name, path)
+
+
+@cache
+def _require_usable(name: str, path: str) -> None:
+    try:
+        if name == FOLDER:
+            os.listdir(path)
+        else:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except OSError as error:  # ssl.SSLError is one
+        said = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+        raise ExpectedError(
+            Reason.CERTIFICATE_NOT_TRUSTED,
+            f"{_named(name, path)} cannot be used: {said}. Mount the file with your authority's certificate (PEM) there "
+            "(spec.volumes), or correct the path in spec.env.",
+        ) from error
+
+
+def refusal(error: BaseException | str, place: str) -> tuple[Reason, str] | None:
+    """Why nothing will come of asking `place` again, for the user; None where it may pass, or is about something else."""
+    for text in (error,) if isinstance(error, str) else map(str, _chain(error)):
+        said = " ".join(printable(text, SAID_CHARACTERS).split()).rstrip(". ")
+        if NOT_TRUSTED.search(text) and not PASSES.search(text):
+            return Reason.CERTIFICATE_NOT_TRUSTED, _not_trusted(place, said)
+        if PROXY_REFUSES.search(text):
+            return (
+                Reason.ACCESS_DENIED,
+                f"The proxy lets nobody through to {place} without a name ({said}). Put them into its address, "
+                "http://NAME:PASSWORD@HOST:PORT, in a Secret, and name that in spec.env: {name: HTTPS_PROXY, valueFrom: "
+                "{secretKeyRef: ...}}.",
+            )
+    return None
+
+
+def _not_trusted(place: str, said: str) -> str:
+    """Whose certificate, and the two lines that mend it."""
+    name = next((name for name in (FILE, FOLDER) if os.environ.get(name)), None)
+    trusted = (
+        f"{_named(name, os.environ[name])} does not hold the authority that signed it: add its certificate there."
+        if name is not None
+        else "Where a proxy of your company opens connections, mount its authority's certificate (spec.volumes) and name the "
+        f"file in spec.env as {FILE}."
+    )
+    return f"The certificate of {place} is not trusted ({said}). {trusted}"
+
+
+def _named(name: str, path: str) -> str:
+    """The variable that the user set."""
+    older = next((other for other in OLDER if os.environ.get(other) == path), None)
+    return f"{older or name} ({path})"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, said or not; some came from themselves."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

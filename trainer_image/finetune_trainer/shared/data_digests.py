@@ -1,0 +1,120 @@
+"""Digests of prepared data: taken when it is sealed, compared when a run takes it.
+
+Of blocks, so that all cores of a node work on one large file. Read by process 1 of a training pod too, so without
+anything that knows what is in the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.shared.volume import parse_with_digest
+
+META = "meta.json"
+"""What is noted beside prepared data, with its own digest and those of all other files."""
+FILES = "files"
+LEARNT_FROM = ("train.arrow", "validation.arrow")
+"""Files that decide what is learnt: a model is chosen by the second one. What it is tried on afterwards is not among them."""
+
+BLOCK_BYTES = 64 << 20
+CHUNK_BYTES = 1 << 20
+THREADS_MOST = 8
+"""SHA-256 keeps up with a disk of 5 GB/s then."""
+
+
+def of_folder(folder: Path) -> dict[str, Any]:
+    """Size and digests of each file but `META`, as JSON: what `problem` compares with."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != META)
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    with ThreadPoolExecutor(_threads()) as pool:
+        digests = pool.map(lambda place: _block(folder / place[0], place[1]), _places(sizes.items()))
+        blocks: dict[str, list[str]] = {name: [] for name in names}
+        for (name, _), digest in zip(_places(sizes.items()), digests, strict=True):
+            blocks[name].append(digest)
+    return {name: {"bytes": sizes[name], "blocks": blocks[name]} for name in names}
+
+
+def content_of(meta: Mapping[str, Any]) -> str:
+    """Digest of what a model learns from prepared data: rows in their order, and the names of the classes.
+
+    Two preparations of one content have one digest, whatever the files were called that they were made from.
+    """
+    learnt = [[name, meta[FILES][name]["blocks"]] for name in LEARNT_FROM if name in meta[FILES]]
+    return hashlib.sha256(json.dumps([learnt, meta["labelNames"]]).encode()).hexdigest()
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What was noted beside the data. FileNotFoundError where there is none; ValueError for one that has changed."""
+    meta = parse_with_digest((folder / META).read_bytes())
+    if FILES not in meta:
+        raise ValueError("it names no files")
+    return meta
+
+
+def problem(folder: Path, content: str | None = None) -> str | None:
+    """Why prepared data is not what was sealed (as `content` says, where it is given); None if it is. Reads every byte."""
+    try:
+        meta = read_meta(folder)
+    except FileNotFoundError:
+        return f"{META} is not there"
+    except OSError as error:
+        return f"{META} can't be read: {error.strerror or error}"
+    except ValueError as error:
+        return f"{META} is damaged: {error}"
+    if content is not None and content_of(meta) != content:
+        return "it was made anew, from other data"
+    return _first_problem(folder, meta[FILES])
+
+
+def _first_problem(folder: Path, files: Mapping[str, Any]) -> str | None:
+    sizes = {name: entry["bytes"] for name, entry in files.items()}
+    for name, size in sizes.items():
+        try:
+            there = (folder / name).stat().st_size
+        except OSError as error:
+            return f"{name} can't be read: {error.strerror or error}"
+        if there != size:
+            return f"{name} has {there} bytes, {size} were written"
+
+    def differs(place: tuple[str, int]) -> str | None:
+        name, number = place
+        try:
+            same = _block(folder / name, number) == files[name]["blocks"][number]
+        except OSError as error:
+            return f"{name} can't be read: {error.strerror or error}"
+        return None if same else f"the content of {name} has changed since it was written"
+
+    pool = ThreadPoolExecutor(_threads())
+    try:
+        return next((found for found in pool.map(differs, _places(sizes.items())) if found is not None), None)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _places(sizes: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """File and number of each block; an empty file has one."""
+    for name, size in sizes:
+        for number in range(max(1, -(-size // BLOCK_BYTES))):
+            yield name, number
+
+
+def _block(file: Path, number: int) -> str:
+    state = hashlib.sha256()
+    with file.open("rb", buffering=0) as stream:
+        stream.seek(number * BLOCK_BYTES)
+        left = BLOCK_BYTES
+        while left and (chunk := stream.read(min(CHUNK_BYTES, left))):
+            state.update(chunk)
+            left -= len(chunk)
+    return state.hexdigest()
+
+
+def _threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(THREADS_MOST, cores or 1))

@@ -1,0 +1,113 @@
+"""How requests to the Hub are made: one try each, no wait without end, bytes counted.
+
+The client library would try again by itself, for as long as a Retry-After says; here one loop alone decides that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+from huggingface_hub import set_client_factory
+from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_headers
+
+from finetune_trainer.shared.connections import refusal
+from finetune_trainer.shared.hub.errors import Passing, PublishError, clean, passes
+
+TIMEOUT = httpx2.Timeout(connect=15.0, write=60.0, read=300.0, pool=None)
+"""Between two bytes. Reading is slow where the Hub works on a large commit."""
+
+
+class Traffic:
+    """How many bytes of files were sent; several threads send."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.sent = 0
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self.sent += count
+
+
+class _Counted(httpx2.SyncByteStream):
+    def __init__(self, stream: Any, traffic: Traffic) -> None:
+        self._stream, self._traffic = stream, traffic
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            yield chunk
+            self._traffic.add(len(chunk))
+
+
+class OneTryClient(httpx2.Client):
+    """What may pass is raised as `Passing`, which the library does not know and so does not try again."""
+
+    def __init__(self, traffic: Traffic, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._traffic = traffic
+
+    def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
+        if request.method == "PUT":
+            request.stream = _Counted(request.stream, self._traffic)
+        try:
+            response = super().send(request, **kwargs)
+        except httpx2.TransportError as error:
+            if (refused := refusal(error, request.url.host)) is not None:
+                raise PublishError(*refused) from error
+            said = clean(str(error)) or "no answer"
+            raise Passing(f"{request.method} {_place(request)}: {type(error).__name__}: {said}") from error
+        if passes(response.status_code):
+            response.close()
+            raise Passing(
+                f"{request.method} {_place(request)}: it answered {response.status_code}", retry_after(response.headers)
+            )
+        return response
+
+
+def _place(request: httpx2.Request) -> str:
+    """Where a request went, without what may be signed."""
+    return f"{request.url.host}{request.url.path}"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the Hub asks to wait: Retry-After as a number or a date, or its own rate limit."""
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    value = next((value.strip() for name, value in headers.items() if name.lower() == "retry-after"), "")
+    if value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+@contextmanager
+def one_try(traffic: Traffic | None = None) -> Iterator[None]:
+    """Within the block the client library makes each request once."""
+
+    def make() -> OneTryClient:
+        stock = default_client_factory()
+        hooks = stock.event_hooks
+        stock.close()
+        return OneTryClient(traffic or Traffic(), event_hooks=hooks, follow_redirects=True, timeout=TIMEOUT)
+
+    set_client_factory(make)
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)
+
+
+def monotonic_deadline(moment: datetime) -> float:
+    """A moment of the clock on the wall as one that no clock change moves."""
+    return time.monotonic() + (moment - datetime.now(UTC)).total_seconds()

@@ -1,0 +1,167 @@
+"""What the Hub's refusals mean: what passes is tried again, the rest is said in the user's words, with the way out.
+
+No address with a query (it may be signed) and no token is in any message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.text import printable
+from finetune_trainer.shared.connections import refusal
+from finetune_trainer.shared.failures import ExpectedError
+
+SAID_CHARACTERS = 300
+READ_CHARACTERS = 20_000
+NO_ROOM = re.compile(r"storage|quota|payment required|billing|upgrade your plan", re.IGNORECASE)
+XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
+"""Xet has no types of errors for answers, and says it so."""
+RATE_LIMIT = re.compile(r"rate.?limit", re.IGNORECASE)
+"""It has a quota too, and passes."""
+FULL = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+BUSY = (
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.PRECONDITION_FAILED,  # somebody else has committed meanwhile
+    HTTPStatus.LOCKED,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
+
+
+class PublishError(ExpectedError):
+    """It is not published."""
+
+
+class MetadataRefused(PublishError):
+    """The Hub takes the card's metadata for invalid."""
+
+
+class Passing(Exception):
+    """The Hub is down or busy, or a connection was cut: it passes."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+def passes(status: int) -> bool:
+    """Whether an answer of this status may be another one later."""
+    return status in BUSY or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in FULL)
+
+
+def clean(text: str, token: str | None = None) -> str:
+    """Somebody else's words, fit for a log and a status: short, one line, nothing signed or secret."""
+    text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(printable(text, READ_CHARACTERS).split()))
+    if token:
+        text = text.replace(token, "<token>")
+    return text if len(text) <= SAID_CHARACTERS else f"{text[: SAID_CHARACTERS - 3]}..."
+
+
+def translated(error: Exception, repo_id: str, token: str | None) -> PublishError | Passing | None:
+    """What an error of the client library means; None where it is none of the Hub's."""
+    from huggingface_hub import errors
+
+    if isinstance(error, ValueError) and "metadata in README.md" in str(error):
+        return MetadataRefused(
+            Reason.INTERNAL, f"The Hub refuses the model card: {clean(str(error), token)}", cause=Cause.ERROR
+        )
+    for link in _chain(error):
+        if isinstance(link, PublishError | Passing):
+            return link
+        if isinstance(link, errors.HFValidationError):
+            return PublishError(
+                Reason.REPO_INVALID, f"spec.publish.repoId {repo_id!r} is no repository's name: {clean(str(link))}"
+            )
+        if isinstance(link, errors.HfHubHTTPError):
+            said = clean(str(link.server_message or link), token)
+            if isinstance(link, errors.RevisionNotFoundError):
+                return _no_branch(repo_id, said)
+            status = int(link.response.status_code)
+            if link.response.request.method == "PUT" and not _is_full(status, said):
+                # The storage knows no tokens: a signed address was over, or too slow. The next try gets another one.
+                return Passing(f"the storage refused a file (it answered {status}): {said}")
+            return refused(status, said, repo_id)
+    return _of_words(error, clean(str(error), token), repo_id)
+
+
+def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passing | None:
+    """LFS answers errors file by file, Xet has no types of its own: words are all there is."""
+    if isinstance(error, ValueError):
+        if "LFS batch API" not in said:
+            return None
+    elif not isinstance(error, RuntimeError | ConnectionError | TimeoutError):
+        return None
+    if (hopeless := refusal(error, "the storage of the Hub")) is not None:
+        return PublishError(*hopeless)
+    status = XET_STATUS.search(said)
+    if status is not None:
+        return refused(int(status[1]), said, repo_id)
+    if NO_ROOM.search(said) and not RATE_LIMIT.search(said):
+        return _no_room(repo_id, said)
+    return Passing(said or type(error).__name__)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from; the client library leaves some that came from themselves."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
+
+
+def refused(status: int, said: str, repo_id: str) -> PublishError | Passing:
+    """What an answer of the Hub means, by its status and words."""
+    if _is_full(status, said):
+        return _no_room(repo_id, said)
+    if passes(status):
+        return Passing(f"it answered {status}: {said}")
+    said = _sentence(said)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return PublishError(
+            Reason.ACCESS_DENIED,
+            f"The Hub refuses the token for {repo_id}: {said} Put a valid one that may write into the Secret of "
+            "spec.hub.tokenSecretRef.",
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return PublishError(
+            Reason.ACCESS_DENIED,
+            f"The token may not write to {repo_id}: {said} Give it write access to that repository, or name one of "
+            "your own in spec.publish.repoId.",
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        return PublishError(
+            Reason.REPO_INVALID,
+            f"The Hub finds no repository {repo_id} that the token may write to: {said} Look at spec.publish.repoId.",
+        )
+    return PublishError(Reason.REPO_INVALID, f"The Hub refuses {repo_id} (it answered {status}): {said}")
+
+
+def _sentence(said: str) -> str:
+    """Somebody else's words, so that ours may follow."""
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def _is_full(status: int, said: str) -> bool:
+    """Whether an answer means that the account may not store so much."""
+    if status in FULL:
+        return True
+    return status != HTTPStatus.UNAUTHORIZED and not passes(status) and bool(NO_ROOM.search(said))
+
+
+def _no_branch(repo_id: str, said: str) -> PublishError:
+    return PublishError(
+        Reason.REPO_INVALID,
+        f"spec.publish.revision names no branch of {repo_id} that can be committed to (a tag or a commit?): {_sentence(said)}",
+    )
+
+
+def _no_room(repo_id: str, said: str) -> PublishError:
+    return PublishError(
+        Reason.QUOTA_EXCEEDED,
+        f"The account has no room for {repo_id} on the Hub: {_sentence(said)} Delete what is not needed there, or enlarge its plan.",
+    )

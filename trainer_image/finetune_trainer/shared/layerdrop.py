@@ -1,0 +1,59 @@
+"""Layers that a model leaves out of a step at random (LayerDrop), as its configuration says: M2M100 by default.
+
+Ranks exchange the gradient of every weight, and wait for ever for one that a step does not make, unless they look for such
+weights first. Asked in prepare and by each rank; no torch in here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune_trainer.contract.run_config import RunConfig
+
+ENDING = "layerdrop"
+"""`encoder_layerdrop`, `decoder_layerdrop`, `layerdrop`."""
+PROMISES = {"ddp_find_unused_parameters": False, "ddp_static_graph": True}
+"""Arguments, and the value that says of each step that all weights take part in it."""
+
+
+def shares(config: Mapping[Any, Any]) -> dict[str, float]:
+    """Name in a configuration, or in a part of one -> share of the layers that is left out in training."""
+    found: dict[str, float] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= shares(value)
+        elif str(name).endswith(ENDING) and isinstance(value, int | float) and value > 0:
+            found[str(name)] = float(value)
+    return found
+
+
+def shares_of(model: Path) -> dict[str, float]:
+    """Those of the model in a folder; nothing where its configuration can't be read: who loads it says why."""
+    try:
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return shares(config) if isinstance(config, Mapping) else {}
+
+
+def problem(run: RunConfig, left_out: Mapping[str, float]) -> str | None:
+    """Why several ranks cannot train a model that leaves layers out as the user wants it; None where they can."""
+    if run.world_size == 1 or not left_out:
+        return None
+    given = run.training_arguments
+    promise = next((name for name, value in PROMISES.items() if given.get(name) is value), None)
+    if promise is None:
+        return None
+    return (
+        f"trainingArguments.{promise}: {str(PROMISES[promise]).lower()} says that every weight takes part in every step, and "
+        f"the model leaves out layers at random ({told(left_out)} in its config.json): ranks would wait for their gradients for "
+        "ever. Leave it out."
+    )
+
+
+def told(left_out: Mapping[str, float]) -> str:
+    """As messages name them."""
+    return ", ".join(f"{name} {share:g}" for name, share in left_out.items())

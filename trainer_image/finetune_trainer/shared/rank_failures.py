@@ -1,0 +1,68 @@
+"""From exceptions of a rank to failures in the user's words: who pays, and what it was called."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+
+from finetune_trainer.contract.records import Cause, Failure, Reason
+from finetune_trainer.shared.volume import explain, is_of_volume, passes
+
+MESSAGE_CHARACTERS = 1500
+SAID_CHARACTERS = 300
+TRACEBACK_LINES = 12
+DISK_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|inline_container.*unexpected pos|PytorchStreamWriter failed writing",
+    re.DOTALL,
+)
+"""What Python, safetensors and torch say when a checkpoint does not fit; torch does not name the cause."""
+PEER_GONE = re.compile(
+    r"Connection (reset|closed|refused)|Broken pipe|\bGloo\b.*(closed|timed? ?out|failure)|gloo/transport|"
+    r"NCCL.*(remote process|unhandled system error|connection|timeout)|DistNetworkError|Timed out waiting",
+    re.IGNORECASE,
+)
+"""What gloo, NCCL and the store say when the other end of a connection has gone."""
+
+
+class TrainError(Exception):
+    """A failure that is understood where it is raised."""
+
+    def __init__(self, reason: Reason, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.cause = cause
+
+
+def failure_of(error: BaseException, rank: int, output: Path | None = None) -> Failure:
+    """What an exception means. `output`: where the job's volume is; what fails there may pass."""
+    if isinstance(error, TrainError):
+        return Failure(reason=error.reason, cause=error.cause, message=str(error), rank=rank)
+    if output is not None and isinstance(error, OSError) and passes(error) and is_of_volume(error, output):
+        return explain(error, output, worked=True).model_copy(update={"rank": rank})
+    reason = _reason(error)
+    if reason is Reason.VOLUME_FULL:
+        said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+        message = f"The volume is full: a checkpoint or the model does not fit. {said}"
+        return Failure(reason=reason, cause=Cause.USER, message=message, rank=rank)
+    return Failure(reason=reason, cause=Cause.ERROR, message=last_lines(error), rank=rank)
+
+
+def _reason(error: BaseException) -> Reason:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "OutOfMemoryError" in names or isinstance(error, MemoryError):
+        return Reason.OUT_OF_MEMORY
+    if DISK_FULL.search(str(error)):
+        return Reason.VOLUME_FULL
+    if names & {"DistNetworkError", "DistBackendError", "DistStoreError"}:
+        return Reason.PEER_LOST
+    if isinstance(error, RuntimeError | ConnectionError) and PEER_GONE.search(str(error)):
+        return Reason.PEER_LOST
+    return Reason.RANK_FAILED
+
+
+def last_lines(error: BaseException) -> str:
+    """What was said, then the end of the traceback: where it happened."""
+    said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    return f"{said}\n" + "\n".join(lines[-TRACEBACK_LINES:])[len(said) + 1 - MESSAGE_CHARACTERS :]

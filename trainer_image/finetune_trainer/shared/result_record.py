@@ -1,0 +1,83 @@
+"""The result record: made small enough, written to the volume and to the termination log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from finetune_trainer.contract.records import RESULT_RECORD_MAX_BYTES, Reason, ResultRecord
+from finetune_trainer.shared.volume import Attempt, make_folder, write_document
+
+EARLIER_MAX_BYTES = 160 * 2**10
+"""Of the records of a whole gang on `/progress`: the operator reads 256 KiB of an answer, and no more."""
+_EARLIER_RECORD_MAX_BYTES = 1024
+_ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
+"""Of a thousand nodes one falls, and the others because of it."""
+_CUT = " [...] "
+
+
+def fit(record: ResultRecord, limit: int = RESULT_RECORD_MAX_BYTES) -> ResultRecord:
+    """The record in at most `limit` bytes: notes go first, then the middle of the failure's message, then metrics."""
+    while _size(record) > limit and record.messages:
+        record = record.model_copy(update={"messages": record.messages[:-1]})
+    if _size(record) > limit and record.failure is not None:
+        failure, text = record.failure, record.failure.message
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            shorter = record.model_copy(update={"failure": failure.model_copy(update={"message": _cut(text, middle)})})
+            low, high = (middle, high) if _size(shorter) <= limit else (low, middle - 1)
+        record = record.model_copy(update={"failure": failure.model_copy(update={"message": _cut(text, low)})})
+    if _size(record) > limit:
+        record = record.model_copy(update={"evaluation": None})
+    return record
+
+
+def fit_gang(records: Iterable[ResultRecord], limit: int = EARLIER_MAX_BYTES) -> tuple[ResultRecord, ...]:
+    """As many of a gang's records as fit in `limit` bytes: node 0's first, then those that may tell the cause, each short."""
+    kept, size = [], 0
+    for record in sorted(records, key=lambda one: (one.node != 0, _is_echo(one), one.node)):
+        shown = record if record.node == 0 else _short(record)
+        size += _size(shown) + 1
+        if size > limit:
+            break
+        kept.append(shown)
+    return tuple(sorted(kept, key=lambda one: one.node))
+
+
+def _is_echo(record: ResultRecord) -> bool:
+    return record.failure is None or record.failure.reason in _ECHOES
+
+
+def _short(record: ResultRecord) -> ResultRecord:
+    """What of a node other than 0 nobody else knows: how it ended, and where it was."""
+    bare = {"messages": (), "evaluation": None, "resolved": None, "prepared": None}
+    return fit(record.model_copy(update=bare), _EARLIER_RECORD_MAX_BYTES)
+
+
+def _size(record: ResultRecord) -> int:
+    return len(record.to_json().encode())
+
+
+def _cut(text: str, length: int) -> str:
+    """The beginning (which says what failed) and more of the end (which says where) of a text."""
+    if len(text) <= length:
+        return text
+    head = length // 3
+    return text[:head] + _CUT + text[len(text) - (length - head) :]
+
+
+def write_to_volume(attempt: Attempt, record: ResultRecord) -> None:
+    """For node 0 of the next attempt; durable."""
+    make_folder(attempt.results)
+    write_document(attempt.result(record.node), record)
+
+
+def write_to_termination_log(file: Path, record: ResultRecord) -> None:
+    """For kubelet, which reads the file after the container has ended. It is a mount: no rename there."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        os.write(descriptor, record.to_json().encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,545 @@
+"""The job's volume: what lies where, and how a file gets there so that a crash leaves the old one or the new one.
+
+Local paths throughout; `finetune_trainer.shared.paths` maps pod paths to them. What a checkpoint's manifest says, and which
+checkpoint an attempt resumes from, is decided in `launch`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.records import Cause, Failure, Reason
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.shared.paths import to_local
+
+CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+LINKS_BROKEN = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "ENODEV", "ENXIO", "EREMOTEIO", "EUCLEAN", "ENOLINK", "EBUSY"),
+        *("ENOTCONN", "ESHUTDOWN", "ETIMEDOUT", "ECONNRESET", "ECONNABORTED", "ECONNREFUSED"),
+        *("EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "EAGAIN"),
+    )
+    if hasattr(errno, name)
+)
+"""What a file system says while its server, its disk or its daemon is away."""
+OF_DISKS_ALONE = frozenset(
+    getattr(errno, name) for name in ("EIO", "ESTALE", "EREMOTEIO", "EUCLEAN") if hasattr(errno, name)
+)
+"""Those that no socket ever says."""
+PASSING = DISK_FULL | LINKS_BROKEN | {errno.EROFS}
+"""What is mended from outside, or by itself, while a training waits."""
+NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Nothing has the name, or nothing can lie there."""
+NOT_A_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
+"""Something else has the file's name: a matter of what lies there, not of whether it can be read."""
+
+D = TypeVar("D", bound=Document)
+
+
+class VolumeError(Exception):
+    """The volume can't be used as it is; `failure` says why and what to set."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+# --- layout ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt's folder: it alone is written by that attempt."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
+
+    @property
+    def secret(self) -> Path:
+        """Authenticates the nodes of the attempt to each other; mode 0600."""
+        return self.folder / "secret"
+
+    @property
+    def address(self) -> Path:
+        """`ip:port` of node 0, for nodes that can't resolve its name; mode 0600."""
+        return self.folder / "address"
+
+    @property
+    def mark(self) -> Path:
+        """Says that the attempt has begun."""
+        return self.folder / "attempt.json"
+
+    @property
+    def mark_copy(self) -> Path:
+        """The same once more: what later attempts may read stands in it, so that one torn file must not lose it."""
+        return self.folder / "attempt.copy.json"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def result(self, node: int) -> Path:
+        return self.results / f"node-{node}.json"
+
+    @property
+    def staging(self) -> Path:
+        """Where ranks write; nothing in it is ever read by a later attempt."""
+        return self.folder / "staging"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"checkpoint-{step}"
+
+    @property
+    def model(self) -> Path:
+        """The sealed final model."""
+        return self.folder / "model"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One uid's folder."""
+
+    folder: Path
+
+    @property
+    def uid(self) -> str:
+        return self.folder.name
+
+    @property
+    def config(self) -> Path:
+        """RunConfig of the run, written by the first attempt that begins."""
+        return self.folder / "run.json"
+
+    @property
+    def prepared(self) -> Path:
+        return self.folder / "prepared.json"
+
+    @property
+    def attempts(self) -> Path:
+        return self.folder / "attempts"
+
+    @property
+    def publish_record(self) -> Path:
+        """How the newest try to publish ended."""
+        return self.folder / "publish" / "record.json"
+
+    @property
+    def base_facts(self) -> Path:
+        """What the base model's card says, for the next try to publish."""
+        return self.folder / "publish" / "base.json"
+
+    @property
+    def broken(self) -> Path:
+        """Checkpoints whose manifest does not hold, moved aside."""
+        return self.folder / "broken"
+
+    def attempt(self, number: int) -> Attempt:
+        return Attempt(self.attempts / str(number))
+
+    def numbered(self) -> list[Attempt]:
+        """Attempts that have a folder, oldest first, whether they have begun or not."""
+        return [
+            self.attempt(number) for number in sorted(int(name) for name in names_in(self.attempts) if name.isdigit())
+        ]
+
+    def begun(self) -> list[Attempt]:
+        """Attempts that have left a mark, oldest first. Whether it can be read, `launch` finds out."""
+        return [one for one in self.numbered() if there(one.mark) or there(one.mark_copy)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies where below the mount point of the job's claim."""
+
+    output: Path
+    job: str
+    uid: str
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Layout:
+        return cls(to_local(config.output), config.job, config.uid)
+
+    @property
+    def hub_cache(self) -> Path:
+        """HF_HOME: shared by the jobs of a claim."""
+        return self.output / ".finetune" / "hub"
+
+    @property
+    def job_folder(self) -> Path:
+        return self.output / self.job
+
+    @property
+    def all_prepared(self) -> Path:
+        """Prepared data: shared by the jobs of a claim."""
+        return self.output / ".finetune" / "prepared"
+
+    def prepared(self, key: str) -> Path:
+        """Tokenised splits by content: made under another name, then renamed."""
+        return self.all_prepared / key
+
+    @property
+    def model_link(self) -> Path:
+        """For people: always the newest finished model of this job's name."""
+        return self.job_folder / "model"
+
+    @property
+    def runs(self) -> Path:
+        return self.job_folder / "runs"
+
+    @property
+    def run(self) -> Run:
+        return Run(self.runs / self.uid)
+
+    def other_runs(self) -> list[Run]:
+        """Runs of earlier objects of the same name."""
+        return [Run(self.runs / name) for name in sorted(names_in(self.runs)) if name != self.uid]
+
+
+def there(path: Path) -> bool:
+    """Whether anything has this name, whatever it is and whether or not it can be read."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno not in NOTHING
+    return True
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names in a folder; none if it is not there, or is something else."""
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        if error.errno in NOTHING:
+            return []
+        raise
+
+
+def has_worked(layout: Layout) -> bool:
+    """Whether the run was prepared on the volume before, so that what is wrong now was right once. In doubt it was."""
+    return there(layout.run.prepared)
+
+
+# --- writing so that a crash harms nothing ---------------------------------------------------------------------------
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable: files made, renamed or removed in it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(file: Path) -> None:
+    """Make a file's content durable, whoever wrote it."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path, own: Path | None = None) -> Path:
+    """Make a folder and those above it, durably; one that is there is left as it is.
+
+    At or below `own`, where all names are ours, a file in the place of a folder is moved aside as it is.
+    """
+    ours = [path for path in (folder, *folder.parents) if own is not None and path.is_relative_to(own)]
+    missing = [path for path in (folder, *folder.parents) if not (path.is_dir() if path in ours else path.exists())]
+    for path in reversed(missing):
+        if path in ours and there(path):
+            os.rename(path, aside(path))
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+    return folder
+
+
+def aside(path: Path) -> Path:
+    """A name beside a path that nothing has: for what is not what it should be."""
+    return path.with_name(f"{path.name}.aside-{uuid.uuid4().hex[:8]}")
+
+
+def write_text(file: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file as a whole, durably: readers see the old text or the new one, also after a crash."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            _set_mode(stream.fileno(), mode)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    """Where the volume has modes: a temporary file begins as one that nobody else may read."""
+    with suppress(OSError):
+        os.fchmod(descriptor, mode)
+
+
+def _replace(temporary: str, file: Path) -> None:
+    """Give a file its name. A folder of that name, which nobody of us made, is moved aside as it is."""
+    try:
+        os.rename(temporary, file)
+    except IsADirectoryError:
+        os.rename(file, aside(file))
+        os.rename(temporary, file)
+
+
+def write_document(file: Path, document: Document, mode: int = 0o644) -> None:
+    """`write_text` of a document's JSON."""
+    write_text(file, document.to_json() + "\n", mode)
+
+
+def read_document(file: Path, kind: type[D]) -> D | None:
+    """A document from the volume; None if the file is not there. ValueError for one that can't be parsed."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    return kind.model_validate_json(content)
+
+
+# --- documents that tell when they have changed ----------------------------------------------------------------------
+
+DIGEST = "contentDigest"
+"""Key, beside its own, of a JSON object that carries the digest of all its other keys."""
+
+
+def with_digest(value: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with its own digest in it."""
+    return {**value, DIGEST: _digest(value)}
+
+
+def parse_with_digest(text: str | bytes) -> dict[str, Any]:
+    """The JSON object that `with_digest` made, without the digest. ValueError for one that is not what was written."""
+    value = json.loads(text)
+    if not isinstance(value, dict) or DIGEST not in value:
+        raise ValueError("it holds no digest")
+    content = {name: one for name, one in value.items() if name != DIGEST}
+    if value[DIGEST] != _digest(content):
+        raise ValueError("its content has changed since it was written")
+    return content
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_checked(file: Path, document: Document) -> None:
+    """`write_document` of a document that carries its own digest."""
+    write_text(file, json.dumps(with_digest(json.loads(document.to_json())), ensure_ascii=False) + "\n")
+
+
+def read_checked(file: Path, kind: type[D], *, digest_required: bool = True) -> D | None:
+    """What `write_checked` wrote; None if the file is not there. ValueError where it is not what was written.
+
+    An older release wrote some documents without a digest: they are taken where none is required.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    value = json.loads(content)
+    if not digest_required and isinstance(value, dict) and DIGEST not in value:
+        return kind.model_validate_json(content)
+    return kind.model_validate(parse_with_digest(content))
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Let a relative symbolic link point at another folder, in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    try:
+        os.rename(temporary, link)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(link.parent)
+
+
+# --- can it be written to at all, and all that sealing needs ---------------------------------------------------------
+
+
+def probe(layout: Layout, *, worked: bool = False) -> tuple[str, ...]:
+    """Do on the volume all that training will do there; raise VolumeError with what to set.
+
+    `worked`: whether this run has written there before, so that what is wrong now came later. Returns what the user should
+    know of a volume that training can do with.
+    """
+    # In its own pod every launch is process 1.
+    own = layout.job_folder / f".probe-{socket.gethostname()}-{os.getpid()}"
+    shutil.rmtree(own, ignore_errors=True)
+    try:
+        make_folder(own / "new.partial")
+        file = own / "new.partial" / "file"
+        file.write_text("old\n")
+        sync_file(file)
+    except OSError as error:
+        shutil.rmtree(own, ignore_errors=True)
+        known = error.errno in PASSING | NOT_WRITABLE or isinstance(error, FileNotFoundError | NotADirectoryError)
+        failure = explain(error, layout.output, worked=worked) if known else _unsuitable("sync", error, layout.output)
+        raise VolumeError(failure) from error
+    try:
+        _seal_in(own, layout.output, worked=worked)
+        return _beside(own)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _seal_in(own: Path, output: Path, *, worked: bool) -> None:
+    """What sealing a checkpoint does, step by step."""
+
+    def replace() -> None:
+        write_text(own / "new.partial" / "file", "new\n", mode=0o600)
+
+    def rename_folder() -> None:
+        os.rename(own / "new.partial", own / "new")
+        sync_folder(own)
+
+    def read() -> None:
+        if (own / "new" / "file").read_text() != "new\n":
+            raise OSError(errno.ENOTSUP, "it holds something else than what was written")
+
+    def make_once() -> None:
+        os.close(os.open(own / "lease", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+
+    steps: dict[str, Callable[[], None]] = {
+        "replace a file by renaming another": replace,
+        "rename a folder with files in it": rename_folder,
+        "read a file in a renamed folder": read,
+        "make a file that must be new": make_once,
+    }
+    for what, step in steps.items():
+        try:
+            step()
+        except OSError as error:
+            known = error.errno in PASSING
+            failure = explain(error, output, worked=worked) if known else _unsuitable(what, error, output)
+            raise VolumeError(failure) from error
+
+
+def _unsuitable(what: str, error: OSError, output: Path) -> Failure:
+    message = f"The volume at {output} can't {what} ({error}): checkpoints could not be sealed there."
+    return Failure(reason=Reason.VOLUME_UNSUITABLE, cause=Cause.USER, message=message)
+
+
+def _beside(own: Path) -> tuple[str, ...]:
+    """What training can do without."""
+    said = []
+    try:
+        for _ in range(2):
+            replace_link(own / "link", own / "new")
+    except OSError as error:
+        said.append(
+            f"The volume makes no symbolic links ({error}): the folder `model` of the job will not lead to its newest model; "
+            "`status.model.path` names it."
+        )
+    try:
+        os.utime(own / "new" / "file")
+    except OSError as error:
+        said.append(
+            f"The volume sets no times of files ({error}): where it runs short of room, the prepared data that was made first "
+            "goes first, however lately it was used."
+        )
+    return tuple(said)
+
+
+def explain(error: OSError, output: Path, *, worked: bool = False) -> Failure:
+    """What an error of the volume means for the user.
+
+    Where the run has `worked` on it before, what passes is nobody's mistake: it is waited for. Else it is set up wrong.
+    """
+    waited_for = Cause.VOLUME if worked else Cause.USER
+    if error.errno in DISK_FULL:
+        message = f"The volume at {output} is full{_free(output)}: {error}. Enlarge the claim or empty it."
+        return Failure(reason=Reason.VOLUME_FULL, cause=waited_for, message=message)
+    if error.errno in NOT_WRITABLE:
+        cause = waited_for if error.errno == errno.EROFS else Cause.USER
+        return Failure(
+            reason=Reason.VOLUME_NOT_WRITABLE, cause=cause, message=_not_writable(error, output, worked=worked)
+        )
+    if error.errno in LINKS_BROKEN:
+        message = f"The volume at {output} fails: {error}."
+        return Failure(reason=Reason.VOLUME_FAILED, cause=Cause.VOLUME, message=message)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        message = f"There is no folder {output}: the volume is not mounted ({error})."
+        return Failure(reason=Reason.VOLUME_NOT_WRITABLE, cause=Cause.USER, message=message)
+    message = f"The volume at {output} failed: {error}."
+    return Failure(reason=Reason.VOLUME_FAILED, cause=Cause.ERROR, message=message)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error of the volume may be over when the same is tried again later."""
+    return isinstance(error, OSError) and error.errno in PASSING
+
+
+def concerns(error: OSError, output: Path) -> bool:
+    """Whether an error is about the volume: one that names a file elsewhere is not."""
+    return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(output)
+
+
+def is_of_volume(error: OSError, output: Path) -> bool:
+    """Whether an error in the middle of other work came from the volume. Sockets say some of its words too: those must name a
+    file.
+    """
+    if error.errno in DISK_FULL | NOT_WRITABLE | OF_DISKS_ALONE:
+        return concerns(error, output)
+    return error.errno in LINKS_BROKEN and error.filename is not None and concerns(error, output)
+
+
+def _free(output: Path) -> str:
+    with suppress(OSError):
+        space = os.statvfs(output)
+        return f" ({space.f_bavail * space.f_frsize} bytes free)"
+    return ""
+
+
+def _not_writable(error: OSError, output: Path, *, worked: bool) -> str:
+    uid, gid = os.geteuid(), os.getegid()
+    if error.errno == errno.EROFS:
+        if worked:
+            return f"The volume at {output} has become read-only: find out why, and mount it writable again."
+        return f"The volume at {output} is mounted read-only: mount it writable, or choose another claim."
+    at = Path(error.filename) if error.filename else output
+    while not at.is_dir():
+        at = at.parent
+    status = at.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    return (
+        f"The pods' user (uid {uid}, gid {gid}) may not write to {at} on the volume: it belongs to uid "
+        f"{status.st_uid}, gid {status.st_gid}, mode {mode:04o}. Storage that supports it hands the volume over where "
+        f"`securityContext.fsGroup: {gid}` is set; NFS and host folders do not: run `chown {uid}:{gid}` (or "
+        f"`chgrp {gid}` and `chmod g+rwx`) on the folder where it is stored."
+    )
