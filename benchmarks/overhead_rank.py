@@ -24,12 +24,12 @@ from benchmarks.stopwatch import Stopwatch
 from finetune_trainer.contract.launch_protocol import RankEnv, RankResult
 from finetune_trainer.contract.records import Outcome
 from finetune_trainer.contract.run_config import Env, RunConfig
-from finetune_trainer.data.sampler import MicroBatches
+from finetune_trainer.data.sampler import MicroBatchSampler
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback
 from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.train.progress_reporter import Reporter
 from finetune_trainer.train.pulse import Pulse
-from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.volume_trouble import Save
 from finetune_trainer.train.world import World
 
@@ -93,7 +93,7 @@ class Bench:
         """Train once, with reports or without."""
         arguments = defaults.training_arguments(self.plan, os.environ[RankEnv.STAGING])
         run = recipe._Run(self.config, self.plan, self.prepared, arguments, self.world, print)
-        batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=1)
+        batches = MicroBatchSampler(run.order, batch_size=arguments.train_batch_size, world_size=1)
         pulse = Pulse(1, 0, None, save_seconds=600)
         reporter = Reporter(self.client, active=reporting)
         save = Save()

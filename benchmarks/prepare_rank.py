@@ -38,12 +38,12 @@ def rank() -> int:
     """Open prepared rows as a rank does, order them, read some batches; what it has in memory of its own then."""
     import numpy as np
 
-    from finetune_trainer.data.dataset import Rows
-    from finetune_trainer.data.sampler import GlobalOrder
+    from finetune_trainer.data.dataset import PreparedDataset
+    from finetune_trainer.data.sampler import GlobalBatchOrder
 
     before = _anonymous()
-    rows = Rows.from_file(Path(sys.argv[2]) / "train.arrow")
-    order = GlobalOrder(rows.lengths, BATCH_ROWS, seed=0)
+    rows = PreparedDataset.from_file(Path(sys.argv[2]) / "train.arrow")
+    order = GlobalBatchOrder(rows.lengths, BATCH_ROWS, seed=0)
     numbers = order.epoch(0)
     for batch in np.array_split(numbers[: BATCHES * BATCH_ROWS], BATCHES):
         rows.__getitems__([int(number) for number in batch])

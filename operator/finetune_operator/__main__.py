@@ -21,11 +21,11 @@ from pydantic import ValidationError
 from finetune_operator import logs
 from finetune_operator.api import crd_version
 from finetune_operator.api.resource import API_VERSION, PLURAL
-from finetune_operator.controller.cache import Key, Store
+from finetune_operator.controller.cache import JobCache, Key
 from finetune_operator.controller.health import Health, serve
 from finetune_operator.controller.leader_election import Alone, Leadership
 from finetune_operator.controller.lookups import Lookups
-from finetune_operator.controller.metrics import Metrics
+from finetune_operator.controller.metrics import OperatorMetrics
 from finetune_operator.controller.other_operators import OtherOperators
 from finetune_operator.controller.progress_reader import ProgressReader
 from finetune_operator.controller.reconciler import Decide, Reconciler
@@ -69,10 +69,10 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     cluster = Cluster(settings.kubeconfig)
     connection = await cluster.connection()
     log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
-    store = Store()
+    store = JobCache()
     progress = ProgressReader(cluster, settings.progress_access)
     others = OtherOperators(cluster, settings.lease_name)
-    metrics = Metrics(
+    metrics = OperatorMetrics(
         lambda: len(queue),
         lambda: _phases(store),
         lambda: others.count(state.body for state in store if state.body is not None),
@@ -163,7 +163,9 @@ def _leadership(cluster: Cluster, settings: OperatorSettings) -> Leadership | Al
     return Leadership(cluster, namespace, name, settings.lease_seconds, settings.identity)
 
 
-async def _hold(leadership: Leadership | Alone, queue: WorkQueue[Key], resync: Resync, metrics: Metrics) -> None:
+async def _hold(
+    leadership: Leadership | Alone, queue: WorkQueue[Key], resync: Resync, metrics: OperatorMetrics
+) -> None:
     """Whoever may no longer lead begins nothing more, before all else; whoever leads again looks at what was missed."""
 
     def doubt() -> None:
@@ -217,15 +219,15 @@ def _is_current(document: Manifest) -> bool:
     return True
 
 
-def _served(metrics: Metrics) -> Callable[[str, bool], None]:
+def _served(metrics: OperatorMetrics) -> Callable[[str, bool], None]:
     return lambda namespace, served: metrics.namespace_served.labels(namespace).set(served)
 
 
-def _phases(store: Store) -> list[str]:
+def _phases(store: JobCache) -> list[str]:
     return [(state.body.get("status") or {}).get("phase") or "Pending" for state in store if state.body is not None]
 
 
-def _failed(metrics: Metrics) -> Callable[[Key, Exception], None]:
+def _failed(metrics: OperatorMetrics) -> Callable[[Key, Exception], None]:
     def count(key: Key, error: Exception) -> None:
         if isinstance(error, Unavailable):
             metrics.reconciles.labels("unavailable").inc()

@@ -12,7 +12,7 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.resume import decide
 from finetune_trainer.shared.checkpoints import training_note
-from finetune_trainer.shared.checkpoints.attempt_file import Mark, write_mark
+from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord, write_attempt_record
 from finetune_trainer.shared.checkpoints.manifest import Manifest
 from finetune_trainer.shared.volume import Layout, Run, make_folder
 
@@ -55,9 +55,9 @@ def begin(
     known: tuple[CheckpointRef, ...] = (),
     model: str | None = None,
     resume: CheckpointRef | None = None,
-) -> Mark:
+) -> AttemptRecord:
     """Write the mark of an attempt."""
-    mark = Mark(
+    mark = AttemptRecord(
         uid=run.uid,
         attempt=attempt,
         begun=START + timedelta(minutes=attempt),
@@ -69,7 +69,7 @@ def begin(
         resume=resume,
     )
     make_folder(run.attempt(attempt).folder)
-    write_mark(run.attempt(attempt), mark)
+    write_attempt_record(run.attempt(attempt), mark)
     return mark
 
 

@@ -20,7 +20,7 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.controller.trimming import trimmed_child
 from finetune_operator.plan.observed.diagnosis import diagnose
 from finetune_operator.plan.observed.gang import Gang, lost_nodes, training_gang
-from finetune_operator.plan.observed.objects import family
+from finetune_operator.plan.observed.objects import owned_objects
 from finetune_operator.plan.observed.pending_pods import why_waiting
 from finetune_operator.plan.types import Manifest, Observed, PlanSettings, PodEvent
 from tests.support.cluster.cgroups import UNIFIED
@@ -80,7 +80,7 @@ class Case:
     @property
     def gang(self) -> Gang:
         observed, role, number = self.observed, self.document["role"], self.document["number"]
-        members = family(observed)
+        members = owned_objects(observed)
         if role == "train":
             return training_gang(observed, members, number)
         job, pods = members.job(role, number), members.pods_of(role, number)

@@ -19,8 +19,8 @@ from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
-from finetune_trainer.data.dataset import Collator, Rows
-from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, by_length
+from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
 from finetune_trainer.tasks.base import Evaluated, Training
 
 WORLDS = ((1, 1), (1, 2), (2, 1))
@@ -43,9 +43,9 @@ def training(config: RunConfig, prepared: Prepared) -> Training:
     return Training(config, prepared, arguments, model.eval(), tokenizer, half_precision=False)
 
 
-def rows_of(run: Training, role: str = "train") -> Rows:
+def rows_of(run: Training, role: str = "train") -> PreparedDataset:
     """Prepared rows as the model takes them."""
-    rows = Rows.from_file(Path(run.prepared.data) / f"{role}.arrow")
+    rows = PreparedDataset.from_file(Path(run.prepared.data) / f"{role}.arrow")
     return rows.reading(set(inspect.signature(run.model.forward).parameters))
 
 
@@ -53,8 +53,8 @@ def steps(run: Training, *, ranks: int, accumulation: int, batch_rows: int = 8) 
     """Rows and loss of each global batch of the first epoch."""
     task = tasks.find(run.config.task)
     rows = rows_of(run)
-    order = GlobalOrder(rows.lengths, batch_rows, seed=42)
-    batches = list(MicroBatches(order, batch_size=batch_rows // ranks // accumulation, world_size=ranks))
+    order = GlobalBatchOrder(rows.lengths, batch_rows, seed=42)
+    batches = list(MicroBatchSampler(order, batch_size=batch_rows // ranks // accumulation, world_size=ranks))
     collate, loss = Collator(task.collator(run), keep_draw=task.draws), task.loss(run)
     found = []
     for start in range(0, len(batches), ranks * accumulation):

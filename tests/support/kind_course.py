@@ -18,8 +18,8 @@ from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.data.dataset import Collator, Rows
-from finetune_trainer.data.sampler import GlobalOrder, MicroBatches
+from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler
 from finetune_trainer.prepare import image
 from finetune_trainer.tasks.base import Reading, Training
 from finetune_trainer.tasks.loading import model_class
@@ -81,7 +81,9 @@ def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
     image.check(job, folder)
     read = AutoConfig.from_pretrained(folder)
     limit = prepare_model.max_tokens(read, tokenizer)
-    tasks.find(job.task).check_model(prepare_model.Model(folder, "The model", read, tokenizer, limit, ""), job)
+    tasks.find(job.task).check_model(
+        prepare_model.ModelDescription(folder, "The model", read, tokenizer, limit, ""), job
+    )
 
 
 def outline(job: RunConfig, config: Any) -> Any:
@@ -125,7 +127,7 @@ def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
     )
 
 
-def _prepared(job: RunConfig) -> tuple[Rows, Prepared]:
+def _prepared(job: RunConfig) -> tuple[PreparedDataset, Prepared]:
     """Rows of tokens as prepare makes them of the task's rows, each as long as the model can read at most."""
     task, folder = tasks.find(job.task), Path(job.model.name)
     loaded = prepare_model.load(folder, "The model")
@@ -135,7 +137,7 @@ def _prepared(job: RunConfig) -> tuple[Rows, Prepared]:
     batches = [made.batch for made in task.tokenise(pa.table(dict(ROWS[job.task])), reading) if made.batch.num_rows]
     summary = PrepareSummary(train_rows=len(TEXTS))
     prepared = Prepared(config_digest="", data="/", model=str(folder), label_names=labels, summary=summary)
-    return Rows(pa.Table.from_batches(batches)), prepared
+    return PreparedDataset(pa.Table.from_batches(batches)), prepared
 
 
 def _arguments(folder: Path) -> TrainingArguments:
@@ -154,13 +156,15 @@ def _arguments(folder: Path) -> TrainingArguments:
     )
 
 
-def _trainer(run: Training, rows: Rows) -> RankTrainer:
+def _trainer(run: Training, rows: PreparedDataset) -> RankTrainer:
     """As `recipe` builds it."""
     task, model = tasks.find(run.config.task), run.model
     model.accepts_loss_kwargs = False
     takes = {*inspect.signature(model.forward).parameters, *task.collates}
     return RankTrainer(
-        batches=MicroBatches(GlobalOrder(rows.lengths, len(rows), seed=1), batch_size=len(rows), world_size=1),
+        batches=MicroBatchSampler(
+            GlobalBatchOrder(rows.lengths, len(rows), seed=1), batch_size=len(rows), world_size=1
+        ),
         pulse=Pulse(1, 0, None, save_seconds=None),
         save=Save(),
         note={},

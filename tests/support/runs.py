@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.run_config import DatasetSource, Hub, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, HubSettings, ModelSource, Preprocessing, RunConfig
 
 
 def run_config(
@@ -46,5 +46,5 @@ def run_config(
         output=str(output),
         checkpoint_interval_seconds=checkpoint_interval_seconds,
         prepare="inline",
-        hub=Hub.model_validate(hub or {}),
+        hub=HubSettings.model_validate(hub or {}),
     )

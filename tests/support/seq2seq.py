@@ -78,9 +78,9 @@ class InProcess:
         )
 
     def rows(self, role: str = "train") -> Any:
-        from finetune_trainer.data.dataset import Rows
+        from finetune_trainer.data.dataset import PreparedDataset
 
-        rows = Rows.from_file(to_local(self.prepared.data) / f"{role}.arrow")
+        rows = PreparedDataset.from_file(to_local(self.prepared.data) / f"{role}.arrow")
         return rows.reading({"input_ids", "attention_mask", "decoder_input_ids"})
 
     def batch(self, rows: Iterable[dict[str, Any]]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.plan.decide import decide
-from finetune_operator.plan.desired.manifests import is_ours
+from finetune_operator.plan.desired.manifests import is_controlled_by
 from finetune_operator.plan.types import (
     Action,
     Create,
@@ -201,7 +201,7 @@ class World(SimulatedCluster):
     def _act(self, action: Action) -> None:
         if isinstance(action, Create):
             there = self.create(action.manifest)
-            if not is_ours(there, self.job()):
+            if not is_controlled_by(there, self.job()):
                 self.hidden.discard(there["metadata"]["uid"])
                 self.conflict = True
         elif isinstance(action, Suspend):

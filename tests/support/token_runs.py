@@ -12,8 +12,8 @@ from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.data.dataset import Collator, Rows
-from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, Pick
+from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, Pick
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks.base import Evaluated, Training
 from finetune_trainer.train.predict import examples
@@ -61,8 +61,8 @@ def token_config(
     )
 
 
-def prepared_rows(prepared: Prepared, role: str = "train") -> Rows:
-    return Rows.from_file(Path(prepared.data) / f"{role}.arrow")
+def prepared_rows(prepared: Prepared, role: str = "train") -> PreparedDataset:
+    return PreparedDataset.from_file(Path(prepared.data) / f"{role}.arrow")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Ready:
 
     task: tasks.Task
     run: Training
-    rows: Rows
+    rows: PreparedDataset
 
     @property
     def collate(self) -> Collator:
@@ -94,15 +94,15 @@ class Ready:
 
     def first_step(self, ranks: int, accumulation: int) -> Step:
         """What a global batch is made of, and what it gives, shared among so many."""
-        order = GlobalOrder(lengths=self.rows.lengths, batch_rows=GLOBAL_ROWS, seed=7)
-        sampler = MicroBatches(order, batch_size=GLOBAL_ROWS // ranks // accumulation, world_size=ranks)
+        order = GlobalBatchOrder(lengths=self.rows.lengths, batch_rows=GLOBAL_ROWS, seed=7)
+        sampler = MicroBatchSampler(order, batch_size=GLOBAL_ROWS // ranks // accumulation, world_size=ranks)
         picks = [pick for _, pick in zip(range(ranks * accumulation), sampler, strict=False)]
         return self._step(picks)
 
     def last_step(self, ranks: int, accumulation: int) -> Step:
         """The same of the last global batch of the epoch, which fillers fill up."""
-        order = GlobalOrder(lengths=self.rows.lengths, batch_rows=GLOBAL_ROWS, seed=7)
-        sampler = MicroBatches(order, batch_size=GLOBAL_ROWS // ranks // accumulation, world_size=ranks)
+        order = GlobalBatchOrder(lengths=self.rows.lengths, batch_rows=GLOBAL_ROWS, seed=7)
+        sampler = MicroBatchSampler(order, batch_size=GLOBAL_ROWS // ranks // accumulation, world_size=ranks)
         full = order.rows // GLOBAL_ROWS * ranks * accumulation
         return self._step(list(sampler)[full:])
 

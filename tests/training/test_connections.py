@@ -15,7 +15,7 @@ from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultReco
 from finetune_trainer.contract.run_config import ModelSource, RunConfig
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import web as web_files
-from finetune_trainer.prepare.hub import Hub
+from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.prepare.preflight import check
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
@@ -119,7 +119,7 @@ def test_an_address_that_is_not_trusted_is_asked_once_and_the_way_out_is_named(w
 
 def test_a_hub_that_is_not_trusted_is_asked_once(hub: StubHub, tmp_path: Path) -> None:
     with pytest.raises(PrepareError) as raised:
-        Hub(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
     assert f"The certificate of the Hub at {hub.endpoint} (spec.hub.endpoint) is not trusted" in str(raised.value)
 
@@ -159,7 +159,7 @@ def test_a_variable_that_names_no_certificates_is_said_before_anybody_is_asked(
         web_files.found(f"{web.endpoint}/train.jsonl")
     assert raised.value.reason is Reason.CERTIFICATE_NOT_TRUSTED
     with pytest.raises(ExpectedError, match=says):
-        Hub(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert not hub.asked
 
 

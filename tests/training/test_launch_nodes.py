@@ -13,7 +13,7 @@ from finetune_trainer.contract.records import Outcome, PodPhase, Reason
 from finetune_trainer.contract.run_config import Env
 from finetune_trainer.launch import peers
 from finetune_trainer.shared.checkpoints import manifest
-from finetune_trainer.shared.checkpoints.attempt_file import read_mark
+from finetune_trainer.shared.checkpoints.attempt_file import read_attempt_record
 from finetune_trainer.shared.host import free_port
 from tests.support.launched import START, Launches, NodeProcess, until
 from tests.support.link import Link
@@ -38,7 +38,7 @@ def test_two_nodes_begin_together_and_seal_one_checkpoint(two: Launches) -> None
     assert [record.outcome for record in records] == [Outcome.SUCCEEDED, Outcome.SUCCEEDED]
     assert records[1].model_path is None  # node 0's to say
     attempt = two.layout.run.attempt(1)
-    mark = read_mark(attempt)
+    mark = read_attempt_record(attempt)
     assert mark is not None
     assert mark.addresses == tuple(f"127.0.0.1:{port}" for port in ports)
     assert mark.world_size == 2
@@ -54,7 +54,7 @@ def test_two_nodes_meet_where_there_is_ipv6_alone(two: Launches) -> None:
     ports = [free_port(two.host), free_port(two.host)]
     nodes = two.start(plan={"steps": 2, "save_every": 2}, ports=ports)
     assert [node.wait() for node in nodes] == [0, 0]
-    mark = read_mark(two.layout.run.attempt(1))
+    mark = read_attempt_record(two.layout.run.attempt(1))
     assert mark is not None
     assert mark.addresses == tuple(f"[::1]:{port}" for port in ports)
     assert "rank 0 of 2: lo" in nodes[0].text()

@@ -13,7 +13,7 @@ import pytest
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Progress, Reason, ResultRecord
 from finetune_trainer.contract.run_config import Env
 from finetune_trainer.shared.checkpoints import manifest
-from finetune_trainer.shared.checkpoints.attempt_file import Mark, read_mark
+from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord, read_attempt_record
 from finetune_trainer.shared.host import free_port
 from finetune_trainer.shared.result_record import write_to_volume
 from finetune_trainer.shared.volume import write_document
@@ -26,7 +26,7 @@ LONG: dict[str, Any] = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "
 def dead_attempt(launches: Launches, number: int = 1) -> tuple[Path, Path]:
     """An attempt that has begun, that nobody answers for any more, with checkpoints of steps 10 and 20."""
     run = launches.layout.run
-    mark = Mark(
+    mark = AttemptRecord(
         uid=launches.uid,
         attempt=number,
         begun=START,
@@ -84,7 +84,7 @@ def test_after_sigkill_the_next_attempt_goes_on_from_the_newest_checkpoint(launc
     assert over(second) == "unreachable"
     assert second.wait() == 0
     assert f"starting after step {newest}" in second.text()
-    mark = read_mark(launches.layout.run.attempt(2))
+    mark = read_attempt_record(launches.layout.run.attempt(2))
     assert mark is not None
     assert mark.resume is not None
     assert mark.resume.step == newest
@@ -116,7 +116,7 @@ def test_an_attempt_that_still_answers_is_left_its_grace_period_then_superseded(
     # It is told, ends, and has sealed nothing since.
     assert old.wait() == 1
     assert old.record().outcome is Outcome.SUPERSEDED
-    mark = read_mark(launches.layout.run.attempt(2))
+    mark = read_attempt_record(launches.layout.run.attempt(2))
     assert mark is not None
     assert mark.resume is not None
     last = max(int(one.name.split("-")[1]) for one in launches.layout.run.attempt(1).checkpoints.glob("*[0-9]"))
@@ -128,7 +128,7 @@ def test_a_superseded_attempt_that_was_told_nothing_seals_nothing(launches: Laun
     (old,) = launches.start(1, plan=LONG)
     sealed_step(old, 10)
     run = launches.layout.run
-    mark = read_mark(run.attempt(1))
+    mark = read_attempt_record(run.attempt(1))
     assert mark is not None
     run.attempt(2).folder.mkdir()
     write_document(run.attempt(2).mark, mark.model_copy(update={"attempt": 2}))

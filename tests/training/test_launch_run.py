@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from finetune_trainer.contract.launch_protocol import Health
+from finetune_trainer.contract.launch_protocol import NodeHealth
 from finetune_trainer.contract.records import Outcome, PodPhase, Progress, ResultRecord
 from finetune_trainer.shared.checkpoints import manifest
 from tests.support.launched import PACKAGES, Launches, until
@@ -77,8 +77,8 @@ def test_progress_metrics_and_health_during_the_run(launches: Launches) -> None:
     assert float(samples['finetune_checkpoint_duration_seconds_count{stage="seal"}']) >= 1
     assert float(samples["finetune_output_free_bytes"]) > 0
     assert launches.uid not in text
-    health = Health.model_validate_json(node.get("/healthz"))
-    assert health == Health(uid=launches.uid, attempt=1, node=0, begun=True)
+    health = NodeHealth.model_validate_json(node.get("/healthz"))
+    assert health == NodeHealth(uid=launches.uid, attempt=1, node=0, begun=True)
 
     # Loopback alone does not open the ranks' door, nor a peer's.
     for path, method in (("/rank/prepared", "GET"), ("/kubeflow", "POST"), ("/peer/join", "POST")):

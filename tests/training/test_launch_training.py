@@ -11,7 +11,7 @@ import pytest
 from finetune_trainer.contract.records import Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.shared.checkpoints import manifest
-from finetune_trainer.shared.checkpoints.attempt_file import read_mark
+from finetune_trainer.shared.checkpoints.attempt_file import read_attempt_record
 from tests.support.damage import flip, replace_by_folder, tear, zero
 from tests.support.launched import Launches, NodeProcess, until
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -146,7 +146,7 @@ def test_what_becomes_of_the_volume_between_two_attempts_changes_no_weights(
         said = " ".join(record.messages)
         assert f"{newest.name} was damaged (the content of optimizer.pt has changed" in said
         assert f"{second.name} holds numbers that are not finite (model.safetensors: " in said
-        begun = read_mark(disturbed.layout.run.attempt(2))
+        begun = read_attempt_record(disturbed.layout.run.attempt(2))
         assert begun is not None
         assert begun.resume is not None
         assert begun.resume.path.endswith(third.name)

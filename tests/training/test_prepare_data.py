@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import holdout, splits
 from finetune_trainer.prepare.content import local
@@ -140,7 +140,7 @@ def test_files_are_read_a_block_at_a_time(
     if suffix == "parquet":
         rows = reviews(200)
     file = write_rows(tmp_path / f"train.{suffix}", rows)
-    read = READERS[file.suffix](local(file, file.name), Asked(("review", "stars"), ("review",)))
+    read = READERS[file.suffix](local(file, file.name), ColumnRequest(("review", "stars"), ("review",)))
     parts = list(read)
     assert len(parts) > 10
     found = pa.concat_tables(parts).to_pylist()
@@ -155,12 +155,12 @@ def test_a_wrong_row_in_a_later_block_is_named(tmp_path: Path, monkeypatch: pyte
     for suffix, place in (("jsonl", "line 101"), ("json", "row 100")):
         file = write_rows(tmp_path / f"train.{suffix}", rows)
         with pytest.raises(PrepareError, match=f"{place}: column 'stars' holds 'one', the rows before hold numbers"):
-            list(READERS[file.suffix](local(file, file.name), Asked(("review", "stars"), ("review",))))
+            list(READERS[file.suffix](local(file, file.name), ColumnRequest(("review", "stars"), ("review",))))
     text = json.dumps(reviews(100), indent=1)
     broken = tmp_path / "broken.json"
     broken.write_text(text[:-1] + ",{]")
     with pytest.raises(PrepareError, match=f"line {text.count(chr(10)) + 1} is not valid JSON"):
-        list(READERS[".json"](local(broken, broken.name), Asked(("review", "stars"), ("review",))))
+        list(READERS[".json"](local(broken, broken.name), ColumnRequest(("review", "stars"), ("review",))))
 
 
 def test_rows_wait_on_the_disk_and_leave_no_name_there(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ NESTED: list[dict[str, Any]] = [
     }
     for number in range(60)
 ]
-NESTED_ASKED = Asked(("said.en", "tokens", "tags", "answers", "messages"), ("said.en",))
+NESTED_ASKED = ColumnRequest(("said.en", "tokens", "tags", "answers", "messages"), ("said.en",))
 WANTED = [
     {"said.en": row["said"]["en"], **{key: row[key] for key in ("tokens", "tags", "answers", "messages")}}
     for row in NESTED
@@ -271,12 +271,12 @@ def test_tabs_text_and_packed_csv(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(lines.encode()))
     (tmp_path / "b.tsv").write_text(lines.replace(",", "\t"))
     (tmp_path / "c.txt").write_text("\ufeffone line\r\n\n \t\n another\n")
-    asked = Asked(("review", "stars"), ("review",))
+    asked = ColumnRequest(("review", "stars"), ("review",))
     for name in ("a.csv.gz", "b.tsv"):
         split = read_files([local(tmp_path / name, name)], asked, tmp_path / "scratch")
         assert split.table.to_pylist() == [{"review": "good soup", "stars": "1"}, {"review": "bad bread", "stars": "0"}]
         assert split.place(1) == f"{name}, line 4"
-    text = read_files([local(tmp_path / "c.txt", "c.txt")], Asked(("text",), ("text",)), tmp_path / "scratch")
+    text = read_files([local(tmp_path / "c.txt", "c.txt")], ColumnRequest(("text",), ("text",)), tmp_path / "scratch")
     assert text.table.to_pylist() == [{"text": "one line"}, {"text": " another"}]
     assert text.place(1) == "c.txt, line 4"
 
@@ -293,7 +293,7 @@ def test_types_of_other_libraries_are_read_as_plain_text_and_lists(tmp_path: Pat
     )
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    asked = Asked(("text", "tokens", "answers"), ("text",))
+    asked = ColumnRequest(("text", "tokens", "answers"), ("text",))
     read = read_files([local(tmp_path / "a.arrow", "a.arrow")], asked, tmp_path / "scratch").table
     assert read.to_pylist() == table.to_pylist()
     assert [str(kind) for kind in read.schema.types] == [
@@ -310,13 +310,13 @@ def test_rows_that_know_less_fit_to_those_that_know_more(tmp_path: Path, monkeyp
         *({"answers": {"text": ["a"], "start": [1]}, "score": 0.5} for _ in range(40)),
     ]
     file = write_rows(tmp_path / "a.jsonl", rows)
-    table = read_files([local(file, "a.jsonl")], Asked(("answers", "score")), tmp_path / "scratch").table
+    table = read_files([local(file, "a.jsonl")], ColumnRequest(("answers", "score")), tmp_path / "scratch").table
     assert table.column("answers")[0].as_py() == {"text": [], "start": None}
     assert table.column("answers")[79].as_py() == {"text": ["a"], "start": [1]}
     assert table.column("score").to_pylist() == [1.0] * 40 + [0.5] * 40
     worse = write_rows(tmp_path / "b.jsonl", [*rows, *({"answers": {"text": [1]}, "score": 1} for _ in range(40))])
     with pytest.raises(PrepareError, match=r"b\.jsonl, .*line \d+.* column 'answers' holds"):
-        read_files([local(worse, "b.jsonl")], Asked(("answers", "score")), tmp_path / "scratch")
+        read_files([local(worse, "b.jsonl")], ColumnRequest(("answers", "score")), tmp_path / "scratch")
 
 
 def test_a_pattern_takes_the_files_that_fit_by_name(model: Path, tmp_path: Path) -> None:

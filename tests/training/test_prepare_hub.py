@@ -21,12 +21,12 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Reason, ResultRecord
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import splits
-from finetune_trainer.prepare.hub import Hub
+from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.prepare.hub_model import needed_files
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.splits import chosen
@@ -233,7 +233,7 @@ def test_what_the_hub_refuses(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ExpectedError) as raised:
-        Hub(config(hub, tmp_path, model=model, token=token)).model(
+        HubReader(config(hub, tmp_path, model=model, token=token)).model(
             ModelSource(name=model, revision=revision), tmp_path / "cache"
         )
     assert (raised.value.reason, raised.value.cause) == (reason, Cause.USER)
@@ -244,7 +244,7 @@ def test_what_the_hub_refuses(
 
 def test_a_bad_minute_of_the_hub_is_waited_out(hub: StubHub, tmp_path: Path) -> None:
     hub.failing = 1
-    folder, commit = Hub(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+    folder, commit = HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert commit == COMMITS["main"]
     assert (folder / "model.safetensors").is_file()
 
@@ -252,7 +252,7 @@ def test_a_bad_minute_of_the_hub_is_waited_out(hub: StubHub, tmp_path: Path) -> 
 def test_a_bad_day_of_the_hub_is_for_the_next_try(hub: StubHub, tmp_path: Path) -> None:
     hub.failing = 1000
     with pytest.raises(PrepareError) as raised:
-        Hub(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
     assert "503" in str(raised.value)
 
@@ -261,7 +261,7 @@ def test_a_hub_that_refuses_connections_is_for_the_next_try(hub: StubHub, tmp_pa
     run = config(hub, tmp_path)
     run = run.model_copy(update={"hub": run.hub.model_copy(update={"endpoint": "http://127.0.0.1:9"})})
     with pytest.raises(PrepareError) as raised:
-        Hub(run).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(run).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
 
 
@@ -420,12 +420,12 @@ def test_conversations_of_a_hub_dataset_with_the_tools_that_they_may_call(
         write_rows(tmp_path / f"{name}/train.parquet", kept)
         hub.datasets[f"us/{name}"] = Repository(tmp_path / name)
     columns = ("messages", "tools")
-    asked = Asked(columns, nested=columns, optional=("tools",), beside=("functions",))
+    asked = ColumnRequest(columns, nested=columns, optional=("tools",), beside=("functions",))
     with hub_of_this_process(hub, tmp_path / "output/.finetune/hub"):
         found = {}
         for name in ("with", "without"):
             run = config(hub, tmp_path, name=f"us/{name}", streaming=streaming)
-            client = Hub(run)
+            client = HubReader(run)
             split = splits.read(run, client, splits.find(run, client), asked, tmp_path / "scratch")["train"]
             found[name] = conversations(split, *columns).table
             told = ("The data has a column 'functions' beside messages: it is there and is not read.",)
@@ -454,10 +454,10 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
         settings: dict[str, Any]
         for settings in ({"splits": said}, streams):
             run = config(hub, tmp_path, name="us/tagged", **settings)
-            client = Hub(run)
+            client = HubReader(run)
             columns = ("tokens", "ner_tags", "translation.en")
             read = splits.read(
-                run, client, splits.find(run, client), Asked(columns, ("translation.en",)), tmp_path / "scratch"
+                run, client, splits.find(run, client), ColumnRequest(columns, ("translation.en",)), tmp_path / "scratch"
             )
             assert {role: split.table.num_rows for role, split in read.items()} == {"train": 10, "validation": 2}
             assert read["validation"].table.to_pylist() == [
@@ -468,5 +468,7 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
             with pytest.raises(
                 PrepareError, match=r"the objects in column 'translation' have no key 'de'; they have en, fr"
             ):
-                splits.read(run, client, splits.find(run, client), Asked(("translation.de",)), tmp_path / "scratch")
+                splits.read(
+                    run, client, splits.find(run, client), ColumnRequest(("translation.de",)), tmp_path / "scratch"
+                )
     assert read["train"].place(3) == "split 'train[:10]' of us/tagged, row 3 of those taken"

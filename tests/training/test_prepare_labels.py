@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from finetune_trainer.data import label_columns, label_lists
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.labels import class_ids, class_names
 from finetune_trainer.data.split import Source, Split, row_place
@@ -18,9 +18,9 @@ from finetune_trainer.prepare.files import read_files
 from tests.support.tiny import write_rows
 
 
-def split_of(folder: Path, suffix: str, labels: list[Any], asked: Asked | None = None) -> Split:
+def split_of(folder: Path, suffix: str, labels: list[Any], asked: ColumnRequest | None = None) -> Split:
     file = write_rows(folder / f"train.{suffix}", [{"label": label} for label in labels])
-    return read_files([local(file, file.name)], asked or Asked(("label",)), folder / "scratch")
+    return read_files([local(file, file.name)], asked or ColumnRequest(("label",)), folder / "scratch")
 
 
 def classes(split: Split) -> tuple[tuple[str, ...], list[int], tuple[str, ...]]:
@@ -134,7 +134,7 @@ def test_a_column_for_each_label(suffix: str, no: Any, yes: Any, tmp_path: Path)
         {"cold": yes, "salty": yes, "hot": no},
     ]
     file, columns = write_rows(tmp_path / f"train.{suffix}", rows), ("salty", "cold", "hot")
-    split = read_files([local(file, file.name)], Asked(columns), tmp_path / "scratch")
+    split = read_files([local(file, file.name)], ColumnRequest(columns), tmp_path / "scratch")
     ids = label_columns.ids(split, columns)
     assert ids.to_pylist() == [[1], [], [0, 1]]
     assert label_columns.about(split, columns, ids) == ("Labels hot do not occur in the training data.",)

@@ -12,7 +12,7 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare.content import Content, local
@@ -20,7 +20,7 @@ from finetune_trainer.prepare.files import read_files
 from finetune_trainer.prepare.formats import delimited, lines, places, raw
 from finetune_trainer.prepare.formats import read as read_rows
 
-ASKED = Asked(("review", "stars"), ("review",))
+ASKED = ColumnRequest(("review", "stars"), ("review",))
 CORPUS = [
     '"Never again',
     "we waited an hour",
@@ -32,7 +32,7 @@ CORPUS = [
 TABLE = ['a "kind" waiter', "two\nlines", "tab\there", '"', "plain", '"all of it"']
 
 
-def split_of(folder: Path, name: str, content: str, asked: Asked = ASKED) -> Split:
+def split_of(folder: Path, name: str, content: str, asked: ColumnRequest = ASKED) -> Split:
     file = folder / name
     file.write_text(content, encoding="utf-8", newline="")
     return read_files([local(file, name)], asked, folder / "scratch")
@@ -189,7 +189,9 @@ def test_text_of_arrow_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         PrepareError, match=r"train\.arrow, row 1: column 'review' holds byte 0xe9 in text that is no UTF-8"
     ):
-        read_files([local(tmp_path / "train.arrow", "train.arrow")], Asked(("review", "stars")), tmp_path / "scratch")
+        read_files(
+            [local(tmp_path / "train.arrow", "train.arrow")], ColumnRequest(("review", "stars")), tmp_path / "scratch"
+        )
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_text_of_arrow_that_is_no_utf8_is_named(tmp_path: Path) -> None:
 def test_a_single_row_of_lists_or_objects_is_no_table(
     content: str, columns: tuple[str, ...], texts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    assert split_of(tmp_path, "train.json", content, Asked(columns, texts)).table.num_rows == 1
+    assert split_of(tmp_path, "train.json", content, ColumnRequest(columns, texts)).table.num_rows == 1
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_a_table_by_columns_is_told_in_whatever_it_holds(
     content: str, columns: tuple[str, ...], suffix: str, tmp_path: Path
 ) -> None:
     with pytest.raises(PrepareError, match="a key for each column"):
-        split_of(tmp_path, f"train.{suffix}", content, Asked(columns))
+        split_of(tmp_path, f"train.{suffix}", content, ColumnRequest(columns))
 
 
 def test_lines_of_rows_in_order_take_one_walk_through_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +236,7 @@ def test_lines_of_rows_in_order_take_one_walk_through_the_file(tmp_path: Path, m
         return numbers(content)
 
     monkeypatch.setattr(lines, "numbers", counted)
-    place = places(local(tmp_path / "train.jsonl", "train.jsonl"), Asked(("a",)))
+    place = places(local(tmp_path / "train.jsonl", "train.jsonl"), ColumnRequest(("a",)))
     assert [place(row) for row in range(50)] == [f"line {2 * row + 1}" for row in range(50)]
     assert len(walks) == 1
     assert [place(row) for row in (3, 40, 40, 49, 50, 0)] == [

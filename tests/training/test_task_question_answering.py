@@ -16,7 +16,7 @@ from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import Peft, Preprocessing, RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.data.dataset import Rows
+from finetune_trainer.data.dataset import PreparedDataset
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.tasks import spans, squad
@@ -302,7 +302,7 @@ def test_windows_are_384_tokens_with_128_shared_unless_the_job_says_otherwise(
     from finetune_trainer.data import model
 
     loaded = model.load(models["bert"], "The model")
-    wide = model.Model(**{**loaded.__dict__, "max_tokens": 512})
+    wide = model.ModelDescription(**{**loaded.__dict__, "max_tokens": 512})
     made = run_config(tmp_path, models["bert"], {"train": questions(2)}, preprocessing=Preprocessing())
     assert TASK.limits(made, wide)[0].tokens == 384
     assert TASK.limits(made, loaded)[0].tokens == 64
@@ -443,10 +443,10 @@ def test_a_slow_tokenizer_and_a_wrong_architecture_are_refused(models: dict[str,
 
     made = run_config(tmp_path, models["bert"], {"train": questions(2)})
     with pytest.raises(PrepareError, match="does not tell which characters a token stands for"):
-        TASK.check_model(model.Model(**{**loaded.__dict__, "tokenizer": Slow()}), made)
+        TASK.check_model(model.ModelDescription(**{**loaded.__dict__, "tokenizer": Slow()}), made)
     vision = type("Config", (), {"model_type": "vit"})()
     with pytest.raises(PrepareError, match="no head for question answering"):
-        TASK.check_model(model.Model(**{**loaded.__dict__, "config": vision}), made)
+        TASK.check_model(model.ModelDescription(**{**loaded.__dict__, "config": vision}), made)
 
 
 def test_validation_without_answers_that_training_has_none_of_is_said(models: dict[str, Path], tmp_path: Path) -> None:
@@ -472,7 +472,7 @@ def answered(
     for number, window in enumerate(scores):
         for column, (token, (start, end)) in enumerate(window.items()):
             places[number, column], starts[number, column], ends[number, column] = token, start, end
-    rows = Rows(
+    rows = PreparedDataset(
         pa.table(
             {
                 "length": [1] * len(scores),

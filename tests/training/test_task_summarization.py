@@ -166,15 +166,15 @@ def test_a_step_is_the_same_in_every_world(tmp_path: Path, make: Any, label_smoo
     """Rows, loss and gradient of the first global batch, and of the last, which is not full."""
     import torch
 
-    from finetune_trainer.data.sampler import GlobalOrder, MicroBatches
+    from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler
 
     config = pair_config(tmp_path, "summarization", make(tmp_path / "model"), train=stories(22), preprocessing=SHORT)
     made = InProcess.of(config, label_smoothing=label_smoothing)
     rows, loss, model = made.rows(), made.task.loss(made.run), made.run.model
-    order = GlobalOrder(lengths=rows.lengths, batch_rows=8, seed=42)
+    order = GlobalBatchOrder(lengths=rows.lengths, batch_rows=8, seed=42)
     found: dict[tuple[int, int], list[Any]] = {}
     for ranks, accumulation in ((1, 1), (1, 2), (2, 1), (2, 2)):
-        micro = list(MicroBatches(order, batch_size=8 // ranks // accumulation, world_size=ranks))
+        micro = list(MicroBatchSampler(order, batch_size=8 // ranks // accumulation, world_size=ranks))
         per_step = ranks * accumulation
         steps = [micro[:per_step], micro[2 * per_step :]]
         for step in steps:

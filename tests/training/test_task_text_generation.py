@@ -18,7 +18,7 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.data.dataset import Rows
+from finetune_trainer.data.dataset import PreparedDataset
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.model import load as load_model
 from finetune_trainer.prepare.run import prepare
@@ -75,7 +75,7 @@ def taught(model: Path, row: dict[str, Any]) -> str:
 
 
 def all_rows(prepared: Prepared, role: str = "train") -> list[dict[str, Any]]:
-    rows: Rows = prepared_rows(prepared, role)
+    rows: PreparedDataset = prepared_rows(prepared, role)
     return [rows[index] for index in range(len(rows))]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune_trainer.train.early_stopping import EarlyStopping, evaluated, without_improvement
+from finetune_trainer.train.early_stopping import EarlyStopper, evaluated, without_improvement
 
 
 @pytest.mark.parametrize("greater", [True, False])
@@ -50,7 +50,7 @@ def test_a_metric_that_is_no_number_is_no_improvement() -> None:
 )
 def test_it_ends_by_a_metric_that_is_no_number(values: list[float | None], best: str) -> None:
     messages: list[str] = []
-    stopping = EarlyStopping(patience=2, threshold=0.0, metric="f1", greater=True, tell=messages.append)
+    stopping = EarlyStopper(patience=2, threshold=0.0, metric="f1", greater=True, tell=messages.append)
     history = [{"eval_f1": value, "step": step} for step, value in enumerate(values, 1)]
     state = TrainerState(log_history=history, global_step=len(values), max_steps=99)
     arguments: Any = None
@@ -73,11 +73,11 @@ def test_what_was_to_end_ends_when_it_is_resumed(tmp_path: Any) -> None:
     state.log_history = [
         {"eval_loss": value, "step": step} for step, value in ((5, 0.5), (10, 0.6), (15, 0.7), (20, 0.8))
     ]
-    stopping = EarlyStopping(patience=3, threshold=0.0, metric="eval_loss", greater=False, tell=said.append)
+    stopping = EarlyStopper(patience=3, threshold=0.0, metric="eval_loss", greater=False, tell=said.append)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     control = stopping.on_train_begin(arguments, state, TrainerControl())
     assert control.should_training_stop
     stopping.on_evaluate(arguments, state, control)
     assert said == ["Training ended early, at step 20 of 100: loss did not improve in 3 evaluations; its best is 0.5."]
-    more = EarlyStopping(patience=4, threshold=0.0, metric="loss", greater=False, tell=said.append)
+    more = EarlyStopper(patience=4, threshold=0.0, metric="loss", greater=False, tell=said.append)
     assert not more.on_train_begin(arguments, state, TrainerControl()).should_training_stop

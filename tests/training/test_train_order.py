@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, Strategy, by_length
+from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, Strategy, by_length
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=1003).astype(np.int32)
 WORLDS = [(1, 1), (1, 4), (2, 2), (4, 1), (2, 1), (8, 1)]
 """(ranks, accumulation)"""
 
 
-def order(rows: int = 1003, strategy: Strategy = Strategy.GROUPED, **changes: object) -> GlobalOrder:
+def order(rows: int = 1003, strategy: Strategy = Strategy.GROUPED, **changes: object) -> GlobalBatchOrder:
     settings = {"batch_rows": 32, "seed": 42, "strategy": strategy, **changes}
-    return GlobalOrder(lengths=LENGTHS[:rows], **settings)  # type: ignore[arg-type]
+    return GlobalBatchOrder(lengths=LENGTHS[:rows], **settings)  # type: ignore[arg-type]
 
 
-def steps(order: GlobalOrder, ranks: int, accumulation: int, epoch: int = 0) -> list[list[int]]:
+def steps(order: GlobalBatchOrder, ranks: int, accumulation: int, epoch: int = 0) -> list[list[int]]:
     """Rows of each optimizer step, fillers left out, as the ranks would take them in turn."""
-    batches = MicroBatches(order, batch_size=order.batch_rows // ranks // accumulation, world_size=ranks)
+    batches = MicroBatchSampler(order, batch_size=order.batch_rows // ranks // accumulation, world_size=ranks)
     batches.set_epoch(epoch)
     micro = list(batches)
     assert len(micro) == len(batches)
@@ -48,7 +48,7 @@ def test_an_epoch_has_every_row_once(strategy: Strategy) -> None:
 
 
 def test_the_last_batch_is_spread_over_all_ranks() -> None:
-    batches = list(MicroBatches(order(rows=37), batch_size=8, world_size=2))
+    batches = list(MicroBatchSampler(order(rows=37), batch_size=8, world_size=2))
     assert [sum(pick.counts for pick in batch) for batch in batches] == [8, 8, 8, 8, 3, 2]
 
 
@@ -97,7 +97,7 @@ def test_the_longest_row_of_an_incomplete_batch_comes_first_too() -> None:
     lengths = np.full(37, 5, dtype=np.int32)
     for row in range(37):
         lengths[row] = 99
-        found = GlobalOrder(lengths=lengths, batch_rows=8, seed=1, strategy=Strategy.RANDOM).epoch(0)
+        found = GlobalBatchOrder(lengths=lengths, batch_rows=8, seed=1, strategy=Strategy.RANDOM).epoch(0)
         assert row in found[:8]
         assert sorted(found) == list(range(37))
         lengths[row] = 5
@@ -129,7 +129,7 @@ def test_samples_and_tokens_count_what_was_trained_on() -> None:
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="no multiple"):
-        MicroBatches(order(), batch_size=5, world_size=2)
+        MicroBatchSampler(order(), batch_size=5, world_size=2)
 
 
 def test_evaluation_goes_from_long_to_short() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.train import defaults
-from finetune_trainer.train.training_report import differing, evaluations
+from finetune_trainer.train.report_of_training import differing, evaluations
 from tests.support.checkpoints import run_config
 
 HISTORY: list[dict[str, Any]] = [

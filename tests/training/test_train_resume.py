@@ -13,7 +13,7 @@ import pytest
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.data.sampler import GlobalOrder
+from finetune_trainer.data.sampler import GlobalBatchOrder
 from finetune_trainer.shared.checkpoints import training_note
 from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train import resume
@@ -33,7 +33,7 @@ ARGUMENTS = {
 }
 
 
-ORDER = GlobalOrder(lengths=np.ones(120, dtype=np.int32), batch_rows=16, seed=42)
+ORDER = GlobalBatchOrder(lengths=np.ones(120, dtype=np.int32), batch_rows=16, seed=42)
 ORDER_OF_OTHER_BATCH = replace(ORDER, batch_rows=8)
 
 

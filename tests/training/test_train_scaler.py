@@ -13,14 +13,14 @@ import torch
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.sampler import MicroBatches
+from finetune_trainer.data.sampler import MicroBatchSampler
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback
 from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.train.progress_reporter import Reporter
 from finetune_trainer.train.pulse import Pulse
-from finetune_trainer.train.report import Reporter
 from finetune_trainer.train.trainer import RankTrainer
 from finetune_trainer.train.volume_trouble import Save
 from finetune_trainer.train.world import World
@@ -64,7 +64,7 @@ def trained(
     plan, world, told = defaults.plan(config, cuda=False), World(0, 0, 1, cuda=False), Told()
     arguments = defaults.training_arguments(plan, str(folder))
     run = recipe._Run(config, plan, prepared, arguments, world, told.tell)
-    batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=1)
+    batches = MicroBatchSampler(run.order, batch_size=arguments.train_batch_size, world_size=1)
     pulse, save = Pulse(1, 0, None, save_seconds=None, scaled=True), Save()
     callback = RankCallback(world, LaunchClient("http://nowhere", "token"), told, pulse, batches, save, scaled=True)
     trainer = run.trainer(batches, pulse, save, [callback], None)

@@ -132,7 +132,7 @@ Tokens = Annotated[int, Field(ge=2, le=1_000_000)]
 LanguageCode = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=32)]
 
 
-class Preprocessing(ApiModel):
+class PreprocessingSpec(ApiModel):
     """How text becomes tokens. Each field says which tasks it is for."""
 
     max_length: Tokens | None = None

@@ -9,7 +9,7 @@ from pydantic import Field
 from finetune_operator.api.base import ApiModel, Name
 
 
-class Peft(ApiModel):
+class PeftSpec(ApiModel):
     """Train a small adapter in place of all weights: less memory, and a result of a few megabytes."""
 
     method: Literal["lora"] = "lora"
@@ -27,12 +27,12 @@ class Peft(ApiModel):
     """Leave a plain model with the adapter merged into it, which loads without peft; else the adapter alone."""
 
 
-class Quantization(ApiModel):
+class QuantizationSpec(ApiModel):
     bits: Literal[4] = 4
     """Bits that a weight of the frozen base model is stored in (NF4)."""
 
 
-class EarlyStopping(ApiModel):
+class EarlyStoppingSpec(ApiModel):
     patience: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Evaluations in a row without improvement after which training ends."""
     threshold: Annotated[float, Field(ge=0)] = 0.0

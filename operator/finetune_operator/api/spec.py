@@ -8,8 +8,8 @@ from pydantic import Field
 from pydantic.config import JsonDict
 
 from finetune_operator.api.base import ApiModel, Name
-from finetune_operator.api.dataset import Dataset, Preprocessing
-from finetune_operator.api.methods import EarlyStopping, Peft, Quantization
+from finetune_operator.api.dataset import Dataset, PreprocessingSpec
+from finetune_operator.api.methods import EarlyStoppingSpec, PeftSpec, QuantizationSpec
 from finetune_operator.api.training_arguments import TrainingArguments
 from finetune_trainer.contract.run_config import ProblemType, TaskName
 
@@ -22,7 +22,7 @@ MAX_SECONDS = 2_147_483_647
 """Sixty-eight years: no sum of it and a date is out of a calendar's range."""
 
 
-class Model(ApiModel):
+class ModelSpec(ApiModel):
     name: Annotated[str, Field(min_length=1, max_length=1024)]
     """Model on the Hub (`google-bert/bert-base-cased`), or the absolute path of a folder with one, on a mounted
     volume or in the image."""
@@ -111,7 +111,7 @@ class HubAccess(ApiModel):
     talk to the Hub see it."""
 
 
-class Publish(ApiModel):
+class PublishSpec(ApiModel):
     """Where the finished model goes. Files, tokenizer and a model card are uploaded by a pod of their own, without
     accelerators, once the training pods have ended.
     """
@@ -139,23 +139,23 @@ class FineTuneJobSpec(ApiModel):
     problem_type: ProblemType | None = None
     """What a label is: one class of several, a list of classes, or a number; default: one class. For
     text-classification."""
-    model: Model
+    model: ModelSpec
     """The pretrained model to start from."""
     dataset: Dataset
     """The data to train and evaluate on."""
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: PreprocessingSpec = PreprocessingSpec()
     """How text becomes tokens, once, before training."""
     training_arguments: TrainingArguments = TrainingArguments()
     """Arguments of the Hugging Face Trainer, by their own names. What is not given has the default of transformers,
     except where the description says otherwise (save_strategy, save_total_limit, train_sampling_strategy). Names of
     older releases are translated, with a warning. What the system decides itself (output_dir, report_to, ...) is not
     here."""
-    peft: Peft | None = None
+    peft: PeftSpec | None = None
     """Train an adapter (LoRA) in place of all weights; without it all weights are trained."""
-    quantization: Quantization | None = None
+    quantization: QuantizationSpec | None = None
     """Hold the base model's weights in 4 bits while the adapter is trained (QLoRA): large models on small GPUs. Needs `peft`
     and a CUDA device."""
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStoppingSpec | None = None
     """End training once evaluations no longer improve, and keep the best model. The metric is `metric_for_best_model`;
     default: the loss. Needs `eval_strategy`."""
     loss_weights: Literal["balanced"] | None = None
@@ -191,7 +191,7 @@ class FineTuneJobSpec(ApiModel):
     hub: HubAccess = HubAccess()
     """Access to the Hugging Face Hub, for gated and private models and data, for publishing, or through a mirror. After
     training has started it may change only in an edit that raises `retry`, and not once the model is published."""
-    publish: Publish | None = None
+    publish: PublishSpec | None = None
     """Publish the model on the Hub; without it the model stays on the claim alone. `hub.tokenSecretRef` names the token.
     After training has started it may change only in an edit that raises `retry`: what failed for a wrong repository or
     token is published again without training."""

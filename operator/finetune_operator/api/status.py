@@ -91,7 +91,7 @@ class Summary(ApiModel):
     """The dataset, short."""
 
 
-class Progress(ApiModel):
+class ProgressStatus(ApiModel):
     step: int | None = None
     """Completed optimizer steps."""
     total_steps: int | None = None
@@ -121,7 +121,7 @@ class Checkpoint(ApiModel):
     """Whether its manifest was complete when it was sealed or last read."""
 
 
-class Resolved(ApiModel):
+class ResolvedStatus(ApiModel):
     model_revision: str | None = None
     """Commit of the model on the Hub."""
     dataset_revision: str | None = None
@@ -243,7 +243,7 @@ class FineTuneJobStatus(ApiModel):
     """Nodes of the present attempt."""
     summary: Summary | None = None
     """Texts for `kubectl get`."""
-    progress: Progress | None = None
+    progress: ProgressStatus | None = None
     """How far training has come."""
     evaluation: dict[str, float] | None = None
     """Metrics of the newest evaluation."""
@@ -251,7 +251,7 @@ class FineTuneJobStatus(ApiModel):
     """Newest sealed checkpoint that training can go on from."""
     resumed_from: Checkpoint | None = None
     """Checkpoint that the present attempt went on from."""
-    resolved: Resolved | None = None
+    resolved: ResolvedStatus | None = None
     """What names and defaults turned out to be."""
     claim: ClaimStatus | None = None
     """Where checkpoints and the model go."""

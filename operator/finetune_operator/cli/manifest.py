@@ -79,7 +79,7 @@ def _objects(document: Any, source: str) -> Iterator[Manifest]:
 
 def dump(manifests: Iterable[Manifest]) -> str:
     """YAML that kubectl reads as it was meant: text that would be a number or a word of its own to it is in quotes."""
-    text: str = yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=140)
+    text: str = yaml.dump_all(manifests, Dumper=_ManifestDumper, sort_keys=False, explicit_start=True, width=140)
     return text
 
 
@@ -170,7 +170,7 @@ def _finite(value: Scalar, node: yaml.ScalarNode) -> Scalar:
     return value
 
 
-class _Dumper(yaml.SafeDumper):
+class _ManifestDumper(yaml.SafeDumper):
     """SafeDumper with kubectl's idea of what must be in quotes."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
@@ -187,7 +187,7 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     return str(node.value)
 
 
-_Dumper.add_representer(str, _Dumper.represent_text)
+_ManifestDumper.add_representer(str, _ManifestDumper.represent_text)
 _Loader.add_constructor(f"{_TAG}plain", _Loader.construct_plain)
 _Loader.add_constructor(f"{_TAG}str", _Loader.construct_text)
 _Loader.add_constructor(f"{_TAG}int", _Loader.construct_number)

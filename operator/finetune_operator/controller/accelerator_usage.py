@@ -41,7 +41,7 @@ class Settled:
     """Of an attempt as a whole: times its accelerators they are accelerator seconds."""
 
 
-def settle(
+def account_for(
     account: Account | None, before: Manifest, after: Manifest, taken: Mapping[int, Sequence[datetime]]
 ) -> Settled:
     """Account for the time between two statuses. `taken`: by attempt, when nodes took its pods in."""

@@ -47,7 +47,7 @@ class RefusedCreate:
 
 
 @dataclass
-class JobState:
+class JobEntry:
     """All that is known about one key."""
 
     key: Key
@@ -229,11 +229,11 @@ class JobState:
             self.deletions.pop(uid, None)
 
 
-class Store:
+class JobCache:
     """The states of all keys."""
 
     def __init__(self) -> None:
-        self._states: dict[Key, JobState] = {}
+        self._states: dict[Key, JobEntry] = {}
         self._running: set[Key] = set()
         self._waiting: dict[str, Key] = {}
         """uids of pods whose Job was not seen when they were, the oldest first."""
@@ -243,10 +243,10 @@ class Store:
         """How many jobs are in the phase Running."""
         return len(self._running)
 
-    def __iter__(self) -> Iterator[JobState]:
+    def __iter__(self) -> Iterator[JobEntry]:
         return iter(list(self._states.values()))
 
-    def get(self, key: Key) -> JobState | None:
+    def get(self, key: Key) -> JobEntry | None:
         return self._states.get(key)
 
     def observe(self, item: Manifest, *, deleted: bool) -> Key | None:
@@ -257,7 +257,7 @@ class Store:
         if not name or not isinstance(name, str):
             return None
         key = Key(metadata["namespace"], name)
-        state = self._states.setdefault(key, JobState(key))
+        state = self._states.setdefault(key, JobEntry(key))
         if is_job:
             news = self._observe_job(state, item, deleted=deleted)
         elif deleted:
@@ -286,7 +286,7 @@ class Store:
         if state is not None and state.body is None and state.objects.keys() <= state.gone:
             del self._states[key]
 
-    def _observe_job(self, state: JobState, item: Manifest, *, deleted: bool) -> bool:
+    def _observe_job(self, state: JobEntry, item: Manifest, *, deleted: bool) -> bool:
         body = trimmed(item)
         known = state.body
         same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
@@ -308,13 +308,13 @@ class Store:
         (self._running.add if _is_running(body) else self._running.discard)(state.key)
         return True
 
-    def _begin_anew(self, state: JobState) -> JobState:
+    def _begin_anew(self, state: JobEntry) -> JobEntry:
         """The FineTuneJob is gone, or another one has its name.
 
         What is alive is of interest to the next; but only what the watch tells the end of, or it would stay for ever.
         """
         alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and is_watched(item)}
-        fresh = self._states[state.key] = JobState(state.key, objects=alive)
+        fresh = self._states[state.key] = JobEntry(state.key, objects=alive)
         return fresh
 
 

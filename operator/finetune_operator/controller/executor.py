@@ -14,11 +14,11 @@ from typing import NamedTuple
 import structlog
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.controller.cache import JobState, Key
+from finetune_operator.controller.cache import JobEntry, Key
 from finetune_operator.controller.workqueue import backoff_seconds
 from finetune_operator.kube.client import Cluster
 from finetune_operator.kube.exceptions import ApiError, Conflict, NotFound, Unanswered
-from finetune_operator.plan.desired.manifests import is_ours
+from finetune_operator.plan.desired.manifests import is_controlled_by
 from finetune_operator.plan.types import Action, Create, Delete, Ref, Refusal, Suspend
 
 UNWATCHED = frozenset({"ConfigMap", "Service", "PersistentVolumeClaim"})
@@ -31,7 +31,7 @@ REQUESTS_AT_ONCE = 32
 log = structlog.get_logger(__name__)
 
 
-class Asked(NamedTuple):
+class PendingRequest(NamedTuple):
     """What was asked of the API server and is not answered yet."""
 
     job_uid: str
@@ -45,8 +45,8 @@ class Actor:
     def __init__(self, cluster: Cluster, wake: Callable[[Key], None]) -> None:
         self._cluster = cluster
         self._wake = wake
-        self._asked: dict[Asked, asyncio.Task[bool]] = {}
-        self._let_go: set[Asked] = set()
+        self._asked: dict[PendingRequest, asyncio.Task[bool]] = {}
+        self._let_go: set[PendingRequest] = set()
         """Nobody waits for these any more."""
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
 
@@ -55,7 +55,7 @@ class Actor:
         for task in self._asked.values():
             task.cancel()
 
-    async def act(self, state: JobState, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
+    async def act(self, state: JobEntry, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
         """False where what came of it must be decided about again: a name is taken, a create was refused."""
         ordered = sorted(actions, key=lambda action: not _makes_pods(action))
         later = [action for action in ordered if _names_pods(action)]
@@ -70,13 +70,13 @@ class Actor:
         return all(outcomes)
 
     async def _side_by_side(
-        self, state: JobState, job: FineTuneJob, actions: Sequence[Action]
+        self, state: JobEntry, job: FineTuneJob, actions: Sequence[Action]
     ) -> list[bool | BaseException]:
         return await asyncio.gather(*(self._one(state, job, action) for action in actions), return_exceptions=True)
 
-    async def _one(self, state: JobState, job: FineTuneJob, action: Action) -> bool:
+    async def _one(self, state: JobEntry, job: FineTuneJob, action: Action) -> bool:
         """Ask, unless it was asked already, and wait a moment for the answer."""
-        asked = Asked(job.metadata.uid, type(action).__name__, _ref(action))
+        asked = PendingRequest(job.metadata.uid, type(action).__name__, _ref(action))
         if isinstance(action, Create) and (state.find(*asked.ref) or state.is_refused(asked.ref)):
             return True
         task = self._asked.get(asked)
@@ -94,7 +94,7 @@ class Actor:
         state.unanswered.add(asked.ref)
         return False
 
-    async def _ask(self, state: JobState, job: FineTuneJob, action: Action, asked: Asked) -> bool:
+    async def _ask(self, state: JobEntry, job: FineTuneJob, action: Action, asked: PendingRequest) -> bool:
         async with self._slots[state.key.namespace]:
             match action:
                 case Create():
@@ -105,14 +105,14 @@ class Actor:
                     await self._delete(state, action)
         return True
 
-    def _answered(self, state: JobState, asked: Asked) -> None:
+    def _answered(self, state: JobEntry, asked: PendingRequest) -> None:
         del self._asked[asked]
         if asked in self._let_go:
             self._let_go.discard(asked)
             state.unanswered.discard(asked.ref)
             self._wake(state.key)
 
-    async def _create(self, state: JobState, job: FineTuneJob, action: Create, ref: Ref) -> bool:
+    async def _create(self, state: JobEntry, job: FineTuneJob, action: Create, ref: Ref) -> bool:
         try:
             made = await self._cluster.create_once(state.key.namespace, action.manifest)
         except Conflict:
@@ -127,26 +127,26 @@ class Actor:
         state.put(made)
         return True
 
-    async def _look_at_owner(self, state: JobState, job: FineTuneJob, ref: Ref) -> bool:
+    async def _look_at_owner(self, state: JobEntry, job: FineTuneJob, ref: Ref) -> bool:
         """The name is taken: by an earlier self that was killed, or by somebody else, whose object stays untouched."""
         try:
             found = await self._cluster.get(ref.kind, state.key.namespace, ref.name)
         except NotFound:
             return False
         state.put(found)
-        ours = is_ours(found, job)
+        ours = is_controlled_by(found, job)
         if not ours:
             log.warning("name taken", kind=ref.kind, name=ref.name)
         return ours
 
-    async def _suspend(self, state: JobState, action: Suspend) -> None:
+    async def _suspend(self, state: JobEntry, action: Suspend) -> None:
         try:
             state.put(await self._cluster.suspend_job(state.key.namespace, action.name))
         except NotFound:
             return
         log.info("suspended", kind="Job", name=action.name)
 
-    async def _delete(self, state: JobState, action: Delete) -> None:
+    async def _delete(self, state: JobEntry, action: Delete) -> None:
         try:
             await self._cluster.delete(action.ref, state.key.namespace, action.uid, action.grace_period_seconds)
         except (NotFound, Conflict):  # gone, or another object has the name now

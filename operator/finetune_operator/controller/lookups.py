@@ -9,13 +9,13 @@ from collections.abc import Callable
 import structlog
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.controller.cache import JobState, Key, Store, is_watched
+from finetune_operator.controller.cache import JobCache, JobEntry, Key, is_watched
 from finetune_operator.controller.progress_reader import ProgressReader, node_0
 from finetune_operator.controller.trimming import trimmed
 from finetune_operator.kube.client import Cluster
 from finetune_operator.kube.coalesced_get import Recent
 from finetune_operator.kube.exceptions import NotFound, Refused
-from finetune_operator.plan.desired.manifests import is_ours
+from finetune_operator.plan.desired.manifests import is_controlled_by
 from finetune_operator.plan.types import Decision, Manifest, Ref
 
 LEAST_AGE_SECONDS = 1.0
@@ -29,7 +29,9 @@ log = structlog.get_logger(__name__)
 class Lookups:
     """Fetches into `JobState` what the last decision wants."""
 
-    def __init__(self, cluster: Cluster, store: Store, progress: ProgressReader, wake: Callable[[Key], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, store: JobCache, progress: ProgressReader, wake: Callable[[Key], None]
+    ) -> None:
         self._cluster = cluster
         self._recent = Recent(cluster.get)
         self._store = store
@@ -39,7 +41,7 @@ class Lookups:
         self._nodes_readable = True
         """Until RBAC refuses them."""
 
-    async def refresh(self, state: JobState, job: FineTuneJob) -> None:
+    async def refresh(self, state: JobEntry, job: FineTuneJob) -> None:
         """Before a decision: fetch what the last one wanted, and look again at what others have at our names."""
         wanted = state.decision or Decision()
         for ref in [ref for ref in state.references if ref.kind == "Node" and ref not in wanted.wants_references]:
@@ -56,23 +58,23 @@ class Lookups:
             self._read_progress(state, job) if wanted.wants_progress else _nothing(),
         )
 
-    async def references(self, state: JobState, refs: tuple[Ref, ...]) -> None:
+    async def references(self, state: JobEntry, refs: tuple[Ref, ...]) -> None:
         await asyncio.gather(
             *(self._reference(state, ref) for ref in refs if ref not in state.references or _due(state, ref))
         )
 
-    def nodes(self, state: JobState) -> dict[str, Manifest] | None:
+    def nodes(self, state: JobEntry) -> dict[str, Manifest] | None:
         """Nodes that were looked up, by name; one that exists no longer is an object without status."""
         if not self._nodes_readable:
             return None
         nodes = {ref.name: found for ref, found in state.references.items() if ref.kind == "Node"}
         return {name: found or {"kind": "Node", "metadata": {"name": name}} for name, found in nodes.items()}
 
-    def missing(self, state: JobState, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
+    def missing(self, state: JobEntry, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
         """Those that were never looked up."""
         return tuple(ref for ref in refs if ref not in state.references)
 
-    async def _reference(self, state: JobState, ref: Ref) -> None:
+    async def _reference(self, state: JobEntry, ref: Ref) -> None:
         state.looked_up[ref] = time.monotonic()
         if ref.kind == "Node" and not self._nodes_readable:
             state.references[ref] = None
@@ -99,10 +101,10 @@ class Lookups:
                 return {"kind": ref.kind, "metadata": {"name": ref.name}}
         raise error
 
-    async def _events(self, state: JobState, uid: str) -> None:
+    async def _events(self, state: JobEntry, uid: str) -> None:
         state.events[uid] = await self._cluster.warnings(state.key.namespace, uid)
 
-    async def _foreign(self, state: JobState, item: Manifest) -> None:
+    async def _foreign(self, state: JobEntry, item: Manifest) -> None:
         """Somebody else's object keeps us waiting, and no watch tells when it goes."""
         metadata = item["metadata"]
         state.looked_up[metadata["uid"]] = time.monotonic()
@@ -115,7 +117,7 @@ class Lookups:
             state.remove(item)
         state.put(found)
 
-    async def _read_progress(self, state: JobState, job: FineTuneJob) -> None:
+    async def _read_progress(self, state: JobEntry, job: FineTuneJob) -> None:
         """Never holds a worker up: an answer that takes long comes with a wake-up of its own."""
         pod = node_0(state)
         if pod is None:
@@ -128,7 +130,7 @@ class Lookups:
         if task is not None:
             await asyncio.wait({task}, timeout=PROGRESS_WAIT_SECONDS)
 
-    async def _progress_task(self, state: JobState, pod: Manifest, job: FineTuneJob) -> None:
+    async def _progress_task(self, state: JobEntry, pod: Manifest, job: FineTuneJob) -> None:
         begun = time.monotonic()
         try:
             reading = await self._progress.read(pod, job)
@@ -142,7 +144,7 @@ class Lookups:
                 self._wake(state.key)
 
 
-def _due(state: JobState, what: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
+def _due(state: JobEntry, what: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
     return time.monotonic() - state.looked_up.get(what, float("-inf")) >= age_seconds
 
 
@@ -151,9 +153,9 @@ def _pause_seconds(bad_readings: int) -> float:
     return min(LEAST_AGE_SECONDS * 2.0 ** min(bad_readings, 10), PROGRESS_PAUSE_MAX_SECONDS)
 
 
-def _unwatched_foreign(state: JobState, job: FineTuneJob) -> list[Manifest]:
+def _unwatched_foreign(state: JobEntry, job: FineTuneJob) -> list[Manifest]:
     """Objects at planned names that are not the job's, and that no watch tells the end of."""
-    return [item for item in state.objects.values() if not (is_watched(item) or is_ours(item, job))]
+    return [item for item in state.objects.values() if not (is_watched(item) or is_controlled_by(item, job))]
 
 
 async def _nothing() -> None:

@@ -22,7 +22,7 @@ RECOVERY_BUCKETS = (1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120, 300, 600, 1800)
 _ON_THE_WAY = frozenset({Phase.PREPARING, Phase.STARTING})
 
 
-class Metrics:
+class OperatorMetrics:
     """All metrics of one operator."""
 
     def __init__(

@@ -16,7 +16,7 @@ import structlog
 from pydantic import ValidationError
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.controller.cache import JobState
+from finetune_operator.controller.cache import JobEntry
 from finetune_operator.kube.client import Cluster, read_bounded
 from finetune_operator.kube.exceptions import ApiError
 from finetune_operator.plan import untrusted
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProgressReading:
     """What came of asking a pod."""
 
     progress: Progress | None = None
@@ -44,7 +44,7 @@ class Reading:
     """It was slow, or what it answered is nothing to be read: it is asked more rarely."""
 
 
-def node_0(state: JobState) -> Manifest | None:
+def node_0(state: JobEntry) -> Manifest | None:
     """The pod of node 0 of the newest attempt, if its container runs."""
     jobs = state.jobs()
     pods = [
@@ -98,11 +98,11 @@ class ProgressReader:
         if self._session is not None:
             await self._session.close()
 
-    async def read(self, pod: Manifest, job: FineTuneJob) -> Reading:
+    async def read(self, pod: Manifest, job: FineTuneJob) -> ProgressReading:
         """What is taken of the pod's answer; nothing where it does not (it is starting, ending, or out of reach)."""
         address = address_of(pod, inside=self._cluster.inside)
         if address is None:
-            return Reading()
+            return ProgressReading()
         async with self._readings:
             answer, bad = await self._read_direct(address) if self._direct else (None, False)
             if answer is not None:
@@ -110,9 +110,9 @@ class ProgressReader:
             elif self._proxy:
                 answer, bad = await self._read_proxy(pod["metadata"]["namespace"], pod["metadata"]["name"])
         if answer is None:
-            return Reading(bad=bad)
+            return ProgressReading(bad=bad)
         try:
-            return Reading(bounds.progress(Progress.model_validate_json(answer), job, datetime.now(UTC)))
+            return ProgressReading(bounds.progress(Progress.model_validate_json(answer), job, datetime.now(UTC)))
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             log.warning(
@@ -121,7 +121,7 @@ class ProgressReader:
                 problem=printable(problem["msg"], 200),
                 field=printable(".".join(map(str, problem["loc"])), 200),
             )
-            return Reading(bad=True)
+            return ProgressReading(bad=True)
 
     async def _read_direct(self, address: str) -> tuple[bytes | None, bool]:
         if self._session is None:

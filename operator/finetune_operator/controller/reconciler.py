@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from finetune_operator.api.resource import KIND, FineTuneJob
 from finetune_operator.api.status import Phase
-from finetune_operator.controller.accelerator_usage import settle
-from finetune_operator.controller.cache import JobState, Key, Store
+from finetune_operator.controller.accelerator_usage import account_for
+from finetune_operator.controller.cache import JobCache, JobEntry, Key
 from finetune_operator.controller.executor import PATIENCE_SECONDS, Actor
 from finetune_operator.controller.lookups import Lookups
-from finetune_operator.controller.metrics import Metrics
+from finetune_operator.controller.metrics import OperatorMetrics
 from finetune_operator.controller.other_operators import OtherOperators
 from finetune_operator.controller.reconcile_condition import troubled_status
 from finetune_operator.kube.client import Cluster
@@ -46,12 +46,12 @@ class Reconciler:
     def __init__(
         self,
         cluster: Cluster,
-        store: Store,
+        store: JobCache,
         lookups: Lookups,
         others: OtherOperators,
         settings: PlanSettings,
         decide: Decide,
-        metrics: Metrics,
+        metrics: OperatorMetrics,
         wake: Callable[[Key], None],
         crowded: Callable[[Key], bool] = lambda key: False,
         is_complete: Callable[[str], bool] = lambda namespace: True,
@@ -150,7 +150,7 @@ class Reconciler:
         except ApiError as also:
             log.debug("the cause can't be told either", error=str(also))
 
-    def _observed(self, state: JobState, job: FineTuneJob, *, listed: bool) -> Observed:
+    def _observed(self, state: JobEntry, job: FineTuneJob, *, listed: bool) -> Observed:
         return Observed(
             job=job,
             now=datetime.now(UTC),
@@ -167,14 +167,14 @@ class Reconciler:
             refusals=state.refusals(),
         )
 
-    async def _list(self, state: JobState) -> bool:
+    async def _list(self, state: JobEntry) -> bool:
         known = frozenset(state.objects)
         state.replace(await self._cluster.children(*state.key), known)
         state.lacking = False
         return True
 
     async def _write_status(
-        self, state: JobState, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
+        self, state: JobEntry, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
     ) -> bool:
         """Events, then the status, where it differs. False where the job has changed since `body` was read: then nothing was written."""
         before: Manifest = body.get("status") or {}
@@ -195,7 +195,7 @@ class Reconciler:
         self._store.observe(written, deleted=False)
         self._metrics.status_written(body["metadata"]["uid"], before, status, time.monotonic())
         if accelerators:
-            settled = settle(state.account, before, status, state.taken_in())
+            settled = account_for(state.account, before, status, state.taken_in())
             state.account = settled.account
             for use, seconds in settled.seconds.items():
                 self._metrics.accelerator_seconds.labels(use).inc(seconds * accelerators)
@@ -221,7 +221,7 @@ class Reconciler:
         except ApiError as error:
             log.warning("event not posted", reason=note.reason, error=str(error))
 
-    async def _read_again(self, state: JobState) -> None:
+    async def _read_again(self, state: JobEntry) -> None:
         """The watch will show what has changed; we do not wait for it."""
         try:
             found = await self._cluster.get(KIND, *state.key)
@@ -236,7 +236,7 @@ def _makes_pods(decision: Decision) -> bool:
     return any(isinstance(action, Create) and action.manifest["kind"] == "Job" for action in decision.actions)
 
 
-def _delay(state: JobState, decision: Decision) -> float | None:
+def _delay(state: JobEntry, decision: Decision) -> float | None:
     now = time.monotonic()
     delays = [one.retry_at - now for one in state.refused.values() if one.retry_at > now]
     if decision.requeue_after_seconds is not None:

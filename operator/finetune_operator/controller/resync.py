@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from finetune_operator.api.resource import KIND, LABEL_JOB
-from finetune_operator.controller.cache import Key, Store, is_later
+from finetune_operator.controller.cache import JobCache, Key, is_later
 from finetune_operator.kube.client import Cluster
 from finetune_operator.kube.exceptions import ApiError, NotFound, Refused
 from finetune_operator.plan.conditions import TERMINAL
@@ -43,7 +43,7 @@ class Resync:
     def __init__(
         self,
         cluster: Cluster,
-        store: Store,
+        store: JobCache,
         wake: Callable[[Key], None],
         namespaces: tuple[str, ...],
         interval_seconds: float,

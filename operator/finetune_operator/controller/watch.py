@@ -16,7 +16,7 @@ import kopf
 import structlog
 
 from finetune_operator.api.resource import GROUP, KIND, LABEL_JOB, PLURAL, VERSION
-from finetune_operator.controller.cache import Key, Store
+from finetune_operator.controller.cache import JobCache, Key
 from finetune_operator.kube.client import Cluster
 from finetune_operator.plan.types import Manifest
 
@@ -97,7 +97,7 @@ def make_settings() -> kopf.OperatorSettings:
 
 
 def make_registry(
-    cluster: Cluster, store: Store, wake: Callable[[Key], None], relisted: Callable[[str], None]
+    cluster: Cluster, store: JobCache, wake: Callable[[Key], None], relisted: Callable[[str], None]
 ) -> kopf.OperatorRegistry:
     """Handlers that record what the watch shows and wake the job. `relisted` is called with the namespaces of objects from a list."""
     registry = kopf.OperatorRegistry()

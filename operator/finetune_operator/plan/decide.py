@@ -15,11 +15,11 @@ from finetune_operator.plan.conditions import VALID, Fact, Facts
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis
 from finetune_operator.plan.observed.gang import progress_of, training_gang
-from finetune_operator.plan.observed.objects import Family, family
+from finetune_operator.plan.observed.objects import OwnedObjects, owned_objects
 from finetune_operator.plan.stages import prepare, publish, train, train_start, validate
 from finetune_operator.plan.stages import step as steps
 from finetune_operator.plan.stages.step import Step
-from finetune_operator.plan.stages.validate import Problem
+from finetune_operator.plan.stages.validate import SpecProblem
 from finetune_operator.plan.status import from_training
 from finetune_operator.plan.status.events import transitions
 from finetune_operator.plan.types import Decision, Delete, Manifest, Observed, Ref, Suspend
@@ -33,7 +33,7 @@ def decide(observed: Observed) -> Decision:
     job = observed.job
     if job.metadata.deletion_timestamp is not None:
         return Decision(status=to_json(job.status))  # garbage collection does the cleaning
-    members = family(observed)
+    members = owned_objects(observed)
     status = _new_round(observed, members, job.status)
     if status.phase in conditions.TERMINAL:
         step = _rest(observed, members, status)
@@ -51,7 +51,7 @@ def to_json(status: FineTuneJobStatus) -> Manifest:
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+def _advance(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
     current = train.current_attempt(members, status)
     if current >= status.budget.first_attempt:
         step = _undone(observed, members, status, current) or _training(observed, members, status, current)
@@ -68,7 +68,7 @@ def _advance(observed: Observed, members: Family, status: FineTuneJobStatus) -> 
     return replace(step, requeue_after_seconds=steps.soonest(step.requeue_after_seconds, left))
 
 
-def _training(observed: Observed, members: Family, status: FineTuneJobStatus, current: int) -> Step:
+def _training(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, current: int) -> Step:
     if (status.attempt or 0) >= status.budget.first_attempt:
         return train.train(observed, members, status, current)
     # The round's first attempt was created, but the status that says so was not written: all of it is told now.
@@ -96,7 +96,7 @@ def _unknown_references(observed: Observed) -> tuple[Ref, ...]:
     return tuple(ref for ref in validate.needed(observed.job, observed.references) if ref not in observed.references)
 
 
-def _before_training(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+def _before_training(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
     unknown = _unknown_references(observed)
     if unknown:
         return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
@@ -118,7 +118,7 @@ def _before_training(observed: Observed, members: Family, status: FineTuneJobSta
     return train_start.start(observed, members, prepared.status, first, facts)
 
 
-def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int) -> Step | None:
+def _undone(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, attempt: int) -> Step | None:
     """A name that a round's first attempt needs was taken, as its creation found: take back the attempt, and wait."""
     if attempt != status.budget.first_attempt or status.attempt_begun is not None or status.attempt_ended is not None:
         return None
@@ -134,7 +134,9 @@ def _undone(observed: Observed, members: Family, status: FineTuneJobStatus, atte
     return replace(waiting, actions=(Delete(Ref("Job", gang.job.name), gang.job.uid),))
 
 
-def _invalid(observed: Observed, members: Family, status: FineTuneJobStatus, found: tuple[Problem, ...]) -> Step:
+def _invalid(
+    observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, found: tuple[SpecProblem, ...]
+) -> Step:
     """Wait for what something else can mend, fail for what only an edit can."""
     fatal = next((problem for problem in found if not problem.mendable), None)
     told = fatal or found[0]
@@ -160,7 +162,7 @@ def _waiting_seconds(observed: Observed) -> float:
     return min(max(age, WAIT_FIRST_SECONDS), WAIT_MAX_SECONDS)
 
 
-def _new_round(observed: Observed, members: Family, status: FineTuneJobStatus) -> FineTuneJobStatus:
+def _new_round(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> FineTuneJobStatus:
     """A failed job starts again when `retry` was raised, or, before its first attempt, when its spec was edited."""
     if status.model is not None:
         return publish.new_round(observed, members, status)
@@ -193,7 +195,7 @@ def _absorbed(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatu
     return status.model_copy(update={"budget": budget, "phase": status.phase or Phase.PENDING})
 
 
-def _rest(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+def _rest(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
     """A finished job holds nothing: its pods have their grace period to end, then they are told to."""
     active = tuple(job for job in members.jobs if job.active)
     if not active or status.completion_time is None:

@@ -86,7 +86,7 @@ HANDLERS = ("lifecycle.postStart", "lifecycle.preStop", "livenessProbe", "readin
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedRight:
     """One right that a pod template asks for."""
 
     capability: Capability
@@ -150,7 +150,7 @@ def _borrowed(name: str) -> str:
     )
 
 
-def _is_strong(name: str, asked: Iterable[Asked], denied: frozenset[Capability]) -> bool:
+def _is_strong(name: str, asked: Iterable[RequestedRight], denied: frozenset[Capability]) -> bool:
     """Whether an init container asks for what is denied; not having said anything about its security is no such thing."""
     own = (one for one in asked if one.field.startswith(f"spec.initContainers[{name}].") and one.capability in denied)
     return any(not one.field.endswith(UNSAID) for one in own)
@@ -166,7 +166,7 @@ def _changed(merged: Mapping[str, Any], *, users: Mapping[str, Any], defaults: M
             yield container["name"]
 
 
-def _asked(template: Mapping[str, Any]) -> Iterator[Asked]:
+def _asked(template: Mapping[str, Any]) -> Iterator[RequestedRight]:
     """Everything that a whole pod template asks for."""
     spec = _map(template.get("spec"))
     yield from _of_pod(spec)
@@ -180,17 +180,17 @@ def _asked(template: Mapping[str, Any]) -> Iterator[Asked]:
             yield from _of_container_network(field, container)
     for name, value in _map(_map(template.get("metadata")).get("annotations")).items():
         if name.startswith(APPARMOR_ANNOTATION) and value == "unconfined":
-            yield Asked(Capability.PRIVILEGED, f"metadata.annotations[{name}]", value)
+            yield RequestedRight(Capability.PRIVILEGED, f"metadata.annotations[{name}]", value)
 
 
-def _of_pod(spec: Mapping[str, Any]) -> Iterator[Asked]:
+def _of_pod(spec: Mapping[str, Any]) -> Iterator[RequestedRight]:
     for name, capability in (
         ("hostNetwork", Capability.HOST_NETWORK),
         ("hostPID", Capability.HOST_PROCESSES),
         ("hostIPC", Capability.HOST_PROCESSES),
     ):
         if spec.get(name) is True:
-            yield Asked(capability, f"spec.{name}", "true")
+            yield RequestedRight(capability, f"spec.{name}", "true")
     for name, capability in (
         ("nodeName", Capability.NODE_NAME),
         ("serviceAccountName", Capability.SERVICE_ACCOUNT),
@@ -199,91 +199,97 @@ def _of_pod(spec: Mapping[str, Any]) -> Iterator[Asked]:
         ("priority", Capability.PRIORITY_CLASS),
     ):
         if spec.get(name):
-            yield Asked(capability, f"spec.{name}", _text(spec[name]))
+            yield RequestedRight(capability, f"spec.{name}", _text(spec[name]))
     if spec.get("automountServiceAccountToken") is not False:
-        yield Asked(Capability.SERVICE_ACCOUNT, "spec.automountServiceAccountToken", "true")
+        yield RequestedRight(Capability.SERVICE_ACCOUNT, "spec.automountServiceAccountToken", "true")
     # Also where it is the default: what the administrator sets otherwise is taken back by saying nothing.
-    yield Asked(Capability.RUNTIME_CLASS, "spec.runtimeClassName", _text(spec.get("runtimeClassName") or "the default"))
+    yield RequestedRight(
+        Capability.RUNTIME_CLASS, "spec.runtimeClassName", _text(spec.get("runtimeClassName") or "the default")
+    )
     if spec.get("hostUsers") is not False:
-        yield Asked(Capability.PRIVILEGED, "spec.hostUsers", "true")
+        yield RequestedRight(Capability.PRIVILEGED, "spec.hostUsers", "true")
 
 
-def _of_pod_security(context: Mapping[str, Any]) -> Iterator[Asked]:
+def _of_pod_security(context: Mapping[str, Any]) -> Iterator[RequestedRight]:
     field = "spec.securityContext"
     yield from _of_security(field, context)
     if context.get("runAsNonRoot") is not True:
-        yield Asked(Capability.PRIVILEGED, f"{field}.runAsNonRoot", "false")
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.runAsNonRoot", "false")
     kind = _map(context.get("seccompProfile")).get("type")
     if kind not in CONFINED:
-        yield Asked(Capability.PRIVILEGED, f"{field}.seccompProfile", _text(kind or "Unconfined"))
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.seccompProfile", _text(kind or "Unconfined"))
     for sysctl in _entries(context, "sysctls"):
         if sysctl.get("name") not in SAFE_SYSCTLS:
-            yield Asked(Capability.PRIVILEGED, f"{field}.sysctls[{sysctl.get('name')}]", _text(sysctl.get("value")))
+            yield RequestedRight(
+                Capability.PRIVILEGED, f"{field}.sysctls[{sysctl.get('name')}]", _text(sysctl.get("value"))
+            )
 
 
-def _of_container_security(field: str, context: Mapping[str, Any]) -> Iterator[Asked]:
+def _of_container_security(field: str, context: Mapping[str, Any]) -> Iterator[RequestedRight]:
     yield from _of_security(field, context)
     if context.get("privileged") is True:
-        yield Asked(Capability.PRIVILEGED, f"{field}.privileged", "true")
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.privileged", "true")
     if context.get("allowPrivilegeEscalation") is not False:
-        yield Asked(Capability.PRIVILEGED, f"{field}.allowPrivilegeEscalation", "true")
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.allowPrivilegeEscalation", "true")
     if context.get("runAsNonRoot") is False:
-        yield Asked(Capability.PRIVILEGED, f"{field}.runAsNonRoot", "false")
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.runAsNonRoot", "false")
     if (kind := _map(context.get("seccompProfile")).get("type")) not in (None, *CONFINED):
-        yield Asked(Capability.PRIVILEGED, f"{field}.seccompProfile", _text(kind))
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.seccompProfile", _text(kind))
     if context.get("procMount") not in (None, "Default"):
-        yield Asked(Capability.PRIVILEGED, f"{field}.procMount", _text(context["procMount"]))
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.procMount", _text(context["procMount"]))
     capabilities = _map(context.get("capabilities"))
     for name in _texts(capabilities.get("add")):
         if name not in HARMLESS_CAPABILITIES:
-            yield Asked(Capability.PRIVILEGED, f"{field}.capabilities.add", name)
+            yield RequestedRight(Capability.PRIVILEGED, f"{field}.capabilities.add", name)
     if "ALL" not in (kept := _texts(capabilities.get("drop"))):
-        yield Asked(Capability.PRIVILEGED, f"{field}.capabilities.drop", f"less than ALL ({', '.join(kept) or 'none'})")
+        yield RequestedRight(
+            Capability.PRIVILEGED, f"{field}.capabilities.drop", f"less than ALL ({', '.join(kept) or 'none'})"
+        )
 
 
-def _of_security(field: str, context: Mapping[str, Any]) -> Iterator[Asked]:
+def _of_security(field: str, context: Mapping[str, Any]) -> Iterator[RequestedRight]:
     """What pods and containers both have."""
     if context.get("runAsUser") == 0:
-        yield Asked(Capability.PRIVILEGED, f"{field}.runAsUser", "0")
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.runAsUser", "0")
     if _map(context.get("appArmorProfile")).get("type") == "Unconfined":
-        yield Asked(Capability.PRIVILEGED, f"{field}.appArmorProfile", "Unconfined")
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.appArmorProfile", "Unconfined")
     if _map(context.get("windowsOptions")).get("hostProcess") is True:
-        yield Asked(Capability.PRIVILEGED, f"{field}.windowsOptions.hostProcess", "true")
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.windowsOptions.hostProcess", "true")
     selinux = _map(context.get("seLinuxOptions"))
     if selinux.get("user") or selinux.get("role") or (selinux.get("type") or "") not in SELINUX_TYPES:
-        yield Asked(Capability.PRIVILEGED, f"{field}.seLinuxOptions", _text(selinux))
+        yield RequestedRight(Capability.PRIVILEGED, f"{field}.seLinuxOptions", _text(selinux))
 
 
-def _of_container_network(field: str, container: Mapping[str, Any]) -> Iterator[Asked]:
+def _of_container_network(field: str, container: Mapping[str, Any]) -> Iterator[RequestedRight]:
     for port in _entries(container, "ports"):
         if port.get("hostPort"):
             where = f"{field}.ports[{port.get('containerPort')}].hostPort"
-            yield Asked(Capability.HOST_NETWORK, where, _text(port["hostPort"]))
+            yield RequestedRight(Capability.HOST_NETWORK, where, _text(port["hostPort"]))
     for path in HANDLERS:  # kubelet carries them out, in the machine's network
         outer, _, inner = path.partition(".")
         handler = _map(_map(container.get(outer)).get(inner)) if inner else _map(container.get(outer))
         for way in ("httpGet", "tcpSocket"):
             if host := _map(handler.get(way)).get("host"):
-                yield Asked(Capability.HOST_NETWORK, f"{field}.{path}.{way}.host", _text(host))
+                yield RequestedRight(Capability.HOST_NETWORK, f"{field}.{path}.{way}.host", _text(host))
 
 
-def _of_volume(volume: Mapping[str, Any]) -> Iterator[Asked]:
+def _of_volume(volume: Mapping[str, Any]) -> Iterator[RequestedRight]:
     field = f"spec.volumes[{volume.get('name')}]"
     for kind, source in volume.items():
         if kind == "name" or source is None or kind in NAMESPACED_VOLUMES:
             continue
         capability = Capability.HOST_PATH if kind == "hostPath" else Capability.NETWORK_VOLUMES
         capability = Capability.PRIVILEGED if kind in ROOTS_VOLUMES else capability
-        yield Asked(capability, f"{field}.{kind}", _text(source))
+        yield RequestedRight(capability, f"{field}.{kind}", _text(source))
     for index, source in enumerate(_entries(_map(volume.get("projected")), "sources")):
         for kind in CREDENTIALS:
             if source.get(kind) is not None:
-                yield Asked(
+                yield RequestedRight(
                     Capability.SERVICE_ACCOUNT, f"{field}.projected.sources[{index}].{kind}", _text(source[kind])
                 )
 
 
-def _mounts(template: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Asked]:
+def _mounts(template: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[RequestedRight]:
     """Uses of those volumes of `given` that ask for something: the administrator lends them to certain mounts alone."""
     lent = {name: tuple(_of_volume(volume)) for name, volume in _volumes(given).items()}
     for kind in CONTAINERS:
@@ -291,7 +297,7 @@ def _mounts(template: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[A
             for mount in _entries(container, "volumeMounts"):
                 for asked in lent.get(mount.get("name"), ()):
                     field = f"spec.{kind}[{container.get('name')}].volumeMounts[{mount.get('mountPath')}]"
-                    yield Asked(asked.capability, field, _text(mount))
+                    yield RequestedRight(asked.capability, field, _text(mount))
 
 
 def _volumes(template: Mapping[str, Any]) -> dict[Any, Mapping[str, Any]]:

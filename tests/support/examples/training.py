@@ -16,8 +16,8 @@ from tests.support.ranks import TOKEN, Heard, PlayedLaunch
 
 def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
     """Train; returns the folder of the finished model."""
+    from finetune_trainer.train.progress_reporter import Reporter
     from finetune_trainer.train.recipe import train
-    from finetune_trainer.train.report import Reporter
 
     staging, sealed = folder / "staging", folder / "sealed"
     for part in (staging, sealed):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from finetune_operator.controller.accelerator_usage import Account, Use, settle
+from finetune_operator.controller.accelerator_usage import Account, Use, account_for
 from finetune_operator.plan.types import Manifest
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ def life(statuses: list[Manifest], taken: dict[int, list[datetime]]) -> dict[Use
     account: Account | None = None
     sums = dict.fromkeys(Use, 0.0)
     for before, after in zip([{}, *statuses], statuses, strict=False):
-        settled = settle(account, before, after, taken)
+        settled = account_for(account, before, after, taken)
         account = settled.account
         for use, seconds in settled.seconds.items():
             sums[use] += seconds
@@ -91,6 +91,6 @@ def test_publishing_holds_no_accelerators() -> None:
 def test_a_new_operator_goes_on_from_the_last_checkpoint() -> None:
     before = training(1, 0, 10, 50, 60, **checkpoint(40, 50))
     after = training(1, 0, 10, 90, 100, **checkpoint(80, 90))
-    settled = settle(None, before, after, pods(1, 0, 0))
+    settled = account_for(None, before, after, pods(1, 0, 0))
     assert settled.seconds == {Use.STARTUP: 0, Use.PRODUCTIVE: 40, Use.LOST: 0}
     assert settled.account == Account(1, BEGIN + timedelta(seconds=90))

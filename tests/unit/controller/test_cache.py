@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.controller import cache as store_module
-from finetune_operator.controller.cache import JobState, Key, Store
+from finetune_operator.controller.cache import JobCache, JobEntry, Key
 from finetune_operator.plan.types import PodEvent, Ref, Refusal
 
 KEY = Key("ns", "yelp")
@@ -42,35 +42,35 @@ def pod(name: str, version: int = 1, attempt: int = 1, phase: str = "Running") -
     return made
 
 
-def store_with_job() -> Store:
-    store = Store()
+def store_with_job() -> JobCache:
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     store.observe(job(), deleted=False)
     return store
 
 
-def state_of(store: Store) -> JobState:
+def state_of(store: JobCache) -> JobEntry:
     state = store.get(KEY)
     assert state is not None
     return state
 
 
 def test_children_come_to_the_job_of_their_label_in_any_order() -> None:
-    store = Store()
+    store = JobCache()
     assert store.observe(pod("a"), deleted=False) == KEY
     assert store.observe(ftj(), deleted=False) == KEY
     assert list(state_of(store).objects) == ["uid-a"]
 
 
 def test_an_object_without_the_label_wakes_nobody() -> None:
-    store = Store()
+    store = JobCache()
     stranger = child("Job", "other")
     stranger["metadata"]["labels"] = {}
     assert store.observe(stranger, deleted=False) is None
 
 
 def test_what_is_known_already_or_older_wakes_nobody() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(version=10), deleted=False)
     assert store.observe(ftj(version=10), deleted=False) is None
     assert store.observe(ftj(version=9), deleted=False) is None
@@ -138,7 +138,7 @@ def test_a_list_tells_no_order_of_deletions() -> None:
 
 
 def test_deleted_pods_of_the_newest_two_attempts_are_kept() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     for attempt in (1, 2, 3):
         store.observe(job(attempt), deleted=False)
@@ -192,7 +192,7 @@ def owned_by(kind: str, name: str, item: dict[str, Any], **more: Any) -> dict[st
     ids=lambda item: f"{item['kind']} {item['metadata']['name']} {item['metadata'].get('ownerReferences')}",
 )
 def test_what_can_never_count_is_not_kept_whatever_its_label_says(item: dict[str, Any]) -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     assert store.observe(item, deleted=False) is None
     state_of(store).replace([item], frozenset())
@@ -200,7 +200,7 @@ def test_what_can_never_count_is_not_kept_whatever_its_label_says(item: dict[str
 
 
 def test_a_gang_whose_pods_show_before_their_job_counts_when_the_job_comes() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     for node in range(1000):
         store.observe(pod(f"a{node}"), deleted=False)
@@ -237,7 +237,7 @@ def test_a_list_replaces_what_the_watch_showed_before_it() -> None:
 
 
 def test_a_list_by_label_says_nothing_about_objects_without_it() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     foreign = child("Service", "yelp")
     foreign["metadata"]["labels"] = {}
@@ -248,7 +248,7 @@ def test_a_list_by_label_says_nothing_about_objects_without_it() -> None:
 
 
 def test_another_job_of_the_same_name_begins_without_the_old_ones_memory() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     store.observe(pod("dead"), deleted=False)
     store.observe(pod("dead", version=2), deleted=True)
@@ -261,7 +261,7 @@ def test_another_job_of_the_same_name_begins_without_the_old_ones_memory() -> No
 
 
 def test_a_deleted_job_is_forgotten_with_its_last_child() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     store.observe(pod("a"), deleted=False)
     state_of(store).put(child("Service", "yelp"))
@@ -275,7 +275,7 @@ def test_a_deleted_job_is_forgotten_with_its_last_child() -> None:
 
 
 def test_what_no_decision_reads_is_not_kept() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(), deleted=False)
     container = {
         "name": "trainer",
@@ -312,12 +312,12 @@ def edited(generation: int) -> dict[str, Any]:
     return body
 
 
-def refuse(state: JobState, generation: int = 1) -> None:
+def refuse(state: JobEntry, generation: int = 1) -> None:
     state.refuse(REFUSAL, generation, lambda times: 1000.0 * times)
 
 
 def test_what_was_learnt_of_a_generation_ends_with_it() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(edited(1), deleted=False)
     state = state_of(store)
     refuse(state)
@@ -335,7 +335,7 @@ def test_what_was_learnt_of_a_generation_ends_with_it() -> None:
 
 
 def test_another_status_of_the_same_generation_keeps_what_was_learnt() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(edited(1), deleted=False)
     refuse(state_of(store))
     store.observe({**edited(1), "metadata": {**edited(1)["metadata"], "resourceVersion": "11"}}, deleted=False)
@@ -343,7 +343,7 @@ def test_another_status_of_the_same_generation_keeps_what_was_learnt() -> None:
 
 
 def test_a_refusal_that_comes_after_the_edit_that_mends_is_not_believed() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(edited(1), deleted=False)
     store.observe(edited(2), deleted=False)
     refuse(state_of(store), generation=1)
@@ -352,7 +352,7 @@ def test_a_refusal_that_comes_after_the_edit_that_mends_is_not_believed() -> Non
 
 def test_what_is_there_was_not_refused() -> None:
     """An answer may be lost on its way, and the object be made all the same."""
-    store = Store()
+    store = JobCache()
     store.observe(edited(1), deleted=False)
     refuse(state_of(store))
     store.observe(child("Job", "yelp-train-1"), deleted=False)
@@ -360,7 +360,7 @@ def test_what_is_there_was_not_refused() -> None:
 
 
 def test_running_jobs_are_counted() -> None:
-    store = Store()
+    store = JobCache()
     store.observe(ftj(phase="Running"), deleted=False)
     store.observe(ftj(version=2, phase="Running", attempt=2), deleted=False)
     assert store.running == 1

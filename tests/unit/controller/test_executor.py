@@ -10,7 +10,7 @@ import pytest
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.controller import executor
-from finetune_operator.controller.cache import JobState, Key, Store
+from finetune_operator.controller.cache import JobCache, JobEntry, Key
 from finetune_operator.controller.executor import REQUESTS_AT_ONCE, Actor
 from finetune_operator.kube.client import Cluster
 from finetune_operator.kube.exceptions import ApiError, Unanswered, Unavailable
@@ -55,7 +55,7 @@ class Fixture:
         self.webhook = Webhook()
         self.woken: list[Key] = []
         self.actor = Actor(cast(Cluster, self.webhook), self.woken.append)
-        self.store = Store()
+        self.store = JobCache()
         self.edit(1)
 
     def edit(self, generation: int) -> None:
@@ -64,7 +64,7 @@ class Fixture:
         self.store.observe({"kind": "FineTuneJob", "metadata": metadata, "spec": {}}, deleted=False)
 
     @property
-    def state(self) -> JobState:
+    def state(self) -> JobEntry:
         return next(iter(self.store))
 
     async def act(self, *wanted: Any, job: FineTuneJob | None = None) -> bool:

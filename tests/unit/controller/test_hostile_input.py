@@ -20,7 +20,7 @@ from finetune_operator.api.resource import KIND
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.api.structural import structural_schema
 from finetune_operator.api.validation import structure
-from finetune_operator.controller.cache import JobState, Key, Store
+from finetune_operator.controller.cache import JobCache, JobEntry, Key
 from finetune_operator.controller.lookups import _unwatched_foreign
 from finetune_operator.controller.progress_reader import address_of, node_0
 from finetune_operator.plan.decide import decide
@@ -182,9 +182,9 @@ answers = st.fixed_dictionaries(
 )
 
 
-def engine(world: World) -> tuple[Store, JobState]:
+def engine(world: World) -> tuple[JobCache, JobEntry]:
     """What the watch has shown of a world."""
-    store = Store()
+    store = JobCache()
     body = {**world.job().model_dump(mode="json", by_alias=True, exclude_none=True), "kind": KIND}
     body |= {"spec": world.spec, "status": world.status}
     store.observe(body, deleted=False)
@@ -195,7 +195,7 @@ def engine(world: World) -> tuple[Store, JobState]:
     return store, state
 
 
-def decided(world: World, state: JobState, progress: Progress | None) -> Decision:
+def decided(world: World, state: JobEntry, progress: Progress | None) -> Decision:
     """The next decision about the world's job, whose status can be written whatever it was made from."""
     observed = Observed(
         job=world.job(),

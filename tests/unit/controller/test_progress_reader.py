@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from finetune_operator.controller import progress_reader
-from finetune_operator.controller.cache import JobState, Key
-from finetune_operator.controller.progress_reader import ProgressReader, Reading, address_of, node_0
+from finetune_operator.controller.cache import JobEntry, Key
+from finetune_operator.controller.progress_reader import ProgressReader, ProgressReading, address_of, node_0
 from finetune_operator.kube.client import Cluster
 from finetune_operator.settings import ProgressAccess
 from finetune_trainer.contract.records import PodPhase, Progress
@@ -38,8 +38,8 @@ def pod(name: str, attempt: int = 1, index: int = 0, phase: str = "Running", rol
     return {"kind": "Pod", "metadata": metadata, "spec": {"nodeName": "n"}, "status": status}
 
 
-def state(*pods: dict[str, Any]) -> JobState:
-    found = JobState(Key("ns", "yelp"), body={"metadata": {"name": "yelp", "uid": "u"}})
+def state(*pods: dict[str, Any]) -> JobEntry:
+    found = JobEntry(Key("ns", "yelp"), body={"metadata": {"name": "yelp", "uid": "u"}})
     for role, attempt in (("train", 1), ("train", 2), ("train", 10), ("prepare", 1)):
         found.put(job_of(attempt, role))
     for one in pods:
@@ -68,7 +68,7 @@ async def test_what_node_0_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         return web.Response(text=ANSWER.to_json())
 
     async with answering(answer, monkeypatch) as reader:
-        assert await reader.read(pod("p"), JOB) == Reading(ANSWER)
+        assert await reader.read(pod("p"), JOB) == ProgressReading(ANSWER)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "no JSON", '{"uid": "u", "surprise": 1}'])
@@ -77,7 +77,7 @@ async def test_an_answer_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch
         return web.Response(text=text)
 
     async with answering(answer, monkeypatch) as reader:
-        assert await reader.read(pod("p"), JOB) == Reading(bad=True)
+        assert await reader.read(pod("p"), JOB) == ProgressReading(bad=True)
 
 
 async def test_a_pod_that_is_not_ready_yet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ async def test_a_pod_that_is_not_ready_yet(monkeypatch: pytest.MonkeyPatch) -> N
         return web.Response(status=503)
 
     async with answering(answer, monkeypatch) as reader:
-        assert await reader.read(pod("p"), JOB) == Reading()
+        assert await reader.read(pod("p"), JOB) == ProgressReading()
 
 
 async def test_a_pod_that_hangs_costs_two_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ async def test_a_pod_that_hangs_costs_two_seconds_at_most(monkeypatch: pytest.Mo
         return web.Response()
 
     async with answering(answer, monkeypatch) as reader:
-        assert await reader.read(pod("p"), JOB) == Reading(bad=True)
+        assert await reader.read(pod("p"), JOB) == ProgressReading(bad=True)
 
 
 async def test_a_pod_that_sends_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ async def test_a_pod_that_sends_without_end_does_not_fill_the_memory(monkeypatch
         return response
 
     async with answering(answer, monkeypatch) as reader:
-        assert await reader.read(pod("p"), JOB) == Reading(bad=True)
+        assert await reader.read(pod("p"), JOB) == ProgressReading(bad=True)
     assert sent < 2**26
 
 
@@ -153,7 +153,7 @@ async def test_a_redirect_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> No
         raise web.HTTPFound(f"http://{request.host}/progress?elsewhere")
 
     async with answering(answer, monkeypatch) as reader:
-        assert await reader.read(pod("p"), JOB) == Reading(bad=True)
+        assert await reader.read(pod("p"), JOB) == ProgressReading(bad=True)
     assert asked == ["/progress"]
 
 
@@ -163,7 +163,7 @@ async def test_a_packed_answer_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) 
         return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
 
     async with answering(answer, monkeypatch) as reader:
-        assert await reader.read(pod("p"), JOB) == Reading(bad=True)
+        assert await reader.read(pod("p"), JOB) == ProgressReading(bad=True)
 
 
 @pytest.mark.parametrize(

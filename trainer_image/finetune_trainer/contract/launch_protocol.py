@@ -126,7 +126,7 @@ class RankResult(Document):
 # --- node -> node 0 --------------------------------------------------------------------------------------------------
 
 
-class Health(Document):
+class NodeHealth(Document):
     """GET /healthz: who answers at this address."""
 
     uid: str
@@ -192,10 +192,10 @@ __all__ = [
     "Begin",
     "FileDigest",
     "FileName",
-    "Health",
     "Join",
     "NodeCheckpoint",
     "NodeEnded",
+    "NodeHealth",
     "RankCheckpoint",
     "RankEnv",
     "RankModel",

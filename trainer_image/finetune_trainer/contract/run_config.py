@@ -117,7 +117,7 @@ class EarlyStopping(Document):
     """Improvement that counts as one."""
 
 
-class Hub(Document):
+class HubSettings(Document):
     endpoint: str | None = None
     """Base address of the Hub or of a mirror; null is the library's default."""
     token_file: PodPath | None = None
@@ -180,7 +180,7 @@ class RunConfig(Document):
     """Port of `launch` in a pod: /metrics, /progress, /healthz, and what nodes tell each other."""
     grace_period_seconds: int = 30
     """`terminationGracePeriodSeconds` of the pods."""
-    hub: Hub = Hub()
+    hub: HubSettings = HubSettings()
     publish: Publish | None = None
 
     @property

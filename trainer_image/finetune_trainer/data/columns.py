@@ -14,7 +14,7 @@ IGNORED_LABEL = -100
 
 
 @dataclass(frozen=True)
-class Asked:
+class ColumnRequest:
     """What a reader is to find."""
 
     columns: tuple[str, ...]

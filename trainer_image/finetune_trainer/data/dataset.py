@@ -18,7 +18,7 @@ DRAW = "_draw"
 """`(epoch, row)`: the seed of what a collator draws for a row, the same whatever rank has it."""
 
 
-class Rows(Dataset[dict[str, Any]]):
+class PreparedDataset(Dataset[dict[str, Any]]):
     """Rows of one split. An index is a `Pick`, or the number of a row."""
 
     def __init__(
@@ -34,17 +34,17 @@ class Rows(Dataset[dict[str, Any]]):
         self._starts = np.cumsum([0, *(chunk.num_rows for chunk in self._chunks)])
 
     @classmethod
-    def from_file(cls, path: Path) -> Rows:
+    def from_file(cls, path: Path) -> PreparedDataset:
         with pa.memory_map(str(path)) as source:
             return cls(pa.ipc.open_stream(source).read_all())
 
-    def ordered(self, order: npt.NDArray[np.int64]) -> Rows:
+    def ordered(self, order: npt.NDArray[np.int64]) -> PreparedDataset:
         """The same rows, index i standing for row `order[i]`."""
-        return Rows(self._table, order, self._columns)
+        return PreparedDataset(self._table, order, self._columns)
 
-    def reading(self, columns: Collection[str]) -> Rows:
+    def reading(self, columns: Collection[str]) -> PreparedDataset:
         """The same rows with the labels and, of the rest, only what a model of these arguments takes."""
-        return Rows(self._table, self._order, columns)
+        return PreparedDataset(self._table, self._order, columns)
 
     @property
     def columns(self) -> Collection[str]:

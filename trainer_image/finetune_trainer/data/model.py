@@ -44,7 +44,7 @@ FIXED_PADDING = {"mpnet": 1}
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelDescription:
     folder: Path
     name: str
     """What messages call it."""
@@ -71,7 +71,7 @@ def local_model(path: PodPath) -> Path:
     return folder
 
 
-def load(folder: Path, name: str) -> Model:
+def load(folder: Path, name: str) -> ModelDescription:
     """Configuration and tokenizer of the model in `folder`."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoTokenizer
@@ -108,7 +108,9 @@ def load(folder: Path, name: str) -> Model:
     # One that reads bytes or characters has no vocabulary. Any other is made empty where its files are missing.
     if not tokenizer_files and type(tokenizer).vocab_files_names:
         raise missing
-    return Model(folder, name, config, tokenizer, max_tokens(config, tokenizer), _digest(folder, tokenizer_files))
+    return ModelDescription(
+        folder, name, config, tokenizer, max_tokens(config, tokenizer), _digest(folder, tokenizer_files)
+    )
 
 
 def _said(error: Exception) -> str:

@@ -43,7 +43,7 @@ class Pick(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GlobalOrder:
+class GlobalBatchOrder:
     """The rows of each epoch in the order in which global batches take them."""
 
     lengths: npt.NDArray[np.int32]
@@ -129,7 +129,7 @@ class GlobalOrder:
         return epochs * per_epoch + min(rest * self.batch_rows, per_epoch)
 
 
-class MicroBatches:
+class MicroBatchSampler:
     """Batches of one forward pass of one rank, in the order in which ranks take turns: a batch sampler.
 
     All are of one size and their number is a multiple of the world size, so that whoever deals them out to ranks has
@@ -140,7 +140,7 @@ class MicroBatches:
     drop_last = True
     """What accelerate must believe: there is no incomplete batch to repeat rows for."""
 
-    def __init__(self, order: GlobalOrder, *, batch_size: int, world_size: int) -> None:
+    def __init__(self, order: GlobalBatchOrder, *, batch_size: int, world_size: int) -> None:
         if order.batch_rows % (batch_size * world_size):
             raise ValueError(f"a global batch of {order.batch_rows} is no multiple of {batch_size} x {world_size}")
         self.order = order

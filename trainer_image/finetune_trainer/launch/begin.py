@@ -26,7 +26,7 @@ from finetune_trainer.launch.meeting import WAITING_AGAIN_SECONDS, WAITING_SECON
 from finetune_trainer.launch.node import EndedError, Node
 from finetune_trainer.launch.resume import (
     CONTINUES,
-    Decision,
+    ResumeDecision,
     decide,
     may_go_on,
     own_folders,
@@ -36,7 +36,13 @@ from finetune_trainer.launch.resume import (
 from finetune_trainer.launch.sealing import assert_newest
 from finetune_trainer.launch.settings import Peer
 from finetune_trainer.shared import host
-from finetune_trainer.shared.checkpoints.attempt_file import Mark, newest_mark, read_mark, read_results, write_mark
+from finetune_trainer.shared.checkpoints.attempt_file import (
+    AttemptRecord,
+    newest_attempt_record,
+    read_attempt_record,
+    read_results,
+    write_attempt_record,
+)
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.result_record import fit_gang
 from finetune_trainer.shared.volume import Run, VolumeError, make_folder, write_checked, write_text
@@ -49,14 +55,14 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeEndpoint:
     """Where this node is in the network."""
 
     address: str
     interface: str | None
 
 
-async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Place]:
+async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, NodeEndpoint]:
     """Return when the attempt has begun. SupersededError where it can't."""
     if node.settings.node == 0:
         started, address = await _as_node_zero(node, session)
@@ -69,7 +75,7 @@ async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Plac
     node.board.model_path = started.model
     interface = host.interface_of(_LOOPBACK if node.settings.config.nodes == 1 else address)
     log.info("attempt has begun", resume=started.resume.path if started.resume else None)
-    return started, Place(address, interface)
+    return started, NodeEndpoint(address, interface)
 
 
 def _read_secret(node: Node) -> str:
@@ -81,7 +87,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     run = settings.layout.run
     here = Peer(settings.bind or host.own_address(), settings.port)
     node.secret = await asyncio.to_thread(claim, run, settings.attempt, here)
-    previous = await asyncio.to_thread(newest_mark, run, settings.attempt)
+    previous = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
     if previous is not None:
         node.board.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(previous.attempt)))
     peers = await _all_here(node)
@@ -133,7 +139,7 @@ def claim(run: Run, attempt: int, address: Peer) -> str:
     """Take the attempt's folder: the secret is what the other nodes wait for, the address a way to find this one."""
     assert_newest(run, attempt)
     own = run.attempt(attempt)
-    if read_mark(own) is not None:
+    if read_attempt_record(own) is not None:
         message = f"Attempt {attempt} has begun before, in another pod: an attempt begins once."
         raise VolumeError(Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=message))
     make_folder(own.staging, run.folder)
@@ -144,7 +150,7 @@ def claim(run: Run, attempt: int, address: Peer) -> str:
     return secret
 
 
-async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> Mark:
+async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> AttemptRecord:
     """Fence, decide, write the mark; again if an older attempt turns out to have begun meanwhile."""
     settings = node.settings
     layout, run, number = settings.layout, settings.layout.run, settings.attempt
@@ -162,7 +168,7 @@ async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses:
         mark = _mark_of(node, addresses, decision)
         await asyncio.to_thread(_write, node, mark)
         await asyncio.to_thread(assert_newest, run, number)
-        if await asyncio.to_thread(newest_mark, run, number) == before and _still_there(mark):
+        if await asyncio.to_thread(newest_attempt_record, run, number) == before and _still_there(mark):
             break
         log.info("another attempt began at the same time: looking again")
     for message in decision.messages:
@@ -172,14 +178,14 @@ async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses:
     return mark
 
 
-def _still_there(mark: Mark) -> bool:
+def _still_there(mark: AttemptRecord) -> bool:
     """An older attempt that was not over may have rotated between our look and our mark; from the mark on it won't."""
     return mark.resume is None or to_local(mark.resume.path).is_dir()
 
 
-def _mark_of(node: Node, addresses: tuple[str, ...], decision: Decision) -> Mark:
+def _mark_of(node: Node, addresses: tuple[str, ...], decision: ResumeDecision) -> AttemptRecord:
     settings = node.settings
-    return Mark(
+    return AttemptRecord(
         uid=settings.config.uid,
         attempt=settings.attempt,
         begun=datetime.now(UTC),
@@ -192,11 +198,11 @@ def _mark_of(node: Node, addresses: tuple[str, ...], decision: Decision) -> Mark
     )
 
 
-def _write(node: Node, mark: Mark) -> None:
+def _write(node: Node, mark: AttemptRecord) -> None:
     run = node.settings.layout.run
     if run_config(run)[0] is None:
         write_checked(run.config, node.settings.config)
-    write_mark(run.attempt(mark.attempt), mark)
+    write_attempt_record(run.attempt(mark.attempt), mark)
 
 
 async def _prepared(node: Node) -> Prepared | None:
@@ -219,11 +225,11 @@ async def _prepared(node: Node) -> Prepared | None:
 
 async def _fence(
     node: Node, session: aiohttp.ClientSession, fenced: set[tuple[str, int]], prepared: Prepared | None
-) -> Mark | None:
+) -> AttemptRecord | None:
     """Wait for the attempt before, and for an earlier run that this one may go on from; returns the former's mark."""
     settings = node.settings
     run = settings.layout.run
-    before = await asyncio.to_thread(newest_mark, run, settings.attempt)
+    before = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
     waiting = [(run, before)] if before is not None else []
     own = await asyncio.to_thread(own_folders, run, settings.attempt, prepared)
     if settings.config.resume_from in CONTINUES and not own:
@@ -242,7 +248,7 @@ async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
     settings = node.settings
     run = settings.layout.run
     try:
-        before = await asyncio.to_thread(newest_mark, run, settings.attempt)
+        before = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
         if before is None:
             return
         secret = await asyncio.to_thread(run.attempt(before.attempt).secret.read_text)

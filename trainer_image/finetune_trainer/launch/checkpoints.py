@@ -15,10 +15,10 @@ from pathlib import Path
 from finetune_trainer.contract.records import CheckpointRef
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.checkpoints.attempt_file import (
-    Mark,
+    AttemptRecord,
     last_attempts,
-    newest_mark,
-    read_mark,
+    newest_attempt_record,
+    read_attempt_record,
     successor,
     unreadable,
 )
@@ -83,7 +83,7 @@ def usable_folders(run: Run, before: int | None = None) -> list[Path]:
 
     What a superseded attempt sealed after its successor had begun is in neither, so no attempt ever reads it.
     """
-    mark = newest_mark(run, before)
+    mark = newest_attempt_record(run, before)
     known = [to_local(ref.path) for ref in mark.known] if mark is not None else []
     own: list[Path] = []
     for attempt in last_attempts(run, before):
@@ -183,13 +183,13 @@ def needed_by_others(layout: Layout) -> set[Path]:
     for run in layout.other_runs():
         for attempt in run.begun():
             with suppress(VolumeError):  # a run that goes on from here has begun after this one was over
-                mark = read_mark(attempt)
+                mark = read_attempt_record(attempt)
                 if mark is not None and mark.resume is not None:
                     needed.add(to_local(mark.resume.path))
     return needed
 
 
-def rotate(layout: Layout, mark: Mark, limit: int | None) -> list[Path]:
+def rotate(layout: Layout, mark: AttemptRecord, limit: int | None) -> list[Path]:
     """Delete what is surplus in this run; returns what went. Only node 0 of the newest begun attempt may call it."""
     run = layout.run
     own = sealed_by(run.attempt(mark.attempt))

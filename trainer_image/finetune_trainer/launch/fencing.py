@@ -12,8 +12,8 @@ import aiohttp
 import structlog
 from pydantic import ValidationError
 
-from finetune_trainer.contract.launch_protocol import Health
-from finetune_trainer.shared.checkpoints.attempt_file import Mark
+from finetune_trainer.contract.launch_protocol import NodeHealth
+from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
 from finetune_trainer.shared.volume import Attempt, there
 
 UNREACHABLE_SECONDS = 5.0
@@ -29,7 +29,7 @@ async def why_not(session: aiohttp.ClientSession, address: str, uid: str, attemp
     timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
     try:
         async with session.get(f"http://{address}/healthz", timeout=timeout, allow_redirects=False) as response:
-            health = Health.model_validate_json(await response.content.read(_HEALTH_BYTES_MAX))
+            health = NodeHealth.model_validate_json(await response.content.read(_HEALTH_BYTES_MAX))
     except aiohttp.ClientConnectorError as error:
         return f"{address} can't be reached: {error.os_error.strerror or error.os_error}"
     except TimeoutError:
@@ -41,7 +41,7 @@ async def why_not(session: aiohttp.ClientSession, address: str, uid: str, attemp
     return f"at {address} answers node {health.node} of attempt {health.attempt} of {health.uid}"
 
 
-async def until_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mark) -> None:
+async def until_over(session: aiohttp.ClientSession, attempt: Attempt, mark: AttemptRecord) -> None:
     """Return when every node of the attempt is over."""
     ways = await asyncio.gather(
         *(_node_over(session, attempt, mark, node, address) for node, address in enumerate(mark.addresses))
@@ -49,7 +49,9 @@ async def until_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mar
     log.info("earlier attempt is over", earlier=mark.attempt, nodes=dict(enumerate(ways)))
 
 
-async def _node_over(session: aiohttp.ClientSession, attempt: Attempt, mark: Mark, node: int, address: str) -> str:
+async def _node_over(
+    session: aiohttp.ClientSession, attempt: Attempt, mark: AttemptRecord, node: int, address: str
+) -> str:
     now = asyncio.get_running_loop().time
     began = last_seen = now()
     while True:

@@ -11,7 +11,7 @@ _STEP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60
 _SAVE_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
-class Metrics:
+class AttemptMetrics:
     """One registry of its own, so that nothing else in the process adds to it."""
 
     def __init__(self) -> None:

@@ -18,13 +18,13 @@ from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankResult
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, PodPhase, Reason
 from finetune_trainer.launch.background import Background
-from finetune_trainer.launch.board import Board
+from finetune_trainer.launch.checkpoint_coordinator import CheckpointCoordinator, NodeCheckpointWriter
 from finetune_trainer.launch.children import Children
-from finetune_trainer.launch.gang import Gang
-from finetune_trainer.launch.metrics import Metrics
+from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.node_roster import NodeRoster
 from finetune_trainer.launch.peers import NodeZero, PeerLostError
+from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.ranks import Ranks
-from finetune_trainer.launch.saving import Placing, Saving
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
 from finetune_trainer.shared.checkpoints import manifest
@@ -68,8 +68,8 @@ class EndedError(Exception):
 
 
 class NodeZeroParts(NamedTuple):
-    gang: Gang
-    saving: Saving
+    gang: NodeRoster
+    saving: CheckpointCoordinator
 
 
 class Node:
@@ -80,14 +80,14 @@ class Node:
         self.children = children
         self.client = client
         self.temporary = temporary
-        self.board = Board(settings.config.uid, settings.attempt)
-        self.metrics = Metrics()
+        self.board = ProgressState(settings.config.uid, settings.attempt)
+        self.metrics = AttemptMetrics()
         self.ranks = Ranks(settings, children, temporary)
-        self.placing = Placing(settings, self.metrics, self._report_checkpoint, self.went_wrong)
+        self.placing = NodeCheckpointWriter(settings, self.metrics, self._report_checkpoint, self.went_wrong)
         self.background = Background(self.went_wrong)
         first = settings.node == 0
-        self.gang = Gang(settings.config.nodes) if first else None
-        self.saving = Saving(settings, self.board, self.metrics, self.went_wrong) if first else None
+        self.gang = NodeRoster(settings.config.nodes) if first else None
+        self.saving = CheckpointCoordinator(settings, self.board, self.metrics, self.went_wrong) if first else None
         self.secret: str | None = None
         """Of the attempt: what other nodes must know to talk to this one."""
         self.failure: Failure | None = None

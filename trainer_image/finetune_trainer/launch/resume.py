@@ -16,7 +16,7 @@ from finetune_trainer.contract.records import Cause, CheckpointRef, Failure, Rea
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch.checkpoints import choose, move_aside, step_of, usable_folders
 from finetune_trainer.shared.checkpoints import manifest, training_note
-from finetune_trainer.shared.checkpoints.attempt_file import Mark, final_model, newest_mark
+from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord, final_model, newest_attempt_record
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import Layout, Run, VolumeError, read_checked, read_document, there
 
@@ -48,7 +48,7 @@ _NOT_WHAT_IS_TRAINED = frozenset(
 
 
 @dataclass(frozen=True)
-class Decision:
+class ResumeDecision:
     """What an attempt starts with."""
 
     resume: CheckpointRef | None = None
@@ -59,7 +59,7 @@ class Decision:
 
 def decide(
     layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None = None, expected: int | None = None
-) -> Decision:
+) -> ResumeDecision:
     """Sealed model of this run, else its newest good checkpoint, else what `resumeFrom` says.
 
     `prepared`: what is trained on, where that is known. A checkpoint of other data, or of another base model, is not gone on
@@ -69,15 +69,15 @@ def decide(
     run = layout.run
     model, messages = _finished_model(run, attempt)
     if model is not None:
-        return Decision(model=model, messages=messages)
+        return ResumeDecision(model=model, messages=messages)
     found = _chosen(layout, config, attempt, prepared)
     decision = replace(found, messages=messages + found.messages)
-    previous = newest_mark(run, attempt)
+    previous = newest_attempt_record(run, attempt)
     steps = [expected, previous.resume.step if previous is not None and previous.resume is not None else None]
     return _compared(layout, config, decision, max((step for step in steps if step is not None), default=None))
 
 
-def _chosen(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None) -> Decision:
+def _chosen(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None) -> ResumeDecision:
     run = layout.run
     usable = own_folders(run, attempt, prepared)
     choice = choose(usable, run)
@@ -85,17 +85,17 @@ def _chosen(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared 
     lineage = (folder for folder in usable if there(folder) and folder not in choice.passed_over)
     known = tuple(found.ref(folder) for folder in lineage if (found := manifest.read(folder)) is not None)
     if choice.sealed is not None:
-        return Decision(resume=choice.sealed.ref, known=known, messages=messages)
+        return ResumeDecision(resume=choice.sealed.ref, known=known, messages=messages)
     messages += _left_out(usable_folders(run, attempt), prepared, "this run")
     if config.resume_from == "never":
-        return Decision(known=known, messages=messages)
+        return ResumeDecision(known=known, messages=messages)
     if config.resume_from in CONTINUES:
         earlier, more = _from_earlier_run(layout, config, prepared)
-        return Decision(resume=earlier, known=known, messages=messages + more)
-    return Decision(resume=_named(config.resume_from, prepared), known=known, messages=messages)
+        return ResumeDecision(resume=earlier, known=known, messages=messages + more)
+    return ResumeDecision(resume=_named(config.resume_from, prepared), known=known, messages=messages)
 
 
-def _compared(layout: Layout, config: RunConfig, decision: Decision, had: int | None) -> Decision:
+def _compared(layout: Layout, config: RunConfig, decision: ResumeDecision, had: int | None) -> ResumeDecision:
     """The decision, with what is to be said where this job had a checkpoint of a later step than it goes on from."""
     step = decision.resume.step if decision.resume is not None else None
     if had is None or (step is not None and step >= had):
@@ -205,7 +205,7 @@ def trains_the_same(one: RunConfig, other: RunConfig) -> bool:
     return essence(one) == essence(other)
 
 
-def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Mark]]:
+def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, AttemptRecord]]:
     """Unfinished earlier runs that train the same thing, newest first, with their last mark.
 
     None that is older than a finished one: that training was over.
@@ -213,7 +213,7 @@ def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Mark]
     found = []
     for run in layout.other_runs():
         theirs, _ = run_config(run)
-        mark = newest_mark(run) if theirs is not None and trains_the_same(theirs, config) else None
+        mark = newest_attempt_record(run) if theirs is not None and trains_the_same(theirs, config) else None
         if mark is not None:
             found.append((run, mark))
     found.sort(key=lambda pair: pair[1].begun, reverse=True)

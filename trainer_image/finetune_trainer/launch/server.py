@@ -22,10 +22,10 @@ from pydantic import BaseModel, ValidationError
 
 from finetune_trainer.contract.base import Document
 from finetune_trainer.contract.launch_protocol import (
-    Health,
     Join,
     NodeCheckpoint,
     NodeEnded,
+    NodeHealth,
     RankCheckpoint,
     RankModel,
     RankProgress,
@@ -34,9 +34,9 @@ from finetune_trainer.contract.launch_protocol import (
     Superseded,
 )
 from finetune_trainer.contract.records import Failure, Outcome
-from finetune_trainer.launch.board import KubeflowStatus
 from finetune_trainer.launch.node import Ending, Node, in_short
 from finetune_trainer.launch.peers import HOLD_SECONDS
+from finetune_trainer.launch.progress_state import KubeflowStatus
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Peer
 from finetune_trainer.shared.checkpoints.manifest import BrokenError
@@ -137,7 +137,7 @@ class _Cluster:
     async def healthz(self, _: web.Request) -> web.Response:
         settings = self._node.settings
         begun = self._node.board.begun is not None
-        return _json(Health(uid=settings.config.uid, attempt=settings.attempt, node=settings.node, begun=begun))
+        return _json(NodeHealth(uid=settings.config.uid, attempt=settings.attempt, node=settings.node, begun=begun))
 
 
 class _FromRanks:

@@ -13,7 +13,7 @@ from pathlib import Path
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model, quantization_of
+from finetune_trainer.data.model import ModelDescription, quantization_of
 from finetune_trainer.prepare import probes
 
 ALL_LINEAR = "all-linear"
@@ -24,7 +24,7 @@ LEFT_MOST = 0.1
 """Share of the weights that may stay in full precision where four bits are asked for."""
 
 
-def check(config: RunConfig, model: Model, auto: str) -> None:
+def check(config: RunConfig, model: ModelDescription, auto: str) -> None:
     """PrepareError where the model's weights cannot be trained as asked; `auto` is the class that loads them."""
     if config.quantization is not None:
         _require_accelerator(config)
@@ -47,7 +47,7 @@ def _require_accelerator(config: RunConfig) -> None:
         raise _refusal("spec.quantization: weights in four bits cannot be trained themselves; add spec.peft.")
 
 
-def _require_trainable_upon(config: RunConfig, model: Model, method: str) -> None:
+def _require_trainable_upon(config: RunConfig, model: ModelDescription, method: str) -> None:
     """Weights that somebody has put into few bits already take adapters, which stay beside them."""
     if config.peft is None or not config.accelerators:
         raise _refusal(
@@ -63,7 +63,7 @@ def _require_trainable_upon(config: RunConfig, model: Model, method: str) -> Non
             )
 
 
-def _require_few_bits(model: Model, auto: str) -> None:
+def _require_few_bits(model: ModelDescription, auto: str) -> None:
     """Four bits that most weights would not have are none: the model would take the memory of a whole one."""
     answer = probes.ask("four_bit_probe", str(model.folder), auto)
     left = answer.get("left", 0.0)
@@ -75,7 +75,7 @@ def _require_few_bits(model: Model, auto: str) -> None:
         )
 
 
-def _require_modules(wanted: tuple[str, ...], model: Model) -> None:
+def _require_modules(wanted: tuple[str, ...], model: ModelDescription) -> None:
     if ALL_LINEAR in wanted and len(wanted) > 1:
         raise _refusal(f"spec.peft.targetModules: {ALL_LINEAR} stands for all of them; name nothing beside it.")
     saved = _matrices(model.folder)

@@ -16,9 +16,9 @@ from finetune_trainer.contract.prepared import SplitReport
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.errors import PrepareError
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import arguments, cores, splits, store, summary, tokens, warnings
-from finetune_trainer.prepare.hub import Hub
+from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.tasks.base import Checked, Limits, Reading, Task
 
 JUDGED = ("validation", "test")
@@ -33,9 +33,9 @@ class Job:
 
     config: RunConfig
     task: Task
-    hub: Hub
+    hub: HubReader
     found: splits.Found
-    model: Model
+    model: ModelDescription
     limits: Limits
 
 

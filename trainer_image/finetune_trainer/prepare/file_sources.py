@@ -18,7 +18,7 @@ from finetune_trainer.prepare import local_files, remote, s3, web
 from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.fingerprint import file_digest
 from finetune_trainer.prepare.formats import unknown_kind
-from finetune_trainer.prepare.hub import Hub, HubFile
+from finetune_trainer.prepare.hub import HubFile, HubReader
 from finetune_trainer.prepare.remote import Remote
 from finetune_trainer.shared.addresses import shown
 from finetune_trainer.shared.volume import Layout
@@ -30,7 +30,7 @@ DOWNLOADS = "downloads"
 
 
 @dataclass(frozen=True)
-class Place:
+class FileSource:
     """A file that was found, and not been read yet."""
 
     identity: object
@@ -41,7 +41,7 @@ class Place:
     """Of the dataset on the Hub that it belongs to."""
 
 
-def found(paths: Sequence[str], config: RunConfig, client: Hub) -> Iterator[Place]:
+def found(paths: Sequence[str], config: RunConfig, client: HubReader) -> Iterator[FileSource]:
     """The files that paths, patterns and addresses mean, in the order given."""
     streaming = config.dataset.streaming
     for path in paths:
@@ -61,26 +61,26 @@ def found(paths: Sequence[str], config: RunConfig, client: Hub) -> Iterator[Plac
             yield from (_local(content) for content in local_files.found(path))
 
 
-def _local(content: Content) -> Place:
+def _local(content: Content) -> FileSource:
     assert content.path is not None
-    return Place(_identity(content, file_digest(content.path)), lambda: content)
+    return FileSource(_identity(content, file_digest(content.path)), lambda: content)
 
 
-def _remote(file: Remote, config: RunConfig) -> Place:
+def _remote(file: Remote, config: RunConfig) -> FileSource:
     _require_known_kind(file.name)
     if file.size == 0:
         raise PrepareError(Reason.DATA_INVALID, f"{file.name} is empty.")
     if config.dataset.streaming:
         content = remote.far(file)
-        return Place([file.name, file.version, file.size], lambda: content)
+        return FileSource([file.name, file.version, file.size], lambda: content)
     cache = downloads(config)
     if file.version is None:  # the server tells nothing that its content could be known by
         fetched = remote.fetched(file, cache)
         return _local(fetched)
-    return Place([file.name, file.version, file.size], lambda: remote.fetched(file, cache))
+    return FileSource([file.name, file.version, file.size], lambda: remote.fetched(file, cache))
 
 
-def _of_hub(address: str, config: RunConfig, client: Hub) -> Iterator[Place]:
+def _of_hub(address: str, config: RunConfig, client: HubReader) -> Iterator[FileSource]:
     if not address.startswith(DATASETS):
         raise PrepareError(
             Reason.DATASET_NOT_FOUND, f"{address}: of the Hub data is read from datasets: {DATASETS}owner/name/path."
@@ -89,14 +89,14 @@ def _of_hub(address: str, config: RunConfig, client: Hub) -> Iterator[Place]:
     for file in client.dataset_files(address.removeprefix(DATASETS)):
         _require_known_kind(file.name)
         fetch = _read_from_hub if config.dataset.streaming else _fetched_from_hub
-        yield Place([file.name, file.commit], partial(fetch, file, client, cache), file.commit)
+        yield FileSource([file.name, file.commit], partial(fetch, file, client, cache), file.commit)
 
 
-def _fetched_from_hub(file: HubFile, client: Hub, cache: Path) -> Content:
+def _fetched_from_hub(file: HubFile, client: HubReader, cache: Path) -> Content:
     return local(client.dataset_file(file, cache), file.name)
 
 
-def _read_from_hub(file: HubFile, client: Hub, cache: Path) -> Content:
+def _read_from_hub(file: HubFile, client: HubReader, cache: Path) -> Content:
     address, headers = client.direct(file)
     return remote.far(web.found(address, headers, file.name))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
@@ -21,7 +21,7 @@ from finetune_trainer.prepare.split_expression import require_same_types
 from finetune_trainer.prepare.spool import TypesDifferError, spooled
 
 
-def read_files(contents: Sequence[Content], asked: Asked, scratch: Path) -> Split:
+def read_files(contents: Sequence[Content], asked: ColumnRequest, scratch: Path) -> Split:
     """The rows of all files, in the order given; `scratch` is a folder with room for the columns that are asked for."""
     tables, sources = [], []
     told: list[str] = []

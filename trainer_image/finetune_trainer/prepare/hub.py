@@ -54,7 +54,7 @@ class HubFile:
     path: str
 
 
-class Hub:
+class HubReader:
     """The Hub as one job sees it: its endpoint, token and cache."""
 
     def __init__(self, config: RunConfig) -> None:

@@ -19,7 +19,7 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.text import log_line
 from finetune_trainer.data import model
 from finetune_trainer.data.errors import PrepareError
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import (
     adapters,
     arguments,
@@ -34,7 +34,7 @@ from finetune_trainer.prepare import (
     warnings,
 )
 from finetune_trainer.prepare.fingerprint import config_digest, data_key, model_digest
-from finetune_trainer.prepare.hub import Hub
+from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.shared import data_digests, device_memory, layerdrop
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import (
@@ -104,7 +104,7 @@ class _Notes:
 
 def _looked_at(config: RunConfig, layout: Layout, before_model: Callable[[], None], notes: _Notes) -> Prepared:
     """Resolve, and find or make what is prepared."""
-    hub = Hub(config)
+    hub = HubReader(config)
     folder, commit = _model_folder(config, hub, layout)
     size = _fits(config, folder)
     notes.said.extend(image.check(config, folder))
@@ -135,7 +135,7 @@ def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
 
 
 def _made_from(
-    config: RunConfig, layout: Layout, hub: Hub, folder: Path, found: splits.Found, notes: _Notes
+    config: RunConfig, layout: Layout, hub: HubReader, folder: Path, found: splits.Found, notes: _Notes
 ) -> model_cache.Known:
     """Look at the model, and see that there is prepared data for it; what is to be known of both."""
     loaded = model.load(folder, f"The model {config.model.name}")
@@ -176,7 +176,7 @@ def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model
     )
 
 
-def _in_tokens(loaded: Model) -> object:
+def _in_tokens(loaded: ModelDescription) -> object:
     """What tokens depend on of a model, and whether they are known to it."""
     config = loaded.config
     return [
@@ -220,7 +220,7 @@ def _is_sound(folder: Path, notes: _Notes) -> bool:
     return problem is None and eviction.touch(folder)
 
 
-def _model_folder(config: RunConfig, hub: Hub, layout: Layout) -> tuple[Path, str | None]:
+def _model_folder(config: RunConfig, hub: HubReader, layout: Layout) -> tuple[Path, str | None]:
     if config.model.name.startswith("/"):
         return model.local_model(config.model.name), None
     return hub.model(config.model, layout.hub_cache)

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import file_sources, holdout, hub, split_expression, streamed
-from finetune_trainer.prepare.file_sources import Place
+from finetune_trainer.prepare.file_sources import FileSource
 from finetune_trainer.prepare.files import read_files
 from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.formats import columns as named
@@ -38,11 +38,11 @@ class Found:
     """As JSON, everything that decides which rows there are: commit, digests, versions of remote files, settings."""
     commit: str | None = None
     """Of the one Hub dataset that is read, as a whole or some of its files."""
-    files: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    files: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
     """Split of `spec.dataset.files` -> its files, patterns resolved; those that are used."""
 
 
-def find(config: RunConfig, client: hub.Hub) -> Found:
+def find(config: RunConfig, client: hub.HubReader) -> Found:
     """What identifies the data without parsing it, and the commit where it is the Hub's.
 
     The key of prepared data must hold `identity` and the seed; it need not know what else there is in `spec.dataset`.
@@ -66,9 +66,9 @@ def find(config: RunConfig, client: hub.Hub) -> Found:
 
 def read(
     config: RunConfig,
-    client: hub.Hub,
+    client: hub.HubReader,
     data: Found,
-    asked: Asked,
+    asked: ColumnRequest,
     scratch: Path,
 ) -> dict[str, Split]:
     """The splits by role (`train`, and `validation` and `test` where there are such), as they were read.
@@ -112,7 +112,7 @@ def _has_classes(config: RunConfig) -> bool:
 
 
 def _of_hub(
-    config: RunConfig, client: hub.Hub, data: Found, asked: Asked
+    config: RunConfig, client: hub.HubReader, data: Found, asked: ColumnRequest
 ) -> tuple[Sequence[str], Callable[[str], Split]]:
     there = client.dataset(config.dataset, str(data.commit))
 
@@ -129,7 +129,7 @@ def _of_hub(
     return list(there), read_one
 
 
-def _of_files(data: Found, asked: Asked, scratch: Path) -> tuple[Sequence[str], Callable[[str], Split]]:
+def _of_files(data: Found, asked: ColumnRequest, scratch: Path) -> tuple[Sequence[str], Callable[[str], Split]]:
     known: dict[str, Split] = {}
 
     def read_one(name: str) -> Split:
@@ -140,7 +140,9 @@ def _of_files(data: Found, asked: Asked, scratch: Path) -> tuple[Sequence[str], 
     return list(data.files), read_one
 
 
-def _streamed(config: RunConfig, client: hub.Hub, data: Found, asked: Asked, scratch: Path) -> dict[str, Split]:
+def _streamed(
+    config: RunConfig, client: hub.HubReader, data: Found, asked: ColumnRequest, scratch: Path
+) -> dict[str, Split]:
     def wanted(there: Sequence[str]) -> Iterator[tuple[str, str, Taking]]:
         for role in ROLES:
             if (said := _said(role, config, there)) is not None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import DatasetSource, RunConfig
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
@@ -57,7 +57,7 @@ class Taking:
 
 
 def from_hub(
-    there: Any, said: str, role: str, taking: Taking, asked: Asked, dataset: DatasetSource, scratch: Path
+    there: Any, said: str, role: str, taking: Taking, asked: ColumnRequest, dataset: DatasetSource, scratch: Path
 ) -> Split:
     """Rows of a Hub dataset's streams by split (an IterableDatasetDict)."""
     import datasets
@@ -87,7 +87,7 @@ def from_hub(
     return replace(read, messages=tuple(dict.fromkeys(told)))
 
 
-def _picked(tables: Iterator[pa.Table], asked: Asked, name: str) -> Iterator[pa.Table]:
+def _picked(tables: Iterator[pa.Table], asked: ColumnRequest, name: str) -> Iterator[pa.Table]:
     """The needed columns, in which text is text."""
     first = 0
     for table in tables:
@@ -99,7 +99,7 @@ def _picked(tables: Iterator[pa.Table], asked: Asked, name: str) -> Iterator[pa.
 
 
 def from_files(
-    files: Mapping[str, Sequence[Content]], said: str, role: str, taking: Taking, asked: Asked, scratch: Path
+    files: Mapping[str, Sequence[Content]], said: str, role: str, taking: Taking, asked: ColumnRequest, scratch: Path
 ) -> Split:
     """Rows of files, by split, that are read from where they are."""
     parts = parts_of(said, role, list(files))
@@ -151,7 +151,7 @@ def _mixed(tables: Iterator[pa.Table], seed: int, buffer: int) -> Iterator[pa.Ta
         yield held.take(pa.array(draws.permutation(held.num_rows)))
 
 
-def _rows(contents: Sequence[Content], asked: Asked) -> Iterator[pa.Table]:
+def _rows(contents: Sequence[Content], asked: ColumnRequest) -> Iterator[pa.Table]:
     for content in contents:
         yield from formats.read(content, asked)
 

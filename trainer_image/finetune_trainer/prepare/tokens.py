@@ -44,20 +44,20 @@ class Taken:
     def rows(self) -> int:
         return self.table.num_rows if self.order is None else len(self.order)
 
-    def part(self, place: Place) -> pa.Table:
+    def part(self, place: RowRange) -> pa.Table:
         """Some of them. A sample is taken a part at a time, or it would be in memory as a whole."""
         if self.order is None:
             return self.table.slice(place.start, place.stop - place.start)
         return splits.take(self.table, self.order[place.start : place.stop])
 
-    def places(self, role: str) -> list[Place]:
+    def places(self, role: str) -> list[RowRange]:
         """All parts, in order."""
         of_row = self.table.nbytes / max(1, self.table.num_rows)
         rows = max(1, min(PART_ROWS, int(PART_BYTES / max(1.0, of_row))))
-        return [Place(role, start, min(start + rows, self.rows)) for start in range(0, self.rows, rows)]
+        return [RowRange(role, start, min(start + rows, self.rows)) for start in range(0, self.rows, rows)]
 
 
-class Place(NamedTuple):
+class RowRange(NamedTuple):
     """Which rows a part has."""
 
     role: str
@@ -69,7 +69,7 @@ class Place(NamedTuple):
 class Part:
     """What became of some rows."""
 
-    place: Place
+    place: RowRange
     batches: Sequence[pa.RecordBatch]
     digests: Digests
     """A number for each row that equal rows have in common, for as long as this process lives."""
@@ -88,7 +88,7 @@ class Part:
         return _unpacked, (self.place, stream, self.digests, self.truncated, self.truncated_targets, dict(self.dropped))
 
 
-def _unpacked(place: Place, stream: bytes, *rest: Any) -> Part:
+def _unpacked(place: RowRange, stream: bytes, *rest: Any) -> Part:
     return Part(place, pa.ipc.open_stream(stream).read_all().to_batches() if stream else (), *rest)
 
 
@@ -98,7 +98,7 @@ def tokenised(task: Task, taken: Mapping[str, Taken], processes: int) -> Iterato
     return in_order(lambda piece: _part(task, taken[places[piece].role], places[piece]), len(places), processes)
 
 
-def _part(task: Task, taken: Taken, place: Place) -> Part:
+def _part(task: Task, taken: Taken, place: RowRange) -> Part:
     rows = taken.part(place)
     batches = []
     truncated = targets = 0

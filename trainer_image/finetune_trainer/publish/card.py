@@ -14,7 +14,7 @@ from finetune_trainer.contract.prepared import Resolved
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import Evaluation, TrainingReport
 from finetune_trainer.publish import usage
-from finetune_trainer.publish.base import BaseFacts
+from finetune_trainer.publish.base_model_card import BaseFacts
 from finetune_trainer.publish.markdown import address, cell, code, front_matter
 from finetune_trainer.shared.addresses import shown as address_shown
 

@@ -61,7 +61,7 @@ def _one_line(text: str) -> str:
     return " ".join(printable(text, NAME_MAX).split())
 
 
-class _Dumper(yaml.SafeDumper):
+class _MetadataDumper(yaml.SafeDumper):
     """Texts with line breaks or control characters are quoted and escaped."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -72,13 +72,13 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
-_Dumper.add_representer(str, _text)
+_MetadataDumper.add_representer(str, _text)
 
 
 def _dumped(data: Mapping[str, Any], *, allow_unicode: bool) -> str:
     dumped: str = yaml.dump(
         dict(data),
-        Dumper=_Dumper,
+        Dumper=_MetadataDumper,
         sort_keys=False,
         allow_unicode=allow_unicode,
         width=math.inf,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from finetune_trainer.contract.records import PublishedModel, Reason
 from finetune_trainer.contract.run_config import Publish, RunConfig
-from finetune_trainer.publish import base, card, sealed
-from finetune_trainer.publish.base import NOTHING, BaseFacts
+from finetune_trainer.publish import base_model_card, card, sealed
+from finetune_trainer.publish.base_model_card import NOTHING, BaseFacts
 from finetune_trainer.publish.repository import Target
 from finetune_trainer.publish.retries import Patience, until_done
 from finetune_trainer.publish.sealed import SealedModel
@@ -56,7 +56,7 @@ def _base_facts(
 ) -> BaseFacts:
     commit = model.report.resolved.model_revision if model.report else config.model.revision
     soon = replace(patience, deadline=time.monotonic() + BASE_CARD_SECONDS)
-    return base.known(config, commit, api, Layout.of(config).run.base_facts, soon, say)
+    return base_model_card.known(config, commit, api, Layout.of(config).run.base_facts, soon, say)
 
 
 def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable[[], BaseFacts]) -> PublishedModel:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.shared.checkpoints import manifest
-from finetune_trainer.shared.checkpoints.attempt_file import final_model, newest_mark
+from finetune_trainer.shared.checkpoints.attempt_file import final_model, newest_attempt_record
 from finetune_trainer.shared.checkpoints.manifest import BrokenError, Manifest
 from finetune_trainer.shared.hub.errors import PublishError
 from finetune_trainer.shared.paths import to_pod
@@ -93,7 +93,7 @@ def find(layout: Layout) -> SealedModel:
     """The final model of this run. PublishError where there is none that is whole."""
     folder = final_model(layout.run)
     if folder is None:
-        mark = newest_mark(layout.run)
+        mark = newest_attempt_record(layout.run)
         if mark is None:
             raise _damaged(
                 f"There is no trained model of this job on the volume: {to_pod(layout.run.folder)} holds none."

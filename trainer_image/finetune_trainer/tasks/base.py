@@ -17,14 +17,14 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, Asked
+from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, ColumnRequest
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model, max_tokens, text_config
+from finetune_trainer.data.model import ModelDescription, max_tokens, text_config
 from finetune_trainer.data.split import Split
 from finetune_trainer.tasks.kinds import require_text_alone
 
 if TYPE_CHECKING:
-    from finetune_trainer.data.dataset import Rows
+    from finetune_trainer.data.dataset import PreparedDataset
 
 # --- preparing ---------------------------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ class Checked:
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     """Role of the split -> why rows were left out -> how many."""
     messages: tuple[str, ...] = ()
-    of_model: Callable[[Model], tuple[str, ...]] = lambda _: ()
+    of_model: Callable[[ModelDescription], tuple[str, ...]] = lambda _: ()
     """What else the user should know of these rows, once there is a model to read them."""
 
 
@@ -57,7 +57,7 @@ class Reading:
     """How the rows of one split are read."""
 
     config: RunConfig
-    model: Model
+    model: ModelDescription
     limits: Limits
     label_names: tuple[str, ...]
     role: str
@@ -125,7 +125,7 @@ class Evaluated:
     """What `reduce` kept of the outputs, after what `generate` wrote: arrays, one entry for each row of `rows`."""
     labels: Any
     """As the collator made them, filled up with `IGNORED_LABEL`."""
-    rows: Rows
+    rows: PreparedDataset
     """The prepared rows in the order of the predictions."""
     examples: pa.Table | None
     """The rows before tokenising (`Checked.splits`), in the order of the data: see `Rows.number`."""
@@ -157,15 +157,15 @@ class Task(ABC):
     def text_columns(self, config: RunConfig) -> list[str]:
         """Those of them that hold text, so that a reader must not take `007` for a number."""
 
-    def asked(self, config: RunConfig) -> Asked:
+    def asked(self, config: RunConfig) -> ColumnRequest:
         """What is read of the data, and how."""
-        return Asked(tuple(self.columns(config)), tuple(self.text_columns(config)), config.dataset.field)
+        return ColumnRequest(tuple(self.columns(config)), tuple(self.text_columns(config)), config.dataset.field)
 
     @abstractmethod
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
         """Look at every row. PrepareError names file, line, column, value and the way out."""
 
-    def check_model(self, model: Model, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         """PrepareError where this model cannot be trained for the task; models that can are named."""
         # By its path: as an attribute of its package it would ask for torch.
         kinds = getattr(import_module("transformers.models.auto.modeling_auto"), self.heads)
@@ -178,15 +178,15 @@ class Task(ABC):
         require_text_alone(model)
         require_padding(model)
 
-    def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:
+    def model_messages(self, model: ModelDescription, label_names: tuple[str, ...]) -> tuple[str, ...]:
         """What the user should know of this model in this task."""
         return ()
 
-    def special_tokens(self, model: Model, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
         """Tokens of each row that are not text."""
         return int(model.tokenizer.num_special_tokens_to_add(pair=False))
 
-    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Tokens at most, and what to tell the user: a wish above what the model reads is cut down to that."""
         wanted, limit = config.preprocessing.max_length, model.max_tokens
         special = self.special_tokens(model, config)
@@ -256,7 +256,7 @@ class Task(ABC):
         """For each row, in the order of the data: its inputs, the prediction and the reference."""
 
 
-def require_padding(model: Model) -> None:
+def require_padding(model: ModelDescription) -> None:
     """The tokenizer can fill up a batch."""
     tokenizer = model.tokenizer
     if not (tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token):
@@ -267,7 +267,7 @@ def require_padding(model: Model) -> None:
         )
 
 
-def require_known(ids: list[list[int]], model: Model, side: str = "encoder") -> None:
+def require_known(ids: list[list[int]], model: ModelDescription, side: str = "encoder") -> None:
     """An id beyond the embeddings ends a rank, on an accelerator without a useful word.
 
     `side` is the part that reads them, of a model whose encoder and decoder have configurations of their own.

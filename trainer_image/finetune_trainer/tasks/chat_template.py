@@ -17,7 +17,7 @@ from jinja2.exceptions import TemplateError
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks.chat import ASSISTANT, MESSAGES, PLACE, TOOLS, Conversations, Message, is_learnt
 from finetune_trainer.tasks.tools import CALLS, FUNCTION, Call, bad, with_arguments
 
@@ -28,7 +28,7 @@ REFUSALS = (TemplateError, TypeError, ValueError, AttributeError)
 Spans = list[tuple[int, int]]
 
 
-def require_template(model: Model) -> None:
+def require_template(model: ModelDescription) -> None:
     """The tokenizer can write conversations, and tell where each of its tokens came from."""
     if not model.tokenizer.chat_template:
         raise PrepareError(
@@ -45,7 +45,7 @@ def require_template(model: Model) -> None:
         )
 
 
-def rendered(checked: pa.RecordBatch, model: Model) -> Iterator[tuple[str, Spans]]:
+def rendered(checked: pa.RecordBatch, model: ModelDescription) -> Iterator[tuple[str, Spans]]:
     """Each conversation as the template writes it, and the characters in it that are the assistant's."""
     writer_of = _writers(model)
     for text, tools, place in zip(*(checked[name].to_pylist() for name in (MESSAGES, TOOLS, PLACE)), strict=True):
@@ -70,14 +70,14 @@ _PROBE: list[Message] = [{"role": "user", "content": "probe"}, {"role": ASSISTAN
 class _Writer:
     """A chat template, and the form in which it takes calls."""
 
-    model: Model
+    model: ModelDescription
     template: str
     arguments_as_text: bool = False
     null_content: bool = False
     """A message that calls has the content null, by which some templates know it; in others "None" would be written."""
 
     @classmethod
-    def of(cls, model: Model, has_tools: bool) -> _Writer:
+    def of(cls, model: ModelDescription, has_tools: bool) -> _Writer:
         """The form of calls that the template writes with name and arguments; the usual one where it writes none."""
         template = model.tokenizer.get_chat_template(tools=[{}] if has_tools else None)
         ways = [cls(model, template, text, null) for text in (False, True) for null in (False, True)]
@@ -160,7 +160,7 @@ class _Writer:
         return {**message, CALLS: calls, **content}
 
 
-def _writers(model: Model) -> Callable[[bool], _Writer]:
+def _writers(model: ModelDescription) -> Callable[[bool], _Writer]:
     """The writer for conversations that offer tools, and for those that do not: some tokenizers have a template for each."""
     return cache(partial(_Writer.of, model))
 
@@ -168,7 +168,7 @@ def _writers(model: Model) -> Callable[[bool], _Writer]:
 # --- what a template leaves out ----------------------------------------------------------------------------------
 
 
-def unread(read: Sequence[Conversations], model: Model) -> tuple[str, ...]:
+def unread(read: Sequence[Conversations], model: ModelDescription) -> tuple[str, ...]:
     """What to tell of tools and keys of messages that are there and that the template does not write."""
     keys = dict.fromkeys(key for part in read for key in part.seen.rows)
     silent = [key for key in keys if not any(_is_written(key, part, model) for part in read)]
@@ -186,7 +186,7 @@ def unread(read: Sequence[Conversations], model: Model) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _is_written(key: str | None, part: Conversations, model: Model) -> bool:
+def _is_written(key: str | None, part: Conversations, model: ModelDescription) -> bool:
     """Whether the text of any conversation is another one without this key; None stands for the tools."""
     writer_of = _writers(model)
     for row in part.seen.rows.get(key, ()):
@@ -206,7 +206,7 @@ def _is_written(key: str | None, part: Conversations, model: Model) -> bool:
 _WAY_OUT = "Put {% generation %} ... {% endgeneration %} around it in tokenizer.chat_template and save the tokenizer"
 
 
-def _turn_end(text: str, before: str, after: str, content: str | None, model: Model) -> int | None:
+def _turn_end(text: str, before: str, after: str, content: str | None, model: ModelDescription) -> int | None:
     """Where a turn that begins behind `before` ends in the whole text; `after` is how it ends when it is the last.
 
     Some templates put more around the last turn than around earlier ones (an empty thought): then the content and what
@@ -228,7 +228,7 @@ def _turn_end(text: str, before: str, after: str, content: str | None, model: Mo
     return _end(text[: found + len(said) + len(closing)], len(before), model)
 
 
-def _end(text: str, start: int, model: Model) -> int:
+def _end(text: str, start: int, model: ModelDescription) -> int:
     """Without the white space behind the mark that ends a turn: who generates stops at that mark."""
     stripped = text[start:].rstrip()
     ends = tuple(token.content for token in model.tokenizer.added_tokens_decoder.values() if token.special)

@@ -35,7 +35,7 @@ class Labels:
     messages: tuple[str, ...] = ()
 
 
-class Problem(ABC):
+class LabelProblem(ABC):
     """What follows from what a label is."""
 
     name: ProblemType
@@ -81,7 +81,7 @@ class Problem(ABC):
         """The same of a label of `Labels.columns`."""
 
 
-class SingleLabel(Problem):
+class SingleLabel(LabelProblem):
     """One class of several: cross entropy, accuracy, F1 as the plain mean over the classes that occur."""
 
     name: ProblemType = "single_label_classification"
@@ -140,7 +140,7 @@ class SingleLabel(Problem):
         return names[value]
 
 
-class MultiLabel(Problem):
+class MultiLabel(LabelProblem):
     """Any number of classes at once: a yes or no for each, by the sign of its logit."""
 
     name: ProblemType = "multi_label_classification"
@@ -232,7 +232,7 @@ class MultiLabel(Problem):
         return [names[index] for index in sorted(set(value))]
 
 
-class Regression(Problem):
+class Regression(LabelProblem):
     """A number: squared error, and how well predictions and numbers go together."""
 
     name: ProblemType = "regression"
@@ -292,11 +292,11 @@ class Regression(Problem):
         return value
 
 
-PROBLEMS: dict[ProblemType, Problem] = {
+PROBLEMS: dict[ProblemType, LabelProblem] = {
     problem.name: problem for problem in (SingleLabel(), MultiLabel(), Regression())
 }
 
 
-def problem_of(config: RunConfig) -> Problem:
+def problem_of(config: RunConfig) -> LabelProblem:
     """What the labels of a run are."""
     return PROBLEMS[config.problem_type or "single_label_classification"]

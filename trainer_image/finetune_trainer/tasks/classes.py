@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks.base import Evaluated
 from finetune_trainer.tasks.loading import load
 
@@ -35,7 +35,7 @@ def load_with_labels(
     return model, tokenizer
 
 
-def head_message(model: Model, head: str, outputs: int) -> tuple[str, ...]:
+def head_message(model: ModelDescription, head: str, outputs: int) -> tuple[str, ...]:
     """What becomes of the head of a model that tells classes apart already."""
     architectures = model.config.architectures or []
     if not any(str(name).endswith(head) for name in architectures) or model.config.num_labels == outputs:

@@ -46,14 +46,14 @@ class _WithoutOffsets:
 
 
 @dataclass(frozen=True)
-class Marks:
+class SpecialTokens:
     """What a tokenizer puts around each text by itself, as it is written in text."""
 
     begin: tuple[str, ...]
     end: tuple[str, ...]
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Marks:
+    def of(cls, tokenizer: Any) -> SpecialTokens:
         around = affixes(tokenizer)
 
         def among(tokens: tuple[str | None, ...], ids: tuple[int, ...]) -> tuple[str, ...]:

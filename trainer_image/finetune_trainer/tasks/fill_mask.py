@@ -20,11 +20,11 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
 from finetune_trainer.data.errors import PrepareError
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.tasks import packing, plain_text
 from finetune_trainer.tasks.base import Checked, Evaluated, Limits, Reading, Tokenised, Training, require_known
-from finetune_trainer.tasks.encoding import Marks, unmarked
+from finetune_trainer.tasks.encoding import SpecialTokens, unmarked
 from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.mlm_collator import CONTINUES, PROBABILITY, Masked
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
@@ -54,7 +54,7 @@ class FillMask(TokenTask):
         """Blank texts are left out, as corpora are full of them."""
         return plain_text.texts(splits, self.columns(config)[0])
 
-    def check_model(self, model: Model, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)
         if model.tokenizer.mask_token_id is None:
             raise PrepareError(
@@ -69,7 +69,7 @@ class FillMask(TokenTask):
                 "word. Leave preprocessing.wholeWordMask out, or choose a model with a fast tokenizer (tokenizer.json).",
             )
 
-    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Packed rows have a limit also where neither user nor model has one."""
         return self.limits_by_default(config, model) if config.preprocessing.packing else super().limits(config, model)
 
@@ -82,7 +82,7 @@ class FillMask(TokenTask):
         packer = packing.Packer(room) if packed else None
         first = 0
         for batch in plain_text.batches(rows):
-            read = _Read(reading, around)
+            read = _MaskedRows(reading, around)
             texts = _texts(batch, reading)
             if packer is not None:
                 # What ends a text stands between two of them, so that they are told apart.
@@ -94,7 +94,7 @@ class FillMask(TokenTask):
             yield read.tokenised(with_examples=judged)
             first += batch.num_rows
         if packer is not None:
-            read = _Read(reading, around)
+            read = _MaskedRows(reading, around)
             for row in packer.finish():
                 read.add(0, row)
             yield read.tokenised(with_examples=False)
@@ -125,7 +125,7 @@ class FillMask(TokenTask):
 
 
 @dataclass
-class _Read:
+class _MaskedRows:
     """Rows with what goes around a text; channels are ids, labels, and whether a token goes on with a word."""
 
     reading: Reading
@@ -184,7 +184,7 @@ def _ended(text: packing.Row, around: packing.Affixes, reading: Reading) -> pack
 
 def _texts(batch: pa.RecordBatch, reading: Reading) -> Iterator[packing.Row]:
     """Ids of each text, and which tokens go on with a word."""
-    marks = Marks.of(reading.tokenizer)
+    marks = SpecialTokens.of(reading.tokenizer)
     texts = unmarked(batch[TEXT].to_pylist(), marks.begin, marks.end)
     encoded = reading.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
     require_known(encoded["input_ids"], reading.model)

@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.errors import PrepareError
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 
 NOT_BY_TEXT_ALONE = {
     "bros": "where each word stands on a page",
@@ -21,7 +21,7 @@ NOT_BY_TEXT_ALONE = {
 """Kind -> what it needs beside a text."""
 
 
-def require_text_alone(model: Model) -> None:
+def require_text_alone(model: ModelDescription) -> None:
     """PrepareError for a model that does not go by text alone, or not as it was configured."""
     config, kind = model.config, model.config.model_type
     if kind in NOT_BY_TEXT_ALONE:
@@ -50,7 +50,7 @@ def require_text_alone(model: Model) -> None:
         )
 
 
-def require_decoder_start(model: Model) -> None:
+def require_decoder_start(model: ModelDescription) -> None:
     """PrepareError for an encoder with a decoder that is to judge a text, and does not know how to begin."""
     config = model.config
     if config.model_type in ("t5", "mt5", "umt5") and getattr(config, "decoder_start_token_id", None) is None:

@@ -13,7 +13,7 @@ from typing import Any
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 
 CODE = re.compile(r"__(\w+)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")
 """`__en__` (M2M100), `en_XX` (mBART), `eng_Latn` (NLLB)."""
@@ -23,7 +23,7 @@ FIELDS = ("source_language", "target_language")
 SPELT = {"source_language": "preprocessing.sourceLanguage", "target_language": "preprocessing.targetLanguage"}
 
 
-def check(model: Model, config: RunConfig) -> None:
+def check(model: ModelDescription, config: RunConfig) -> None:
     """PrepareError where languages are missing, unknown, or given to a tokenizer that has none."""
     given = {field: getattr(config.preprocessing, field) for field in FIELDS}
     there = codes(model.tokenizer)
@@ -113,7 +113,7 @@ def _id_of(tokenizer: Any, code: str) -> int | None:
     return None
 
 
-def _check_marked(model: Model, given: dict[str, str | None]) -> None:
+def _check_marked(model: ModelDescription, given: dict[str, str | None]) -> None:
     there, target = codes(model.tokenizer), given["target_language"]
     if there and target is not None and target not in there:
         raise _unknown(model, "target_language", target, there)
@@ -128,7 +128,7 @@ def _check_marked(model: Model, given: dict[str, str | None]) -> None:
         )
 
 
-def _unknown(model: Model, field: str, code: str, there: list[str]) -> PrepareError:
+def _unknown(model: ModelDescription, field: str, code: str, there: list[str]) -> PrepareError:
     begins = [other for other in there if other.casefold().startswith(code.casefold()[:2])]
     close = get_close_matches(code, begins or there, 1, 0.3)
     meant = f" Did you mean {close[0]!r}?" if close else ""

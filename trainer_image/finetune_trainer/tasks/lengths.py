@@ -11,10 +11,10 @@ from typing import Any
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.errors import PrepareError, shown
-from finetune_trainer.data.model import Model, max_tokens
+from finetune_trainer.data.model import ModelDescription, max_tokens
 from finetune_trainer.tasks import languages
 from finetune_trainer.tasks.base import Limits
-from finetune_trainer.tasks.encoding import Marks, unmarked, without_offsets
+from finetune_trainer.tasks.encoding import SpecialTokens, unmarked, without_offsets
 
 SOURCE_TOKENS, TARGET_TOKENS = 1024, 128
 """Where the user says nothing; a model that reads less reads less."""
@@ -37,7 +37,7 @@ def target_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
     return _within(config.preprocessing.max_target_length or TARGET_TOKENS, _positions(model, "decoder", tokenizer))
 
 
-def limits(config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
     """Both, with what the user should know of them, of a prefix that is missing and of languages that are."""
     tokenizer, wished = model.tokenizer, config.preprocessing
     languages.set_languages(tokenizer, config)
@@ -69,7 +69,7 @@ def limits(config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
 def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool = False) -> tuple[Any, int]:
     """Tokens of texts, and how many of the texts were cut. Targets keep their beginning whichever end of sources is cut."""
     role, side = "text_target" if target else "text", tokenizer.truncation_side
-    marks = Marks.of(tokenizer)
+    marks = SpecialTokens.of(tokenizer)
     texts = unmarked(texts, marks.begin, marks.end)
     if target:
         tokenizer.truncation_side = "right"
@@ -131,7 +131,7 @@ def _check_generation(config: RunConfig, positions: int | None) -> None:
         )
 
 
-def _prefix_messages(config: RunConfig, model: Model) -> tuple[str, ...]:
+def _prefix_messages(config: RunConfig, model: ModelDescription) -> tuple[str, ...]:
     if languages.unmarked(model.tokenizer, config):
         there = languages.codes(model.tokenizer)
         return (

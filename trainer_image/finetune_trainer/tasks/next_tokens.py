@@ -15,7 +15,7 @@ import pyarrow as pa
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
 from finetune_trainer.tasks import chat_template, packing, plain_text
 from finetune_trainer.tasks.base import Reading, Tokenised, require_known
-from finetune_trainer.tasks.encoding import Marks, unmarked, without_offsets
+from finetune_trainer.tasks.encoding import SpecialTokens, unmarked, without_offsets
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS
 
 TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"
@@ -46,7 +46,7 @@ def tokenised(rows: pa.Table, kind: str, reading: Reading) -> Iterator[Tokenised
 
 
 @dataclass
-class _Read:
+class _TokenRows:
     """Rows of token ids and labels, and what was lost."""
 
     kind: str
@@ -76,13 +76,13 @@ def _packed_texts(rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
     packer = packing.Packer(limit)
     for batch in plain_text.batches(rows):
         texts = [packing.row(ids) for ids in _text_ids(batch, reading)]
-        yield _tokenised([_with_labels(row) for row in packer.add(texts)], _Read(TEXT))
-    yield _tokenised([_with_labels(row) for row in packer.finish()], _Read(TEXT))
+        yield _tokenised([_with_labels(row) for row in packer.add(texts)], _TokenRows(TEXT))
+    yield _tokenised([_with_labels(row) for row in packer.finish()], _TokenRows(TEXT))
 
 
-def _single_texts(batch: pa.RecordBatch, reading: Reading) -> _Read:
+def _single_texts(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
     """A row for each text; of the test split, as many as it needs."""
-    read, limit = _Read(TEXT), reading.limits.tokens or DEFAULT_TOKENS
+    read, limit = _TokenRows(TEXT), reading.limits.tokens or DEFAULT_TOKENS
     begin = len(packing.affixes(reading.tokenizer).begin)
     for number, ids in enumerate(_text_ids(batch, reading)):
         if reading.role == "test":
@@ -96,21 +96,21 @@ def _single_texts(batch: pa.RecordBatch, reading: Reading) -> _Read:
 def _text_ids(batch: pa.RecordBatch, reading: Reading) -> Iterator[list[int]]:
     tokenizer = reading.tokenizer
     begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id
-    marks = Marks.of(tokenizer)
+    marks = SpecialTokens.of(tokenizer)
     texts = unmarked(batch[TEXT].to_pylist(), marks.begin, (tokenizer.eos_token, *marks.end))
     for ids in _encoded(texts, reading):
         yield [*begin, *ids, end]
 
 
-def _pairs(batch: pa.RecordBatch, reading: Reading) -> _Read:
+def _pairs(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
     """The prompt is read, the completion and its end are learnt.
 
     Both are tokenised as one text where the prompt's tokens stay what they are alone, as generation will have them;
     where a token would reach across the border, each by itself.
     """
-    read, tokenizer = _Read(PROMPT), reading.tokenizer
+    read, tokenizer = _TokenRows(PROMPT), reading.tokenizer
     begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id
-    prompts = unmarked(batch[PROMPT].to_pylist(), Marks.of(tokenizer).begin, ())
+    prompts = unmarked(batch[PROMPT].to_pylist(), SpecialTokens.of(tokenizer).begin, ())
     completions = unmarked(batch[COMPLETION].to_pylist(), (), (tokenizer.eos_token,))
     texts = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
     alone, joint = _encoded(prompts, reading), _encoded(texts, reading)
@@ -125,9 +125,9 @@ def _pairs(batch: pa.RecordBatch, reading: Reading) -> _Read:
     return read
 
 
-def _chats(batch: pa.RecordBatch, reading: Reading) -> _Read:
+def _chats(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
     """Every token that holds a character of the assistant's is learnt."""
-    read, model = _Read(MESSAGES), reading.model
+    read, model = _TokenRows(MESSAGES), reading.model
     found = list(chat_template.rendered(batch, model))
     encoded = reading.tokenizer(
         [text for text, _ in found], add_special_tokens=False, return_offsets_mapping=True, verbose=False
@@ -147,7 +147,11 @@ def _chats(batch: pa.RecordBatch, reading: Reading) -> _Read:
     return read
 
 
-_READ: dict[str, Callable[[pa.RecordBatch, Reading], _Read]] = {TEXT: _single_texts, PROMPT: _pairs, MESSAGES: _chats}
+_READ: dict[str, Callable[[pa.RecordBatch, Reading], _TokenRows]] = {
+    TEXT: _single_texts,
+    PROMPT: _pairs,
+    MESSAGES: _chats,
+}
 
 
 def _encoded(texts: list[str], reading: Reading) -> list[list[int]]:
@@ -166,7 +170,7 @@ def _with_labels(row: packing.Row) -> packing.Row:
     return np.concatenate([row, labels])
 
 
-def _tokenised(rows: list[packing.Row], read: _Read, numbers: list[int] | None = None) -> Tokenised:
+def _tokenised(rows: list[packing.Row], read: _TokenRows, numbers: list[int] | None = None) -> Tokenised:
     arrays = {
         "input_ids": packing.lists(rows, 0, pa.int32()),
         LABELS: packing.lists(rows, 1, pa.int32()),

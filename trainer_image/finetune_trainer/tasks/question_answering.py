@@ -18,7 +18,7 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
 from finetune_trainer.tasks import answers, spans, squad
@@ -84,7 +84,7 @@ class QuestionAnswering(Task):
             tables[role] = pa.table({**chosen, **facts})
         return Checked(tables, messages=tuple(messages))
 
-    def check_model(self, model: Model, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         """Answers are found by characters, which only the tokenizers library tells."""
         super().check_model(model, config)
         require_decoder_start(model)
@@ -95,10 +95,10 @@ class QuestionAnswering(Task):
                 "token stands for, which question-answering needs. Choose a model with a tokenizer.json.",
             )
 
-    def special_tokens(self, model: Model, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
         return int(model.tokenizer.num_special_tokens_to_add(pair=True))
 
-    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """A window that is shorter than what the model reads, as most contexts are; overlaps that leave it room to move."""
         given = config.preprocessing
         decoder = getattr(model.config, "max_decoder_position_embeddings", None)

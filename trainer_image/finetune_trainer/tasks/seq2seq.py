@@ -21,7 +21,7 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import LABELS, LENGTH
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
 from finetune_trainer.tasks import generation, languages, lengths
@@ -87,7 +87,7 @@ class SequenceToSequence(TokenTask):
         """What the user should know of the texts."""
         return ()
 
-    def check_model(self, model: Model, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         """An encoder and a decoder that knows where to start, and the languages of a multilingual tokenizer."""
         super().check_model(model, config)
         kind = model.config.model_type
@@ -112,7 +112,7 @@ class SequenceToSequence(TokenTask):
             )
         languages.check(model, config)
 
-    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Tokens of source and target, and what to tell the user of them and of the prefix."""
         return lengths.limits(config, model)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from finetune_trainer.tasks.squad import NO_ANSWER
 
 if TYPE_CHECKING:
-    from finetune_trainer.data.dataset import Rows
+    from finetune_trainer.data.dataset import PreparedDataset
 
 EXAMPLE, FIRST, OFFSETS = "_example", "_first", "_offsets"
 """Columns of a prepared window: the row of its question among the examples, the first token of the context, and begin and
@@ -51,7 +51,7 @@ class _Found:
     no_answer: float = np.inf
 
 
-def answers(scored: Scored, rows: Rows, examples: pa.Table) -> list[str]:
+def answers(scored: Scored, rows: PreparedDataset, examples: pa.Table) -> list[str]:
     """The answer to each question, in the order of the examples."""
     longest = max(examples.column(LONGEST)[0].as_py(), 1)
     found = [_Found() for _ in range(len(examples))]

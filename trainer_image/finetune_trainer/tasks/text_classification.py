@@ -16,13 +16,13 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import LABELS, LENGTH
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
 from finetune_trainer.tasks import classes
 from finetune_trainer.tasks.base import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.class_problems import MultiLabel, problem_of
-from finetune_trainer.tasks.encoding import Marks, inputs_of, unmarked, without_offsets
+from finetune_trainer.tasks.encoding import SpecialTokens, inputs_of, unmarked, without_offsets
 from finetune_trainer.tasks.kinds import require_decoder_start
 
 TEXT, TEXT_PAIR, LABEL = "text", "text_pair", "label"
@@ -78,20 +78,20 @@ class TextClassification(Task):
         said = [message for column in texts for message in serialised(splits["train"], column)]
         return Checked(tables, labels.names, messages=(*said, *labels.messages))
 
-    def check_model(self, model: Model, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)
         require_decoder_start(model)
 
-    def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:
+    def model_messages(self, model: ModelDescription, label_names: tuple[str, ...]) -> tuple[str, ...]:
         return classes.head_message(model, HEAD, len(label_names) or 1)
 
-    def special_tokens(self, model: Model, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
         return int(model.tokenizer.num_special_tokens_to_add(pair=TEXT_PAIR in config.dataset.columns))
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
         """Token ids without padding, the label, and the length that batches are grouped by."""
         problem, limit = problem_of(reading.config), reading.limits.tokens
-        marks = Marks.of(reading.tokenizer)
+        marks = SpecialTokens.of(reading.tokenizer)
         for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
             given = [batch.column(name).to_pylist() for name in (TEXT, TEXT_PAIR) if name in rows.column_names]
             texts = [unmarked(column, marks.begin, marks.end) for column in given]

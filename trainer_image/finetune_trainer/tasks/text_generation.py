@@ -16,9 +16,9 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError, names
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text
 from finetune_trainer.tasks import chat, chat_template, next_tokens, packing, plain_text
@@ -83,7 +83,7 @@ class TextGeneration(TokenTask):
     def text_columns(self, config: RunConfig) -> list[str]:
         return [] if kind_of_rows(config) == MESSAGES else self.columns(config)
 
-    def asked(self, config: RunConfig) -> Asked:
+    def asked(self, config: RunConfig) -> ColumnRequest:
         asked = super().asked(config)
         if kind_of_rows(config) != MESSAGES:
             return asked
@@ -111,7 +111,7 @@ class TextGeneration(TokenTask):
         }
         return Checked(tables, messages=_unseparated(tables["train"]))
 
-    def check_model(self, model: Model, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)
         _require_one_way(model)
         if model.tokenizer.eos_token_id is None:
@@ -123,10 +123,10 @@ class TextGeneration(TokenTask):
         if kind_of_rows(config) == MESSAGES:
             chat_template.require_template(model)
 
-    def special_tokens(self, model: Model, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
         return len(packing.affixes(model.tokenizer).begin) + 1
 
-    def limits(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         return self.limits_by_default(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
@@ -163,7 +163,7 @@ class TextGeneration(TokenTask):
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 
-def _require_one_way(model: Model) -> None:
+def _require_one_way(model: ModelDescription) -> None:
     """A model that sees the words to come has nothing to learn from them."""
     from importlib import import_module
 

@@ -20,7 +20,7 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
 from finetune_trainer.data.errors import PrepareError, names, others
 from finetune_trainer.data.label_lists import TAG, Lists
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.words import require_words
 from finetune_trainer.tasks import classes, tag_scores
@@ -75,7 +75,7 @@ class TokenClassification(Task):
         }
         return Checked(tables, labels, messages=tuple(said))
 
-    def check_model(self, model: Model, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)
         if not model.tokenizer.is_fast:
             raise PrepareError(
@@ -84,7 +84,7 @@ class TokenClassification(Task):
                 "Choose a model with a fast tokenizer (tokenizer.json).",
             )
 
-    def model_messages(self, model: Model, label_names: tuple[str, ...]) -> tuple[str, ...]:
+    def model_messages(self, model: ModelDescription, label_names: tuple[str, ...]) -> tuple[str, ...]:
         return classes.head_message(model, HEAD, len(label_names))
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks.base import Evaluated, Limits, Task, Training
 
 DEFAULT_TOKENS = 1024
@@ -35,7 +35,7 @@ class TokenTask(Task):
 
         return token_loss.metrics(evaluated)
 
-    def limits_by_default(self, config: RunConfig, model: Model) -> tuple[Limits, tuple[str, ...]]:
+    def limits_by_default(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Without a wish no more than `DEFAULT_TOKENS`, and that is said."""
         limits, said = super().limits(config, model)
         if config.preprocessing.max_length is not None or (limits.tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from finetune_trainer.data.columns import LABELS, LENGTH
-from finetune_trainer.data.model import Model
+from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks import answers, spans
 from finetune_trainer.tasks.base import Reading
 
@@ -21,7 +21,7 @@ NO_ANSWER_TOKEN = 0
 NOWHERE = (NO_ANSWER_TOKEN, NO_ANSWER_TOKEN)
 
 
-def shortened(questions: Sequence[str], room: int, model: Model) -> tuple[list[str], int]:
+def shortened(questions: Sequence[str], room: int, model: ModelDescription) -> tuple[list[str], int]:
     """Questions that leave room for their context, and how many were cut for that."""
     kept = [question.strip() for question in questions]
     # A token is a byte at least, but for signs that a tokenizer spells out.

@@ -12,12 +12,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from finetune_trainer.contract.launch_protocol import RankCheckpoint
 from finetune_trainer.contract.records import Cause, PodPhase, Reason
-from finetune_trainer.data.sampler import GlobalOrder, MicroBatches
+from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler
 from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.train.launch_client import LaunchClient
-from finetune_trainer.train.marks import Marks
+from finetune_trainer.train.progress_reporter import Reporter, SignsOfLife
 from finetune_trainer.train.pulse import Beat, Pulse
-from finetune_trainer.train.report import Reporter, SignsOfLife
+from finetune_trainer.train.startup_timer import StartupTimer
 from finetune_trainer.train.volume_trouble import Save
 from finetune_trainer.train.world import World
 
@@ -37,10 +37,10 @@ class RankCallback(TrainerCallback):
         client: LaunchClient,
         reporter: Reporter,
         pulse: Pulse,
-        batches: MicroBatches,
+        batches: MicroBatchSampler,
         save: Save,
         *,
-        marks: Marks | None = None,
+        marks: StartupTimer | None = None,
         scaled: bool,
     ) -> None:
         self._world = world
@@ -63,7 +63,7 @@ class RankCallback(TrainerCallback):
         self.step = 0
 
     @property
-    def _order(self) -> GlobalOrder:
+    def _order(self) -> GlobalBatchOrder:
         return self._batches.order
 
     def on_train_begin(

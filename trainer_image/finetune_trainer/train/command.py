@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
     from finetune_trainer.shared.rank_failures import failure_of
-    from finetune_trainer.train.report import Reporter
+    from finetune_trainer.train.progress_reporter import Reporter
 
     reporter = Reporter(client, active=rank == 0)
     imports.hide(imports.used(config))

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class EarlyStopping(TrainerCallback):
+class EarlyStopper(TrainerCallback):
     """The same decision on every rank: all have the same log."""
 
     def __init__(

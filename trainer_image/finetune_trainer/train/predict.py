@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE
-from finetune_trainer.data.dataset import Rows
+from finetune_trainer.data.dataset import PreparedDataset
 from finetune_trainer.data.sampler import by_length
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.rank_failures import TrainError
@@ -55,7 +55,7 @@ class Judge:
 
     task: Task
     run: Training
-    rows: Rows | None
+    rows: PreparedDataset | None
     """In the order of the evaluation."""
     share: Callable[[Callable[[], Any]], Any] = field(default=lambda make: make())
     """Makes something on rank 0 alone, and gives it to all: to score on every rank takes its cores and memory as often."""
@@ -94,7 +94,7 @@ class Judge:
         found = to_local(self.run.prepared.data) / f"{TEST}.arrow"
         if not found.is_file():
             return Tested()
-        rows = Rows.from_file(found)
+        rows = PreparedDataset.from_file(found)
         rows = rows.reading(trainer.train_dataset.columns).ordered(by_length(rows.lengths))
         trainer.compute_metrics = None  # it is the validation split's
         outcome = trainer.predict(rows, metric_key_prefix=TEST)

@@ -23,22 +23,22 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, PodPhase, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
-from finetune_trainer.data.dataset import Collator, Rows
-from finetune_trainer.data.sampler import GlobalOrder, MicroBatches, by_length
+from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
 from finetune_trainer.shared import host
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Training
 from finetune_trainer.train import balance, defaults, imports, precision, resume, towers, unused_weights
 from finetune_trainer.train.callback import RankCallback, plain
-from finetune_trainer.train.early_stopping import EarlyStopping
+from finetune_trainer.train.early_stopping import EarlyStopper
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
-from finetune_trainer.train.marks import Marks
 from finetune_trainer.train.predict import Judge, Tested, kept_without
+from finetune_trainer.train.progress_reporter import Reporter
 from finetune_trainer.train.pulse import Pulse
-from finetune_trainer.train.report import Reporter
+from finetune_trainer.train.report_of_training import training_report
+from finetune_trainer.train.startup_timer import StartupTimer
 from finetune_trainer.train.trainer import RankTrainer, takes_use_cache
-from finetune_trainer.train.training_report import training_report
 from finetune_trainer.train.volume_trouble import Save, until_written
 from finetune_trainer.train.world import World
 
@@ -61,7 +61,7 @@ class Trained:
 def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Trained:
     """Train as one rank; every rank of the world runs this."""
     started = datetime.now(UTC)
-    marks = Marks()
+    marks = StartupTimer()
     transformers_logging.disable_progress_bar()
     staging = Path(os.environ[RankEnv.STAGING])
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
@@ -93,7 +93,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
         save_seconds=config.checkpoint_interval_seconds if plan.timed else None,
         scaled=plan.precision == "fp16",
     )
-    batches = MicroBatches(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
+    batches = MicroBatchSampler(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
     save = Save()
     callback = RankCallback(world, client, reporter, pulse, batches, save, marks=marks, scaled=plan.precision == "fp16")
     trainer = run.trainer(batches, pulse, save, [callback, *_early_stopping(config, plan, reporter)], control)
@@ -155,10 +155,10 @@ class _Run:
         self._config, self._world = config, world
         self._plan, self._prepared, self._arguments = plan, prepared, arguments
         folder = to_local(prepared.data)
-        self._train_rows = Rows.from_file(folder / "train.arrow")
+        self._train_rows = PreparedDataset.from_file(folder / "train.arrow")
         validation = folder / "validation.arrow"
-        self._validation = Rows.from_file(validation) if validation.is_file() else None
-        self.order = GlobalOrder(
+        self._validation = PreparedDataset.from_file(validation) if validation.is_file() else None
+        self.order = GlobalBatchOrder(
             lengths=self._train_rows.lengths,
             batch_rows=arguments.train_batch_size * arguments.gradient_accumulation_steps * world.size,
             seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
@@ -175,7 +175,7 @@ class _Run:
         return Adapters(self._task, self._config, self._prepared, self._plan.precision, self._world.local_rank)
 
     def trainer(
-        self, batches: MicroBatches, pulse: Pulse, save: Save, callbacks: list[TrainerCallback], control: Any
+        self, batches: MicroBatchSampler, pulse: Pulse, save: Save, callbacks: list[TrainerCallback], control: Any
     ) -> RankTrainer:
         from transformers import set_seed
 
@@ -239,7 +239,7 @@ def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) 
     if config.early_stopping is None:
         return []
     return [
-        EarlyStopping(
+        EarlyStopper(
             patience=config.early_stopping.patience,
             threshold=config.early_stopping.threshold,
             metric=plan.arguments["metric_for_best_model"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.data.sampler import GlobalOrder
+from finetune_trainer.data.sampler import GlobalBatchOrder
 from finetune_trainer.shared.checkpoints import training_note
 from finetune_trainer.shared.checkpoints.training_note import NOTE
 from finetune_trainer.shared.rank_failures import TrainError
@@ -18,12 +18,12 @@ REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 """Without the optimizer's or the scheduler's the Trainer would go on with new ones."""
 
 
-def note(order: GlobalOrder, prepared: Prepared) -> dict[str, Any]:
+def note(order: GlobalBatchOrder, prepared: Prepared) -> dict[str, Any]:
     """What a resume must agree with."""
     return _of_order(order) | training_note.of(prepared)
 
 
-def _of_order(order: GlobalOrder) -> dict[str, Any]:
+def _of_order(order: GlobalBatchOrder) -> dict[str, Any]:
     return {
         "globalBatch": order.batch_rows,
         "rows": order.rows,
@@ -34,12 +34,12 @@ def _of_order(order: GlobalOrder) -> dict[str, Any]:
     }
 
 
-def order_of(checkpoint: Path, order: GlobalOrder) -> GlobalOrder:
+def order_of(checkpoint: Path, order: GlobalBatchOrder) -> GlobalBatchOrder:
     """The order in which the training of a checkpoint takes its rows: those of older releases do not begin with the longest."""
     return replace(order, longest_first=bool(training_note.read(checkpoint).get(LONGEST_FIRST)))
 
 
-def check(checkpoint: Path, order: GlobalOrder, prepared: Prepared) -> None:
+def check(checkpoint: Path, order: GlobalBatchOrder, prepared: Prepared) -> None:
     """Raise CheckpointMismatch, with what differs."""
     missing = [name for name in REQUIRED if not (checkpoint / name).is_file()]
     if missing:

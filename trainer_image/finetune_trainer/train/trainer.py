@@ -17,7 +17,7 @@ from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import seed_worker
 
-from finetune_trainer.data.sampler import MicroBatches
+from finetune_trainer.data.sampler import MicroBatchSampler
 from finetune_trainer.shared.checkpoints.training_note import NOTE
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.strict_json import make_strict
@@ -34,7 +34,7 @@ class RankTrainer(Trainer):
     def __init__(
         self,
         *,
-        batches: MicroBatches,
+        batches: MicroBatchSampler,
         pulse: Pulse,
         save: Save,
         note: dict[str, Any],

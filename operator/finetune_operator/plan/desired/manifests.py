@@ -42,7 +42,7 @@ __all__ = [
     "claim_name",
     "config_map",
     "config_map_name",
-    "is_ours",
+    "is_controlled_by",
     "needs_prepare_job",
     "prepare_job",
     "prepare_job_name",
@@ -176,7 +176,7 @@ def train_job(
     }
 
 
-def is_ours(manifest: Manifest, job: FineTuneJob) -> bool:
+def is_controlled_by(manifest: Manifest, job: FineTuneJob) -> bool:
     """Whether an object of a planned name is this job's: by its controller, or by the uid label on a claim."""
     metadata = manifest.get("metadata") or {}
     owners = metadata.get("ownerReferences") or ()

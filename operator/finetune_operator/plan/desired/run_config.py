@@ -12,7 +12,7 @@ from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.run_config import (
     DatasetSource,
     EarlyStopping,
-    Hub,
+    HubSettings,
     ModelSource,
     Peft,
     Preprocessing,
@@ -70,7 +70,7 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
         peers=f"{name}-train-{{attempt}}-{{node}}.{name}:{PORT}" if spec.nodes > 1 else None,
         port=PORT,
         grace_period_seconds=settings.grace_period_seconds,
-        hub=Hub(endpoint=spec.hub.endpoint, token_file=TOKEN_FILE if spec.hub.token_secret_ref else None),
+        hub=HubSettings(endpoint=spec.hub.endpoint, token_file=TOKEN_FILE if spec.hub.token_secret_ref else None),
         publish=Publish.model_validate(spec.publish.model_dump()) if spec.publish else None,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from finetune_operator.plan import untrusted
-from finetune_operator.plan.observed.objects import Family, JobView, PodView
+from finetune_operator.plan.observed.objects import JobView, OwnedObjects, PodView
 from finetune_operator.plan.types import Manifest, Observed, Ref
 from finetune_trainer.contract.records import Outcome, Progress, ResultRecord
 
@@ -104,7 +104,7 @@ class Gang:
         return all(pod.ended or self.on_lost_node(pod) or _never_started(pod) for pod in pods)
 
 
-def training_gang(observed: Observed, members: Family, attempt: int) -> Gang:
+def training_gang(observed: Observed, members: OwnedObjects, attempt: int) -> Gang:
     progress = observed.progress
     told = progress if progress is not None and _is_of(progress, observed, attempt + 1) and progress.begun else None
     earlier = {record.node: record for record in told.earlier if record.attempt == attempt} if told else {}
@@ -123,7 +123,7 @@ def training_gang(observed: Observed, members: Family, attempt: int) -> Gang:
     )
 
 
-def single_gang(observed: Observed, members: Family, role: str, number: int) -> Gang:
+def single_gang(observed: Observed, members: OwnedObjects, role: str, number: int) -> Gang:
     """The one pod of a Job that prepares or publishes."""
     lost, silent = silence(observed)
     return Gang(

@@ -21,7 +21,7 @@ from finetune_trainer.contract.records import Outcome, ResultRecord
 
 SPEC_DIGEST = "finetune.dev/spec"
 """Annotation on prepare and publish Jobs: the spec that they were made from, so that an edit is told from a repetition."""
-__all__ = ["INDEX_KEY", "SPEC_DIGEST", "ContainerView", "Family", "JobView", "PodView", "family"]
+__all__ = ["INDEX_KEY", "SPEC_DIGEST", "ContainerView", "JobView", "OwnedObjects", "PodView", "owned_objects"]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class JobView:
 
 
 @dataclass(frozen=True)
-class Family:
+class OwnedObjects:
     """Our Jobs and their pods."""
 
     jobs: tuple[JobView, ...]
@@ -169,7 +169,7 @@ class Family:
         return max((job.number for job in self.jobs if job.role == role), default=0)
 
 
-def family(observed: Observed) -> Family:
+def owned_objects(observed: Observed) -> OwnedObjects:
     """Only what is ours, uid by uid; pods of Jobs that are gone too."""
     job, gone = observed.job, observed.gone
     known = owners.jobs(observed.objects, gone, job.metadata.name, job.metadata.uid)
@@ -181,7 +181,7 @@ def family(observed: Observed) -> Family:
         index = owners.index(item, work.role, job.spec.nodes)
         if index is not None:
             pods.append(_pod(item, work, index, observed))
-    return Family(jobs, tuple(pods))
+    return OwnedObjects(jobs, tuple(pods))
 
 
 def _job(item: Manifest, work: Work, job: FineTuneJob) -> JobView:

@@ -11,7 +11,7 @@ from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis
 from finetune_operator.plan.observed.gang import Gang
-from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.resolutions import ClusterReason
 from finetune_operator.plan.stages import single_pod_job
 from finetune_operator.plan.stages.single_pod_job import Stage
@@ -29,22 +29,22 @@ EDITED_AGAIN = (
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PrepareOutcome:
     """Preparing is over."""
 
     status: FineTuneJobStatus
     fact: Fact
 
 
-def prepare(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step | Prepared:
+def prepare(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step | PrepareOutcome:
     job = observed.job
     if not manifests.needs_prepare_job(job, observed.settings):
-        return Prepared(status, Fact(None, "Inline", "node 0 of the attempt prepares model and data"))
+        return PrepareOutcome(status, Fact(None, "Inline", "node 0 of the attempt prepares model and data"))
     old = conditions.find(status, ConditionType.PREPARED)
     made = (status.prepare_attempt or 0) >= status.budget.first_prepare
     known = made and old is not None and old.status == "True"
     if known and old is not None and (status.attempt or old.observed_generation == job.metadata.generation):
-        return Prepared(status, Fact(True, old.reason, old.message))
+        return PrepareOutcome(status, Fact(True, old.reason, old.message))
     stage = _stage(observed, status)
     number = stage.number(members, status)
     if number < stage.first:
@@ -62,7 +62,7 @@ def prepare(observed: Observed, members: Family, status: FineTuneJobStatus) -> S
     return single_pod_job.under_way(stage, observed, members, status, gang)
 
 
-def planned(observed: Observed, members: Family, status: FineTuneJobStatus) -> tuple[Manifest, ...]:
+def planned(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> tuple[Manifest, ...]:
     """The prepare Job that there is or will be first; none where node 0 of the attempt prepares."""
     if not manifests.needs_prepare_job(observed.job, observed.settings):
         return ()
@@ -87,7 +87,7 @@ def _stage(observed: Observed, status: FineTuneJobStatus) -> Stage:
     )
 
 
-def _replaced(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def _replaced(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     """The spec was edited: a Job made from what it says now follows, at once; what failed before does not count.
 
     Edits that follow one another quickly are not all followed: the pause grows, as before any other repetition.
@@ -109,11 +109,11 @@ def _replaced(stage: Stage, observed: Observed, members: Family, status: FineTun
     return single_pod_job.start(stage, observed, members, edited, following)
 
 
-def _succeeded(status: FineTuneJobStatus, gang: Gang) -> Prepared:
+def _succeeded(status: FineTuneJobStatus, gang: Gang) -> PrepareOutcome:
     record = gang.success
     told = from_training.with_record(status, record) if record is not None else status
     fact = done(record.prepared if record is not None else None)
-    return Prepared(told.model_copy(update={"prepare_attempt": gang.number}), fact)
+    return PrepareOutcome(told.model_copy(update={"prepare_attempt": gang.number}), fact)
 
 
 def done(summary: PrepareSummary | None) -> Fact:
@@ -122,7 +122,7 @@ def done(summary: PrepareSummary | None) -> Fact:
     return Fact(True, "Prepared", f"{said}: {summary.text}" if summary is not None else said)
 
 
-def _fallen(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def _fallen(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     """Try again what may succeed then; what the user must mend fails at once."""
     fall = single_pod_job.fallen(stage, observed, status, gang)
     if isinstance(fall, Step):

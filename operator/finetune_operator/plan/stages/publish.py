@@ -15,7 +15,7 @@ from finetune_operator.plan.conditions import VALID, Fact
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis
 from finetune_operator.plan.observed.gang import Gang, lost_nodes
-from finetune_operator.plan.observed.objects import Family, PodView
+from finetune_operator.plan.observed.objects import OwnedObjects, PodView
 from finetune_operator.plan.stages import single_pod_job
 from finetune_operator.plan.stages.single_pod_job import Stage
 from finetune_operator.plan.stages.step import Step, evidence_patience, fail, seconds_until, soonest, stamp, wants_list
@@ -52,7 +52,7 @@ def beginning(observed: Observed) -> Fact:
     return Fact(False, Phase.PUBLISHING, f"the model goes to {repository} when the training pods have ended")
 
 
-def new_round(observed: Observed, members: Family, status: FineTuneJobStatus) -> FineTuneJobStatus:
+def new_round(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> FineTuneJobStatus:
     """A job that has its model and is not published publishes anew where `retry` was raised."""
     spec = observed.job.spec
     published = status.model is not None and status.model.hub is not None
@@ -64,7 +64,7 @@ def new_round(observed: Observed, members: Family, status: FineTuneJobStatus) ->
     return begun.model_copy(update={"budget": begun.budget.model_copy(update={"retry": spec.retry})})
 
 
-def publish(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+def publish(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
     """One step of a job whose training has succeeded."""
     written = observed.job.status
     if observed.job.spec.publish is None:  # taken out of the spec after it had failed
@@ -83,7 +83,7 @@ def publish(observed: Observed, members: Family, status: FineTuneJobStatus) -> S
     )
 
 
-def _next(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+def _next(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
     stage = _stage(observed, status)
     number = stage.number(members, status)
     if number < stage.first:
@@ -137,7 +137,7 @@ def _wait_for_pods(observed: Observed, status: FineTuneJobStatus, holding: tuple
     )
 
 
-def _holding(observed: Observed, members: Family) -> tuple[PodView, ...]:
+def _holding(observed: Observed, members: OwnedObjects) -> tuple[PodView, ...]:
     """Training pods that may hold accelerators. One that nobody can tell the end of is waited for no longer than that."""
     lost, patience = lost_nodes(observed), evidence_patience(observed)
     return tuple(
@@ -153,7 +153,7 @@ def _holding(observed: Observed, members: Family) -> tuple[PodView, ...]:
 
 
 def _stop_training(
-    observed: Observed, members: Family, status: FineTuneJobStatus
+    observed: Observed, members: OwnedObjects, status: FineTuneJobStatus
 ) -> tuple[tuple[Suspend, ...], float | None]:
     """Training is over: its pods have their grace period to end, then they are told to."""
     active = tuple(Suspend(job.name) for job in members.jobs if job.role == "train" and job.active)
@@ -164,7 +164,7 @@ def _stop_training(
     return active, None
 
 
-def _under_way(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def _under_way(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     step = single_pod_job.under_way(stage, observed, members, status, gang)
     slack = (
         timedelta(0) if gang.first is None else evidence_patience(observed)
@@ -184,7 +184,7 @@ def _told(observed: Observed) -> Fact | None:
     return Fact(False, old.reason, old.message) if old is not None else None
 
 
-def _succeeded(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def _succeeded(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     record = gang.success
     hub = record.hub if record is not None else None
     if hub is None and gang.number - stage.first < RECORDS_MAX:
@@ -206,7 +206,7 @@ def _finished(observed: Observed, status: FineTuneJobStatus, fact: Fact | None =
     return Step(done, facts={ConditionType.PUBLISHED: fact} if fact else {}, requeue_after_seconds=grace)
 
 
-def _fallen(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def _fallen(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     """Try again what may pass, as long as there is time; what the user must mend fails at once."""
     fall = single_pod_job.fallen(stage, observed, status, gang)
     if isinstance(fall, Step):
@@ -226,7 +226,7 @@ def _fallen(stage: Stage, observed: Observed, members: Family, status: FineTuneJ
     return following or single_pod_job.paused(stage, observed, status, gang, fall)
 
 
-def _failed(observed: Observed, members: Family, status: FineTuneJobStatus, diagnosis: Diagnosis) -> Step:
+def _failed(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, diagnosis: Diagnosis) -> Step:
     """The model stays where it is; what to do ends with how it is published without training."""
     advice = next((text for reason, text in ADVICE.items() if reason == diagnosis.reason), diagnosis.resolution)
     retry = "" if "`spec.retry`" in advice else " Then raise `spec.retry`."

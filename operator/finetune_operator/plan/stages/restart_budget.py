@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.plan.observed.diagnosis import Diagnosis, Verdict, diagnose
 from finetune_operator.plan.observed.gang import Gang, progress_of, training_gang
-from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.stages.step import evidence_patience, failure, retry_delay
 from finetune_operator.plan.types import Observed
 from finetune_trainer.contract.records import Cause
@@ -27,7 +27,9 @@ class Accounts:
     over_budget: bool = False
 
 
-def settle(observed: Observed, members: Family, status: FineTuneJobStatus, current: int, *, over: bool) -> Accounts:
+def charge_finished_attempts(
+    observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, current: int, *, over: bool
+) -> Accounts:
     """Account for the attempts before `current`, as far as their evidence is in, or the time for it is.
 
     That is `over` at the latest when the present attempt has fallen too: its end is accounted for next.

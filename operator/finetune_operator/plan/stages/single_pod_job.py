@@ -18,7 +18,7 @@ from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.observed.diagnosis import Diagnosis, Verdict, diagnose
 from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again, single_gang
-from finetune_operator.plan.observed.objects import SPEC_DIGEST, Family
+from finetune_operator.plan.observed.objects import SPEC_DIGEST, OwnedObjects
 from finetune_operator.plan.observed.pending_pods import out_of_sight, why_waiting
 from finetune_operator.plan.stages.step import (
     Step,
@@ -68,7 +68,7 @@ class Stage:
     beside: tuple[Manifest, ...]
     """What a Job needs, made with it."""
 
-    def number(self, members: Family, status: FineTuneJobStatus) -> int:
+    def number(self, members: OwnedObjects, status: FineTuneJobStatus) -> int:
         """Of the newest Job; 0 where there was none."""
         return max(getattr(status, self.number_field) or 0, members.highest(self.role))
 
@@ -78,7 +78,7 @@ class Stage:
         made["metadata"].setdefault("annotations", {})[SPEC_DIGEST] = self.digest
         return made
 
-    def gang(self, observed: Observed, members: Family, number: int) -> Gang:
+    def gang(self, observed: Observed, members: OwnedObjects, number: int) -> Gang:
         return single_gang(observed, members, self.role, number)
 
     def outdated(self, gang: Gang) -> bool:
@@ -98,7 +98,7 @@ def digest_of(job: FineTuneJob) -> str:
     return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def start(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, number: int) -> Step:
+def start(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, number: int) -> Step:
     """Make the Job of this number; the one before is stopped and keeps its log, older ones go."""
     wanted = (*stage.beside, stage.manifest(number))
     if (waiting := blocked(observed, status, wanted)) is not None:
@@ -111,7 +111,7 @@ def start(stage: Stage, observed: Observed, members: Family, status: FineTuneJob
     )
 
 
-def _retire(stage: Stage, members: Family, number: int) -> tuple[Action, ...]:
+def _retire(stage: Stage, members: OwnedObjects, number: int) -> tuple[Action, ...]:
     """Stop the Job before and remove older ones. Repeated until it is so: an operator may have died over it."""
     older = [job for job in members.jobs if job.role == stage.role and job.number < number]
     gone = [job for job in older if job.number < number - 1 and not job.deleting]
@@ -127,7 +127,7 @@ def ordinary(stage: Stage, number: int) -> Fact:
     return Fact(False, stage.phase, f"Job {name} {stage.doing}")
 
 
-def under_way(stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def under_way(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     """The Job is there: say what keeps its pod, if anything does."""
     assert gang.job is not None
     waiting = why_waiting(
@@ -179,7 +179,7 @@ def fallen(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Ga
 
 
 def again(
-    stage: Stage, observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang, fall: Fall
+    stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang, fall: Fall
 ) -> Step | None:
     """The next Job, where it is due and what there is was listed; else None where it must be waited for."""
     if observed.now < fall.due:
@@ -203,7 +203,7 @@ def paused(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Ga
 def caught_up(
     stage: Stage,
     observed: Observed,
-    members: Family,
+    members: OwnedObjects,
     status: FineTuneJobStatus,
     number: int,
     counted: Callable[[FineTuneJobStatus, Diagnosis], FineTuneJobStatus],

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJobStatus, Nodes, Phase
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.observed.diagnosis import Diagnosis
-from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.stages import validate
 from finetune_operator.plan.types import UNANSWERED, Action, Create, Manifest, Observed, Ref, Refusal, Suspend
 
@@ -107,14 +107,14 @@ def blocked(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manife
     return Step(status, facts={ConditionType.VALIDATED: fact}, requeue_after_seconds=TAKEN_SECONDS)
 
 
-def stop_all(members: Family) -> tuple[Suspend, ...]:
+def stop_all(members: OwnedObjects) -> tuple[Suspend, ...]:
     """Give everything back that a Job still holds."""
     return tuple(Suspend(job.name) for job in members.jobs if job.active)
 
 
 def fail(
     observed: Observed,
-    members: Family,
+    members: OwnedObjects,
     status: FineTuneJobStatus,
     diagnosis: Diagnosis,
     *,

@@ -15,7 +15,7 @@ from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis
 from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again, progress_of, training_gang
-from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.resolutions import ClusterReason, resolution
 from finetune_operator.plan.stages import prepare, publish, restart_budget
 from finetune_operator.plan.stages.step import Step, fail, soonest, stamp, wants_list
@@ -29,11 +29,11 @@ WATCH_LAG = timedelta(seconds=5)
 """A Job that was just made may not be in what we see yet."""
 
 
-def current_attempt(members: Family, status: FineTuneJobStatus) -> int:
+def current_attempt(members: OwnedObjects, status: FineTuneJobStatus) -> int:
     return max(status.attempt or 0, members.highest("train"))
 
 
-def train(observed: Observed, members: Family, status: FineTuneJobStatus, current: int) -> Step:
+def train(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, current: int) -> Step:
     """One step of a job that has begun training."""
     status = _adopted(observed, members, status, current)
     gang = training_gang(observed, members, current)
@@ -46,7 +46,7 @@ def train(observed: Observed, members: Family, status: FineTuneJobStatus, curren
         return Step(status, requeue_after_seconds=POLL_STARTING_SECONDS) if just_made else wants_list(observed)
     expired = status.attempt_ended is None and expired_by(observed, status, gang)
     over = expired or status.attempt_ended is not None or gang.job is None or gang.fallen
-    books = restart_budget.settle(observed, members, status, current, over=over)
+    books = restart_budget.charge_finished_attempts(observed, members, status, current, over=over)
     if books.fatal is not None:
         return verdict_of(observed, members, books)
     status = books.status
@@ -62,7 +62,7 @@ def train(observed: Observed, members: Family, status: FineTuneJobStatus, curren
     )
 
 
-def succeed(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def succeed(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     if not observed.listed:
         return wants_list(observed)
     record, told = gang.success, progress_of(observed, gang.number)
@@ -104,7 +104,7 @@ def _prepared(status: FineTuneJobStatus, told: Progress | None) -> Fact:
     return prepare.done(told.prepared if told is not None else None)
 
 
-def out_of_time(observed: Observed, members: Family, status: FineTuneJobStatus) -> Step:
+def out_of_time(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
     limit = observed.job.spec.active_deadline_seconds
     reason = ClusterReason.DEADLINE
     diagnosis = Diagnosis(
@@ -113,7 +113,7 @@ def out_of_time(observed: Observed, members: Family, status: FineTuneJobStatus) 
     return fail(observed, members, status, diagnosis, attempt=status.attempt)
 
 
-def _adopted(observed: Observed, members: Family, status: FineTuneJobStatus, current: int) -> FineTuneJobStatus:
+def _adopted(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, current: int) -> FineTuneJobStatus:
     """The status, caught up with an attempt that was created before the status could be written."""
     if status.attempt == current:
         return status

@@ -7,7 +7,7 @@ from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis, diagnose
 from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again
-from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.resolutions import ClusterReason, resolution, with_way_out
 from finetune_operator.plan.stages import restart_budget
 from finetune_operator.plan.stages.step import Step, evidence_patience, fail, failure, seconds_until, soonest, stamp
@@ -17,7 +17,7 @@ from finetune_operator.plan.types import Observed, Suspend
 from finetune_trainer.contract.records import Cause, Reason
 
 
-def fallen(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def fallen(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     """The gang is over. The next one starts now, or when it is due, or never."""
     ended = status.attempt_ended or stamp(restart_budget.ended_at(gang, observed.now))
     gave_up = gave_up_on(status)
@@ -81,7 +81,7 @@ def _prepare_again(status: FineTuneJobStatus, gang: Gang) -> Step:
     )
 
 
-def give_up(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def give_up(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     """The pods did not start in time: what they hold goes back, and the attempt costs nothing."""
     running = next((condition for condition in status.conditions if condition.type is ConditionType.RUNNING), None)
     why = f" ({running.reason}: {running.message})" if running is not None and running.reason != "Starting" else ""
@@ -107,7 +107,7 @@ def gave_up_on(status: FineTuneJobStatus) -> bool:
     return status.attempt_ended is not None and failed is not None and failed.reason == ClusterReason.START_DEADLINE
 
 
-def verdict_of(observed: Observed, members: Family, books: restart_budget.Accounts) -> Step:
+def verdict_of(observed: Observed, members: OwnedObjects, books: restart_budget.Accounts) -> Step:
     assert books.fatal is not None
     verdict = ClusterReason.BACKOFF_LIMIT if books.over_budget else None
     facts = {ConditionType.RUNNING: Fact(False, str(books.fatal.reason), books.fatal.message)}

@@ -8,7 +8,7 @@ from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan.conditions import Fact, Facts
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again, progress_of
-from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.observed.pending_pods import out_of_sight, why_waiting
 from finetune_operator.plan.stages import restart_budget
 from finetune_operator.plan.stages.step import Step, blocked, creates, evidence_patience, seconds_until, soonest
@@ -34,7 +34,7 @@ PHASES = {
 }
 
 
-def alive(observed: Observed, members: Family, status: FineTuneJobStatus, gang: Gang) -> Step:
+def alive(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
     told = progress_of(observed, gang.number)
     kept = from_training.checkpoint_fact(status, told)
     if told is not None:

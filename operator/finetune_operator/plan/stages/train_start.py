@@ -6,7 +6,7 @@ from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan.conditions import Fact, Facts
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.gang import training_gang
-from finetune_operator.plan.observed.objects import Family
+from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.stages.step import Step, blocked, creates, stamp, wants_list
 from finetune_operator.plan.status import from_training
 from finetune_operator.plan.types import Action, Delete, Manifest, Observed, Ref, Suspend
@@ -29,7 +29,7 @@ def _planned(observed: Observed, attempt: int, first_attempt: int, checkpoint: i
     return (*(manifest for manifest in made if manifest is not None), gang)
 
 
-def start(observed: Observed, members: Family, status: FineTuneJobStatus, attempt: int, facts: Facts) -> Step:
+def start(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, attempt: int, facts: Facts) -> Step:
     """Create an attempt. The one before is stopped and keeps its logs; older ones go once they are accounted for."""
     manifests = planned(observed, attempt, status)
     if (waiting := blocked(observed, status, manifests)) is not None:
@@ -57,7 +57,7 @@ def start(observed: Observed, members: Family, status: FineTuneJobStatus, attemp
     )
 
 
-def retire(observed: Observed, members: Family, current: int) -> tuple[Action, ...]:
+def retire(observed: Observed, members: OwnedObjects, current: int) -> tuple[Action, ...]:
     """Stop the attempt before, remove older ones once a written status accounts for them. Repeated until it is so."""
     actions: list[Action] = []
     settled = observed.job.status.budget.settled_attempt

@@ -17,7 +17,7 @@ CLAIM = "PersistentVolumeClaim"
 
 
 @dataclass(frozen=True)
-class Problem:
+class SpecProblem:
     reason: str
     message: str
     mendable: bool = True
@@ -46,12 +46,12 @@ def needed(job: FineTuneJob, known: Mapping[Ref, Manifest | None] = MappingProxy
     return tuple(dict.fromkeys(names))
 
 
-def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Problem, ...]:
+def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[SpecProblem, ...]:
     """All that is wrong now. `observed.references` holds everything `needed`; `planned` is what is about to be made."""
     job = observed.job
     return (
         *_template(job, observed.settings),
-        *(Problem("AcceleratorUnknown", text) for text in manifests.accelerator_problems(job, observed.settings)),
+        *(SpecProblem("AcceleratorUnknown", text) for text in manifests.accelerator_problems(job, observed.settings)),
         *_names(observed, planned),
         *_storage(observed),
         *_volumes(job, observed.references),
@@ -59,17 +59,17 @@ def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Problem
     )
 
 
-def _template(job: FineTuneJob, settings: PlanSettings) -> tuple[Problem, ...]:
+def _template(job: FineTuneJob, settings: PlanSettings) -> tuple[SpecProblem, ...]:
     """What can't be done fails the job; what it may not do waits, for an edit or for the administrator."""
     if wrong := manifests.template_problems(job):
-        return tuple(Problem("TemplateInvalid", text, mendable=False) for text in wrong)
-    return tuple(Problem("TemplateNotAllowed", text) for text in manifests.template_off_limits(job, settings))
+        return tuple(SpecProblem("TemplateInvalid", text, mendable=False) for text in wrong)
+    return tuple(SpecProblem("TemplateNotAllowed", text) for text in manifests.template_off_limits(job, settings))
 
 
-def taken(observed: Observed, planned: Manifest) -> Problem | None:
+def taken(observed: Observed, planned: Manifest) -> SpecProblem | None:
     """Whether somebody else's object has the name of a planned one."""
     there = find(observed, planned["kind"], planned["metadata"]["name"])
-    if there is None or manifests.is_ours(there, observed.job):
+    if there is None or manifests.is_controlled_by(there, observed.job):
         return None
     kind, name = planned["kind"], planned["metadata"]["name"]
     labels = there["metadata"].get("labels") or {}
@@ -82,7 +82,7 @@ def taken(observed: Observed, planned: Manifest) -> Problem | None:
         advice = "it is being deleted; the job goes on when it is gone"
     else:
         advice = "it belongs to somebody else and stays untouched: delete or rename it, or give this job another name"
-    return Problem("NameTaken", f"{kind} {name!r} is already there: {advice}")
+    return SpecProblem("NameTaken", f"{kind} {name!r} is already there: {advice}")
 
 
 def find(observed: Observed, kind: str, name: str) -> Manifest | None:
@@ -120,27 +120,27 @@ def _class_waited_for(claim: Manifest | None) -> str | None:
     return spec.get("storageClassName") or None
 
 
-def _names(observed: Observed, planned: tuple[Manifest, ...]) -> Iterator[Problem]:
+def _names(observed: Observed, planned: tuple[Manifest, ...]) -> Iterator[SpecProblem]:
     for manifest in planned:
         if (problem := taken(observed, manifest)) is not None:
             yield problem
 
 
-def _storage(observed: Observed) -> Iterator[Problem]:
+def _storage(observed: Observed) -> Iterator[SpecProblem]:
     job, references = observed.job, observed.references
     storage, name = job.spec.storage, manifests.claim_name(job)
     wanted = storage.storage_class_name if storage.claim_name is None else None
     if wanted and references.get(Ref("StorageClass", wanted)) is None:
         text = f"spec.storage.storageClassName: there is no StorageClass {wanted!r}; create it, or name another"
-        yield Problem("StorageClassNotFound", text)
+        yield SpecProblem("StorageClassNotFound", text)
     claim = _claim(observed)
     if storage.claim_name is not None:
         yield from _usable(claim, name, "spec.storage.claimName", job.metadata.namespace, references)
-    elif claim is not None and manifests.is_ours(claim, job):
+    elif claim is not None and manifests.is_controlled_by(claim, job):
         yield from _usable(claim, name, "spec.storage", job.metadata.namespace, {})
     mode = access_mode(observed)
     if job.spec.nodes > 1 and mode in ("ReadWriteOnce", "ReadWriteOncePod"):
-        yield Problem(
+        yield SpecProblem(
             "AccessMode",
             f"spec.nodes is {job.spec.nodes}, but claim {name!r} is {mode}: pods on several nodes can't all write to "
             "it. A claim's access mode is fixed once made: use a ReadWriteMany claim (`spec.storage.claimName`), or "
@@ -148,18 +148,18 @@ def _storage(observed: Observed) -> Iterator[Problem]:
             mendable=claim is not None,
         )
     elif storage.claim_name is not None and claim is not None and mode is None:
-        yield Problem(
+        yield SpecProblem(
             "AccessMode", f"spec.storage.claimName: claim {name!r} can't be written to; name a ReadWriteMany one"
         )
 
 
-def _volumes(job: FineTuneJob, references: Mapping[Ref, Manifest | None]) -> Iterator[Problem]:
+def _volumes(job: FineTuneJob, references: Mapping[Ref, Manifest | None]) -> Iterator[SpecProblem]:
     for volume in job.spec.volumes:
         field = f"spec.volumes[{volume.name}]"
         if volume.config_map is not None and references.get(Ref("ConfigMap", volume.config_map)) is None:
             where = f"in namespace {job.metadata.namespace!r}"
             text = f"{field}.configMap: there is no ConfigMap {volume.config_map!r} {where}; create it"
-            yield Problem("ConfigMapNotFound", text)
+            yield SpecProblem("ConfigMapNotFound", text)
         if volume.claim_name is None or volume.claim_name == job.spec.storage.claim_name:
             continue
         claim = references.get(Ref(CLAIM, volume.claim_name))
@@ -171,42 +171,46 @@ def _volumes(job: FineTuneJob, references: Mapping[Ref, Manifest | None]) -> Ite
                 f"{job.spec.nodes}: pods on several nodes can't all mount it; use a ReadWriteMany or ReadOnlyMany "
                 "claim, or set `nodes: 1`"
             )
-            yield Problem("AccessMode", text)
+            yield SpecProblem("AccessMode", text)
 
 
 def _usable(
     claim: Manifest | None, name: str, field: str, namespace: str, known: Mapping[Ref, Manifest | None]
-) -> Iterator[Problem]:
+) -> Iterator[SpecProblem]:
     if claim is None:
         text = f"{field}: there is no PersistentVolumeClaim {name!r} in namespace {namespace!r}; create it"
-        yield Problem("ClaimNotFound", text)
+        yield SpecProblem("ClaimNotFound", text)
         return
     if claim["metadata"].get("deletionTimestamp"):
-        yield Problem("ClaimTerminating", f"{field}: claim {name!r} is being deleted; create it again, or name another")
+        yield SpecProblem(
+            "ClaimTerminating", f"{field}: claim {name!r} is being deleted; create it again, or name another"
+        )
     elif (claim.get("status") or {}).get("phase") == "Lost":
-        yield Problem(
+        yield SpecProblem(
             "ClaimLost", f"{field}: claim {name!r} has lost its volume; restore the volume, or name another claim"
         )
     elif (waited := _class_waited_for(claim)) is not None and known.get(Ref("StorageClass", waited), claim) is None:
-        yield Problem(
+        yield SpecProblem(
             "StorageClassNotFound",
             f"{field}: claim {name!r} waits for its volume, because there is no StorageClass {waited!r}: create the class "
             "or a volume of it, or name another claim",
         )
     if (claim.get("spec") or {}).get("volumeMode") == "Block":
-        yield Problem(
+        yield SpecProblem(
             "ClaimIsBlock", f"{field}: claim {name!r} is a raw block device; name one with `volumeMode: Filesystem`"
         )
 
 
-def _variables(observed: Observed) -> Iterator[Problem]:
+def _variables(observed: Observed) -> Iterator[SpecProblem]:
     for name, key, field in _keys(observed.job):
         there = observed.references.get(Ref("ConfigMap", name))
         if there is None:
-            yield Problem("ConfigMapNotFound", f"{field}: there is no ConfigMap {name!r}; create it")
+            yield SpecProblem("ConfigMapNotFound", f"{field}: there is no ConfigMap {name!r}; create it")
         elif key not in (there.get("data") or {}):
             has = ", ".join(sorted(there.get("data") or {})) or "none"
-            yield Problem("ConfigMapKeyNotFound", f"{field}: ConfigMap {name!r} has no key {key!r}; its keys: {has}")
+            yield SpecProblem(
+                "ConfigMapKeyNotFound", f"{field}: ConfigMap {name!r} has no key {key!r}; its keys: {has}"
+            )
 
 
 def _keys(job: FineTuneJob) -> Iterator[tuple[str, str, str]]:

@@ -98,7 +98,7 @@ def with_final_step(status: FineTuneJobStatus, record: ResultRecord) -> FineTune
     """Training is over: the last step that was polled is not the last one."""
     if record.step is None:
         return status
-    old = status.progress or api.Progress()
+    old = status.progress or api.ProgressStatus()
     progress = old.model_copy(
         update={
             "step": record.step,
@@ -114,7 +114,7 @@ def with_final_step(status: FineTuneJobStatus, record: ResultRecord) -> FineTune
 def with_nodes(status: FineTuneJobStatus, gang: Gang, now: datetime) -> FineTuneJobStatus:
     nodes = api.Nodes(desired=gang.nodes, ready=gang.ready(now, READY_PATIENCE))
     images = sorted({pod.trainer.image_id for pod in gang.pods if pod.trainer is not None and pod.trainer.image_id})
-    resolved = status.resolved or api.Resolved()
+    resolved = status.resolved or api.ResolvedStatus()
     if images and nodes.ready == nodes.desired:  # not pod by pod: each change is a request
         resolved = resolved.model_copy(update={"image": images[0]})
     return status.model_copy(update={"nodes": nodes, "resolved": resolved})
@@ -194,18 +194,18 @@ def _eta(status: FineTuneJobStatus) -> str | None:
     return duration(seconds) if seconds is not None and status.phase is Phase.RUNNING else None
 
 
-def _steps(progress: api.Progress) -> str | None:
+def _steps(progress: api.ProgressStatus) -> str | None:
     if progress.step is None:
         return None
     return f"{progress.step}/{progress.total_steps}" if progress.total_steps else str(progress.step)
 
 
-def _progress(told: records.Progress) -> api.Progress:
+def _progress(told: records.Progress) -> api.ProgressStatus:
     percent = None
     if told.step is not None and told.total_steps:
         percent = min(100, 100 * told.step // told.total_steps)
     eta = _finite(told.eta_seconds)
-    return api.Progress(
+    return api.ProgressStatus(
         step=told.step,
         total_steps=told.total_steps,
         epoch=_finite(told.epoch, 4),
@@ -221,9 +221,9 @@ def _checkpoint(ref: records.CheckpointRef) -> api.Checkpoint:
     return api.Checkpoint(step=ref.step, time=ref.time, path=ref.path, verified=ref.verified)
 
 
-def _resolved(old: api.Resolved | None, told: prepared.Resolved) -> api.Resolved:
+def _resolved(old: api.ResolvedStatus | None, told: prepared.Resolved) -> api.ResolvedStatus:
     known = told.model_dump(include={"model_revision", "dataset_revision", "precision"}, exclude_none=True)
-    return (old or api.Resolved()).model_copy(update=known)
+    return (old or api.ResolvedStatus()).model_copy(update=known)
 
 
 def _finite(value: float | None, digits: int = 3) -> float | None:

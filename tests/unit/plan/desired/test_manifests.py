@@ -392,8 +392,8 @@ def test_retained_claim_has_no_owner_and_is_still_ours() -> None:
     assert owned is not None
     assert "ownerReferences" not in retained["metadata"]
     assert owned["metadata"]["ownerReferences"]
-    assert manifests.is_ours(retained, job())
-    assert manifests.is_ours(owned, job())
+    assert manifests.is_controlled_by(retained, job())
+    assert manifests.is_controlled_by(owned, job())
 
 
 def test_claim_of_the_user_is_not_made() -> None:
@@ -405,13 +405,13 @@ def test_claim_of_the_user_is_not_made() -> None:
 def test_ours_is_what_our_uid_controls() -> None:
     given = job()
     train = manifests.train_job(given, SETTINGS, 1)
-    assert manifests.is_ours(train, given)
+    assert manifests.is_controlled_by(train, given)
     body = load("job-local.yaml")
     successor = FineTuneJob.parse({**body, "metadata": {**body["metadata"], "uid": "another"}})
-    assert not manifests.is_ours(train, successor)
-    assert not manifests.is_ours({"kind": "Job", "metadata": {"name": train["metadata"]["name"]}}, given)
+    assert not manifests.is_controlled_by(train, successor)
+    assert not manifests.is_controlled_by({"kind": "Job", "metadata": {"name": train["metadata"]["name"]}}, given)
     labelled = {"kind": "Service", "metadata": {"labels": {"finetune.dev/uid": given.metadata.uid}}}
-    assert not manifests.is_ours(labelled, given)
+    assert not manifests.is_controlled_by(labelled, given)
 
 
 def test_claim_that_is_data_and_output_is_one_volume_with_two_mounts() -> None:

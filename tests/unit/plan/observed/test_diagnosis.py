@@ -10,7 +10,7 @@ import pytest
 
 from finetune_operator.plan.observed.diagnosis import Verdict, diagnose
 from finetune_operator.plan.observed.gang import training_gang
-from finetune_operator.plan.observed.objects import family
+from finetune_operator.plan.observed.objects import owned_objects
 from finetune_operator.plan.resolutions import RESOLUTIONS, ClusterReason
 from finetune_trainer.contract.records import Cause, Outcome, Reason
 from tests.support.simulated import World, begun
@@ -23,7 +23,7 @@ def verdict(fault: Fault) -> Verdict:
     world.now += timedelta(seconds=20)
     fault(world)
     observed = world.observed()
-    return diagnose(training_gang(observed, family(observed), 1))
+    return diagnose(training_gang(observed, owned_objects(observed), 1))
 
 
 def deleted(world: World, node: int = 1) -> None:

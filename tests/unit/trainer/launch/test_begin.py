@@ -16,7 +16,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from finetune_trainer.contract.launch_protocol import Health
+from finetune_trainer.contract.launch_protocol import NodeHealth
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import RunConfig
@@ -27,10 +27,15 @@ from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.node import EndedError, Ending, Node
 from finetune_trainer.launch.peers import NodeZero
-from finetune_trainer.launch.resume import Decision, decide
+from finetune_trainer.launch.resume import ResumeDecision, decide
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Peer, Settings
-from finetune_trainer.shared.checkpoints.attempt_file import Mark, newest_mark, read_mark, write_mark
+from finetune_trainer.shared.checkpoints.attempt_file import (
+    AttemptRecord,
+    newest_attempt_record,
+    read_attempt_record,
+    write_attempt_record,
+)
 from finetune_trainer.shared.result_record import write_to_volume
 from finetune_trainer.shared.volume import Layout, Run, VolumeError, write_checked, write_document
 from tests.support.checkpoints import START, begin, layout, newest_good, prepared, run_config, seal, two_sealed
@@ -57,11 +62,11 @@ def settings(folder: Path, attempt: int, **fields: Any) -> Settings:
 
 
 def with_node(
-    folder: Path, attempt: int, work: Callable[[Node, aiohttp.ClientSession], Awaitable[Mark]], **fields: Any
-) -> Mark:
+    folder: Path, attempt: int, work: Callable[[Node, aiohttp.ClientSession], Awaitable[AttemptRecord]], **fields: Any
+) -> AttemptRecord:
     """Run `work` with the parts of node 0 of an attempt."""
 
-    async def run() -> Mark:
+    async def run() -> AttemptRecord:
         temporary = folder / f"temporary-{attempt}"
         temporary.mkdir()
         children = Children()
@@ -105,7 +110,7 @@ def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
 
     def decide_while_another_begins(
         place: Layout, config: RunConfig, attempt: int, of: Prepared | None, expected: int | None
-    ) -> Decision:
+    ) -> ResumeDecision:
         looked.append(attempt)
         decision = decide(place, config, attempt, of, expected)
         if len(looked) == 1:
@@ -127,7 +132,7 @@ def test_a_newer_attempt_that_begins_meanwhile_ends_this_one(tmp_path: Path, mon
 
     def decide_while_another_begins(
         place: Layout, config: RunConfig, attempt: int, of: Prepared | None, expected: int | None
-    ) -> Decision:
+    ) -> ResumeDecision:
         begin(run, 3)
         return decide(place, config, attempt, of, expected)
 
@@ -136,7 +141,7 @@ def test_a_newer_attempt_that_begins_meanwhile_ends_this_one(tmp_path: Path, mon
         with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
 
 
-def decided(node: Node, session: aiohttp.ClientSession) -> Awaitable[Mark]:
+def decided(node: Node, session: aiohttp.ClientSession) -> Awaitable[AttemptRecord]:
     return decide_and_mark(node, session, ("127.0.0.1:1",))
 
 
@@ -164,7 +169,7 @@ def test_data_of_another_round_is_looked_at_before_it_is_decided(tmp_path: Path)
     write_to_volume(run.attempt(2), record(2))
     nodes = []
 
-    def look(node: Node, session: aiohttp.ClientSession) -> Awaitable[Mark]:
+    def look(node: Node, session: aiohttp.ClientSession) -> Awaitable[AttemptRecord]:
         nodes.append(node)
         return decided(node, session)
 
@@ -175,7 +180,7 @@ def test_data_of_another_round_is_looked_at_before_it_is_decided(tmp_path: Path)
     assert not run.attempt(3).mark.exists()
 
 
-async def served(health: Health, work: Callable[[str], Awaitable[float]]) -> float:
+async def served(health: NodeHealth, work: Callable[[str], Awaitable[float]]) -> float:
     """Somebody answers /healthz."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -197,12 +202,14 @@ async def served(health: Health, work: Callable[[str], Awaitable[float]]) -> flo
 @pytest.mark.parametrize(
     ("health", "expected"),
     [
-        (Health(uid="u", attempt=1, node=0, begun=True), 1.0),  # it answers: its grace period
-        (Health(uid="u", attempt=2, node=0, begun=True), 0.4),  # somebody else has its address now
-        (Health(uid="other", attempt=1, node=0, begun=True), 0.4),
+        (NodeHealth(uid="u", attempt=1, node=0, begun=True), 1.0),  # it answers: its grace period
+        (NodeHealth(uid="u", attempt=2, node=0, begun=True), 0.4),  # somebody else has its address now
+        (NodeHealth(uid="other", attempt=1, node=0, begun=True), 0.4),
     ],
 )
-def test_who_answers_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, health: Health, expected: float) -> None:
+def test_who_answers_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, health: NodeHealth, expected: float
+) -> None:
     answers = expected == 1.0
     monkeypatch.setattr(fencing, "UNREACHABLE_SECONDS", 3600.0 if answers else 0.3)
     monkeypatch.setattr(fencing, "_POLL_SECONDS", 0.02)
@@ -236,7 +243,7 @@ def test_an_attempt_whose_mark_is_damaged_keeps_no_other_from_beginning(
     mark = with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
     assert mark.resume is not None
     assert (mark.resume.step, [ref.step for ref in mark.known]) == (20, [10, 20])
-    assert read_mark(place.run.attempt(2)) == mark
+    assert read_attempt_record(place.run.attempt(2)) == mark
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
@@ -246,7 +253,7 @@ def test_a_damaged_mark_of_its_own_is_written_anew(tmp_path: Path, damage: Calla
     for file in (run.attempt(1).mark, run.attempt(1).mark_copy):
         damage(file)
     mark = with_node(tmp_path, 1, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
-    assert read_mark(run.attempt(1)) == mark
+    assert read_attempt_record(run.attempt(1)) == mark
 
 
 def test_a_mark_of_an_older_release_is_read(tmp_path: Path) -> None:
@@ -254,14 +261,14 @@ def test_a_mark_of_an_older_release_is_read(tmp_path: Path) -> None:
     mark = begin(run, 1)
     run.attempt(1).mark_copy.unlink()
     write_document(run.attempt(1).mark, mark)
-    assert newest_mark(run) == mark
+    assert newest_attempt_record(run) == mark
 
 
 def test_a_mark_under_another_number_is_none(tmp_path: Path) -> None:
     run = layout(tmp_path).run
     begin(run, 1)
     shutil.copytree(run.attempt(1).folder, run.attempt(2).folder)
-    assert read_mark(run.attempt(2)) is None
+    assert read_attempt_record(run.attempt(2)) is None
 
 
 def test_an_attempt_that_can_not_be_looked_at_is_named() -> None:
@@ -287,13 +294,13 @@ def test_an_attempt_that_can_not_be_looked_at_is_named() -> None:
 
 
 def test_killed_between_its_two_marks_an_attempt_has_begun(tmp_path: Path) -> None:
-    mark = Mark(uid="u", attempt=1, begun=START, addresses=(), grace_period_seconds=1, world_size=2)
+    mark = AttemptRecord(uid="u", attempt=1, begun=START, addresses=(), grace_period_seconds=1, world_size=2)
 
     def begins(place: Layout) -> None:
-        write_mark(place.run.attempt(1), mark)
+        write_attempt_record(place.run.attempt(1), mark)
 
     volumes = every_moment(tmp_path, lambda place: claimed(place.run), begins)
-    found = [newest_mark(place.run) for place in volumes]
+    found = [newest_attempt_record(place.run) for place in volumes]
     begun = [one == mark for one in found]
     assert set(begun) == {False, True}
     assert begun == sorted(begun)

@@ -12,23 +12,23 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from finetune_trainer.contract.launch_protocol import Health
+from finetune_trainer.contract.launch_protocol import NodeHealth
 from finetune_trainer.launch import meeting
 from finetune_trainer.launch.meeting import Meeting
 from finetune_trainer.launch.settings import Peer, Settings
 from tests.support.checkpoints import run_config
 
-NODE_0 = Health(uid="u", attempt=1, node=0, begun=False)
+NODE_0 = NodeHealth(uid="u", attempt=1, node=0, begun=False)
 UNKNOWN = "node-0.invalid"
 
 
 @asynccontextmanager
-async def answering(*answers: Health | str) -> AsyncIterator[list[Peer]]:
+async def answering(*answers: NodeHealth | str) -> AsyncIterator[list[Peer]]:
     """Who answers /healthz, each at a port of its own."""
     runners = []
     for answer in answers:
 
-        async def healthz(_: web.Request, answer: Health | str = answer) -> web.Response:
+        async def healthz(_: web.Request, answer: NodeHealth | str = answer) -> web.Response:
             return web.Response(text=answer if isinstance(answer, str) else answer.to_json())
 
         app = web.Application()
@@ -91,7 +91,7 @@ def test_a_name_that_never_resolves_leaves_the_address_on_the_volume(tmp_path: P
     ],
 )
 def test_who_is_not_node_0_of_this_attempt_is_not_met(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Health | str, problem: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: NodeHealth | str, problem: str
 ) -> None:
     monkeypatch.setattr(meeting, "WAITING_SECONDS", 0.01)
     monkeypatch.setattr(meeting, "WAITING_AGAIN_SECONDS", 0.01)

@@ -32,7 +32,7 @@ from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.preparation import left_by_job
 from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.shared.checkpoints import training_note
-from finetune_trainer.shared.checkpoints.attempt_file import Mark
+from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
 from finetune_trainer.shared.checkpoints.manifest import Manifest
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.result_record import write_to_volume
@@ -165,7 +165,7 @@ class PlayedJob:
             make_folder(self.layout.run.folder)
             write_checked(self.layout.run.prepared, prepared())
 
-    async def _begin(self) -> Mark:
+    async def _begin(self) -> AttemptRecord:
         temporary = self.temporary / str(self.number)
         temporary.mkdir(parents=True)
         own = Settings(
@@ -180,7 +180,7 @@ class PlayedJob:
         finally:
             children.close()
 
-    def _save(self, own: Attempt, mark: Mark, step: int, weights: bytes) -> None:
+    def _save(self, own: Attempt, mark: AttemptRecord, step: int, weights: bytes) -> None:
         files = {
             "model.safetensors": weights,
             "trainer_state.json": json.dumps({"global_step": step}).encode(),
@@ -209,7 +209,7 @@ class PlayedJob:
         )
 
 
-def _loaded(mark: Mark) -> tuple[int, bytes]:
+def _loaded(mark: AttemptRecord) -> tuple[int, bytes]:
     """What a rank reads: the checkpoint's own files, not its manifest."""
     if mark.resume is None:
         return 0, b""

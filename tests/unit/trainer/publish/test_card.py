@@ -15,7 +15,7 @@ from finetune_trainer.contract.prepared import PrepareSummary
 from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.contract.training_report import Evaluation
 from finetune_trainer.publish import card, usage
-from finetune_trainer.publish.base import NOTHING, BaseFacts, facts_of
+from finetune_trainer.publish.base_model_card import NOTHING, BaseFacts, facts_of
 from tests.support.golden import assert_golden_text
 from tests.support.published import config, report
 

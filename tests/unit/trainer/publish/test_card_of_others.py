@@ -15,7 +15,7 @@ from markdown_it.token import Token
 from finetune_trainer.contract.prepared import PrepareSummary
 from finetune_trainer.contract.training_report import Evaluation
 from finetune_trainer.publish import card
-from finetune_trainer.publish.base import BaseFacts
+from finetune_trainer.publish.base_model_card import BaseFacts
 from finetune_trainer.publish.markdown import address, cell, code, front_matter
 from tests.support.published import config, report
 

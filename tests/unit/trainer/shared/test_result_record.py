@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetune_operator.plan.observed.bounds import ANSWER_MAX_BYTES
 from finetune_trainer.contract.records import RESULT_RECORD_MAX_BYTES, Cause, Failure, Outcome, Reason, ResultRecord
-from finetune_trainer.launch.board import Board
+from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.shared.result_record import fit, fit_gang, write_to_termination_log
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,7 +66,7 @@ def test_what_a_gang_of_a_thousand_nodes_tells_of_the_attempt_before_is_read_by_
     cause = fit(record("RuntimeError: it was me " + "z" * 9000))
     gang[777] = cause.model_copy(update={"node": 777, "step": 41})
     gang[0] = gang[0].model_copy(update={"step": 42, "evaluation": {"accuracy": 0.5}})
-    board = Board("u", 3)
+    board = ProgressState("u", 3)
     board.earlier = fit_gang(gang)
     board.say(f"{number} " + "m" * 5000 for number in range(500))
     told = board.progress()

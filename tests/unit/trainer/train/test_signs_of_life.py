@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from finetune_trainer.train import report
+from finetune_trainer.train import progress_reporter
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
-from finetune_trainer.train.report import SignsOfLife
+from finetune_trainer.train.progress_reporter import SignsOfLife
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -28,7 +28,7 @@ class _Client(LaunchClient):
 
 
 def test_a_sign_for_many_steps_and_none_without_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "SIGN_SECONDS", 0.01)
+    monkeypatch.setattr(progress_reporter, "SIGN_SECONDS", 0.01)
     client, silent = _Client(), _Client()
     signs, nobody = SignsOfLife(client, active=True), SignsOfLife(silent, active=False)
     for _ in range(2):  # a sign that could not be told is followed by the next one

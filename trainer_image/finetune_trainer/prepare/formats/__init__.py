@@ -12,16 +12,16 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import COMPRESSIONS, Content, kind_of
 from finetune_trainer.prepare.formats import columnar, columns, delimited, jsons, lines
 from finetune_trainer.prepare.formats.columnar import declared_classes
 
-__all__ = ["READERS", "UNTYPED", "Asked", "declared_classes", "places", "read", "unknown_kind"]
+__all__ = ["READERS", "UNTYPED", "declared_classes", "places", "read", "unknown_kind"]
 
-Reader = Callable[[Content, Asked], Iterator[pa.Table]]
+Reader = Callable[[Content, ColumnRequest], Iterator[pa.Table]]
 """From a file to tables of the needed columns."""
 
 READERS: dict[str, Reader] = {
@@ -52,7 +52,7 @@ def unknown_kind(name: str) -> str | None:
     )
 
 
-def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """The rows of a file: all columns that are asked for."""
     if asked.field is not None and content.kind != ".json":
         raise PrepareError(
@@ -63,7 +63,7 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
     return (columns.completed(table, asked) for table in READERS[content.kind](content, asked))
 
 
-def places(content: Content, asked: Asked) -> Callable[[int], str]:
+def places(content: Content, asked: ColumnRequest) -> Callable[[int], str]:
     """How a person finds a row of this file: a function from row to `line 17` or `row 16`."""
     kind = content.kind
     if kind in (".parquet", ".arrow") or (kind == ".json" and (asked.field is not None or jsons.is_array(content))):

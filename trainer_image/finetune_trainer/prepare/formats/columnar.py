@@ -10,7 +10,7 @@ import pyarrow.parquet
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import nested
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
@@ -20,7 +20,7 @@ ARROW_FILE = b"ARROW1"
 """How a file of record batches begins that can be read at any place; a stream of them has no such mark."""
 
 
-def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """Tables of the needed columns of a parquet file."""
     try:
         with pyarrow.parquet.ParquetFile(content.for_arrow()) as file:
@@ -38,7 +38,7 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
         raise _unreadable(content, "parquet", error) from error
 
 
-def read_arrow(content: Content, asked: Asked) -> Iterator[pa.Table]:
+def read_arrow(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """The same of an Arrow file, or of a stream as `datasets` leaves it in its cache."""
     with content.open() as file:
         is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
@@ -55,7 +55,7 @@ def read_arrow(content: Content, asked: Asked) -> Iterator[pa.Table]:
         raise _unreadable(content, "Arrow", error) from error
 
 
-def _looked_at(table: pa.Table, asked: Asked, content: Content, first: int) -> pa.Table:
+def _looked_at(table: pa.Table, asked: ColumnRequest, content: Content, first: int) -> pa.Table:
     found = columns.picked(table, asked.columns, content.name)
     columns.require_utf8(found, content.name, first)
     return nested.as_text(columns.plain(found), asked.nested)
@@ -69,7 +69,7 @@ def _batches(source: pa.NativeFile, is_file: bool) -> Iterator[pa.RecordBatch]:
         yield from pa.ipc.open_stream(source)
 
 
-def _needed(asked: Asked, there: Sequence[str], name: str) -> list[str]:
+def _needed(asked: ColumnRequest, there: Sequence[str], name: str) -> list[str]:
     needed = columns.require(asked.columns, there, name)
     doubled = sorted({column for column in needed if list(there).count(column) > 1})
     if doubled:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError, column_missing, names
 
 
@@ -34,14 +34,14 @@ def require(columns: Sequence[str], there: Sequence[str], name: str, hint: str =
     return list(found)
 
 
-def of_those_there(asked: Asked, there: Collection[str]) -> Asked:
+def of_those_there(asked: ColumnRequest, there: Collection[str]) -> ColumnRequest:
     """What is asked for without the optional columns that are not there; what is there beside it is told."""
     tell_beside(asked, there)
     kept = [column for column in asked.columns if column not in asked.optional or holder(column, there) is not None]
     return replace(asked, columns=tuple(kept))
 
 
-def tell_beside(asked: Asked, there: Collection[str]) -> None:
+def tell_beside(asked: ColumnRequest, there: Collection[str]) -> None:
     """Tell of columns that mean something and that nobody asks for."""
     for column in asked.beside:
         if column in there and column not in asked.columns:
@@ -50,7 +50,7 @@ def tell_beside(asked: Asked, there: Collection[str]) -> None:
             )
 
 
-def completed(table: pa.Table, asked: Asked) -> pa.Table:
+def completed(table: pa.Table, asked: ColumnRequest) -> pa.Table:
     """The table with the columns that are asked for and are not there, in which all is null."""
     for column in asked.columns:
         if column not in table.column_names:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
@@ -72,7 +72,7 @@ def dialect(content: Content) -> Dialect:
     return Dialect(separator, not plain, quotes.misplaced, quotes.behind_space)
 
 
-def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """Tables of the needed columns; an unquoted empty value is a null."""
     require_rows(content)
     how = dialect(content)
@@ -104,7 +104,7 @@ def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
         raise _problem(content, how, str(error)) from error
 
 
-def _batches(source: Any, how: Dialect, header: Sequence[str], asked: Asked) -> Iterator[pa.RecordBatch]:
+def _batches(source: Any, how: Dialect, header: Sequence[str], asked: ColumnRequest) -> Iterator[pa.RecordBatch]:
     with pyarrow.csv.open_csv(
         source,
         read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),

@@ -16,36 +16,36 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError, names
 from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import HEAD_BYTES, Content
 from finetune_trainer.prepare.formats import columns, shapes
 from finetune_trainer.prepare.formats.array import DECODER, elements, keys
-from finetune_trainer.prepare.formats.python_rows import Columns, Placed
+from finetune_trainer.prepare.formats.python_rows import ColumnKinds, Placed
 from finetune_trainer.prepare.formats.raw import BLOCK_BYTES, BYTE_ORDER_MARK, blocks, not_utf8, require_rows
 
 EXACT = 2**53
 """Beyond it a fraction may be an integer that has lost digits."""
 
 
-def read_lines(content: Content, asked: Asked) -> Iterator[pa.Table]:
+def read_lines(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """Tables of the needed columns of an object a line; a value that is not there is a null."""
     require_rows(content)
-    seen = Columns(content, asked)
+    seen = ColumnKinds(content, asked)
     for first, block in blocks(content):
         if block.strip():
             parsed = _parsed(block, seen)
             yield seen.table(_rows(block, first, content, asked)) if parsed is None else parsed
 
 
-def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """The same of a file that holds an array of objects, alone or under a key, or an object a line."""
     require_rows(content)
     if asked.field is None and not is_array(content):
         yield from read_lines(content, asked)
         return
-    seen = Columns(content, asked)
+    seen = ColumnKinds(content, asked)
     first = 0
     for part in _parts(elements(content, asked.field)):
         parsed = _parsed("\n".join(part).encode("utf-8", "surrogatepass"), seen)
@@ -63,7 +63,7 @@ def is_array(content: Content) -> bool:
     return False
 
 
-def _parsed(block: bytes, seen: Columns) -> pa.Table | None:
+def _parsed(block: bytes, seen: ColumnKinds) -> pa.Table | None:
     """The block as pyarrow parses it; None where Python should have a look."""
     needed, texts = seen.asked.columns, seen.asked.text
     if seen.asked.nested:  # of objects pyarrow would make one type, with the keys of all of them
@@ -133,7 +133,7 @@ def _is_kept(type_: pa.DataType) -> bool:
     return any(of(type_) for of in (pa.types.is_integer, pa.types.is_string, pa.types.is_boolean, pa.types.is_null))
 
 
-def _rows(block: bytes, first: int, content: Content, asked: Asked) -> Iterator[Placed]:
+def _rows(block: bytes, first: int, content: Content, asked: ColumnRequest) -> Iterator[Placed]:
     for number, line in enumerate(block.split(b"\n"), start=first):
         if not line.strip():
             continue
@@ -156,7 +156,7 @@ def _rows(block: bytes, first: int, content: Content, asked: Asked) -> Iterator[
         yield f"line {number}", row
 
 
-def _hint(line: bytes, number: int, content: Content, asked: Asked) -> str:
+def _hint(line: bytes, number: int, content: Content, asked: ColumnRequest) -> str:
     text = line.strip()
     if text.startswith(b"{") and text.endswith(b"},"):
         return " A row is all of its line: take the comma at its end away."

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, blocks, not_utf8, require_text
@@ -14,7 +14,7 @@ from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, blocks, not_ut
 COLUMN = "text"
 
 
-def read(content: Content, asked: Asked) -> Iterator[pa.Table]:
+def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """Tables of the one column."""
     if page := content.web_page(require_text(content)):
         asked.tell(f"{page}; unless the text of this page is what is to be learnt.")

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import nested
-from finetune_trainer.data.columns import Asked
+from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.errors import PrepareError, column_missing, half_a_character, half_character, names, shown
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns, shapes
@@ -23,11 +23,11 @@ Placed = tuple[str, Any]
 
 
 @dataclass
-class Columns:
+class ColumnKinds:
     """The needed columns of a file: kinds of their values so far, so that they fit together."""
 
     content: Content
-    asked: Asked
+    asked: ColumnRequest
     kinds: dict[str, type] = field(default_factory=dict)
     found: bool = False
     """Whether all of them have been seen."""

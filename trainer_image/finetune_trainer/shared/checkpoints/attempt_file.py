@@ -25,7 +25,7 @@ from finetune_trainer.shared.volume import (
 )
 
 
-class Mark(Document):
+class AttemptRecord(Document):
     """`attempt.json`."""
 
     uid: str
@@ -43,13 +43,13 @@ class Mark(Document):
     """A sealed model of an earlier attempt: nothing was left to train."""
 
 
-def write_mark(attempt: Attempt, mark: Mark) -> None:
+def write_attempt_record(attempt: Attempt, mark: AttemptRecord) -> None:
     """Let an attempt begin. Killed between the two files it has begun; the copy never says what the mark does not."""
     write_checked(attempt.mark, mark)
     write_checked(attempt.mark_copy, mark)
 
 
-def read_mark(attempt: Attempt) -> Mark | None:
+def read_attempt_record(attempt: Attempt) -> AttemptRecord | None:
     """The mark of an attempt; None if it has not begun: what is empty, torn or changed counts as not begun.
 
     VolumeError where there may be a mark that can't be read.
@@ -57,7 +57,7 @@ def read_mark(attempt: Attempt) -> Mark | None:
     refused: OSError | None = None
     for file in (attempt.mark, attempt.mark_copy):
         try:
-            mark = read_checked(file, Mark, digest_required=False)
+            mark = read_checked(file, AttemptRecord, digest_required=False)
         except ValueError:
             continue
         except OSError as error:
@@ -80,15 +80,15 @@ def unreadable(what: str, folder: Path, error: OSError) -> VolumeError:
     return VolumeError(Failure(reason=Reason.VOLUME_UNREADABLE, cause=Cause.VOLUME, message=message))
 
 
-def newest_mark(run: Run, before: int | None = None) -> Mark | None:
+def newest_attempt_record(run: Run, before: int | None = None) -> AttemptRecord | None:
     """The mark of the newest attempt that has begun (with a lower number than `before`)."""
     return next(_newest_first(run, before=before), None)
 
 
-def _newest_first(run: Run, *, before: int | None = None, after: int = 0) -> Iterator[Mark]:
+def _newest_first(run: Run, *, before: int | None = None, after: int = 0) -> Iterator[AttemptRecord]:
     for attempt in reversed(run.numbered()):
         if attempt.number > after and (before is None or attempt.number < before):
-            mark = read_mark(attempt)
+            mark = read_attempt_record(attempt)
             if mark is not None:
                 yield mark
 
@@ -105,14 +105,14 @@ def last_attempts(run: Run, before: int | None = None) -> list[Attempt]:
     Only an attempt that has begun seals anything. So what one of the latter has sealed is as good as the former's: its
     mark was lost.
     """
-    mark = newest_mark(run, before)
+    mark = newest_attempt_record(run, before)
     first = mark.attempt if mark is not None else 0
     return [one for one in run.numbered() if one.number >= first and (before is None or one.number < before)]
 
 
 def final_model(run: Run, before: int | None = None) -> Path | None:
     """The folder of the final model that an attempt (before `before`) has sealed; whether it still holds is not known."""
-    mark = newest_mark(run, before)
+    mark = newest_attempt_record(run, before)
     folders = [attempt.model for attempt in reversed(last_attempts(run, before))]
     folders += [to_local(mark.model)] if mark is not None and mark.model is not None else []
     return next((folder for folder in folders if there(folder)), None)

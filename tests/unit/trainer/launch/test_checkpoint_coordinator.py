@@ -13,12 +13,12 @@ import pytest
 from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankModel, Saved
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary
 from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultRecord
-from finetune_trainer.launch import saving, sealing
-from finetune_trainer.launch.board import Board
-from finetune_trainer.launch.gang import Gang
-from finetune_trainer.launch.metrics import Metrics
+from finetune_trainer.launch import checkpoint_coordinator, sealing
+from finetune_trainer.launch.checkpoint_coordinator import CheckpointCoordinator
+from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.node_roster import NodeRoster
+from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.resume import decide
-from finetune_trainer.launch.saving import Saving
 from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.checkpoints.manifest import Manifest
@@ -33,11 +33,11 @@ def test_a_checkpoint_is_sealed_or_given_up_once(tmp_path: Path) -> None:
     peers = (Peer("127.0.0.1", 1), Peer("127.0.0.1", 2))
     config = run_config(output=str(tmp_path), nodes=2)
     settings = Settings(config, tmp_path / "run.json", 1, 0, peers, "127.0.0.1", tmp_path / "log")
-    metrics, errors = Metrics(), list[Exception]()
+    metrics, errors = AttemptMetrics(), list[Exception]()
     reports = [NodeCheckpoint(node=0, step=2), NodeCheckpoint(node=1, step=2, problem="volume: no answer")]
 
     async def run() -> Path | None:
-        node_zero = Saving(settings, Board("u", 1), metrics, errors.append)
+        node_zero = CheckpointCoordinator(settings, ProgressState("u", 1), metrics, errors.append)
         for report in [*reports, reports[1], *reports]:
             await node_zero.node_reported(report)
             await node_zero.idle()
@@ -57,7 +57,7 @@ class Sealing:
             config, folder / "run.json", 1, 0, (Peer("127.0.0.1", 1),), "127.0.0.1", folder / "log"
         )
         self.run = self.settings.layout.run
-        self.board, self.errors = Board("u", 1), list[Exception]()
+        self.board, self.errors = ProgressState("u", 1), list[Exception]()
         self.mark = begin(self.run, 1)
 
     def part(self, step: int, **fields: object) -> NodeCheckpoint:
@@ -69,7 +69,7 @@ class Sealing:
 
     def checkpoints(self, *reports: NodeCheckpoint) -> Saved:
         async def report() -> Saved:
-            node_zero = Saving(self.settings, self.board, Metrics(), self.errors.append)
+            node_zero = CheckpointCoordinator(self.settings, self.board, AttemptMetrics(), self.errors.append)
             node_zero.mark = self.mark
             for one in reports:
                 await node_zero.node_reported(one)
@@ -84,7 +84,7 @@ class Sealing:
             (folder / name).write_text(name)
 
         async def seal() -> str:
-            node_zero = Saving(self.settings, self.board, Metrics(), self.errors.append)
+            node_zero = CheckpointCoordinator(self.settings, self.board, AttemptMetrics(), self.errors.append)
             return await node_zero.seal_model(RankModel(files=("model.safetensors", "config.json"), step=9))
 
         return asyncio.run(seal())
@@ -145,7 +145,7 @@ def test_a_volume_that_is_too_small_as_a_whole_is_not_waited_for(tmp_path: Path,
 def test_the_model_is_sealed_when_the_volume_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, only: str
 ) -> None:
-    monkeypatch.setattr(saving, "MODEL_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint_coordinator, "MODEL_AGAIN_SECONDS", 0.0)
     one = Sealing(tmp_path)
     failing(monkeypatch, number, 2, only=only)
     path = Path(one.model())
@@ -159,7 +159,7 @@ def test_the_model_is_sealed_when_the_volume_is_back(
 def test_a_model_that_cannot_be_sealed_for_long_costs_only_where_nothing_was_ever_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool, cause: Cause
 ) -> None:
-    monkeypatch.setattr(saving, "MODEL_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint_coordinator, "MODEL_SECONDS", 0.0)
     one = Sealing(tmp_path)
     if sealed:
         one.checkpoints(one.part(2))
@@ -228,7 +228,7 @@ def test_a_model_that_is_not_finite_is_no_result_and_is_kept(tmp_path: Path) -> 
     safetensors(make_folder(one.run.attempt(1).staging / "model") / "model.safetensors", {"head": [NAN]})
 
     async def work() -> None:
-        node_zero = Saving(one.settings, one.board, Metrics(), one.errors.append)
+        node_zero = CheckpointCoordinator(one.settings, one.board, AttemptMetrics(), one.errors.append)
         await node_zero.seal_model(RankModel(files=("model.safetensors",), step=20))
 
     with pytest.raises(ExpectedError) as caught:
@@ -250,7 +250,7 @@ def test_an_end_is_noted_once() -> None:
     )
 
     async def run() -> list[int]:
-        gang = Gang(2)
+        gang = NodeRoster(2)
         await gang.has_ended(record)
         await gang.has_ended(record)
         await gang.all_ended()

@@ -28,13 +28,13 @@ from finetune_trainer.contract.launch_protocol import (
 from finetune_trainer.contract.records import Cause, Failure, Reason
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.background import Background
-from finetune_trainer.launch.board import Board
 from finetune_trainer.launch.checkpoints import move_aside, rotate
-from finetune_trainer.launch.metrics import Metrics
+from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
 from finetune_trainer.shared.checkpoints import finite
-from finetune_trainer.shared.checkpoints.attempt_file import Mark
+from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
 from finetune_trainer.shared.checkpoints.manifest import Manifest
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
@@ -60,13 +60,13 @@ def reason_of(error: Exception) -> str:
     return "volume" if passes(error) else UNSUITABLE
 
 
-class Placing:
+class NodeCheckpointWriter:
     """One node's part of each checkpoint."""
 
     def __init__(
         self,
         settings: Settings,
-        metrics: Metrics,
+        metrics: AttemptMetrics,
         report: Callable[[NodeCheckpoint], Awaitable[None]],
         on_error: Callable[[Exception], None],
     ) -> None:
@@ -112,14 +112,14 @@ class Placing:
         await self._work.idle()
 
 
-class Saving:
+class CheckpointCoordinator:
     """Node 0's part: seal when all nodes have placed, rotate, answer who waits."""
 
     def __init__(
         self,
         settings: Settings,
-        board: Board,
-        metrics: Metrics,
+        board: ProgressState,
+        metrics: AttemptMetrics,
         on_error: Callable[[Exception], None],
     ) -> None:
         self._work = Background(on_error)
@@ -135,7 +135,7 @@ class Saving:
         self._done: dict[int, asyncio.Future[Path | None]] = {}
         self._lock = asyncio.Lock()
         self._given_up: int | None = None
-        self.mark: Mark | None = None
+        self.mark: AttemptRecord | None = None
         """Set when the attempt has begun."""
 
     @property
@@ -356,7 +356,7 @@ class Saving:
         await self._work.idle()
 
 
-def _left_before(mark: Mark, step: int) -> Path | None:
+def _left_before(mark: AttemptRecord, step: int) -> Path | None:
     """The checkpoint of a step that was made before the attempt began: of its run, or beside the one that it went on from."""
     known = [to_local(ref.path) for ref in mark.known if ref.step == step]
     beside = [to_local(mark.resume.path).parent / f"checkpoint-{step}"] if mark.resume is not None else []

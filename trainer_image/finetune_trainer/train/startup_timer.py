@@ -7,7 +7,7 @@ import time
 import psutil
 
 
-class Marks:
+class StartupTimer:
     """From the start of the process on; every part begins where the one before ended."""
 
     def __init__(self) -> None:

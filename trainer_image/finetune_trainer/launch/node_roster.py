@@ -8,7 +8,7 @@ from finetune_trainer.contract.launch_protocol import Begin
 from finetune_trainer.contract.records import Outcome, ResultRecord
 
 
-class Gang:
+class NodeRoster:
     """The nodes of one attempt, as node 0 knows them."""
 
     def __init__(self, nodes: int) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.train import report
+from finetune_trainer.train import progress_reporter
 from finetune_trainer.train.launch_client import LaunchClient
-from finetune_trainer.train.report import Reporter
+from finetune_trainer.train.progress_reporter import Reporter
 from tests.support.serving import Handler, serving
 
 
@@ -34,7 +34,7 @@ class _Launch(Handler):
 def test_a_report_that_was_refused(
     status: int, fields: dict[str, Any], message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(progress_reporter, "PERIOD_SECONDS", 0.01)
     heard: list[dict[str, Any]] = []
     with serving(_Launch, heard=heard, status=status) as address:
         reporter = Reporter(LaunchClient(address, "token"), active=True)
@@ -53,7 +53,7 @@ def test_a_report_that_was_refused(
 
 
 def test_what_is_no_report_at_all_ends_no_reporting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(progress_reporter, "PERIOD_SECONDS", 0.01)
     heard: list[dict[str, Any]] = []
     with serving(_Launch, heard=heard, status=200) as address:
         reporter = Reporter(LaunchClient(address, "token"), active=True)

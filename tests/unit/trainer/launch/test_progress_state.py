@@ -6,8 +6,8 @@ import pytest
 
 from finetune_trainer.contract.launch_protocol import RankProgress
 from finetune_trainer.contract.records import PodPhase
-from finetune_trainer.launch.board import MESSAGES_MAX, Board, KubeflowStatus
-from finetune_trainer.launch.metrics import Metrics
+from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.progress_state import MESSAGES_MAX, KubeflowStatus, ProgressState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ def status(**metrics: str) -> KubeflowStatus:
 
 
 def test_time_left_counts_only_the_steps_since_the_resume() -> None:
-    board = Board("u", 2)
+    board = ProgressState("u", 2)
     board.absorb(RankProgress(phase=PodPhase.TRAINING, step=900, total_steps=1000), at(0))
     assert board.progress().eta_seconds is None
     board.absorb(RankProgress(step=920), at(40))
@@ -32,7 +32,7 @@ def test_time_left_counts_only_the_steps_since_the_resume() -> None:
 
 
 def test_last_value_wins_and_absent_ones_stay() -> None:
-    board = Board("u", 1)
+    board = ProgressState("u", 1)
     board.absorb(RankProgress(step=1, loss=2.0, evaluation={"accuracy": 0.5}), at(0))
     board.absorb(RankProgress(step=2), at(1))
     progress = board.progress()
@@ -41,7 +41,7 @@ def test_last_value_wins_and_absent_ones_stay() -> None:
 
 
 def test_messages_are_kept_once_and_not_without_end() -> None:
-    board = Board("u", 1)
+    board = ProgressState("u", 1)
     board.say(["a", "b", "a"])
     assert list(board.messages) == ["b", "a"]
     board.say(f"note {number}" for number in range(200))
@@ -50,7 +50,7 @@ def test_messages_are_kept_once_and_not_without_end() -> None:
 
 
 def test_stock_callback_feeds_progress_until_our_own_detail_comes() -> None:
-    board = Board("u", 1)
+    board = ProgressState("u", 1)
     report = board.absorb_kubeflow(status(current_step="3", total_steps="10", loss="0.5", eval_loss="x"), at(0))
     assert report is not None
     progress = board.progress()
@@ -61,7 +61,7 @@ def test_stock_callback_feeds_progress_until_our_own_detail_comes() -> None:
 
 
 def test_stock_callback_tells_numbers_that_are_not_finite_in_words() -> None:
-    board = Board("u", 1)
+    board = ProgressState("u", 1)
     board.absorb_kubeflow(status(current_step="nan", loss="nan", eval_loss="inf", eval_f1="0.5"), at(0))
     progress = board.progress()
     assert (progress.step, progress.loss, progress.evaluation) == (None, None, {"eval_f1": 0.5})
@@ -71,7 +71,7 @@ def test_stock_callback_tells_numbers_that_are_not_finite_in_words() -> None:
 
 
 def test_precision_of_the_ranks_is_reported() -> None:
-    board = Board("u", 1)
+    board = ProgressState("u", 1)
     assert board.progress().resolved is None
     board.absorb(RankProgress(precision="fp16"), at(0))
     resolved = board.progress().resolved
@@ -80,7 +80,7 @@ def test_precision_of_the_ranks_is_reported() -> None:
 
 
 def test_metrics_hold_what_was_reported() -> None:
-    metrics = Metrics()
+    metrics = AttemptMetrics()
     metrics.set_phase(PodPhase.TRAINING)
     for step in (1, 2):
         report = RankProgress(step=step, total_steps=9, loss=0.25, tokens_total=step * 10, samples_total=step)

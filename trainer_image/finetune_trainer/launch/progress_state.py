@@ -67,7 +67,7 @@ class KubeflowStatus(BaseModel):
         )
 
 
-class Board:
+class ProgressState:
     """The newest of everything."""
 
     def __init__(self, uid: str, attempt: int) -> None:
