@@ -60,6 +60,29 @@ def test_two_nodes_meet_where_there_is_ipv6_alone(two: Launches) -> None:
     assert "rank 0 of 2: lo" in nodes[0].text()
 
 
+NOTES_WHAT_RUNS_BESIDE_THE_READING = """
+import psutil
+from finetune_trainer.shared import data_digests
+
+def noted(*data, problem=data_digests.problem):
+    commands = [child.cmdline() for child in psutil.Process().children(recursive=True)]
+    print("data read beside", sum("finetune_trainer.launch.torchrun" in command for command in commands), "torchrun", flush=True)
+    return problem(*data)
+
+data_digests.problem = noted
+"""
+
+
+def test_each_node_reads_the_prepared_data_once_beside_the_imports_of_its_ranks(two: Launches) -> None:
+    two.processes = 2
+    two.start_code = NOTES_WHAT_RUNS_BESIDE_THE_READING + START
+    nodes = two.start(plan={"steps": 2})
+    assert [node.wait() for node in nodes] == [0, 0]
+    for node in nodes:
+        assert node.text().count("data read beside") == 1
+        assert "data read beside 1 torchrun" in node.text()
+
+
 def test_no_attempt_begins_before_every_node_is_there(two: Launches) -> None:
     two.nodes = 3
     two.start_code = "from finetune_trainer.launch import begin\nbegin.WAITING_SECONDS = 1\n" + START

@@ -9,7 +9,7 @@ import pytest
 from finetune_trainer.contract.launch_protocol import NodeHealth
 from finetune_trainer.contract.records import Outcome, PodPhase, Progress, ResultRecord
 from finetune_trainer.shared.checkpoints import manifest
-from tests.support.launched import PACKAGES, Launches, until
+from tests.support.launched import PACKAGES, START, Launches, until
 
 LONG = {"steps": 400, "step_seconds": 0.05, "save_every": 10, "wait_sealed": False}
 
@@ -89,6 +89,30 @@ def test_progress_metrics_and_health_during_the_run(launches: Launches) -> None:
     assert node.ask("POST", "/peer/superseded", secret, '{"attempt": "x"}')[0] == 400
     assert node.ask("POST", "/rank/result", secret, "{}")[0] == 401
     assert oct(launches.layout.run.attempt(1).secret.stat().st_mode & 0o777) == "0o600"
+
+
+LOOKS_AT_NUMBERS_ONCE_ALLOWED = """
+import os, time
+from finetune_trainer.shared.checkpoints import finite
+
+def late(file, not_finite=finite.not_finite):
+    while not os.path.exists({allowed!r}):
+        time.sleep(0.02)
+    return not_finite(file)
+
+finite.not_finite = late
+"""
+
+
+def test_ranks_go_on_while_a_checkpoint_is_looked_at_for_numbers_that_are_not_finite(launches: Launches) -> None:
+    allowed = launches.folder / "allowed"
+    launches.start_code = LOOKS_AT_NUMBERS_ONCE_ALLOWED.format(allowed=str(allowed)) + START
+    (node,) = launches.start(plan=LONG)
+    progress = until(lambda: (seen := node.progress()) and (seen.step or 0) >= 15 and seen)
+    assert progress.checkpoint is None, "the one of step 10 waits for the look"
+    allowed.touch()
+    progress = until(lambda: (seen := node.progress()) and seen.checkpoint and seen)
+    assert progress.checkpoint.step >= 10
 
 
 def test_a_script_that_only_has_the_stock_callback(launches: Launches) -> None:

@@ -89,6 +89,12 @@ def test_an_argument_that_the_system_owns_says_so() -> None:
     assert "storage" in line
 
 
+def test_the_stock_save_at_sigterm_is_refused_without_a_promise() -> None:
+    (line,) = said({"trainingArguments": {"enable_jit_checkpoint": True}})
+
+    assert "not offered: nothing saves at SIGTERM yet" in line
+
+
 def test_no_without_quotes() -> None:
     job = manifest({"trainingArguments": load("eval_strategy: no")[0]})
 
