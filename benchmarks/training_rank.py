@@ -8,14 +8,15 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from finetune_trainer.train import command, imports
+from finetune_trainer.shared import startup
+from finetune_trainer.train import command
 
 
 def main() -> None:
     """Add the stopwatch, then be the rank."""
     who, *arguments = sys.argv[1:]
     if who == "ours":
-        imports.hide()  # as the command itself does first
+        startup.hide_packages()  # as the command itself does first
     from transformers import trainer
 
     from benchmarks.stopwatch import Report

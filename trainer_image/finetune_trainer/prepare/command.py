@@ -22,7 +22,7 @@ from finetune_trainer.contract.records import (
 )
 from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.contract.text import log_line
-from finetune_trainer.shared import connections
+from finetune_trainer.shared import connections, startup
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.environment import environment
 from finetune_trainer.shared.volume import DISK_FULL, Layout, VolumeError, explain, has_worked, is_of_volume
@@ -39,8 +39,8 @@ def main() -> int:
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update({**connections.environment(os.environ), **environment(config, Layout.of(config).hub_cache)})
     if config.dataset.name is None:
-        use_arrow_without_pandas()
-    outcome = attempt(config, import_transformers_without_torch, _first_attempt())
+        startup.use_arrow_without_pandas()
+    outcome = attempt(config, import_transformers, _first_attempt())
     failure = outcome if isinstance(outcome, Failure) else None
     prepared = outcome if isinstance(outcome, Prepared) else None
     record = ResultRecord(
@@ -59,36 +59,14 @@ def main() -> int:
     return Exit.FAILED if failure else Exit.SUCCEEDED
 
 
-def import_transformers_without_torch() -> None:
-    """transformers imports torch where it finds it: seconds and 300 MB for tokenizers that have no use for it."""
+def import_transformers() -> None:
+    """Import what makes tokens, without torch."""
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    from transformers import AutoConfig, AutoTokenizer  # noqa: F401
-    from transformers.utils import is_torch_available
+    with startup.without_torch():
+        from transformers import AutoConfig, AutoTokenizer  # noqa: F401
+        from transformers.utils import is_torch_available
 
-    is_torch_available()  # remembers the answer
-    del sys.modules["torch"]
-
-
-def use_arrow_without_pandas() -> None:
-    """pyarrow imports pandas, where it is there, to ask whether a list is a series: half a second for nothing.
-
-    Not where `datasets` reads: it makes tables of what pandas has parsed.
-    """
-    import pyarrow as pa
-
-    sys.meta_path.insert(0, _NoPandas())
-    pa.array([0])  # remembers the answer
-    del sys.meta_path[0]
-
-
-class _NoPandas:
-    """A finder of modules that does not find this one."""
-
-    @staticmethod
-    def find_spec(name: str, *_: object) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
+        is_torch_available()  # transformers remembers the answer
 
 
 def _first_attempt() -> int | None:

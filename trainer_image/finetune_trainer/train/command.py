@@ -15,8 +15,8 @@ from typing import NoReturn
 from finetune_trainer.contract.launch_protocol import RankResult
 from finetune_trainer.contract.records import Exit, Failure, Outcome
 from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.shared import startup
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.train import imports
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
 
@@ -40,9 +40,9 @@ def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
     from finetune_trainer.train.progress_reporter import Reporter
 
     reporter = Reporter(client, active=rank == 0)
-    imports.hide(imports.used(config))
+    startup.hide_packages(keep=startup.packages_of(config))
     try:
-        with imports.at_once():
+        with startup.without_garbage_collection():
             from finetune_trainer.train.recipe import train
 
         trained = train(config, client, reporter)

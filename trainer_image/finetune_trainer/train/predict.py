@@ -19,10 +19,10 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE
 from finetune_trainer.data.dataset import PreparedDataset
 from finetune_trainer.data.sampler import by_length
+from finetune_trainer.shared import startup
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Evaluated, Task, Training
-from finetune_trainer.train import imports
 from finetune_trainer.train.launch_client import LaunchError
 from finetune_trainer.train.strict_json import as_json
 from finetune_trainer.train.trainer import RankTrainer
@@ -68,7 +68,7 @@ class Judge:
     def __call__(self, outcome: Any) -> dict[str, float]:
         """The Trainer's `compute_metrics`."""
         assert self.rows is not None, "there is no evaluation without rows"
-        imports.show()
+        startup.show_packages()
         rows = self.rows
 
         def scored() -> dict[str, float]:
@@ -99,7 +99,7 @@ class Judge:
         trainer.compute_metrics = None  # it is the validation split's
         outcome = trainer.predict(rows, metric_key_prefix=TEST)
         trainer.compute_metrics = self
-        imports.show()
+        startup.show_packages()
 
         def tested() -> dict[str, float]:
             evaluated = Evaluated(outcome.predictions, outcome.label_ids, rows, examples(self.run.prepared, TEST))

@@ -25,11 +25,11 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
 from finetune_trainer.data.dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
-from finetune_trainer.shared import host
+from finetune_trainer.shared import host, startup
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Training
-from finetune_trainer.train import balance, defaults, imports, precision, resume, towers, unused_weights
+from finetune_trainer.train import balance, defaults, precision, resume, towers, unused_weights
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopper
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
@@ -123,7 +123,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
             kept_step=_kept_step(trainer, best=plan.load_best),
             test=tested.metrics,
             details=run.judge.details(),
-            packages=imports.used(config),
+            packages=startup.packages_of(config),
         )
         folder, base = staging / "model", to_local(prepared.model)
         files = until_written(
