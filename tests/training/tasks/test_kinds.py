@@ -2,7 +2,7 @@
 step, judged, saved and loaded again with the same weights.
 
 Each kind goes all the way with one of its heads, the others are checked as in prepare: all of them together take ten minutes.
-`EVERY_HEAD=1 pytest tests/training/test_model_kinds.py` takes them, for a new release of transformers.
+`EVERY_HEAD=1 pytest tests/training/tasks/test_kinds.py` takes them, for a new release of transformers.
 """
 
 from __future__ import annotations
