@@ -58,7 +58,7 @@ class Cause(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why something failed, in a word that a user can search for. `DIAGNOSIS` in the operator adds what to do."""
+    """Why something failed, in a word that a user can search for. The operator's `plan/resolutions.py` says what to do about it."""
 
     FILE_NOT_FOUND = "FileNotFound"
     DATA_INVALID = "DataInvalid"
