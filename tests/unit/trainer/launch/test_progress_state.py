@@ -83,13 +83,16 @@ def test_metrics_hold_what_was_reported() -> None:
     metrics = AttemptMetrics()
     metrics.set_phase(PodPhase.TRAINING)
     for step in (1, 2):
-        report = RankProgress(step=step, total_steps=9, loss=0.25, tokens_total=step * 10, samples_total=step)
+        report = RankProgress(
+            step=step, total_steps=9, loss=0.25, loss_scale=512, tokens_total=step * 10, samples_total=step
+        )
         metrics.absorb(report.model_copy(update={"step_seconds": (0.2, 0.3), "evaluation": {"accuracy": 0.5}}), 77.0)
     text = metrics.exposition().decode()
     for line in (
         "finetune_global_step 2.0",
         "finetune_max_steps 9.0",
         "finetune_train_loss 0.25",
+        "finetune_loss_scale 512.0",
         "finetune_train_tokens_total 20.0",
         "finetune_train_samples_total 2.0",
         "finetune_step_duration_seconds_count 4.0",
