@@ -75,7 +75,7 @@ def job_for(task: str, folder: Path) -> RunConfig:
 
 
 def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
-    """Raise PrepareError where prepare does; it needs no weights for that."""
+    """Raise ExpectedError where prepare does; it needs no weights for that."""
     folder = Path(job.model.name)
     config.save_pretrained(folder)
     image.check(job, folder)

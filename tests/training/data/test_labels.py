@@ -10,11 +10,11 @@ import pytest
 
 from finetune_trainer.data import label_columns, label_lists
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.labels import class_ids, class_names
 from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare.content import local
 from finetune_trainer.prepare.files import read_files
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.tiny import write_rows
 
 
@@ -74,7 +74,7 @@ def test_numbers_of_another_split_are_compared_with_the_names(tmp_path: Path) ->
     """Not taken for ids, which would be one off."""
     names, _, _ = classes(split_of(tmp_path, "csv", ["1", "2", "3"]))
     assert class_ids(split_of(tmp_path, "jsonl", [1, 3, 2]), "label", names).to_pylist() == [0, 2, 1]
-    with pytest.raises(PrepareError, match="the label '0' in column 'label' does not occur in the training data"):
+    with pytest.raises(ExpectedError, match="the label '0' in column 'label' does not occur in the training data"):
         class_ids(split_of(tmp_path, "jsonl", [0, 1]), "label", names)
 
 
@@ -115,13 +115,13 @@ def test_lists_that_are_written_as_text_are_read(texts: list[str], expected: lis
 @pytest.mark.parametrize("text", ["['a' 'b']", "['a', b]", "[", "[['a']]", "[None]", "[True]", "[" * 5000 + "]" * 5000])
 def test_what_only_looks_like_a_list_is_refused(text: str, tmp_path: Path) -> None:
     split = split_of(tmp_path, "jsonl", ["['a']", text])
-    with pytest.raises(PrepareError, match=r"train\.jsonl, line 2: .* looks like a list and is none"):
+    with pytest.raises(ExpectedError, match=r"train\.jsonl, line 2: .* looks like a list and is none"):
         label_lists.Lists.read(split, "label", noun="label", separator=label_lists.BRACKETS)
 
 
 def test_half_a_character_within_a_list_of_text_is_named(tmp_path: Path) -> None:
     split = split_of(tmp_path, "jsonl", ['["a"]', r'["b \ud83d"]'])
-    with pytest.raises(PrepareError, match=r"train\.jsonl, line 2: column 'label' holds half a character"):
+    with pytest.raises(ExpectedError, match=r"train\.jsonl, line 2: column 'label' holds half a character"):
         label_lists.Lists.read(split, "label", noun="label", separator=label_lists.BRACKETS)
 
 
@@ -143,7 +143,7 @@ def test_a_column_for_each_label(suffix: str, no: Any, yes: Any, tmp_path: Path)
 @pytest.mark.parametrize("value", [None, 2, -1, 0.5, "yes", "", [1], float("nan")])
 def test_a_column_of_a_label_that_says_neither_is_refused(value: Any, tmp_path: Path) -> None:
     rows = Split(pa.table({"cold": pa.array([value])}), (Source("rows", 1, row_place),))
-    with pytest.raises(PrepareError, match=r"rows, row 0: .*column 'cold'"):
+    with pytest.raises(ExpectedError, match=r"rows, row 0: .*column 'cold'"):
         label_columns.ids(rows, ("cold",))
 
 
@@ -157,8 +157,8 @@ def test_tags_that_do_not_count_stay_what_they_are(tmp_path: Path) -> None:
     wrong = label_lists.Lists.read(
         split_of(tmp_path, "jsonl", [[0, -100], [1, -100, -3]]), "label", noun=label_lists.TAG
     )
-    with pytest.raises(PrepareError, match="line 2: tag -3 in column 'label' is negative"):
+    with pytest.raises(ExpectedError, match="line 2: tag -3 in column 'label' is negative"):
         wrong.names(at_least=2)
     labels = label_lists.Lists.read(split_of(tmp_path, "jsonl", [[0], [-100]]), "label", noun="label")
-    with pytest.raises(PrepareError, match="label -100 in column 'label' is negative"):
+    with pytest.raises(ExpectedError, match="label -100 in column 'label' is negative"):
         labels.names(at_least=1)

@@ -23,10 +23,10 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Exit, Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import cores, eviction, lease, store, workers
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared import data_digests
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import Layout, read_checked
 from tests.support.damage import DAMAGE
 from tests.support.patience import PATIENCE_SECONDS
@@ -460,13 +460,13 @@ def test_results_come_in_order_and_errors_as_they_were() -> None:
     def work(piece: int) -> int:
         time.sleep(0.01 * (3 - piece % 3))
         if piece == 20:
-            raise PrepareError(Reason.DATA_INVALID, "row 20 is wrong")
+            raise ExpectedError(Reason.DATA_INVALID, "row 20 is wrong")
         if piece == 30:
             raise ValueError("not thought of")
         return piece
 
     assert list(workers.in_order(work, 20, 3)) == list(range(20))
-    with pytest.raises(PrepareError, match="row 20 is wrong") as raised:
+    with pytest.raises(ExpectedError, match="row 20 is wrong") as raised:
         list(workers.in_order(work, 22, 3))
     assert raised.value.reason is Reason.DATA_INVALID
     with pytest.raises(workers.WorkerError, match="not thought of"):

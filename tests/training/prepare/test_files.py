@@ -19,13 +19,13 @@ import zstandard
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import holdout, splits
 from finetune_trainer.prepare.content import local
 from finetune_trainer.prepare.files import read_files
 from finetune_trainer.prepare.formats import READERS, array, columnar, delimited, jsons, raw
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.prepare.spool import spooled
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.runs import run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
 
@@ -73,7 +73,7 @@ def test_several_files_are_one_split_and_errors_name_the_right_one(model: Path, 
     prepared = prepare(run_config(tmp_path / "output", model=model, train=(first, second)))
     assert prepared.summary.train_rows == 10
     broken = write_rows(tmp_path / "c.jsonl", [*reviews(2), {"review": None, "stars": "positive"}])
-    with pytest.raises(PrepareError, match=r"c\.jsonl, line 3: column 'review' has no text"):
+    with pytest.raises(ExpectedError, match=r"c\.jsonl, line 3: column 'review' has no text"):
         prepare(run_config(tmp_path / "output", model=model, train=(first, broken)))
 
 
@@ -154,12 +154,12 @@ def test_a_wrong_row_in_a_later_block_is_named(tmp_path: Path, monkeypatch: pyte
     rows = [*reviews(100, labels=(0, 1)), {"review": "soup", "stars": "one"}]
     for suffix, place in (("jsonl", "line 101"), ("json", "row 100")):
         file = write_rows(tmp_path / f"train.{suffix}", rows)
-        with pytest.raises(PrepareError, match=f"{place}: column 'stars' holds 'one', the rows before hold numbers"):
+        with pytest.raises(ExpectedError, match=f"{place}: column 'stars' holds 'one', the rows before hold numbers"):
             list(READERS[file.suffix](local(file, file.name), ColumnRequest(("review", "stars"), ("review",))))
     text = json.dumps(reviews(100), indent=1)
     broken = tmp_path / "broken.json"
     broken.write_text(text[:-1] + ",{]")
-    with pytest.raises(PrepareError, match=f"line {text.count(chr(10)) + 1} is not valid JSON"):
+    with pytest.raises(ExpectedError, match=f"line {text.count(chr(10)) + 1} is not valid JSON"):
         list(READERS[".json"](local(broken, broken.name), ColumnRequest(("review", "stars"), ("review",))))
 
 
@@ -177,7 +177,7 @@ def test_the_best_model_without_evaluations_is_refused_here_too(model: Path, tmp
     file = write_rows(tmp_path / "train.jsonl", reviews(10))
     arguments = {"load_best_model_at_end": True}
     config = run_config(tmp_path / "output", model=model, train=file, validation=file, arguments=arguments)
-    with pytest.raises(PrepareError, match="eval_strategy: choose steps or epoch"):
+    with pytest.raises(ExpectedError, match="eval_strategy: choose steps or epoch"):
         prepare(config)
 
 
@@ -315,7 +315,7 @@ def test_rows_that_know_less_fit_to_those_that_know_more(tmp_path: Path, monkeyp
     assert table.column("answers")[79].as_py() == {"text": ["a"], "start": [1]}
     assert table.column("score").to_pylist() == [1.0] * 40 + [0.5] * 40
     worse = write_rows(tmp_path / "b.jsonl", [*rows, *({"answers": {"text": [1]}, "score": 1} for _ in range(40))])
-    with pytest.raises(PrepareError, match=r"b\.jsonl, .*line \d+.* column 'answers' holds"):
+    with pytest.raises(ExpectedError, match=r"b\.jsonl, .*line \d+.* column 'answers' holds"):
         read_files([local(worse, "b.jsonl")], ColumnRequest(("answers", "score")), tmp_path / "scratch")
 
 
@@ -365,7 +365,7 @@ def test_a_row_of_a_slice_is_named_by_its_place_in_the_file(model: Path, tmp_pat
     rows = [*reviews(10), {"review": " ", "stars": "positive"}, *reviews(5)]
     file = write_rows(tmp_path / "train.jsonl", rows)
     for dataset in ({"splits": {"train": "train[5:]"}}, {"validation_fraction": 0.3}):
-        with pytest.raises(PrepareError, match=r"train\.jsonl, line 11: column 'review' holds ' ', no text"):
+        with pytest.raises(ExpectedError, match=r"train\.jsonl, line 11: column 'review' holds ' ', no text"):
             prepare(run_config(tmp_path / "output", model=model, train=file, dataset={**files_of(file), **dataset}))
 
 

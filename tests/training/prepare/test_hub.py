@@ -22,7 +22,6 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Reason, ResultRecord
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import splits
@@ -193,7 +192,7 @@ def test_splits_are_taken_by_name(named: dict[str, str], role: str, found: str |
 def test_a_split_that_is_not_there_names_those_that_are(named: dict[str, str]) -> None:
     role = next(iter(named))
     says = rf"no split 'training'; it has train, test. Did you mean 'train'\? Set spec.dataset.splits.{role}"
-    with pytest.raises(PrepareError, match=says):
+    with pytest.raises(ExpectedError, match=says):
         chosen_of(named, role)
 
 
@@ -251,7 +250,7 @@ def test_a_bad_minute_of_the_hub_is_waited_out(hub: StubHub, tmp_path: Path) -> 
 
 def test_a_bad_day_of_the_hub_is_for_the_next_try(hub: StubHub, tmp_path: Path) -> None:
     hub.failing = 1000
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
     assert "503" in str(raised.value)
@@ -260,7 +259,7 @@ def test_a_bad_day_of_the_hub_is_for_the_next_try(hub: StubHub, tmp_path: Path) 
 def test_a_hub_that_refuses_connections_is_for_the_next_try(hub: StubHub, tmp_path: Path) -> None:
     run = config(hub, tmp_path)
     run = run.model_copy(update={"hub": run.hub.model_copy(update={"endpoint": "http://127.0.0.1:9"})})
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         HubReader(run).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
 
@@ -466,7 +465,7 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
             ]
             assert read["train"].class_names == {"ner_tags": ("O", "B-DISH")}
             with pytest.raises(
-                PrepareError, match=r"the objects in column 'translation' have no key 'de'; they have en, fr"
+                ExpectedError, match=r"the objects in column 'translation' have no key 'de'; they have en, fr"
             ):
                 splits.read(
                     run, client, splits.find(run, client), ColumnRequest(("translation.de",)), tmp_path / "scratch"

@@ -13,9 +13,9 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft, Quantization
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import adapters, image
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.labelled import config
 from tests.support.ranks import run_ranks
 from tests.support.runs import run_config
@@ -73,7 +73,7 @@ def text_job(folder: Path, model: Path, **fields: Any) -> Any:
 
 def test_a_base_in_gptq_without_its_packages_is_refused_before_a_device_is_taken(tmp_path: Path) -> None:
     model = quantised(tmp_path / "model", GPTQ)
-    with pytest.raises(PrepareError, match="In the training image there is not what loads the weights of") as raised:
+    with pytest.raises(ExpectedError, match="In the training image there is not what loads the weights of") as raised:
         prepare(text_job(tmp_path, model, peft=Peft(), accelerators=True))
     assert (raised.value.reason, raised.value.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
     assert "requires optimum" in str(raised.value)
@@ -90,7 +90,7 @@ def test_a_base_in_gptq_without_its_packages_is_refused_before_a_device_is_taken
 )
 def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
     model = prepare_model.load(quantised(tmp_path / "model", FP8), "The model")
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         adapters.check(text_job(tmp_path, model.folder, **fields), model, "AutoModelForCausalLM")
     assert raised.value.reason is Reason.ARGUMENTS_INVALID
     assert said in str(raised.value)
@@ -136,7 +136,7 @@ def test_a_package_that_adapters_need_is_said_where_the_image_lacks_it(
     job = run_config(tmp_path / "output", model="/m", accelerators=True).model_copy(update=changes)
     assert image.check(job) == ()
     monkeypatch.setitem(sys.modules, module, None)  # as Python marks what can't be imported
-    with pytest.raises(PrepareError, match=f"there is no package {module}, which {field} needs"):
+    with pytest.raises(ExpectedError, match=f"there is no package {module}, which {field} needs"):
         image.check(job)
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import preflight
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.published import config
 from tests.support.stub_hub import FINE_GRAINED_TOKEN, READ_TOKEN, TOKEN, Fault, Repository, StubHub, stub_hub
 
@@ -37,8 +37,8 @@ def job(hub: StubHub, folder: Path, token: str = TOKEN, **publish: Any) -> RunCo
     return config(folder / "output", publish=publish, hub=access, model={"name": str(folder / "no-such-model")})
 
 
-def refusal(run: RunConfig) -> PrepareError:
-    with pytest.raises(PrepareError) as raised:
+def refusal(run: RunConfig) -> ExpectedError:
+    with pytest.raises(ExpectedError) as raised:
         preflight.check(run)
     assert raised.value.cause is Cause.USER
     assert str(raised.value).startswith("The model could not be published: ")
@@ -59,7 +59,7 @@ def test_a_good_token_is_let_through_and_nothing_is_made(hub: StubHub, tmp_path:
 
 def test_a_public_repository_for_what_is_to_be_private_is_refused_before_training(hub: StubHub, tmp_path: Path) -> None:
     hub.models["me/reviews"] = Repository()
-    with pytest.raises(PrepareError, match="me/reviews is public") as raised:
+    with pytest.raises(ExpectedError, match="me/reviews is public") as raised:
         preflight.check(job(hub, tmp_path, private=True))
     assert raised.value.reason is Reason.REPO_PUBLIC
     hub.models["me/reviews"] = Repository(private=True)
@@ -117,7 +117,7 @@ def test_a_mirror_that_tells_no_names(hub: StubHub, tmp_path: Path) -> None:
 
 
 def test_prepare_asks_before_anything_else(hub: StubHub, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match="may only read"):
+    with pytest.raises(ExpectedError, match="may only read"):
         prepare(job(hub, tmp_path, READ_TOKEN))
-    with pytest.raises(PrepareError, match="no-such-model does not exist"):
+    with pytest.raises(ExpectedError, match="no-such-model does not exist"):
         prepare(job(hub, tmp_path))

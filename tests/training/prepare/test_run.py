@@ -19,10 +19,10 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import Peft, RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import warnings
 from finetune_trainer.prepare.command import attempt, fitted
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import read_checked
 from tests.support.damage import flip
 from tests.support.ranks import PACKAGES
@@ -222,7 +222,7 @@ def test_data_that_is_gone_does_not_take_along_what_was_prepared_of_it(model: Pa
     assert (again.data, again.data_digest, again.first_attempt) == (first.data, first.data_digest, 2)
     assert any("Whether model and data have changed is not known" in message for message in again.messages)
     flip(Path(first.data) / "train.arrow")
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         prepare(config, first_attempt=3)
     assert raised.value.reason is Reason.FILE_NOT_FOUND
 
@@ -267,7 +267,7 @@ def test_a_model_that_cannot_be_used(
 ) -> None:
     mine = Path(shutil.copytree(model, tmp_path / "models/mine"))
     spoil(mine)
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         prepare(run_config(tmp_path / "output", model=mine, train=data))
     assert raised.value.reason is Reason.MODEL_NOT_FOUND
     assert raised.value.cause is Cause.USER

@@ -16,11 +16,11 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import remote, s3, streamed
 from finetune_trainer.prepare import web as web_files
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.runs import run_config
 from tests.support.stub_hub import COMMITS, TOKEN, Fault, Repository, StubHub, stub_hub
@@ -138,7 +138,7 @@ def test_objects_of_a_bucket_are_fetched_once_and_known_by_their_tags(
 def test_what_a_bucket_does_not_hold(
     address: str, reason: Reason, says: str, bucket: StubS3, model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         prepare(job(model, tmp_path, address))
     assert (raised.value.reason, raised.value.cause) == (reason, Cause.USER)
     assert says in str(raised.value)
@@ -154,7 +154,7 @@ def test_credentials_that_are_missing_or_wrong_are_told_and_never_said(
     ):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
         s3.filesystem.cache_clear()
-        with pytest.raises(PrepareError) as raised:
+        with pytest.raises(ExpectedError) as raised:
             prepare(run)
         assert (raised.value.reason, raised.value.cause) == (Reason.ACCESS_DENIED, Cause.USER)
         assert says in str(raised.value)
@@ -181,7 +181,7 @@ def test_a_bad_minute_of_a_bucket_is_waited_out_and_a_bad_day_is_for_the_next_tr
     assert prepare(run).summary.train_rows == 30
     monkeypatch.setattr(remote, "RETRY_SECONDS", ())
     bucket.failing = 1000
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         prepare(run.model_copy(update={"uid": "22222222-bbbb"}))
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
     assert "s3://rows/reviews/train-0.jsonl cannot be read now" in str(raised.value)
@@ -205,7 +205,7 @@ def test_what_an_earlier_try_has_fetched_is_gone_on_from(
     monkeypatch.setattr(remote, "RETRY_SECONDS", ())
     run = job(model, tmp_path, f"{web.endpoint}/train.jsonl")
     web.cuts = 1
-    with pytest.raises(PrepareError, match=f"the connection ended after {len(LINES) // 2} of {len(LINES)} bytes|peer"):
+    with pytest.raises(ExpectedError, match=f"the connection ended after {len(LINES) // 2} of {len(LINES)} bytes|peer"):
         prepare(run)
     assert kept(tmp_path) == ["train.jsonl.partial"]
     assert prepare(run).summary.train_rows == 30
@@ -264,7 +264,7 @@ def test_what_a_server_refuses(
 ) -> None:
     web.statuses[path] = status
     address = f"{web.endpoint}{path}?signature=a-secret".replace("http://", "http://me:a-password@")
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         prepare(job(model, tmp_path, address))
     assert (raised.value.reason, raised.value.cause) == (reason, cause)
     assert says in str(raised.value)
@@ -276,11 +276,11 @@ def test_what_a_server_refuses(
 def test_a_web_page_is_no_file_and_nobody_there_is_for_the_next_try(web: StubWeb, model: Path, tmp_path: Path) -> None:
     web.kind = "text/html; charset=utf-8"
     with pytest.raises(
-        PrepareError, match=r"train\.csv is a web page, not a file of rows. Give the address of the file"
+        ExpectedError, match=r"train\.csv is a web page, not a file of rows. Give the address of the file"
     ):
         prepare(job(model, tmp_path, f"{web.endpoint}/train.csv"))
     with pytest.raises(
-        PrepareError, match=r"http://127\.0\.0\.1:9/train\.csv cannot be read now: ConnectError"
+        ExpectedError, match=r"http://127\.0\.0\.1:9/train\.csv cannot be read now: ConnectError"
     ) as raised:
         prepare(job(model, tmp_path, "http://127.0.0.1:9/train.csv"))
     assert raised.value.cause is Cause.ERROR
@@ -321,7 +321,7 @@ def test_files_of_a_hub_dataset_are_read_at_a_commit(hub: StubHub, model: Path, 
         ("us/reviews@v9/data/test.parquet", Reason.DATASET_NOT_FOUND, "has no revision 'v9'"),
         ("us/closed/data/test.parquet", Reason.ACCESS_DENIED, "spec.hub.tokenSecretRef"),
     ):
-        with pytest.raises(PrepareError, match=says) as raised:
+        with pytest.raises(ExpectedError, match=says) as raised:
             prepare(of_hub(hub, job(model, tmp_path, f"hf://datasets/{address}")))
         assert raised.value.reason is reason
 
@@ -350,7 +350,7 @@ def test_of_a_stream_only_what_is_wanted_is_taken_and_nothing_else_kept(
 def test_a_stream_is_cut_in_two_where_there_is_no_validation_split(hub: StubHub, model: Path, tmp_path: Path) -> None:
     prepared = prepare(streamed_job(hub, model, tmp_path, validation_fraction=0.25))
     assert (prepared.summary.train_rows, prepared.summary.validation_rows) == (30, 10)
-    with pytest.raises(PrepareError, match=r"a share of them or one counted from the end is not known"):
+    with pytest.raises(ExpectedError, match=r"a share of them or one counted from the end is not known"):
         prepare(streamed_job(hub, model, tmp_path, splits={"train": "train[:10%]"}))
 
 
@@ -391,14 +391,14 @@ def test_what_cannot_be_streamed(web: StubWeb, model: Path, tmp_path: Path) -> N
         (str(file), "lies on a mounted volume: there is nothing to stream. Leave spec.dataset.streaming out."),
         (f"{web.endpoint}/train.csv", "the server does not answer requests for a part of a file. Leave"),
     ):
-        with pytest.raises(PrepareError, match=says):
+        with pytest.raises(ExpectedError, match=says):
             prepare(job(model, tmp_path, address, streaming=True, max_samples={"train": 5}))
 
 
 def test_a_quote_that_is_never_closed_is_found_in_a_stream_too(web: StubWeb, model: Path, tmp_path: Path) -> None:
     web.files["/train.csv"] = CSV + b'"soup,positive\nbread,negative\n'
     run = job(model, tmp_path, f"{web.endpoint}/train.csv", streaming=True, max_samples={"train": 5})
-    with pytest.raises(PrepareError, match=r'train\.csv, line 22: a quote \("\) that begins here is never closed'):
+    with pytest.raises(ExpectedError, match=r'train\.csv, line 22: a quote \("\) that begins here is never closed'):
         prepare(run)
 
 

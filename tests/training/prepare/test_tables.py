@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.files import read_files
 from finetune_trainer.prepare.formats import delimited, lines, places, raw
 from finetune_trainer.prepare.formats import read as read_rows
+from finetune_trainer.shared.failures import ExpectedError
 
 ASKED = ColumnRequest(("review", "stars"), ("review",))
 CORPUS = [
@@ -100,7 +100,7 @@ def test_a_quote_is_looked_at_in_files_that_are_read_from_where_they_are(
     file = tmp_path / "train.tsv"
     file.write_text(as_it_is(["good soup"] * 6) * 5 + as_it_is(CORPUS))
     far = replace(local(file, "train.tsv"), far=True, path=None)
-    with pytest.raises(PrepareError, match=r"train\.tsv, line 37: a value begins with a quote"):
+    with pytest.raises(ExpectedError, match=r"train\.tsv, line 37: a value begins with a quote"):
         list(read_rows(far, ASKED))
     file.write_text(as_it_is(CORPUS))
     told: list[str] = []
@@ -121,13 +121,13 @@ def test_what_is_found_on_the_way_is_said_of_files_that_are_read_from_where_they
     assert rows.num_rows == 5001
     assert [message.split(":")[0] for message in told] == ["train.csv, line 5002"]
     file.write_text("review,stars\n" + "\n".join([*lines, "cold\0,0"]) + "\n")
-    with pytest.raises(PrepareError, match=r"train\.csv, line 5002: holds a NUL byte"):
+    with pytest.raises(ExpectedError, match=r"train\.csv, line 5002: holds a NUL byte"):
         list(read_rows(far, ASKED))
 
 
 def test_values_in_quotes_that_go_on_are_refused_in_csv(tmp_path: Path) -> None:
     with pytest.raises(
-        PrepareError, match=r"line 2: .* behind the quote that should end it, on line 4, text follows\. Write"
+        ExpectedError, match=r"line 2: .* behind the quote that should end it, on line 4, text follows\. Write"
     ):
         split_of(tmp_path, "train.csv", 'review,stars\n"Never again,0\nfine,1\n"What a place,1\n')
     good = split_of(tmp_path, "train.csv", 'review,stars\n"so ""it"" was" ,0\na 12" pizza,1\n"two\nlines",1\n"",1\n')
@@ -137,9 +137,9 @@ def test_values_in_quotes_that_go_on_are_refused_in_csv(tmp_path: Path) -> None:
 def test_columns_that_nobody_reads_need_no_name_of_their_own(tmp_path: Path) -> None:
     split = split_of(tmp_path, "train.csv", "stars,review,,,id,id\nham,good,,,1,2\nspam,bad,x,,3,4\n")
     assert split.table.to_pylist() == [{"review": "good", "stars": "ham"}, {"review": "bad", "stars": "spam"}]
-    with pytest.raises(PrepareError, match="line 1: column review is there twice"):
+    with pytest.raises(ExpectedError, match="line 1: column review is there twice"):
         split_of(tmp_path, "train.csv", "review,stars,review\na,1,b\n")
-    with pytest.raises(PrepareError, match=r"no column 'stars'; it has review, ''\."):
+    with pytest.raises(ExpectedError, match=r"no column 'stars'; it has review, ''\."):
         split_of(tmp_path, "train.csv", "review,\na,1\n")
 
 
@@ -162,7 +162,7 @@ HALF = [
 
 @pytest.mark.parametrize(("name", "content", "said"), HALF)
 def test_half_a_character_is_named_with_its_place(name: str, content: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         split_of(tmp_path, name, content)
     assert said in str(refused.value)
     str(refused.value).encode()
@@ -177,7 +177,7 @@ def test_a_pair_of_halves_is_a_character(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "content"), [("train.jsonl", "[" * 100_000), ("train.json", "[" * 100_000)])
 def test_lists_within_lists_without_an_end_are_refused(name: str, content: str, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match="too deep to read"):
+    with pytest.raises(ExpectedError, match="too deep to read"):
         split_of(tmp_path, name, content)
 
 
@@ -187,7 +187,7 @@ def test_text_of_arrow_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     with pa.OSFile(str(tmp_path / "train.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     with pytest.raises(
-        PrepareError, match=r"train\.arrow, row 1: column 'review' holds byte 0xe9 in text that is no UTF-8"
+        ExpectedError, match=r"train\.arrow, row 1: column 'review' holds byte 0xe9 in text that is no UTF-8"
     ):
         read_files(
             [local(tmp_path / "train.arrow", "train.arrow")], ColumnRequest(("review", "stars")), tmp_path / "scratch"
@@ -221,7 +221,7 @@ def test_a_single_row_of_lists_or_objects_is_no_table(
 def test_a_table_by_columns_is_told_in_whatever_it_holds(
     content: str, columns: tuple[str, ...], suffix: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(PrepareError, match="a key for each column"):
+    with pytest.raises(ExpectedError, match="a key for each column"):
         split_of(tmp_path, f"train.{suffix}", content, ColumnRequest(columns))
 
 

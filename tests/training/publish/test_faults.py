@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.published import FILES, Publishing, hub_with_base, seal_model
 from tests.support.stub_hub import TOKEN, Fault, StubHub
 
@@ -100,7 +100,7 @@ def test_ended_at_any_request_the_next_try_completes(
     """As a pod that is lost: what it asked for was done, and nobody was there to hear of it."""
     hub.faults.append(Fault(method=method, path=path, lost=True))
     if path != "/us/tiny/resolve/":  # its licence is asked for once more, and known in the end
-        with pytest.raises(PublishError):
+        with pytest.raises(ExpectedError):
             publishing.run(seconds=0.0, publish={"revision": "v2"})
     assert_published(hub, publishing.run(publish={"revision": "v2"}).commit, "v2")
 
@@ -121,7 +121,7 @@ def test_the_hub_is_given_the_time_that_it_asks_for(hub: StubHub, publishing: Pu
 
 def test_no_wait_goes_beyond_the_deadline(hub: StubHub, publishing: Publishing) -> None:
     hub.faults.append(Fault(path="preupload", times=99, status=429, headers={"Retry-After": "86400"}))
-    with pytest.raises(PublishError, match=r"preupload/main: it answered 429") as raised:
+    with pytest.raises(ExpectedError, match=r"preupload/main: it answered 429") as raised:
         publishing.run(seconds=1.0)
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
 
@@ -130,7 +130,7 @@ def test_nobody_answers(publishing: Publishing) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         publishing.endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(PublishError, match="ConnectError") as raised:
+        with pytest.raises(ExpectedError, match="ConnectError") as raised:
             publishing.run(seconds=0.5)
     assert raised.value.reason is Reason.HUB_UNAVAILABLE
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.published import FILES, Publishing, seal_model
 from tests.support.stub_hub import FINE_GRAINED_TOKEN, READ_TOKEN, TOKEN, Fault, Repository, StubHub, stub_hub
 
@@ -35,9 +35,9 @@ def publishing(hub: StubHub, tmp_path: Path) -> Publishing:
     return found
 
 
-def refusal(publishing: Publishing, **options: dict[str, object]) -> PublishError:
+def refusal(publishing: Publishing, **options: dict[str, object]) -> ExpectedError:
     """How it fails: at once, for the user to mend."""
-    with pytest.raises(PublishError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         publishing.run(**options)  # type: ignore[arg-type]
     assert raised.value.cause is Cause.USER
     assert not [line for line in publishing.said if line.startswith("try ")], "it was not tried again"
@@ -112,7 +112,7 @@ def test_a_name_without_an_owner_is_the_accounts(hub: StubHub, publishing: Publi
 
 def test_what_is_to_be_private_goes_to_no_public_repository(hub: StubHub, publishing: Publishing) -> None:
     hub.models["me/reviews"] = Repository()
-    with pytest.raises(PublishError, match="me/reviews is public") as raised:
+    with pytest.raises(ExpectedError, match="me/reviews is public") as raised:
         publishing.run(publish={"private": True})
     assert (raised.value.reason, raised.value.cause) == (Reason.REPO_PUBLIC, Cause.USER)
     assert hub.models["me/reviews"].commits == []

@@ -13,13 +13,11 @@ import pytest
 
 from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import ModelSource, RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import web as web_files
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.prepare.preflight import check
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import PublishError
 from tests.support.authority import Authority, authority
 from tests.support.proxy import proxy
 from tests.support.published import Publishing, seal_model
@@ -110,7 +108,7 @@ def test_the_prepare_command_trusts_whom_older_libraries_would(
 
 
 def test_an_address_that_is_not_trusted_is_asked_once_and_the_way_out_is_named(web: StubWeb) -> None:
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         web_files.found(f"{web.endpoint}/train.jsonl")
     assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
     assert f"The certificate of {web.endpoint}/train.jsonl is not trusted" in str(raised.value)
@@ -118,7 +116,7 @@ def test_an_address_that_is_not_trusted_is_asked_once_and_the_way_out_is_named(w
 
 
 def test_a_hub_that_is_not_trusted_is_asked_once(hub: StubHub, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
     assert f"The certificate of the Hub at {hub.endpoint} (spec.hub.endpoint) is not trusted" in str(raised.value)
@@ -127,9 +125,9 @@ def test_a_hub_that_is_not_trusted_is_asked_once(hub: StubHub, tmp_path: Path) -
 def test_before_training_and_after_it_publishing_says_that_the_hub_is_not_trusted(hub: StubHub, tmp_path: Path) -> None:
     publishing = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
     seal_model(publishing.layout)
-    with pytest.raises(PrepareError) as before:
+    with pytest.raises(ExpectedError) as before:
         check(publishing.config())
-    with pytest.raises(PublishError) as after:
+    with pytest.raises(ExpectedError) as after:
         publishing.run()
     for raised in (before, after):
         assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
@@ -140,7 +138,7 @@ def test_a_file_with_another_authority_is_named(web: StubWeb, tmp_path: Path, mo
     other = authority(tmp_path / "other").certificate
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
     monkeypatch.setenv("SSL_CERT_FILE", str(other))
-    with pytest.raises(PrepareError, match="does not hold the authority that signed it") as raised:
+    with pytest.raises(ExpectedError, match="does not hold the authority that signed it") as raised:
         web_files.found(f"{web.endpoint}/train.jsonl")
     assert f"REQUESTS_CA_BUNDLE ({other})" in str(raised.value)
 
@@ -205,7 +203,7 @@ def test_a_proxy_that_wants_a_name_is_not_asked_for_ever(
     monkeypatch.setenv("SSL_CERT_FILE", str(company.certificate))
     with proxy("me:a-password") as way:
         monkeypatch.setenv("HTTPS_PROXY", way.endpoint.replace("http://", "http://me:a-wrong-one@"))
-        with pytest.raises(PrepareError, match="The proxy lets nobody through") as raised:
+        with pytest.raises(ExpectedError, match="The proxy lets nobody through") as raised:
             web_files.found(f"{address}/train.jsonl")
         assert (raised.value.reason, raised.value.cause) == (Reason.ACCESS_DENIED, Cause.USER)
         assert "a-wrong-one" not in str(raised.value)

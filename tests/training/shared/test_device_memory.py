@@ -12,10 +12,10 @@ from finetune_operator.api.training_arguments import TrainingArguments as Accept
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared import device_memory
 from finetune_trainer.shared.device_memory import OPTIMIZER_BYTES, WEIGHT_BYTES, needed, parameters_of
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.loading import load
 from tests.support.runs import run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
@@ -104,7 +104,7 @@ def test_preparing_refuses_what_no_device_of_the_job_can_hold(tmp_path: Path) ->
     data = write_rows(tmp_path / "train.jsonl", reviews(30))
     model = tiny_bert(tmp_path / "model")
     config = run_config(tmp_path / "output", model=model, train=data, accelerators=True)
-    with pytest.raises(PrepareError, match="does not fit: training all of its") as raised:
+    with pytest.raises(ExpectedError, match="does not fit: training all of its") as raised:
         prepare(config.model_copy(update={"device_memory_bytes": 1000}))
     assert (raised.value.reason, raised.value.cause) == (Reason.MODEL_TOO_LARGE, Cause.USER)
     prepared = prepare(config.model_copy(update={"device_memory_bytes": 1 << 30}))

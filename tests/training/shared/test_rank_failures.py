@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.shared.rank_failures import MESSAGE_CHARACTERS, TrainError, failure_of
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.rank_failures import MESSAGE_CHARACTERS, failure_of
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -21,7 +22,7 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, "no"), Reason.ARGUMENTS_INVALID),
+        (ExpectedError(Reason.ARGUMENTS_INVALID, "no"), Reason.ARGUMENTS_INVALID),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), Reason.OUT_OF_MEMORY),
         (MemoryError(), Reason.OUT_OF_MEMORY),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), Reason.PEER_LOST),

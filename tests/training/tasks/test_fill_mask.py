@@ -16,8 +16,8 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data.columns import IGNORED_LABEL
 from finetune_trainer.data.dataset import DRAW
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.mlm_collator import CONTINUES, Masked
 from finetune_trainer.tasks.plain_text import Padded
 from tests.support.ranks import Finished, run_ranks
@@ -241,7 +241,7 @@ def test_models_that_have_no_mask(tmp_path: Path, bert: Path) -> None:
         tiny_gpt2(tmp_path / "gpt2"): "is of kind 'gpt2', for which transformers has no head for guessing masked words",
     }
     for place, (model, said) in enumerate(refusals.items()):
-        with pytest.raises(PrepareError) as caught:
+        with pytest.raises(ExpectedError) as caught:
             prepare(token_config(tmp_path / str(place), "fill-mask", model=model, train=reviews(4), columns=TEXT))
         assert caught.value.reason is Reason.MODEL_NOT_FOUND
         assert said in str(caught.value)
@@ -258,7 +258,7 @@ def test_models_that_have_no_mask(tmp_path: Path, bert: Path) -> None:
 def test_rows_that_are_none(
     config: Callable[..., RunConfig], bert: Path, rows: list[dict[str, Any]], said: str
 ) -> None:
-    with pytest.raises(PrepareError) as caught:
+    with pytest.raises(ExpectedError) as caught:
         prepare(config(model=bert, train=rows))
     assert said in str(caught.value)
 

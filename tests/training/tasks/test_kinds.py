@@ -21,7 +21,7 @@ import pytest
 from transformers import AutoConfig
 
 from finetune_trainer import tasks
-from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support import kind_course
 from tests.support.kind_course import ROWS
 from tests.support.tiny_kinds import byte_tokenizer, tiny_config
@@ -130,7 +130,7 @@ def test_a_kind_that_cannot_be_trained_is_refused_in_prepare(
     task: str, kind: str, why: str, tokenizer: Any, tmp_path: Path
 ) -> None:
     assert kind in kinds(task), "it is not known to transformers any more: take it off the list"
-    with pytest.raises(PrepareError, match=re.escape(why)):
+    with pytest.raises(ExpectedError, match=re.escape(why)):
         kind_course.check(
             kind_course.job_for(task, tmp_path), AutoConfig.for_model(kind, **PUBLISHED.get(kind, {})), tokenizer
         )
@@ -187,5 +187,5 @@ def test_kinds_that_failed_in_every_rank_are_taken(task: str) -> None:
 def test_a_configuration_that_leaves_out_what_a_step_needs_is_refused(
     task: str, kind: str, fields: dict[str, Any], why: str, tokenizer: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(PrepareError, match=re.escape(why)):
+    with pytest.raises(ExpectedError, match=re.escape(why)):
         kind_course.check(kind_course.job_for(task, tmp_path), tiny_config(kind, **fields), tokenizer)

@@ -17,8 +17,8 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import Peft, Preprocessing, RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data.dataset import PreparedDataset
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import spans, squad
 from finetune_trainer.tasks.question_answering import TASK
 from finetune_trainer.train.predict import examples
@@ -313,7 +313,7 @@ def test_windows_are_384_tokens_with_128_shared_unless_the_job_says_otherwise(
         (Preprocessing(max_length=64, stride=50), "Choose a stride of at most 45, or a larger"),
         (Preprocessing(max_length=12), "windows of 12 tokens"),
     ):
-        with pytest.raises(PrepareError, match=said):
+        with pytest.raises(ExpectedError, match=said):
             TASK.limits(made.model_copy(update={"preprocessing": preprocessing}), wide)
 
 
@@ -400,7 +400,7 @@ def test_answers_that_cannot_be_learnt(answers: Any, said: str, models: dict[str
         {"question": "the food", "context": "the soup was the bread table", "answers": given}
         for given in (at("soup", "the soup"), answers)
     ]
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         prepare(run_config(tmp_path, models["bert"], {"train": rows}))
     assert said in str(refused.value)
 
@@ -422,14 +422,14 @@ def test_answers_that_cannot_be_learnt(answers: Any, said: str, models: dict[str
 )
 def test_columns_that_hold_no_answers(answers: Any, said: str, models: dict[str, Path], tmp_path: Path) -> None:
     rows = [{"question": "the food", "context": "the soup was", "answers": answers}] * 2
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         prepare(run_config(tmp_path, models["bert"], {"train": rows}))
     assert said in str(refused.value)
 
 
 def test_answers_in_csv_are_refused_with_the_way_out(models: dict[str, Path], tmp_path: Path) -> None:
     row = {"question": "the food", "context": "the soup was", "answers": '{"text": ["soup"], "answer_start": [4]}'}
-    with pytest.raises(PrepareError, match=r"train.csv, line 2: column 'answers' holds .* use jsonl, json or parquet"):
+    with pytest.raises(ExpectedError, match=r"train.csv, line 2: column 'answers' holds .* use jsonl, json or parquet"):
         prepare(run_config(tmp_path, models["bert"], {"train": [row]}, suffix="csv"))
 
 
@@ -442,10 +442,10 @@ def test_a_slow_tokenizer_and_a_wrong_architecture_are_refused(models: dict[str,
         is_fast, pad_token = False, "[PAD]"
 
     made = run_config(tmp_path, models["bert"], {"train": questions(2)})
-    with pytest.raises(PrepareError, match="does not tell which characters a token stands for"):
+    with pytest.raises(ExpectedError, match="does not tell which characters a token stands for"):
         TASK.check_model(model.ModelDescription(**{**loaded.__dict__, "tokenizer": Slow()}), made)
     vision = type("Config", (), {"model_type": "vit"})()
-    with pytest.raises(PrepareError, match="no head for question answering"):
+    with pytest.raises(ExpectedError, match="no head for question answering"):
         TASK.check_model(model.ModelDescription(**{**loaded.__dict__, "config": vision}), made)
 
 

@@ -11,8 +11,8 @@ import pytest
 from finetune_trainer import tasks
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.ranks import Finished, run_ranks
 from tests.support.seq2seq import InProcess, pair_config
 from tests.support.tiny import tiny_bert
@@ -311,7 +311,7 @@ def test_other_scripts_are_told(tmp_path: Path, t5: Path) -> None:
     ],
 )
 def test_a_row_without_text_is_named(tmp_path: Path, t5: Path, row: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         prepare(pair_config(tmp_path, "summarization", t5, train=[*ROWS, row]))
     assert refused.value.reason is Reason.DATA_INVALID
     assert all(word in str(refused.value) for word in words), str(refused.value)
@@ -335,13 +335,13 @@ def test_a_row_without_text_is_named(tmp_path: Path, t5: Path, row: dict[str, An
 def test_a_wrong_field_is_named_with_the_way_out(
     tmp_path: Path, t5: Path, changes: dict[str, Any], words: list[str]
 ) -> None:
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         prepare(pair_config(tmp_path, "summarization", t5, train=ROWS, validation=ROWS, **changes))
     assert all(word in str(refused.value) for word in words), str(refused.value)
 
 
 def test_a_model_that_does_not_write_is_refused_and_those_that_do_are_named(tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match=r"'bert'.*bart") as refused:
+    with pytest.raises(ExpectedError, match=r"'bert'.*bart") as refused:
         prepare(pair_config(tmp_path, "summarization", tiny_bert(tmp_path / "bert"), train=ROWS))
     assert refused.value.reason is Reason.MODEL_NOT_FOUND
 
@@ -353,7 +353,7 @@ def test_a_decoder_that_does_not_know_where_to_begin_is_refused(tmp_path: Path, 
     settings = json.loads((t5 / "config.json").read_text())
     del settings["decoder_start_token_id"]
     (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(PrepareError, match="decoder_start_token_id"):
+    with pytest.raises(ExpectedError, match="decoder_start_token_id"):
         prepare(pair_config(tmp_path, "summarization", tmp_path / "model", train=ROWS))
 
 
@@ -382,7 +382,7 @@ def test_lengths_beyond_the_positions_are_cut_and_relative_ones_are_not(tmp_path
 
 def test_a_multilingual_model_summarises_in_the_language_it_is_told(tmp_path: Path) -> None:
     model = tiny_multilingual(tmp_path / "model", "mbart50")
-    with pytest.raises(PrepareError, match=r"sourceLanguage and preprocessing.targetLanguage.*de_DE"):
+    with pytest.raises(ExpectedError, match=r"sourceLanguage and preprocessing.targetLanguage.*de_DE"):
         prepare(pair_config(tmp_path, "summarization", model, train=ROWS))
 
 

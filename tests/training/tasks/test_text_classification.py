@@ -18,9 +18,9 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.hub_dataset import _split
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import class_problems, classes
 from finetune_trainer.tasks.text_classification import TASK
 from tests.support import global_step
@@ -386,7 +386,7 @@ def test_several_labels_come_in_a_column_each(suffix: str, models: dict[str, Pat
     told = list(TASK.predictions(made := global_step.training(run, prepared), global_step.evaluated(made)))
     assert [row["reference"] for row in told] == [["spicy", "cold"]]
     twice = run.model_copy(update={"dataset": run.dataset.model_copy(update={"label_columns": ("spicy", "review")})})
-    with pytest.raises(PrepareError, match=r"names one column for two roles: review\."):
+    with pytest.raises(ExpectedError, match=r"names one column for two roles: review\."):
         prepare(twice)
 
 
@@ -503,7 +503,7 @@ def test_labels_that_cannot_be_learnt_are_refused(name: str, models: dict[str, P
     problem, labels, message = BAD[name]
     column = COLUMNS[problem]["label"]
     file = write_rows(tmp_path / "train.jsonl", [{"review": "soup", column: label} for label in labels])
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         prepare(run_config(tmp_path, models["bert"], problem, {"train": file}))
     assert message in str(refused.value)
     assert str(file) in str(refused.value)
@@ -524,7 +524,7 @@ def test_labels_that_cannot_be_learnt_are_refused(name: str, models: dict[str, P
 def test_not_a_number_is_refused(scores: list[float], message: str, models: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "train.parquet"
     pq.write_table(pa.table({"review": ["soup"] * 3, "score": scores}), file)
-    with pytest.raises(PrepareError, match=message):
+    with pytest.raises(ExpectedError, match=message):
         prepare(run_config(tmp_path, models["bert"], REGRESSION, {"train": file}))
 
 
@@ -536,7 +536,7 @@ def test_a_label_that_training_does_not_know_is_refused(models: dict[str, Path],
         ),
     }
     with pytest.raises(
-        PrepareError, match="line 2: the label 'c' in column 'about' does not occur in the training data"
+        ExpectedError, match="line 2: the label 'c' in column 'about' does not occur in the training data"
     ):
         prepare(run_config(tmp_path, models["bert"], MULTI, files))
 
@@ -554,7 +554,7 @@ def test_a_label_that_training_does_not_know_is_refused(models: dict[str, Path],
 def test_settings_of_classes_are_refused_for_numbers(
     fields: dict[str, Any], message: str, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         ready(tmp_path, models["bert"], REGRESSION, **fields)
     assert message in str(refused.value)
     assert refused.value.reason == Reason.ARGUMENTS_INVALID
@@ -567,5 +567,5 @@ def test_padding_to_a_limit_needs_one(models: dict[str, Path], tmp_path: Path) -
 
     endless = replace(model.load(models["bert"], "The model"), max_tokens=None)
     wanted = run_config(tmp_path, models["bert"], SINGLE, {}, preprocessing={"padding": "max_length"})
-    with pytest.raises(PrepareError, match=r"preprocessing\.padding is max_length, and The model has no limit"):
+    with pytest.raises(ExpectedError, match=r"preprocessing\.padding is max_length, and The model has no limit"):
         tasks.find("text-classification").limits(wanted, endless)

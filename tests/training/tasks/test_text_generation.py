@@ -19,9 +19,9 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data.columns import IGNORED_LABEL
 from finetune_trainer.data.dataset import PreparedDataset
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.model import load as load_model
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import plain_text
 from tests.support.ranks import Finished, run_ranks
 from tests.support.tiny import tiny_bert
@@ -409,7 +409,7 @@ SAID = {"role": "assistant", "content": "king"}
 def test_a_conversation_that_is_none(config: Callable[..., RunConfig], llama: Path, messages: Any, said: str) -> None:
     good: Any = json.dumps([USER, SAID]) if isinstance(messages, str) else [USER, SAID]
     rows = [{"messages": good}, {"messages": messages}]
-    with pytest.raises(PrepareError) as caught:
+    with pytest.raises(ExpectedError) as caught:
         prepare(config(model=llama, train=rows, columns=CHAT))
     assert caught.value.reason is Reason.DATA_INVALID
     assert "train.jsonl" in str(caught.value)
@@ -420,7 +420,7 @@ def test_a_template_that_changes_what_was_said(tmp_path: Path) -> None:
     model = tiny_llama(tmp_path / "forgetful", template=FORGETFUL_TEMPLATE)
     once = [{"messages": HELLO[:3]}]
     with pytest.raises(
-        PrepareError, match=r"line 2: the chat template of .* writes message 3 in another way once more"
+        ExpectedError, match=r"line 2: the chat template of .* writes message 3 in another way once more"
     ):
         prepare(
             token_config(tmp_path, "text-generation", model=model, train=[*once, {"messages": HELLO}], columns=CHAT)
@@ -433,7 +433,7 @@ def test_a_template_that_changes_what_was_said(tmp_path: Path) -> None:
 def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
     strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role here') }}{% endif %}"
     model = tiny_llama(tmp_path / "strict", template=strict + MARKED_TEMPLATE)
-    with pytest.raises(PrepareError, match=r"train.jsonl, line 1: the chat template of .*: no system role here"):
+    with pytest.raises(ExpectedError, match=r"train.jsonl, line 1: the chat template of .*: no system role here"):
         prepare(token_config(tmp_path, "text-generation", model=model, train=[{"messages": HELLO}], columns=CHAT))
 
 
@@ -455,7 +455,7 @@ def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
 def test_rows_that_are_none(
     config: Callable[..., RunConfig], llama: Path, rows: list[dict[str, Any]], columns: dict[str, str], said: str
 ) -> None:
-    with pytest.raises(PrepareError) as caught:
+    with pytest.raises(ExpectedError) as caught:
         prepare(config(model=llama, train=rows, columns=columns))
     assert said in str(caught.value)
 
@@ -469,7 +469,7 @@ def test_models_that_cannot_continue_a_text(tmp_path: Path, gpt2: Path) -> None:
     }
     for place, (model, (columns, said)) in enumerate(refusals.items()):
         rows = chats(2) if columns else stories(2)
-        with pytest.raises(PrepareError) as caught:
+        with pytest.raises(ExpectedError) as caught:
             prepare(token_config(tmp_path / str(place), "text-generation", model=model, train=rows, columns=columns))
         assert caught.value.reason is Reason.MODEL_NOT_FOUND
         assert said in str(caught.value)

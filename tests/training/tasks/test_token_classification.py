@@ -18,9 +18,9 @@ from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.hub_dataset import _split
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import tag_scores
 from finetune_trainer.tasks.token_classification import TASK
 from tests.support import global_step
@@ -440,11 +440,11 @@ TAGS_: list[tuple[Any, Reason, str]] = [
 ]
 
 
-def refusal(rows: list[Row], model: Path, folder: Path, **files: list[Row]) -> PrepareError:
+def refusal(rows: list[Row], model: Path, folder: Path, **files: list[Row]) -> ExpectedError:
     written = {
         role: write_rows(folder / f"{role}.jsonl", content) for role, content in {"train": rows, **files}.items()
     }
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         prepare(run_config(folder, model, written))
     assert refused.value.cause == Cause.USER
     assert str(folder) in str(refused.value)
@@ -499,7 +499,7 @@ def test_numbers_that_are_no_tags_are_refused(models: dict[str, Path], tmp_path:
 
 def test_one_column_for_both_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
     wanted = run_config(tmp_path, models["bert"], {}, columns={"words": "tokens", "tags": "tokens"})
-    with pytest.raises(PrepareError, match=r"spec\.dataset\.columns names one column for two roles: tokens"):
+    with pytest.raises(ExpectedError, match=r"spec\.dataset\.columns names one column for two roles: tokens"):
         TASK.columns(wanted)
 
 
@@ -511,11 +511,11 @@ def test_a_model_that_cannot_tag_is_refused(models: dict[str, Path], tmp_path: P
     wanted = run_config(tmp_path, models["bert"], {})
     slow = replace(found, tokenizer=SimpleNamespace(is_fast=False, pad_token="[PAD]"))
     with pytest.raises(
-        PrepareError, match=r"cannot say which word a token is of\. Choose a model with a fast tokenizer"
+        ExpectedError, match=r"cannot say which word a token is of\. Choose a model with a fast tokenizer"
     ):
         TASK.check_model(slow, wanted)
     other = replace(found, config=SimpleNamespace(model_type="vit"))
     with pytest.raises(
-        PrepareError, match="is of kind 'vit', for which transformers has no head for token classification"
+        ExpectedError, match="is of kind 'vit', for which transformers has no head for token classification"
     ):
         TASK.check_model(other, wanted)

@@ -15,8 +15,8 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.tiny_llama import CALLING_TEMPLATE, MARKED_TEMPLATE, TEMPLATE, TEXT_CALLING_TEMPLATE, tiny_llama
 from tests.support.token_runs import prepared_rows, token_config
 
@@ -124,7 +124,7 @@ def test_calls_of_different_functions_keep_their_own_arguments(models: Models, t
     ],
 )  # fmt: skip
 def test_calls_that_are_none(calls: Any, said: str, models: Models, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError) as caught:
+    with pytest.raises(ExpectedError) as caught:
         prepare(chat(tmp_path, models["calling"], [{"messages": [USER, SAID]}, calling(calls)]))
     assert caught.value.reason is Reason.DATA_INVALID
     assert "train.jsonl, line 2: column 'messages', message 2" in str(caught.value)
@@ -192,7 +192,7 @@ def test_tools_have_the_name_that_is_given(models: Models, tmp_path: Path) -> No
     assert told not in prepared.messages
     assert '"name": "tide"' in _texts(made, prepared, learnt=False)[0]
     missing = made.dataset.model_copy(update={"columns": {**CHAT, "tools": "function"}})
-    with pytest.raises(PrepareError, match="has no column 'function'"):
+    with pytest.raises(ExpectedError, match="has no column 'function'"):
         prepare(made.model_copy(update={"dataset": missing}))
 
 
@@ -205,7 +205,7 @@ def test_tools_have_the_name_that_is_given(models: Models, tmp_path: Path) -> No
     ],
 )  # fmt: skip
 def test_tools_that_are_none(offered: Any, said: str, models: Models, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError) as caught:
+    with pytest.raises(ExpectedError) as caught:
         prepare(chat(tmp_path, models["calling"], [{"messages": MESSAGES, "tools": offered}]))
     assert caught.value.reason is Reason.DATA_INVALID
     assert f"train.jsonl, line 1: {said}" in str(caught.value)
@@ -260,7 +260,7 @@ def test_a_message_that_is_marked_so_is_not_learnt(
     ],
 )  # fmt: skip
 def test_marks_that_mean_nothing(message: dict[str, Any], said: str, models: Models, tmp_path: Path) -> None:
-    with pytest.raises(PrepareError) as caught:
+    with pytest.raises(ExpectedError) as caught:
         prepare(chat(tmp_path, models["plain"], [{"messages": [USER, message]}]))
     assert said in str(caught.value)
 

@@ -11,8 +11,8 @@ import pytest
 from finetune_trainer import tasks
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.translation import counters, word_rules
 from tests.support.ranks import Finished, run_ranks
 from tests.support.seq2seq import InProcess, pair_config
@@ -212,7 +212,7 @@ def test_a_marian_of_many_targets_is_told_which(tmp_path: Path) -> None:
     assert not any("targetLanguage" in message for message in made.prepared.messages)
     untold = prepare(pair_config(tmp_path / "untold", "translation", model, train=[ROW])).messages
     assert any("2 languages (deu, nld" in message and "targetLanguage" in message for message in untold)
-    with pytest.raises(PrepareError, match=r"has no language 'dut'.*deu, nld"):
+    with pytest.raises(ExpectedError, match=r"has no language 'dut'.*deu, nld"):
         prepare(
             pair_config(tmp_path / "no", "translation", model, train=[ROW], preprocessing={"target_language": "dut"})
         )
@@ -239,7 +239,7 @@ def test_both_languages_may_stand_in_one_column(tmp_path: Path) -> None:
     words = made.run.tokenizer.convert_ids_to_tokens(made.rows()[1]["labels"])
     assert words == ["<s>", "ein", "hund", "sieht", "</s>"]
     wrong = {**columns, "target": "translation.nl"}
-    with pytest.raises(PrepareError, match=r"translation.*nl"):
+    with pytest.raises(ExpectedError, match=r"translation.*nl"):
         prepare(pair_config(tmp_path, "translation", tmp_path / "model", train=rows, columns=wrong))
 
 
@@ -322,7 +322,7 @@ def test_a_language_is_asked_for_and_an_unknown_one_refused(
     tmp_path: Path, family: str, preprocessing: dict[str, str], words: list[str]
 ) -> None:
     model = tiny_multilingual(tmp_path / "model", family)
-    with pytest.raises(PrepareError) as refused:
+    with pytest.raises(ExpectedError) as refused:
         prepare(pair_config(tmp_path, "translation", model, train=[ROW], preprocessing=preprocessing))
     assert refused.value.reason is Reason.ARGUMENTS_INVALID
     assert all(word in str(refused.value) for word in words), str(refused.value)
@@ -331,7 +331,7 @@ def test_a_language_is_asked_for_and_an_unknown_one_refused(
 def test_a_t5_is_told_the_languages_in_words(tmp_path: Path) -> None:
     model = tiny_t5(tmp_path / "model")
     languages = {"source_language": "en", "target_language": "de"}
-    with pytest.raises(PrepareError, match="translate English to German"):
+    with pytest.raises(ExpectedError, match="translate English to German"):
         prepare(pair_config(tmp_path, "translation", model, train=[ROW], preprocessing=languages))
     told = prepare(pair_config(tmp_path, "translation", model, train=[ROW])).messages
     assert any("translate English to German: " in message for message in told)
@@ -349,5 +349,5 @@ def test_a_model_keeps_its_languages_for_the_next_run(tmp_path: Path) -> None:
 def test_an_empty_translation_is_named(tmp_path: Path) -> None:
     rows = [ROW, {"en": "a dog", "de": ""}]
     assert write_rows(tmp_path / "rows.jsonl", rows).is_file()
-    with pytest.raises(PrepareError, match=r"line 2: column 'de'"):
+    with pytest.raises(ExpectedError, match=r"line 2: column 'de'"):
         prepare(pair_config(tmp_path, "translation", tiny_bart(tmp_path / "model"), train=rows))

@@ -14,9 +14,8 @@ from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolve
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import EarlyStopping, Peft, Quantization, RunConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 from tests.support.global_step import WORLDS, steps, training
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.published import Publishing, report, seal_model
@@ -391,7 +390,7 @@ def test_a_step_with_adapters_is_the_same_whoever_shares_it(tmp_path: Path) -> N
     ],
 )
 def test_a_module_that_the_model_does_not_have_is_refused(wanted: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    with pytest.raises(TrainError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         adapted(tmp_path, "text-classification", tiny_bert(tmp_path / "model"), Peft(target_modules=wanted))
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
     assert str(raised.value).startswith("spec.peft.targetModules: ")
@@ -413,7 +412,7 @@ def test_what_cannot_be_trained_so_is_refused_before_a_rank_starts(
 ) -> None:
     model, train = tiny_bert(tmp_path / "model"), write_rows(tmp_path / "train.csv", reviews(40))
     config = run_config(tmp_path / "output", model=model, train=train, arguments={"eval_strategy": "epoch"})
-    with pytest.raises(PrepareError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         prepare(config.model_copy(update={**changes, "training_arguments": {}}))
     assert raised.value.reason is Reason.ARGUMENTS_INVALID
     assert said in str(raised.value)

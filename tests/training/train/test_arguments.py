@@ -10,11 +10,10 @@ import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import EarlyStopping, Env, Peft, RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.sampler import Strategy
 from finetune_trainer.prepare import arguments, image
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import defaults
 from tests.support.runs import run_config
 
@@ -124,7 +123,7 @@ def test_the_trainers_own_rotation_and_filter_are_off(tmp_path: Path) -> None:
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_arguments_that_cannot_work_are_the_users(given: dict[str, Any], says: str, tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match=says) as raised:
+    with pytest.raises(ExpectedError, match=says) as raised:
         defaults.training_arguments(plan(tmp_path, **given), str(tmp_path))
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
     assert str(raised.value).startswith("trainingArguments")
@@ -140,7 +139,7 @@ def test_what_the_model_cannot_do_is_said_before_training_begins(tmp_path: Path)
     defaults.require_supported(asked, model)
     model.supports_gradient_checkpointing = False
     defaults.require_supported(defaults.training_arguments(plan(tmp_path), str(tmp_path)), model)
-    with pytest.raises(TrainError, match="BertForSequenceClassification cannot recompute") as raised:
+    with pytest.raises(ExpectedError, match="BertForSequenceClassification cannot recompute") as raised:
         defaults.require_supported(asked, model)
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
 
@@ -199,7 +198,7 @@ def asking(tmp_path: Path, *, accelerators: bool = False, **arguments: Any) -> R
 
 def test_a_package_that_the_image_lacks_is_said_in_prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = asking(tmp_path, use_liger_kernel=True, accelerators=True)
-    with pytest.raises(PrepareError, match="In the training image there is no package liger-kernel, which") as raised:
+    with pytest.raises(ExpectedError, match="In the training image there is no package liger-kernel, which") as raised:
         prepare(config)
     assert (raised.value.reason, raised.value.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
     assert image.check(asking(tmp_path, use_liger_kernel=True)) == (), "it has no use on the CPU, and is dropped"
@@ -218,7 +217,7 @@ def test_a_compiler_that_the_image_lacks_is_said_in_prepare(
     for variable in ("CC", "CXX"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(
-        PrepareError, match=re.escape(f"there is no {language} compiler, which trainingArguments.torch_co")
+        ExpectedError, match=re.escape(f"there is no {language} compiler, which trainingArguments.torch_co")
     ):
         image.check(config)
     compiler = tmp_path / ("gcc" if accelerators else "g++")
@@ -230,7 +229,7 @@ def test_a_compiler_that_the_image_lacks_is_said_in_prepare(
 def test_text_that_is_not_written_has_no_scores(tmp_path: Path) -> None:
     given = {"eval_strategy": "epoch", "metric_for_best_model": "rouge1", "predict_with_generate": False}
     config = run_config(tmp_path / "output", model="/m", arguments=given).model_copy(update={"task": "summarization"})
-    with pytest.raises(PrepareError, match="metric_for_best_model: rouge1 is not reported; choose one of loss"):
+    with pytest.raises(ExpectedError, match="metric_for_best_model: rouge1 is not reported; choose one of loss"):
         arguments.check(config, {"train": 40, "validation": 4})
     written = config.model_copy(update={"training_arguments": {**given, "predict_with_generate": True}})
     assert arguments.check(written, {"train": 40, "validation": 4}) == ()

@@ -11,8 +11,8 @@ from finetune_trainer import tasks
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft, Quantization
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.run import prepare
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.loading import skeleton
 from finetune_trainer.train import balance
 from tests.support.labelled import config
@@ -91,7 +91,7 @@ def test_a_loss_over_experts_that_is_not_computed_is_refused(tmp_path: Path) -> 
     byte_tokenizer().save_pretrained(tmp_path)
     files = {"train": tmp_path / "train.jsonl"}
     translation = config(tmp_path / "output", task="translation", model=tmp_path, files=files)
-    with pytest.raises(PrepareError, match="asks for a loss over its experts") as raised:
+    with pytest.raises(ExpectedError, match="asks for a loss over its experts") as raised:
         tasks.find("translation").check_model(prepare_model.load(tmp_path, "The model"), translation)
     assert raised.value.cause is Cause.USER
 
@@ -124,7 +124,7 @@ def test_what_four_bits_leave_whole_is_what_is_left_whole(kind: str, tmp_path: P
 def test_experts_that_four_bits_leave_whole_are_refused_before_a_device_is_taken(tmp_path: Path) -> None:
     four_bits = {"peft": Peft(), "quantization": Quantization(), "accelerators": True}
     with pytest.raises(
-        PrepareError, match=r"spec.quantization: \d\d% of the weights of .* stay in full prec"
+        ExpectedError, match=r"spec.quantization: \d\d% of the weights of .* stay in full prec"
     ) as raised:
         prepare(job(tmp_path, tiny_whole(tmp_path / "model", "qwen3_moe"), **four_bits))
     assert raised.value.reason is Reason.ARGUMENTS_INVALID

@@ -15,7 +15,7 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.data.sampler import GlobalBatchOrder
 from finetune_trainer.shared.checkpoints import training_note
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import resume
 from tests.support.checkpoints import prepared
 from tests.support.ranks import Finished, run_ranks
@@ -120,12 +120,12 @@ def test_a_training_goes_on_in_the_order_in_which_it_began(undisturbed: Finished
     before = resume.order_of(older, ORDER)
     assert before == replace(ORDER, longest_first=False)
     resume.check(older, before, prepared_by_older_release(undisturbed))
-    with pytest.raises(TrainError, match="longestFirst None"):
+    with pytest.raises(ExpectedError, match="longestFirst None"):
         resume.check(older, ORDER, prepared_by_older_release(undisturbed))
 
 
 def test_another_global_batch_is_refused(undisturbed: Finished) -> None:
-    with pytest.raises(TrainError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         resume.check(undisturbed.checkpoint(20), ORDER_OF_OTHER_BATCH, prepared_by_older_release(undisturbed))
     assert (raised.value.reason, raised.value.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
     assert "globalBatch 16 (now 8)" in str(raised.value)
@@ -137,7 +137,7 @@ def test_a_checkpoint_that_would_start_afresh_is_refused(missing: str, undisturb
     resume.check(undisturbed.checkpoint(20), ORDER, prepared_by_older_release(undisturbed))
     damaged = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
     (damaged / missing).unlink()
-    with pytest.raises(TrainError, match=missing) as raised:
+    with pytest.raises(ExpectedError, match=missing) as raised:
         resume.check(damaged, ORDER, prepared_by_older_release(undisturbed))
     assert raised.value.reason is Reason.CHECKPOINT_MISMATCH
 
@@ -148,7 +148,7 @@ def test_a_checkpoint_tells_its_data_and_that_of_other_data_is_refused(undisturb
     same = prepared(tuple(note["labels"]), note["data"], note["model"])
     assert training_note.difference(note, same) is None
     resume.check(undisturbed.checkpoint(20), ORDER, same)
-    with pytest.raises(TrainError, match=r"other data \(classes .*; now other\)") as raised:
+    with pytest.raises(ExpectedError, match=r"other data \(classes .*; now other\)") as raised:
         resume.check(undisturbed.checkpoint(20), ORDER, prepared(("other",), "b", note["model"]))
     assert (raised.value.reason, raised.value.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
 

@@ -15,7 +15,7 @@ from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.sampler import MicroBatchSampler
 from finetune_trainer.prepare.run import prepare
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback
 from finetune_trainer.train.launch_client import LaunchClient
@@ -107,7 +107,7 @@ def test_a_step_whose_loss_is_not_finite_is_left_out_and_said(
 def test_where_it_goes_on_training_ends_in_words(
     steps: int, bad: range, message: str, ready: tuple[Callable[..., RunConfig], Prepared], tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainError, match=message) as raised:
+    with pytest.raises(ExpectedError, match=message) as raised:
         trained(ready, tmp_path, steps=steps, bad=bad)
     assert (raised.value.reason, raised.value.cause) == (Reason.NON_FINITE, Cause.USER)
 

@@ -11,7 +11,7 @@ from transformers import BartConfig, TrainingArguments
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft, RunConfig
 from finetune_trainer.shared import layerdrop
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train.unused_weights import settle
 from tests.support.runs import run_config
 
@@ -64,7 +64,7 @@ def test_ranks_look_for_unused_weights_wherever_a_graph_shows_them(
 
 @pytest.mark.parametrize("promise", [{"ddp_find_unused_parameters": False}, STATIC])
 def test_a_promise_that_the_model_breaks_is_refused(promise: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match=r"leaves out layers at random \(encoder_layerdrop 0.05 in") as raised:
+    with pytest.raises(ExpectedError, match=r"leaves out layers at random \(encoder_layerdrop 0.05 in") as raised:
         settled(tmp_path, promise, ranks=2, adapters=False, drops=DROPS)
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
 

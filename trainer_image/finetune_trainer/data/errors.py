@@ -10,10 +10,6 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.shared.failures import ExpectedError
 
 
-class PrepareError(ExpectedError):
-    """Something is wrong, said in words that name the file, column, row or field and the way out."""
-
-
 def names(values: object, limit: int = 20) -> str:
     """A few names or values for a message: `review, stars and 3 more`; in quotes where white space would not be seen."""
     found = [_plain(value) for value in values] if isinstance(values, list | tuple | set | dict) else [_plain(values)]
@@ -43,9 +39,9 @@ def half_character(value: Any) -> str | None:
     return next((half for part in parts if (half := half_character(part)) is not None), None)
 
 
-def half_a_character(place: str, half: str) -> PrepareError:
+def half_a_character(place: str, half: str) -> ExpectedError:
     """The error for a value in which `half_character` found one."""
-    return PrepareError(
+    return ExpectedError(
         Reason.DATA_INVALID,
         f"{place} holds half a character ({half!r}), which is no text in UTF-8: was a text cut in the middle of an emoji? "
         "Mend such rows (in Python: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'ignore')), or leave them out.",
@@ -63,14 +59,14 @@ def others(count: int) -> str:
     return f" (and {count - 1} more row{'s' if count > 2 else ''})" if count > 1 else ""
 
 
-def column_missing(column: str, there: Sequence[str], name: str, hint: str = "") -> PrepareError:
+def column_missing(column: str, there: Sequence[str], name: str, hint: str = "") -> ExpectedError:
     """The error for a column that is not in the data; one that is spelt almost the same is suggested."""
     by_plain_name = {other.strip().casefold(): other for other in there}
     close = get_close_matches(column.casefold(), by_plain_name, 1)
     meant = (
         f" Did you mean {by_plain_name[close[0]]!r}{_around(by_plain_name[close[0]])}?" if close and not hint else ""
     )
-    return PrepareError(
+    return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
         f"{name} has no column {column!r}; it has {names(list(there)) or 'none'}.{meant}{hint} "
         "Name the right one in spec.dataset.columns.",

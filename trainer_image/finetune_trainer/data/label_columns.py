@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, names, shown
+from finetune_trainer.data.errors import names, shown
 from finetune_trainer.data.labels import SECRET, without_nulls
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 
 NO, YES = ("0", "0.0", "false"), ("1", "1.0", "true")
 
@@ -29,11 +30,11 @@ def ids(split: Split, columns: Sequence[str]) -> pa.ChunkedArray:
 
 
 def about(split: Split, columns: Sequence[str], found: pa.ChunkedArray) -> tuple[str, ...]:
-    """What to tell of labels that training never shows; PrepareError where it shows none at all."""
+    """What to tell of labels that training never shows; ExpectedError where it shows none at all."""
     used = set(pc.unique(pc.list_flatten(found)).to_pylist())
     missing = [column for number, column in enumerate(columns) if number not in used]
     if not used:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.name}: no row has a 1 in any of the columns {names(list(columns))}; there is nothing to learn.",
         )
@@ -49,7 +50,7 @@ def _yes(split: Split, column: str) -> npt.NDArray[np.bool_]:
     if bad >= 0:
         value = values[bad].as_py()
         hint = SECRET if text[bad].as_py() in ("-1", "-1.0") else ""
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(bad)}: column {column!r} (spec.dataset.labelColumns) holds {shown(value)}, where a 1 says that the "
             f"text has the label and a 0 that it has not.{hint}",

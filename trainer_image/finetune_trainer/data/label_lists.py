@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, half_a_character, half_character, others, shown
+from finetune_trainer.data.errors import half_a_character, half_character, others, shown
 from finetune_trainer.data.labels import SERIALISED, Items, are_ids, ids_of, is_list, names_of, nothing_to_tell_apart
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import BLANK
+from finetune_trainer.shared.failures import ExpectedError
 
 SEPARATORS = ("|", ";", ",")
 """Where lists are written as text: the first of them that occurs anywhere separates."""
@@ -59,7 +60,7 @@ class Lists:
             raise _no_list(split, column, values.type, noun)
         if values.null_count:
             row = pc.index(pc.is_null(values), True).as_py()
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.LABELS_INVALID,
                 f"{split.place(row)}: no {noun}s in column {column!r}{others(values.null_count)}. Give each row a list, "
                 "or leave such rows out.",
@@ -80,7 +81,7 @@ class Lists:
         """Names of the classes by id; and what to tell the user."""
         items = self.items
         if len(items.values) == 0:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.LABELS_INVALID,
                 f"{items.split.name}: no row has a {items.noun} in column {items.column!r}; there is nothing to learn.",
             )
@@ -113,7 +114,7 @@ class Lists:
         if not len(again):
             return
         row = int(pairs[again[0]] // (int(values.max()) + 1))
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{items.split.place(row)}: column {items.column!r} holds {shown(values[rows == row].tolist())}, in which a "
             f"{items.noun} is there twice. List the ids (or names) of the {items.noun}s that apply, not a 0 or 1 for each.",
@@ -125,7 +126,7 @@ class Lists:
         different = len(pc.unique(items.values))
         if not items.integers or different < 2 or len(items.values) < different * len(self._lengths):
             return
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{items.split.name}: all rows have all {different} {items.noun}s in column {items.column!r}; there is nothing to "
             f"tell apart. List the ids (or names) of the {items.noun}s that apply, not a 0 or 1 for each.",
@@ -170,7 +171,7 @@ def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArr
     for row, text in enumerate(values.to_pylist()):
         found = _list(text) if text and text.strip() else []
         if found is None:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.LABELS_INVALID,
                 f"{split.place(row)}: column {column!r} holds {shown(text)}, which looks like a list and is none. Write it "
                 'as ["a", "b"], which json.dumps does, or as a|b.',
@@ -210,7 +211,7 @@ def _items(
     items = Items(split, column, flat, row_of, noun)
     if flat.null_count:
         item = pc.index(pc.is_null(flat), True).as_py()
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(items.row(item))}: a {noun} in column {column!r} is null{others(flat.null_count)}. Name each, "
             "or leave such rows out.",
@@ -221,22 +222,22 @@ def _items(
         return flat
     if not _is_text(flat.type):
         value = flat[0].as_py() if len(flat) else None
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(items.row(0))}: column {column!r} holds {values.type} such as {shown(value)}; {noun}s are "
             "lists of text or of integers from 0.",
         )
     empty = pc.index(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(flat)), 0), True).as_py()
     if empty >= 0:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(items.row(empty))}: a {noun} in column {column!r} is empty. Name each, or leave such rows out.",
         )
     return flat
 
 
-def _no_list(split: Split, column: str, kind: pa.DataType, noun: str) -> PrepareError:
-    return PrepareError(
+def _no_list(split: Split, column: str, kind: pa.DataType, noun: str) -> ExpectedError:
+    return ExpectedError(
         Reason.LABELS_INVALID,
         f"{split.place(0)}: column {column!r} holds {kind} where lists of {noun}s are needed. {split.lists}; or name "
         "the right column in spec.dataset.columns.",

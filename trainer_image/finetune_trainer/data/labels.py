@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, names, others, shown
+from finetune_trainer.data.errors import names, others, shown
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 
 NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 """A whole number as it is written; what has zeros in front (007) is a code."""
@@ -53,12 +54,12 @@ class Items:
         """Names of the classes, where the data has them."""
         return self.split.class_names.get(self.column)
 
-    def wrong(self, item: int, message: str, *, name: str = "") -> PrepareError:
+    def wrong(self, item: int, message: str, *, name: str = "") -> ExpectedError:
         """An error at an item; `name` stands before its value: `the label 'ugly' in column 'stars' ...`."""
         value = self.values[item].as_py()
         said = shown(value) if name else value
         where = self.split.place(self.row(item))
-        return PrepareError(
+        return ExpectedError(
             Reason.LABELS_INVALID, f"{where}: {name}{self.noun} {said} in column {self.column!r} {message}"
         )
 
@@ -200,9 +201,9 @@ def _is(name: str, pattern: str) -> bool:
     return re.match(pattern, name) is not None
 
 
-def nothing_to_tell_apart(items: Items) -> PrepareError:
+def nothing_to_tell_apart(items: Items) -> ExpectedError:
     """One class is none."""
-    return PrepareError(
+    return ExpectedError(
         Reason.LABELS_INVALID,
         f"{items.split.name}: all rows have the {items.noun} {shown(items.values[0].as_py())} in column "
         f"{items.column!r}; there is nothing to tell apart.",
@@ -218,7 +219,7 @@ def without_nulls(split: Split, column: str) -> pa.ChunkedArray:
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     if values.null_count:
         row = pc.index(pc.is_null(values), True).as_py()
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(row)}: no label in column {column!r}{others(values.null_count)}. Give each row one, or leave "
             "such rows out.",
@@ -242,7 +243,7 @@ def _values(split: Split, column: str) -> pa.ChunkedArray:
         hint = ""
         if is_list(values.type):
             hint = " Where a row has several labels set spec.problemType: multi_label_classification."
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(0)}: column {column!r} holds {values.type}; labels are text or integers from 0.{hint}",
         )
@@ -258,7 +259,7 @@ def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.Chunked
     """Text is text. Csv alone has no numbers, only text that looks like them."""
     empty = pc.index(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0), True).as_py()
     if empty >= 0:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(empty)}: the label in column {column!r} is empty. Give each row one, or leave such rows out.",
         )
@@ -285,7 +286,7 @@ def _other_than_ids(distinct: Sequence[int]) -> bool:
     return distinct[0] > 0 or distinct[-1] + 1 > 2 * len(distinct)
 
 
-def _fraction(items: Items, row: int, *, whole: bool) -> PrepareError:
+def _fraction(items: Items, row: int, *, whole: bool) -> ExpectedError:
     """The error for numbers in place of classes; `whole`: nothing is behind any decimal point."""
     way_out = (
         f" Write classes without it (pandas adds it where a value is missing): df[{items.column!r}].astype('Int64')."

@@ -14,7 +14,8 @@ from typing import Any
 from finetune_trainer.contract.base import PodPath
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import access, weights
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 
 NO_LIMIT = 1_000_000
@@ -60,14 +61,14 @@ def local_model(path: PodPath) -> Path:
     folder = to_local(path)
     refusal = access.refusal(folder, path)
     if refusal:
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The model {path} cannot be read: {refusal}")
+        raise ExpectedError(Reason.MODEL_NOT_FOUND, f"The model {path} cannot be read: {refusal}")
     if not folder.exists():
         parent = folder.parent
         there = names(sorted(entry.name for entry in parent.iterdir())) if parent.is_dir() else None
         hint = f"{os.path.dirname(path)} holds {there or 'nothing'}." if there is not None else "Is the volume mounted?"
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"The model folder {path} does not exist. {hint}")
+        raise ExpectedError(Reason.MODEL_NOT_FOUND, f"The model folder {path} does not exist. {hint}")
     if not folder.is_dir():
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{path} is a file; spec.model.name takes the folder of a model.")
+        raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{path} is a file; spec.model.name takes the folder of a model.")
     return folder
 
 
@@ -78,10 +79,10 @@ def load(folder: Path, name: str) -> ModelDescription:
 
     refusal = access.refusal(folder, to_pod(folder))
     if refusal:
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+        raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
     there = sorted(entry.name for entry in folder.iterdir())
     if "config.json" not in there:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND, f"{name} is no model: it has no config.json; it holds {names(there) or 'nothing'}."
         )
     weights.check(folder, there, name)
@@ -91,10 +92,10 @@ def load(folder: Path, name: str) -> ModelDescription:
         # Without a word on remote code transformers asks on the terminal.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND, f"{name}: its configuration cannot be used: {_said(error)}"
         ) from error
-    missing = PrepareError(
+    missing = ExpectedError(
         Reason.MODEL_NOT_FOUND,
         f"{name} has no tokenizer (tokenizer.json, vocab.txt, ...); it holds {names(there)}. "
         "Save one beside it with tokenizer.save_pretrained().",
@@ -104,7 +105,9 @@ def load(folder: Path, name: str) -> ModelDescription:
     except Exception as error:
         if not tokenizer_files:
             raise missing from error
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_said(error)}") from error
+        raise ExpectedError(
+            Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_said(error)}"
+        ) from error
     # One that reads bytes or characters has no vocabulary. Any other is made empty where its files are missing.
     if not tokenizer_files and type(tokenizer).vocab_files_names:
         raise missing
@@ -127,7 +130,7 @@ def _require_readable(folder: Path, files: list[str], name: str) -> None:
     for file in files:
         refusal = access.refusal(folder / file, f"{to_pod(folder)}/{file}")
         if refusal:
-            raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+            raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
 
 
 def _is_tokenizer_file(name: str) -> bool:

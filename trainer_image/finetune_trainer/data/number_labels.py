@@ -7,15 +7,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, others, shown
+from finetune_trainer.data.errors import others, shown
 from finetune_trainer.data.labels import FLOAT, without_nulls
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 
 LARGEST = float(np.finfo(np.float32).max)
 
 
 def numbers(split: Split, column: str) -> pa.ChunkedArray:
-    """The numbers of a column; PrepareError where one is missing, is none, or is more than a model can say."""
+    """The numbers of a column; ExpectedError where one is missing, is none, or is more than a model can say."""
     values = without_nulls(split, column)
     kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -23,7 +24,7 @@ def numbers(split: Split, column: str) -> pa.ChunkedArray:
         _require(split, column, values, pc.match_substring_regex(values, FLOAT), "is no number")
         values = pc.utf8_ltrim(values, "+")
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(0)}: column {column!r} holds {kind} such as {shown(values[0].as_py())}; a regression takes "
             "numbers. Name the column with the numbers in spec.dataset.columns.",
@@ -38,7 +39,7 @@ def require_spread(split: Split, column: str, values: pa.ChunkedArray) -> None:
     """There is something to learn."""
     found = pc.min_max(values)
     if found["min"] == found["max"]:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.name}: all rows have the number {values[0].as_py()} in column {column!r}; there is nothing to learn.",
         )
@@ -48,7 +49,7 @@ def _require(split: Split, column: str, values: pa.ChunkedArray, sound: pa.Chunk
     row = pc.index(sound, False).as_py()
     if row >= 0:
         count = pc.sum(pc.invert(sound)).as_py()
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(row)}: the label {shown(values[row].as_py())} in column {column!r} {problem}{others(count)}. "
             "A regression takes numbers: mend such rows, or leave them out.",

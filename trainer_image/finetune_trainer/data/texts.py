@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, others, shown
+from finetune_trainer.data.errors import others, shown
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 
 BLANK = r"^[\s\pZ]*$"
 SERIALISED = {
@@ -28,7 +29,7 @@ def strings(split: Split, column: str) -> pa.ChunkedArray:
     if pa.types.is_null(values.type):
         values = values.cast(pa.string())
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{split.place(0)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not text. "
             "Name the column with the text in spec.dataset.columns.",
@@ -50,7 +51,7 @@ def require_text(split: Split, column: str) -> pa.ChunkedArray:
         row = pc.index(blank, True).as_py()
         value = values[row].as_py()
         what = "has no text" if value is None else f"holds {shown(value)}, no text"
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
         )

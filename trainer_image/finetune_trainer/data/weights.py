@@ -9,7 +9,8 @@ from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import access
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_pod
 
 LOADED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -23,7 +24,7 @@ def check(folder: Path, there: Sequence[str], name: str) -> None:
     first = next((file for file in LOADED if file in there), None)
     if first is None:
         hint = " It is an adapter: merge it into its base model and save that." if ADAPTER in there else ""
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{name} has no weights (model.safetensors); it holds {names(list(there))}.{hint}",
         )
@@ -34,7 +35,7 @@ def check(folder: Path, there: Sequence[str], name: str) -> None:
     for file in files:
         refusal = access.refusal(folder / file, f"{to_pod(folder)}/{file}")
         if refusal:
-            raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+            raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
         problem = _problem(folder / file)
         if problem:
             raise _damaged(name, f"{file} {problem}")
@@ -43,7 +44,7 @@ def check(folder: Path, there: Sequence[str], name: str) -> None:
 def _parts(index: Path, name: str) -> list[str]:
     refusal = access.refusal(index, to_pod(index))
     if refusal:
-        raise PrepareError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
+        raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -69,5 +70,5 @@ def _problem(file: Path) -> str | None:
     return None if first else "is empty"
 
 
-def _damaged(name: str, what: str) -> PrepareError:
-    return PrepareError(Reason.MODEL_NOT_FOUND, f"{name} has damaged weights: {what}. Copy the model again.")
+def _damaged(name: str, what: str) -> ExpectedError:
+    return ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} has damaged weights: {what}. Copy the model again.")

@@ -10,17 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, others, shown
+from finetune_trainer.data.errors import others, shown
 from finetune_trainer.data.labels import is_list
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import BLANK
+from finetune_trainer.shared.failures import ExpectedError
 
 
 def require_words(split: Split, column: str) -> int:
     """Each row has a list of words; how many of them are blank."""
     values = split.table.column(column)
     if not is_list(values.type):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{split.place(0)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not lists of "
             f"words. {split.lists}; or name the right column in spec.dataset.columns.",
@@ -32,14 +33,14 @@ def require_words(split: Split, column: str) -> int:
         _refuse(split, column, first, pc.equal(lengths, 0), "holds an empty list of words")
         words, rows = chunk.flatten(), pc.list_parent_indices(chunk)
         if not (pa.types.is_string(words.type) or pa.types.is_large_string(words.type)):
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{split.place(first)}: column {column!r} holds {values.type} such as {shown(values[0].as_py())}, not "
                 "lists of words. Name the column with the words in spec.dataset.columns.",
             )
         if words.null_count:
             row = first + rows[pc.index(pc.is_null(words), True).as_py()].as_py()
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{split.place(row)}: a word in column {column!r} is null{others(words.null_count)}. Leave such rows out.",
             )
@@ -64,7 +65,7 @@ def _refuse(split: Split, column: str, first: int, bad: pa.Array, problem: str) 
     row = pc.index(bad, True).as_py()
     if row >= 0:
         count = pc.sum(bad).as_py()
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{split.place(first + row)}: column {column!r} {problem}{others(count)}. Leave such rows out.",
         )

@@ -141,7 +141,7 @@ def claim(run: Run, attempt: int, address: Peer) -> str:
     own = run.attempt(attempt)
     if read_attempt_record(own) is not None:
         message = f"Attempt {attempt} has begun before, in another pod: an attempt begins once."
-        raise VolumeError(Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=message))
+        raise VolumeError(Reason.INTERNAL, message, cause=Cause.ERROR)
     make_folder(own.staging, run.folder)
     make_folder(own.checkpoints, run.folder)
     secret = secrets.token_urlsafe(32)

@@ -25,7 +25,7 @@ from finetune_trainer.contract.launch_protocol import (
     RankModel,
     Saved,
 )
-from finetune_trainer.contract.records import Cause, Failure, Reason
+from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.checkpoints import move_aside, rotate
@@ -253,7 +253,7 @@ class CheckpointCoordinator:
             f"The volume is full, and too small: a checkpoint takes about {_amount(wanted)}, and the volume at {output} holds "
             f"{_amount(there)} in all."
         )
-        return VolumeError(Failure(reason=Reason.VOLUME_FULL, cause=Cause.USER, message=message))
+        return VolumeError(Reason.VOLUME_FULL, message)
 
     def _resolve(self, step: int, folder: Path | None) -> None:
         future = self.done(step)
@@ -318,7 +318,7 @@ class CheckpointCoordinator:
                     failure = explain(error, self._layout.output, worked=True)
                     # Where the volume took nothing at all from the first step to the last, another training costs.
                     cause = failure.cause if self._board.checkpoint is not None else Cause.ERROR
-                    raise VolumeError(failure.model_copy(update={"cause": cause})) from error
+                    raise VolumeError.of(failure.model_copy(update={"cause": cause})) from error
                 self._board.say(
                     (f"The model is trained, and can't be written to the volume now ({error}): trying again.",)
                 )
@@ -365,7 +365,7 @@ def _left_before(mark: AttemptRecord, step: int) -> Path | None:
 
 def _unsuitable(what: str, output: Path, error: Exception) -> VolumeError:
     message = f"{what} can't be sealed on the volume at {output}: {error}."
-    return VolumeError(Failure(reason=Reason.VOLUME_UNSUITABLE, cause=Cause.USER, message=message))
+    return VolumeError(Reason.VOLUME_UNSUITABLE, message)
 
 
 def _amount(size: int) -> str:

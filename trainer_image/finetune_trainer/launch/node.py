@@ -29,8 +29,9 @@ from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.launch.settings import Settings
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.checkpoints.manifest import BrokenError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
-from finetune_trainer.shared.volume import VolumeError, explain, has_worked, is_of_volume
+from finetune_trainer.shared.volume import explain, has_worked, is_of_volume
 
 _LINE_MAX = 300
 
@@ -144,7 +145,7 @@ class Node:
                 self.end(Ending.SUPERSEDED, str(error))
             case PeerLostError():
                 self.peer_fell(str(error))
-            case VolumeError(failure=failure):
+            case ExpectedError(failure=failure):
                 self.end(Ending.BROKEN, str(error), failure)
             case OSError() if is_of_volume(error, self.settings.layout.output):
                 self.end(Ending.BROKEN, str(error), self.explained(error))

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_trainer.contract.base import PodPath
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.records import Cause, CheckpointRef, Failure, Reason
+from finetune_trainer.contract.records import CheckpointRef, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch.checkpoints import choose, move_aside, step_of, usable_folders
 from finetune_trainer.shared.checkpoints import manifest, training_note
@@ -108,7 +108,7 @@ def _compared(layout: Layout, config: RunConfig, decision: ResumeDecision, had: 
         return replace(decision, messages=(*decision.messages, f"{lost}, nor an older one: training begins anew"))
     told = "".join(f" {message}." for message in decision.messages)
     message = f"{lost[0].upper()}{lost[1:]}, nor an older one, and resumeFrom is required.{told}"
-    raise VolumeError(Failure(reason=Reason.CHECKPOINT_NOT_FOUND, cause=Cause.USER, message=message))
+    raise VolumeError(Reason.CHECKPOINT_NOT_FOUND, message)
 
 
 def may_go_on(layout: Layout, config: RunConfig, attempt: int) -> bool:
@@ -172,11 +172,11 @@ def _named(path: PodPath, prepared: Prepared | None) -> CheckpointRef:
     found = manifest.read(folder)
     if problem is not None or found is None:
         message = f"resumeFrom names {path}, but that is no sealed checkpoint to go on from: {problem}."
-        raise VolumeError(Failure(reason=Reason.CHECKPOINT_NOT_FOUND, cause=Cause.USER, message=message))
+        raise VolumeError(Reason.CHECKPOINT_NOT_FOUND, message)
     other = _difference(folder, prepared)
     if other is not None:
         message = f"resumeFrom names {path}, which was made from {other}: training cannot go on from it."
-        raise VolumeError(Failure(reason=Reason.CHECKPOINT_MISMATCH, cause=Cause.USER, message=message))
+        raise VolumeError(Reason.CHECKPOINT_MISMATCH, message)
     return found.ref(folder)
 
 

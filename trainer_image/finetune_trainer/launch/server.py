@@ -196,6 +196,8 @@ class _FromRanks:
             raise web.HTTPConflict(text="only rank 0 hands over a model")
         try:
             path = await node.saving.seal_model(await _body(request, RankModel))
+        except VolumeError:
+            raise  # as of every other request
         except ExpectedError as error:
             node.end(Ending.BROKEN, str(error), error.failure)
             raise web.HTTPConflict(text=str(error)) from error

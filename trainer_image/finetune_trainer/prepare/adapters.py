@@ -12,9 +12,10 @@ from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription, quantization_of
 from finetune_trainer.prepare import probes
+from finetune_trainer.shared.failures import ExpectedError
 
 ALL_LINEAR = "all-linear"
 NEW = ("classifier", "pre_classifier", "score", "qa_outputs", "classification_head", "lm_head", "embed_out")
@@ -25,7 +26,7 @@ LEFT_MOST = 0.1
 
 
 def check(config: RunConfig, model: ModelDescription, auto: str) -> None:
-    """PrepareError where the model's weights cannot be trained as asked; `auto` is the class that loads them."""
+    """ExpectedError where the model's weights cannot be trained as asked; `auto` is the class that loads them."""
     if config.quantization is not None:
         _require_accelerator(config)
     saved = quantization_of(model.config)
@@ -110,5 +111,5 @@ def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:
             yield name, entry["shape"]
 
 
-def _refusal(message: str) -> PrepareError:
-    return PrepareError(Reason.ARGUMENTS_INVALID, message)
+def _refusal(message: str) -> ExpectedError:
+    return ExpectedError(Reason.ARGUMENTS_INVALID, message)

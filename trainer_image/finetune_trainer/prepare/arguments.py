@@ -5,7 +5,8 @@ from __future__ import annotations
 from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
+from finetune_trainer.shared.failures import ExpectedError
 
 DEFAULT_BATCH_ROWS = 8
 LOSS = "loss"
@@ -32,7 +33,7 @@ def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
     if rows["train"] >= batch:
         return ()
     if given.get("dataloader_drop_last"):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"The training data has {rows['train']} rows, fewer than one global batch of {batch}, and "
             "dataloader_drop_last drops what does not fill a batch: nothing would be trained. Lower "
@@ -68,12 +69,12 @@ def _require_no_evaluation(config: RunConfig) -> None:
                 "spec.dataset.files.validation or spec.dataset.splits.validation."
             )
     if config.early_stopping is not None:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             "spec.earlyStopping needs validation data, and there is none. Name it in spec.dataset.files.validation or "
             "spec.dataset.splits.validation, or set spec.dataset.validationFraction.",
         )
 
 
-def _invalid(message: str) -> PrepareError:
-    return PrepareError(Reason.ARGUMENTS_INVALID, f"trainingArguments.{message}")
+def _invalid(message: str) -> ExpectedError:
+    return ExpectedError(Reason.ARGUMENTS_INVALID, f"trainingArguments.{message}")

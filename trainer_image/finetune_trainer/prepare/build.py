@@ -15,10 +15,10 @@ from typing import Any
 from finetune_trainer.contract.prepared import SplitReport
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import arguments, cores, splits, store, summary, tokens, warnings
 from finetune_trainer.prepare.hub import HubReader
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.base import Checked, Limits, Reading, Task
 
 JUDGED = ("validation", "test")
@@ -141,6 +141,6 @@ def _require_rows(role: str, rows: int, dropped: Mapping[str, int]) -> None:
     if rows:
         return
     why = "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items())
-    raise PrepareError(
+    raise ExpectedError(
         Reason.DATA_INVALID, f"The {role} data has no rows left to use{f' (left out: {why})' if why else ''}."
     )

@@ -25,7 +25,7 @@ from finetune_trainer.contract.text import log_line
 from finetune_trainer.shared import connections, startup
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.environment import environment
-from finetune_trainer.shared.volume import DISK_FULL, Layout, VolumeError, explain, has_worked, is_of_volume
+from finetune_trainer.shared.volume import DISK_FULL, Layout, explain, has_worked, is_of_volume
 
 TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12
@@ -84,7 +84,7 @@ def attempt(
 
     try:
         prepared = prepare(config, before_model, first_attempt)
-    except (ExpectedError, VolumeError) as error:
+    except ExpectedError as error:
         log_line("prepare", f"{error.failure.reason}: {error}")
         return error.failure
     except OSError as error:

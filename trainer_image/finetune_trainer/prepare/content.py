@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.shared.failures import ExpectedError
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 """How a packed file's name ends -> what packed it."""
@@ -46,7 +46,7 @@ class Content:
         return COMPRESSIONS.get(PurePosixPath(self.name).suffix.lower())
 
     def open(self) -> BinaryIO:
-        """The unpacked bytes. What is damaged raises PrepareError while it is read."""
+        """The unpacked bytes. What is damaged raises ExpectedError while it is read."""
         stored = self.open_stored()
         return io.BufferedReader(_Unpacked(self, stored), BUFFER_BYTES) if self.compression else stored
 
@@ -96,9 +96,9 @@ class _Unpacked(io.RawIOBase):
             if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
                 raise
             if page := self._content.web_page():
-                raise PrepareError(Reason.DATA_INVALID, f"{page}.") from error
+                raise ExpectedError(Reason.DATA_INVALID, f"{page}.") from error
             said = " ".join(str(error).split()).rstrip(".")
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{self._content.name} cannot be unpacked as {self._content.compression}: {said}. "
                 "Was it copied as a whole?",

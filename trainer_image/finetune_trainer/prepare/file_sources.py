@@ -13,7 +13,6 @@ from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import local_files, remote, s3, web
 from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.fingerprint import file_digest
@@ -21,6 +20,7 @@ from finetune_trainer.prepare.formats import unknown_kind
 from finetune_trainer.prepare.hub import HubFile, HubReader
 from finetune_trainer.prepare.remote import Remote
 from finetune_trainer.shared.addresses import shown
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import Layout
 
 HUB = "hf://"
@@ -53,7 +53,7 @@ def found(paths: Sequence[str], config: RunConfig, client: HubReader) -> Iterato
             _require_known_kind(shown(path))
             yield _remote(web.found(path), config)
         elif streaming:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{path} lies on a mounted volume: there is nothing to stream. Leave spec.dataset.streaming out.",
             )
@@ -69,7 +69,7 @@ def _local(content: Content) -> FileSource:
 def _remote(file: Remote, config: RunConfig) -> FileSource:
     _require_known_kind(file.name)
     if file.size == 0:
-        raise PrepareError(Reason.DATA_INVALID, f"{file.name} is empty.")
+        raise ExpectedError(Reason.DATA_INVALID, f"{file.name} is empty.")
     if config.dataset.streaming:
         content = remote.far(file)
         return FileSource([file.name, file.version, file.size], lambda: content)
@@ -82,7 +82,7 @@ def _remote(file: Remote, config: RunConfig) -> FileSource:
 
 def _of_hub(address: str, config: RunConfig, client: HubReader) -> Iterator[FileSource]:
     if not address.startswith(DATASETS):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATASET_NOT_FOUND, f"{address}: of the Hub data is read from datasets: {DATASETS}owner/name/path."
         )
     cache = Layout.of(config).hub_cache
@@ -108,7 +108,7 @@ def downloads(config: RunConfig) -> Path:
 
 def _require_known_kind(name: str) -> None:
     if problem := unknown_kind(name):
-        raise PrepareError(Reason.DATA_INVALID, f"{name}: {problem}.")
+        raise ExpectedError(Reason.DATA_INVALID, f"{name}: {problem}.")
 
 
 def _identity(content: Content, digest: str) -> object:

@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.split_expression import require_same_types
 from finetune_trainer.prepare.spool import TypesDifferError, spooled
+from finetune_trainer.shared.failures import ExpectedError
 
 
 def read_files(contents: Sequence[Content], asked: ColumnRequest, scratch: Path) -> Split:
@@ -32,11 +32,11 @@ def read_files(contents: Sequence[Content], asked: ColumnRequest, scratch: Path)
         try:
             table = spooled(formats.read(content, asked), scratch)
         except TypesDifferError as error:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID, f"{content.name}, in the rows from {place(error.row)} on: {error}."
             ) from error
         if table is None or table.num_rows == 0:
-            raise PrepareError(Reason.DATA_INVALID, f"{content.name} has no rows.")
+            raise ExpectedError(Reason.DATA_INVALID, f"{content.name} has no rows.")
         tables.append(table.select(list(asked.columns)))
         sources.append(Source(content.name, table.num_rows, place))
         class_names = class_names or formats.declared_classes(table.schema)

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare.spool import spooled
+from finetune_trainer.shared.failures import ExpectedError
 
 Indices = npt.NDArray[np.int64]
 CLASS_TYPES = (
@@ -35,7 +35,7 @@ def cut(split: Split, fraction: float, seed: int, label: str | None, scratch: Pa
     held = held_out(split.table.num_rows, fraction, seed, _classes(split, label))
     rest = np.setdiff1d(np.arange(split.table.num_rows), held, assume_unique=True)
     if not len(held) or not len(rest):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"spec.dataset.validationFraction is {fraction:g}: of the {split.table.num_rows} training rows that leaves "
             f"{len(rest)} to train on and {len(held)} to evaluate on. Both need a row.",

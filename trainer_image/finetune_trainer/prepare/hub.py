@@ -20,7 +20,6 @@ from urllib.parse import unquote
 from finetune_trainer.contract.records import Cause
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
 from finetune_trainer.contract.text import log_line
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import hub_errors
 from finetune_trainer.prepare.hub_dataset import load, stream
@@ -28,6 +27,7 @@ from finetune_trainer.prepare.hub_errors import Wanted, translated
 from finetune_trainer.prepare.hub_model import check_files, needed_files
 from finetune_trainer.prepare.patterns import fitting, is_pattern
 from finetune_trainer.shared import connections
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.environment import SILENCE_SECONDS
 from finetune_trainer.shared.hub.token import read_token
 
@@ -159,9 +159,9 @@ class HubReader:
             try:
                 return request()
             except Exception as error:
-                if isinstance(error, PrepareError) and error.cause is not Cause.ERROR:
+                if isinstance(error, ExpectedError) and error.cause is not Cause.ERROR:
                     raise
-                problem = error if isinstance(error, PrepareError) else self._problem(error, wanted)
+                problem = error if isinstance(error, ExpectedError) else self._problem(error, wanted)
                 if problem is None:
                     raise
                 asked = hub_errors.retry_after_seconds(error)
@@ -172,7 +172,7 @@ class HubReader:
                 time.sleep(wait)
         raise AssertionError("unreachable")
 
-    def _problem(self, error: Exception, wanted: Wanted) -> PrepareError | None:
+    def _problem(self, error: Exception, wanted: Wanted) -> ExpectedError | None:
         """What an error means, with what there is instead of a name that is not there."""
         from huggingface_hub import errors
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare.hub_errors import Wanted, chain, config_missing, is_busy, unavailable
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import DISK_FULL
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def stream(wanted: Wanted, config: str | None, commit: str, token: str | None, t
     builder = _builder(wanted, config, commit, token)
     try:
         return take(builder.as_streaming_dataset())
-    except PrepareError:
+    except ExpectedError:
         raise
     except Exception as error:
         raise _unreadable(error, wanted) from error
@@ -69,10 +69,10 @@ def _unreadable(error: Exception, wanted: Wanted) -> Exception:
         return error
     reason = " ".join(str(error.__cause__ or error).split())
     if reason.startswith("Not enough disk space"):
-        return PrepareError(
+        return ExpectedError(
             Reason.VOLUME_FULL, f"The {wanted} does not fit on the volume: {reason}. Enlarge spec.storage.size."
         )
-    return PrepareError(Reason.DATA_INVALID, f"The {wanted} cannot be read: {reason}")
+    return ExpectedError(Reason.DATA_INVALID, f"The {wanted} cannot be read: {reason}")
 
 
 def _split(rows: Any, name: str) -> Split:

@@ -15,8 +15,9 @@ from typing import Literal
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.shared.connections import refusal
+from finetune_trainer.shared.failures import ExpectedError
 
 SAID_CHARACTERS = 300
 BUSY = (408, 425, 429)
@@ -55,19 +56,19 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> PrepareError | None:
+def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> ExpectedError | None:
     """What an error of the client means to the user; None where it is none of the Hub's."""
     from huggingface_hub import errors
 
     status = _status(error)
     if status is None and (hopeless := refusal(error, _place(wanted.endpoint))) is not None:
-        return PrepareError(*hopeless)
+        return ExpectedError(*hopeless)
     if is_busy(error):
         return _unavailable(error, wanted, status)
     if isinstance(error, JSONDecodeError):
         return unavailable(wanted, "what answers there does not speak as a Hub does")
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        return PrepareError(Reason.ACCESS_DENIED, f"Access to the {wanted} is restricted. {_entrance(has_token)}")
+        return ExpectedError(Reason.ACCESS_DENIED, f"Access to the {wanted} is restricted. {_entrance(has_token)}")
     if isinstance(error, errors.RevisionNotFoundError):
         return revision_missing(wanted, {})
     if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
@@ -76,9 +77,9 @@ def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> PrepareE
         hint = (
             f"The token of {TOKEN_FIELD} is not valid (any more)." if has_token else f"Name a token in {TOKEN_FIELD}."
         )
-        return PrepareError(Reason.ACCESS_DENIED, f"The Hub refused access to the {wanted}. {hint}")
+        return ExpectedError(Reason.ACCESS_DENIED, f"The Hub refused access to the {wanted}. {hint}")
     if isinstance(error, errors.HFValidationError):
-        return PrepareError(wanted.not_found, f"The {wanted} has no valid name: {error}")
+        return ExpectedError(wanted.not_found, f"The {wanted} has no valid name: {error}")
     return None
 
 
@@ -94,16 +95,16 @@ def is_busy(error: Exception) -> bool:
     return any(isinstance(link, passing) for link in chain(error))
 
 
-def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> PrepareError:
+def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> ExpectedError:
     root = list(chain(error))[-1]
     said = f"it answered {status}" if status else " ".join(f"{type(root).__name__}: {root}".split())[:SAID_CHARACTERS]
     return unavailable(wanted, said.rstrip("."))
 
 
-def unavailable(wanted: Wanted, said: str) -> PrepareError:
+def unavailable(wanted: Wanted, said: str) -> ExpectedError:
     """The error for a Hub that may answer later."""
     place = _place(wanted.endpoint)
-    return PrepareError(
+    return ExpectedError(
         Reason.HUB_UNAVAILABLE,
         f"{place[0].upper()}{place[1:]} cannot be reached for the {wanted}: {said}.",
         cause=Cause.ERROR,
@@ -123,18 +124,18 @@ def _entrance(has_token: bool) -> str:
     return f"Ask for access on its page, then name a Secret with your token in {TOKEN_FIELD}."
 
 
-def revision_missing(wanted: Wanted, there: dict[str, Sequence[str]]) -> PrepareError:
+def revision_missing(wanted: Wanted, there: dict[str, Sequence[str]]) -> ExpectedError:
     """The error for a revision; `there`: `branches` and `tags` of the repository, as far as they are known."""
     known = [name for found in there.values() for name in found]
     listed = " and ".join(f"the {kind} {names(list(found))}" for kind, found in there.items() if found)
-    return PrepareError(
+    return ExpectedError(
         wanted.not_found,
         f"The {wanted} has no revision {wanted.revision!r}{f'; it has {listed}' if listed else ''}."
         f"{meant(str(wanted.revision), known)} Set spec.{wanted.kind}.revision to a branch, a tag or a commit of it.",
     )
 
 
-def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool) -> PrepareError:
+def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool) -> ExpectedError:
     """The error for a repository; `there`: others of the same owner, as far as they are known."""
     hint = (
         "If it is private, the account of the token must have access to it."
@@ -142,35 +143,35 @@ def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool)
         else f"If it is private, name a Secret with your token in {TOKEN_FIELD}."
     )
     close = meant(wanted.name.split("/")[-1], [name.split("/")[-1] for name in there], there)
-    return PrepareError(wanted.not_found, f"The {wanted} is not on the Hub.{close} {hint}")
+    return ExpectedError(wanted.not_found, f"The {wanted} is not on the Hub.{close} {hint}")
 
 
-def config_missing(wanted: Wanted, config: str | None, there: Sequence[str]) -> PrepareError:
+def config_missing(wanted: Wanted, config: str | None, there: Sequence[str]) -> ExpectedError:
     """The error for a configuration that a dataset does not have, or that must be chosen."""
     if config is None:
-        return PrepareError(
+        return ExpectedError(
             Reason.DATASET_NOT_FOUND,
             f"The {wanted} has several configs: {names(list(there))}. Choose one in spec.dataset.config.",
         )
-    return PrepareError(
+    return ExpectedError(
         Reason.DATASET_NOT_FOUND,
         f"The {wanted} has no config {config!r}; it has {names(list(there))}.{meant(config, there)} "
         "Set spec.dataset.config.",
     )
 
 
-def split_missing(wanted: str, there: Sequence[str], field: str) -> PrepareError:
+def split_missing(wanted: str, there: Sequence[str], field: str) -> ExpectedError:
     """The error for a split that a dataset does not have."""
-    return PrepareError(
+    return ExpectedError(
         Reason.DATASET_NOT_FOUND,
         f"The dataset has no split {wanted!r}; it has {names(list(there))}.{meant(wanted, there)} "
         f"Set spec.dataset.splits.{field}.",
     )
 
 
-def file_missing(wanted: Wanted, path: str, there: Sequence[str]) -> PrepareError:
+def file_missing(wanted: Wanted, path: str, there: Sequence[str]) -> ExpectedError:
     """The error for a file that a dataset does not have, or a pattern that none of its files fits."""
-    return PrepareError(
+    return ExpectedError(
         Reason.FILE_NOT_FOUND,
         f"The {wanted} has no file {path!r}; it has {names(list(there)) or 'none'}.{meant(path, there)} "
         "Set spec.dataset.files.",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import _is_tokenizer_file
 from finetune_trainer.prepare.hub_errors import Wanted
+from finetune_trainer.shared.failures import ExpectedError
 
 WEIGHTS = {"model": ".safetensors", "pytorch_model": ".bin"}
 """How files that transformers loads begin -> how they end; the first kind that is there is taken."""
@@ -37,7 +38,7 @@ def check_files(wanted: Wanted, there: Sequence[str]) -> None:
         problem = f"has no tokenizer (tokenizer.json, vocab.txt, ...); {holds} Push one with tokenizer.push_to_hub()."
     else:
         return
-    raise PrepareError(Reason.MODEL_NOT_FOUND, f"The {wanted} {problem}")
+    raise ExpectedError(Reason.MODEL_NOT_FOUND, f"The {wanted} {problem}")
 
 
 def _is_weight(name: str, stem: str) -> bool:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import Env, RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare import probes
+from finetune_trainer.shared.failures import ExpectedError
 
 PACKAGES = {"liger_kernel": "liger-kernel", "peft": "peft", "bitsandbytes": "bitsandbytes"}
 """Module -> package, of those that only some jobs need."""
@@ -26,7 +26,7 @@ COMPILERS = {True: ("CC", ("cc", "gcc", "clang")), False: ("CXX", ("c++", "g++",
 
 
 def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:
-    """PrepareError for what is not there; a message in its place where the job runs in another image than this.
+    """ExpectedError for what is not there; a message in its place where the job runs in another image than this.
 
     `model` is the folder of the weights, once it is there.
     """
@@ -38,7 +38,7 @@ def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:
         return tuple(
             f"Here {text} Whether the image {elsewhere} has it shows once the job is prepared." for text in missing
         )
-    raise PrepareError(Reason.NOT_IN_IMAGE, f"In the training image {missing[0]}")
+    raise ExpectedError(Reason.NOT_IN_IMAGE, f"In the training image {missing[0]}")
 
 
 def has_compiler(*, accelerator: bool) -> bool:
@@ -91,7 +91,7 @@ def _of_weights(config: RunConfig, model: Path) -> Iterator[str]:
             "spec.image, or choose the model that these weights were made from."
         )
     if "untrainable" in answer:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"The model {config.model.name} has weights in few bits ({answer['untrainable']}), upon which transformers can "
             "train nothing. Choose the model that they were made from.",

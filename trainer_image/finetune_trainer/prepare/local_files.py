@@ -9,9 +9,10 @@ from pathlib import Path
 from finetune_trainer.contract.base import PodPath
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import access
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.formats import READERS, unknown_kind
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 
 
@@ -21,7 +22,7 @@ def found(pod_path: PodPath) -> list[Content]:
         return [existing(pod_path)]
     matches = sorted(glob.glob(str(to_local(pod_path)), recursive=True))
     if not matches:
-        raise PrepareError(Reason.FILE_NOT_FOUND, _nothing_fits(pod_path))
+        raise ExpectedError(Reason.FILE_NOT_FOUND, _nothing_fits(pod_path))
     return [existing(to_pod(Path(match))) for match in matches]
 
 
@@ -30,17 +31,17 @@ def existing(pod_path: PodPath) -> Content:
     path = to_local(pod_path)
     refusal = access.refusal(path, pod_path)
     if refusal:
-        raise PrepareError(Reason.FILE_NOT_FOUND, refusal)
+        raise ExpectedError(Reason.FILE_NOT_FOUND, refusal)
     if path.is_dir():
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} is a folder; {_files_in(path)}")
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pod_path} is a folder; {_files_in(path)}")
     if not path.exists():
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} does not exist. {_neighbours(path, pod_path)}")
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pod_path} does not exist. {_neighbours(path, pod_path)}")
     if problem := unknown_kind(pod_path):
-        raise PrepareError(Reason.DATA_INVALID, f"{pod_path}: {problem}.")
+        raise ExpectedError(Reason.DATA_INVALID, f"{pod_path}: {problem}.")
     if not path.is_file():
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pod_path} is no regular file.")
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pod_path} is no regular file.")
     if path.stat().st_size == 0:
-        raise PrepareError(Reason.DATA_INVALID, f"{pod_path} is empty.")
+        raise ExpectedError(Reason.DATA_INVALID, f"{pod_path} is empty.")
     return local(path, pod_path)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetune_trainer.contract.run_config import Publish, RunConfig
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub import account
@@ -25,7 +24,7 @@ NOT_FOUND = 404
 
 
 def check(config: RunConfig) -> tuple[str, ...]:
-    """What the user should know of it. PrepareError where publishing is sure to fail."""
+    """What the user should know of it. ExpectedError where publishing is sure to fail."""
     if config.publish is None:
         return ()
     from finetune_trainer.shared.hub.client import one_try
@@ -37,7 +36,7 @@ def check(config: RunConfig) -> tuple[str, ...]:
         with one_try():
             return _check(config, config.publish, token)
     except ExpectedError as error:
-        raise PrepareError(error.reason, f"The model could not be published: {error}", cause=error.cause) from error
+        raise ExpectedError(error.reason, f"The model could not be published: {error}", cause=error.cause) from error
     except Passing as error:
         return (f"Whether the model can be published to {repo_id} is not known before it is trained: {error}.",)
 

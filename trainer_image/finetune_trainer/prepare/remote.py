@@ -21,8 +21,8 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.text import log_line
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.content import Content
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import make_folder, sync_folder
 
 T = TypeVar("T")
@@ -61,12 +61,12 @@ class BeginAgain(Exception):
     """What was fetched so far cannot be gone on from."""
 
 
-def unavailable(name: str, said: str) -> PrepareError:
+def unavailable(name: str, said: str) -> ExpectedError:
     """The error for what may be there later."""
-    return PrepareError(Reason.HUB_UNAVAILABLE, f"{name} cannot be read now: {said}.", cause=Cause.ERROR)
+    return ExpectedError(Reason.HUB_UNAVAILABLE, f"{name} cannot be read now: {said}.", cause=Cause.ERROR)
 
 
-def changed(name: str) -> PrepareError:
+def changed(name: str) -> ExpectedError:
     """The error for a file that is not what it was when it was looked up."""
     return unavailable(name, "it was changed while it was read; the next try reads it as it is then")
 
@@ -77,7 +77,7 @@ def patiently(request: Callable[[], T], progress: Callable[[], object] = lambda:
     while True:
         try:
             return request()
-        except PrepareError as error:
+        except ExpectedError as error:
             if error.cause is not Cause.ERROR:
                 raise
             if progress() != before:
@@ -164,7 +164,7 @@ class _Far(io.RawIOBase):
 
     def __init__(self, remote: Remote) -> None:
         if remote.size is None:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{remote.name}: the server does not say how long it is, so it cannot be read in parts. Leave "
                 "spec.dataset.streaming out.",

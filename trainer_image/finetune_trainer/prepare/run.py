@@ -18,7 +18,6 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.text import log_line
 from finetune_trainer.data import model
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import (
     adapters,
@@ -36,6 +35,7 @@ from finetune_trainer.prepare import (
 from finetune_trainer.prepare.fingerprint import config_digest, data_key, model_digest
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.shared import data_digests, device_memory, layerdrop
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import (
     DISK_FULL,
@@ -62,7 +62,7 @@ GONE = frozenset(
 def prepare(
     config: RunConfig, before_model: Callable[[], None] = lambda: None, first_attempt: int | None = None
 ) -> Prepared:
-    """Prepare a run, or find it prepared. Raises PrepareError and VolumeError.
+    """Prepare a run, or find it prepared. Raises ExpectedError.
 
     Model and data are looked at anew, in case they have changed, but for the later attempts of a round, which begins with
     attempt `first_attempt`; None where a Job prepares.
@@ -75,9 +75,10 @@ def prepare(
         earlier = None
     if earlier is not None and first_attempt is not None and earlier.first_attempt == first_attempt:
         return _also_told(earlier, (*told, *notes.said, *image.check(config, to_local(earlier.model))))
+    hub = HubReader(config)  # a token that can't be read fails in any case
     try:
-        prepared = _looked_at(config, layout, before_model, notes)
-    except PrepareError as error:
+        prepared = _looked_at(config, hub, layout, before_model, notes)
+    except ExpectedError as error:
         if earlier is None or error.reason not in GONE:
             raise
         prepared = earlier
@@ -102,14 +103,15 @@ class _Notes:
         _say(text)
 
 
-def _looked_at(config: RunConfig, layout: Layout, before_model: Callable[[], None], notes: _Notes) -> Prepared:
+def _looked_at(
+    config: RunConfig, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: _Notes
+) -> Prepared:
     """Resolve, and find or make what is prepared."""
-    hub = HubReader(config)
     folder, commit = _model_folder(config, hub, layout)
     size = _fits(config, folder)
     notes.said.extend(image.check(config, folder))
     if (problem := layerdrop.problem(config, layerdrop.shares_of(folder))) is not None:
-        raise PrepareError(Reason.ARGUMENTS_INVALID, problem)
+        raise ExpectedError(Reason.ARGUMENTS_INVALID, problem)
     found = splits.find(config, hub)
     place = model_cache.place(layout, config, folder, found.identity)
     facts = model_cache.read(place) if place is not None else None
@@ -123,14 +125,14 @@ def _looked_at(config: RunConfig, layout: Layout, before_model: Callable[[], Non
 
 
 def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
-    """What is to be said of the memory that the model takes; PrepareError where no device of the job can hold it."""
+    """What is to be said of the memory that the model takes; ExpectedError where no device of the job can hold it."""
     if not config.accelerators:
         return ()
     if config.device_memory_bytes is None:
         said = device_memory.note(config, model)
         return () if said is None else (said,)
     if (problem := device_memory.problem(config, model, config.device_memory_bytes)) is not None:
-        raise PrepareError(Reason.MODEL_TOO_LARGE, problem)
+        raise ExpectedError(Reason.MODEL_TOO_LARGE, problem)
     return ()
 
 

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.prepare.patterns import fitting, fixed_folder, is_pattern
 from finetune_trainer.prepare.remote import FAR_BYTES, changed, patiently, unavailable
 from finetune_trainer.shared.connections import refusal, require_usable
+from finetune_trainer.shared.failures import ExpectedError
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem
@@ -102,11 +103,11 @@ def _proxy(endpoint: str) -> str | None:
 def _looked_up(address: str) -> S3File:
     bucket, _, key = address.removeprefix(SCHEME).partition("/")
     if not bucket or not key:
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"{address} names no file: write s3://bucket/key.")
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{address} names no file: write s3://bucket/key.")
     try:
         stream = _asked(address, lambda: filesystem().open_input_file(f"{bucket}/{key}"))
     except FileNotFoundError:
-        raise PrepareError(Reason.FILE_NOT_FOUND, _missing(address, bucket, key)) from None
+        raise ExpectedError(Reason.FILE_NOT_FOUND, _missing(address, bucket, key)) from None
     with stream:
         return S3File(address, int(_asked(address, stream.size)), _version(stream))
 
@@ -121,11 +122,11 @@ def _fitting(pattern: str) -> list[str]:
     path = pattern.removeprefix(SCHEME)
     folder = fixed_folder(path)
     if not folder:
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"{pattern}: a pattern is for keys; name the bucket.")
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pattern}: a pattern is for keys; name the bucket.")
     there = _listed(pattern, folder, recursive="/" in path[len(folder) + 1 :])
     found = fitting(path, (key for key in there if not key.endswith("/")))
     if not found:
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"No file fits {pattern}. {_holds(folder, there)}")
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"No file fits {pattern}. {_holds(folder, there)}")
     return [SCHEME + key for key in found]
 
 
@@ -144,7 +145,7 @@ def _missing(address: str, bucket: str, key: str) -> str:
     folder = "/".join([bucket, *key.split("/")[:-1]])
     try:
         return f"{address} does not exist. {_holds(folder, _listed(address, folder, recursive=False))}"
-    except PrepareError as error:  # who may read may not be who may list
+    except ExpectedError as error:  # who may read may not be who may list
         if error.reason is Reason.FILE_NOT_FOUND:
             return str(error)
         return f"{address} does not exist."
@@ -165,23 +166,23 @@ def _asked(name: str, request: Callable[[], T]) -> T:
     raise _refused(name, said)
 
 
-def _refused(name: str, said: str) -> PrepareError:
+def _refused(name: str, said: str) -> ExpectedError:
     if "NO_SUCH_BUCKET" in said:
         bucket = name.removeprefix(SCHEME).partition("/")[0]
-        return PrepareError(Reason.FILE_NOT_FOUND, f"{name}: there is no bucket {bucket!r}.")
+        return ExpectedError(Reason.FILE_NOT_FOUND, f"{name}: there is no bucket {bucket!r}.")
     if DENIED.search(said):
         who = (
             f"The credentials of {SECRET_FIELD} may not read it, or are not valid (any more)."
             if os.environ.get(KEY)
             else f"Without credentials it may not be read: name a Secret with {KEY} and {SECRET} in {SECRET_FIELD}."
         )
-        return PrepareError(Reason.ACCESS_DENIED, f"Access to {name} was refused. {who} ({said})")
+        return ExpectedError(Reason.ACCESS_DENIED, f"Access to {name} was refused. {who} ({said})")
     if "HTTP status 301" in said or "PermanentRedirect" in said:
-        return PrepareError(
+        return ExpectedError(
             Reason.FILE_NOT_FOUND, f"{name} is in another region: set AWS_REGION in the Secret of {SECRET_FIELD}."
         )
     hopeless = refusal(said, name)
-    return PrepareError(*hopeless) if hopeless is not None else unavailable(name, said)
+    return ExpectedError(*hopeless) if hopeless is not None else unavailable(name, said)
 
 
 def _without_secrets(text: str) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare.hub_errors import split_missing
+from finetune_trainer.shared.failures import ExpectedError
 
 SIGNS = re.compile(r"[\[\]+:%()]")
 
@@ -62,7 +62,7 @@ def joined(parts: Sequence[Split]) -> Split:
         require_same_types([first.table, other.table], [first.name, other.name])
         for column, classes in other.class_names.items():
             if first.class_names.get(column, classes) != classes:
-                raise PrepareError(
+                raise ExpectedError(
                     Reason.LABELS_INVALID,
                     f"Column {column!r} has other classes in {first.name} than in {other.name}: they are not one split.",
                 )
@@ -85,7 +85,7 @@ def require_same_types(tables: Sequence[pa.Table], places: Sequence[str]) -> Non
                 continue
             other = table.schema.field(column.name).type
             if not _fit(column.type, other):
-                raise PrepareError(
+                raise ExpectedError(
                     Reason.DATA_INVALID,
                     f"Column {column.name!r} holds {column.type} in {places[0]} and {other} in {place}.",
                 )
@@ -122,5 +122,5 @@ def _slices(said: str, role: str, rows: dict[str, int]) -> list[tuple[str, int, 
     return [(part.splitname, part.from_, part.to) for part in absolute]
 
 
-def _invalid(role: str, said: str, reason: str) -> PrepareError:
-    return PrepareError(Reason.DATASET_NOT_FOUND, f"spec.dataset.splits.{role} is {said!r}: {reason}")
+def _invalid(role: str, said: str, reason: str) -> ExpectedError:
+    return ExpectedError(Reason.DATASET_NOT_FOUND, f"spec.dataset.splits.{role} is {said!r}: {reason}")

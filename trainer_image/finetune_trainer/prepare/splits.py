@@ -16,7 +16,6 @@ import pyarrow as pa
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import file_sources, holdout, hub, split_expression, streamed
 from finetune_trainer.prepare.file_sources import FileSource
@@ -25,6 +24,7 @@ from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.formats import columns as named
 from finetune_trainer.prepare.hub_errors import split_missing
 from finetune_trainer.prepare.streamed import Taking
+from finetune_trainer.shared.failures import ExpectedError
 
 TRAIN, VALIDATION, TEST = ROLES = "train", "validation", "test"
 Indices = npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ def find(config: RunConfig, client: hub.HubReader) -> Found:
     """
     dataset = config.dataset
     if dataset.validation_fraction is not None and (dataset.splits.get(VALIDATION) or dataset.files.get(VALIDATION)):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATASET_NOT_FOUND,
             "spec.dataset.validationFraction cuts off a validation split, and one is named as well: leave one of them out.",
         )
@@ -119,7 +119,7 @@ def _of_hub(
     def read_one(name: str) -> Split:
         split = there[name]
         if split.table.num_rows == 0:
-            raise PrepareError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
+            raise ExpectedError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
         told: list[str] = []
         there_asked = named.of_those_there(replace(asked, tell=told.append), split.table.column_names)
         table = named.picked(split.table, there_asked.columns, split.name)
@@ -179,7 +179,7 @@ def _used_files(config: RunConfig) -> list[str]:
                     raise split_missing(name, [name for name in dataset.files if dataset.files[name]], role)
             used += wanted
     if not dataset.files.get(TRAIN) and TRAIN not in dataset.splits:
-        raise PrepareError(Reason.DATASET_NOT_FOUND, "spec.dataset has no training data: set name or files.train.")
+        raise ExpectedError(Reason.DATASET_NOT_FOUND, "spec.dataset has no training data: set name or files.train.")
     return list(dict.fromkeys(used))
 
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import DatasetSource, RunConfig
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
 from finetune_trainer.prepare.content import Content
@@ -25,6 +24,7 @@ from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.split_expression import parts_of
 from finetune_trainer.prepare.spool import spooled
+from finetune_trainer.shared.failures import ExpectedError
 
 BUFFER_ROWS = 10_000
 """Rows among which the next one is drawn, at most; where few are taken, a few times as many as that."""
@@ -121,7 +121,7 @@ def from_files(
 def _split(tables: Iterator[pa.Table], name: str, scratch: Path, classes: dict[str, tuple[str, ...]]) -> Split:
     table = spooled(tables, scratch)
     if table is None or table.num_rows == 0:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID, f"The {name} has no rows." if name.startswith("split") else f"{name} has no rows."
         )
     classes = classes or formats.declared_classes(table.schema)

@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.content import COMPRESSIONS
 from finetune_trainer.prepare.remote import BeginAgain, changed, patiently, unavailable
 from finetune_trainer.shared.addresses import shown
 from finetune_trainer.shared.connections import refusal, require_usable
+from finetune_trainer.shared.failures import ExpectedError
 
 if TYPE_CHECKING:
     import httpx2
@@ -53,7 +53,7 @@ class WebFile:
     def read(self, start: int, length: int) -> bytes:
         with _answer("GET", self, {"Range": f"bytes={start}-{start + length - 1}"}) as answer:
             if answer.status_code != PARTIAL_CONTENT:
-                raise PrepareError(
+                raise ExpectedError(
                     Reason.DATA_INVALID,
                     f"{self.name}: the server does not answer requests for a part of a file. Leave "
                     "spec.dataset.streaming out: the file is fetched then.",
@@ -95,7 +95,7 @@ def _looked_up(file: WebFile) -> WebFile:
 
 def _described(file: WebFile, answer: httpx2.Response, length: str | None) -> WebFile:
     if answer.headers.get("Content-Type", "").startswith("text/html"):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{file.name} is a web page, not a file of rows. Give the address of the file itself: the link behind "
             "`download` or `raw`.",
@@ -112,7 +112,7 @@ def _version(answer: httpx2.Response) -> str | None:
     )
 
 
-class _RefusedError(PrepareError):
+class _RefusedError(ExpectedError):
     status: int = 0
 
 
@@ -136,13 +136,13 @@ def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any
             yield answer
     except httpx2.TransportError as error:
         if (hopeless := refusal(error, file.name)) is not None:
-            raise PrepareError(*hopeless) from None
+            raise ExpectedError(*hopeless) from None
         raise unavailable(file.name, f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")) from None
     except (httpx2.TooManyRedirects, httpx2.InvalidURL):
-        raise PrepareError(Reason.FILE_NOT_FOUND, f"{file.name} is no address of a file.") from None
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{file.name} is no address of a file.") from None
 
 
-def _refused(name: str, answer: httpx2.Response) -> PrepareError:
+def _refused(name: str, answer: httpx2.Response) -> ExpectedError:
     status = answer.status_code
     said = (
         f"the server answered {status} ({answer.reason_phrase})"

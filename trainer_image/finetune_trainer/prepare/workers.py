@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.shared.failures import ExpectedError
 
 T = TypeVar("T")
@@ -106,16 +105,13 @@ class _Failed:
     """How a piece of work failed, as it travels from process to process."""
 
     def __init__(self, error: Exception) -> None:
-        self._expected: tuple[type[ExpectedError], Reason, str, Cause] | None = None
-        if isinstance(error, ExpectedError):
-            self._expected = (type(error), error.reason, str(error), error.cause)
+        self._expected = error.failure if isinstance(error, ExpectedError) else None
         self._memory = isinstance(error, MemoryError)
         self._text = "".join(traceback.format_exception(error))
 
     def error(self) -> Exception:
         if self._expected is not None:
-            kind, reason, message, cause = self._expected
-            return kind(reason, message, cause=cause)
+            return ExpectedError.of(self._expected)
         return MemoryError(self._text) if self._memory else WorkerError(self._text)
 
 

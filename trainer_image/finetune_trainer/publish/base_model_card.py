@@ -15,7 +15,8 @@ import yaml
 from finetune_trainer.contract.base import Document
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.publish.retries import Patience, until_done
-from finetune_trainer.shared.hub.errors import Passing, PublishError, clean
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.errors import Passing, clean
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.volume import read_document, write_document
 
@@ -102,6 +103,6 @@ def _ask(name: str, commit: str | None, api: HfApi, patience: Patience, say: Cal
 
     try:
         return facts_of(until_done(download, patience, say), f"{api.endpoint}/{name}")
-    except (HfHubHTTPError, PublishError) as error:
+    except (HfHubHTTPError, ExpectedError) as error:
         say(f"licence and language of {name} are not known: {clean(str(error))}")
         return NOTHING

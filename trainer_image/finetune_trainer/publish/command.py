@@ -117,9 +117,8 @@ def failure_of(error: Exception, config: RunConfig) -> Failure:
     """What an exception means."""
     from finetune_trainer.shared.failures import ExpectedError
     from finetune_trainer.shared.hub.errors import clean
-    from finetune_trainer.shared.volume import VolumeError
 
-    if isinstance(error, ExpectedError | VolumeError):
+    if isinstance(error, ExpectedError):
         return error.failure
     output = Layout.of(config).output
     if isinstance(error, OSError) and error.filename is not None and concerns(error, output):

@@ -14,8 +14,9 @@ from urllib.parse import quote
 from finetune_trainer.contract.records import PublishedModel, Reason
 from finetune_trainer.contract.run_config import Publish
 from finetune_trainer.publish.sealed import SealedModel
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub import account
-from finetune_trainer.shared.hub.errors import Passing, PublishError, translated
+from finetune_trainer.shared.hub.errors import Passing, translated
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -50,7 +51,7 @@ class Target:
         return self._who
 
     def push(self, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
-        """One try. Passing where it is worth another one, PublishError where not."""
+        """One try. Passing where it is worth another one, ExpectedError where not."""
         repo_id = self.publish.repo_id
         try:
             repo_id = repo_id if "/" in repo_id else account.full_name(self.who(), repo_id)
@@ -61,9 +62,9 @@ class Target:
                 raise
             raise self._explained(meant, repo_id) from error
 
-    def _explained(self, meant: PublishError | Passing, repo_id: str) -> PublishError | Passing:
+    def _explained(self, meant: ExpectedError | Passing, repo_id: str) -> ExpectedError | Passing:
         """A refusal in better words, where the Hub tells what the token may do."""
-        if not isinstance(meant, PublishError) or meant.reason not in (Reason.ACCESS_DENIED, Reason.REPO_INVALID):
+        if not isinstance(meant, ExpectedError) or meant.reason not in (Reason.ACCESS_DENIED, Reason.REPO_INVALID):
             return meant
         try:
             return account.problem(self.who(), repo_id) or meant

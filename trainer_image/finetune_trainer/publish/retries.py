@@ -10,7 +10,8 @@ from itertools import count
 from typing import TypeVar
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.shared.hub.errors import Passing, PublishError
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.errors import Passing
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Patience:
 
 
 def until_done(work: Callable[[], T], patience: Patience, say: Callable[[str], None]) -> T:
-    """Do the work; where it meets what passes, again. PublishError when the deadline has come."""
+    """Do the work; where it meets what passes, again. ExpectedError when the deadline has come."""
     started = time.monotonic()
     for number in count(1):
         try:
@@ -43,7 +44,7 @@ def until_done(work: Callable[[], T], patience: Patience, say: Callable[[str], N
             )
             if pause >= left:
                 time.sleep(max(0.0, left))
-                raise PublishError(
+                raise ExpectedError(
                     Reason.HUB_UNAVAILABLE,
                     f"The Hub could not be published to for {_lasting(time.monotonic() - started)} "
                     f"({number} {'try' if number == 1 else 'tries'}); the last one: {error}",

@@ -17,9 +17,10 @@ from finetune_trainer.publish.repository import Target
 from finetune_trainer.publish.retries import Patience, until_done
 from finetune_trainer.publish.sealed import SealedModel
 from finetune_trainer.shared import connections
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.account import endpoint_of, required_token
 from finetune_trainer.shared.hub.client import Traffic, one_try
-from finetune_trainer.shared.hub.errors import MetadataRefused, PublishError
+from finetune_trainer.shared.hub.errors import MetadataRefused
 from finetune_trainer.shared.volume import Layout
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ BASE_CARD_SECONDS = 30.0
 
 
 def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callable[[str], None]) -> PublishedModel:
-    """Publish the run's model. Raises PublishError, and OSError of the volume."""
+    """Publish the run's model. Raises ExpectedError, and OSError of the volume."""
     from huggingface_hub import HfApi
 
     wanted = config.publish
     if wanted is None:
-        raise PublishError(Reason.REPO_INVALID, "The job names no repository: there is nothing to publish.")
+        raise ExpectedError(Reason.REPO_INVALID, "The job names no repository: there is nothing to publish.")
     model = sealed.find(Layout.of(config))
     token = required_token(config)
     connections.require_usable()

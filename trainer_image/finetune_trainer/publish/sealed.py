@@ -16,7 +16,7 @@ from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_F
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.checkpoints.attempt_file import final_model, newest_attempt_record
 from finetune_trainer.shared.checkpoints.manifest import BrokenError, Manifest
-from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_pod
 from finetune_trainer.shared.volume import Layout, read_document
 
@@ -90,7 +90,7 @@ def is_of_a_model(name: str) -> bool:
 
 
 def find(layout: Layout) -> SealedModel:
-    """The final model of this run. PublishError where there is none that is whole."""
+    """The final model of this run. ExpectedError where there is none that is whole."""
     folder = final_model(layout.run)
     if folder is None:
         mark = newest_attempt_record(layout.run)
@@ -119,5 +119,5 @@ def _report(folder: Path, sealed: Manifest) -> TrainingReport | None:
         return None
 
 
-def _damaged(message: str) -> PublishError:
-    return PublishError(Reason.MODEL_DAMAGED, message)
+def _damaged(message: str) -> ExpectedError:
+    return ExpectedError(Reason.MODEL_DAMAGED, message)

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from finetune_trainer.contract.records import Cause, Failure, Reason
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import explain, is_of_volume, passes
 
 MESSAGE_CHARACTERS = 1500
@@ -25,19 +26,10 @@ PEER_GONE = re.compile(
 """What gloo, NCCL and the store say when the other end of a connection has gone."""
 
 
-class TrainError(Exception):
-    """A failure that is understood where it is raised."""
-
-    def __init__(self, reason: Reason, cause: Cause, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.cause = cause
-
-
 def failure_of(error: BaseException, rank: int, output: Path | None = None) -> Failure:
     """What an exception means. `output`: where the job's volume is; what fails there may pass."""
-    if isinstance(error, TrainError):
-        return Failure(reason=error.reason, cause=error.cause, message=str(error), rank=rank)
+    if isinstance(error, ExpectedError):
+        return error.failure.model_copy(update={"rank": rank})
     if output is not None and isinstance(error, OSError) and passes(error) and is_of_volume(error, output):
         return explain(error, output, worked=True).model_copy(update={"rank": rank})
     reason = _reason(error)

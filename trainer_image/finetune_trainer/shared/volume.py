@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from finetune_trainer.contract.base import Document
 from finetune_trainer.contract.records import Cause, Failure, Reason
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
 
 CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
@@ -54,12 +55,8 @@ NOT_A_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
 D = TypeVar("D", bound=Document)
 
 
-class VolumeError(Exception):
-    """The volume can't be used as it is; `failure` says why and what to set."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
+class VolumeError(ExpectedError):
+    """The volume can't be used as it is: `launch` waits for one that may come back."""
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -410,7 +407,7 @@ def probe(layout: Layout, *, worked: bool = False) -> tuple[str, ...]:
         shutil.rmtree(own, ignore_errors=True)
         known = error.errno in PASSING | NOT_WRITABLE or isinstance(error, FileNotFoundError | NotADirectoryError)
         failure = explain(error, layout.output, worked=worked) if known else _unsuitable("sync", error, layout.output)
-        raise VolumeError(failure) from error
+        raise VolumeError.of(failure) from error
     try:
         _seal_in(own, layout.output, worked=worked)
         return _beside(own)
@@ -447,7 +444,7 @@ def _seal_in(own: Path, output: Path, *, worked: bool) -> None:
         except OSError as error:
             known = error.errno in PASSING
             failure = explain(error, output, worked=worked) if known else _unsuitable(what, error, output)
-            raise VolumeError(failure) from error
+            raise VolumeError.of(failure) from error
 
 
 def _unsuitable(what: str, error: OSError, output: Path) -> Failure:

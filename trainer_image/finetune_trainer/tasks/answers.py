@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, others, shown
+from finetune_trainer.data.errors import others, shown
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 
 TEXT, START = "text", "answer_start"
 SHAPE = '{"text": ["the answer"], "answer_start": [17]}'
@@ -37,7 +38,7 @@ class Read:
 
 
 def read(split: Split, answers: str, context: str) -> Read:
-    """The answers of a split, compared with their contexts. PrepareError for one that is not there."""
+    """The answers of a split, compared with their contexts. ExpectedError for one that is not there."""
     require_shape(split, answers)
     parts, unanswerable, longest, moved = [], 0, 0, []
     columns = pa.table([split.table.column(answers), split.table.column(context)], names=["answers", "context"])
@@ -67,7 +68,7 @@ def require_shape(split: Split, column: str) -> None:
         return
     value = next((item for item in split.table.column(column).slice(0, 100).to_pylist() if item is not None), None)
     missing = f"has no {TEXT if TEXT not in there else START!r}" if there else f"holds {shown(value)}"
-    raise PrepareError(
+    raise ExpectedError(
         Reason.DATA_INVALID,
         f"{split.place(0)}: column {column!r} {missing}; question-answering takes answers with the character of the "
         f"context at which each begins, as {SHAPE}. A csv file cannot hold that: use jsonl, json or parquet.",
@@ -130,8 +131,8 @@ class _Place:
             f"{stands}, and {occurs}. Mend {START!r} or leave the row out."
         )
 
-    def _error(self, message: str) -> PrepareError:
-        return PrepareError(Reason.DATA_INVALID, f"{self.split.place(self.row)}: {message}")
+    def _error(self, message: str) -> ExpectedError:
+        return ExpectedError(Reason.DATA_INVALID, f"{self.split.place(self.row)}: {message}")
 
 
 def _listed(value: Any) -> list[Any]:
@@ -139,10 +140,10 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [] if value is None else [value]
 
 
-def none_answered(split: Split, column: str) -> PrepareError:
+def none_answered(split: Split, column: str) -> ExpectedError:
     """Training data from which nothing can be learnt."""
     rows = split.table.num_rows
-    return PrepareError(
+    return ExpectedError(
         Reason.DATA_INVALID,
         f"{split.place(0)}: no question of the training data has an answer in column {column!r}{others(rows)}. Answers "
         f"look like {SHAPE}; splits of which they are kept secret have none: choose another split.",

@@ -18,9 +18,10 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, ColumnRequest
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription, max_tokens, text_config
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.kinds import require_text_alone
 
 if TYPE_CHECKING:
@@ -163,14 +164,14 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Look at every row. PrepareError names file, line, column, value and the way out."""
+        """Look at every row. ExpectedError names file, line, column, value and the way out."""
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
-        """PrepareError where this model cannot be trained for the task; models that can are named."""
+        """ExpectedError where this model cannot be trained for the task; models that can are named."""
         # By its path: as an attribute of its package it would ask for torch.
         kinds = getattr(import_module("transformers.models.auto.modeling_auto"), self.heads)
         if model.config.model_type not in kinds:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name} is of kind {model.config.model_type!r}, for which transformers has no head for "
                 f"{self.head}. Choose a model of another kind: {names(sorted(kinds), 12)}.",
@@ -191,13 +192,13 @@ class Task(ABC):
         wanted, limit = config.preprocessing.max_length, model.max_tokens
         special = self.special_tokens(model, config)
         if wanted is not None and wanted <= special:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.ARGUMENTS_INVALID,
                 f"preprocessing.maxLength is {wanted}, of which {special} are special tokens of the model: no room is "
                 f"left for text. Choose at least {special + 1}, or leave it out for the model's own limit.",
             )
         if wanted is None and limit is None and config.preprocessing.padding == "max_length":
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.ARGUMENTS_INVALID,
                 f"preprocessing.padding is max_length, and {model.name} has no limit of its own: set "
                 "preprocessing.maxLength, or padding: longest.",
@@ -260,7 +261,7 @@ def require_padding(model: ModelDescription) -> None:
     """The tokenizer can fill up a batch."""
     tokenizer = model.tokenizer
     if not (tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name}: its tokenizer has no token for padding. Set one and save it beside the model: "
             "tokenizer.pad_token = ..., tokenizer.save_pretrained().",
@@ -276,7 +277,7 @@ def require_known(ids: list[list[int]], model: ModelDescription, side: str = "en
     known = getattr(text_config(part if hasattr(part, "get_text_config") else model.config), "vocab_size", None)
     highest = max((max(row) for row in ids if row), default=0)
     if isinstance(known, int) and highest >= known:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name}: its tokenizer gives a token the number {highest} "
             f"({model.tokenizer.convert_ids_to_tokens(highest)!r}), the model knows 0 to {known - 1}: "

@@ -16,8 +16,9 @@ import pyarrow as pa
 from jinja2.exceptions import TemplateError
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.chat import ASSISTANT, MESSAGES, PLACE, TOOLS, Conversations, Message, is_learnt
 from finetune_trainer.tasks.tools import CALLS, FUNCTION, Call, bad, with_arguments
 
@@ -31,14 +32,14 @@ Spans = list[tuple[int, int]]
 def require_template(model: ModelDescription) -> None:
     """The tokenizer can write conversations, and tell where each of its tokens came from."""
     if not model.tokenizer.chat_template:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name}: its tokenizer has no chat template, so conversations (columns.messages) cannot be written "
             "for it. Choose the variant of the model that was made for chat (often called Instruct or Chat), or set "
             "tokenizer.chat_template and save the tokenizer beside the model.",
         )
     if not model.tokenizer.is_fast:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) cannot tell which tokens are the "
             "assistant's. Choose a model with a fast tokenizer (tokenizer.json), or give the data as prompt and completion.",

@@ -18,9 +18,9 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import ProblemType, RunConfig
 from finetune_trainer.data import label_columns, label_lists, number_labels
 from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.labels import class_ids, class_names
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.base import Training
 from finetune_trainer.tasks.classes import SHOWN_CLASSES, balanced, scores
 
@@ -41,7 +41,7 @@ class LabelProblem(ABC):
     name: ProblemType
 
     def check(self, config: RunConfig) -> None:
-        """PrepareError where a setting has no meaning here."""
+        """ExpectedError where a setting has no meaning here."""
         return
 
     @abstractmethod
@@ -239,11 +239,11 @@ class Regression(LabelProblem):
 
     def check(self, config: RunConfig) -> None:
         if config.loss_weights:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.ARGUMENTS_INVALID, "spec.lossWeights: a regression has no classes to balance. Leave it out."
             )
         if config.training_arguments.get("label_smoothing_factor"):
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.ARGUMENTS_INVALID,
                 "trainingArguments.label_smoothing_factor: a regression has no classes to smooth. Leave it out.",
             )

@@ -19,9 +19,9 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import packing, plain_text
 from finetune_trainer.tasks.base import Checked, Evaluated, Limits, Reading, Tokenised, Training, require_known
 from finetune_trainer.tasks.encoding import SpecialTokens, unmarked
@@ -57,13 +57,13 @@ class FillMask(TokenTask):
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)
         if model.tokenizer.mask_token_id is None:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name}: its tokenizer has no token for masking, so there is nothing to fill in. Choose a model "
                 "that was trained with masks (bert, roberta, deberta-v2, modernbert, ...), or task text-generation.",
             )
         if config.preprocessing.whole_word_mask and not model.tokenizer.is_fast:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) does not tell which tokens belong to one "
                 "word. Leave preprocessing.wholeWordMask out, or choose a model with a fast tokenizer (tokenizer.json).",

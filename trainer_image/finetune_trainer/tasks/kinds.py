@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.model import ModelDescription
+from finetune_trainer.shared.failures import ExpectedError
 
 NOT_BY_TEXT_ALONE = {
     "bros": "where each word stands on a page",
@@ -22,28 +22,28 @@ NOT_BY_TEXT_ALONE = {
 
 
 def require_text_alone(model: ModelDescription) -> None:
-    """PrepareError for a model that does not go by text alone, or not as it was configured."""
+    """ExpectedError for a model that does not go by text alone, or not as it was configured."""
     config, kind = model.config, model.config.model_type
     if kind in NOT_BY_TEXT_ALONE:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name} is of kind {kind!r}, which reads {NOT_BY_TEXT_ALONE[kind]} beside a text: with texts alone it can't be "
             "trained. Choose a model of text: bert, roberta, deberta-v2, ...",
         )
     if kind == "mra":
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name} is of kind 'mra': transformers leaves its attention out, without a word, where its kernels are not "
             "compiled. Choose a model of another kind.",
         )
     if kind == "reformer" and config.axial_pos_embds:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name} is of kind 'reformer' with axial_pos_embds in its config.json: it is trained only on rows of exactly "
             f"{_product(config.axial_pos_shape)} tokens (axial_pos_shape). Choose a model of another kind.",
         )
     if kind == "xmod" and config.default_language is None:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name} has parts for each of its languages, and config.json has no default_language that chooses one. Set it, "
             f"to one of {', '.join(config.languages)}, and save the model again.",
@@ -51,10 +51,10 @@ def require_text_alone(model: ModelDescription) -> None:
 
 
 def require_decoder_start(model: ModelDescription) -> None:
-    """PrepareError for an encoder with a decoder that is to judge a text, and does not know how to begin."""
+    """ExpectedError for an encoder with a decoder that is to judge a text, and does not know how to begin."""
     config = model.config
     if config.model_type in ("t5", "mt5", "umt5") and getattr(config, "decoder_start_token_id", None) is None:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name}: config.json has no decoder_start_token_id, without which the decoder cannot begin. Set it to the id "
             "of the token for padding and save the model again.",

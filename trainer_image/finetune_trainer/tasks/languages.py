@@ -12,8 +12,9 @@ from typing import Any
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription
+from finetune_trainer.shared.failures import ExpectedError
 
 CODE = re.compile(r"__(\w+)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")
 """`__en__` (M2M100), `en_XX` (mBART), `eng_Latn` (NLLB)."""
@@ -24,7 +25,7 @@ SPELT = {"source_language": "preprocessing.sourceLanguage", "target_language": "
 
 
 def check(model: ModelDescription, config: RunConfig) -> None:
-    """PrepareError where languages are missing, unknown, or given to a tokenizer that has none."""
+    """ExpectedError where languages are missing, unknown, or given to a tokenizer that has none."""
     given = {field: getattr(config.preprocessing, field) for field in FIELDS}
     there = codes(model.tokenizer)
     if not _has_languages(model.tokenizer):
@@ -32,7 +33,7 @@ def check(model: ModelDescription, config: RunConfig) -> None:
         return
     if None in chosen(model.tokenizer, config):
         missing = [SPELT[field] for field in FIELDS if given[field] is None]
-        raise PrepareError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             f"{model.name} reads and writes many languages and must be told which: set {' and '.join(missing)}. "
             f"Its codes: {names(there, 30)}.",
@@ -121,18 +122,18 @@ def _check_marked(model: ModelDescription, given: dict[str, str | None]) -> None
         SPELT[field] for field in FIELDS if given[field] is not None and not (there and field == "target_language")
     ]
     if wrong:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             f"{model.name} has no codes for languages. Leave {' and '.join(wrong)} out; T5 is told the languages in "
             'words, in preprocessing.sourcePrefix: "translate English to German: ".',
         )
 
 
-def _unknown(model: ModelDescription, field: str, code: str, there: list[str]) -> PrepareError:
+def _unknown(model: ModelDescription, field: str, code: str, there: list[str]) -> ExpectedError:
     begins = [other for other in there if other.casefold().startswith(code.casefold()[:2])]
     close = get_close_matches(code, begins or there, 1, 0.3)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    return PrepareError(
+    return ExpectedError(
         Reason.ARGUMENTS_INVALID,
         f"{model.name} has no language {code!r} ({SPELT[field]}).{meant} Its codes: {names(there, 30)}.",
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import PrepareError, shown
+from finetune_trainer.data.errors import shown
 from finetune_trainer.data.model import ModelDescription, max_tokens
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import languages
 from finetune_trainer.tasks.base import Limits
 from finetune_trainer.tasks.encoding import SpecialTokens, unmarked, without_offsets
@@ -107,7 +108,7 @@ def _positions(config: Any, side: str, tokenizer: Any) -> int | None:
 
 def _require_room(field: str, limit: int | None, taken: int, what: str) -> None:
     if limit is not None and limit <= taken:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             f"preprocessing.{field} is {limit}, of which {what} take {taken}: no room is left for text. "
             f"Choose at least {taken + 1}, or leave it out.",
@@ -119,13 +120,13 @@ def _check_generation(config: RunConfig, positions: int | None) -> None:
     if not isinstance(length, int):
         return
     if length < 2:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             f"trainingArguments.generation_max_length is {length}: the first token is the start, no text is left. "
             "Choose more, or leave it out for that of the targets.",
         )
     if positions is not None and length > positions:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             f"trainingArguments.generation_max_length is {length}, the model writes {positions} tokens at most.",
         )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.model import quantization_of
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.base import pad_with_what_there_is
 
 MADE_WHOLE = ("fp8", "mxfp8", "mxfp4")
@@ -94,9 +95,7 @@ def may_pass(error: Exception) -> bool:
 
 def _refusal(error: Exception, purpose: str) -> Exception:
     """What an error of the model's own means to the user."""
-    from finetune_trainer.shared.rank_failures import TrainError
-
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ImportError):
-        return TrainError(Reason.NOT_IN_IMAGE, Cause.USER, f"The image cannot load the model: {said}")
-    return TrainError(Reason.MODEL_NOT_LOADED, Cause.USER, f"The model cannot {purpose}: {said}")
+        return ExpectedError(Reason.NOT_IN_IMAGE, f"The image cannot load the model: {said}")
+    return ExpectedError(Reason.MODEL_NOT_LOADED, f"The model cannot {purpose}: {said}")

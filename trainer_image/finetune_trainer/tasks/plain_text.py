@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import blanks, serialised, strings
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.base import Checked, Evaluated, Training
 
 TEXT = "text"
@@ -35,7 +35,7 @@ def texts(splits: dict[str, Split], column: str, hint: str = "") -> Checked:
         blank = blanks(values)
         count = pc.sum(blank).as_py() or 0
         if count == len(values):
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{split.name}: column {column!r} holds no text in any of its {count} rows. Name the column with the "
                 "text in spec.dataset.columns.",

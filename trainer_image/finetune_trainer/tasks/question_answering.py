@@ -17,10 +17,11 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import answers, spans, squad
 from finetune_trainer.tasks.base import Checked, Evaluated, Limits, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.kinds import require_decoder_start
@@ -49,7 +50,7 @@ class QuestionAnswering(Task):
         wanted = [*self.text_columns(config), named.get(ANSWERS, ANSWERS), *([named[ID]] if ID in named else [])]
         twice = sorted({column for column in wanted if wanted.count(column) > 1})
         if twice:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {names(twice)}."
             )
         return wanted
@@ -89,7 +90,7 @@ class QuestionAnswering(Task):
         super().check_model(model, config)
         require_decoder_start(model)
         if not model.tokenizer.is_fast:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) does not tell which characters a "
                 "token stands for, which question-answering needs. Choose a model with a tokenizer.json.",
@@ -114,7 +115,7 @@ class QuestionAnswering(Task):
             most = tokens - special - 2 * STEP_TOKENS
             what = f"preprocessing.stride is {given.stride}: windows" if given.stride is not None else "windows"
             way_out = f"stride of at most {most}, or a larger" if given.stride is not None and most >= 0 else "larger"
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.ARGUMENTS_INVALID,
                 f"{what} of {tokens} tokens, of which {special} are special tokens of the model and "
                 f"{_shared(config, tokens)} are shared with the window before, leave too little room for a question and "

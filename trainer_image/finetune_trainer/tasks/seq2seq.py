@@ -20,10 +20,11 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import LABELS, LENGTH
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import generation, languages, lengths
 from finetune_trainer.tasks.base import (
     Checked,
@@ -60,7 +61,7 @@ class SequenceToSequence(TokenTask):
     def columns(self, config: RunConfig) -> list[str]:
         wanted = [config.dataset.columns.get(role, str(self._facts(config)[role])) for role in self.roles]
         if wanted[0] == wanted[1]:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {wanted[0]}."
             )
         return wanted
@@ -92,20 +93,20 @@ class SequenceToSequence(TokenTask):
         super().check_model(model, config)
         kind = model.config.model_type
         if not model.config.is_encoder_decoder:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name} is of kind {kind!r}, which does not write a text from a text. Choose a model with encoder "
                 f"and decoder: {names(list(lengths.TEXT_KINDS), 12)}.",
             )
         if getattr(model.config, "decoder_start_token_id", None) is None and kind not in lengths.START_OF_THEIR_OWN:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name}: config.json has no decoder_start_token_id, without which the decoder cannot begin. "
                 "Set it (to the id of the token for padding with T5, of the first special token with BERT) and save the "
                 "model again.",
             )
         if getattr(model.config, "output_router_logits", False):
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name}: its config.json asks for a loss over its experts (output_router_logits: true), which is not computed "
                 "for models that write a text from a text. Set it to false in config.json, or choose another model.",

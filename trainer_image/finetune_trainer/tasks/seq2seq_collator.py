@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 
 PROBE = (11, 12, 13)
 """Labels that show how a model shifts them."""
@@ -38,9 +38,8 @@ class Shift:
 
             first, *rest = shift(labels=torch.tensor([PROBE]))[0].tolist()
             if tuple(rest) != PROBE[:-1]:
-                raise TrainError(
+                raise ExpectedError(
                     Reason.MODEL_NOT_FOUND,
-                    Cause.USER,
                     f"{type(model).__name__} does not read its target shifted by one: it cannot be trained here.",
                 )
             start = None if first == PROBE[-1] else first

@@ -15,10 +15,11 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import LABELS, LENGTH
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import classes
 from finetune_trainer.tasks.base import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.class_problems import MultiLabel, problem_of
@@ -40,7 +41,7 @@ class TextClassification(Task):
         wanted = [*self._texts(config), *self._labels(config)]
         twice = sorted({column for column in wanted if wanted.count(column) > 1})
         if twice:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {names(twice)}."
             )
         return wanted

@@ -17,10 +17,11 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import chat, chat_template, next_tokens, packing, plain_text
 from finetune_trainer.tasks.base import (
     Checked,
@@ -44,14 +45,14 @@ def kind_of_rows(config: RunConfig) -> str:
     named = [role for role in (TEXT, PROMPT, COMPLETION, MESSAGES) if role in config.dataset.columns]
     kinds = {PROMPT if role == COMPLETION else role for role in named}
     if len(kinds) > 1:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.COLUMN_NOT_FOUND,
             f"spec.dataset.columns names {names(named)}: rows are either texts (text), or prompts with completions "
             "(prompt, completion), or conversations (messages). Name the columns of one kind.",
         )
     if kinds == {PROMPT} and len(named) == 1:
         missing = COMPLETION if named == [PROMPT] else PROMPT
-        raise PrepareError(
+        raise ExpectedError(
             Reason.COLUMN_NOT_FOUND,
             f"spec.dataset.columns names {named[0]} but not {missing}: name both, or text for text without a prompt.",
         )
@@ -72,7 +73,7 @@ class TextGeneration(TokenTask):
         kind, columns = kind_of_rows(config), config.dataset.columns
         if kind == PROMPT:
             if columns[PROMPT] == columns[COMPLETION]:
-                raise PrepareError(
+                raise ExpectedError(
                     Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names {columns[PROMPT]} for two roles."
                 )
             return [columns[PROMPT], columns[COMPLETION]]
@@ -115,7 +116,7 @@ class TextGeneration(TokenTask):
         super().check_model(model, config)
         _require_one_way(model)
         if model.tokenizer.eos_token_id is None:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name}: its tokenizer has no token for the end of a text, so the model could not learn to stop. "
                 "Set one and save it beside the model: tokenizer.eos_token = ..., tokenizer.save_pretrained().",
@@ -170,14 +171,14 @@ def _require_one_way(model: ModelDescription) -> None:
     both_ways = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_MASKED_LM_MAPPING_NAMES
     kind = model.config.model_type
     if getattr(model.config, "is_encoder_decoder", False):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name} is of kind {kind!r}, an encoder with a decoder, of which text-generation would leave the "
             "encoder behind. Choose task summarization or translation for it, or a model that only decodes: gpt2, llama, "
             "qwen3, ...",
         )
     if kind in ENCODERS or (kind in both_ways and not getattr(model.config, "is_decoder", False)):
-        raise PrepareError(
+        raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
             f"{model.name} is of kind {kind!r}, which reads a text in both directions and would see the words that it "
             "is to predict. Choose task fill-mask for it, or a model that reads in one: gpt2, llama, qwen3, ...",

@@ -18,11 +18,12 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
-from finetune_trainer.data.errors import PrepareError, names, others
+from finetune_trainer.data.errors import names, others
 from finetune_trainer.data.label_lists import TAG, Lists
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.words import require_words
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import classes, tag_scores
 from finetune_trainer.tasks.base import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.encoding import inputs_of
@@ -44,7 +45,7 @@ class TokenClassification(Task):
     def columns(self, config: RunConfig) -> list[str]:
         wanted = [config.dataset.columns.get(role, name) for role, name in DEFAULT_COLUMNS.items()]
         if wanted[0] == wanted[1]:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {names(wanted[0])}."
             )
         return wanted
@@ -78,7 +79,7 @@ class TokenClassification(Task):
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)
         if not model.tokenizer.is_fast:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.MODEL_NOT_FOUND,
                 f"{model.name}: its tokenizer ({type(model.tokenizer).__name__}) cannot say which word a token is of. "
                 "Choose a model with a fast tokenizer (tokenizer.json).",
@@ -215,7 +216,7 @@ def _require_pairs(split: Split, words: str, tags: str, lists: Lists) -> None:
     row = pc.index(unequal, True).as_py()
     if row >= 0:
         count = pc.sum(unequal).as_py()
-        raise PrepareError(
+        raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.place(row)}: {mine[row]} words in column {words!r}, {lists.lengths[row]} tags in column {tags!r}"
             f"{others(count)}. Each word needs one tag.",

@@ -9,16 +9,17 @@ import json
 from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, half_a_character, half_character, names, shown
+from finetune_trainer.data.errors import half_a_character, half_character, names, shown
+from finetune_trainer.shared.failures import ExpectedError
 
 CALLS, FUNCTION, FUNCTION_CALL = "tool_calls", "function", "function_call"
 FORM = 'tool_calls: [{"type": "function", "function": {"name": ..., "arguments": {...}}}]'
 Call = dict[str, Any]
 
 
-def bad(message: str) -> PrepareError:
+def bad(message: str) -> ExpectedError:
     """The error for a row that is wrong."""
-    return PrepareError(Reason.DATA_INVALID, message)
+    return ExpectedError(Reason.DATA_INVALID, message)
 
 
 def parsed(text: str, where: str, verb: str = "holds") -> Any:

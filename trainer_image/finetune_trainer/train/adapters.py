@@ -20,10 +20,10 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from transformers.pytorch_utils import Conv1D
 
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.loading import skeleton
 from finetune_trainer.train import precision, towers
@@ -250,5 +250,5 @@ def _save(model: Any, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # a card with gaps to fill in
 
 
-def _refusal(what: str) -> TrainError:
-    return TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"spec.peft.targetModules: {what}")
+def _refusal(what: str) -> ExpectedError:
+    return ExpectedError(Reason.ARGUMENTS_INVALID, f"spec.peft.targetModules: {what}")

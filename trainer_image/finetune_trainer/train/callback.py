@@ -11,9 +11,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune_trainer.contract.launch_protocol import RankCheckpoint
-from finetune_trainer.contract.records import Cause, PodPhase, Reason
+from finetune_trainer.contract.records import PodPhase, Reason
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.progress_reporter import Reporter, SignsOfLife
 from finetune_trainer.train.pulse import Beat, Pulse
@@ -241,18 +241,16 @@ def _scale(kwargs: dict[str, Any]) -> float | None:
     return float(scaler.get_scale()) if scaler is not None else None
 
 
-def _left_out(which: str) -> TrainError:
-    return TrainError(
+def _left_out(which: str) -> ExpectedError:
+    return ExpectedError(
         Reason.NON_FINITE,
-        Cause.USER,
         f"In fp16 the gradient scaler has left out {which}: the loss or the gradients were not finite. The weights are as they "
         "were before.",
     )
 
 
-def _not_finite(name: str, value: float, step: int) -> TrainError:
-    return TrainError(
+def _not_finite(name: str, value: float, step: int) -> ExpectedError:
+    return ExpectedError(
         Reason.NON_FINITE,
-        Cause.USER,
         f"The {name} at or shortly before step {step} is {value}: the weights are no longer of use.",
     )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_trainer.contract import task_facts
-from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import LORA_LEARNING_RATE, RunConfig
 from finetune_trainer.data.sampler import Strategy
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 
 LOGGING_STEPS = 500
 """transformers' own default, which `eval_steps` falls back to."""
@@ -56,9 +56,8 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
     """Resolve the training arguments of a run; `bf16` says whether all accelerators can, `cores` what a rank has."""
     given = {name: value for name, value in config.training_arguments.items() if value is not None}
     if given.get("max_steps") == 0:
-        raise TrainError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
-            Cause.USER,
             "trainingArguments.max_steps: 0 trains nothing; leave it out for no limit.",
         )
     strategy = Strategy(str(given.pop("train_sampling_strategy", Strategy.GROUPED)))
@@ -151,16 +150,15 @@ def training_arguments(plan: Plan, staging: str) -> Any:
         arguments = TrainingArguments(output_dir=staging, **plan.arguments)
         _try_optimizer_and_scheduler(arguments)
     except (ValueError, TypeError, ImportError) as error:
-        raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
+        raise ExpectedError(Reason.ARGUMENTS_INVALID, f"trainingArguments: {error}") from error
     return arguments
 
 
 def require_supported(arguments: Any, model: Any) -> None:
     """What the Trainer asks of a model only once training begins."""
     if arguments.activation_checkpointing and not model.supports_gradient_checkpointing:
-        raise TrainError(
+        raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
-            Cause.USER,
             f"trainingArguments.activation_checkpointing: {type(model).__name__} cannot recompute its activations; "
             "leave it out, or choose another model.",
         )

@@ -20,8 +20,8 @@ from finetune_trainer.contract.training_report import PREDICTIONS_FILE
 from finetune_trainer.data.dataset import PreparedDataset
 from finetune_trainer.data.sampler import by_length
 from finetune_trainer.shared import startup
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Evaluated, Task, Training
 from finetune_trainer.train.launch_client import LaunchError
 from finetune_trainer.train.strict_json import as_json
@@ -125,7 +125,7 @@ def kept_without(what: str, make: Callable[[], T], otherwise: T, tell: Callable[
     try:
         return make()
     except Exception as error:
-        if isinstance(error, TrainError | LaunchError | OSError):
+        if isinstance(error, ExpectedError | LaunchError | OSError):
             raise
         traceback.print_exc()
         said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]

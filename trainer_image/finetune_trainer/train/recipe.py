@@ -20,14 +20,14 @@ from transformers.utils import logging as transformers_logging
 from finetune_trainer import tasks
 from finetune_trainer.contract.launch_protocol import RankEnv, RankModel
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.records import Cause, PodPhase, Reason
+from finetune_trainer.contract.records import PodPhase, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
 from finetune_trainer.data.dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
 from finetune_trainer.shared import host, startup
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.shared.rank_failures import TrainError
 from finetune_trainer.tasks.base import Training
 from finetune_trainer.train import balance, defaults, precision, resume, towers, unused_weights
 from finetune_trainer.train.callback import RankCallback, plain
@@ -226,7 +226,7 @@ class _Run:
                 callbacks=callbacks,
             )
         except ValueError as error:
-            raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, f"trainingArguments: {error}") from error
+            raise ExpectedError(Reason.ARGUMENTS_INVALID, f"trainingArguments: {error}") from error
 
     def _freeze(self, model: Any) -> None:
         """Leave out what no text passes."""

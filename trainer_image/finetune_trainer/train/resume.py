@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.sampler import GlobalBatchOrder
 from finetune_trainer.shared.checkpoints import training_note
 from finetune_trainer.shared.checkpoints.training_note import NOTE
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 
 LONGEST_FIRST = "longestFirst"
 REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
@@ -55,10 +55,9 @@ def check(checkpoint: Path, order: GlobalBatchOrder, prepared: Prepared) -> None
         raise _mismatch(checkpoint, f"was made with {', '.join(differing)}")
 
 
-def _mismatch(checkpoint: Path, what: str) -> TrainError:
-    return TrainError(
+def _mismatch(checkpoint: Path, what: str) -> ExpectedError:
+    return ExpectedError(
         Reason.CHECKPOINT_MISMATCH,
-        Cause.USER,
         f"{checkpoint.name} {what}, so training cannot go on from it: rows would be left out or read twice, or learnt "
         "as something else. Keep the global batch (per_device_train_batch_size x gradient_accumulation_steps x ranks), "
         "the data and the base model as they were, or set resumeFrom: never.",

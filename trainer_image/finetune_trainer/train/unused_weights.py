@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.shared import layerdrop
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 
 REENTRANT = "use_reentrant"
 
@@ -23,7 +23,7 @@ REENTRANT = "use_reentrant"
 def settle(arguments: Any, run: RunConfig, model: Any) -> str | None:
     """Set the Trainer's arguments to what ranks can do together; return what the user should know of it.
 
-    `model` is without adapters. TrainError where what the user wants cannot be done.
+    `model` is without adapters. ExpectedError where what the user wants cannot be done.
     """
     options = dict(arguments.activation_checkpointing_kwargs or {})
     if options and options.get(REENTRANT) is None:
@@ -34,7 +34,7 @@ def settle(arguments: Any, run: RunConfig, model: Any) -> str | None:
         return None
     left_out = layerdrop.shares(model.config.to_dict())
     if (problem := layerdrop.problem(run, left_out)) is not None:
-        raise TrainError(Reason.ARGUMENTS_INVALID, Cause.USER, problem)
+        raise ExpectedError(Reason.ARGUMENTS_INVALID, problem)
     reentrant = bool(arguments.activation_checkpointing and options.get(REENTRANT))
     why = _looks_for_unused(arguments, run, left_out) if reentrant else None
     if why is not None:

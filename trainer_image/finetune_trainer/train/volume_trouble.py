@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from finetune_trainer.contract.records import Cause
-from finetune_trainer.shared.rank_failures import DISK_FULL, TrainError
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.rank_failures import DISK_FULL
 from finetune_trainer.shared.volume import DISK_FULL as FULL
 from finetune_trainer.shared.volume import explain, passes
 
@@ -83,7 +84,7 @@ def _tried(folder: Path) -> OSError | None:
 
 
 def until_written(write: Callable[[], T], folder: Path, tell: Callable[[str], Any]) -> T:
-    """What `write` returns, tried again while the volume is full or away. TrainError where that lasts too long."""
+    """What `write` returns, tried again while the volume is full or away. ExpectedError where that lasts too long."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -94,6 +95,6 @@ def until_written(write: Callable[[], T], folder: Path, tell: Callable[[str], An
                 raise
             if time.monotonic() >= until:
                 failure = explain(trouble, folder, worked=True)
-                raise TrainError(failure.reason, Cause.VOLUME, failure.message) from error
+                raise ExpectedError(failure.reason, failure.message, cause=Cause.VOLUME) from error
         tell(f"What was trained can't be written to the volume now ({trouble}): trying again.")
         time.sleep(PAUSE_SECONDS)

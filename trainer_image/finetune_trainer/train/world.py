@@ -15,7 +15,7 @@ import torch.distributed as dist
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.shared import device_memory
-from finetune_trainer.shared.rank_failures import TrainError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import devices
 
 
@@ -34,14 +34,14 @@ class World:
         seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
         ranks = int(os.environ["LOCAL_WORLD_SIZE"])
         if accelerators and not seen:
-            raise TrainError(
+            raise ExpectedError(
                 Reason.RANK_FAILED,
-                Cause.ERROR,
                 "The job was given accelerators, but torch finds no usable CUDA device: is the driver of the node "
                 f"older than CUDA {torch.version.cuda} needs?",
+                cause=Cause.ERROR,
             )
         if accelerators and (problem := devices.too_few(seen=seen, ranks=ranks)) is not None:
-            raise TrainError(Reason.RANK_FAILED, Cause.ERROR, problem)
+            raise ExpectedError(Reason.RANK_FAILED, problem, cause=Cause.ERROR)
         return cls(
             rank=int(os.environ["RANK"]),
             local_rank=int(os.environ["LOCAL_RANK"]),
@@ -51,12 +51,12 @@ class World:
         )
 
     def require_room(self, config: RunConfig, model: Path) -> None:
-        """TrainError where this rank's device cannot hold what training this model takes."""
+        """ExpectedError where this rank's device cannot hold what training this model takes."""
         if not self.cuda:
             return
         size = int(torch.cuda.get_device_properties(self.local_rank).total_memory)
         if (problem := device_memory.problem(config, model, size)) is not None:
-            raise TrainError(Reason.MODEL_TOO_LARGE, Cause.USER, problem)
+            raise ExpectedError(Reason.MODEL_TOO_LARGE, problem)
 
     def form(self, timeout_seconds: float) -> None:
         """Build the process group. On the CPU the Trainer would leave its timeout at 30 minutes whatever is set."""
@@ -105,9 +105,9 @@ class World:
 
         together = arguments.parallel_mode is ParallelMode.DISTRIBUTED or self.size == 1
         if arguments.world_size != self.size or not together or arguments.n_gpu > 1:
-            raise TrainError(
+            raise ExpectedError(
                 Reason.WORLD_SIZE_MISMATCH,
-                Cause.ERROR,
                 f"torchrun started {self.size} ranks, the Trainer sees {arguments.world_size} "
                 f"({arguments.parallel_mode}).",
+                cause=Cause.ERROR,
             )

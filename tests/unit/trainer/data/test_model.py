@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import model
-from finetune_trainer.data.errors import PrepareError
+from finetune_trainer.shared.failures import ExpectedError
 
 NO_LIMIT = int(1e30)
 """What a tokenizer without a limit of its own says."""
@@ -65,7 +65,7 @@ def test_a_tokenizer_of_bytes_or_characters_has_no_files(
 
 def test_a_tokenizer_that_needs_files_is_missed(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model", of("bert"))
-    with pytest.raises(PrepareError, match="has no tokenizer") as caught:
+    with pytest.raises(ExpectedError, match="has no tokenizer") as caught:
         model.load(folder, "The model")
     assert caught.value.reason is Reason.MODEL_NOT_FOUND
 

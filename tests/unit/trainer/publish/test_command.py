@@ -10,7 +10,7 @@ import pytest
 from finetune_trainer.contract.records import Cause, Failure, Outcome, PublishedModel, Reason, ResultRecord
 from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.publish.command import Result, environment, failure_of, leave, record_of
-from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import Layout
 from tests.support.published import MOMENT, config
 
@@ -63,7 +63,7 @@ def test_a_volume_that_takes_nothing_more_loses_no_result(job: RunConfig, capsys
 
 
 def test_what_exceptions_mean(job: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    expected = PublishError(Reason.QUOTA_EXCEEDED, "no room")
+    expected = ExpectedError(Reason.QUOTA_EXCEEDED, "no room")
     assert failure_of(expected, job) == expected.failure
     full = OSError(errno.ENOSPC, "No space left on device", f"{job.output}/reviews/x")
     assert failure_of(full, job).reason is Reason.VOLUME_FULL

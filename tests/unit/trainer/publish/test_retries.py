@@ -11,8 +11,9 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.publish.retries import Patience, until_done
 from finetune_trainer.publish.run import deadline_of
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.client import retry_after
-from finetune_trainer.shared.hub.errors import Passing, PublishError
+from finetune_trainer.shared.hub.errors import Passing
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.published import MOMENT, config
 
@@ -60,13 +61,13 @@ def test_the_hub_is_given_the_time_that_it_asks_for() -> None:
 
 def test_the_deadline_ends_it() -> None:
     began = time.monotonic()
-    with pytest.raises(PublishError) as raised:
+    with pytest.raises(ExpectedError) as raised:
         until_done(Flaky(10_000), soon(0.3), lambda _: None)
     assert time.monotonic() - began > 0.25
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
     assert "it answered 503" in str(raised.value)
     work = Flaky(10_000, retry_after_seconds=3600)
-    with pytest.raises(PublishError):
+    with pytest.raises(ExpectedError):
         until_done(work, soon(0.2), lambda _: None)
     assert len(work.moments) == 1, "not before the Hub wants it"
 
@@ -76,9 +77,9 @@ def test_what_does_not_pass_ends_it_at_once() -> None:
 
     def refused() -> None:
         tries.append(1)
-        raise PublishError(Reason.ACCESS_DENIED, "no")
+        raise ExpectedError(Reason.ACCESS_DENIED, "no")
 
-    with pytest.raises(PublishError, match="no"):
+    with pytest.raises(ExpectedError, match="no"):
         until_done(refused, soon(), lambda _: None)
     assert len(tries) == 1
 

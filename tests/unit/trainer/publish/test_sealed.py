@@ -9,7 +9,7 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.training_report import REPORT_FILE
 from finetune_trainer.publish.sealed import find, is_of_a_model
-from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_pod
 from tests.support.checkpoints import begin, layout
 from tests.support.published import FILES, seal_model
@@ -119,8 +119,8 @@ def test_what_is_damaged_is_not_published(tmp_path: Path) -> None:
     assert "model.safetensors is missing" in str(refusal(tmp_path))
 
 
-def refusal(folder: Path) -> PublishError:
-    with pytest.raises(PublishError) as raised:
+def refusal(folder: Path) -> ExpectedError:
+    with pytest.raises(ExpectedError) as raised:
         find(layout(folder))
     assert (raised.value.reason, raised.value.cause) == (Reason.MODEL_DAMAGED, Cause.USER)
     return raised.value

@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import COMPRESSIONS, Content, kind_of
 from finetune_trainer.prepare.formats import columnar, columns, delimited, jsons, lines
 from finetune_trainer.prepare.formats.columnar import declared_classes
+from finetune_trainer.shared.failures import ExpectedError
 
 __all__ = ["READERS", "UNTYPED", "declared_classes", "places", "read", "unknown_kind"]
 
@@ -55,7 +56,7 @@ def unknown_kind(name: str) -> str | None:
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     """The rows of a file: all columns that are asked for."""
     if asked.field is not None and content.kind != ".json":
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{content.name}: spec.dataset.field is {asked.field!r}, and only a document whose name ends in .json has "
             "keys that hold rows. Leave it out.",

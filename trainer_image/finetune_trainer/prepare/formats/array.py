@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError, names, shown
+from finetune_trainer.data.errors import names, shown
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats.raw import encoding_problem
+from finetune_trainer.shared.failures import ExpectedError
 
 CHUNK_CHARACTERS = 1 << 20
 MAYBE_CUT_CHARACTERS = 16
@@ -65,7 +66,7 @@ def _window(content: Content) -> Iterator[_Array]:
             raise encoding_problem(content) from error
         except _BrokenError as broken:
             message = f"{content.name}, line {broken.line} is not valid JSON: {broken.said} at column {broken.column}."
-            raise PrepareError(Reason.DATA_INVALID, message) from broken
+            raise ExpectedError(Reason.DATA_INVALID, message) from broken
 
 
 class _BrokenError(Exception):
@@ -150,8 +151,8 @@ class _Array:
         if self._next():
             raise self._broken("Extra data", self._at)
 
-    def _invalid(self, message: str) -> PrepareError:
-        return PrepareError(Reason.DATA_INVALID, f"{self._name}: {message}")
+    def _invalid(self, message: str) -> ExpectedError:
+        return ExpectedError(Reason.DATA_INVALID, f"{self._name}: {message}")
 
     def _element(self) -> str:
         self._next()

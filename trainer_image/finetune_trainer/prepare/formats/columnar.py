@@ -11,9 +11,10 @@ import pyarrow.parquet
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import nested
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
+from finetune_trainer.shared.failures import ExpectedError
 
 BATCH_ROWS = 16384
 ARROW_FILE = b"ARROW1"
@@ -73,7 +74,7 @@ def _needed(asked: ColumnRequest, there: Sequence[str], name: str) -> list[str]:
     needed = columns.require(asked.columns, there, name)
     doubled = sorted({column for column in needed if list(there).count(column) > 1})
     if doubled:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID, f"{name}: column {names(doubled)} is there twice. Give each a name of its own."
         )
     return needed
@@ -83,9 +84,9 @@ def _unreadable(content: Content, what: str, error: Exception) -> Exception:
     if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
         return error
     if page := content.web_page():
-        return PrepareError(Reason.DATA_INVALID, f"{page}.")
+        return ExpectedError(Reason.DATA_INVALID, f"{page}.")
     said = str(error).splitlines()[0].rstrip(".")
-    return PrepareError(
+    return ExpectedError(
         Reason.DATA_INVALID, f"{content.name} is not a readable {what} file: {said}. Was it copied as a whole?"
     )
 

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError, column_missing, names
+from finetune_trainer.data.errors import column_missing, names
+from finetune_trainer.shared.failures import ExpectedError
 
 
 def holder(column: str, there: Collection[str]) -> str | None:
@@ -84,13 +85,13 @@ def require_utf8(table: pa.Table, name: str, first: int) -> None:
                 try:
                     item.as_py()
                 except UnicodeDecodeError as error:
-                    raise PrepareError(
+                    raise ExpectedError(
                         Reason.DATA_INVALID,
                         f"{name}, row {row}: column {column!r} holds byte 0x{error.object[error.start]:02x} in text that is "
                         "no UTF-8. Write such values anew, in Python with text.decode('latin-1') for example, or leave the "
                         "rows out.",
                     ) from error
-        raise PrepareError(Reason.DATA_INVALID, f"{name}: {invalid}") from invalid
+        raise ExpectedError(Reason.DATA_INVALID, f"{name}: {invalid}") from invalid
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:
@@ -104,19 +105,19 @@ def _plain(type_: pa.DataType) -> pa.DataType:
     return type_
 
 
-def key_missing(column: str, at: str, there: Sequence[str], name: str) -> PrepareError:
+def key_missing(column: str, at: str, there: Sequence[str], name: str) -> ExpectedError:
     """The error for a key that the objects of a column do not have."""
     key = column[len(at) + 1 :].split(".")[0]
-    return PrepareError(
+    return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
         f"{name}: the objects in column {at!r} have no key {key!r}; they have {names(list(there)) or 'none'}. "
         "Name the right one in spec.dataset.columns.",
     )
 
 
-def no_keys(column: str, at: str, what: object, name: str) -> PrepareError:
+def no_keys(column: str, at: str, what: object, name: str) -> ExpectedError:
     """The error for a path into a column that holds no objects."""
-    return PrepareError(
+    return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
         f"{name}: {column!r} asks for a key of column {at!r}, which holds {what}, no objects with keys. "
         "Name the right column in spec.dataset.columns.",

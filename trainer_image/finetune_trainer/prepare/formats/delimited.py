@@ -19,7 +19,7 @@ import pyarrow.csv
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.formats.quotes import Misplaced, Quotes, Widths
@@ -31,6 +31,7 @@ from finetune_trainer.prepare.formats.raw import (
     nul_problem,
     require_rows,
 )
+from finetune_trainer.shared.failures import ExpectedError
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 EXCEL = "sep="
@@ -171,10 +172,10 @@ def rows(content: Content, how: Dialect | None = None) -> Iterator[tuple[list[st
         except UnicodeDecodeError as error:
             raise encoding_problem(content) from error
         except csv.Error as error:
-            raise PrepareError(Reason.DATA_INVALID, f"{content.name}, line {begins}: {error}.") from error
+            raise ExpectedError(Reason.DATA_INVALID, f"{content.name}, line {begins}: {error}.") from error
 
 
-def _quote_problem(content: Content, misplaced: Misplaced) -> PrepareError:
+def _quote_problem(content: Content, misplaced: Misplaced) -> ExpectedError:
     """pyarrow takes what comes up to the next quote for one value, if it is the rest of the file, and says nothing."""
     said = (
         'a quote (") that begins here is never closed.'
@@ -187,7 +188,7 @@ def _quote_problem(content: Content, misplaced: Misplaced) -> PrepareError:
         if content.kind == ".tsv"
         else ""
     )
-    return PrepareError(
+    return ExpectedError(
         Reason.DATA_INVALID,
         f"{content.name}, line {misplaced.begins}: {said} Write a quote within a value twice and quotes around the value "
         f'("say ""so"" again"), or take the quote away.{tabs}',
@@ -211,10 +212,10 @@ def _behind_space(content: Content, line: int) -> str:
 
 def _check_header(header: Sequence[str], needed: Sequence[str], content: Content) -> None:
     if not header:
-        raise PrepareError(Reason.DATA_INVALID, f"{content.name} has no rows.")
+        raise ExpectedError(Reason.DATA_INVALID, f"{content.name} has no rows.")
     doubled = sorted({column for column in needed if header.count(column) > 1})
     if doubled:
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{content.name}, line 1: column {names(doubled)} is there twice. Give each a name of its own.",
         )
@@ -230,17 +231,17 @@ def _check_header(header: Sequence[str], needed: Sequence[str], content: Content
             raise columns.no_keys(column, column.split(".")[0], "text", content.name)
 
 
-def _problem(content: Content, how: Dialect, reason: str) -> PrepareError:
+def _problem(content: Content, how: Dialect, reason: str) -> ExpectedError:
     width = None
     for row, line in rows(content, how):
         width = width or len(row)
         if len(row) != width:
             what = WORDS[how.separator]
             way_out = f"Quote values that hold {what}." if how.quoted else f"Take {what} out of values."
-            return PrepareError(
+            return ExpectedError(
                 Reason.DATA_INVALID,
                 f"{content.name}, line {line}: {len(row)} values where the header has {width}. {way_out}",
             )
     if "straddling" in reason:
         reason = f'a row is longer than {BLOCK_BYTES >> 20} MiB; is a quote (") not closed?'
-    return PrepareError(Reason.DATA_INVALID, f"{content.name} is not valid {content.kind[1:]}: {reason}")
+    return ExpectedError(Reason.DATA_INVALID, f"{content.name} is not valid {content.kind[1:]}: {reason}")

@@ -17,13 +17,14 @@ import pyarrow.json
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError, names
+from finetune_trainer.data.errors import names
 from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import HEAD_BYTES, Content
 from finetune_trainer.prepare.formats import columns, shapes
 from finetune_trainer.prepare.formats.array import DECODER, elements, keys
 from finetune_trainer.prepare.formats.python_rows import ColumnKinds, Placed
 from finetune_trainer.prepare.formats.raw import BLOCK_BYTES, BYTE_ORDER_MARK, blocks, not_utf8, require_rows
+from finetune_trainer.shared.failures import ExpectedError
 
 EXACT = 2**53
 """Beyond it a fraction may be an integer that has lost digits."""
@@ -77,7 +78,7 @@ def _parsed(block: bytes, seen: ColumnKinds) -> pa.Table | None:
         )
         table.validate(full=True)
         table = columns.picked(table, needed, seen.content.name)
-    except (pa.ArrowInvalid, PrepareError):
+    except (pa.ArrowInvalid, ExpectedError):
         return None
     if not seen.found and table.num_rows == 1:  # it may be a document that is no row
         return None
@@ -143,13 +144,13 @@ def _rows(block: bytes, first: int, content: Content, asked: ColumnRequest) -> I
         try:
             row = DECODER.decode(line.decode())
         except json.JSONDecodeError as error:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{content.name}, line {number} is not valid JSON: {error.msg} at column {error.colno}."
                 f"{_hint(line, number, content, asked)}",
             ) from error
         except RecursionError as error:
-            raise PrepareError(
+            raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{content.name}, line {number}: lists and objects within each other, too deep to read.",
             ) from error
@@ -168,7 +169,7 @@ def _hint(line: bytes, number: int, content: Content, asked: ColumnRequest) -> s
         return ""
     try:
         there = keys(content)
-    except PrepareError:  # broken further on: that line would be no help here
+    except ExpectedError:  # broken further on: that line would be no help here
         there = {}
     if there and (shape := shapes.of_document(there, asked.columns)):
         return f" But {shape}"

@@ -11,10 +11,11 @@ import pyarrow as pa
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import nested
 from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import PrepareError, column_missing, half_a_character, half_character, names, shown
+from finetune_trainer.data.errors import column_missing, half_a_character, half_character, names, shown
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns, shapes
 from finetune_trainer.prepare.formats.array import Doubled
+from finetune_trainer.shared.failures import ExpectedError
 
 LARGEST = 2**63
 KINDS = {float: "numbers", str: "text", bool: "true or false", list: "lists", dict: "objects"}
@@ -110,8 +111,8 @@ class ColumnKinds:
                 "rows before, or in the same list: text among numbers, for example.",
             ) from None
 
-    def _invalid(self, place: str, message: str) -> PrepareError:
-        return PrepareError(Reason.DATA_INVALID, f"{self.content.name}, {place}: {message}")
+    def _invalid(self, place: str, message: str) -> ExpectedError:
+        return ExpectedError(Reason.DATA_INVALID, f"{self.content.name}, {place}: {message}")
 
 
 class There:

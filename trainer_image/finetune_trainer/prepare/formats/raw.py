@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import PrepareError
 from finetune_trainer.prepare.content import HEAD_BYTES, Content
+from finetune_trainer.shared.failures import ExpectedError
 
 BLOCK_BYTES = 4 << 20
 """What is read and parsed at a time; a row that is longer makes its block longer; in csv it is refused.
@@ -32,7 +32,7 @@ OTHER_CONTENT = {
 def require_rows(content: Content) -> None:
     """Raise where the first bytes say that this is something else than rows of text in UTF-8."""
     if page := content.web_page(require_text(content)):
-        raise PrepareError(Reason.DATA_INVALID, f"{page}.")
+        raise ExpectedError(Reason.DATA_INVALID, f"{page}.")
 
 
 def require_text(content: Content) -> bytes:
@@ -41,9 +41,9 @@ def require_text(content: Content) -> bytes:
         head = file.read(HEAD_BYTES)
     for first, what in OTHER_CONTENT.items():
         if head.startswith(first):
-            raise PrepareError(Reason.DATA_INVALID, f"{content.name} {what}.")
+            raise ExpectedError(Reason.DATA_INVALID, f"{content.name} {what}.")
     if head.startswith(UTF_16) or head[:2].count(0) == 1:  # the first character is one of ASCII
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{content.name}, line 1: not UTF-8 but UTF-16. Convert the file, for example with "
             f"`iconv -f {'utf-16be' if head[:1] == NUL else 'utf-16'} -t utf-8`.",
@@ -53,36 +53,36 @@ def require_text(content: Content) -> bytes:
     return head
 
 
-def nul_problem(part: bytes, first: int, name: str) -> PrepareError | None:
+def nul_problem(part: bytes, first: int, name: str) -> ExpectedError | None:
     """What is wrong with a part of a file that holds a NUL byte, which no text does; `first` is the number of its line."""
     at = part.find(NUL)
     if at < 0:
         return None
-    return PrepareError(
+    return ExpectedError(
         Reason.DATA_INVALID,
         f"{name}, line {first + part.count(LINE_END, 0, at)}: holds a NUL byte, which is in no text. Was the file cut off while "
         "it was written or copied, or is it no text at all? If nothing is missing, `tr -d '\\0'` takes such bytes out.",
     )
 
 
-def encoding_problem(content: Content) -> PrepareError:
+def encoding_problem(content: Content) -> ExpectedError:
     """The error for a file that is not UTF-8, with the line; the file is read again to find it."""
     with content.open() as file:
         for number, line in enumerate(file, start=1):
             problem = not_utf8(line, number, content.name)
             if problem:
                 return problem
-    return PrepareError(Reason.DATA_INVALID, f"{content.name} is not UTF-8.")
+    return ExpectedError(Reason.DATA_INVALID, f"{content.name} is not UTF-8.")
 
 
-def not_utf8(line: bytes, number: int, name: str) -> PrepareError | None:
+def not_utf8(line: bytes, number: int, name: str) -> ExpectedError | None:
     """What is wrong with the encoding of one line."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
         # Bytes up to 0x9f are control characters in Latin 1, and quotes, dashes and the euro in what Windows writes.
         usual = "cp1252" if re.search("[\udc80-\udc9f]", line.decode("utf-8", "surrogateescape")) else "latin1"
-        return PrepareError(
+        return ExpectedError(
             Reason.DATA_INVALID,
             f"{name}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8. Convert the file, "
             f"for example with `iconv -f {usual} -t utf-8`.",
@@ -110,7 +110,7 @@ def _require_no_mark(block: bytes, first: int, name: str) -> None:
     at = 0 if block.startswith(BYTE_ORDER_MARK) else block.find(b"\n" + BYTE_ORDER_MARK) + 1
     if at or block.startswith(BYTE_ORDER_MARK):
         line = first + block.count(b"\n", 0, at)
-        raise PrepareError(
+        raise ExpectedError(
             Reason.DATA_INVALID,
             f"{name}, line {line}: begins with a byte order mark, as files have at their "
             "beginning. Were files joined here? Take the mark (bytes ef bb bf) out of this line.",

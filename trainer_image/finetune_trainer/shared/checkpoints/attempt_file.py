@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from finetune_trainer.contract.base import Document, PodPath
-from finetune_trainer.contract.records import Cause, CheckpointRef, Failure, Reason, ResultRecord
+from finetune_trainer.contract.records import Cause, CheckpointRef, Reason, ResultRecord
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import (
     NOT_A_FILE,
@@ -77,7 +77,7 @@ def unreadable(what: str, folder: Path, error: OSError) -> VolumeError:
         f"{what} can't be read: {error}. Let the pods' user read {to_pod(folder)}; or move it away, and training goes on "
         "without it."
     )
-    return VolumeError(Failure(reason=Reason.VOLUME_UNREADABLE, cause=Cause.VOLUME, message=message))
+    return VolumeError(Reason.VOLUME_UNREADABLE, message, cause=Cause.VOLUME)
 
 
 def newest_attempt_record(run: Run, before: int | None = None) -> AttemptRecord | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.shared.hub.errors import PublishError
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.token import read_token
 
 WRITING = "repo.write"
@@ -22,7 +22,7 @@ def required_token(config: RunConfig) -> str:
     """The token of the job. ExpectedError where there is none."""
     token = read_token(config)
     if token is None:
-        raise PublishError(
+        raise ExpectedError(
             Reason.ACCESS_DENIED,
             "Publishing needs a token that may write: name a Secret with one in spec.hub.tokenSecretRef.",
         )
@@ -39,12 +39,12 @@ def full_name(who: Mapping[str, Any], repo_id: str) -> str:
     return repo_id if "/" in repo_id else f"{who['name']}/{repo_id}"
 
 
-def problem(who: Mapping[str, Any], repo_id: str) -> PublishError | None:
+def problem(who: Mapping[str, Any], repo_id: str) -> ExpectedError | None:
     """Why a token cannot write to a repository, as far as `whoami` tells; None if it does not tell."""
     name = str(who.get("name", ""))
     token = (who.get("auth") or {}).get("accessToken") or {}
     if token.get("role") == "read":
-        return PublishError(
+        return ExpectedError(
             Reason.ACCESS_DENIED,
             f"The token of {name} may only read: put one with the role `write` into the Secret of "
             "spec.hub.tokenSecretRef.",
@@ -54,13 +54,13 @@ def problem(who: Mapping[str, Any], repo_id: str) -> PublishError | None:
     org = orgs.get(owner.lower())
     if org is None and owner.lower() != name.lower():
         member = f", which is a member of {', '.join(sorted(orgs))}" if orgs else ""
-        return PublishError(
+        return ExpectedError(
             Reason.REPO_INVALID,
             f"spec.publish.repoId {repo_id} belongs to {owner}; the token is of {name}{member}. Name a repository of "
             "your own, or use a token of its owner.",
         )
     if org is not None and org.get("roleInOrg") in READS_ALONE:
-        return PublishError(
+        return ExpectedError(
             Reason.ACCESS_DENIED,
             f"{name} may only read in {owner}: ask for the role `write` or `contributor` there, or name a repository "
             "of your own in spec.publish.repoId.",
@@ -68,16 +68,16 @@ def problem(who: Mapping[str, Any], repo_id: str) -> PublishError | None:
     return _fine_grained_problem(who, token, repo_id) if token.get("role") == "fineGrained" else None
 
 
-def is_public(repo_id: str) -> PublishError:
+def is_public(repo_id: str) -> ExpectedError:
     """What is to be private goes nowhere where all can see it: that could not be undone."""
-    return PublishError(
+    return ExpectedError(
         Reason.REPO_PUBLIC,
         f"{repo_id} is public, and spec.publish.private is true: nothing was uploaded. Make the repository private in "
         "its settings, name another one in spec.publish.repoId, or set spec.publish.private to false.",
     )
 
 
-def _fine_grained_problem(who: Mapping[str, Any], token: Mapping[str, Any], repo_id: str) -> PublishError | None:
+def _fine_grained_problem(who: Mapping[str, Any], token: Mapping[str, Any], repo_id: str) -> ExpectedError | None:
     granted = token.get("fineGrained") or {}
     if "scoped" not in granted or WRITING in (granted.get("global") or ()):
         return None
@@ -88,7 +88,7 @@ def _fine_grained_problem(who: Mapping[str, Any], token: Mapping[str, Any], repo
     if not all(names) or wanted & {name.lower() for name in names}:
         return None
     writes = f"may write to {', '.join(names)} alone" if names else "may not write to any repository"
-    return PublishError(
+    return ExpectedError(
         Reason.ACCESS_DENIED,
         f"The token may not write to {full}: the fine-grained token of {who['name']} {writes}. Give it write access to "
         "that repository or to its owner's.",

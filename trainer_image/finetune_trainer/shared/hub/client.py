@@ -18,7 +18,8 @@ from huggingface_hub import set_client_factory
 from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_headers
 
 from finetune_trainer.shared.connections import refusal
-from finetune_trainer.shared.hub.errors import Passing, PublishError, clean, passes
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.errors import Passing, clean, passes
 
 TIMEOUT = httpx2.Timeout(connect=15.0, write=60.0, read=300.0, pool=None)
 """Between two bytes. Reading is slow where the Hub works on a large commit."""
@@ -60,7 +61,7 @@ class OneTryClient(httpx2.Client):
             response = super().send(request, **kwargs)
         except httpx2.TransportError as error:
             if (refused := refusal(error, request.url.host)) is not None:
-                raise PublishError(*refused) from error
+                raise ExpectedError(*refused) from error
             said = clean(str(error)) or "no answer"
             raise Passing(f"{request.method} {_place(request)}: {type(error).__name__}: {said}") from error
         if passes(response.status_code):

@@ -32,11 +32,7 @@ BUSY = (
 )
 
 
-class PublishError(ExpectedError):
-    """It is not published."""
-
-
-class MetadataRefused(PublishError):
+class MetadataRefused(ExpectedError):
     """The Hub takes the card's metadata for invalid."""
 
 
@@ -61,7 +57,7 @@ def clean(text: str, token: str | None = None) -> str:
     return text if len(text) <= SAID_CHARACTERS else f"{text[: SAID_CHARACTERS - 3]}..."
 
 
-def translated(error: Exception, repo_id: str, token: str | None) -> PublishError | Passing | None:
+def translated(error: Exception, repo_id: str, token: str | None) -> ExpectedError | Passing | None:
     """What an error of the client library means; None where it is none of the Hub's."""
     from huggingface_hub import errors
 
@@ -70,10 +66,10 @@ def translated(error: Exception, repo_id: str, token: str | None) -> PublishErro
             Reason.INTERNAL, f"The Hub refuses the model card: {clean(str(error), token)}", cause=Cause.ERROR
         )
     for link in _chain(error):
-        if isinstance(link, PublishError | Passing):
+        if isinstance(link, ExpectedError | Passing):
             return link
         if isinstance(link, errors.HFValidationError):
-            return PublishError(
+            return ExpectedError(
                 Reason.REPO_INVALID, f"spec.publish.repoId {repo_id!r} is no repository's name: {clean(str(link))}"
             )
         if isinstance(link, errors.HfHubHTTPError):
@@ -88,7 +84,7 @@ def translated(error: Exception, repo_id: str, token: str | None) -> PublishErro
     return _of_words(error, clean(str(error), token), repo_id)
 
 
-def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passing | None:
+def _of_words(error: Exception, said: str, repo_id: str) -> ExpectedError | Passing | None:
     """LFS answers errors file by file, Xet has no types of its own: words are all there is."""
     if isinstance(error, ValueError):
         if "LFS batch API" not in said:
@@ -96,7 +92,7 @@ def _of_words(error: Exception, said: str, repo_id: str) -> PublishError | Passi
     elif not isinstance(error, RuntimeError | ConnectionError | TimeoutError):
         return None
     if (hopeless := refusal(error, "the storage of the Hub")) is not None:
-        return PublishError(*hopeless)
+        return ExpectedError(*hopeless)
     status = XET_STATUS.search(said)
     if status is not None:
         return refused(int(status[1]), said, repo_id)
@@ -114,7 +110,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def refused(status: int, said: str, repo_id: str) -> PublishError | Passing:
+def refused(status: int, said: str, repo_id: str) -> ExpectedError | Passing:
     """What an answer of the Hub means, by its status and words."""
     if _is_full(status, said):
         return _no_room(repo_id, said)
@@ -122,23 +118,23 @@ def refused(status: int, said: str, repo_id: str) -> PublishError | Passing:
         return Passing(f"it answered {status}: {said}")
     said = _sentence(said)
     if status == HTTPStatus.UNAUTHORIZED:
-        return PublishError(
+        return ExpectedError(
             Reason.ACCESS_DENIED,
             f"The Hub refuses the token for {repo_id}: {said} Put a valid one that may write into the Secret of "
             "spec.hub.tokenSecretRef.",
         )
     if status == HTTPStatus.FORBIDDEN:
-        return PublishError(
+        return ExpectedError(
             Reason.ACCESS_DENIED,
             f"The token may not write to {repo_id}: {said} Give it write access to that repository, or name one of "
             "your own in spec.publish.repoId.",
         )
     if status == HTTPStatus.NOT_FOUND:
-        return PublishError(
+        return ExpectedError(
             Reason.REPO_INVALID,
             f"The Hub finds no repository {repo_id} that the token may write to: {said} Look at spec.publish.repoId.",
         )
-    return PublishError(Reason.REPO_INVALID, f"The Hub refuses {repo_id} (it answered {status}): {said}")
+    return ExpectedError(Reason.REPO_INVALID, f"The Hub refuses {repo_id} (it answered {status}): {said}")
 
 
 def _sentence(said: str) -> str:
@@ -153,15 +149,15 @@ def _is_full(status: int, said: str) -> bool:
     return status != HTTPStatus.UNAUTHORIZED and not passes(status) and bool(NO_ROOM.search(said))
 
 
-def _no_branch(repo_id: str, said: str) -> PublishError:
-    return PublishError(
+def _no_branch(repo_id: str, said: str) -> ExpectedError:
+    return ExpectedError(
         Reason.REPO_INVALID,
         f"spec.publish.revision names no branch of {repo_id} that can be committed to (a tag or a commit?): {_sentence(said)}",
     )
 
 
-def _no_room(repo_id: str, said: str) -> PublishError:
-    return PublishError(
+def _no_room(repo_id: str, said: str) -> ExpectedError:
+    return ExpectedError(
         Reason.QUOTA_EXCEEDED,
         f"The account has no room for {repo_id} on the Hub: {_sentence(said)} Delete what is not needed there, or enlarge its plan.",
     )

@@ -10,7 +10,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._http import hf_raise_for_status
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.shared.hub.errors import MetadataRefused, Passing, PublishError, clean, passes, translated
+from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.errors import MetadataRefused, Passing, clean, passes, translated
 
 TOKEN = "hf_secret"
 HUB = "https://hub.example.com"
@@ -69,7 +70,7 @@ def meaning(error: Exception) -> Any:
 )
 def test_what_no_retry_mends_is_the_users(error: Exception, reason: Reason, words: str) -> None:
     meant = meaning(error)
-    assert isinstance(meant, PublishError)
+    assert isinstance(meant, ExpectedError)
     assert (meant.reason, meant.cause) == (reason, Cause.USER)
     assert words in str(meant)
 
