@@ -14,10 +14,9 @@ from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import VALID, Fact, Facts
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis
-from finetune_operator.plan.observed.gang import progress_of, training_gang
-from finetune_operator.plan.observed.objects import OwnedObjects, owned_objects
 from finetune_operator.plan.stages import prepare, publish, train, train_start, validate
 from finetune_operator.plan.stages import step as steps
+from finetune_operator.plan.stages.round import Round
 from finetune_operator.plan.stages.step import Step
 from finetune_operator.plan.stages.validate import SpecProblem
 from finetune_operator.plan.status import from_training
@@ -30,17 +29,17 @@ WAIT_MAX_SECONDS = 60.0
 
 
 def decide(observed: Observed) -> Decision:
+    """The next step of a job, from everything that is known of it now."""
     job = observed.job
     if job.metadata.deletion_timestamp is not None:
         return Decision(status=to_json(job.status))  # garbage collection does the cleaning
-    members = owned_objects(observed)
-    status = _new_round(observed, members, job.status)
-    if status.phase in conditions.TERMINAL:
-        step = _rest(observed, members, status)
-    elif status.phase is Phase.PUBLISHING:
-        step = publish.publish(observed, members, _absorbed(observed, status))
+    round = _started_again(Round.of(observed))
+    if round.status.phase in conditions.TERMINAL:
+        step = _rest(round)
+    elif round.status.phase is Phase.PUBLISHING:
+        step = publish.publish(_absorbed(round))
     else:
-        step = _advance(observed, members, _absorbed(observed, status))
+        step = _advance(_absorbed(round))
     return _decision(observed, step)
 
 
@@ -51,105 +50,105 @@ def to_json(status: FineTuneJobStatus) -> Manifest:
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _advance(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
-    current = train.current_attempt(members, status)
-    if current >= status.budget.first_attempt:
-        step = _undone(observed, members, status, current) or _training(observed, members, status, current)
-    else:
-        step = _before_training(observed, members, status)
+def _advance(round: Round) -> Step:
+    """One step of a job that prepares or trains, and its end where its time is over."""
+    current = train.current_attempt(round)
+    trains = current >= round.status.budget.first_attempt
+    step = (_undone(round, current) or _training(round, current)) if trains else _before_training(round)
     if step.status.phase in (*conditions.TERMINAL, Phase.PUBLISHING) or step.wants_list:
         return step
-    limit, began = observed.job.spec.active_deadline_seconds, step.status.budget.started
+    limit, began = round.job.spec.active_deadline_seconds, step.status.budget.started
     if limit is None or began is None:
         return step
-    left = steps.seconds_until(began + timedelta(seconds=limit), observed.now)
+    left = steps.seconds_until(began + timedelta(seconds=limit), round.now)
     if left == 0:
-        return train.out_of_time(observed, members, status if status.budget.started else step.status)
+        return train.out_of_time(round if round.status.budget.started else round.with_status(step.status))
     return replace(step, requeue_after_seconds=steps.soonest(step.requeue_after_seconds, left))
 
 
-def _training(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, current: int) -> Step:
-    if (status.attempt or 0) >= status.budget.first_attempt:
-        return train.train(observed, members, status, current)
-    # The round's first attempt was created, but the status that says so was not written: all of it is told now.
-    unknown = _unknown_references(observed)
+def _training(round: Round, current: int) -> Step:
+    if (round.status.attempt or 0) >= round.status.budget.first_attempt:
+        return train.train(round, current)
+    # The first attempt was created, but the status that says so was not written: all that it says is decided now.
+    unknown = _unknown_references(round.observed)
     if unknown:
-        return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
-    accepted = _accepted(observed, status)
-    prepared = prepare.prepare(observed, members, accepted)
+        return Step(round.written, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
+    accepted = _accepted(round)
+    prepared = prepare.prepare(accepted)
     facts: Facts = {ConditionType.VALIDATED: VALID}
     if not isinstance(prepared, Step):
-        accepted, facts = prepared.status, {**facts, ConditionType.PREPARED: prepared.fact}
-    step = train.train(observed, members, accepted, current)
+        accepted, facts = accepted.with_status(prepared.status), {**facts, ConditionType.PREPARED: prepared.fact}
+    step = train.train(accepted, current)
     return step if step.wants_list else replace(step, facts={**facts, **step.facts})
 
 
-def _accepted(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:
-    """What is said of a valid job, whatever comes of it."""
-    started = steps.stamp(observed.now)
-    claim = ClaimStatus(name=manifests.claim_name(observed.job), access_mode=validate.access_mode(observed))
-    budget = status.budget.model_copy(update={"started": status.budget.started or started})
-    return status.model_copy(update={"start_time": status.start_time or started, "budget": budget, "claim": claim})
+def _accepted(round: Round) -> Round:
+    """What the status says of a valid job, whatever comes of it."""
+    started = steps.stamp(round.now)
+    claim = ClaimStatus(name=manifests.claim_name(round.job), access_mode=validate.access_mode(round.observed))
+    return round.charged(started=round.status.budget.started or started).updated(
+        start_time=round.status.start_time or started, claim=claim
+    )
 
 
 def _unknown_references(observed: Observed) -> tuple[Ref, ...]:
     return tuple(ref for ref in validate.needed(observed.job, observed.references) if ref not in observed.references)
 
 
-def _before_training(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
-    unknown = _unknown_references(observed)
+def _before_training(round: Round) -> Step:
+    """One step of a job without an attempt: it is validated and prepared, then its first attempt starts."""
+    unknown = _unknown_references(round.observed)
     if unknown:
-        return Step(observed.job.status, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
-    first = status.budget.first_attempt
-    planned = (*train_start.planned(observed, first, status), *prepare.planned(observed, members, status))
-    found = validate.problems(observed, planned)
-    if found:
-        return _invalid(observed, members, status, found)
-    if (refused := steps.refused(observed, status, planned)) is not None:
+        return Step(round.written, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
+    first = round.status.budget.first_attempt
+    planned = (*train_start.planned(round, first), *prepare.planned(round))
+    problems = validate.problems(round.observed, planned)
+    if problems:
+        return _invalid(round, problems)
+    if (refused := steps.refused(round, planned)) is not None:
         return refused
-    accepted = _accepted(observed, status)
-    if (claim := manifests.claim(observed.job)) is not None and (made := steps.creates(observed, (claim,))):
+    accepted = _accepted(round)
+    if (claim := manifests.claim(round.job)) is not None and (made := steps.creates(round, (claim,))):
         # Alone: if the name turns out to be another's, no pod may ever have written there.
-        return Step(observed.job.status, actions=made, requeue_after_seconds=0.0)
-    prepared = prepare.prepare(observed, members, accepted)
+        return Step(round.written, actions=made, requeue_after_seconds=0.0)
+    prepared = prepare.prepare(accepted)
     if isinstance(prepared, Step):
         return replace(prepared, facts={ConditionType.VALIDATED: VALID, **prepared.facts})
     facts = {ConditionType.VALIDATED: VALID, ConditionType.PREPARED: prepared.fact}
-    return train_start.start(observed, members, prepared.status, first, facts)
+    return train_start.start(accepted.with_status(prepared.status), first, facts)
 
 
-def _undone(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, attempt: int) -> Step | None:
-    """A name that a round's first attempt needs was taken, as its creation found: take back the attempt, and wait."""
+def _undone(round: Round, attempt: int) -> Step | None:
+    """Take the first attempt back, and wait, where a name that it needs was taken, as its creation has shown."""
+    status = round.status
     if attempt != status.budget.first_attempt or status.attempt_begun is not None or status.attempt_ended is not None:
         return None
-    gang = training_gang(observed, members, attempt)
-    if gang.job is None or gang.fallen or gang.succeeded or progress_of(observed, attempt) is not None:
+    gang = round.attempt(attempt)
+    if gang.job is None or gang.fallen or gang.succeeded or round.progress(attempt) is not None:
         return None
-    planned = train_start.planned(observed, attempt, status)
-    blocked = tuple(problem for problem in (validate.taken(observed, one) for one in planned) if problem is not None)
+    planned = train_start.planned(round, attempt)
+    checked = (validate.taken(round.observed, manifest) for manifest in planned)
+    blocked = tuple(problem for problem in checked if problem is not None)
     if not blocked:
         return None
-    back = status.model_copy(update={"attempt": attempt - 1 or None, "attempt_started": None})
-    waiting = _invalid(observed, members, back, blocked)
+    waiting = _invalid(round.updated(attempt=attempt - 1 or None, attempt_started=None), blocked)
     return replace(waiting, actions=(Delete(Ref("Job", gang.job.name), gang.job.uid),))
 
 
-def _invalid(
-    observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, found: tuple[SpecProblem, ...]
-) -> Step:
+def _invalid(round: Round, problems: tuple[SpecProblem, ...]) -> Step:
     """Wait for what something else can mend, fail for what only an edit can."""
-    fatal = next((problem for problem in found if not problem.mendable), None)
-    told = fatal or found[0]
-    message = "; ".join(problem.message for problem in found)
-    fact = Fact(False, told.reason, message)
+    fatal = next((problem for problem in problems if not problem.mendable), None)
+    reason = (fatal or problems[0]).reason
+    message = "; ".join(problem.message for problem in problems)
+    fact = Fact(False, reason, message)
     if fatal is not None:
-        diagnosis = Diagnosis(Cause.USER, told.reason, message, "Edit the spec: that starts the job again.")
-        return steps.fail(observed, members, status, diagnosis, facts={ConditionType.VALIDATED: fact})
+        diagnosis = Diagnosis(Cause.USER, reason, message, "Edit the spec: that starts the job again.")
+        return steps.fail(round, diagnosis, facts={ConditionType.VALIDATED: fact})
     return Step(
-        status.model_copy(update={"phase": Phase.PENDING}),
+        round.updated(phase=Phase.PENDING).status,
         facts={ConditionType.VALIDATED: fact},
-        requeue_after_seconds=_waiting_seconds(observed),
-        wants_references=validate.needed(observed.job, observed.references),
+        requeue_after_seconds=_waiting_seconds(round.observed),
+        wants_references=validate.needed(round.job, round.observed.references),
     )
 
 
@@ -162,14 +161,14 @@ def _waiting_seconds(observed: Observed) -> float:
     return min(max(age, WAIT_FIRST_SECONDS), WAIT_MAX_SECONDS)
 
 
-def _new_round(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> FineTuneJobStatus:
-    """A failed job starts again when `retry` was raised, or, before its first attempt, when its spec was edited."""
+def _started_again(round: Round) -> Round:
+    """Start a failed job again where `retry` was raised, or, before its first attempt, where its spec was edited."""
+    spec, status, attempt = round.job.spec, round.status, round.status.attempt or 0
     if status.model is not None:
-        return publish.new_round(observed, members, status)
-    spec, attempt = observed.job.spec, status.attempt or 0
-    edited = attempt == 0 and status.observed_generation != observed.job.metadata.generation
+        return publish.started_again(round)
+    edited = attempt == 0 and status.observed_generation != round.job.metadata.generation
     if status.phase is not Phase.FAILED or not (edited or spec.retry > status.budget.retry):
-        return status
+        return round
     budget = Budget(
         retry=spec.retry,
         first_attempt=attempt + 1,
@@ -179,29 +178,30 @@ def _new_round(observed: Observed, members: OwnedObjects, status: FineTuneJobSta
         furthest_step=status.budget.furthest_step,
         checkpoint_step=status.budget.checkpoint_step,
     )
-    cleared = {
-        "attempt_started": None,
-        "attempt_begun": None,
-        "attempt_ended": None,
-        "completion_time": None,
-        "failure": None,
-    }
-    return status.model_copy(update={"phase": Phase.PENDING, "budget": budget, **cleared})
+    return round.updated(
+        phase=Phase.PENDING,
+        budget=budget,
+        attempt_started=None,
+        attempt_begun=None,
+        attempt_ended=None,
+        completion_time=None,
+        failure=None,
+    )
 
 
-def _absorbed(observed: Observed, status: FineTuneJobStatus) -> FineTuneJobStatus:
-    """`retry` raised while nothing has failed asks for nothing; it must not start a round at a later failure."""
-    budget = status.budget.model_copy(update={"retry": observed.job.spec.retry})
-    return status.model_copy(update={"budget": budget, "phase": status.phase or Phase.PENDING})
+def _absorbed(round: Round) -> Round:
+    """Take note of a `retry` that was raised while nothing had failed: it must not start the job again at a later failure."""
+    return round.charged(retry=round.job.spec.retry).updated(phase=round.status.phase or Phase.PENDING)
 
 
-def _rest(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
+def _rest(round: Round) -> Step:
     """A finished job holds nothing: its pods have their grace period to end, then they are told to."""
-    active = tuple(job for job in members.jobs if job.active)
+    status = round.status
+    active = tuple(job for job in round.owned.jobs if job.active)
     if not active or status.completion_time is None:
         return Step(status)
-    grace = timedelta(seconds=observed.settings.grace_period_seconds if status.phase is Phase.SUCCEEDED else 0)
-    left = steps.seconds_until(status.completion_time + grace, observed.now)
+    grace = timedelta(seconds=round.settings.grace_period_seconds if status.phase is Phase.SUCCEEDED else 0)
+    left = steps.seconds_until(status.completion_time + grace, round.now)
     if left > 0:
         return Step(status, requeue_after_seconds=left)
     return Step(status, actions=tuple(Suspend(job.name) for job in active))
@@ -225,10 +225,9 @@ def _decision(observed: Observed, step: Step) -> Decision:
     )
     before = dressed.model_copy(update={"conditions": job.status.conditions})
     publishes = job.spec.publish is not None
-    given = conditions.build(
-        before, _facts(job.status.phase, before, step.facts), generation, observed.now, publishes=publishes
-    )
-    new = from_training.with_summary(dressed.model_copy(update={"conditions": given}), job)
+    facts = _facts(job.status.phase, before, step.facts)
+    present = conditions.build(before, facts, generation, observed.now, publishes=publishes)
+    new = from_training.with_summary(dressed.model_copy(update={"conditions": present}), job)
     if _only_ticked(observed, new):
         new = job.status
     return replace(
@@ -248,12 +247,12 @@ def _mark(observed: Observed, status: FineTuneJobStatus) -> str | None:
     return observed.settings.operator or None
 
 
-def _facts(written: Phase | None, status: FineTuneJobStatus, given: Facts) -> Facts:
+def _facts(written: Phase | None, status: FineTuneJobStatus, stated: Facts) -> Facts:
     """What a step states, and what follows for the other conditions where it ends the job, or starts it again."""
     was_over, is_over = written in conditions.TERMINAL, status.phase in conditions.TERMINAL
     if was_over == is_over:
-        return given
-    return conditions.at_the_end(status, given) if is_over else conditions.begun_anew(status, given)
+        return stated
+    return conditions.at_the_end(status, stated) if is_over else conditions.begun_anew(status, stated)
 
 
 def _only_ticked(observed: Observed, new: FineTuneJobStatus) -> bool:

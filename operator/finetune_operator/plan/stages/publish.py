@@ -1,7 +1,7 @@
 """The stage after training: when its pods have ended, one publish Job at a time, until the model is on the Hub.
 
-A round begins with a status that says so, written before anything is made in it: its deadline counts from there, for
-all its Jobs and for every operator. Raising `spec.retry` begins another round; training is never touched again.
+Publishing begins with a status that says so, written before anything is made: its deadline counts from there, for all
+its Jobs and for every operator. Raising `spec.retry` begins it again; training is never touched again.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from finetune_operator.api.status import ConditionType, FineTuneJobStatus, HubModel, Phase
+from finetune_operator.api.spec import PublishSpec
+from finetune_operator.api.status import ConditionType, HubModel, Phase
 from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import VALID, Fact
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis
 from finetune_operator.plan.observed.gang import Gang, lost_nodes
-from finetune_operator.plan.observed.objects import OwnedObjects, PodView
+from finetune_operator.plan.observed.objects import PodView
 from finetune_operator.plan.stages import single_pod_job
+from finetune_operator.plan.stages.round import Round
 from finetune_operator.plan.stages.single_pod_job import Stage
 from finetune_operator.plan.stages.step import Step, evidence_patience, fail, seconds_until, soonest, stamp, wants_list
 from finetune_operator.plan.status import from_training
@@ -38,43 +40,39 @@ ADVICE = {
 """What to do where publishing needs something else than preparing does for the same reason."""
 
 
-def begin(observed: Observed, status: FineTuneJobStatus, first: int) -> FineTuneJobStatus:
-    """A round of publishing begins. `first`: number of its first Job."""
-    budget = status.budget.model_copy(update={"first_publish": first, "publish_started": stamp(observed.now)})
-    return status.model_copy(
-        update={"phase": Phase.PUBLISHING, "budget": budget, "completion_time": None, "failure": None}
-    )
+def begin(round: Round, first: int) -> Round:
+    """Begin to publish. `first`: number of the first Job."""
+    begun = round.charged(first_publish=first, publish_started=stamp(round.now))
+    return begun.updated(phase=Phase.PUBLISHING, completion_time=None, failure=None)
 
 
-def beginning(observed: Observed) -> Fact:
-    assert observed.job.spec.publish is not None
-    repository = observed.job.spec.publish.repo_id
-    return Fact(False, Phase.PUBLISHING, f"the model goes to {repository} when the training pods have ended")
+def beginning(publish_spec: PublishSpec) -> Fact:
+    """What the condition Published says before the first Job is made."""
+    return Fact(False, Phase.PUBLISHING, f"the model goes to {publish_spec.repo_id} when the training pods have ended")
 
 
-def new_round(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> FineTuneJobStatus:
-    """A job that has its model and is not published publishes anew where `retry` was raised."""
-    spec = observed.job.spec
+def started_again(round: Round) -> Round:
+    """Publish anew where `retry` was raised for a job that has its model and is not published."""
+    spec, status = round.job.spec, round.status
     published = status.model is not None and status.model.hub is not None
     unasked = spec.publish is None and status.phase is Phase.SUCCEEDED
     if spec.retry <= status.budget.retry or published or unasked:
-        return status
-    last = max(status.publish_attempt or 0, members.highest("publish"))
-    begun = begin(observed, status, last + 1)
-    return begun.model_copy(update={"budget": begun.budget.model_copy(update={"retry": spec.retry})})
+        return round
+    last = max(status.publish_attempt or 0, round.owned.highest("publish"))
+    return begin(round, last + 1).charged(retry=spec.retry)
 
 
-def publish(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
+def publish(round: Round) -> Step:
     """One step of a job whose training has succeeded."""
-    written = observed.job.status
-    if observed.job.spec.publish is None:  # taken out of the spec after it had failed
-        return _finished(observed, status)
+    publish_spec, written, status = round.job.spec.publish, round.written, round.status
+    if publish_spec is None:  # taken out of the spec after it had failed
+        return _finished(round)
     if (written.phase, written.budget.publish_started) != (status.phase, status.budget.publish_started):
-        return Step(status, facts={ConditionType.PUBLISHED: beginning(observed)}, requeue_after_seconds=0.0)
-    step = _next(observed, members, status)
+        return Step(status, facts={ConditionType.PUBLISHED: beginning(publish_spec)}, requeue_after_seconds=0.0)
+    step = _next(round, publish_spec)
     if step.wants_list:
         return step
-    stops, later = _stop_training(observed, members, status)
+    stops, later = _stop_training(round)
     return replace(
         step,
         facts={ConditionType.VALIDATED: VALID, **step.facts},
@@ -83,36 +81,33 @@ def publish(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus
     )
 
 
-def _next(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus) -> Step:
-    stage = _stage(observed, status)
-    number = stage.number(members, status)
+def _next(round: Round, publish_spec: PublishSpec) -> Step:
+    """Make, watch or repeat the publish Job."""
+    stage = _stage(round, publish_spec)
+    number = stage.number(round)
     if number < stage.first:
-        holding = _holding(observed, members)
-        if holding:
-            return _wait_for_pods(observed, status, holding)
-        return single_pod_job.start(stage, observed, members, status, stage.first)
-    status = single_pod_job.caught_up(stage, observed, members, status, number, lambda status, _: status)
-    gang = stage.gang(observed, members, number)
-    if (gang.succeeded or gang.job is None) and not observed.listed:
-        return wants_list(observed)
+        holding = _holding(round)
+        return _wait_for_pods(round, holding) if holding else single_pod_job.start(stage, round, stage.first)
+    round = single_pod_job.caught_up(stage, round, number, lambda round, _: round)
+    gang = stage.gang(round, number)
+    if (gang.succeeded or gang.job is None) and not round.observed.listed:
+        return wants_list(round)
     if gang.succeeded:
-        return _succeeded(stage, observed, members, status, gang)
+        return _succeeded(stage, round, gang)
     if gang.job is None or gang.fallen:
-        return _fallen(stage, observed, members, status, gang)
-    return _under_way(stage, observed, members, status, gang)
+        return _fallen(stage, round, publish_spec, gang)
+    return _under_way(stage, round, publish_spec, gang)
 
 
-def _stage(observed: Observed, status: FineTuneJobStatus) -> Stage:
-    job, settings = observed.job, observed.settings
-    assert job.spec.publish is not None
-    deadline = _deadline(observed, status)
+def _stage(round: Round, publish_spec: PublishSpec) -> Stage:
+    job, settings, deadline = round.job, round.settings, _deadline(round, publish_spec)
     return Stage(
         role="publish",
         phase=Phase.PUBLISHING,
         condition=ConditionType.PUBLISHED,
         number_field="publish_attempt",
-        first=status.budget.first_publish,
-        doing=f"publishes the model to {job.spec.publish.repo_id}",
+        first=round.status.budget.first_publish,
+        doing=f"publishes the model to {publish_spec.repo_id}",
         make=lambda number: manifests.publish_job(job, settings, number, deadline),
         digest=single_pod_job.digest_of(job),
         # Not the claim: one that was deleted is not replaced by an empty one.
@@ -120,117 +115,115 @@ def _stage(observed: Observed, status: FineTuneJobStatus) -> Stage:
     )
 
 
-def _deadline(observed: Observed, status: FineTuneJobStatus) -> datetime:
-    """Until when what may pass is tried again: the same for all Jobs of a round."""
-    assert observed.job.spec.publish is not None
-    began = status.budget.publish_started or stamp(observed.now)
-    return began + timedelta(seconds=observed.job.spec.publish.deadline_seconds)
+def _deadline(round: Round, publish_spec: PublishSpec) -> datetime:
+    """Until when what may pass is tried again: the same for all Jobs."""
+    began = round.status.budget.publish_started or stamp(round.now)
+    return began + timedelta(seconds=publish_spec.deadline_seconds)
 
 
-def _wait_for_pods(observed: Observed, status: FineTuneJobStatus, holding: tuple[PodView, ...]) -> Step:
-    """Accelerators first: what publishes starts when nobody trains any more."""
+def _wait_for_pods(round: Round, holding: tuple[PodView, ...]) -> Step:
+    """Wait for the end of training pods: accelerators are given back before anything is published."""
     silent = sorted({pod.node for pod in holding if pod.node and pod.running and pod.ready is False})
     return Step(
-        status,
+        round.status,
         requeue_after_seconds=PODS_SECONDS,
-        wants_references=tuple(Ref("Node", name) for name in silent) if observed.nodes is not None else (),
+        wants_references=tuple(Ref("Node", name) for name in silent) if round.observed.nodes is not None else (),
     )
 
 
-def _holding(observed: Observed, members: OwnedObjects) -> tuple[PodView, ...]:
+def _holding(round: Round) -> tuple[PodView, ...]:
     """Training pods that may hold accelerators. One that nobody can tell the end of is waited for no longer than that."""
-    lost, patience = lost_nodes(observed), evidence_patience(observed)
+    lost, patience = lost_nodes(round.observed), evidence_patience(round.settings)
     return tuple(
         pod
-        for pod in members.pods
+        for pod in round.owned.pods
         if pod.role == "train"
         and not pod.gone
         and pod.phase not in ("Succeeded", "Failed")
         and (pod.node is not None or pod.phase == "Running")
         and pod.node not in lost
-        and not (pod.deleted_at is not None and observed.now >= pod.deleted_at + patience)
+        and not (pod.deleted_at is not None and round.now >= pod.deleted_at + patience)
     )
 
 
-def _stop_training(
-    observed: Observed, members: OwnedObjects, status: FineTuneJobStatus
-) -> tuple[tuple[Suspend, ...], float | None]:
-    """Training is over: its pods have their grace period to end, then they are told to."""
-    active = tuple(Suspend(job.name) for job in members.jobs if job.role == "train" and job.active)
-    began = status.budget.publish_started or observed.now
-    left = seconds_until(began + timedelta(seconds=observed.settings.grace_period_seconds), observed.now)
+def _stop_training(round: Round) -> tuple[tuple[Suspend, ...], float | None]:
+    """Tell the pods of training to end once they have had their grace period to do so by themselves."""
+    active = tuple(Suspend(job.name) for job in round.owned.jobs if job.role == "train" and job.active)
+    began = round.status.budget.publish_started or round.now
+    left = seconds_until(began + timedelta(seconds=round.settings.grace_period_seconds), round.now)
     if not active or left > 0:
         return (), left if active else None
     return active, None
 
 
-def _under_way(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
-    step = single_pod_job.under_way(stage, observed, members, status, gang)
-    slack = (
-        timedelta(0) if gang.first is None else evidence_patience(observed)
-    )  # a pod that runs ends by itself, with the reason
-    left = seconds_until(_deadline(observed, status) + slack, observed.now)
+def _under_way(stage: Stage, round: Round, publish_spec: PublishSpec, gang: Gang) -> Step:
+    """Wait for the publish Job as long as there is time, then fail."""
+    step = single_pod_job.under_way(stage, round, gang)
+    # A pod that runs ends by itself, with the reason.
+    slack = timedelta(0) if gang.first is None else evidence_patience(round.settings)
+    left = seconds_until(_deadline(round, publish_spec) + slack, round.now)
     if left > 0:
         return replace(step, requeue_after_seconds=soonest(step.requeue_after_seconds, left))
-    told = step.facts.get(stage.condition) or _told(observed)
-    ordinary = told is None or told.reason == Phase.PUBLISHING
-    reason, why = (DEADLINE_REASON, "") if told is None or ordinary else (told.reason, f" {told.message}")
+    obstacle = step.facts.get(stage.condition) or _written_fact(round.observed)
+    ordinary = obstacle is None or obstacle.reason == Phase.PUBLISHING
+    reason, why = (DEADLINE_REASON, "") if obstacle is None or ordinary else (obstacle.reason, f" {obstacle.message}")
     text = f"the model was not published in time: publish Job {gang.number} did not end.{why}"
-    return _failed(observed, members, status, Diagnosis(Cause.ERROR, reason, text, "See why its pod did not go on."))
+    return _failed(round, Diagnosis(Cause.ERROR, reason, text, "See why its pod did not go on."))
 
 
-def _told(observed: Observed) -> Fact | None:
-    old = conditions.find(observed.job.status, ConditionType.PUBLISHED)
-    return Fact(False, old.reason, old.message) if old is not None else None
+def _written_fact(observed: Observed) -> Fact | None:
+    """What the condition Published says now."""
+    condition = conditions.find(observed.job.status, ConditionType.PUBLISHED)
+    return Fact(False, condition.reason, condition.message) if condition is not None else None
 
 
-def _succeeded(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
+def _succeeded(stage: Stage, round: Round, gang: Gang) -> Step:
+    """End the job: the model is on the Hub. A Job whose pod did not say where is repeated first."""
     record = gang.success
     hub = record.hub if record is not None else None
     if hub is None and gang.number - stage.first < RECORDS_MAX:
-        return single_pod_job.start(stage, observed, members, status, gang.number + 1)
+        return single_pod_job.start(stage, round, gang.number + 1)
     if record is not None:
-        status = status.model_copy(update={"messages": from_training.merged(status.messages, record.messages)})
+        round = round.updated(messages=from_training.merged(round.status.messages, record.messages))
     text = "the model is published, but no pod has told where"
-    if hub is not None and status.model is not None:
-        model = status.model.model_copy(update={"hub": HubModel.model_validate(hub.model_dump())})
-        status = status.model_copy(update={"model": model})
+    if hub is not None and round.status.model is not None:
+        model = round.status.model.model_copy(update={"hub": HubModel.model_validate(hub.model_dump())})
+        round = round.updated(model=model)
         text = f"the model is at {hub.url} (commit {hub.commit})"
-    fact = Fact(True, "Published", text)
-    return _finished(observed, status.model_copy(update={"publish_attempt": gang.number}), fact)
+    return _finished(round.updated(publish_attempt=gang.number), Fact(True, "Published", text))
 
 
-def _finished(observed: Observed, status: FineTuneJobStatus, fact: Fact | None = None) -> Step:
-    done = status.model_copy(update={"phase": Phase.SUCCEEDED, "completion_time": stamp(observed.now), "failure": None})
-    grace = float(observed.settings.grace_period_seconds)
-    return Step(done, facts={ConditionType.PUBLISHED: fact} if fact else {}, requeue_after_seconds=grace)
+def _finished(round: Round, fact: Fact | None = None) -> Step:
+    """End the job as succeeded."""
+    done = round.updated(phase=Phase.SUCCEEDED, completion_time=stamp(round.now), failure=None)
+    grace = float(round.settings.grace_period_seconds)
+    return Step(done.status, facts={ConditionType.PUBLISHED: fact} if fact else {}, requeue_after_seconds=grace)
 
 
-def _fallen(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
+def _fallen(stage: Stage, round: Round, publish_spec: PublishSpec, gang: Gang) -> Step:
     """Try again what may pass, as long as there is time; what the user must mend fails at once."""
-    fall = single_pod_job.fallen(stage, observed, status, gang)
+    fall = single_pod_job.fallen(stage, round, gang)
     if isinstance(fall, Step):
         return fall
-    if fall.diagnosis.cause is Cause.USER:
-        return _failed(observed, members, status, fall.diagnosis)
-    if max(observed.now, fall.due) >= _deadline(observed, status):
-        assert observed.job.spec.publish is not None
-        limit = from_training.duration(observed.job.spec.publish.deadline_seconds)
-        told = replace(
-            fall.diagnosis, message=f"{fall.diagnosis.message} It was tried for {limit} (publish.deadlineSeconds)."
+    diagnosis = fall.diagnosis
+    if diagnosis.cause is Cause.USER:
+        return _failed(round, diagnosis)
+    if max(round.now, fall.due) >= _deadline(round, publish_spec):
+        limit = from_training.duration(publish_spec.deadline_seconds)
+        diagnosis = replace(
+            diagnosis, message=f"{diagnosis.message} It was tried for {limit} (publish.deadlineSeconds)."
         )
-        if told.cause in (Cause.PREEMPTION, Cause.NODE):
-            told = replace(told, resolution="See what took its pods away.")
-        return _failed(observed, members, status, told)
-    following = single_pod_job.again(stage, observed, members, status, gang, fall)
-    return following or single_pod_job.paused(stage, observed, status, gang, fall)
+        if diagnosis.cause in (Cause.PREEMPTION, Cause.NODE):
+            diagnosis = replace(diagnosis, resolution="See what took its pods away.")
+        return _failed(round, diagnosis)
+    return single_pod_job.again(stage, round, gang, fall) or single_pod_job.paused(stage, round, gang, fall)
 
 
-def _failed(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, diagnosis: Diagnosis) -> Step:
-    """The model stays where it is; what to do ends with how it is published without training."""
+def _failed(round: Round, diagnosis: Diagnosis) -> Step:
+    """End the job as failed. The model stays where it is: what to do ends with how it is published without training."""
     advice = next((text for reason, text in ADVICE.items() if reason == diagnosis.reason), diagnosis.resolution)
     retry = "" if "`spec.retry`" in advice else " Then raise `spec.retry`."
     kept = f"{retry} The model is kept: it is published without training again."
-    told = replace(diagnosis, resolution=advice if diagnosis.reason == Reason.MODEL_DAMAGED else f"{advice}{kept}")
-    fact = Fact(False, str(told.reason), f"{told.message} What to do: {told.resolution}")
-    return fail(observed, members, status, told, facts={ConditionType.PUBLISHED: fact})
+    advice = advice if diagnosis.reason == Reason.MODEL_DAMAGED else f"{advice}{kept}"
+    fact = Fact(False, str(diagnosis.reason), f"{diagnosis.message} What to do: {advice}")
+    return fail(round, replace(diagnosis, resolution=advice), facts={ConditionType.PUBLISHED: fact})

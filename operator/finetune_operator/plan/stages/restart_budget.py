@@ -10,15 +10,16 @@ from datetime import datetime, timedelta
 
 from finetune_operator.api.status import FineTuneJobStatus
 from finetune_operator.plan.observed.diagnosis import Diagnosis, Verdict, diagnose
-from finetune_operator.plan.observed.gang import Gang, progress_of, training_gang
-from finetune_operator.plan.observed.objects import OwnedObjects
+from finetune_operator.plan.observed.gang import Gang
+from finetune_operator.plan.stages.round import Round
 from finetune_operator.plan.stages.step import evidence_patience, failure, retry_delay
-from finetune_operator.plan.types import Observed
 from finetune_trainer.contract.records import Cause
 
 
 @dataclass(frozen=True)
 class Accounts:
+    """The status after attempts were accounted for, and what ends the job, if one of them does."""
+
     status: FineTuneJobStatus
     attempt: int | None = None
     """Attempt whose end is the job's."""
@@ -27,56 +28,44 @@ class Accounts:
     over_budget: bool = False
 
 
-def charge_finished_attempts(
-    observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, current: int, *, over: bool
-) -> Accounts:
+def charge_finished_attempts(round: Round, current: int, *, over: bool) -> Accounts:
     """Account for the attempts before `current`, as far as their evidence is in, or the time for it is.
 
     That is `over` at the latest when the present attempt has fallen too: its end is accounted for next.
     """
-    for attempt in range(status.budget.settled_attempt + 1, current):
-        gang = training_gang(observed, members, attempt)
-        verdict = diagnose(gang)
-        waited = status.attempt_started is None or observed.now - status.attempt_started >= evidence_patience(observed)
+    for attempt in range(round.status.budget.settled_attempt + 1, current):
+        verdict = diagnose(round.attempt(attempt))
+        started = round.status.attempt_started
+        waited = started is None or round.now - started >= evidence_patience(round.settings)
         if not (verdict.final or waited or over or attempt < current - 1):
             break
-        accounts = charge(observed, status, attempt, verdict.diagnosis)
+        accounts = charge(round, attempt, verdict.diagnosis)
         if accounts.fatal is not None:
             return accounts
-        status = accounts.status
-    return Accounts(status)
+        round = round.with_status(accounts.status)
+    return Accounts(round.status)
 
 
-def charge(observed: Observed, status: FineTuneJobStatus, attempt: int, diagnosis: Diagnosis) -> Accounts:
+def charge(round: Round, attempt: int, diagnosis: Diagnosis) -> Accounts:
     """Account for the end of one attempt: its cause pays, or the job ends by it."""
-    settled = status.model_copy(
-        update={
-            "budget": status.budget.model_copy(update={"settled_attempt": attempt}),
-            "failure": failure(diagnosis, attempt),
-        }
-    )
+    accounted = round.charged(settled_attempt=attempt).updated(failure=failure(diagnosis, attempt))
     if diagnosis.cause is Cause.USER:
-        return Accounts(settled, attempt, diagnosis)
-    if diagnosis.counts and not affordable(observed, status, attempt):
-        return Accounts(settled, attempt, diagnosis, over_budget=True)
-    name = diagnosis.cause.value
-    restarts = status.restarts.model_copy(update={name: getattr(status.restarts, name) + 1})
-    budget = settled.budget
-    if _got_on(status, attempt):
-        budget = budget.model_copy(update={"errors_before": restarts.error})
-    return Accounts(settled.model_copy(update={"restarts": restarts, "budget": budget}))
+        return Accounts(accounted.status, attempt, diagnosis)
+    if diagnosis.counts and not affordable(round, attempt):
+        return Accounts(accounted.status, attempt, diagnosis, over_budget=True)
+    name, restarts = diagnosis.cause.value, round.status.restarts
+    restarts = restarts.model_copy(update={name: getattr(restarts, name) + 1})
+    accounted = accounted.updated(restarts=restarts)
+    if _got_on(round.status, attempt):
+        accounted = accounted.charged(errors_before=restarts.error)
+    return Accounts(accounted.status)
 
 
-def write_off(status: FineTuneJobStatus, attempt: int) -> FineTuneJobStatus:
-    """Account for an attempt that never began: it costs nothing."""
-    return status.model_copy(update={"budget": status.budget.model_copy(update={"settled_attempt": attempt})})
-
-
-def affordable(observed: Observed, status: FineTuneJobStatus, attempt: int) -> bool:
+def affordable(round: Round, attempt: int) -> bool:
     """Whether a crash of an attempt leaves the job another one: crashes since the last new checkpoint are counted."""
-    limit = observed.job.spec.backoff_limit
+    status = round.status
     crashes = 0 if _got_on(status, attempt) else status.restarts.error - status.budget.errors_before
-    return crashes < limit
+    return crashes < round.job.spec.backoff_limit
 
 
 def _got_on(status: FineTuneJobStatus, attempt: int) -> bool:
@@ -84,28 +73,28 @@ def _got_on(status: FineTuneJobStatus, attempt: int) -> bool:
     return status.budget.checkpoint_attempt >= attempt
 
 
-def may_go_on(observed: Observed, status: FineTuneJobStatus, verdict: Verdict, attempt: int) -> bool:
-    """Whether the next attempt may start before the cause is settled.
+def may_go_on(round: Round, verdict: Verdict, attempt: int) -> bool:
+    """Whether the next attempt may start before the cause is certain.
 
     It may, unless it would have to be stopped at once: a user's error, or no crash left to pay with.
     """
     if verdict.diagnosis.cause is Cause.USER:
         return False
-    return not verdict.diagnosis.counts or affordable(observed, status, attempt)
+    return not verdict.diagnosis.counts or affordable(round, attempt)
 
 
-def close_attempt(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> FineTuneJobStatus:
+def close_attempt(round: Round, gang: Gang) -> Round:
     """Remember how far an attempt got that is over, and whether that was farther than any before."""
-    told = progress_of(observed, gang.number)
+    status, progress = round.status, round.progress(gang.number)
     steps = [record.step for record in gang.records.values()]
-    steps.append(told.step if told else None)
+    steps.append(progress.step if progress else None)
     if status.attempt == gang.number and status.attempt_begun and status.progress:
         steps.append(status.progress.step)
     reached = max((step for step in steps if step is not None), default=0)
-    budget = status.budget
-    farther = reached > budget.furthest_step
-    update = {"furthest_step": max(reached, budget.furthest_step), "fruitless": 0 if farther else budget.fruitless + 1}
-    return status.model_copy(update={"budget": budget.model_copy(update=update)})
+    furthest = status.budget.furthest_step
+    return round.charged(
+        furthest_step=max(reached, furthest), fruitless=0 if reached > furthest else status.budget.fruitless + 1
+    )
 
 
 def pause(status: FineTuneJobStatus, *, gave_up: bool) -> timedelta:

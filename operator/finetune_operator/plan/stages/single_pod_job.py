@@ -20,6 +20,7 @@ from finetune_operator.plan.observed.diagnosis import Diagnosis, Verdict, diagno
 from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again, single_gang
 from finetune_operator.plan.observed.objects import SPEC_DIGEST, OwnedObjects
 from finetune_operator.plan.observed.pending_pods import out_of_sight, why_waiting
+from finetune_operator.plan.stages.round import Round
 from finetune_operator.plan.stages.step import (
     Step,
     blocked,
@@ -32,7 +33,7 @@ from finetune_operator.plan.stages.step import (
     stamp,
     wants_list,
 )
-from finetune_operator.plan.types import Action, Delete, Manifest, Observed, Ref, Suspend
+from finetune_operator.plan.types import Action, Delete, Manifest, Ref, Suspend
 from finetune_trainer.contract.records import Cause
 
 LONG_AGO = timedelta(seconds=300)
@@ -50,7 +51,7 @@ OF_NO_MATTER: Mapping[str, bool | set[str]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What is particular to one of them."""
+    """What is particular to preparing, or to publishing."""
 
     role: Literal["prepare", "publish"]
     phase: Phase
@@ -58,7 +59,7 @@ class Stage:
     number_field: Literal["prepare_attempt", "publish_attempt"]
     """Field of status that holds the number of the present Job."""
     first: int
-    """Number of the first Job of this round."""
+    """Number of the first Job since the stage began, or was started again."""
     doing: str
     """What the Job does: `prepares model and data`."""
     make: Callable[[int], Manifest]
@@ -68,9 +69,9 @@ class Stage:
     beside: tuple[Manifest, ...]
     """What a Job needs, made with it."""
 
-    def number(self, members: OwnedObjects, status: FineTuneJobStatus) -> int:
+    def number(self, round: Round) -> int:
         """Of the newest Job; 0 where there was none."""
-        return max(getattr(status, self.number_field) or 0, members.highest(self.role))
+        return max(getattr(round.status, self.number_field) or 0, round.owned.highest(self.role))
 
     def manifest(self, number: int) -> Manifest:
         """The Job, marked with what it was made from."""
@@ -78,16 +79,16 @@ class Stage:
         made["metadata"].setdefault("annotations", {})[SPEC_DIGEST] = self.digest
         return made
 
-    def gang(self, observed: Observed, members: OwnedObjects, number: int) -> Gang:
-        return single_gang(observed, members, self.role, number)
+    def gang(self, round: Round, number: int) -> Gang:
+        return single_gang(round.observed, round.owned, self.role, number)
 
     def outdated(self, gang: Gang) -> bool:
         """Whether the Job was made from another spec. One that says nothing of it was made by an older operator, and stays."""
         return gang.job is not None and gang.job.spec_digest not in (None, self.digest)
 
-    def at(self, status: FineTuneJobStatus, number: int) -> FineTuneJobStatus:
+    def status(self, round: Round, number: int) -> FineTuneJobStatus:
         """The status while the Job of this number is there."""
-        return status.model_copy(update={"phase": self.phase, self.number_field: number})
+        return round.updated(**{"phase": self.phase, self.number_field: number}).status
 
 
 def digest_of(job: FineTuneJob) -> str:
@@ -98,22 +99,22 @@ def digest_of(job: FineTuneJob) -> str:
     return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def start(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, number: int) -> Step:
+def start(stage: Stage, round: Round, number: int) -> Step:
     """Make the Job of this number; the one before is stopped and keeps its log, older ones go."""
     wanted = (*stage.beside, stage.manifest(number))
-    if (waiting := blocked(observed, status, wanted)) is not None:
+    if (waiting := blocked(round, wanted)) is not None:
         return waiting
     return Step(
-        stage.at(_made(status, stamp(observed.now)), number),
+        stage.status(round.charged(last_made=stamp(round.now)), number),
         facts={stage.condition: ordinary(stage, number)},
-        actions=(*creates(observed, wanted), *_retire(stage, members, number)),
-        requeue_after_seconds=observed.settings.pod_diagnosis_seconds,
+        actions=(*creates(round, wanted), *_retire(stage, round.owned, number)),
+        requeue_after_seconds=round.settings.pod_diagnosis_seconds,
     )
 
 
-def _retire(stage: Stage, members: OwnedObjects, number: int) -> tuple[Action, ...]:
+def _retire(stage: Stage, owned: OwnedObjects, number: int) -> tuple[Action, ...]:
     """Stop the Job before and remove older ones. Repeated until it is so: an operator may have died over it."""
-    older = [job for job in members.jobs if job.role == stage.role and job.number < number]
+    older = [job for job in owned.jobs if job.role == stage.role and job.number < number]
     gone = [job for job in older if job.number < number - 1 and not job.deleting]
     return (
         *(Delete(Ref("Job", job.name), job.uid) for job in gone),
@@ -122,24 +123,23 @@ def _retire(stage: Stage, members: OwnedObjects, number: int) -> tuple[Action, .
 
 
 def ordinary(stage: Stage, number: int) -> Fact:
-    """The same text from creation to end: each change of it would be a request."""
+    """What the stage's condition says from creation to end: each change of it would be a request."""
     name = stage.make(number)["metadata"]["name"]
     return Fact(False, stage.phase, f"Job {name} {stage.doing}")
 
 
-def under_way(stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
-    """The Job is there: say what keeps its pod, if anything does."""
+def under_way(stage: Stage, round: Round, gang: Gang) -> Step:
+    """Wait for a Job that is there, and say what keeps its pod, if anything does."""
     assert gang.job is not None
-    waiting = why_waiting(
-        gang, observed.events, gang.job.created, observed.now, observed.settings.pod_diagnosis_seconds
-    )
+    observed = round.observed
+    waiting = why_waiting(gang, observed.events, gang.job.created, round.now, round.settings.pod_diagnosis_seconds)
     unseen = out_of_sight(gang, trains=False)
     fact = waiting.fact or unseen or ordinary(stage, gang.number)
     facts = {stage.condition: fact} if waiting.known or unseen else {}
     return Step(
-        stage.at(status, gang.number),
+        stage.status(round, gang.number),
         facts=facts,
-        actions=_retire(stage, members, gang.number),
+        actions=_retire(stage, round.owned, gang.number),
         requeue_after_seconds=soonest(waiting.look_again_seconds, look_at_nodes_again(observed, gang)),
         wants_references=doubtful_nodes(observed, gang),
         wants_events=waiting.ask,
@@ -158,67 +158,59 @@ class Fall:
     """When the next Job may be made."""
 
 
-def fallen(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang) -> Step | Fall:
+def fallen(stage: Stage, round: Round, gang: Gang) -> Step | Fall:
     """Why the pod ended, or a step that waits until the evidence is in."""
     verdict = diagnose(gang)
     diagnosis = _in_words(verdict)
-    ended = _ended(gang) or made_at(observed, status, gang)
-    known_by = ended + evidence_patience(observed)
-    more_to_come = gang.job is not None and not verdict.final and observed.now < known_by
-    if more_to_come and not gang.living and not observed.listed:
-        return wants_list(observed)
+    ended = _ended(gang) or made_at(round, gang)
+    known_by = ended + evidence_patience(round.settings)
+    more_to_come = gang.job is not None and not verdict.final and round.now < known_by
+    if more_to_come and not gang.living and not round.observed.listed:
+        return wants_list(round)
     if more_to_come and gang.living and diagnosis.cause is not Cause.USER:
+        look_again = look_at_nodes_again(round.observed, gang)
         return Step(
-            stage.at(status, gang.number),
-            requeue_after_seconds=soonest(seconds_until(known_by, observed.now), look_at_nodes_again(observed, gang)),
-            wants_references=doubtful_nodes(observed, gang),
+            stage.status(round, gang.number),
+            requeue_after_seconds=soonest(seconds_until(known_by, round.now), look_again),
+            wants_references=doubtful_nodes(round.observed, gang),
         )
     fact = Fact(False, str(diagnosis.reason), f"{diagnosis.message} What to do: {diagnosis.resolution}")
     tries = gang.number - stage.first + (1 if diagnosis.counts else 0)
     return Fall(diagnosis, fact, ended, ended + retry_delay(tries))
 
 
-def again(
-    stage: Stage, observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang, fall: Fall
-) -> Step | None:
-    """The next Job, where it is due and what there is was listed; else None where it must be waited for."""
-    if observed.now < fall.due:
+def again(stage: Stage, round: Round, gang: Gang, fall: Fall) -> Step | None:
+    """Make the next Job, where it is due and what there is was listed; None where it must be waited for."""
+    if round.now < fall.due:
         return None
-    if not observed.listed:
-        return wants_list(observed)
-    step = start(stage, observed, members, status, gang.number + 1)
+    if not round.observed.listed:
+        return wants_list(round)
+    step = start(stage, round, gang.number + 1)
     return replace(step, status=step.status.model_copy(update={"failure": failure(fall.diagnosis, None)}))
 
 
-def paused(stage: Stage, observed: Observed, status: FineTuneJobStatus, gang: Gang, fall: Fall) -> Step:
-    """Until the next Job is due."""
-    left = seconds_until(fall.due, observed.now)
-    kept = conditions.find(status, stage.condition)
+def paused(stage: Stage, round: Round, gang: Gang, fall: Fall) -> Step:
+    """Wait until the next Job is due."""
+    left = seconds_until(fall.due, round.now)
+    kept = conditions.find(round.status, stage.condition)
     same = kept is not None and kept.reason == fall.fact.reason
-    text = f"{fall.fact.message} Tried again in {round(left)} s at most."
+    text = f"{fall.fact.message} Tried again in {left:.0f} s at most."
     facts = {} if same else {stage.condition: replace(fall.fact, message=text)}
-    return Step(stage.at(status, gang.number), facts=facts, requeue_after_seconds=left)
+    return Step(stage.status(round, gang.number), facts=facts, requeue_after_seconds=left)
 
 
-def caught_up(
-    stage: Stage,
-    observed: Observed,
-    members: OwnedObjects,
-    status: FineTuneJobStatus,
-    number: int,
-    counted: Callable[[FineTuneJobStatus, Diagnosis], FineTuneJobStatus],
-) -> FineTuneJobStatus:
-    """The status, where a Job was made before it could be written: why the tries before had failed is told now."""
-    first = max(getattr(status, stage.number_field) or number, stage.first)
+def caught_up(stage: Stage, round: Round, number: int, counted: Callable[[Round, Diagnosis], Round]) -> Round:
+    """The round, where a Job was made before the status could be written: why the tries before had failed is said now."""
+    first = max(getattr(round.status, stage.number_field) or number, stage.first)
     for earlier in range(first, number):
-        gang = stage.gang(observed, members, earlier)
+        gang = stage.gang(round, earlier)
         if gang.job is not None and not stage.outdated(gang):
             diagnosis = _in_words(diagnose(gang))
-            status = counted(status, diagnosis).model_copy(update={"failure": failure(diagnosis, None)})
-    job = members.job(stage.role, number)
-    if job is not None and getattr(status, stage.number_field) != number:
-        status = _made(status, job.created)
-    return status
+            round = counted(round, diagnosis).updated(failure=failure(diagnosis, None))
+    job = round.owned.job(stage.role, number)
+    if job is not None and getattr(round.status, stage.number_field) != number:
+        return round.charged(last_made=job.created)
+    return round
 
 
 def _in_words(verdict: Verdict) -> Diagnosis:
@@ -229,18 +221,15 @@ def _in_words(verdict: Verdict) -> Diagnosis:
     return diagnosis
 
 
-def _made(status: FineTuneJobStatus, moment: datetime) -> FineTuneJobStatus:
-    return status.model_copy(update={"budget": status.budget.model_copy(update={"last_made": moment})})
-
-
-def made_at(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> datetime:
+def made_at(round: Round, gang: Gang) -> datetime:
     """When the present Job was made. One that is gone tells nothing itself."""
     if gang.job is not None:
         return gang.job.created
-    return status.budget.last_made or observed.now - LONG_AGO
+    return round.status.budget.last_made or round.now - LONG_AGO
 
 
 def _ended(gang: Gang) -> datetime | None:
+    """When the pod began to end; None where nothing shows it."""
     moments = [
         moment
         for pod in gang.pods

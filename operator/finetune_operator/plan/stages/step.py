@@ -14,7 +14,8 @@ from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.observed.diagnosis import Diagnosis
 from finetune_operator.plan.observed.objects import OwnedObjects
 from finetune_operator.plan.stages import validate
-from finetune_operator.plan.types import UNANSWERED, Action, Create, Manifest, Observed, Ref, Refusal, Suspend
+from finetune_operator.plan.stages.round import Round
+from finetune_operator.plan.types import UNANSWERED, Action, Create, Manifest, PlanSettings, Ref, Refusal, Suspend
 
 RETRY_FIRST_SECONDS = 10.0
 RETRY_MAX_SECONDS = 300.0
@@ -37,10 +38,10 @@ class Step:
     wants_progress: bool = False
 
 
-def wants_list(observed: Observed) -> Step:
-    """What comes next can't be undone: nothing is done or written before the children have been listed."""
-    machines = tuple(Ref("Node", name) for name in sorted(observed.nodes or ()))  # what they showed may be why
-    return Step(observed.job.status, wants_list=True, wants_references=machines)
+def wants_list(round: Round) -> Step:
+    """Do and write nothing before the children have been listed: what comes next can't be undone."""
+    machines = tuple(Ref("Node", name) for name in sorted(round.observed.nodes or ()))  # what they showed may be why
+    return Step(round.written, wants_list=True, wants_references=machines)
 
 
 def retry_delay(times: int) -> timedelta:
@@ -50,8 +51,9 @@ def retry_delay(times: int) -> timedelta:
     return timedelta(seconds=min(RETRY_FIRST_SECONDS * 2.0 ** min(times - 1, 10), RETRY_MAX_SECONDS))
 
 
-def creates(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
-    """Those of the planned objects that are not there yet, and that the API server has not just refused."""
+def creates(round: Round, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
+    """Create those of the planned objects that are not there yet, and that the API server has not just refused."""
+    observed = round.observed
     refused = {refusal.ref for refusal in observed.refusals}
     names = ((manifest, Ref(manifest["kind"], manifest["metadata"]["name"])) for manifest in planned)
     return tuple(
@@ -59,19 +61,19 @@ def creates(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[Create, 
     )
 
 
-def refused(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:
+def refused(round: Round, planned: tuple[Manifest, ...]) -> Step | None:
     """Say what the API server refuses to create, and wait until the refusal is withdrawn; None where there is none."""
     names = {Ref(manifest["kind"], manifest["metadata"]["name"]) for manifest in planned}
-    refusal = next((one for one in observed.refusals if one.ref in names), None)
+    refusal = next((refusal for refusal in round.observed.refusals if refusal.ref in names), None)
     if refusal is None:
         return None
-    waiting = status.attempt_started is None
+    waiting = round.status.attempt_started is None
     kind = ConditionType.VALIDATED if waiting else ConditionType.RUNNING
-    if status.phase is Phase.PUBLISHING:
+    if round.status.phase is Phase.PUBLISHING:
         waiting, kind = False, ConditionType.PUBLISHED
-    phase = Phase.PENDING if waiting else status.phase
+    phase = Phase.PENDING if waiting else round.status.phase
     facts = {kind: _refusal_fact(refusal)}
-    return Step(status.model_copy(update={"phase": phase}), facts=facts, requeue_after_seconds=REFUSED_SECONDS)
+    return Step(round.updated(phase=phase).status, facts=facts, requeue_after_seconds=REFUSED_SECONDS)
 
 
 def _refusal_fact(refusal: Refusal) -> Fact:
@@ -95,48 +97,46 @@ def _refusal_fact(refusal: Refusal) -> Fact:
     return Fact(False, f"Create{refusal.reason}", text)
 
 
-def blocked(observed: Observed, status: FineTuneJobStatus, planned: tuple[Manifest, ...]) -> Step | None:
+def blocked(round: Round, planned: tuple[Manifest, ...]) -> Step | None:
     """Wait, where a planned object is refused or its name is somebody else's."""
-    waiting = refused(observed, status, planned)
+    waiting = refused(round, planned)
     if waiting is not None:
         return waiting
-    problem = next((one for one in (validate.taken(observed, manifest) for manifest in planned) if one), None)
+    checked = (validate.taken(round.observed, manifest) for manifest in planned)
+    problem = next((problem for problem in checked if problem is not None), None)
     if problem is None:
         return None
     fact = Fact(False, problem.reason, problem.message)
-    return Step(status, facts={ConditionType.VALIDATED: fact}, requeue_after_seconds=TAKEN_SECONDS)
+    return Step(round.status, facts={ConditionType.VALIDATED: fact}, requeue_after_seconds=TAKEN_SECONDS)
 
 
-def stop_all(members: OwnedObjects) -> tuple[Suspend, ...]:
+def stop_all(owned: OwnedObjects) -> tuple[Suspend, ...]:
     """Give everything back that a Job still holds."""
-    return tuple(Suspend(job.name) for job in members.jobs if job.active)
+    return tuple(Suspend(job.name) for job in owned.jobs if job.active)
 
 
 def fail(
-    observed: Observed,
-    members: OwnedObjects,
-    status: FineTuneJobStatus,
+    round: Round,
     diagnosis: Diagnosis,
     *,
     attempt: int | None = None,
     verdict: str | None = None,
     facts: Mapping[ConditionType, Fact] | None = None,
 ) -> Step:
-    """The job has failed: `diagnosis` is of what failed last, `verdict` the reason of the whole if it is another."""
-    if not observed.listed:
-        return wants_list(observed)
-    failed = status.model_copy(
-        update={
-            "phase": Phase.FAILED,
-            "nodes": _without_ready(status),
-            "completion_time": stamp(observed.now),
-            "failure": failure(diagnosis, attempt),
-            "attempt": max(status.attempt or 0, members.highest("train")) or None,
-            "prepare_attempt": max(status.prepare_attempt or 0, members.highest("prepare")) or None,
-        }
+    """End the job as failed: `diagnosis` is of what failed last, `verdict` the reason of the whole if it is another."""
+    if not round.observed.listed:
+        return wants_list(round)
+    status, owned = round.status, round.owned
+    failed = round.updated(
+        phase=Phase.FAILED,
+        nodes=_without_ready(status),
+        completion_time=stamp(round.now),
+        failure=failure(diagnosis, attempt),
+        attempt=max(status.attempt or 0, owned.highest("train")) or None,
+        prepare_attempt=max(status.prepare_attempt or 0, owned.highest("prepare")) or None,
     )
     fact = Fact(True, verdict or diagnosis.reason, diagnosis.message)
-    return Step(failed, facts={**(facts or {}), ConditionType.FAILED: fact}, actions=stop_all(members))
+    return Step(failed.status, facts={**(facts or {}), ConditionType.FAILED: fact}, actions=stop_all(owned))
 
 
 def _without_ready(status: FineTuneJobStatus) -> Nodes | None:
@@ -163,9 +163,8 @@ def stamp(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)
 
 
-def evidence_patience(observed: Observed) -> timedelta:
+def evidence_patience(settings: PlanSettings) -> timedelta:
     """How long evidence of a gang's end may take: pods have their grace period, lost nodes are noticed and evicted."""
-    settings = observed.settings
     return timedelta(seconds=settings.grace_period_seconds + settings.lost_node_seconds) + SILENCE
 
 

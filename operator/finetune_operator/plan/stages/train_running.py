@@ -7,14 +7,14 @@ from datetime import timedelta
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
 from finetune_operator.plan.conditions import Fact, Facts
 from finetune_operator.plan.desired import manifests
-from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again, progress_of
-from finetune_operator.plan.observed.objects import OwnedObjects
+from finetune_operator.plan.observed.gang import Gang, doubtful_nodes, look_at_nodes_again
 from finetune_operator.plan.observed.pending_pods import out_of_sight, why_waiting
 from finetune_operator.plan.stages import restart_budget
+from finetune_operator.plan.stages.round import Round
 from finetune_operator.plan.stages.step import Step, blocked, creates, evidence_patience, seconds_until, soonest
 from finetune_operator.plan.stages.train_start import planned, retire, starting_text
 from finetune_operator.plan.status import from_training
-from finetune_operator.plan.types import Action, Observed
+from finetune_operator.plan.types import Action
 from finetune_trainer.contract.records import PodPhase, Progress
 
 POLL_STARTING_SECONDS = 1.0
@@ -34,88 +34,94 @@ PHASES = {
 }
 
 
-def alive(observed: Observed, members: OwnedObjects, status: FineTuneJobStatus, gang: Gang) -> Step:
-    told = progress_of(observed, gang.number)
-    kept = from_training.checkpoint_fact(status, told)
-    if told is not None:
-        status = from_training.with_progress(status, told)
-    status = from_training.with_nodes(status, gang, observed.now)
-    if status.attempt_begun is not None:
-        status = status.model_copy(update={"phase": Phase.RUNNING})
-    started = status.attempt_started or observed.now
-    waiting = why_waiting(gang, observed.events, started, observed.now, observed.settings.pod_diagnosis_seconds)
-    unseen = out_of_sight(gang, trains=status.attempt_begun is not None)
-    fact = waiting.fact or unseen or _running_fact(status, gang, told, observed.now - started)
-    facts: dict[ConditionType, Fact] = {ConditionType.CHECKPOINT_LOST: kept} if kept is not None else {}
-    if waiting.known or unseen or status.attempt_begun:
+def alive(round: Round, gang: Gang) -> Step:
+    """One step of an attempt whose pods stand: show how far they are, and what they wait for."""
+    progress = round.progress(gang.number)
+    lost_checkpoint = from_training.checkpoint_fact(round.status, progress)
+    if progress is not None:
+        round = round.with_status(from_training.with_progress(round.status, progress))
+    round = round.with_status(from_training.with_nodes(round.status, gang, round.now))
+    begun = round.status.attempt_begun is not None
+    if begun:
+        round = round.updated(phase=Phase.RUNNING)
+    started = round.status.attempt_started or round.now
+    waiting = why_waiting(gang, round.observed.events, started, round.now, round.settings.pod_diagnosis_seconds)
+    unseen = out_of_sight(gang, trains=begun)
+    fact = waiting.fact or unseen or _running_fact(round.status, gang, progress, round.now - started)
+    facts = {ConditionType.CHECKPOINT_LOST: lost_checkpoint} if lost_checkpoint is not None else {}
+    if waiting.known or unseen or begun:
         facts[ConditionType.RUNNING] = fact
     missing: tuple[Action, ...] = ()
-    if status.attempt_begun is None:  # what is made beside the Job may have been refused, or its name be taken
-        needed = planned(observed, gang.number, status)
-        missing = creates(observed, needed)
-        stopped = blocked(observed, status, needed)
+    if not begun:  # what is made beside the Job may have been refused, or its name be taken
+        needed = planned(round, gang.number)
+        missing = creates(round, needed)
+        stopped = blocked(round, needed)
         facts |= stopped.facts if stopped is not None else {}
-    poll = look_at_nodes_again(observed, gang)
+    poll = look_at_nodes_again(round.observed, gang)
     if gang.first is not None:
-        begun = status.attempt_begun is not None
-        poll = soonest(poll, observed.settings.progress_interval_seconds if begun else POLL_STARTING_SECONDS)
+        poll = soonest(poll, round.settings.progress_interval_seconds if begun else POLL_STARTING_SECONDS)
     return Step(
-        status,
-        facts={**facts, **_prepared_inline(observed, status, told)},
-        actions=(*missing, *retire(observed, members, gang.number)),
-        requeue_after_seconds=soonest(poll, waiting.look_again_seconds, *_deadlines(observed, status)),
-        wants_references=doubtful_nodes(observed, gang),
+        round.status,
+        facts={**facts, **_prepared_inline(round, progress)},
+        actions=(*missing, *retire(round, gang.number)),
+        requeue_after_seconds=soonest(poll, waiting.look_again_seconds, *_deadlines(round)),
+        wants_references=doubtful_nodes(round.observed, gang),
         wants_events=waiting.ask,
         wants_progress=gang.first is not None,
     )
 
 
-def expired_by(observed: Observed, status: FineTuneJobStatus, gang: Gang) -> bool:
+def expired_by(round: Round, gang: Gang) -> bool:
     """Whether the pods have had their time to start. What they fall by after that is our own doing."""
-    told = progress_of(observed, gang.number)
+    status, progress = round.status, round.progress(gang.number)
     if (
         status.attempt_begun is not None
         or status.attempt_started is None
-        or (told is not None and (told.begun is not None or told.phase is PodPhase.PREPARING))
+        or (progress is not None and (progress.begun is not None or progress.phase is PodPhase.PREPARING))
     ):
         return False
-    due = status.attempt_started + timedelta(seconds=observed.job.spec.start_deadline_seconds)
+    due = status.attempt_started + timedelta(seconds=round.job.spec.start_deadline_seconds)
     if gang.fallen:
-        return restart_budget.ended_at(gang, observed.now) >= due
-    silent = told is None and len({pod.index for pod in gang.pods if pod.running}) >= gang.nodes
-    return observed.now >= due and not silent  # a gang that all runs may have begun: node 0 just can't be asked
+        return restart_budget.ended_at(gang, round.now) >= due
+    silent = progress is None and len({pod.index for pod in gang.pods if pod.running}) >= gang.nodes
+    return round.now >= due and not silent  # a gang that all runs may have begun: node 0 just can't be asked
 
 
-def _deadlines(observed: Observed, status: FineTuneJobStatus) -> tuple[float | None, ...]:
+def _deadlines(round: Round) -> tuple[float | None, ...]:
     """Seconds until something is due that no watch will tell."""
+    status, started = round.status, round.status.attempt_started
+    if started is None:
+        return ()
     start_by = None
-    if status.attempt_begun is None and status.attempt_started is not None:
-        limit = timedelta(seconds=observed.job.spec.start_deadline_seconds)
-        start_by = seconds_until(status.attempt_started + limit, observed.now)
-    settle_by = None
-    if status.budget.settled_attempt < (status.attempt or 0) - 1 and status.attempt_started is not None:
-        settle_by = seconds_until(status.attempt_started + evidence_patience(observed), observed.now)
-    return start_by, settle_by
+    if status.attempt_begun is None:
+        limit = timedelta(seconds=round.job.spec.start_deadline_seconds)
+        start_by = seconds_until(started + limit, round.now)
+    account_by = None
+    if status.budget.settled_attempt < (status.attempt or 0) - 1:
+        account_by = seconds_until(started + evidence_patience(round.settings), round.now)
+    return start_by, account_by
 
 
-def _running_fact(status: FineTuneJobStatus, gang: Gang, told: Progress | None, age: timedelta) -> Fact:
+def _running_fact(status: FineTuneJobStatus, gang: Gang, progress: Progress | None, age: timedelta) -> Fact:
+    """What the condition Running says of a gang that nothing keeps."""
     begun = status.attempt_begun is not None
-    if told is not None and told.phase in PHASES and (begun or age >= WAITING_SHOWN):
-        reason, text = PHASES[told.phase]
-        if told.phase is PodPhase.WAITING and told.waiting_for is not None:
-            text = f"node 0 waits for {told.waiting_for}: its log says what it can't find or reach"
+    if progress is not None and progress.phase in PHASES and (begun or age >= WAITING_SHOWN):
+        reason, text = PHASES[progress.phase]
+        if progress.phase is PodPhase.WAITING and progress.waiting_for is not None:
+            text = f"node 0 waits for {progress.waiting_for}: its log says what it can't find or reach"
         return Fact(begun, reason, f"attempt {gang.number}: {text}")
     if begun:
         return Fact(True, "Training", f"attempt {gang.number} trains on {gang.nodes} node{'s' * (gang.nodes > 1)}")
     ready = status.nodes.ready if status.nodes else 0
-    if told is None and ready == gang.nodes and age >= SILENCE_SHOWN:
+    if progress is None and ready == gang.nodes and age >= SILENCE_SHOWN:
         return Fact(False, "ProgressUnknown", f"attempt {gang.number}: {UNREACHABLE}")
     return Fact(False, "Starting", starting_text(gang.number, gang.nodes, ready))
 
 
-def _prepared_inline(observed: Observed, status: FineTuneJobStatus, told: Progress | None) -> Facts:
-    if manifests.needs_prepare_job(observed.job, observed.settings) or told is None or told.begun is None:
+def _prepared_inline(round: Round, progress: Progress | None) -> Facts:
+    """What the condition Prepared says where node 0 prepares, as it tells itself."""
+    if manifests.needs_prepare_job(round.job, round.settings) or progress is None or progress.begun is None:
         return {}
-    if told.phase in (PodPhase.WAITING, PodPhase.PREPARING):
+    if progress.phase in (PodPhase.WAITING, PodPhase.PREPARING):
         return {ConditionType.PREPARED: Fact(False, "PreparingData", "node 0 prepares model and data")}
     return {ConditionType.PREPARED: Fact(True, "Prepared", "model and data are prepared")}

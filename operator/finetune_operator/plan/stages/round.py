@@ -1,0 +1,66 @@
+"""One round of deciding on a job: what every stage is handed, and hands on with the next status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.plan.observed import gang
+from finetune_operator.plan.observed.gang import Gang
+from finetune_operator.plan.observed.objects import OwnedObjects, owned_objects
+from finetune_operator.plan.types import Observed, PlanSettings
+from finetune_trainer.contract.records import Progress
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was observed, and the next status as far as it is decided. A stage changes the status alone, and gets a new round."""
+
+    observed: Observed
+    owned: OwnedObjects
+    """The job's own Jobs and pods among the observed objects."""
+    status: FineTuneJobStatus
+    """The next status."""
+
+    @classmethod
+    def of(cls, observed: Observed) -> Round:
+        """The round in which nothing is decided yet."""
+        return cls(observed, owned_objects(observed), observed.job.status)
+
+    @property
+    def job(self) -> FineTuneJob:
+        return self.observed.job
+
+    @property
+    def now(self) -> datetime:
+        return self.observed.now
+
+    @property
+    def settings(self) -> PlanSettings:
+        return self.observed.settings
+
+    @property
+    def written(self) -> FineTuneJobStatus:
+        """The status that the API server holds."""
+        return self.observed.job.status
+
+    def with_status(self, status: FineTuneJobStatus) -> Round:
+        return replace(self, status=status)
+
+    def updated(self, **fields: object) -> Round:
+        """The round with these fields of the status changed."""
+        return self.with_status(self.status.model_copy(update=fields))
+
+    def charged(self, **fields: object) -> Round:
+        """The round with these fields of the status' budget changed."""
+        return self.updated(budget=self.status.budget.model_copy(update=fields))
+
+    def attempt(self, number: int) -> Gang:
+        """The gang of a training attempt."""
+        return gang.training_gang(self.observed, self.owned, number)
+
+    def progress(self, attempt: int) -> Progress | None:
+        """What node 0 says, if it is of this attempt."""
+        return gang.progress_of(self.observed, attempt)
