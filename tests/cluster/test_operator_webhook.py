@@ -98,8 +98,11 @@ def test_a_suspension_that_is_refused_is_told_once_and_tried_again(
     assert "not on a Sunday" in reconciling["message"]
     assert "PATCH" in reconciling["message"]
     assert "jobs/yelp-train-1" in reconciling["message"]
-    eventually("three tries", lambda: len(_since_told(audited, api, "patch", "jobs")) >= 2)
-    assert len(_since_told(audited, api, "update", "finetunejobs")) == 0
+    eventually("three tries", lambda: _patches_since_told(audited, api) >= 2)
+    # What else a busy API server refuses or conflicts on meanwhile is another cause to tell, and so is its end.
+    answers = [(one["verb"], one["objectRef"].get("resource"), code(one)) for one in _since_told(audited, api)]
+    others = [answer for answer in answers if answer[2] >= 400 and answer != ("patch", "jobs", 403)]
+    assert answers.count(("update", "finetunejobs", 200)) <= 2 * len(others), answers
 
     admission.refused = frozenset()
     failed = wait_for_phase(api, "Failed")
@@ -121,11 +124,15 @@ def _retrying(api: Api) -> Manifest | None:
     return found if found.get("reason") == "Retrying" else None
 
 
-def _since_told(cluster: ControlPlane, api: Api, verb: str, resource: str) -> list[dict[str, Any]]:
+def _patches_since_told(cluster: ControlPlane, api: Api) -> int:
+    return sum(is_request(one, "patch", "jobs") for one in _since_told(cluster, api))
+
+
+def _since_told(cluster: ControlPlane, api: Api) -> list[dict[str, Any]]:
     """The operator's requests after the status that followed on the first refusal."""
     done = requests(cluster, api.namespace)
     refused = next(number for number, one in enumerate(done) if is_request(one, "patch", "jobs") and code(one) == 403)
     told = next(
         number for number, one in enumerate(done) if number > refused and is_request(one, "update", "finetunejobs")
     )
-    return [one for one in done[told + 1 :] if is_request(one, verb, resource)]
+    return done[told + 1 :]
