@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from finetune_trainer.contract.base import Document, PodPath, Scalar
+from finetune_trainer.contract.effects import LEARNING, RESOLVED, ROWS, Effect
 
 TaskName = Literal[
     "text-classification",
@@ -34,9 +35,9 @@ class DatasetSource(Document):
     """Hub id; null where `files` is given."""
     config: str | None = None
     """Configuration (subset) of the Hub dataset."""
-    revision: str | None = None
+    revision: Annotated[str | None, RESOLVED] = None
     """Branch, tag or commit on the Hub; null is the Hub's default branch."""
-    files: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    files: Annotated[dict[str, tuple[str, ...]], RESOLVED] = Field(default_factory=dict)
     """Split -> absolute paths or globs on mounted volumes, or addresses (`https://`, `hf://`, `s3://`)."""
     field: str | None = None
     """Key of a json document that holds the rows."""
@@ -69,7 +70,9 @@ class Preprocessing(Document):
     """Summarization, translation: language of the source, by a multilingual tokenizer's code (`en_XX`, `eng_Latn`)."""
     target_language: str | None = None
     """Summarization, translation: language of the target; generation is forced to begin with it."""
-    padding: Annotated[Literal["longest", "max_length"], Field(exclude_if=lambda value: value == "longest")] = "longest"
+    padding: Annotated[
+        Literal["longest", "max_length"], Field(exclude_if=lambda value: value == "longest"), LEARNING
+    ] = "longest"
     """To the longest row of the batch, or always to the limit."""
     truncation_side: Literal["left", "right"] | None = None
     """Which end of a long text is cut; null is the tokenizer's own."""
@@ -79,9 +82,9 @@ class Preprocessing(Document):
     """Text generation, fill-mask: fill rows up with several texts; null is the task's default."""
     whole_word_mask: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     """Fill-mask: mask all tokens of a word."""
-    mask_probability: float | None = None
+    mask_probability: Annotated[float | None, LEARNING] = None
     """Fill-mask: share of the tokens that are masked; null is 0.15."""
-    num_proc: int | None = None
+    num_proc: Annotated[int | None, LEARNING] = None
     """Processes that tokenise; null is one for each core."""
 
 
@@ -118,9 +121,9 @@ class EarlyStopping(Document):
 
 
 class HubSettings(Document):
-    endpoint: str | None = None
+    endpoint: Annotated[str | None, Effect.CHECKS] = None
     """Base address of the Hub or of a mirror; null is the library's default."""
-    token_file: PodPath | None = None
+    token_file: Annotated[PodPath | None, Effect.NOTHING] = None
     """File that holds the token, mounted only in the pods that talk to the Hub."""
 
 
@@ -142,46 +145,48 @@ class Publish(Document):
 class RunConfig(Document):
     """Everything that the pods of a job must know. The same for every attempt and every role, so it is content-addressed."""
 
-    schema_version: Literal[1] = 1
-    namespace: str
-    job: str
+    schema_version: Annotated[Literal[1], Effect.TRAINING] = 1
+    namespace: Annotated[str, Effect.NOTHING]
+    job: Annotated[str, Effect.TRAINING]
     """`metadata.name` of the FineTuneJob."""
-    uid: str
+    uid: Annotated[str, Effect.NOTHING]
     """`metadata.uid` of the FineTuneJob: the identity of a run on the volume."""
-    task: TaskName
-    problem_type: ProblemType | None = None
+    task: Annotated[TaskName, ROWS]
+    problem_type: Annotated[ProblemType | None, ROWS] = None
     """Text classification: what a label is; null is one class of several."""
-    model: ModelSource
-    dataset: DatasetSource
-    preprocessing: Preprocessing = Preprocessing()
-    training_arguments: dict[str, Scalar | dict[str, Scalar | None] | list[str] | None] = Field(default_factory=dict)
+    model: Annotated[ModelSource, RESOLVED]
+    dataset: Annotated[DatasetSource, ROWS]
+    preprocessing: Annotated[Preprocessing, ROWS] = Preprocessing()
+    training_arguments: Annotated[dict[str, Scalar | dict[str, Scalar | None] | list[str] | None], LEARNING] = Field(
+        default_factory=dict
+    )
     """What the user gave, under the pinned release's names (older names are translated by the planner)."""
-    peft: Peft | None = None
-    quantization: Quantization | None = None
-    early_stopping: EarlyStopping | None = None
-    loss_weights: Literal["balanced"] | None = None
+    peft: Annotated[Peft | None, LEARNING] = None
+    quantization: Annotated[Quantization | None, LEARNING] = None
+    early_stopping: Annotated[EarlyStopping | None, LEARNING] = None
+    loss_weights: Annotated[Literal["balanced"] | None, LEARNING] = None
     """Classification: weigh classes by the inverse of how often they occur."""
-    nodes: int = Field(ge=1)
-    processes_per_node: int = Field(ge=1)
-    accelerators: bool
+    nodes: Annotated[int, Field(ge=1), Effect.RANKS]
+    processes_per_node: Annotated[int, Field(ge=1), Effect.RANKS]
+    accelerators: Annotated[bool, Effect.NOTHING]
     """Whether the pods were given accelerators. Without, training runs on the CPU with gloo, in fp32."""
-    device_memory_bytes: int | None = None
+    device_memory_bytes: Annotated[int | None, Effect.NOTHING] = None
     """Memory of each accelerator, at most; null where nobody knows before a rank asks it."""
-    output: PodPath
+    output: Annotated[PodPath, Effect.NOTHING]
     """Where the job's claim is mounted. The layout below it is `finetune_trainer.volume`'s."""
-    checkpoint_interval_seconds: int = 600
-    resume_from: str = "auto"
+    checkpoint_interval_seconds: Annotated[int, Effect.NOTHING] = 600
+    resume_from: Annotated[str, Effect.NOTHING] = "auto"
     """`auto`, `required` (as `auto`, but never anew where there was a checkpoint), `never`, or an absolute path of one."""
-    prepare: Literal["job", "inline"]
+    prepare: Annotated[Literal["job", "inline"], Effect.NOTHING]
     """`job`: a Job before training prepares. `inline`: node 0 of the attempt does, beside the ranks' imports."""
-    peers: str | None = None
+    peers: Annotated[str | None, Effect.NOTHING] = None
     """Address of node i as a format with `{attempt}` and `{node}`, e.g. `yelp-train-{attempt}-{node}.yelp:8080`; null for one node."""
-    port: int = 8080
+    port: Annotated[int, Effect.NOTHING] = 8080
     """Port of `launch` in a pod: /metrics, /progress, /healthz, and what nodes tell each other."""
-    grace_period_seconds: int = 30
+    grace_period_seconds: Annotated[int, Effect.NOTHING] = 30
     """`terminationGracePeriodSeconds` of the pods."""
     hub: HubSettings = HubSettings()
-    publish: Publish | None = None
+    publish: Annotated[Publish | None, Effect.NOTHING] = None
 
     @property
     def world_size(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import CheckpointRef, Reason
 from finetune_trainer.contract.run_config import RunConfig
@@ -26,25 +27,6 @@ CONTINUES = ("auto", "required")
 _BATCH_SIZE = "per_device_train_batch_size"
 _ACCUMULATION = "gradient_accumulation_steps"
 _DEFAULT_BATCH_SIZE = 8
-_NOT_WHAT_IS_TRAINED = frozenset(
-    {
-        "namespace",
-        "uid",
-        "nodes",
-        "processes_per_node",
-        "accelerators",
-        "device_memory_bytes",
-        "output",
-        "checkpoint_interval_seconds",
-        "resume_from",
-        "prepare",
-        "peers",
-        "port",
-        "grace_period_seconds",
-        "hub",
-        "publish",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -196,11 +178,10 @@ def trains_the_same(one: RunConfig, other: RunConfig) -> bool:
     """Whether a checkpoint of one continues exactly in the other: same data, model, arguments and global batch."""
 
     def essence(config: RunConfig) -> dict[str, object]:
-        fields = config.model_dump(exclude=set(_NOT_WHAT_IS_TRAINED))
-        arguments = dict(config.training_arguments)
-        arguments.pop(_BATCH_SIZE, None)
-        arguments.pop(_ACCUMULATION, None)
-        return fields | {"training_arguments": arguments, "global_batch": global_batch(config)}
+        learnt = parts(config, Effect.TRAINING)
+        for argument in (_BATCH_SIZE, _ACCUMULATION):
+            learnt["training_arguments"].pop(argument, None)
+        return learnt | {"global_batch": global_batch(config)}
 
     return essence(one) == essence(other)
 

@@ -10,13 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.run_config import RunConfig
 
 FORMAT = 5
 """Raised with every change of this code that makes other files from the same input."""
-
-NOT_IN_TOKENS = ("num_proc", "padding", "mask_probability")
-"""Settings of the preprocessing that take effect in training, or on time alone."""
 
 
 def sha256(value: Any) -> str:
@@ -64,18 +62,14 @@ def config_digest(config: RunConfig) -> str:
 
     How it is trained is among them: whether that fits the data is said here, before an accelerator is taken.
     """
-    trained = {"training_arguments", "peft", "quantization", "early_stopping", "loss_weights"}
+    checked = parts(config, Effect.CHECKS)
     return sha256(
         {
             "format": FORMAT,
-            "task": config.task,
-            "problem": config.problem_type,
-            "model": config.model.model_dump(),
-            "dataset": config.dataset.model_dump(),
-            "preprocessing": config.preprocessing.model_dump(),
-            "endpoint": config.hub.endpoint,
+            "problem": checked.pop("problem_type"),
+            "endpoint": checked.pop("hub")["endpoint"],
             "ranks": config.world_size,
-            **config.model_dump(include=trained),
+            **checked,
         }
     )
 
@@ -83,18 +77,18 @@ def config_digest(config: RunConfig) -> str:
 def data_key(config: RunConfig, *, data: Any, model: Any, limits: tuple[int | None, ...]) -> str:
     """Name of the folder of prepared data.
 
-    `data` says which rows there are (commit or digests of files, and `spec.dataset`), `model` what tokens depend on of
-    the model.
+    `data` says which rows there are (commit or digests of files, and what `spec.dataset` says of them), `model` what tokens
+    depend on of the model.
     """
     dataset = config.dataset
     drawn = bool(dataset.max_samples) or dataset.validation_fraction is not None
+    in_tokens = parts(config, Effect.TOKENS)
     return sha256(
         {
             "format": FORMAT,
-            "task": config.task,
-            "problem": config.problem_type,
+            "problem": in_tokens.pop("problem_type"),
+            **{name: value for name, value in in_tokens.items() if name != "dataset"},
             "data": data,
-            "preprocessing": config.preprocessing.model_dump(exclude=set(NOT_IN_TOKENS)),
             "model": model,
             "limits": limits,
             "seed": seed(config) if drawn else None,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.columns import ColumnRequest
@@ -53,7 +54,7 @@ def find(config: RunConfig, client: hub.HubReader) -> Found:
             Reason.DATASET_NOT_FOUND,
             "spec.dataset.validationFraction cuts off a validation split, and one is named as well: leave one of them out.",
         )
-    settings = dataset.model_dump(mode="json", exclude={"files", "revision"}, exclude_defaults=True)
+    settings = parts(config, Effect.TOKENS, mode="json", exclude_defaults=True)["dataset"]
     if dataset.name is not None:
         commit = client.dataset_commit(dataset)
         return Found({"commit": commit, "settings": settings}, commit)

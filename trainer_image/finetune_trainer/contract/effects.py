@@ -1,0 +1,80 @@
+"""What another value of a field means for data and checkpoints that lie on a volume: each field says it in its annotation.
+
+`prepare` names its data after what `parts` picks out, and `launch` compares trainings by it.
+"""
+
+from __future__ import annotations
+
+from enum import Flag, auto
+from functools import cache
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from finetune_trainer.contract.base import Document
+
+
+class Effect(Flag):
+    """What depends on the value of a field. It holds for the fields below, too, where they say nothing else."""
+
+    NOTHING = 0
+    """Neither data nor training: the field says where and how pods run, or what becomes of the model afterwards."""
+    CHECKS = auto()
+    """The checks of `prepare`: with another value it looks at model and data again."""
+    TOKENS = auto()
+    """The rows that are taken, or their tokens: with another value they are other data, in another folder."""
+    TRAINING = auto()
+    """What is learnt: no training goes on from a checkpoint of another value."""
+    RANKS = auto()
+    """The number of ranks, which `prepare` checks, and through it the global batch, which training depends on."""
+
+
+ROWS = Effect.CHECKS | Effect.TOKENS | Effect.TRAINING
+"""Of a field that decides what the rows and tokens are."""
+LEARNING = Effect.CHECKS | Effect.TRAINING
+"""Of a field that decides how rows are learnt: `prepare` tells whether it fits them before a pod takes an accelerator."""
+RESOLVED = Effect.CHECKS | Effect.TRAINING
+"""Of the name of something that may change under its name: tokens depend on the commit or the content that is found."""
+
+
+class UndeclaredEffectError(TypeError):
+    """A field says nothing of its effect."""
+
+
+def parts(document: Document, effect: Effect, **options: Any) -> dict[str, Any]:
+    """Dump the fields of a document that have the effect. `options`: those of pydantic's `model_dump`."""
+    return document.model_dump(include=_paths_with(type(document), effect), **options)
+
+
+def effects(kind: type[Document], above: Effect | None = None) -> dict[str, Effect]:
+    """The effect of each field, by its dotted path. Raises UndeclaredEffectError."""
+    declared: dict[str, Effect] = {}
+    for name, field in kind.model_fields.items():
+        effect = next((meta for meta in field.metadata if isinstance(meta, Effect)), above)
+        nested = _document(field)
+        if nested is not None:
+            declared |= {f"{name}.{path}": below for path, below in effects(nested, effect).items()}
+        elif effect is None:
+            raise UndeclaredEffectError(f"{kind.__name__}.{name} says nothing of its effect: Annotated[..., Effect...]")
+        else:
+            declared[name] = effect
+    return declared
+
+
+def _document(field: FieldInfo) -> type[Document] | None:
+    """The document that a field holds, if it holds one."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Document)), None)
+
+
+@cache
+def _paths_with(kind: type[Document], effect: Effect) -> dict[str, Any]:
+    """The fields that have an effect, as pydantic's `include` wants them."""
+    included: dict[str, Any] = {}
+    for path in (path for path, own in effects(kind).items() if effect in own):
+        *parents, name = path.split(".")
+        node = included
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = True
+    return included
