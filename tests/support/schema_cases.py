@@ -177,6 +177,26 @@ def usual_value(schema: Schema, path: str) -> Any:
             return next((good for kind, good, _, _ in _bounds(schema) if kind == "minimum"), 1)
 
 
+def other_value(schema: Schema, path: str) -> Any:
+    """A good value that is not the usual one; the usual one where there is no other."""
+    usual = usual_value(schema, path)
+    if INT_OR_STRING in schema:
+        return usual + 1
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema["type"]:
+        case "boolean":
+            return not usual
+        case "string":
+            return _text(path, 12)
+        case "integer":
+            return usual + 1
+        case "number":
+            return usual + 0.5
+        case _:
+            return usual
+
+
 def _text(path: str, length: int) -> str:
     """A good string of a length for a field: of a few kinds the one that fits."""
     two = "a" * (length // 2) + "/" + "a" * (length - length // 2 - 1)

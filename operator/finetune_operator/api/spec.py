@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 from finetune_operator.api.base import ApiModel, Name
 from finetune_operator.api.dataset import Dataset, PreprocessingSpec
 from finetune_operator.api.methods import EarlyStoppingSpec, PeftSpec, QuantizationSpec
+from finetune_operator.api.mutability import FIXED, NEW_JOB, PUBLISHING, Decides, Immutable, Mutable
 from finetune_operator.api.training_arguments import TrainingArguments
 from finetune_trainer.contract.run_config import ProblemType, TaskName
 
@@ -20,6 +21,9 @@ _BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-ke
 """A list that is merged by name, each name once."""
 MAX_SECONDS = 2_147_483_647
 """Sixty-eight years: no sum of it and a date is out of a calendar's range."""
+Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
+RanksPerNode = Annotated[int, Field(ge=1, le=64)]
+ImageName = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class ModelSpec(ApiModel):
@@ -126,7 +130,7 @@ class PublishSpec(ApiModel):
     """Branch to commit to; made where it is not there."""
     commit_message: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     """First line of the commit; default: one that names the job."""
-    deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] = 86400
+    deadline_seconds: Seconds = 86400
     """Seconds from the end of training in which publishing is tried again while the Hub is down, busy or out of reach.
     Then the job fails and keeps its model; raising `retry` publishes again, with the same time anew."""
 
@@ -134,84 +138,95 @@ class PublishSpec(ApiModel):
 class FineTuneJobSpec(ApiModel):
     """What to train, on what, with what. Fixed once training has started, except where a field says otherwise."""
 
-    task: TaskName
+    task: Annotated[TaskName, FIXED]
     """What the model learns to do."""
-    problem_type: ProblemType | None = None
+    problem_type: Annotated[ProblemType | None, FIXED] = None
     """What a label is: one class of several, a list of classes, or a number; default: one class. For
     text-classification."""
-    model: ModelSpec
+    model: Annotated[ModelSpec, FIXED]
     """The pretrained model to start from."""
-    dataset: Dataset
+    dataset: Annotated[Dataset, FIXED]
     """The data to train and evaluate on."""
-    preprocessing: PreprocessingSpec = PreprocessingSpec()
+    preprocessing: Annotated[PreprocessingSpec, FIXED] = PreprocessingSpec()
     """How text becomes tokens, once, before training."""
-    training_arguments: TrainingArguments = TrainingArguments()
+    training_arguments: Annotated[TrainingArguments, FIXED] = TrainingArguments()
     """Arguments of the Hugging Face Trainer, by their own names. What is not given has the default of transformers,
     except where the description says otherwise (save_strategy, save_total_limit, train_sampling_strategy). Names of
     older releases are translated, with a warning. What the system decides itself (output_dir, report_to, ...) is not
     here."""
-    peft: PeftSpec | None = None
+    peft: Annotated[PeftSpec | None, FIXED] = None
     """Train an adapter (LoRA) in place of all weights; without it all weights are trained."""
-    quantization: QuantizationSpec | None = None
+    quantization: Annotated[QuantizationSpec | None, FIXED] = None
     """Hold the base model's weights in 4 bits while the adapter is trained (QLoRA): large models on small GPUs. Needs `peft`
     and a CUDA device."""
-    early_stopping: EarlyStoppingSpec | None = None
+    early_stopping: Annotated[EarlyStoppingSpec | None, FIXED] = None
     """End training once evaluations no longer improve, and keep the best model. The metric is `metric_for_best_model`;
     default: the loss. Needs `eval_strategy`."""
-    loss_weights: Literal["balanced"] | None = None
+    loss_weights: Annotated[Literal["balanced"] | None, FIXED] = None
     """`balanced`: rare classes count more in the loss, each by the inverse of how often it occurs; default: each row
     counts the same. For text-classification (not regression) and token-classification."""
-    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1000), FIXED] = 1
     """Number of nodes: pods that train together as one world. Over 1, the storage must be ReadWriteMany."""
-    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    processes_per_node: Annotated[RanksPerNode | None, FIXED] = None
     """Ranks per node; default: the accelerators in `resources`, else 1. With accelerators by ResourceClaims, whose number is
     not known here, the default is one for each claim."""
-    resources: Resources = Resources()
+    resources: Annotated[Resources, FIXED] = Resources()
     """Resources of each node (pod) that trains."""
-    helper_resources: Resources = Resources()
+    helper_resources: Annotated[Resources, Mutable()] = Resources()
     """Resources of the pods that prepare the data and publish the model, which use no device. Default: what `resources` says
     of cpu, memory and ephemeral-storage, but requests of at most 4 CPUs, 8Gi of memory and 16Gi of ephemeral storage. May be
     changed at any time; once the model is being published, in an edit that raises `retry`."""
-    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    image: Annotated[ImageName | None, FIXED] = None
     """Training image; default: the one the operator was installed with."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=128, json_schema_extra=_BY_NAME)] = ()
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=128, json_schema_extra=_BY_NAME), FIXED] = ()
     """More environment variables for the pods. Those of the system (FINETUNE_*, RANK, WORLD_SIZE, MASTER_*, ...)
     cannot be set; the Hub token goes through `hub.tokenSecretRef`."""
-    volumes: Annotated[tuple[Volume, ...], Field(max_length=32, json_schema_extra=_BY_NAME)] = ()
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=32, json_schema_extra=_BY_NAME), FIXED] = ()
     """Volumes with models and data to mount into the pods, next to the one that `storage` names."""
-    template: dict[str, Any] = Field(
-        default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
+    template: Annotated[
+        dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}), FIXED
+    ] = Field(default_factory=dict)
     """Partial pod template merged into the pods of all roles, containers by name; the training container is
     `trainer`. Devices by ResourceClaims: `resourceClaims`, and in `trainer` `resources: {claims: [{name: ...}]}`; only the
     pods that train get them. What reaches beyond the job's own pods (folders of the machine, privileges, ...) is allowed or not by the
     operator's setting `templateAllows`."""
-    storage: Storage
+    storage: Annotated[Storage, Immutable(f"{NEW_JOB}, with claimName to go on writing to this claim")]
     """The claim that checkpoints and the model go to: one to make (`size`), or one that is there (`claimName`)."""
-    hub: HubAccess = HubAccess()
+    hub: Annotated[HubAccess, PUBLISHING] = HubAccess()
     """Access to the Hugging Face Hub, for gated and private models and data, for publishing, or through a mirror. After
     training has started it may change only in an edit that raises `retry`, and not once the model is published."""
-    publish: PublishSpec | None = None
+    publish: Annotated[PublishSpec | None, PUBLISHING] = None
     """Publish the model on the Hub; without it the model stays on the claim alone. `hub.tokenSecretRef` names the token.
     After training has started it may change only in an edit that raises `retry`: what failed for a wrong repository or
     token is published again without training."""
-    checkpoint_interval_seconds: Annotated[int, Field(ge=1, le=604800)] = 600
+    checkpoint_interval_seconds: Annotated[int, Field(ge=1, le=604800), FIXED] = 600
     """Seconds between checkpoints where `trainingArguments` gives neither `save_strategy` nor `save_steps`."""
-    backoff_limit: Annotated[int, Field(ge=0, le=1000)] = 3
+    backoff_limit: Annotated[
+        int,
+        Field(ge=0, le=1000),
+        Immutable("raise retry to try a failed job again"),
+        Decides("after how many crashes the job fails"),
+    ] = 3
     """Crashes in a row to try again after, from the last checkpoint. A new checkpoint begins the count anew; preemptions
     and lost nodes do not count. With 0 the first crash ends the job."""
-    active_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] | None = None
+    active_deadline_seconds: Annotated[
+        Seconds | None, Mutable(), Decides("when a training that takes too long is ended")
+    ] = None
     """Seconds from the start after which the job fails, restarts included. It ends with training: publishing holds no
     accelerators, and has a deadline of its own (`publish.deadlineSeconds`). May be changed at any time."""
-    start_deadline_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] = 1800
+    start_deadline_seconds: Annotated[Seconds, FIXED, Decides("when a gang whose pods have not met is given up")] = 1800
     """Seconds in which all pods of an attempt must have met. Then it gives its accelerators back and is tried again,
     uncounted."""
-    resume_from: Annotated[str, Field(pattern=r"^(auto|required|never|/.+)$", max_length=1024)] = "auto"
+    resume_from: Annotated[
+        str,
+        Field(pattern=r"^(auto|required|never|/.+)$", max_length=1024),
+        Immutable(f"raise retry to go on from the last checkpoint, or {NEW_JOB}"),
+    ] = "auto"
     """Where training begins. `auto`: at the newest good checkpoint of this job, or of an unfinished one of this name, if
     it is of the same data; `required`: the same, but a job that had a checkpoint fails where none is left on the volume,
     in place of starting anew with a warning; `never`: at the start, whatever an earlier job of this name has left; or at
     the absolute path of a checkpoint."""
-    retry: Annotated[int, Field(ge=0)] = 0
+    retry: Annotated[int, Field(ge=0), Mutable(), Decides("when a job that has failed is begun again")] = 0
     """Raise it to start a failed job again, from its last checkpoint; model and data are looked at again, and where they
     have changed training starts anew. A job whose training succeeded publishes again and trains no more. It may rise at
     any time, and never fall."""

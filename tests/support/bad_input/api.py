@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from finetune_operator.api.rules.transitions import OPTIONAL_FIELDS, REQUIRED_FIELDS
+from finetune_operator.api.rules.transitions import IMMUTABLE
 from tests.support.bad_input.api_arguments import ARGUMENTS, refused
 from tests.support.bad_input.api_tasks import OF_DATA, OF_TASKS
 from tests.support.bad_input.row import BadInput, SaidBy
@@ -239,10 +239,10 @@ CHANGED: tuple[BadInput, ...] = tuple(
         f"changed-{re.sub('[A-Z]', lambda letter: '-' + letter[0].lower(), field)}",
         f"`{field}` changed once training has started",
         SaidBy.API_SERVER,
-        f"is fixed once training has started: {next_step}",
+        f"is fixed once training has started: {edit.next_step}",
         f"spec.{field}",
     )
-    for field, next_step in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items()
+    for field, edit in IMMUTABLE.items()
 )
 """One for each field that is fixed then; `tests/cluster/test_crd_life.py` changes them."""
 

@@ -5,46 +5,18 @@ Each is true wherever `self.spec == oldSelf.spec`: a status write must pass, wha
 
 from __future__ import annotations
 
+from finetune_operator.api.mutability import Immutable, mutability
 from finetune_operator.api.rules.rule import Rule
+from finetune_operator.api.spec import FineTuneJobSpec
 
 _NOT_TRAINING = "!has(oldSelf.status) || !has(oldSelf.status.attempt) || oldSelf.status.attempt < 1"
-_NEW_JOB = "apply a job of another name for another run"
 
-_MENDED = f"raise retry in the same edit to publish a trained model with it, or {_NEW_JOB}"
-
-REQUIRED_FIELDS: dict[str, str] = {
-    "task": _NEW_JOB,
-    "model": _NEW_JOB,
-    "dataset": _NEW_JOB,
-    "storage": f"{_NEW_JOB}, with claimName to go on writing to this claim",
+_REQUIRED = [str(field.alias) for field in FineTuneJobSpec.model_fields.values() if field.is_required()]
+_EDITS = mutability(FineTuneJobSpec)
+IMMUTABLE: dict[str, Immutable] = {
+    field: edit for field in dict.fromkeys([*_REQUIRED, *_EDITS]) if isinstance(edit := _EDITS[field], Immutable)
 }
-OPTIONAL_FIELDS: dict[str, str] = {
-    "problemType": _NEW_JOB,
-    "preprocessing": _NEW_JOB,
-    "trainingArguments": _NEW_JOB,
-    "peft": _NEW_JOB,
-    "quantization": _NEW_JOB,
-    "earlyStopping": _NEW_JOB,
-    "lossWeights": _NEW_JOB,
-    "nodes": _NEW_JOB,
-    "processesPerNode": _NEW_JOB,
-    "resources": _NEW_JOB,
-    "image": _NEW_JOB,
-    "env": _NEW_JOB,
-    "volumes": _NEW_JOB,
-    "template": _NEW_JOB,
-    "hub": _MENDED,
-    "publish": _MENDED,
-    "checkpointIntervalSeconds": _NEW_JOB,
-    "backoffLimit": "raise retry to try a failed job again",
-    "startDeadlineSeconds": _NEW_JOB,
-    "resumeFrom": f"raise retry to go on from the last checkpoint, or {_NEW_JOB}",
-}
-"""Field of spec -> the next step of a user who wanted to change it. The others may change at any time."""
-
-
-MENDABLE = ("hub", "publish")
-"""Fields that an edit may change which raises `retry`: training does not depend on them, publishing does."""
+"""Field of spec -> what is said of an edit once training has started. The others may change at any time."""
 
 _RETRY = "(has({0}.spec.retry) ? {0}.spec.retry : 0)"
 _RAISED = f"{_RETRY.format('self')} > {_RETRY.format('oldSelf')}"
@@ -57,21 +29,19 @@ def _same(path: str) -> str:
     return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
 
 
-def _fixed(field: str, next_step: str, same: str) -> Rule:
-    mended = f"{_RAISED} && !({_PUBLISHED}) || " if field in MENDABLE else ""
+def _fixed(field: str, edit: Immutable) -> Rule:
+    with_retry = f"{_RAISED} && !({_PUBLISHED}) || " if edit.publishing_only else ""
+    same = f"self.spec.{field} == oldSelf.spec.{field}" if field in _REQUIRED else _same(field)
     return Rule(
         "",
-        f"{_NOT_TRAINING} || {mended}{same}",
-        f"is fixed once training has started: {next_step}",
+        f"{_NOT_TRAINING} || {with_retry}{same}",
+        f"is fixed once training has started: {edit.next_step}",
         field=f".spec.{field}",
         reason="FieldValueForbidden",
     )
 
 
-FIXED = (
-    *(_fixed(name, step, f"self.spec.{name} == oldSelf.spec.{name}") for name, step in REQUIRED_FIELDS.items()),
-    *(_fixed(name, step, _same(name)) for name, step in OPTIONAL_FIELDS.items()),
-)
+FIXED = tuple(_fixed(field, edit) for field, edit in IMMUTABLE.items())
 
 CLAIM = (
     Rule(
