@@ -87,7 +87,7 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
         decide,
         metrics,
         lambda key: queue.wake(key),
-        lambda key: queue.crowded(key),
+        lambda key: queue.gives_way(key),
         lambda namespace: resync.is_complete(namespace),
     )
     observer = QueueObserver[Key](metrics.wakeup_latency.observe, _failed(metrics), reconciler.break_off)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
@@ -18,12 +18,11 @@ from finetune_operator.controller.cache import JobEntry, Key
 from finetune_operator.controller.workqueue import backoff_seconds
 from finetune_operator.kube.client import Cluster
 from finetune_operator.kube.exceptions import ApiError, Conflict, NotFound, Unanswered
+from finetune_operator.kube.pods_first import pods_first
 from finetune_operator.plan.desired.manifests import is_controlled_by
 from finetune_operator.plan.types import Action, Create, Delete, Ref, Refusal, Suspend
 
 UNWATCHED = frozenset({"ConfigMap", "Service", "PersistentVolumeClaim"})
-HEAD_START_SECONDS = 0.03
-"""In which the cluster makes a Job's pods, with nothing else to do."""
 PATIENCE_SECONDS = 2.0
 """A worker waits so long for an answer: an admission webhook may take half a minute, and workers are everybody's."""
 REQUESTS_AT_ONCE = 32
@@ -57,22 +56,11 @@ class Actor:
 
     async def act(self, state: JobEntry, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
         """False where what came of it must be decided about again: a name is taken, a create was refused."""
-        ordered = sorted(actions, key=lambda action: not _makes_pods(action))
-        later = [action for action in ordered if _names_pods(action)]
-        sooner = [action for action in ordered if not _names_pods(action)]
-        outcomes = await self._side_by_side(state, job, sooner)
-        if sooner and later:
-            await asyncio.sleep(HEAD_START_SECONDS)
-        outcomes += await self._side_by_side(state, job, later)
+        outcomes = await pods_first(actions, lambda action: self._one(state, job, action))
         for outcome in outcomes:  # only now, so that one failure does not cut the others off
             if isinstance(outcome, BaseException):
                 raise outcome
         return all(outcomes)
-
-    async def _side_by_side(
-        self, state: JobEntry, job: FineTuneJob, actions: Sequence[Action]
-    ) -> list[bool | BaseException]:
-        return await asyncio.gather(*(self._one(state, job, action) for action in actions), return_exceptions=True)
 
     async def _one(self, state: JobEntry, job: FineTuneJob, action: Action) -> bool:
         """Ask, unless it was asked already, and wait a moment for the answer."""
@@ -164,13 +152,3 @@ def _ref(action: Action) -> Ref:
             return Ref("Job", name)
         case Delete(ref):
             return ref
-
-
-def _names_pods(action: Action) -> bool:
-    """A Service makes the cluster write endpoints, which would hold up the pods; the names are needed when they run."""
-    return isinstance(action, Create) and action.manifest["kind"] == "Service"
-
-
-def _makes_pods(action: Action) -> bool:
-    """What pods follow from is sent first: they take longest, and find the rest there when they start."""
-    return isinstance(action, Create) and action.manifest["kind"] == "Job"

@@ -25,9 +25,10 @@ from finetune_operator.controller.reconcile_condition import troubled_status
 from finetune_operator.kube.client import Cluster
 from finetune_operator.kube.events import event
 from finetune_operator.kube.exceptions import ApiError, Conflict, NotFound, Undecided
+from finetune_operator.kube.pods_first import makes_pods
 from finetune_operator.plan.desired.accelerators import accelerators as accelerators_of
 from finetune_operator.plan.status.unparsable_spec import unreadable_status
-from finetune_operator.plan.types import Create, Decision, EventNote, Manifest, Observed, PlanSettings
+from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed, PlanSettings
 
 ROUNDS = 8
 """Decisions within one reconcile: each lookup, conflict or foreign object costs one."""
@@ -53,12 +54,12 @@ class Reconciler:
         decide: Decide,
         metrics: OperatorMetrics,
         wake: Callable[[Key], None],
-        crowded: Callable[[Key], bool] = lambda key: False,
+        gives_way: Callable[[Key], bool] = lambda key: False,
         is_complete: Callable[[str], bool] = lambda namespace: True,
     ) -> None:
         """`wake` is told of answers that nobody waits for any more.
 
-        `crowded`: whether more jobs of the same namespace wait than may be worked on at once.
+        `gives_way`: whether a job that has its pods leaves the worker to others before its status is written.
 
         `is_complete`: whether all that there is in a namespace is in the store; where not, its jobs are woken when it is.
         """
@@ -70,7 +71,7 @@ class Reconciler:
         self._settings = settings
         self._decide = decide
         self._metrics = metrics
-        self._crowded = crowded
+        self._gives_way = gives_way
         self._is_complete = is_complete
         self._posting: set[asyncio.Task[None]] = set()
 
@@ -130,8 +131,8 @@ class Reconciler:
             elif missing := self._lookups.missing(state, decision.wants_references):
                 await self._lookups.references(state, missing)
             elif await self._actor.act(state, job, decision.actions):
-                if self._crowded(key) and _makes_pods(decision):
-                    return 0.0  # who has no pods yet comes first; this job tells what was done, and what came of it, after them
+                if any(map(makes_pods, decision.actions)) and self._gives_way(key):
+                    return 0.0  # what was done, and what came of it, is told later
                 accelerators = accelerators_of(job, self._settings) * job.spec.nodes
                 if await self._write_status(state, body, decision.status, decision.events, accelerators):
                     return _delay(state, decision)
@@ -230,10 +231,6 @@ class Reconciler:
                 self._store.observe(state.body, deleted=True)
             return
         self._store.observe(found, deleted=False)
-
-
-def _makes_pods(decision: Decision) -> bool:
-    return any(isinstance(action, Create) and action.manifest["kind"] == "Job" for action in decision.actions)
 
 
 def _delay(state: JobEntry, decision: Decision) -> float | None:

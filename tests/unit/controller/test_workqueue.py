@@ -276,8 +276,8 @@ async def test_a_group_has_half_of_the_room_and_the_rest_is_free_for_others() ->
     await until(lambda: len(done) == 20)
     assert all(key.startswith("quick") for key in done)
     assert held == {"slow-0", "slow-1", "slow-2"}
-    assert queue.crowded("slow-999")
-    assert not queue.crowded("quick-0")
+    assert queue.gives_way("slow-999")
+    assert not queue.gives_way("quick-0")
     gate.set()
     await until(lambda: len(done) == 1020)
     await queue.stop(1)
