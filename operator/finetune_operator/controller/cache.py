@@ -7,10 +7,10 @@ from. Of all objects only what decisions read is kept, and of no object what can
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from finetune_operator.api.resource import KIND, LABEL_JOB
 from finetune_operator.api.status import Phase
@@ -20,7 +20,7 @@ from finetune_operator.controller.trimming import DELETION, trimmed, trimmed_chi
 from finetune_operator.plan import untrusted
 from finetune_operator.plan.observed import owners
 from finetune_operator.plan.observed.owners import Work
-from finetune_operator.plan.types import UNANSWERED, Decision, Manifest, PodEvent, Ref, Refusal
+from finetune_operator.plan.types import UNANSWERED, Decision, Manifest, PodEvent, Ref, Refusal, ResultCache
 from finetune_trainer.contract.records import Progress
 
 KEPT_ATTEMPTS = 2
@@ -73,8 +73,8 @@ class JobEntry:
     """When something was looked up last, on the monotonic clock."""
     decision: Decision | None = None
     """The last one."""
-    memo: dict[Hashable, Any] = field(default_factory=dict)
-    """For `Observed.memo`: kept while the job's spec and metadata stay, and until its attempt has begun."""
+    results: ResultCache = field(default_factory=ResultCache)
+    """For `Observed.cache`: kept while the job's spec and metadata stay, and until its attempt has begun."""
     allowance: Allowance = field(default_factory=Allowance)
     account: Account | None = None
     """Of what its accelerators are used for."""
@@ -117,7 +117,7 @@ class JobEntry:
         self.references.clear()
         self.looked_up.clear()
         self.events.clear()
-        self.memo = {}
+        self.results = ResultCache()
 
     def find(self, kind: str, name: str) -> Manifest | None:
         """The living object of this name."""
@@ -303,7 +303,7 @@ class JobCache:
         if known is not None and state.generation != _generation(body):
             state.forget_generation()
         if known is None or _identity(known) != _identity(body) or (body.get("status") or {}).get("attemptBegun"):
-            state.memo = {}
+            state.results = ResultCache()
         state.body = body
         (self._running.add if _is_running(body) else self._running.discard)(state.key)
         return True

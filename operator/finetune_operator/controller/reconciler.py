@@ -164,7 +164,7 @@ class Reconciler:
             events=dict(state.events),
             progress=state.progress,
             listed=listed,
-            memo=state.memo,
+            cache=state.results,
             refusals=state.refusals(),
         )
 

@@ -329,7 +329,7 @@ def test_what_was_learnt_of_a_generation_ends_with_it() -> None:
 
     store.observe(edited(2), deleted=False)
 
-    assert not any((state.refused, state.references, state.looked_up, state.events, state.memo))
+    assert not any((state.refused, state.references, state.looked_up, state.events, state.results))
     refuse(state, generation=2)
     assert state.refused[REFUSAL.ref].times == 1, "tries are counted anew"
 

@@ -13,14 +13,11 @@ from finetune_operator.plan.types import Action, Delete, Manifest, PlanSettings,
 
 
 def planned(round: Round, attempt: int) -> tuple[Manifest, ...]:
-    """Everything that an attempt needs. Each look at a gang that has not begun asks for it, twice."""
-    first, checkpoint, memo = round.status.budget.first_attempt, round.status.checkpoint, round.observed.memo
+    """Everything that an attempt needs."""
+    first, checkpoint = round.status.budget.first_attempt, round.status.checkpoint
     step = checkpoint.step if checkpoint is not None else None
     key = (planned, attempt, first, step)
-    kept: tuple[Manifest, ...] | None = memo.get(key)
-    if kept is None:
-        kept = memo[key] = _planned(round.job, round.settings, attempt, first, step)
-    return kept
+    return round.observed.cache.get(key, lambda: _planned(round.job, round.settings, attempt, first, step))
 
 
 def _planned(
