@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from finetune_trainer.contract.records import PublishedModel
 from finetune_trainer.contract.run_config import Publish, RunConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, Evaluation, TrainingReport
 from finetune_trainer.launch import sealing
-from finetune_trainer.publish.retries import Patience
+from finetune_trainer.publish.retries import BACKOFF
 from finetune_trainer.shared.checkpoints.manifest import Manifest
 from finetune_trainer.shared.hub.client import Traffic
 from finetune_trainer.shared.volume import Layout, make_folder
@@ -122,9 +122,9 @@ class Publishing:
         """Publish; raises as the product does."""
         from finetune_trainer.publish.run import publish as run_publish
 
-        patience = Patience(time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
+        backoff = replace(BACKOFF, deadline=time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
         with _without_xet():
-            return run_publish(self.config(publish=publish, **fields), patience, self.traffic, self.said.append)
+            return run_publish(self.config(publish=publish, **fields), backoff, self.traffic, self.said.append)
 
 
 @contextmanager

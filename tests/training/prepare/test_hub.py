@@ -90,7 +90,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def hub(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
-    monkeypatch.setattr(hub_module, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(hub_module, "BACKOFF", replace(hub_module.BACKOFF, first_seconds=0.01, tries=3))
     with stub_hub() as stub:
         stub.models["us/tiny"] = Repository(folders["model"])
         stub.models["us/gated"] = Repository(folders["model"], gated=True, granted=set())

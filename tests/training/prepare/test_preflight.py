@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ HARMLESS = {
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
-    monkeypatch.setattr(preflight, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(preflight, "BACKOFF", replace(preflight.BACKOFF, first_seconds=0.01, most_seconds=0.01))
     with stub_hub() as stub:
         stub.models["somebody/theirs"] = Repository()
         yield stub

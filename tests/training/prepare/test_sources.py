@@ -6,6 +6,7 @@ import fcntl
 import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "RETRY_SECONDS", (0.01, 0.01))
-    monkeypatch.setattr(hub_module, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, first_seconds=0.01, tries=3))
+    monkeypatch.setattr(hub_module, "BACKOFF", replace(hub_module.BACKOFF, first_seconds=0.01, tries=3))
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_a_bad_minute_of_a_bucket_is_waited_out_and_a_bad_day_is_for_the_next_tr
     bucket.failing = 2
     run = job(model, tmp_path, "s3://rows/reviews/train-0.jsonl")
     assert prepare(run).summary.train_rows == 30
-    monkeypatch.setattr(remote, "RETRY_SECONDS", ())
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, tries=1))
     bucket.failing = 1000
     with pytest.raises(ExpectedError) as raised:
         prepare(run.model_copy(update={"uid": "22222222-bbbb"}))
@@ -202,7 +203,7 @@ def test_a_download_that_is_cut_goes_on_where_it_stopped(web: StubWeb, model: Pa
 def test_what_an_earlier_try_has_fetched_is_gone_on_from(
     web: StubWeb, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "RETRY_SECONDS", ())
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, tries=1))
     run = job(model, tmp_path, f"{web.endpoint}/train.jsonl")
     web.cuts = 1
     with pytest.raises(ExpectedError, match=f"the connection ended after {len(LINES) // 2} of {len(LINES)} bytes|peer"):

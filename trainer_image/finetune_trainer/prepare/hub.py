@@ -6,8 +6,6 @@ Job.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,14 +17,14 @@ from urllib.parse import unquote
 
 from finetune_trainer.contract.records import Cause
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
-from finetune_trainer.contract.text import log_line
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import hub_errors
 from finetune_trainer.prepare.hub_dataset import load, stream
 from finetune_trainer.prepare.hub_errors import Wanted, translated
 from finetune_trainer.prepare.hub_model import check_files, needed_files
 from finetune_trainer.prepare.patterns import fitting, is_pattern
-from finetune_trainer.shared import connections
+from finetune_trainer.prepare.remote import tell_of_pause
+from finetune_trainer.shared import connections, retry
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.environment import SILENCE_SECONDS
 from finetune_trainer.shared.hub.token import read_token
@@ -36,8 +34,7 @@ if TYPE_CHECKING:
     from huggingface_hub import DatasetInfo, HfApi
 
 T = TypeVar("T")
-RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
-RETRY_AFTER_MOST_SECONDS = 900.0
+BACKOFF = retry.Backoff(first_seconds=1.0, most_seconds=15.0, tries=6, asked_most_seconds=900.0)
 """A Hub that asks for more is left to the next try of the Job."""
 SUGGESTIONS_FROM = 200
 """Repositories of an owner that a misspelt name is compared with."""
@@ -155,22 +152,19 @@ class HubReader:
 
     def _ask(self, request: Callable[[], T], wanted: Wanted) -> T:
         """Make a request, again where trying again may help."""
-        for pause in (*RETRY_SECONDS, None):
+
+        def one_try() -> T:
             try:
                 return request()
+            except ExpectedError:
+                raise
             except Exception as error:
-                if isinstance(error, ExpectedError) and error.cause is not Cause.ERROR:
-                    raise
-                problem = error if isinstance(error, ExpectedError) else self._problem(error, wanted)
+                problem = self._problem(error, wanted)
                 if problem is None:
                     raise
-                asked = hub_errors.retry_after_seconds(error)
-                if problem.cause is not Cause.ERROR or pause is None or asked > RETRY_AFTER_MOST_SECONDS:
-                    raise problem from error
-                wait = max(pause, asked) * random.uniform(1.0, 1.25)  # many jobs wait for the same Hub
-                log_line("prepare", f"{problem} Again in {wait:.0f} s.")
-                time.sleep(wait)
-        raise AssertionError("unreachable")
+                raise problem from error
+
+        return retry.until_done(one_try, BACKOFF, _seconds_to_wait, tell=tell_of_pause)
 
     def _problem(self, error: Exception, wanted: Wanted) -> ExpectedError | None:
         """What an error means, with what there is instead of a name that is not there."""
@@ -195,6 +189,13 @@ class HubReader:
             return ()
         listing = self._api.list_models if wanted.kind == "model" else self._api.list_datasets
         return _if_told(lambda: [found.id for found in listing(author=owner, limit=SUGGESTIONS_FROM)]) or ()
+
+
+def _seconds_to_wait(error: Exception) -> float | None:
+    """Return how long the Hub asks to wait before another try; None where no other try helps."""
+    if not isinstance(error, ExpectedError) or error.cause is not Cause.ERROR:
+        return None
+    return hub_errors.asked_seconds(error)
 
 
 def _if_told(ask: Callable[[], T]) -> T | None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from difflib import get_close_matches
-from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
 from typing import Literal
 
@@ -18,6 +16,7 @@ from finetune_trainer.contract.run_config import DatasetSource, ModelSource
 from finetune_trainer.data.errors import names
 from finetune_trainer.shared.connections import refusal
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub import errors
 
 SAID_CHARACTERS = 300
 BUSY = (408, 425, 429)
@@ -191,21 +190,7 @@ def _status(error: BaseException) -> int | None:
     return None if response is None else int(response.status_code)
 
 
-def retry_after_seconds(error: BaseException) -> float:
-    """How long the Hub asks to wait: its rate limit, or Retry-After as a number or a date; 0 where it does not say."""
-    from huggingface_hub.utils._http import parse_ratelimit_headers
-
+def asked_seconds(error: BaseException) -> float:
+    """Return how long the Hub asks to wait; 0 where it does not say."""
     response = next((found for link in chain(error) if (found := getattr(link, "response", None)) is not None), None)
-    if response is None:
-        return 0.0
-    limit = parse_ratelimit_headers(response.headers)
-    if limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds)
-    value = str(response.headers.get("Retry-After") or "").strip()
-    if value.isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return 0.0 if response is None else errors.asked_seconds(response.headers) or 0.0

@@ -5,7 +5,6 @@ Nothing is made or changed on the Hub. What it cannot be asked now is no failure
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,12 +13,14 @@ from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub import account
 from finetune_trainer.shared.hub.errors import Passing, translated
+from finetune_trainer.shared.retry import Backoff, until_done
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
-RETRY_SECONDS = (1.0, 3.0)
+BACKOFF = Backoff(first_seconds=1.0, most_seconds=3.0, factor=3.0, jitter=(1.0, 1.0), tries=3)
+"""Short, whatever the Hub asks for: publishing asks again."""
 NOT_FOUND = 404
 
 
@@ -92,14 +93,14 @@ def _try_to_write(api: HfApi, repo_id: str) -> bool | None:
 
 def _ask(request: Callable[[], T], repo_id: str, token: str) -> T:
     """Make a request, again where trying again may help."""
-    for pause in (*RETRY_SECONDS, None):
+
+    def one_try() -> T:
         try:
             return request()
         except Exception as error:
             meant = translated(error, repo_id, token)
             if meant is None:
                 raise
-            if not isinstance(meant, Passing) or pause is None:
-                raise meant from error
-            time.sleep(pause)
-    raise AssertionError("unreachable")
+            raise meant from error
+
+    return until_done(one_try, BACKOFF, lambda error: 0.0 if isinstance(error, Passing) else None)

@@ -11,9 +11,7 @@ import hashlib
 import io
 import json
 import os
-import random
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,10 +21,11 @@ from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.text import log_line
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.retry import Backoff, until_done
 from finetune_trainer.shared.volume import make_folder, sync_folder
 
 T = TypeVar("T")
-RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
+BACKOFF = Backoff(first_seconds=1.0, most_seconds=15.0, tries=6)
 FAR_BYTES = 4 << 20
 """What is asked for at a time where a file is read from where it is."""
 PARTIAL = ".partial"
@@ -73,21 +72,16 @@ def changed(name: str) -> ExpectedError:
 
 def patiently(request: Callable[[], T], progress: Callable[[], object] = lambda: None) -> T:
     """Make a request, again where trying again may help; while there is progress it has not failed."""
-    pauses, before = iter(RETRY_SECONDS), progress()
-    while True:
-        try:
-            return request()
-        except ExpectedError as error:
-            if error.cause is not Cause.ERROR:
-                raise
-            if progress() != before:
-                pauses, before = iter(RETRY_SECONDS), progress()
-            pause = next(pauses, None)
-            if pause is None:
-                raise
-            wait = pause * random.uniform(1.0, 1.25)  # many jobs may wait for the same server
-            log_line("prepare", f"{error} Again in {wait:.0f} s.")
-            time.sleep(wait)
+    return until_done(request, BACKOFF, _seconds_to_wait, tell=tell_of_pause, progress=progress)
+
+
+def _seconds_to_wait(error: Exception) -> float | None:
+    return 0.0 if isinstance(error, ExpectedError) and error.cause is Cause.ERROR else None
+
+
+def tell_of_pause(error: Exception, pause_seconds: float) -> None:
+    """Log why a request is made again, and when."""
+    log_line("prepare", f"{error} Again in {pause_seconds:.0f} s.")
 
 
 def fetched(remote: Remote, cache: Path) -> Content:

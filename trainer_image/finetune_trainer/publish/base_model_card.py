@@ -14,10 +14,11 @@ import yaml
 
 from finetune_trainer.contract.base import Document
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.publish.retries import Patience, until_done
+from finetune_trainer.publish.retries import until_hub_answers
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.errors import Passing, clean
 from finetune_trainer.shared.paths import to_local
+from finetune_trainer.shared.retry import Backoff
 from finetune_trainer.shared.volume import read_document, write_document
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def _text(value: Any) -> str | None:
 
 
 def known(
-    config: RunConfig, commit: str | None, api: HfApi, memory: Path, patience: Patience, say: Callable[[str], None]
+    config: RunConfig, commit: str | None, api: HfApi, memory: Path, backoff: Backoff, say: Callable[[str], None]
 ) -> BaseFacts:
-    """Remembered, or asked for with the little patience given. Not to know is no failure."""
+    """Remembered, or asked for with the backoff given. Not to know is no failure."""
     if config.model.name.startswith("/"):
         card = to_local(config.model.name) / CARD
         return facts_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else NOTHING
@@ -76,7 +77,7 @@ def known(
         remembered = None
     if remembered is not None:
         return remembered
-    found = _ask(config.model.name, commit, api, patience, say)
+    found = _ask(config.model.name, commit, api, backoff, say)
     remember(memory, found, say)
     return found
 
@@ -90,7 +91,7 @@ def remember(memory: Path, facts: BaseFacts, say: Callable[[str], None]) -> None
         say(f"what the base model's card says could not be noted on the volume: {error}")
 
 
-def _ask(name: str, commit: str | None, api: HfApi, patience: Patience, say: Callable[[str], None]) -> BaseFacts:
+def _ask(name: str, commit: str | None, api: HfApi, backoff: Backoff, say: Callable[[str], None]) -> BaseFacts:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     def download() -> str:
@@ -102,7 +103,7 @@ def _ask(name: str, commit: str | None, api: HfApi, patience: Patience, say: Cal
             return Path(path).read_text(encoding="utf-8", errors="replace")
 
     try:
-        return facts_of(until_done(download, patience, say), f"{api.endpoint}/{name}")
+        return facts_of(until_hub_answers(download, backoff, say), f"{api.endpoint}/{name}")
     except (HfHubHTTPError, ExpectedError) as error:
         say(f"licence and language of {name} are not known: {clean(str(error))}")
         return NOTHING

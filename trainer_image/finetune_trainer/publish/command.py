@@ -11,14 +11,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, PublishedModel, Reason, ResultRecord
 from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.contract.text import log_line
-from finetune_trainer.publish.retries import Patience
+from finetune_trainer.publish.retries import BACKOFF
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.result_record import fit, write_to_termination_log
 from finetune_trainer.shared.volume import Layout, concerns, explain, make_folder, write_document
@@ -92,7 +92,7 @@ def work(config: RunConfig, deadline: datetime, result: Result) -> None:
 
         traffic = Traffic()
         tell_of(lambda: f"{size(traffic.sent)} sent" if traffic.sent else "", result.over)
-        result.hub = publish(config, Patience(monotonic_deadline(deadline)), traffic, say)
+        result.hub = publish(config, replace(BACKOFF, deadline=monotonic_deadline(deadline)), traffic, say)
     except Exception as error:  # noqa: BLE001 - the outermost frame: the record must say what it was
         result.failure = failure_of(error, config)
         say(f"{result.failure.reason}: {result.failure.message}")

@@ -1,61 +1,49 @@
-"""Again and again until it is done, or the deadline is there: backoff with jitter, and what the Hub asks for."""
+"""The Hub is asked again and again, until it is done or the deadline is there."""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import count
 from typing import TypeVar
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.errors import Passing
+from finetune_trainer.shared.retry import Backoff, until_done
 
 T = TypeVar("T")
+BACKOFF = Backoff(first_seconds=2.0, most_seconds=120.0, jitter=(0.5, 1.0))
+"""Without its deadline, which the operator sets."""
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long is waited between tries, and until when."""
+def until_hub_answers(work: Callable[[], T], backoff: Backoff, say: Callable[[str], None]) -> T:
+    """Do the work, again where it meets what passes. Raise ExpectedError when the deadline has come."""
+    started, tries = time.monotonic(), 0
 
-    deadline: float
-    """As `time.monotonic` counts."""
-    first_seconds: float = 2.0
-    most_seconds: float = 120.0
+    def one_try() -> T:
+        nonlocal tries
+        tries += 1
+        return work()
 
-    def pause_seconds(self, number: int, asked: float | None) -> float:
-        """The wait after try `number`: doubled each time, a part of it by chance, never less than the Hub asks for."""
-        backoff = min(self.most_seconds, self.first_seconds * 2.0 ** min(number - 1, 30))
-        return max(backoff * random.uniform(0.5, 1.0), 0.0 if asked is None else asked + random.uniform(0.0, 0.5))
+    def tell(error: Exception, pause_seconds: float) -> None:
+        say(f"try {tries}: {error}; again in {pause_seconds:.0f} s")
 
-
-def until_done(work: Callable[[], T], patience: Patience, say: Callable[[str], None]) -> T:
-    """Do the work; where it meets what passes, again. ExpectedError when the deadline has come."""
-    started = time.monotonic()
-    for number in count(1):
-        try:
-            return work()
-        except Passing as error:
-            pause, left = (
-                patience.pause_seconds(number, error.retry_after_seconds),
-                patience.deadline - time.monotonic(),
-            )
-            if pause >= left:
-                time.sleep(max(0.0, left))
-                raise ExpectedError(
-                    Reason.HUB_UNAVAILABLE,
-                    f"The Hub could not be published to for {_lasting(time.monotonic() - started)} "
-                    f"({number} {'try' if number == 1 else 'tries'}); the last one: {error}",
-                    cause=Cause.ERROR,
-                ) from error
-            say(f"try {number}: {error}; again in {pause:.0f} s")
-            time.sleep(pause)
-    raise AssertionError("unreachable")
+    try:
+        return until_done(one_try, backoff, _seconds_to_wait, tell=tell)
+    except Passing as error:
+        raise ExpectedError(
+            Reason.HUB_UNAVAILABLE,
+            f"The Hub could not be published to for {_duration(time.monotonic() - started)} "
+            f"({tries} {'try' if tries == 1 else 'tries'}); the last one: {error}",
+            cause=Cause.ERROR,
+        ) from error
 
 
-def _lasting(seconds: float) -> str:
+def _seconds_to_wait(error: Exception) -> float | None:
+    return error.retry_after_seconds or 0.0 if isinstance(error, Passing) else None
+
+
+def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

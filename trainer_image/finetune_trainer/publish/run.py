@@ -14,13 +14,14 @@ from finetune_trainer.contract.run_config import Publish, RunConfig
 from finetune_trainer.publish import base_model_card, card, sealed
 from finetune_trainer.publish.base_model_card import NOTHING, BaseFacts
 from finetune_trainer.publish.repository import Target
-from finetune_trainer.publish.retries import Patience, until_done
+from finetune_trainer.publish.retries import until_hub_answers
 from finetune_trainer.publish.sealed import SealedModel
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.account import endpoint_of, required_token
 from finetune_trainer.shared.hub.client import Traffic, one_try
 from finetune_trainer.shared.hub.errors import MetadataRefused
+from finetune_trainer.shared.retry import Backoff
 from finetune_trainer.shared.volume import Layout
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ BASE_CARD_SECONDS = 30.0
 """How long the base model's card is asked for while the Hub answers: to know its licence is not worth more."""
 
 
-def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callable[[str], None]) -> PublishedModel:
+def publish(config: RunConfig, backoff: Backoff, traffic: Traffic, say: Callable[[str], None]) -> PublishedModel:
     """Publish the run's model. Raises ExpectedError, and OSError of the volume."""
     from huggingface_hub import HfApi
 
@@ -46,17 +47,17 @@ def publish(config: RunConfig, patience: Patience, traffic: Traffic, say: Callab
     with one_try(traffic):
         api = HfApi(endpoint=endpoint_of(config), token=token)
         target = Target(api, wanted, token, say)
-        facts = partial(_base_facts, config, model, api, patience, say)
-        published = until_done(lambda: _push(target, config, model, facts), patience, say)
+        facts = partial(_base_facts, config, model, api, backoff, say)
+        published = until_hub_answers(lambda: _push(target, config, model, facts), backoff, say)
     say(f"{published.repo_id} has it: commit {published.commit}")
     return published
 
 
 def _base_facts(
-    config: RunConfig, model: SealedModel, api: HfApi, patience: Patience, say: Callable[[str], None]
+    config: RunConfig, model: SealedModel, api: HfApi, backoff: Backoff, say: Callable[[str], None]
 ) -> BaseFacts:
     commit = model.report.resolved.model_revision if model.report else config.model.revision
-    soon = replace(patience, deadline=time.monotonic() + BASE_CARD_SECONDS)
+    soon = replace(backoff, deadline=time.monotonic() + BASE_CARD_SECONDS)
     return base_model_card.known(config, commit, api, Layout.of(config).run.base_facts, soon, say)
 
 

@@ -1,19 +1,19 @@
-"""Tried again with pauses that grow, differ and heed the Hub, and never beyond the deadline."""
+"""The Hub is asked again until the deadline, and what it says is told."""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.publish.retries import Patience, until_done
+from finetune_trainer.publish.retries import BACKOFF, until_hub_answers
 from finetune_trainer.publish.run import deadline_of
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.client import retry_after
 from finetune_trainer.shared.hub.errors import Passing
+from finetune_trainer.shared.retry import Backoff
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.published import MOMENT, config
 
@@ -33,42 +33,32 @@ class Flaky:
         return "done"
 
 
-def soon(seconds: float = PATIENCE_SECONDS, first_seconds: float = 0.01) -> Patience:
-    return Patience(time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.05)
+def soon(seconds: float = PATIENCE_SECONDS) -> Backoff:
+    return replace(BACKOFF, deadline=time.monotonic() + seconds, first_seconds=0.01, most_seconds=0.05)
 
 
 def test_it_is_done_when_it_works() -> None:
     said: list[str] = []
-    assert until_done(Flaky(3), soon(), said.append) == "done"
+    assert until_hub_answers(Flaky(3), soon(), said.append) == "done"
     assert [line.split(";")[0] for line in said] == [f"try {n}: it answered 503" for n in (1, 2, 3)]
-
-
-def test_pauses_double_up_to_a_limit_and_differ() -> None:
-    patience = Patience(0.0, first_seconds=2.0, most_seconds=120.0)
-    for number, most in ((1, 2.0), (2, 4.0), (5, 32.0), (7, 120.0), (5000, 120.0)):
-        pauses = [patience.pause_seconds(number, None) for _ in range(50)]
-        assert all(most / 2 <= pause <= most for pause in pauses)
-        assert len(set(pauses)) > 40
 
 
 def test_the_hub_is_given_the_time_that_it_asks_for() -> None:
     work = Flaky(1, retry_after_seconds=0.4)
-    assert until_done(work, soon(), lambda _: None) == "done"
+    assert until_hub_answers(work, soon(), lambda _: None) == "done"
     assert work.moments[1] - work.moments[0] >= 0.4
-    assert 400.0 <= Patience(0.0).pause_seconds(1, 400.0) < 401.0
-    assert Patience(0.0).pause_seconds(9, 1.0) >= 60.0, "no shorter than its own"
 
 
 def test_the_deadline_ends_it() -> None:
     began = time.monotonic()
     with pytest.raises(ExpectedError) as raised:
-        until_done(Flaky(10_000), soon(0.3), lambda _: None)
+        until_hub_answers(Flaky(10_000), soon(0.3), lambda _: None)
     assert time.monotonic() - began > 0.25
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
     assert "it answered 503" in str(raised.value)
     work = Flaky(10_000, retry_after_seconds=3600)
     with pytest.raises(ExpectedError):
-        until_done(work, soon(0.2), lambda _: None)
+        until_hub_answers(work, soon(0.2), lambda _: None)
     assert len(work.moments) == 1, "not before the Hub wants it"
 
 
@@ -80,20 +70,8 @@ def test_what_does_not_pass_ends_it_at_once() -> None:
         raise ExpectedError(Reason.ACCESS_DENIED, "no")
 
     with pytest.raises(ExpectedError, match="no"):
-        until_done(refused, soon(), lambda _: None)
+        until_hub_answers(refused, soon(), lambda _: None)
     assert len(tries) == 1
-
-
-def test_how_the_hub_asks_for_time() -> None:
-    assert retry_after({}) is None
-    assert retry_after({"Retry-After": "7"}) == 7.0
-    assert retry_after({"retry-after": "soon"}) is None
-    assert retry_after({"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=90))}) == pytest.approx(
-        90, abs=45
-    )
-    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
-    assert retry_after({"RateLimit": '"api";r=0;t=55', "Retry-After": "1"}) == 55.0
-    assert retry_after({"RateLimit": '"api";r=3;t=55'}) is None
 
 
 def test_the_deadline_is_the_operators() -> None:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
 from huggingface_hub import set_client_factory
-from huggingface_hub.utils._http import default_client_factory, parse_ratelimit_headers
+from huggingface_hub.utils._http import default_client_factory
 
 from finetune_trainer.shared.connections import refusal
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import Passing, clean, passes
+from finetune_trainer.shared.hub.errors import Passing, asked_seconds, clean, passes
 
 TIMEOUT = httpx2.Timeout(connect=15.0, write=60.0, read=300.0, pool=None)
 """Between two bytes. Reading is slow where the Hub works on a large commit."""
@@ -67,7 +66,8 @@ class OneTryClient(httpx2.Client):
         if passes(response.status_code):
             response.close()
             raise Passing(
-                f"{request.method} {_place(request)}: it answered {response.status_code}", retry_after(response.headers)
+                f"{request.method} {_place(request)}: it answered {response.status_code}",
+                asked_seconds(response.headers),
             )
         return response
 
@@ -75,21 +75,6 @@ class OneTryClient(httpx2.Client):
 def _place(request: httpx2.Request) -> str:
     """Where a request went, without what may be signed."""
     return f"{request.url.host}{request.url.path}"
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the Hub asks to wait: Retry-After as a number or a date, or its own rate limit."""
-    limit = parse_ratelimit_headers(headers)
-    if limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds)
-    value = next((value.strip() for name, value in headers.items() if name.lower() == "retry-after"), "")
-    if value.isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 @contextmanager

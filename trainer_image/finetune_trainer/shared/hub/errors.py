@@ -6,13 +6,14 @@ No address with a query (it may be signed) and no token is in any message.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.text import printable
 from finetune_trainer.shared.connections import refusal
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.retry import retry_after_seconds
 
 SAID_CHARACTERS = 300
 READ_CHARACTERS = 20_000
@@ -42,6 +43,14 @@ class Passing(Exception):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+def asked_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return how long the Hub asks to wait, by its rate limit or by Retry-After; None where it does not."""
+    from huggingface_hub.utils._http import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else retry_after_seconds(headers)
 
 
 def passes(status: int) -> bool:

@@ -11,7 +11,7 @@ from huggingface_hub.utils._http import hf_raise_for_status
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import MetadataRefused, Passing, clean, passes, translated
+from finetune_trainer.shared.hub.errors import MetadataRefused, Passing, asked_seconds, clean, passes, translated
 
 TOKEN = "hf_secret"
 HUB = "https://hub.example.com"
@@ -134,3 +134,10 @@ def test_which_answers_pass() -> None:
         *(408, 409, 412, 423, 425, 429),
         *(status for status in range(500, 600) if status != 507),
     ]
+
+
+def test_the_hub_asks_for_time_by_its_rate_limit_or_as_every_server_does() -> None:
+    assert asked_seconds({}) is None
+    assert asked_seconds({"Retry-After": "7"}) == 7.0
+    assert asked_seconds({"RateLimit": '"api";r=0;t=55', "Retry-After": "1"}) == 55.0
+    assert asked_seconds({"RateLimit": '"api";r=3;t=55'}) is None
