@@ -147,7 +147,7 @@ class Actor:
 def _ref(action: Action) -> Ref:
     match action:
         case Create(manifest):
-            return Ref(manifest["kind"], manifest["metadata"]["name"])
+            return Ref.of(manifest)
         case Suspend(name):
             return Ref("Job", name)
         case Delete(ref):

@@ -26,9 +26,9 @@ from finetune_operator.plan.observed.bounds import ANSWER_MAX_BYTES
 from finetune_operator.plan.types import Manifest
 from finetune_operator.settings import ProgressAccess
 from finetune_trainer.contract.records import Progress
+from finetune_trainer.contract.run_config import PORT
 from finetune_trainer.contract.text import printable
 
-PORT = 8080
 DIRECT_TIMEOUT = aiohttp.ClientTimeout(total=1.5, connect=0.7)
 READINGS = 32
 """At the same time, of all jobs."""

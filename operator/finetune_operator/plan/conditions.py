@@ -129,7 +129,7 @@ _RESTING: Mapping[Phase | None, str] = {
 }
 
 
-_STAGES: Mapping[Phase, ConditionType] = {
+WAITS_FOR: Mapping[Phase | None, ConditionType] = {
     Phase.PREPARING: ConditionType.PREPARED,
     Phase.STARTING: ConditionType.RUNNING,
     Phase.RESTARTING: ConditionType.RUNNING,
@@ -140,7 +140,7 @@ _STAGES: Mapping[Phase, ConditionType] = {
 
 def _derived(status: FineTuneJobStatus, given: Facts, verdict: str) -> dict[ConditionType, Fact]:
     phase = status.phase or Phase.PENDING
-    waiting_for = given[_STAGES.get(phase, ConditionType.VALIDATED)].message
+    waiting_for = given[WAITS_FOR.get(phase, ConditionType.VALIDATED)].message
     moving, failed = Fact(True, phase, waiting_for), Fact(False, phase, "not failed")
     stalled = Fact(False, phase, "not stalled")
     if phase is Phase.FAILED and status.failure is not None:

@@ -22,6 +22,11 @@ class Ref(NamedTuple):
     kind: str
     name: str
 
+    @classmethod
+    def of(cls, manifest: Manifest) -> Ref:
+        """The name of an object."""
+        return cls(manifest["kind"], manifest["metadata"]["name"])
+
 
 PROGRESS_WRITES_PER_SECOND = 20
 """Of all jobs together, at most: each is a write to etcd, and wakes everybody who watches."""

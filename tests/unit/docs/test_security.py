@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from finetune_operator.api.resource import LABEL_JOB
-from finetune_operator.plan.desired.template_checks import SYSTEM_PORT
 from finetune_operator.plan.template_policy import DEFAULT_ALLOWED, MEANINGS, Capability
+from finetune_trainer.contract.run_config import PORT
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/security.md").read_text()
@@ -46,4 +46,4 @@ def test_the_network_policy_is_one() -> None:
     assert policy["kind"] == "NetworkPolicy"
     assert {"key": LABEL_JOB, "operator": "Exists"} in policy["spec"]["podSelector"]["matchExpressions"]
     ports = [port["port"] for rule in policy["spec"]["ingress"] for port in rule.get("ports", ())]
-    assert ports == [SYSTEM_PORT]
+    assert ports == [PORT]

@@ -21,6 +21,8 @@ TaskName = Literal[
 ]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 """As transformers calls them."""
+PORT = 8080
+"""Port of `launch` in every training pod."""
 
 
 class ModelSource(Document):
@@ -181,7 +183,7 @@ class RunConfig(Document):
     """`job`: a Job before training prepares. `inline`: node 0 of the attempt does, beside the ranks' imports."""
     peers: Annotated[str | None, Effect.NOTHING] = None
     """Address of node i as a format with `{attempt}` and `{node}`, e.g. `yelp-train-{attempt}-{node}.yelp:8080`; null for one node."""
-    port: Annotated[int, Effect.NOTHING] = 8080
+    port: Annotated[int, Effect.NOTHING] = PORT
     """Port of `launch` in a pod: /metrics, /progress, /healthz, and what nodes tell each other."""
     grace_period_seconds: Annotated[int, Effect.NOTHING] = 30
     """`terminationGracePeriodSeconds` of the pods."""

@@ -147,7 +147,7 @@ class LocalCluster:
         """Objects of the run before: what still ran then was interrupted with it."""
         for item in saved:
             if item["kind"] != "Pod":
-                self.others[Ref(item["kind"], item["metadata"]["name"])] = item
+                self.others[Ref.of(item)] = item
                 continue
             pod = Pod(item, self.folder / item["metadata"]["name"])
             self.pods[item["metadata"]["name"]] = pod
@@ -159,7 +159,7 @@ class LocalCluster:
     # --- how ---
 
     def _create(self, manifest: Manifest) -> None:
-        made, ref = objects.created(manifest), Ref(manifest["kind"], manifest["metadata"]["name"])
+        made, ref = objects.created(manifest), Ref.of(manifest)
         if ref in self.others:
             return
         if ref.kind == "PersistentVolumeClaim":

@@ -20,11 +20,9 @@ from finetune_operator.api.resource import (
     FineTuneJob,
 )
 from finetune_operator.plan.desired.accelerators import accelerator_problems, accelerators
-from finetune_operator.plan.desired.merge import TRAINER
+from finetune_operator.plan.desired.merge import PORT_NAME, TRAINER
 from finetune_operator.plan.desired.pod_template import (
     CONFIG_KEY,
-    PORT,
-    PORT_NAME,
     Role,
     pod_template,
     template_off_limits,
@@ -32,7 +30,7 @@ from finetune_operator.plan.desired.pod_template import (
 from finetune_operator.plan.desired.run_config import addresses, needs_prepare_job, processes_per_node, run_config
 from finetune_operator.plan.desired.template_checks import template_problems
 from finetune_operator.plan.types import Manifest, PlanSettings
-from finetune_trainer.contract.run_config import Env
+from finetune_trainer.contract.run_config import PORT, Env
 
 __all__ = [
     "accelerator_problems",
@@ -49,6 +47,7 @@ __all__ = [
     "processes_per_node",
     "publish_job",
     "publish_job_name",
+    "retained_for",
     "run_config",
     "service",
     "template_off_limits",
@@ -182,8 +181,15 @@ def is_controlled_by(manifest: Manifest, job: FineTuneJob) -> bool:
     owners = metadata.get("ownerReferences") or ()
     if any(owner.get("controller") and owner.get("uid") == job.metadata.uid for owner in owners):
         return True
-    is_claim = manifest.get("kind") == "PersistentVolumeClaim"
-    return is_claim and (metadata.get("labels") or {}).get(LABEL_UID) == job.metadata.uid
+    return retained_for(manifest) == job.metadata.uid
+
+
+def retained_for(manifest: Manifest) -> str | None:
+    """uid of the job that a retained claim was made for; None where the object is no such claim."""
+    if manifest.get("kind") != "PersistentVolumeClaim":
+        return None
+    uid: str | None = ((manifest.get("metadata") or {}).get("labels") or {}).get(LABEL_UID)
+    return uid
 
 
 def _single_pod_job(job: FineTuneJob, settings: PlanSettings, role: Role, name: str, number: int) -> Manifest:

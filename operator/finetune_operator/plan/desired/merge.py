@@ -14,6 +14,9 @@ from finetune_operator.api.rules.fields import RESERVED_VOLUME_PREFIX
 TRAINER = "trainer"
 """Name of the training container, in pods of all roles."""
 
+PORT_NAME = "metrics"
+"""Name of its port."""
+
 SYSTEM_VOLUME_PREFIX = RESERVED_VOLUME_PREFIX
 """What the names of the system's own volumes begin with."""
 

@@ -13,18 +13,16 @@ from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import EnvVar, Resources, Volume
 from finetune_operator.plan.desired.accelerators import accelerator_resources, without_claims
 from finetune_operator.plan.desired.admin_template import merge_defaults
-from finetune_operator.plan.desired.merge import SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
+from finetune_operator.plan.desired.merge import PORT_NAME, SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
 from finetune_operator.plan.template_policy import Capability, off_limits, with_safe_defaults
 from finetune_operator.plan.types import PlanSettings
-from finetune_trainer.contract.run_config import Env
+from finetune_trainer.contract.run_config import PORT, Env
 
 CONFIG_KEY = "run.json"
 CONFIG_PATH = "/etc/finetune"
 OUTPUT_PATH = "/output"
 TOKEN_FILE = "/var/run/finetune/hub/token"
 TERMINATION_LOG = "/dev/termination-log"
-PORT = 8080
-PORT_NAME = "metrics"
 
 USER_ID = 10001
 """uid and gid of the pods, and the group that volumes are handed to."""

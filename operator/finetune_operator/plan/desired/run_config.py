@@ -6,10 +6,11 @@ from finetune_operator.api.deprecated import translate
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.rules.dataset import ADDRESSES
 from finetune_operator.plan.desired.accelerators import accelerators, device_memory_bytes
-from finetune_operator.plan.desired.pod_template import OUTPUT_PATH, PORT, TOKEN_FILE
+from finetune_operator.plan.desired.pod_template import OUTPUT_PATH, TOKEN_FILE
 from finetune_operator.plan.types import PlanSettings
 from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.run_config import (
+    PORT,
     DatasetSource,
     EarlyStopping,
     HubSettings,

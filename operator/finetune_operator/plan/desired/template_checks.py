@@ -20,10 +20,9 @@ from finetune_operator.api.rules.fields import (
     TOKEN_ENV,
     TOKEN_ENV_ADVICE,
 )
-from finetune_operator.plan.desired.merge import LISTS, MERGE_KEYS, SYSTEM_VOLUME_PREFIX, TRAINER
+from finetune_operator.plan.desired.merge import LISTS, MERGE_KEYS, PORT_NAME, SYSTEM_VOLUME_PREFIX, TRAINER
+from finetune_trainer.contract.run_config import PORT
 
-SYSTEM_PORT = 8080
-SYSTEM_PORT_NAME = "metrics"
 SYSTEM_DEVICES = ("/dev/shm", "/dev/termination-log")
 """Other devices a template may mount from the machine: /dev/infiniband."""
 
@@ -150,8 +149,8 @@ def _container_problems(kind: str, container: Mapping[str, Any]) -> Iterator[str
     if any(True for _ in _list_problems(field, container)):
         return
     for port in container.get("ports", ()):  # containers of a pod share its ports
-        if port["containerPort"] == SYSTEM_PORT or port.get("name") == SYSTEM_PORT_NAME:
-            own = f"port {SYSTEM_PORT} and the name {SYSTEM_PORT_NAME} are the system's: choose another"
+        if port["containerPort"] == PORT or port.get("name") == PORT_NAME:
+            own = f"port {PORT} and the name {PORT_NAME} are the system's: choose another"
             yield f"{field}.ports[{port['containerPort']}]: {own}"
 
 

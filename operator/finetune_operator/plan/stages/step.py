@@ -55,7 +55,7 @@ def creates(round: Round, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
     """Create those of the planned objects that are not there yet, and that the API server has not just refused."""
     observed = round.observed
     refused = {refusal.ref for refusal in observed.refusals}
-    names = ((manifest, Ref(manifest["kind"], manifest["metadata"]["name"])) for manifest in planned)
+    names = ((manifest, Ref.of(manifest)) for manifest in planned)
     return tuple(
         Create(manifest) for manifest, ref in names if ref not in refused and validate.find(observed, *ref) is None
     )
@@ -63,7 +63,7 @@ def creates(round: Round, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
 
 def refused(round: Round, planned: tuple[Manifest, ...]) -> Step | None:
     """Say what the API server refuses to create, and wait until the refusal is withdrawn; None where there is none."""
-    names = {Ref(manifest["kind"], manifest["metadata"]["name"]) for manifest in planned}
+    names = {Ref.of(manifest) for manifest in planned}
     refusal = next((refusal for refusal in round.observed.refusals if refusal.ref in names), None)
     if refusal is None:
         return None

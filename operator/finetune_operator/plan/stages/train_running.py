@@ -16,12 +16,13 @@ from finetune_operator.plan.stages.train_start import planned, retire, starting_
 from finetune_operator.plan.status import from_training
 from finetune_operator.plan.types import Action
 from finetune_trainer.contract.records import PodPhase, Progress
+from finetune_trainer.contract.run_config import PORT
 
 POLL_STARTING_SECONDS = 1.0
 SILENCE_SHOWN = timedelta(seconds=60)
 """Node 0 answers a moment after its container has started."""
 UNREACHABLE = (
-    "all pods run, but node 0 can't be asked how far it is. What to do: let the operator reach port 8080 of the pods "
+    f"all pods run, but node 0 can't be asked how far it is. What to do: let the operator reach port {PORT} of the pods "
     "(network policy), or let it ask through the API server."
 )
 WAITING_SHOWN = timedelta(seconds=10)

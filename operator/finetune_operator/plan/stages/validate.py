@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from finetune_operator.api.resource import LABEL_UID, FineTuneJob
+from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.types import Manifest, Observed, PlanSettings, Ref
 
@@ -72,8 +72,7 @@ def taken(observed: Observed, planned: Manifest) -> SpecProblem | None:
     if there is None or manifests.is_controlled_by(there, observed.job):
         return None
     kind, name = planned["kind"], planned["metadata"]["name"]
-    labels = there["metadata"].get("labels") or {}
-    if kind == CLAIM and LABEL_UID in labels:
+    if manifests.retained_for(there) is not None:
         advice = (
             "it was kept from a former job of this name, with its model and checkpoints: set "
             f"`spec.storage.claimName: {name}` to go on from it, or delete the claim"

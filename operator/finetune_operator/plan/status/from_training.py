@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from finetune_operator.api import status as api
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.status import ConditionType, FineTuneJobStatus, Phase
-from finetune_operator.plan.conditions import UNDER_WAY, Fact, find, holds
+from finetune_operator.plan.conditions import UNDER_WAY, WAITS_FOR, Fact, find, holds
 from finetune_operator.plan.observed.gang import Gang
 from finetune_trainer.contract import prepared, records
 from finetune_trainer.contract.records import ResultRecord
@@ -160,15 +160,6 @@ def duration(seconds: int) -> str:
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
-_STAGES = {
-    Phase.PREPARING: ConditionType.PREPARED,
-    Phase.STARTING: ConditionType.RUNNING,
-    Phase.RESTARTING: ConditionType.RUNNING,
-    Phase.PUBLISHING: ConditionType.PUBLISHED,
-}
-"""The condition that says why a phase lasts."""
-
-
 def _reason(status: FineTuneJobStatus) -> str | None:
     """Why the job waits, starts again or has failed; nothing while all is well."""
     if status.phase is Phase.FAILED:
@@ -178,9 +169,10 @@ def _reason(status: FineTuneJobStatus) -> str | None:
     validated = find(status, ConditionType.VALIDATED)
     if validated is not None and validated.status == "False":
         return validated.reason
-    told = find(status, _STAGES[status.phase]) if status.phase in _STAGES else None
-    if told is not None and told.status != "True" and told.reason not in (*UNDER_WAY, *Phase):
-        return told.reason
+    kind = WAITS_FOR.get(status.phase)
+    awaited = find(status, kind) if kind is not None else None
+    if awaited is not None and awaited.status != "True" and awaited.reason not in (*UNDER_WAY, *Phase):
+        return awaited.reason
     failure = status.failure
     restarted = (
         status.phase is Phase.RESTARTING and failure is not None and failure.attempt == (status.attempt or 0) - 1
