@@ -20,7 +20,7 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import Peft, RunConfig
 from finetune_trainer.prepare import warnings
-from finetune_trainer.prepare.command import attempt, fitted
+from finetune_trainer.prepare.command import attempt
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import read_checked
@@ -328,21 +328,3 @@ def test_a_volume_that_cannot_be_written_is_said(model: Path, data: Path, tmp_pa
     failure = attempt(config)
     assert isinstance(failure, Failure)
     assert failure.reason is Reason.VOLUME_NOT_WRITABLE
-
-
-def test_a_record_fits_a_termination_message() -> None:
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC)
-    failure = Failure(reason=Reason.DATA_INVALID, cause=Cause.USER, message='ä"\n' * 5000)
-    record = ResultRecord(
-        role="prepare",
-        uid="u",
-        attempt=1,
-        outcome=Outcome.FAILED,
-        failure=failure,
-        started=now,
-        finished=now,
-        messages=("said " * 500,) * 40,
-    )
-    assert len(fitted(record).to_json().encode()) <= 4096

@@ -11,6 +11,8 @@ from finetune_trainer.contract.prepared import PrepareSummary, Resolved
 
 RESULT_RECORD_MAX_BYTES = 4096
 """A pod's termination message holds no more: kubelet truncates it there."""
+TERMINATION_LOG = "/dev/termination-log"
+"""The file that kubelet reads it from."""
 
 
 class Exit(IntEnum):
@@ -145,7 +147,7 @@ class PublishedModel(Document):
 
 
 class ResultRecord(Document):
-    """How a pod ended. At most `RESULT_RECORD_MAX_BYTES` as JSON (`message` is shortened to fit)."""
+    """How a pod ended. At most `RESULT_RECORD_MAX_BYTES` as JSON in the termination message (`shared.result_record.fit`)."""
 
     role: Literal["prepare", "train", "publish"]
     uid: str

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_trainer.contract.records import TERMINATION_LOG
 from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.shared.volume import Layout
 
-DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 DEFAULT_SAVE_TOTAL_LIMIT = 2
 RANK_COMMAND = ("-m", "finetune_trainer", "train")
 
@@ -63,7 +63,7 @@ class Settings:
             node=node,
             peers=peers,
             bind=peers[node].host if env.get(Env.PEERS) else None,
-            termination_log=Path(env.get(Env.TERMINATION_LOG, DEFAULT_TERMINATION_LOG)),
+            termination_log=Path(env.get(Env.TERMINATION_LOG, TERMINATION_LOG)),
             first_attempt=int(env[Env.FIRST_ATTEMPT]) if Env.FIRST_ATTEMPT in env else None,
             rank_command=rank_command,
             expected_step=int(env[Env.CHECKPOINT_STEP]) if env.get(Env.CHECKPOINT_STEP) else None,

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import (
-    RESULT_RECORD_MAX_BYTES,
     Cause,
     Exit,
     Failure,
@@ -25,9 +24,9 @@ from finetune_trainer.contract.text import log_line
 from finetune_trainer.shared import connections, startup
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.environment import environment
+from finetune_trainer.shared.result_record import leave_for_kubelet
 from finetune_trainer.shared.volume import DISK_FULL, Layout, explain, has_worked, is_of_volume
 
-TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12
 
 
@@ -55,7 +54,7 @@ def main() -> int:
         prepared=prepared.summary if prepared else None,
         messages=prepared.messages if prepared else (),
     )
-    write_record(record)
+    leave_for_kubelet(record)
     return Exit.FAILED if failure else Exit.SUCCEEDED
 
 
@@ -108,23 +107,3 @@ def unexpected(error: Exception) -> Failure:
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
     log_line("prepare", "\n".join(lines), lines=True)
     return Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message="\n".join(lines[-LAST_LINES:]))
-
-
-def write_record(record: ResultRecord) -> None:
-    """Leave the record where the kubelet, or `launch`, reads it."""
-    path = Path(os.environ.get(Env.TERMINATION_LOG, TERMINATION_LOG))
-    if Env.TERMINATION_LOG in os.environ or path.exists():
-        path.write_text(fitted(record).to_json(), encoding="utf-8")
-
-
-def fitted(record: ResultRecord) -> ResultRecord:
-    """The record within what a termination message holds: what is said beside goes first, then the failure is cut."""
-    if len(record.to_json().encode()) > RESULT_RECORD_MAX_BYTES:
-        shortened = tuple(message[:300] for message in record.messages[:8])
-        record = record.model_copy(update={"messages": shortened, "prepared": None})  # it names all labels
-    excess = len(record.to_json().encode()) - RESULT_RECORD_MAX_BYTES
-    if excess <= 0 or record.failure is None:
-        return record
-    # JSON escapes make some characters longer: cut twice the excess rather than count them.
-    shorter = record.failure.message[: max(200, len(record.failure.message) - 2 * excess)]
-    return record.model_copy(update={"failure": record.failure.model_copy(update={"message": shorter})})

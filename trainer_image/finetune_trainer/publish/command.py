@@ -20,10 +20,9 @@ from finetune_trainer.contract.run_config import Env, RunConfig
 from finetune_trainer.contract.text import log_line
 from finetune_trainer.publish.retries import BACKOFF
 from finetune_trainer.shared import connections
-from finetune_trainer.shared.result_record import fit, write_to_termination_log
+from finetune_trainer.shared.result_record import leave_for_kubelet
 from finetune_trainer.shared.volume import Layout, concerns, explain, make_folder, write_document
 
-TERMINATION_LOG = "/dev/termination-log"
 LAST_LINES = 12
 TELL_SECONDS = 15.0
 SILENT_TELLS = 20
@@ -162,6 +161,4 @@ def leave(config: RunConfig, record: ResultRecord) -> None:
         write_document(file, record)
     except OSError as error:
         say(f"the record could not be written to the volume: {error}")
-    log = Path(os.environ.get(Env.TERMINATION_LOG, TERMINATION_LOG))
-    if Env.TERMINATION_LOG in os.environ or log.exists():
-        write_to_termination_log(log, fit(record))
+    leave_for_kubelet(record)

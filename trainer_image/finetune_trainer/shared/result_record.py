@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from finetune_trainer.contract.records import RESULT_RECORD_MAX_BYTES, Reason, ResultRecord
+from finetune_trainer.contract.records import RESULT_RECORD_MAX_BYTES, TERMINATION_LOG, Reason, ResultRecord
+from finetune_trainer.contract.run_config import Env
 from finetune_trainer.shared.volume import Attempt, make_folder, write_document
 
 EARLIER_MAX_BYTES = 160 * 2**10
@@ -18,7 +19,12 @@ _CUT = " [...] "
 
 
 def fit(record: ResultRecord, limit: int = RESULT_RECORD_MAX_BYTES) -> ResultRecord:
-    """The record in at most `limit` bytes: notes go first, then the middle of the failure's message, then metrics."""
+    """Return the record in at most `limit` bytes.
+
+    What was prepared goes first (it names all labels), then notes, the middle of the failure's message, and metrics.
+    """
+    if _size(record) > limit:
+        record = record.model_copy(update={"prepared": None})
     while _size(record) > limit and record.messages:
         record = record.model_copy(update={"messages": record.messages[:-1]})
     if _size(record) > limit and record.failure is not None:
@@ -72,6 +78,13 @@ def write_to_volume(attempt: Attempt, record: ResultRecord) -> None:
     """For node 0 of the next attempt; durable."""
     make_folder(attempt.results)
     write_document(attempt.result(record.node), record)
+
+
+def leave_for_kubelet(record: ResultRecord) -> None:
+    """Write the record, made to fit, where kubelet reads it or the environment says; not where a pod has no such file."""
+    file = Path(os.environ.get(Env.TERMINATION_LOG, TERMINATION_LOG))
+    if Env.TERMINATION_LOG in os.environ or file.exists():
+        write_to_termination_log(file, fit(record))
 
 
 def write_to_termination_log(file: Path, record: ResultRecord) -> None:

@@ -16,13 +16,13 @@ from finetune_operator.plan.desired.admin_template import merge_defaults
 from finetune_operator.plan.desired.merge import PORT_NAME, SYSTEM_VOLUME_PREFIX, TRAINER, merge_template
 from finetune_operator.plan.template_policy import Capability, off_limits, with_safe_defaults
 from finetune_operator.plan.types import PlanSettings
+from finetune_trainer.contract.records import TERMINATION_LOG
 from finetune_trainer.contract.run_config import PORT, Env
 
 CONFIG_KEY = "run.json"
 CONFIG_PATH = "/etc/finetune"
 OUTPUT_PATH = "/output"
 TOKEN_FILE = "/var/run/finetune/hub/token"
-TERMINATION_LOG = "/dev/termination-log"
 
 USER_ID = 10001
 """uid and gid of the pods, and the group that volumes are handed to."""

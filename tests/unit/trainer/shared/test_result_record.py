@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finetune_operator.plan.observed.bounds import ANSWER_MAX_BYTES
+from finetune_trainer.contract.prepared import PrepareSummary
 from finetune_trainer.contract.records import RESULT_RECORD_MAX_BYTES, Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.shared.result_record import fit, fit_gang, write_to_termination_log
@@ -37,6 +38,15 @@ def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
     assert fitted.failure is not None
     assert fitted.failure.message.startswith("FIRST")
     assert fitted.failure.message.endswith("LAST")
+
+
+def test_a_record_of_prepare_fits_whatever_it_holds() -> None:
+    labels = tuple(f"label {number}" for number in range(2000))
+    prepared = PrepareSummary(train_rows=9000, labels=labels)
+    whole = record('ä"\n' * 5000, ("said " * 500,) * 40).model_copy(update={"role": "prepare", "prepared": prepared})
+    assert len(fit(whole).to_json().encode()) <= RESULT_RECORD_MAX_BYTES
+    done = whole.model_copy(update={"failure": None, "outcome": Outcome.SUCCEEDED, "messages": ("a note", "another")})
+    assert fit(done) == done.model_copy(update={"prepared": None}), "notes are kept where the labels made it long"
 
 
 def test_notes_go_before_the_failure() -> None:
