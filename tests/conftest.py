@@ -30,6 +30,10 @@ from tests.support.images.store import store_folder
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # as in pods: the client would ask the public Hub who calls it
 
+# Workers share the cores, and a second thread of a tiny model mostly waits for the first: with one each, training takes half of the
+# processor time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 hypothesis.settings.register_profile("patient", deadline=None)  # how busy the machine is proves nothing
 hypothesis.settings.load_profile("patient")
 
