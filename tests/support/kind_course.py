@@ -88,7 +88,7 @@ def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
 
 def outline(job: RunConfig, config: Any) -> Any:
     """The model with the head of the task, without weights."""
-    chosen = model_class(tasks.find(job.task).auto, config)
+    chosen = model_class(tasks.find(job.task).facts.model_class, config)
     with torch.device("meta"):
         return chosen.from_config(config) if hasattr(chosen, "from_config") else chosen(config)
 
@@ -96,7 +96,7 @@ def outline(job: RunConfig, config: Any) -> Any:
 def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
     """Make the model with the head of the task, and take it through a run."""
     folder, task = Path(job.model.name), tasks.find(job.task)
-    chosen = model_class(task.auto, config)
+    chosen = model_class(task.facts.model_class, config)
     made = chosen.from_config(config) if hasattr(chosen, "from_config") else chosen(config)
     made.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

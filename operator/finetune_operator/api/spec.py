@@ -12,7 +12,7 @@ from finetune_operator.api.dataset import Dataset, PreprocessingSpec
 from finetune_operator.api.methods import EarlyStoppingSpec, PeftSpec, QuantizationSpec
 from finetune_operator.api.mutability import FIXED, NEW_JOB, PUBLISHING, Decides, Immutable, Mutable
 from finetune_operator.api.training_arguments import TrainingArguments
-from finetune_trainer.contract.run_config import ProblemType, TaskName
+from finetune_trainer.contract.task_facts import ProblemType, TaskName
 
 Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 32})]
 """A Kubernetes quantity such as `2`, `500m` or `50Gi`."""

@@ -23,7 +23,7 @@ def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | 
     own = task_facts.metrics(job.spec.task, job.spec.problem_type)
     guess = prepared.majority_share if prepared is not None else None
     reached = of_name(evaluation, "accuracy")
-    if reached is not None and guess is not None and job.spec.task == "text-classification":
+    if reached is not None and guess is not None and task_facts.TASKS[job.spec.task].labels_rows:
         yield f"accuracy   {reached:.3f} (guessing the commonest label: {guess:.3f})"
     ours = {name: value for name, value in evaluation.items() if not name.startswith(TEST)}
     tested = {name.removeprefix(TEST): value for name, value in evaluation.items() if name.startswith(TEST)}

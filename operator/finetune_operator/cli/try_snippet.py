@@ -7,17 +7,7 @@ No double quote may be in it: it stands in a shell's.
 from __future__ import annotations
 
 from finetune_operator.api.resource import FineTuneJob
-
-CLASSES = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "summarization": "AutoModelForSeq2SeqLM",
-    "translation": "AutoModelForSeq2SeqLM",
-    "text-generation": "AutoModelForCausalLM",
-    "fill-mask": "AutoModelForMaskedLM",
-}
-LABELLED = ("text-classification", "token-classification")
+from finetune_trainer.contract.task_facts import TASKS, TaskFacts
 
 _WRITES = "print(t.batch_decode(m.generate(**t('{prefix}your text', return_tensors='pt')), skip_special_tokens=True))"
 _ANSWERS = (
@@ -32,30 +22,26 @@ def code(job: FineTuneJob, folder: str, labels: int | None = None, base: str | N
     An adapter brings neither its labels (`labels`: how many there are) nor its base model along, which it looks for under the
     name that pods know it by (`base`: its folder on this machine).
     """
-    task = job.spec.task
+    task, facts = job.spec.task, TASKS[job.spec.task]
     adapter = job.spec.peft is not None and not job.spec.peft.save_merged
-    told = f"num_labels={labels}" if adapter and labels and task in LABELLED else ""
+    option = f"num_labels={labels}" if adapter and labels and facts.labelled else ""
     on_base = adapter and base is not None
-    if not on_base and task not in ("summarization", "translation", "question-answering"):
-        more = f", model_kwargs=dict({told})" if told else ""
-        return f"from transformers import pipeline; p = pipeline('{task}', '{folder}'{more}); {_call(task)}"
-    cls = CLASSES[task]
+    if not on_base and facts.pipeline:
+        more = f", model_kwargs=dict({option})" if option else ""
+        return f"from transformers import pipeline; p = pipeline('{task}', '{folder}'{more}); {_call(facts)}"
+    cls = facts.model_class
     imports = (
         f"from transformers import AutoTokenizer, {cls}, pipeline; t = AutoTokenizer.from_pretrained('{folder}'); "
     )
     if on_base:
         imports = f"from peft import PeftModel; {imports}"
-        loaded = f"{cls}.from_pretrained('{base}'{f', {told}' if told else ''})"
+        loaded = f"{cls}.from_pretrained('{base}'{f', {option}' if option else ''})"
         loaded = f"PeftModel.from_pretrained({loaded}, '{folder}').merge_and_unload()"
     else:
         loaded = f"{cls}.from_pretrained('{folder}')"
-    match task:
-        case "summarization" | "translation":
-            return f"{imports}m = {loaded}; {_WRITES.format(prefix=_prefix(job))}"
-        case "question-answering":
-            return f"{imports}m = {loaded}; {_ANSWERS}"
-        case _:
-            return f"{imports}p = pipeline('{task}', {loaded}, tokenizer=t); {_call(task)}"
+    if facts.pipeline:
+        return f"{imports}p = pipeline('{task}', {loaded}, tokenizer=t); {_call(facts)}"
+    return f"{imports}m = {loaded}; {_WRITES.format(prefix=_prefix(job)) if facts.writes else _ANSWERS}"
 
 
 def stands_in_quotes(code: str) -> bool:
@@ -63,8 +49,8 @@ def stands_in_quotes(code: str) -> bool:
     return code.isprintable() and not set(code) & set('"$`\\\\!')
 
 
-def _call(task: str) -> str:
-    return "print(p('your text ' + p.tokenizer.mask_token))" if task == "fill-mask" else "print(p('your text'))"
+def _call(facts: TaskFacts) -> str:
+    return "print(p('your text ' + p.tokenizer.mask_token))" if facts.masks else "print(p('your text'))"
 
 
 def _prefix(job: FineTuneJob) -> str:

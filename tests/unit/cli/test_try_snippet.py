@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.cli.local.volumes import Volumes, behind
-from finetune_operator.cli.try_snippet import CLASSES, code
+from finetune_operator.cli.try_snippet import code
 from finetune_trainer.contract.task_facts import TASKS
 from tests.support.spec_case import job
 
@@ -21,7 +21,7 @@ def test_a_line_of_code_tries_the_model(task: str, base: str | None) -> None:
     """No pipeline of transformers 5 answers questions, translates or sums up: the model itself does."""
     given = job(task=task, peft={}, preprocessing={"sourcePrefix": "sum up: "})
     line = code(given, "out/model", 5, base)
-    assert CLASSES[task] in line or (base is None and task not in WITHOUT_PIPELINE)
+    assert TASKS[task].model_class in line or (base is None and task not in WITHOUT_PIPELINE)
     ast.parse(line)
     assert '"' not in line, "it stands in a shell's double quotes"
     assert "out/model" in line

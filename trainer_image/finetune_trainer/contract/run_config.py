@@ -9,18 +9,8 @@ from pydantic import Field
 
 from finetune_trainer.contract.base import Document, PodPath, Scalar
 from finetune_trainer.contract.effects import LEARNING, RESOLVED, ROWS, Effect
+from finetune_trainer.contract.task_facts import ProblemType, TaskName
 
-TaskName = Literal[
-    "text-classification",
-    "token-classification",
-    "question-answering",
-    "summarization",
-    "translation",
-    "text-generation",
-    "fill-mask",
-]
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-"""As transformers calls them."""
 PORT = 8080
 """Port of `launch` in every training pod."""
 

@@ -143,7 +143,7 @@ def _made_from(
     loaded = model.load(folder, f"The model {config.model.name}")
     task = tasks.find(config.task)
     task.check_model(loaded, config)
-    adapters.check(config, loaded, task.auto)
+    adapters.check(config, loaded, task.facts.model_class)
     limits, of_limits = task.limits(config, loaded)
     key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))
     meta = _made(build.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key), notes)

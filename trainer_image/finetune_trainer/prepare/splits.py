@@ -16,6 +16,7 @@ import pyarrow as pa
 from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import file_sources, holdout, hub, split_expression, streamed
@@ -109,7 +110,7 @@ def _said(role: str, config: RunConfig, there: Sequence[str]) -> str | None:
 
 
 def _has_classes(config: RunConfig) -> bool:
-    return config.task == "text-classification" and config.problem_type in (None, "single_label_classification")
+    return TASKS[config.task].labels_rows and config.problem_type in (None, "single_label_classification")
 
 
 def _of_hub(

@@ -12,6 +12,7 @@ from typing import Any
 
 from finetune_trainer.contract.prepared import Resolved
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.contract.training_report import Evaluation, TrainingReport
 from finetune_trainer.publish import usage
 from finetune_trainer.publish.base_model_card import BaseFacts
@@ -21,12 +22,8 @@ from finetune_trainer.shared.addresses import shown as address_shown
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 DEFAULT_ENDPOINT = "https://huggingface.co"
 LIBRARY, ADAPTER_LIBRARY = "transformers", "peft"
-LABELLED = ("text-classification", "token-classification")
-"""Tasks whose labels stand in the model's configuration, which an adapter does not bring along."""
 LOSS = "loss"
 TITLES = {"loss": "Loss", "accuracy": "Accuracy", "f1": "F1"}
-AVERAGED = ("text-classification", "f1")
-"""The one metric that is a mean over classes: of tags and answers F1 is another thing of that name."""
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
 LABELS_SHOWN = 20
 LABELS_IN_CODE = 100
@@ -76,7 +73,7 @@ def is_adapter(config: RunConfig) -> bool:
 def _model_options(config: RunConfig, report: TrainingReport | None) -> str | None:
     """What must be said where an adapter is loaded: how many labels, and their names, are the base model's else."""
     labels = report.summary.labels if report is not None and report.summary is not None else ()
-    if not is_adapter(config) or config.task not in LABELLED or not labels:
+    if not is_adapter(config) or not TASKS[config.task].labelled or not labels:
         return None
     known = {"num_labels": len(labels), "id2label": dict(enumerate(labels))}
     return repr(known if len(labels) <= LABELS_IN_CODE else {"num_labels": len(labels)})
@@ -119,7 +116,7 @@ def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
         metric_type=metric,
         metric_name=title(metric, config.task),
         metric_value=(report.evaluation or {})[metric],
-        metric_args={"average": "macro"} if (config.task, metric) == AVERAGED else None,
+        metric_args={"average": "macro"} if metric in TASKS[config.task].class_means else None,
     )
 
 
@@ -223,7 +220,7 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: s
 def title(metric: str, task: str) -> str:
     """How a metric is called in a table."""
     called = TITLES.get(metric, metric.replace("_", " "))
-    return f"{called} (macro)" if (task, metric) == AVERAGED else called
+    return f"{called} (macro)" if metric in TASKS[task].class_means else called
 
 
 def number(value: float | None) -> str:

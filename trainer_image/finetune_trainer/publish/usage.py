@@ -6,9 +6,9 @@ transformers 5 has no pipeline that answers questions, sums up or translates; th
 from __future__ import annotations
 
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.publish.markdown import literal
 
-WRITING = {"summarization": "The text to sum up.", "translation": "The text to translate."}
 _LOADED = """from transformers import {cls}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({where})
@@ -26,10 +26,11 @@ def code(config: RunConfig, repo_id: str, revision: str | None, options: str | N
     """Python that loads the model; `options`: what a pipeline must be told of an adapter."""
     at = f", revision={literal(revision)}" if revision else ""
     where = f"{literal(repo_id)}{at}"
-    if config.task in WRITING:
-        text = literal((config.preprocessing.source_prefix or "") + WRITING[config.task])
-        return _LOADED.format(cls="AutoModelForSeq2SeqLM", where=where) + _WRITES.format(text=text)
-    if config.task == "question-answering":
-        return _LOADED.format(cls="AutoModelForQuestionAnswering", where=where) + _ANSWERS
-    more = f", model_kwargs={options}" if options else ""
-    return f'from transformers import pipeline\n\nmodel = pipeline("{config.task}", model={where}{more})'
+    facts = TASKS[config.task]
+    if facts.pipeline:
+        more = f", model_kwargs={options}" if options else ""
+        return f'from transformers import pipeline\n\nmodel = pipeline("{config.task}", model={where}{more})'
+    text = literal((config.preprocessing.source_prefix or "") + facts.sample)
+    return _LOADED.format(cls=facts.model_class, where=where) + (
+        _WRITES.format(text=text) if facts.writes else _ANSWERS
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import TASKS
 
 WEIGHT_BYTES = 4
 """Of each weight as ranks load it (`tasks.loading`), frozen ones too; half precision has a copy in fp32 to be right."""
@@ -41,8 +42,6 @@ LEFT_OUT = re.compile(
 )
 """Parts of a model that training on text may do without: towers for other data, and heads, whole ones, of other tasks."""
 ENCODER, DECODER = re.compile(r"\bencoder[.]"), re.compile(r"\bdecoder[.]")
-WRITING = ("summarization", "translation")
-"""Tasks that need the decoder of a model that has an encoder too."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def parameters_of(model: Path, task: str) -> int | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # weights in few bits, or broken ones: whoever looks at them says so
     left_out = [LEFT_OUT]
-    if task not in WRITING and any(map(ENCODER.search, shapes)):
+    if not TASKS[task].writes and any(map(ENCODER.search, shapes)):
         left_out.append(DECODER)
     kept = {name: shape for name, shape in shapes.items() if not any(part.search(name) for part in left_out)}
     counted = {("one of", shape) if EMBEDDINGS.search(name) else name: math.prod(shape) for name, shape in kept.items()}

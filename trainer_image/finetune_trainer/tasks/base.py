@@ -17,6 +17,7 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import TASKS, TaskFacts, TaskName
 from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, ColumnRequest
 from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription, max_tokens, text_config
@@ -135,10 +136,9 @@ class Evaluated:
 class Task(ABC):
     """One kind of training. All text is read by `prepare`; ranks see tokens."""
 
+    name: ClassVar[TaskName]
     heads: ClassVar[str]
     """Name in `transformers.models.auto.modeling_auto` of the mapping from model types to classes with this head."""
-    auto: ClassVar[str]
-    """The class of transformers that makes a model with this head."""
     head: ClassVar[str]
     """How messages call that head: `text classification`."""
     draws: ClassVar[bool] = False
@@ -147,6 +147,11 @@ class Task(ABC):
     """Columns that its collator takes beside what the model does."""
     reads_labels: ClassVar[bool] = True
     """Its metrics need the labels; if not, `reduce` alone sees them: those of long rows would fill the memory."""
+
+    @property
+    def facts(self) -> TaskFacts:
+        """What others know of it, too."""
+        return TASKS[self.name]
 
     # --- preparing: no torch ---
 

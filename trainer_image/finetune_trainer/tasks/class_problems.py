@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import ProblemType, RunConfig
+from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import ProblemType
 from finetune_trainer.data import label_columns, label_lists, number_labels
 from finetune_trainer.data.columns import IGNORED_LABEL
 from finetune_trainer.data.labels import class_ids, class_names

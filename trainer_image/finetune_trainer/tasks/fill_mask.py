@@ -36,8 +36,8 @@ NOTHING = "they hold no token that could be masked"
 class FillMask(TokenTask):
     """Cross entropy on the hidden tokens' logits of AutoModelForMaskedLM, perplexity and token accuracy."""
 
+    name = "fill-mask"
     heads = "MODEL_FOR_MASKED_LM_MAPPING_NAMES"
-    auto = "AutoModelForMaskedLM"
     head = "guessing masked words"
     draws = True
     collates = (CONTINUES,)
@@ -102,7 +102,7 @@ class FillMask(TokenTask):
     # --- training ---
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        return load(self.auto, folder, "fill in words", options)
+        return load(self.facts.model_class, folder, "fill in words", options)
 
     def collator(self, run: Training) -> Any:
         """Draws what is hidden, then pads."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.data.errors import shown
 from finetune_trainer.data.model import ModelDescription, max_tokens
 from finetune_trainer.shared.failures import ExpectedError
@@ -24,7 +25,6 @@ START_OF_THEIR_OWN = ("mbart", "plbart", "fsmt", "t5gemma", "t5gemma2")
 """Kinds whose decoder starts with a token that is not `decoder_start_token_id`."""
 LOOKS_AHEAD = {"prophetnet": 2}
 """Kind whose decoder numbers positions from behind the padding index on, and reads the place of the next token too."""
-PREFIXES = {"summarization": "summarize: ", "translation": "translate English to German: "}
 
 
 def source_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
@@ -148,5 +148,5 @@ def _prefix_messages(config: RunConfig, model: ModelDescription) -> tuple[str, .
     return (
         f"{model.name} is a T5, which was trained with words before each text that say what to do, and "
         f"preprocessing.sourcePrefix is not set. Without them it learns more slowly: set it, to "
-        f"{shown(usual or PREFIXES[config.task])} for example. It belongs before each text later on, too.",
+        f"{shown(usual or TASKS[config.task].prefix)} for example. It belongs before each text later on, too.",
     )

@@ -41,8 +41,8 @@ CANDIDATES = 20
 class QuestionAnswering(Task):
     """Cross entropy of the first and the last token of the answer, exact match and F1 of its text."""
 
+    name = "question-answering"
     heads = "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"
-    auto = "AutoModelForQuestionAnswering"
     head = "question answering"
 
     def columns(self, config: RunConfig) -> list[str]:
@@ -154,7 +154,7 @@ class QuestionAnswering(Task):
         head = {"num_labels": 2, "ignore_mismatched_sizes": True, **options}
         # Question first, at the same place whatever fills up the batch: also for who uses the model later.
         sides = {"padding_side": "right"}
-        model, tokenizer = load(self.auto, folder, "answer questions", head, sides)
+        model, tokenizer = load(self.facts.model_class, folder, "answer questions", head, sides)
         model.register_forward_hook(_without_padding, with_kwargs=True)
         return model, tokenizer
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
@@ -47,10 +46,13 @@ class SequenceToSequence(TokenTask):
     """Cross entropy of the target's tokens on the logits of AutoModelForSeq2SeqLM."""
 
     heads = "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"
-    auto = "AutoModelForSeq2SeqLM"
     head = "writing one text from another"
-    roles: ClassVar[tuple[str, str]]
-    """Source and target."""
+
+    @property
+    def roles(self) -> tuple[str, str]:
+        """Source and target."""
+        source, target = self.facts.roles
+        return source, target
 
     @abstractmethod
     def scores(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -59,7 +61,7 @@ class SequenceToSequence(TokenTask):
     # --- preparing ---
 
     def columns(self, config: RunConfig) -> list[str]:
-        wanted = [config.dataset.columns.get(role, str(self._facts(config)[role])) for role in self.roles]
+        wanted = [config.dataset.columns.get(role, str(self.facts.roles[role])) for role in self.roles]
         if wanted[0] == wanted[1]:
             raise ExpectedError(
                 Reason.COLUMN_NOT_FOUND, f"spec.dataset.columns names one column for two roles: {wanted[0]}."
@@ -68,9 +70,6 @@ class SequenceToSequence(TokenTask):
 
     def text_columns(self, config: RunConfig) -> list[str]:
         return self.columns(config)
-
-    def _facts(self, config: RunConfig) -> Any:
-        return task_facts.TASKS[config.task].roles
 
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
         """Every source and every target is some text."""
@@ -142,7 +141,7 @@ class SequenceToSequence(TokenTask):
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         """The model, told how its targets begin and how long they get."""
-        model, tokenizer = load(self.auto, folder, "write text", options)
+        model, tokenizer = load(self.facts.model_class, folder, "write text", options)
         languages.set_languages(tokenizer, config)
         languages.begin_targets(model, tokenizer)
         make_generation_savable(model)

@@ -21,7 +21,7 @@ LOOKED_AT = 1000
 class Summarization(SequenceToSequence):
     """F-measures of ROUGE-1, -2, -L and -Lsum, as means over the rows."""
 
-    roles = ("text", "summary")
+    name = "summarization"
 
     def data_messages(self, tables: dict[str, pa.Table]) -> tuple[str, ...]:
         judged = tables.get("validation")

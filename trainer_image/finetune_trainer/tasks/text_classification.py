@@ -33,8 +33,8 @@ HEAD = "ForSequenceClassification"
 class TextClassification(Task):
     """The head is AutoModelForSequenceClassification; loss and metrics are those of the problem."""
 
+    name = "text-classification"
     heads = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
-    auto = "AutoModelForSequenceClassification"
     head = "text classification"
 
     def columns(self, config: RunConfig) -> list[str]:
@@ -109,7 +109,7 @@ class TextClassification(Task):
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         problem, labels = problem_of(config), prepared.label_names
         wanted = {**options, "num_labels": problem.outputs(len(labels)), "problem_type": problem.name}
-        head, purpose = self.auto, "classify text"
+        head, purpose = self.facts.model_class, "classify text"
         return classes.load_with_labels(head, folder, purpose, labels, config, wanted)
 
     def collator(self, run: Training) -> Any:

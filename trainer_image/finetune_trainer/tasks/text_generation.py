@@ -62,8 +62,8 @@ def kind_of_rows(config: RunConfig) -> str:
 class TextGeneration(TokenTask):
     """Cross entropy on the logits of AutoModelForCausalLM, perplexity and token accuracy."""
 
+    name = "text-generation"
     heads = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
-    auto = "AutoModelForCausalLM"
     head = "text generation"
     shifted = True
 
@@ -137,7 +137,7 @@ class TextGeneration(TokenTask):
     # --- training ---
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        model, tokenizer = load(self.auto, folder, "write text", options)
+        model, tokenizer = load(self.facts.model_class, folder, "write text", options)
         make_generation_savable(model)
         if model.generation_config.pad_token_id is None:
             model.generation_config.pad_token_id = tokenizer.pad_token_id

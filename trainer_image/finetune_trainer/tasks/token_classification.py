@@ -38,8 +38,8 @@ HEAD = "ForTokenClassification"
 class TokenClassification(Task):
     """Cross entropy on the logits of AutoModelForTokenClassification; seqeval's scores."""
 
+    name = "token-classification"
     heads = "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"
-    auto = "AutoModelForTokenClassification"
     head = "token classification"
 
     def columns(self, config: RunConfig) -> list[str]:
@@ -116,7 +116,7 @@ class TokenClassification(Task):
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         labels = prepared.label_names
         wanted = {**options, "num_labels": len(labels)}
-        head = self.auto
+        head = self.facts.model_class
         return classes.load_with_labels(head, folder, "tag words", labels, config, wanted)
 
     def collator(self, run: Training) -> Any:

@@ -18,7 +18,7 @@ UNSPACED = 0.2
 class Translation(SequenceToSequence):
     """sacreBLEU's corpus BLEU and chrF."""
 
-    roles = ("source", "target")
+    name = "translation"
 
     def scores(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
         return {

@@ -28,18 +28,8 @@ from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.loading import skeleton
 from finetune_trainer.train import precision, towers
 
-TASK_TYPES = {
-    "text-classification": "SEQ_CLS",
-    "token-classification": "TOKEN_CLS",
-    "question-answering": "QUESTION_ANS",
-    "summarization": "SEQ_2_SEQ_LM",
-    "translation": "SEQ_2_SEQ_LM",
-    "text-generation": "CAUSAL_LM",
-    "fill-mask": None,
-}
-"""Task -> what peft calls it; it has no name for all."""
-NEW_HEADS = ("text-classification", "token-classification", "question-answering")
-"""Tasks whose head is new, so that it is trained as a whole and saved with the adapter."""
+DROPS_SEGMENTS = "QUESTION_ANS"
+"""Type whose class in peft drops `token_type_ids`: what tells a question from its context."""
 HEADS = ("classifier", "score", "qa_outputs", "classification_head")
 """How heads are called in models that name no base model."""
 ALL_LINEAR = "all-linear"
@@ -66,7 +56,7 @@ class Adapters:
             return {}
         from transformers import BitsAndBytesConfig
 
-        new = self._new_modules(skeleton(self.task.auto, to_local(self.prepared.model)))
+        new = self._new_modules(skeleton(self.task.facts.model_class, to_local(self.prepared.model)))
         quantization: Any = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -88,9 +78,8 @@ class Adapters:
             model.enable_input_require_grads()
         try:
             lora = self._lora(model)
-            # peft's class for question answering drops `token_type_ids`: what tells the question from its context.
-            answers = self.config.task == "question-answering"
-            wrapped = PeftModel(model, lora) if answers else get_peft_model(model, lora)
+            drops_segments = self.task.facts.peft_type == DROPS_SEGMENTS
+            wrapped = PeftModel(model, lora) if drops_segments else get_peft_model(model, lora)
         except ValueError as error:
             raise _refusal(f"{error} {_names_there(model)}") from error
         return wrapped
@@ -107,7 +96,7 @@ class Adapters:
             target_modules=targets,
             exclude_modules=_within([*towers.towers(model), *_routers(model)]),
             modules_to_save=self._new_modules(model) or None,
-            task_type=TASK_TYPES[self.config.task],
+            task_type=self.task.facts.peft_type,
         )
 
     def told(self, model: Any) -> str:
@@ -146,7 +135,7 @@ class Adapters:
 
     def _new_modules(self, model: Any) -> list[str]:
         """Those that begin at random: an adapter without them would be worth nothing."""
-        heads = heads_of(model) if self.config.task in NEW_HEADS else []
+        heads = heads_of(model) if self.task.facts.new_head else []
         unsaved = unsaved_of(model, saved_names(to_local(self.prepared.model)))
         return [*heads, *(path for path in unsaved if path.partition(".")[0] not in heads)]
 

@@ -12,24 +12,14 @@ from pydantic.alias_generators import to_camel
 
 from finetune_operator.api.rules.rule import Rule, cel_list, cel_map, listed
 from finetune_operator.api.rules.training import EVALUATES
+from finetune_trainer.contract.run_config import Preprocessing
 from finetune_trainer.contract.task_facts import TASKS, metrics
 
-CLASSIFICATION, TAGGING, ANSWERING = "text-classification", "token-classification", "question-answering"
-WRITING = ("summarization", "translation")
-GENERATION, MASKING = "text-generation", "fill-mask"
-
+WRITING = tuple(task for task, facts in TASKS.items() if facts.writes)
 PREPROCESSING: Mapping[str, tuple[str, ...]] = {
-    "maxLength": tuple(task for task in TASKS if task not in WRITING),
-    "maxSourceLength": WRITING,
-    "maxTargetLength": WRITING,
-    "sourcePrefix": WRITING,
-    "sourceLanguage": WRITING,
-    "targetLanguage": WRITING,
-    "truncationSide": tuple(task for task in TASKS if task != ANSWERING),
-    "stride": (ANSWERING,),
-    "packing": (GENERATION, MASKING),
-    "wholeWordMask": (MASKING,),
-    "maskProbability": (MASKING,),
+    to_camel(field): tasks
+    for field in Preprocessing.model_fields
+    if (tasks := tuple(task for task, facts in TASKS.items() if field in facts.preprocessing))
 }
 """Field of `preprocessing` -> tasks that use it; what is not here, all do."""
 ADVICE: Mapping[str, str] = {
@@ -73,7 +63,7 @@ COLUMNS = (
             field=f".dataset.columns.{role}",
         )
         for role in dict.fromkeys(role for roles in _ROLES.values() for role in roles)
-        if (tasks := [task for task, roles in _ROLES.items() if role in roles])
+        if (tasks := tuple(task for task, roles in _ROLES.items() if role in roles))
     ),
     *(
         Rule(
@@ -95,12 +85,13 @@ COLUMNS = (
     *(
         Rule(
             "spec",
-            f"self.task != '{GENERATION}' || !has(self.dataset.columns) || !has(self.dataset.columns.{given}) || "
+            f"self.task != '{task}' || !has(self.dataset.columns) || !has(self.dataset.columns.{given}) || "
             + " && ".join(f"!has(self.dataset.columns.{other})" for other in others),
             f"is one way to give the text, and another is named too: choose {given} or {' or '.join(others)}",
             f"self.dataset.columns.{given}",
             field=f".dataset.columns.{given}",
         )
+        for task in [task for task, facts in TASKS.items() if len(facts.required) > 1]
         for given, others in (("text", ("prompt", "messages")), ("messages", ("prompt",)))
     ),
 )
@@ -170,8 +161,12 @@ PREPROCESS = (
 )
 
 LABELS = (
-    _only_for(".problemType", (CLASSIFICATION,), "has(self.problemType)", LEAVE_OUT),
-    _only_for(".lossWeights", (CLASSIFICATION, TAGGING), "has(self.lossWeights)", LEAVE_OUT),
+    _only_for(
+        ".problemType", [task for task, facts in TASKS.items() if facts.labels_rows], "has(self.problemType)", LEAVE_OUT
+    ),
+    _only_for(
+        ".lossWeights", [task for task, facts in TASKS.items() if facts.labelled], "has(self.lossWeights)", LEAVE_OUT
+    ),
     Rule(
         "spec",
         "!has(self.lossWeights) || !has(self.problemType) || self.problemType != 'regression'",

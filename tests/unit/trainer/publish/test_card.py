@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from finetune_trainer.contract.prepared import PrepareSummary
 from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.contract.training_report import Evaluation
-from finetune_trainer.publish import card, usage
+from finetune_trainer.publish import card
 from finetune_trainer.publish.base_model_card import NOTHING, BaseFacts, facts_of
 from tests.support.golden import assert_golden_text
 from tests.support.published import config, report
@@ -194,7 +194,7 @@ def test_the_code_is_python_that_this_transformers_can_run(task: str) -> None:
         assert f'pipeline("{task}", model="me/reviews", revision="v1")' in code
     else:
         assert f'{WITHOUT_PIPELINE[task]}.from_pretrained("me/reviews", revision="v1")' in code
-        assert ('"say \\"The text' in code) == (task in usage.WRITING)
+        assert ('"say \\"The text' in code) == TASKS[task].writes
 
 
 def test_f1_is_a_mean_over_classes_where_there_are_classes_alone() -> None:
