@@ -5,6 +5,7 @@ the Trainer of a rank, judged, saved, loaded again.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "summarization": {"text": TEXTS, "summary": ["a", "bb", TEXTS[-1]]},
 }
 """Task -> rows as its check gives them."""
+OF_POSITIONS = re.compile(
+    r"(^|\.)((embeddings|encoder|decoder)\.)?(position_embeddings|embed_positions|positions_embed|wpe)$"
+)
+OF_OTHERS = re.compile(r"vision|visual|image|audio|entity|layout|preprocessor")
+"""Embeddings of places in pictures, sounds and the like."""
 LABELS = {"text-classification": ("bad", "good", "so so"), "token-classification": ("O", "B-PER", "I-PER")}
 
 
@@ -91,6 +97,16 @@ def outline(job: RunConfig, config: Any) -> Any:
     chosen = model_class(tasks.find(job.task).facts.model_class, config)
     with torch.device("meta"):
         return chosen.from_config(config) if hasattr(chosen, "from_config") else chosen(config)
+
+
+def places_for_tokens(model: Any) -> int | None:
+    """How many tokens the embeddings of positions of a text have places for; None for a model that has none."""
+    places = [
+        embedding.num_embeddings - (0 if embedding.padding_idx is None else embedding.padding_idx + 1)
+        for name, embedding in model.named_modules()
+        if isinstance(embedding, torch.nn.Embedding) and OF_POSITIONS.search(name) and not OF_OTHERS.search(name)
+    ]
+    return min(places, default=None)
 
 
 def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:

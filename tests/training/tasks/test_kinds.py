@@ -15,16 +15,18 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import AutoConfig
 
 from finetune_trainer import tasks
+from finetune_trainer.data.model import NO_LIMIT, max_tokens
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support import kind_course
 from tests.support.kind_course import ROWS
-from tests.support.tiny_kinds import byte_tokenizer, tiny_config
+from tests.support.tiny_kinds import POSITIONS, byte_tokenizer, tiny_config
 
 FREEZE_EVERY = 20
 """Models between two times that the collector is told to leave what is there alone: the Trainer calls it, and it looked at all
@@ -136,6 +138,13 @@ def test_a_kind_that_cannot_be_trained_is_refused_in_prepare(
         )
 
 
+def require_limit_of_embeddings(outline: Any, config: Any) -> None:
+    """What prepare takes for the longest row is what the model's own embeddings have places for."""
+    places = kind_course.places_for_tokens(outline)
+    if places is not None:
+        assert max_tokens(config, SimpleNamespace(model_max_length=NO_LIMIT)) == min(places, POSITIONS)
+
+
 @pytest.mark.usefixtures("_quick_collector")
 @pytest.mark.parametrize(("task", "kind"), ALL_THE_WAY)
 def test_a_kind_is_checked_trained_a_step_saved_and_loaded(
@@ -143,6 +152,7 @@ def test_a_kind_is_checked_trained_a_step_saved_and_loaded(
 ) -> None:
     config, job = tiny_config(kind), kind_course.job_for(task, tmp_path)
     kind_course.check(job, config, tokenizer)
+    require_limit_of_embeddings(kind_course.outline(job, config), config)
     taken = kind_course.take(job, config, tokenizer)
     own = IDLE_OF.get(kind, IDLE)
     assert math.isfinite(taken.loss)
@@ -161,7 +171,9 @@ def test_a_kind_is_checked_trained_a_step_saved_and_loaded(
 def test_another_head_of_a_kind_is_good_in_prepare(task: str, kind: str, tokenizer: Any, tmp_path: Path) -> None:
     config, job = tiny_config(kind), kind_course.job_for(task, tmp_path)
     kind_course.check(job, config, tokenizer)
-    assert kind_course.outline(job, config).config.model_type == config.model_type
+    outline = kind_course.outline(job, config)
+    assert outline.config.model_type == config.model_type
+    require_limit_of_embeddings(outline, config)
 
 
 def test_translation_takes_and_trains_models_as_summarization_does() -> None:

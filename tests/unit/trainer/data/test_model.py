@@ -87,6 +87,7 @@ def test_positions_of_a_whole_model_are_those_of_its_text(kind: str) -> None:
         ("mpnet", 514, 1, 512),
         ("mpnet", 514, 0, 512),
         ("esm", 1026, 1, 1024),
+        ("prophetnet", 512, 0, 511),
         ("data2vec-text", 514, 1, 512),
         ("lilt", 514, 1, 512),
         # Two more places than the configuration says are made for the offset.
