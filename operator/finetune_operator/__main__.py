@@ -69,18 +69,18 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     cluster = Cluster(settings.kubeconfig)
     connection = await cluster.connection()
     log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
-    store = JobCache()
+    cache = JobCache()
     progress = ProgressReader(cluster, settings.progress_access)
     others = OtherOperators(cluster, settings.lease_name)
     metrics = OperatorMetrics(
         lambda: len(queue),
-        lambda: _phases(store),
-        lambda: others.count(state.body for state in store if state.body is not None),
+        lambda: _phases(cache),
+        lambda: others.count(entry.body for entry in cache if entry.body is not None),
     )
-    lookups = Lookups(cluster, store, progress, lambda key: queue.wake(key))
+    lookups = Lookups(cluster, cache, progress, lambda key: queue.wake(key))
     reconciler = Reconciler(
         cluster,
-        store,
+        cache,
         lookups,
         others,
         settings.plan(),
@@ -92,7 +92,7 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     )
     observer = QueueObserver[Key](metrics.wakeup_latency.observe, _failed(metrics), reconciler.break_off)
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer, group=lambda key: key.namespace)
-    resync = Resync(cluster, store, queue.wake, settings.namespaces, settings.resync_seconds, _served(metrics))
+    resync = Resync(cluster, cache, queue.wake, settings.namespaces, settings.resync_seconds, _served(metrics))
     own_connection = Cluster(settings.kubeconfig)  # a crowd of requests, or a deaf connection, must not cost the lease
     leadership = _leadership(own_connection, settings)
     health = Health(lambda: queue.alive)
@@ -108,7 +108,7 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
         await _until_one_ends(
             resync.run(),
             watch(
-                lambda: make_registry(cluster, store, queue.wake, resync.look_soon),
+                lambda: make_registry(cluster, cache, queue.wake, resync.look_soon),
                 settings.namespaces,
                 lambda: _wait_for_crd(cluster),
                 lambda: _listen(told_to_end),
@@ -223,8 +223,8 @@ def _served(metrics: OperatorMetrics) -> Callable[[str, bool], None]:
     return lambda namespace, served: metrics.namespace_served.labels(namespace).set(served)
 
 
-def _phases(store: JobCache) -> list[str]:
-    return [(state.body.get("status") or {}).get("phase") or "Pending" for state in store if state.body is not None]
+def _phases(cache: JobCache) -> list[str]:
+    return [(entry.body.get("status") or {}).get("phase") or "Pending" for entry in cache if entry.body is not None]
 
 
 def _failed(metrics: OperatorMetrics) -> Callable[[Key, Exception], None]:

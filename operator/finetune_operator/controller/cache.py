@@ -233,7 +233,7 @@ class JobCache:
     """The states of all keys."""
 
     def __init__(self) -> None:
-        self._states: dict[Key, JobEntry] = {}
+        self._entries: dict[Key, JobEntry] = {}
         self._running: set[Key] = set()
         self._waiting: dict[str, Key] = {}
         """uids of pods whose Job was not seen when they were, the oldest first."""
@@ -244,10 +244,10 @@ class JobCache:
         return len(self._running)
 
     def __iter__(self) -> Iterator[JobEntry]:
-        return iter(list(self._states.values()))
+        return iter(list(self._entries.values()))
 
     def get(self, key: Key) -> JobEntry | None:
-        return self._states.get(key)
+        return self._entries.get(key)
 
     def observe(self, item: Manifest, *, deleted: bool) -> Key | None:
         """Take over what the watch shows. Returns the key to wake, None where nothing is new."""
@@ -257,14 +257,14 @@ class JobCache:
         if not name or not isinstance(name, str):
             return None
         key = Key(metadata["namespace"], name)
-        state = self._states.setdefault(key, JobEntry(key))
+        entry = self._entries.setdefault(key, JobEntry(key))
         if is_job:
-            news = self._observe_job(state, item, deleted=deleted)
+            news = self._observe_job(entry, item, deleted=deleted)
         elif deleted:
-            news = state.remove(item)
+            news = entry.remove(item)
         else:
-            news = state.may_count(item) and state.put(item)
-            if state.waits(item) and item["metadata"]["uid"] in state.objects:
+            news = entry.may_count(item) and entry.put(item)
+            if entry.waits(item) and item["metadata"]["uid"] in entry.objects:
                 self._wait(key, item["metadata"]["uid"])
         self.forget_if_empty(key)
         return key if news else None
@@ -274,47 +274,47 @@ class JobCache:
         self._waiting[uid] = key
         while len(self._waiting) > WAITING_MAX:
             oldest = next(iter(self._waiting))
-            state = self._states.get(key := self._waiting.pop(oldest))
-            if state is not None and oldest in state.objects and state.waits(state.objects[oldest]):
-                del state.objects[oldest]
-                state.lacking = True
+            entry = self._entries.get(key := self._waiting.pop(oldest))
+            if entry is not None and oldest in entry.objects and entry.waits(entry.objects[oldest]):
+                del entry.objects[oldest]
+                entry.lacking = True
                 self.forget_if_empty(key)
 
     def forget_if_empty(self, key: Key) -> None:
         """Drop the state of a job that is gone with all its children."""
-        state = self._states.get(key)
-        if state is not None and state.body is None and state.objects.keys() <= state.gone:
-            del self._states[key]
+        entry = self._entries.get(key)
+        if entry is not None and entry.body is None and entry.objects.keys() <= entry.gone:
+            del self._entries[key]
 
-    def _observe_job(self, state: JobEntry, item: Manifest, *, deleted: bool) -> bool:
+    def _observe_job(self, entry: JobEntry, item: Manifest, *, deleted: bool) -> bool:
         body = trimmed(item)
-        known = state.body
+        known = entry.body
         same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
         if deleted:
             if known is not None and not same:
                 return False
-            self._begin_anew(state)
-            self._running.discard(state.key)
+            self._begin_anew(entry)
+            self._running.discard(entry.key)
             return True
         if same and known is not None and not _later(body, known):
             return False
         if known is not None and not same:
-            state = self._begin_anew(state)
-        if known is not None and state.generation != _generation(body):
-            state.forget_generation()
+            entry = self._begin_anew(entry)
+        if known is not None and entry.generation != _generation(body):
+            entry.forget_generation()
         if known is None or _identity(known) != _identity(body) or (body.get("status") or {}).get("attemptBegun"):
-            state.results = ResultCache()
-        state.body = body
-        (self._running.add if _is_running(body) else self._running.discard)(state.key)
+            entry.results = ResultCache()
+        entry.body = body
+        (self._running.add if _is_running(body) else self._running.discard)(entry.key)
         return True
 
-    def _begin_anew(self, state: JobEntry) -> JobEntry:
+    def _begin_anew(self, entry: JobEntry) -> JobEntry:
         """The FineTuneJob is gone, or another one has its name.
 
         What is alive is of interest to the next; but only what the watch tells the end of, or it would stay for ever.
         """
-        alive = {uid: item for uid, item in state.objects.items() if uid not in state.gone and is_watched(item)}
-        fresh = self._states[state.key] = JobEntry(state.key, objects=alive)
+        alive = {uid: item for uid, item in entry.objects.items() if uid not in entry.gone and is_watched(item)}
+        fresh = self._entries[entry.key] = JobEntry(entry.key, objects=alive)
         return fresh
 
 

@@ -54,24 +54,24 @@ class Actor:
         for task in self._asked.values():
             task.cancel()
 
-    async def act(self, state: JobEntry, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
+    async def act(self, entry: JobEntry, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
         """False where what came of it must be decided about again: a name is taken, a create was refused."""
-        outcomes = await pods_first(actions, lambda action: self._one(state, job, action))
+        outcomes = await pods_first(actions, lambda action: self._one(entry, job, action))
         for outcome in outcomes:  # only now, so that one failure does not cut the others off
             if isinstance(outcome, BaseException):
                 raise outcome
         return all(outcomes)
 
-    async def _one(self, state: JobEntry, job: FineTuneJob, action: Action) -> bool:
+    async def _one(self, entry: JobEntry, job: FineTuneJob, action: Action) -> bool:
         """Ask, unless it was asked already, and wait a moment for the answer."""
         asked = PendingRequest(job.metadata.uid, type(action).__name__, _ref(action))
-        if isinstance(action, Create) and (state.find(*asked.ref) or state.is_refused(asked.ref)):
+        if isinstance(action, Create) and (entry.find(*asked.ref) or entry.is_refused(asked.ref)):
             return True
         task = self._asked.get(asked)
         if task is None:
-            task = asyncio.create_task(self._ask(state, job, action, asked), name=f"{asked.what} {asked.ref.name}")
+            task = asyncio.create_task(self._ask(entry, job, action, asked), name=f"{asked.what} {asked.ref.name}")
             self._asked[asked] = task
-            task.add_done_callback(lambda _: self._answered(state, asked))
+            task.add_done_callback(lambda _: self._answered(entry, asked))
         await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
         if task.done():
             return task.result()
@@ -79,68 +79,68 @@ class Actor:
         self._let_go.add(asked)
         if not isinstance(action, Create):
             raise Unanswered(f"{asked.what} {asked.ref.kind} {asked.ref.name!r}")
-        state.unanswered.add(asked.ref)
+        entry.unanswered.add(asked.ref)
         return False
 
-    async def _ask(self, state: JobEntry, job: FineTuneJob, action: Action, asked: PendingRequest) -> bool:
-        async with self._slots[state.key.namespace]:
+    async def _ask(self, entry: JobEntry, job: FineTuneJob, action: Action, asked: PendingRequest) -> bool:
+        async with self._slots[entry.key.namespace]:
             match action:
                 case Create():
-                    return await self._create(state, job, action, asked.ref)
+                    return await self._create(entry, job, action, asked.ref)
                 case Suspend():
-                    await self._suspend(state, action)
+                    await self._suspend(entry, action)
                 case Delete():
-                    await self._delete(state, action)
+                    await self._delete(entry, action)
         return True
 
-    def _answered(self, state: JobEntry, asked: PendingRequest) -> None:
+    def _answered(self, entry: JobEntry, asked: PendingRequest) -> None:
         del self._asked[asked]
         if asked in self._let_go:
             self._let_go.discard(asked)
-            state.unanswered.discard(asked.ref)
-            self._wake(state.key)
+            entry.unanswered.discard(asked.ref)
+            self._wake(entry.key)
 
-    async def _create(self, state: JobEntry, job: FineTuneJob, action: Create, ref: Ref) -> bool:
+    async def _create(self, entry: JobEntry, job: FineTuneJob, action: Create, ref: Ref) -> bool:
         try:
-            made = await self._cluster.create_once(state.key.namespace, action.manifest)
+            made = await self._cluster.create_once(entry.key.namespace, action.manifest)
         except Conflict:
-            return await self._look_at_owner(state, job, ref)
+            return await self._look_at_owner(entry, job, ref)
         except ApiError as error:
             log.warning("create refused", kind=ref.kind, name=ref.name, status=error.status, error=error.message)
             refusal = Refusal(ref, error.status, error.reason, error.message)
-            state.refuse(refusal, job.metadata.generation, backoff_seconds)
+            entry.refuse(refusal, job.metadata.generation, backoff_seconds)
             return False
         log.info("created", kind=ref.kind, name=ref.name)
-        state.refused.pop(ref, None)
-        state.put(made)
+        entry.refused.pop(ref, None)
+        entry.put(made)
         return True
 
-    async def _look_at_owner(self, state: JobEntry, job: FineTuneJob, ref: Ref) -> bool:
+    async def _look_at_owner(self, entry: JobEntry, job: FineTuneJob, ref: Ref) -> bool:
         """The name is taken: by an earlier self that was killed, or by somebody else, whose object stays untouched."""
         try:
-            found = await self._cluster.get(ref.kind, state.key.namespace, ref.name)
+            found = await self._cluster.get(ref.kind, entry.key.namespace, ref.name)
         except NotFound:
             return False
-        state.put(found)
+        entry.put(found)
         ours = is_controlled_by(found, job)
         if not ours:
             log.warning("name taken", kind=ref.kind, name=ref.name)
         return ours
 
-    async def _suspend(self, state: JobEntry, action: Suspend) -> None:
+    async def _suspend(self, entry: JobEntry, action: Suspend) -> None:
         try:
-            state.put(await self._cluster.suspend_job(state.key.namespace, action.name))
+            entry.put(await self._cluster.suspend_job(entry.key.namespace, action.name))
         except NotFound:
             return
         log.info("suspended", kind="Job", name=action.name)
 
-    async def _delete(self, state: JobEntry, action: Delete) -> None:
+    async def _delete(self, entry: JobEntry, action: Delete) -> None:
         try:
-            await self._cluster.delete(action.ref, state.key.namespace, action.uid, action.grace_period_seconds)
+            await self._cluster.delete(action.ref, entry.key.namespace, action.uid, action.grace_period_seconds)
         except (NotFound, Conflict):  # gone, or another object has the name now
             return
         if action.ref.kind in UNWATCHED:
-            state.objects.pop(action.uid, None)
+            entry.objects.pop(action.uid, None)
         log.info("deleted", kind=action.ref.kind, name=action.ref.name)
 
 

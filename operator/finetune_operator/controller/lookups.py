@@ -30,65 +30,65 @@ class Lookups:
     """Fetches into `JobState` what the last decision wants."""
 
     def __init__(
-        self, cluster: Cluster, store: JobCache, progress: ProgressReader, wake: Callable[[Key], None]
+        self, cluster: Cluster, cache: JobCache, progress: ProgressReader, wake: Callable[[Key], None]
     ) -> None:
         self._cluster = cluster
         self._recent = Recent(cluster.get)
-        self._store = store
+        self._cache = cache
         self._progress = progress
         self._wake = wake
         self._reading: dict[Key, asyncio.Task[None]] = {}
         self._nodes_readable = True
         """Until RBAC refuses them."""
 
-    async def refresh(self, state: JobEntry, job: FineTuneJob) -> None:
+    async def refresh(self, entry: JobEntry, job: FineTuneJob) -> None:
         """Before a decision: fetch what the last one wanted, and look again at what others have at our names."""
-        wanted = state.decision or Decision()
-        for ref in [ref for ref in state.references if ref.kind == "Node" and ref not in wanted.wants_references]:
-            del state.references[ref]  # how a node was once says nothing about how it is
-        state.events = {}  # of use for the decision that follows: later ones ask again when it is time
+        wanted = entry.decision or Decision()
+        for ref in [ref for ref in entry.references if ref.kind == "Node" and ref not in wanted.wants_references]:
+            del entry.references[ref]  # how a node was once says nothing about how it is
+        entry.events = {}  # of use for the decision that follows: later ones ask again when it is time
         await asyncio.gather(
-            self.references(state, tuple(ref for ref in wanted.wants_references if ref in state.references)),
-            *(self._events(state, uid) for uid in wanted.wants_events),
+            self.references(entry, tuple(ref for ref in wanted.wants_references if ref in entry.references)),
+            *(self._events(entry, uid) for uid in wanted.wants_events),
             *(
-                self._foreign(state, item)
-                for item in _unwatched_foreign(state, job)
-                if _due(state, item["metadata"]["uid"])
+                self._foreign(entry, item)
+                for item in _unwatched_foreign(entry, job)
+                if _due(entry, item["metadata"]["uid"])
             ),
-            self._read_progress(state, job) if wanted.wants_progress else _nothing(),
+            self._read_progress(entry, job) if wanted.wants_progress else _nothing(),
         )
 
-    async def references(self, state: JobEntry, refs: tuple[Ref, ...]) -> None:
+    async def references(self, entry: JobEntry, refs: tuple[Ref, ...]) -> None:
         await asyncio.gather(
-            *(self._reference(state, ref) for ref in refs if ref not in state.references or _due(state, ref))
+            *(self._reference(entry, ref) for ref in refs if ref not in entry.references or _due(entry, ref))
         )
 
-    def nodes(self, state: JobEntry) -> dict[str, Manifest] | None:
+    def nodes(self, entry: JobEntry) -> dict[str, Manifest] | None:
         """Nodes that were looked up, by name; one that exists no longer is an object without status."""
         if not self._nodes_readable:
             return None
-        nodes = {ref.name: found for ref, found in state.references.items() if ref.kind == "Node"}
+        nodes = {ref.name: found for ref, found in entry.references.items() if ref.kind == "Node"}
         return {name: found or {"kind": "Node", "metadata": {"name": name}} for name, found in nodes.items()}
 
-    def missing(self, state: JobEntry, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
+    def missing(self, entry: JobEntry, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
         """Those that were never looked up."""
-        return tuple(ref for ref in refs if ref not in state.references)
+        return tuple(ref for ref in refs if ref not in entry.references)
 
-    async def _reference(self, state: JobEntry, ref: Ref) -> None:
-        state.looked_up[ref] = time.monotonic()
+    async def _reference(self, entry: JobEntry, ref: Ref) -> None:
+        entry.looked_up[ref] = time.monotonic()
         if ref.kind == "Node" and not self._nodes_readable:
-            state.references[ref] = None
+            entry.references[ref] = None
             return
         found: Manifest | None
         try:
             # Claims and ConfigMaps are what many jobs share; how a node is, is evidence, and must be of now.
             get = self._cluster.get if ref.kind == "Node" else self._recent.get
-            found = trimmed(await get(ref.kind, state.key.namespace, ref.name))
+            found = trimmed(await get(ref.kind, entry.key.namespace, ref.name))
         except NotFound:
             found = None  # a finding as well: the plan says what is missing
         except Refused as error:
             found = self._unreadable(ref, error)
-        state.references[ref] = found
+        entry.references[ref] = found
 
     def _unreadable(self, ref: Ref, error: Refused) -> Manifest | None:
         """What RBAC does not let us see in the cluster is taken to be there: the objects that need it will tell."""
@@ -101,51 +101,51 @@ class Lookups:
                 return {"kind": ref.kind, "metadata": {"name": ref.name}}
         raise error
 
-    async def _events(self, state: JobEntry, uid: str) -> None:
-        state.events[uid] = await self._cluster.warnings(state.key.namespace, uid)
+    async def _events(self, entry: JobEntry, uid: str) -> None:
+        entry.events[uid] = await self._cluster.warnings(entry.key.namespace, uid)
 
-    async def _foreign(self, state: JobEntry, item: Manifest) -> None:
+    async def _foreign(self, entry: JobEntry, item: Manifest) -> None:
         """Somebody else's object keeps us waiting, and no watch tells when it goes."""
         metadata = item["metadata"]
-        state.looked_up[metadata["uid"]] = time.monotonic()
+        entry.looked_up[metadata["uid"]] = time.monotonic()
         try:
-            found = await self._cluster.get(item["kind"], state.key.namespace, metadata["name"])
+            found = await self._cluster.get(item["kind"], entry.key.namespace, metadata["name"])
         except NotFound:
-            state.remove(item)
+            entry.remove(item)
             return
         if found["metadata"]["uid"] != metadata["uid"]:
-            state.remove(item)
-        state.put(found)
+            entry.remove(item)
+        entry.put(found)
 
-    async def _read_progress(self, state: JobEntry, job: FineTuneJob) -> None:
+    async def _read_progress(self, entry: JobEntry, job: FineTuneJob) -> None:
         """Never holds a worker up: an answer that takes long comes with a wake-up of its own."""
-        pod = node_0(state)
+        pod = node_0(entry)
         if pod is None:
             return
-        task = self._reading.get(state.key)
-        if task is None and _due(state, "progress", _pause_seconds(state.bad_readings)):
-            state.looked_up["progress"] = time.monotonic()
-            task = asyncio.create_task(self._progress_task(state, pod, job), name=f"progress of {state.key}")
-            self._reading[state.key] = task
+        task = self._reading.get(entry.key)
+        if task is None and _due(entry, "progress", _pause_seconds(entry.bad_readings)):
+            entry.looked_up["progress"] = time.monotonic()
+            task = asyncio.create_task(self._progress_task(entry, pod, job), name=f"progress of {entry.key}")
+            self._reading[entry.key] = task
         if task is not None:
             await asyncio.wait({task}, timeout=PROGRESS_WAIT_SECONDS)
 
-    async def _progress_task(self, state: JobEntry, pod: Manifest, job: FineTuneJob) -> None:
+    async def _progress_task(self, entry: JobEntry, pod: Manifest, job: FineTuneJob) -> None:
         begun = time.monotonic()
         try:
             reading = await self._progress.read(pod, job)
         finally:
-            del self._reading[state.key]
-        state.bad_readings = state.bad_readings + 1 if reading.bad else 0
+            del self._reading[entry.key]
+        entry.bad_readings = entry.bad_readings + 1 if reading.bad else 0
         answer = reading.progress
-        if answer is not None and answer != state.progress:
-            state.progress = answer
+        if answer is not None and answer != entry.progress:
+            entry.progress = answer
             if time.monotonic() - begun > PROGRESS_WAIT_SECONDS:
-                self._wake(state.key)
+                self._wake(entry.key)
 
 
-def _due(state: JobEntry, what: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
-    return time.monotonic() - state.looked_up.get(what, float("-inf")) >= age_seconds
+def _due(entry: JobEntry, what: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
+    return time.monotonic() - entry.looked_up.get(what, float("-inf")) >= age_seconds
 
 
 def _pause_seconds(bad_readings: int) -> float:
@@ -153,9 +153,9 @@ def _pause_seconds(bad_readings: int) -> float:
     return min(LEAST_AGE_SECONDS * 2.0 ** min(bad_readings, 10), PROGRESS_PAUSE_MAX_SECONDS)
 
 
-def _unwatched_foreign(state: JobEntry, job: FineTuneJob) -> list[Manifest]:
+def _unwatched_foreign(entry: JobEntry, job: FineTuneJob) -> list[Manifest]:
     """Objects at planned names that are not the job's, and that no watch tells the end of."""
-    return [item for item in state.objects.values() if not (is_watched(item) or is_controlled_by(item, job))]
+    return [item for item in entry.objects.values() if not (is_watched(item) or is_controlled_by(item, job))]
 
 
 async def _nothing() -> None:

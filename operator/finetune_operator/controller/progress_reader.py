@@ -44,14 +44,14 @@ class ProgressReading:
     """It was slow, or what it answered is nothing to be read: it is asked more rarely."""
 
 
-def node_0(state: JobEntry) -> Manifest | None:
+def node_0(entry: JobEntry) -> Manifest | None:
     """The pod of node 0 of the newest attempt, if its container runs."""
-    jobs = state.jobs()
+    jobs = entry.jobs()
     pods = [
         (work.number, item)
-        for uid, item in state.objects.items()
+        for uid, item in entry.objects.items()
         if item["kind"] == "Pod"
-        and uid not in state.gone
+        and uid not in entry.gone
         and (work := owners.pod_work(item, jobs)) is not None
         and work.role == "train"
         and owners.index(item, work.role, 1) == 0

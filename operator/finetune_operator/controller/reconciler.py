@@ -47,7 +47,7 @@ class Reconciler:
     def __init__(
         self,
         cluster: Cluster,
-        store: JobCache,
+        cache: JobCache,
         lookups: Lookups,
         others: OtherOperators,
         settings: PlanSettings,
@@ -64,7 +64,7 @@ class Reconciler:
         `is_complete`: whether all that there is in a namespace is in the store; where not, its jobs are woken when it is.
         """
         self._cluster = cluster
-        self._store = store
+        self._cache = cache
         self._lookups = lookups
         self._others = others
         self._actor = Actor(cluster, wake)
@@ -100,10 +100,10 @@ class Reconciler:
     async def _reconcile(self, key: Key) -> float | None:
         listed = refreshed = False
         for _ in range(ROUNDS):
-            state = self._store.get(key)
-            if state is None or state.body is None or state.body["metadata"].get("deletionTimestamp"):
+            entry = self._cache.get(key)
+            if entry is None or entry.body is None or entry.body["metadata"].get("deletionTimestamp"):
                 return None
-            body = state.body
+            body = entry.body
             if (later := await self._others.seconds_to_wait(body)) is not None:
                 return later
             try:
@@ -115,89 +115,89 @@ class Reconciler:
                     "the job is not understood", error=str(error.errors(include_url=False, include_input=False))
                 )
                 status = unreadable_status(body, error, datetime.now(UTC), self._settings.operator)
-                if await self._write_status(state, body, status, ()):
+                if await self._write_status(entry, body, status, ()):
                     return None
                 continue
             if not refreshed:
                 refreshed = True
-                await self._lookups.refresh(state, job)
-                if state.body is not body:
+                await self._lookups.refresh(entry, job)
+                if entry.body is not body:
                     continue  # nothing is made any more from a spec that was edited meanwhile
-            if state.lacking and not listed:
-                listed = await self._list(state)
-            decision = state.decision = self._decide(self._observed(state, job, listed=listed))
+            if entry.lacking and not listed:
+                listed = await self._list(entry)
+            decision = entry.decision = self._decide(self._observed(entry, job, listed=listed))
             if not listed and decision.wants_list:
-                listed = await self._list(state)
-            elif missing := self._lookups.missing(state, decision.wants_references):
-                await self._lookups.references(state, missing)
-            elif await self._actor.act(state, job, decision.actions):
+                listed = await self._list(entry)
+            elif missing := self._lookups.missing(entry, decision.wants_references):
+                await self._lookups.references(entry, missing)
+            elif await self._actor.act(entry, job, decision.actions):
                 if any(map(makes_pods, decision.actions)) and self._gives_way(key):
                     return 0.0  # what was done, and what came of it, is told later
                 accelerators = accelerators_of(job, self._settings) * job.spec.nodes
-                if await self._write_status(state, body, decision.status, decision.events, accelerators):
-                    return _delay(state, decision)
+                if await self._write_status(entry, body, decision.status, decision.events, accelerators):
+                    return _delay(entry, decision)
         raise Undecided(f"no rest after {ROUNDS} decisions")
 
     async def _tell(self, key: Key, error: Exception) -> None:
         """Say why nothing happens, where a status is taken at all; the same cause once."""
-        state = self._store.get(key)
-        if state is None or state.body is None:
+        entry = self._cache.get(key)
+        if entry is None or entry.body is None:
             return
-        body, mine = state.body, self._settings.operator
+        body, mine = entry.body, self._settings.operator
         if (body.get("status") or {}).get("operator") not in (None, mine):
             return  # it is the other operator's to tell
         try:
-            await self._write_status(state, body, troubled_status(body, error, datetime.now(UTC), mine), ())
+            await self._write_status(entry, body, troubled_status(body, error, datetime.now(UTC), mine), ())
         except ApiError as also:
             log.debug("the cause can't be told either", error=str(also))
 
-    def _observed(self, state: JobEntry, job: FineTuneJob, *, listed: bool) -> Observed:
+    def _observed(self, entry: JobEntry, job: FineTuneJob, *, listed: bool) -> Observed:
         return Observed(
             job=job,
             now=datetime.now(UTC),
-            settings=self._settings.in_crowd(self._store.running),
-            objects=tuple(state.objects.values()),
-            gone=frozenset(state.gone),
-            deletions=dict(state.deletions),
-            references=dict(state.references),
-            nodes=self._lookups.nodes(state),
-            events=dict(state.events),
-            progress=state.progress,
+            settings=self._settings.in_crowd(self._cache.running),
+            objects=tuple(entry.objects.values()),
+            gone=frozenset(entry.gone),
+            deletions=dict(entry.deletions),
+            references=dict(entry.references),
+            nodes=self._lookups.nodes(entry),
+            events=dict(entry.events),
+            progress=entry.progress,
             listed=listed,
-            cache=state.results,
-            refusals=state.refusals(),
+            cache=entry.results,
+            refusals=entry.refusals(),
         )
 
-    async def _list(self, state: JobEntry) -> bool:
-        known = frozenset(state.objects)
-        state.replace(await self._cluster.children(*state.key), known)
-        state.lacking = False
+    async def _list(self, entry: JobEntry) -> bool:
+        known = frozenset(entry.objects)
+        entry.replace(await self._cluster.children(*entry.key), known)
+        entry.lacking = False
         return True
 
     async def _write_status(
-        self, state: JobEntry, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
+        self, entry: JobEntry, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
     ) -> bool:
         """Events, then the status, where it differs. False where the job has changed since `body` was read: then nothing was written."""
         before: Manifest = body.get("status") or {}
-        if status == before or state.written == (body["metadata"]["resourceVersion"], status):
+        if status == before or entry.written == (body["metadata"]["resourceVersion"], status):
             return True
-        if self._store.get(state.key) is not state or state.body is not body:
+        if self._cache.get(entry.key) is not entry or entry.body is not body:
             return False
-        posted = state.allowance.spend(notes, time.monotonic())
+        posted = entry.allowance.spend(notes, time.monotonic())
         await self._post_all(body, posted)
         try:
             written = await self._cluster.replace_status(body, status)
         except NotFound:
             return True
         except Conflict:
-            await self._read_again(state)
+            await self._read_again(entry)
             return False
-        state.written = (written["metadata"]["resourceVersion"], status)
-        self._store.observe(written, deleted=False)
+        entry.written = (written["metadata"]["resourceVersion"], status)
+        self._cache.observe(written, deleted=False)
         self._metrics.status_written(body["metadata"]["uid"], before, status, time.monotonic())
         if accelerators:
-            settled = account_for(state.account, before, status, state.taken_in())
-            state.account = settled.account
+            settled = account_for(entry.account, before, status, entry.taken_in())
+            entry.account = settled.account
             for use, seconds in settled.seconds.items():
                 self._metrics.accelerator_seconds.labels(use).inc(seconds * accelerators)
         if before.get("phase") != status.get("phase"):
@@ -222,20 +222,20 @@ class Reconciler:
         except ApiError as error:
             log.warning("event not posted", reason=note.reason, error=str(error))
 
-    async def _read_again(self, state: JobEntry) -> None:
+    async def _read_again(self, entry: JobEntry) -> None:
         """The watch will show what has changed; we do not wait for it."""
         try:
-            found = await self._cluster.get(KIND, *state.key)
+            found = await self._cluster.get(KIND, *entry.key)
         except NotFound:
-            if state.body is not None:
-                self._store.observe(state.body, deleted=True)
+            if entry.body is not None:
+                self._cache.observe(entry.body, deleted=True)
             return
-        self._store.observe(found, deleted=False)
+        self._cache.observe(found, deleted=False)
 
 
-def _delay(state: JobEntry, decision: Decision) -> float | None:
+def _delay(entry: JobEntry, decision: Decision) -> float | None:
     now = time.monotonic()
-    delays = [one.retry_at - now for one in state.refused.values() if one.retry_at > now]
+    delays = [one.retry_at - now for one in entry.refused.values() if one.retry_at > now]
     if decision.requeue_after_seconds is not None:
         delays.append(decision.requeue_after_seconds)
     if decision.actions:

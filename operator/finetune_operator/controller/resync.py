@@ -43,7 +43,7 @@ class Resync:
     def __init__(
         self,
         cluster: Cluster,
-        store: JobCache,
+        cache: JobCache,
         wake: Callable[[Key], None],
         namespaces: tuple[str, ...],
         interval_seconds: float,
@@ -51,7 +51,7 @@ class Resync:
     ) -> None:
         """`served` is told of each namespace (`*`: the whole cluster) whether it can be read."""
         self._cluster = cluster
-        self._store = store
+        self._cache = cache
         self._wake = wake
         self._interval_seconds = interval_seconds
         self._served = served
@@ -154,9 +154,9 @@ class Resync:
                 for item in items:
                     self._put_unwatched(item)
         self._complete.add(scope)
-        for state in self._store:
-            if self.is_complete(state.key.namespace):
-                self._wake(state.key)
+        for entry in self._cache:
+            if self.is_complete(entry.key.namespace):
+                self._wake(entry.key)
 
     async def compare(self, scope: Scope, kind: str) -> None:
         """Find what the watch has missed of one kind, and wake its jobs."""
@@ -176,7 +176,7 @@ class Resync:
         async for items in self._cluster.pages(kind, scope, WATCHED_SELECTORS[kind]):
             for item in items:
                 there[item["metadata"]["uid"]] = item["metadata"]["resourceVersion"]
-                if (key := self._store.observe(item, deleted=False)) is not None:
+                if (key := self._cache.observe(item, deleted=False)) is not None:
                     self._wake(key)
         self._drop(kind, known, there)
         now_known = self._known(scope, kind)
@@ -185,7 +185,7 @@ class Resync:
     def _lacks(self, scope: Scope, kind: str, there: Versions) -> int:
         """How many of the objects that are there the store does not know as they are now."""
         known, passed_over = self._known(scope, kind), self._passed_over.get((scope, kind), {})
-        gone = {uid for state in self._store for uid in state.gone}
+        gone = {uid for entry in self._cache for uid in entry.gone}
         return sum(
             is_later(version, known[uid]["metadata"]["resourceVersion"])
             if uid in known
@@ -196,25 +196,25 @@ class Resync:
     def _drop(self, kind: str, known: Mapping[str, Manifest], there: Versions) -> None:
         """What was known before `there` was listed and is not in it exists no longer."""
         for uid, item in known.items():
-            if uid not in there and (key := self._store.observe(item, deleted=True)) is not None:
+            if uid not in there and (key := self._cache.observe(item, deleted=True)) is not None:
                 log.warning("deleted while the watch did not look", kind=kind, name=item["metadata"]["name"])
                 self._wake(key)
 
     def _known(self, scope: Scope, kind: str) -> dict[str, Manifest]:
-        states = [state for state in self._store if scope in (None, state.key.namespace)]
+        entries = [entry for entry in self._cache if scope in (None, entry.key.namespace)]
         if kind == KIND:
-            return {state.body["metadata"]["uid"]: state.body for state in states if state.body is not None}
+            return {entry.body["metadata"]["uid"]: entry.body for entry in entries if entry.body is not None}
         return {
             uid: item
-            for state in states
-            for uid, item in state.objects.items()
-            if item["kind"] == kind and uid not in state.gone and LABEL_JOB in item["metadata"].get("labels", {})
+            for entry in entries
+            for uid, item in entry.objects.items()
+            if item["kind"] == kind and uid not in entry.gone and LABEL_JOB in item["metadata"].get("labels", {})
         }
 
     def _put_unwatched(self, item: Manifest) -> None:
         """Of a job that may still ask for it: nothing would tell when that of another goes."""
         metadata = item["metadata"]
-        state = self._store.get(Key(metadata["namespace"], metadata["labels"][LABEL_JOB]))
-        body = state.body if state is not None else None
-        if state is not None and body is not None and (body.get("status") or {}).get("phase") not in TERMINAL:
-            state.put(item)
+        entry = self._cache.get(Key(metadata["namespace"], metadata["labels"][LABEL_JOB]))
+        body = entry.body if entry is not None else None
+        if entry is not None and body is not None and (body.get("status") or {}).get("phase") not in TERMINAL:
+            entry.put(item)

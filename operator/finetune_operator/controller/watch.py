@@ -97,7 +97,7 @@ def make_settings() -> kopf.OperatorSettings:
 
 
 def make_registry(
-    cluster: Cluster, store: JobCache, wake: Callable[[Key], None], relisted: Callable[[str], None]
+    cluster: Cluster, cache: JobCache, wake: Callable[[Key], None], relisted: Callable[[str], None]
 ) -> kopf.OperatorRegistry:
     """Handlers that record what the watch shows and wake the job. `relisted` is called with the namespaces of objects from a list."""
     registry = kopf.OperatorRegistry()
@@ -112,7 +112,7 @@ def make_registry(
             if event["type"] is None:
                 relisted(event["object"]["metadata"]["namespace"])
             item: Manifest = {**event["object"], "kind": kind}
-            key = store.observe(item, deleted=event["type"] == "DELETED")
+            key = cache.observe(item, deleted=event["type"] == "DELETED")
             if key is not None:
                 wake(key)
 
