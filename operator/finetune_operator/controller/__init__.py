@@ -1,1 +1,1 @@
-"""What runs in the cluster: watches, a queue of jobs, the reconciler, and what it looks up and writes."""
+"""The part of the operator that runs in a cluster: watches, a work queue, the reconciler, and what it looks up and writes."""

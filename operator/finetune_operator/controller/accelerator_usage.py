@@ -1,8 +1,8 @@
-"""What accelerators were used for, told from one written status to the next. Pure.
+"""The time in which accelerators were held, split by its use, from one written status to the next. Pure.
 
-An attempt holds its accelerators from when nodes took its pods in until it ends. Until its first step that is startup;
-then, what is sealed in a checkpoint or in the model was productive, and what an attempt did beyond that is lost. What was
-under way when a job is deleted is not told; an operator that starts anew goes on from what the last checkpoint settled.
+An attempt holds its accelerators from the moment when nodes have accepted its pods until it ends. The time before its first
+step is startup. Later time is productive where a checkpoint or the model holds its result, and lost where none does. Time
+that is not over when a job is deleted is not counted; an operator that starts goes on from what the last checkpoint covers.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ class Account:
 
     attempt: int
     trained_until: datetime | None = None
-    """Up to then its time is accounted for; None before its first step was seen."""
+    """Moment up to which its time is accounted for; None before its first step was seen."""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What one change of the status tells."""
+    """Result of accounting for one change of the status."""
 
     account: Account | None
-    """To be given with the next change; None where no attempt is under way."""
+    """Account to pass with the next change; None where no attempt holds accelerators."""
     seconds: dict[Use, float] = field(default_factory=dict)
-    """Of an attempt as a whole: times its accelerators they are accelerator seconds."""
+    """Seconds of the attempt as a whole; multiplied by its accelerators they are accelerator seconds."""
 
 
 def account_for(
-    account: Account | None, before: Manifest, after: Manifest, taken: Mapping[int, Sequence[datetime]]
+    account: Account | None, before: Manifest, after: Manifest, accepted: Mapping[int, Sequence[datetime]]
 ) -> Settled:
-    """Account for the time between two statuses. `taken`: by attempt, when nodes took its pods in."""
+    """Account for the time between two statuses. `accepted`: by attempt, when nodes accepted its pods."""
     was, now = FineTuneJobStatus.model_validate(before), FineTuneJobStatus.model_validate(after)
-    account = account or _opened(was) or _opened(now)
+    account = account or _running_account(was) or _running_account(now)
     if account is None:
         return Settled(None)
-    held = _mean(taken.get(account.attempt, ()))
+    held = _mean(accepted.get(account.attempt, ()))
     seconds = dict.fromkeys(Use, 0.0)
     if now.attempt == account.attempt:
-        account = _trained(account, now, held, seconds)
+        account = _with_training(account, now, held, seconds)
     end = _end(account.attempt, was, now)
     if end is None:
         return Settled(account, seconds)
@@ -63,18 +63,20 @@ def account_for(
     return Settled(Account(now.attempt) if now.attempt and now.attempt > account.attempt else None, seconds)
 
 
-def _opened(status: FineTuneJobStatus) -> Account | None:
-    """The attempt that is under way, accounted for as far as the status itself tells."""
+def _running_account(status: FineTuneJobStatus) -> Account | None:
+    """Return the running attempt, accounted for as far as the status itself shows."""
     over = (status.attempt_ended, status.completion_time, status.model)
-    if status.attempt is None or any(one is not None for one in over):
+    if status.attempt is None or any(moment is not None for moment in over):
         return None
-    first, sealed = _stepped(status), status.checkpoint.time if status.checkpoint is not None else None
+    first, sealed = _last_step_time(status), status.checkpoint.time if status.checkpoint is not None else None
     begun = status.attempt_begun
     return Account(status.attempt, max(sealed, begun) if first and sealed and begun else first)
 
 
-def _trained(account: Account, now: FineTuneJobStatus, held: datetime | None, seconds: dict[Use, float]) -> Account:
-    until, first = account.trained_until, _stepped(now)
+def _with_training(
+    account: Account, now: FineTuneJobStatus, held: datetime | None, seconds: dict[Use, float]
+) -> Account:
+    until, first = account.trained_until, _last_step_time(now)
     if until is None and first is not None:
         _add(seconds, Use.STARTUP, held, first)
         until = first
@@ -90,8 +92,8 @@ def _add(seconds: dict[Use, float], use: Use, since: datetime | None, until: dat
         seconds[use] += (until - since).total_seconds()
 
 
-def _stepped(status: FineTuneJobStatus) -> datetime | None:
-    """When the present attempt was last seen to have made a step."""
+def _last_step_time(status: FineTuneJobStatus) -> datetime | None:
+    """Return when the present attempt was last seen to have made a step."""
     progress, begun = status.progress, status.attempt_begun
     if begun is None or progress is None or progress.updated is None or progress.updated < begun:
         return None
@@ -100,7 +102,7 @@ def _stepped(status: FineTuneJobStatus) -> datetime | None:
 
 
 def _end(attempt: int, was: FineTuneJobStatus, now: FineTuneJobStatus) -> datetime | None:
-    """When the attempt gave its accelerators back; None while it holds them."""
+    """Return when the attempt gave its accelerators back; None while it holds them."""
     if now.attempt is not None and now.attempt > attempt:
         return was.attempt_ended or now.attempt_started
     if now.model is not None and was.model is None:
@@ -109,6 +111,6 @@ def _end(attempt: int, was: FineTuneJobStatus, now: FineTuneJobStatus) -> dateti
 
 
 def _mean(moments: Sequence[datetime]) -> datetime | None:
-    """None where there is none."""
+    """Return the mean of some moments; None where there is none."""
     seconds = [moment.timestamp() for moment in moments]
     return datetime.fromtimestamp(sum(seconds) / len(seconds), UTC) if seconds else None

@@ -1,7 +1,7 @@
-"""What the watch has shown of each job and its children, and what was looked up for it. Does no input or output.
+"""A cache of what the watch has shown of each job and its children, and of what was looked up for it. Does no input or output.
 
-Pods and Jobs of ours that were deleted stay as they were last seen, since their end is the evidence that decisions are made
-from. Of all objects only what decisions read is kept, and of no object what can't count: anybody may put our label on one.
+Pods and Jobs of ours that were deleted stay as they were last seen, because decisions need to know how they ended. An object
+is kept only with what decisions read, and not at all where it can't matter: anybody may put our label on an object.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from finetune_operator.plan.types import UNANSWERED, Decision, Manifest, PodEven
 from finetune_trainer.contract.records import Progress
 
 KEPT_ATTEMPTS = 2
-"""Deleted pods and Jobs of so many attempts (of each role) are remembered."""
+"""Attempts (of each role) whose deleted pods and Jobs are remembered."""
 WAITING_MAX = 2048
-"""Pods, of all jobs together, that wait for the watch to show their Job: it may show the pods of a gang first."""
+"""Pods, of all jobs together, that wait until the watch shows their Job: it may show the pods of a gang first."""
 
 
 class Key(NamedTuple):
-    """A FineTuneJob."""
+    """Namespace and name of a FineTuneJob."""
 
     namespace: str
     name: str
@@ -38,72 +38,72 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class RefusedCreate:
-    """A create that the API server refused, to be tried again."""
+    """A create that the API server refused and that will be tried again."""
 
     refusal: Refusal
     times: int
     retry_at: float
-    """On the monotonic clock."""
+    """Time of the next try, on the monotonic clock."""
 
 
 @dataclass
 class JobEntry:
-    """All that is known about one key."""
+    """Everything that is known about one key."""
 
     key: Key
     body: Manifest | None = None
     """The FineTuneJob; None before the watch has shown it and after it was deleted."""
     objects: dict[str, Manifest] = field(default_factory=dict)
-    """Children, and what lies at their names, by uid; tombstones of pods and Jobs among them."""
+    """Children, and other objects at their names, by uid; deleted pods and Jobs are among them."""
     gone: set[str] = field(default_factory=set)
-    """uids of pods and Jobs in `objects` that exist no longer."""
+    """uids of pods and Jobs in `objects` that no longer exist."""
     deletions: dict[str, int] = field(default_factory=dict)
     """For `Observed.deletions`."""
-    lacking: bool = False
-    """Pods of it had to go from `objects`: they are listed before anything is decided."""
+    incomplete: bool = False
+    """Whether pods of it were dropped from `objects`: they are listed before the next decision."""
     references: dict[Ref, Manifest | None] = field(default_factory=dict)
     events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     progress: Progress | None = None
     bad_readings: int = 0
-    """In a row, of the pod that tells it."""
+    """Bad answers in a row of the pod that reports progress."""
     refused: dict[Ref, RefusedCreate] = field(default_factory=dict)
     unanswered: set[Ref] = field(default_factory=set)
-    """Objects whose creation was asked for and is not answered yet."""
+    """Objects whose creation was requested and is not answered yet."""
     looked_up: dict[object, float] = field(default_factory=dict)
-    """When something was looked up last, on the monotonic clock."""
+    """Time of the last look-up of each thing, on the monotonic clock."""
     decision: Decision | None = None
-    """The last one."""
+    """The last decision."""
     results: ResultCache = field(default_factory=ResultCache)
     """For `Observed.cache`: kept while the job's spec and metadata stay, and until its attempt has begun."""
     allowance: Allowance = field(default_factory=Allowance)
     account: Account | None = None
-    """Of what its accelerators are used for."""
+    """Account of what its accelerators are used for."""
     written: tuple[str, Manifest] | None = None
-    """resourceVersion that our last status write led to, and the status as we meant it."""
+    """resourceVersion after our last write of the status, and the status as we wrote it."""
 
     @property
     def generation(self) -> int | None:
-        """Of the FineTuneJob as the watch last showed it."""
+        """Generation of the FineTuneJob as the watch last showed it."""
         return _generation(self.body) if self.body is not None else None
 
     def refusals(self) -> tuple[Refusal, ...]:
-        """Creates that wait for an answer, or were refused and are not to be tried again yet.
+        """List the creates that wait for an answer, or were refused and may not be tried again yet.
 
-        An answer may be lost on its way: what is there was not refused.
+        An object that exists was not refused: the answer to its creation was lost.
         """
         now = time.monotonic()
-        refused = [one.refusal for one in self.refused.values() if one.retry_at > now]
+        refused = [create.refusal for create in self.refused.values() if create.retry_at > now]
         waiting = [Refusal(ref, 0, UNANSWERED, "") for ref in sorted(self.unanswered)]
-        return tuple(one for one in (*waiting, *refused) if self.find(*one.ref) is None)
+        return tuple(refusal for refusal in (*waiting, *refused) if self.find(*refusal.ref) is None)
 
     def is_refused(self, ref: Ref) -> bool:
-        """Whether it is among `refusals`."""
-        return any(ref == one.ref for one in self.refusals())
+        """Return whether the object is among `refusals`."""
+        return any(ref == refusal.ref for refusal in self.refusals())
 
     def refuse(self, refusal: Refusal, generation: int, delay_seconds: Callable[[int], float]) -> None:
-        """Remember what the API server said of an object of this generation, unless the job was edited since.
+        """Remember why the API server refused an object of this generation, unless the job was edited since.
 
-        `delay_seconds` follows from how many times in a row it was refused.
+        `delay_seconds` gives the pause after so many refusals in a row.
         """
         if generation != self.generation:
             return
@@ -112,7 +112,7 @@ class JobEntry:
         self.refused[refusal.ref] = RefusedCreate(refusal, times, time.monotonic() + delay_seconds(times))
 
     def forget_generation(self) -> None:
-        """The job was edited: what was learnt for the spec as it was ends with it."""
+        """Forget what was learnt for an earlier spec, because the job was edited."""
         self.refused.clear()
         self.references.clear()
         self.looked_up.clear()
@@ -120,20 +120,20 @@ class JobEntry:
         self.results = ResultCache()
 
     def find(self, kind: str, name: str) -> Manifest | None:
-        """The living object of this name."""
+        """Return the existing object of this name."""
         for uid, item in self.objects.items():
             if item["kind"] == kind and item["metadata"]["name"] == name and uid not in self.gone:
                 return item
         return None
 
     def put(self, item: Manifest) -> bool:
-        """Take over an object as the API server showed it; False where we know this state of it, or a later one."""
+        """Store an object as the API server showed it; return False where this state of it, or a later one, is known."""
         item = trimmed_child(item)
         uid: str = item["metadata"]["uid"]
         known = self.objects.get(uid)
         if known is not None and (uid in self.gone or not _later(item, known)):
             return False
-        if _is_first_deleted(item, known):
+        if _is_deleted_now(item, known):
             self.deletions[uid] = self._next_place()
         self.objects[uid] = as_first_deleted(item, known)
         if known is None and item["kind"] == "Job":
@@ -141,7 +141,7 @@ class JobEntry:
         return True
 
     def remove(self, item: Manifest) -> bool:
-        """The object exists no longer."""
+        """Note that the object no longer exists; return False where that is known or does not matter."""
         item = trimmed_child(item)
         uid: str = item["metadata"]["uid"]
         if uid in self.gone:
@@ -157,7 +157,7 @@ class JobEntry:
         return self.objects.pop(uid, None) is not None
 
     def replace(self, items: Iterable[Manifest], known_before: frozenset[str]) -> None:
-        """`items` were listed: what was known before the list began and is not in it exists no longer."""
+        """Replace what is known by a list: what was known before the list began and is not in it no longer exists."""
         listed = {item["metadata"]["uid"]: item for item in items}
         place, before = self._next_place(), frozenset(self.deletions)
         jobs_first = sorted(listed.values(), key=lambda item: item["kind"] != "Job")
@@ -173,7 +173,7 @@ class JobEntry:
         return max(self.deletions.values(), default=0) + 1
 
     def may_count(self, item: Manifest) -> bool:
-        """Whether a labelled object may be a child, or keep one from being made. What lies at other names is found by the POST."""
+        """Return whether a labelled object may be a child, or prevent the creation of one. Objects at other names are found by the POST."""
         if item["metadata"]["uid"] in self.objects:
             return True
         match item["kind"]:
@@ -190,20 +190,20 @@ class JobEntry:
         return bool(item["metadata"]["name"] == self.key.name)
 
     def waits(self, item: Manifest) -> bool:
-        """Whether it is a pod whose Job was not seen yet."""
+        """Return whether the object is a pod whose Job was not seen yet."""
         if item["kind"] != "Pod":
             return False
         owner = owners.controller(item)
         return owner is None or owner.uid not in self.objects
 
     def jobs(self) -> dict[str, tuple[Manifest, Work]]:
-        """The Jobs of the present FineTuneJob, by uid."""
+        """Return the Jobs of the present FineTuneJob, by uid."""
         if self.body is None:
             return {}
         return owners.jobs(self.objects.values(), self.gone, self.key.name, self.body["metadata"]["uid"])
 
-    def taken_in(self) -> dict[int, list[datetime]]:
-        """By training attempt, when nodes took its pods in."""
+    def pods_accepted(self) -> dict[int, list[datetime]]:
+        """Return when nodes accepted the pods of each training attempt."""
         jobs = self.jobs()
         moments: dict[int, list[datetime]] = {}
         for item in self.objects.values():
@@ -214,7 +214,7 @@ class JobEntry:
         return moments
 
     def _is_evidence(self, item: Manifest, jobs: Mapping[str, tuple[Manifest, Work]]) -> bool:
-        """Whether its end tells something: a Job or a pod of one of the newest attempts."""
+        """Return whether decisions need the end of this object: it is a Job or a pod of one of the newest attempts."""
         work = jobs[item["metadata"]["uid"]][1] if item["metadata"]["uid"] in jobs else owners.pod_work(item, jobs)
         if work is None:
             return False
@@ -230,13 +230,13 @@ class JobEntry:
 
 
 class JobCache:
-    """The states of all keys."""
+    """The entries of all keys."""
 
     def __init__(self) -> None:
         self._entries: dict[Key, JobEntry] = {}
         self._running: set[Key] = set()
         self._waiting: dict[str, Key] = {}
-        """uids of pods whose Job was not seen when they were, the oldest first."""
+        """uids of pods that were seen before their Job, the oldest first."""
 
     @property
     def running(self) -> int:
@@ -250,7 +250,7 @@ class JobCache:
         return self._entries.get(key)
 
     def observe(self, item: Manifest, *, deleted: bool) -> Key | None:
-        """Take over what the watch shows. Returns the key to wake, None where nothing is new."""
+        """Store what the watch shows; return the key to wake, or None where nothing is new."""
         metadata = item["metadata"]
         is_job = item["kind"] == KIND
         name = metadata["name"] if is_job else untrusted.mapping(metadata.get("labels")).get(LABEL_JOB)
@@ -270,18 +270,18 @@ class JobCache:
         return key if news else None
 
     def _wait(self, key: Key, uid: str) -> None:
-        """The pod's Job may still come. Where too many wait, the oldest goes, and its job is listed before it is decided about."""
+        """Remember a pod whose Job may still come. Where too many wait, drop the oldest: its job is listed before the next decision."""
         self._waiting[uid] = key
         while len(self._waiting) > WAITING_MAX:
             oldest = next(iter(self._waiting))
             entry = self._entries.get(key := self._waiting.pop(oldest))
             if entry is not None and oldest in entry.objects and entry.waits(entry.objects[oldest]):
                 del entry.objects[oldest]
-                entry.lacking = True
+                entry.incomplete = True
                 self.forget_if_empty(key)
 
     def forget_if_empty(self, key: Key) -> None:
-        """Drop the state of a job that is gone with all its children."""
+        """Drop the entry of a job that is gone with all its children."""
         entry = self._entries.get(key)
         if entry is not None and entry.body is None and entry.objects.keys() <= entry.gone:
             del self._entries[key]
@@ -293,13 +293,13 @@ class JobCache:
         if deleted:
             if known is not None and not same:
                 return False
-            self._begin_anew(entry)
+            self._replace_entry(entry)
             self._running.discard(entry.key)
             return True
         if same and known is not None and not _later(body, known):
             return False
         if known is not None and not same:
-            entry = self._begin_anew(entry)
+            entry = self._replace_entry(entry)
         if known is not None and entry.generation != _generation(body):
             entry.forget_generation()
         if known is None or _identity(known) != _identity(body) or (body.get("status") or {}).get("attemptBegun"):
@@ -308,10 +308,10 @@ class JobCache:
         (self._running.add if _is_running(body) else self._running.discard)(entry.key)
         return True
 
-    def _begin_anew(self, entry: JobEntry) -> JobEntry:
-        """The FineTuneJob is gone, or another one has its name.
+    def _replace_entry(self, entry: JobEntry) -> JobEntry:
+        """Begin a new entry because the FineTuneJob is gone, or another one has its name.
 
-        What is alive is of interest to the next; but only what the watch tells the end of, or it would stay for ever.
+        Objects that exist go over to the next job, but only where the watch will show their end: others would stay for ever.
         """
         alive = {uid: item for uid, item in entry.objects.items() if uid not in entry.gone and is_watched(item)}
         fresh = self._entries[entry.key] = JobEntry(entry.key, objects=alive)
@@ -319,7 +319,7 @@ class JobCache:
 
 
 def _generation(body: Manifest) -> int:
-    """A number that the API server raises with each change of the spec."""
+    """Return the number that the API server raises with each change of the spec."""
     number: int = body["metadata"].get("generation", 1)
     return number
 
@@ -329,19 +329,19 @@ def _is_running(body: Manifest) -> bool:
 
 
 def _identity(body: Manifest) -> Manifest:
-    """All that children are made from."""
+    """Return everything that children are made from."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "resourceVersion"}
     return {"metadata": metadata, "spec": body.get("spec")}
 
 
-def _is_first_deleted(item: Manifest, known: Manifest | None) -> bool:
-    """Whether a pod that was well when it was last seen is to be deleted now."""
+def _is_deleted_now(item: Manifest, known: Manifest | None) -> bool:
+    """Return whether the deletion of a pod is seen here for the first time."""
     was_well = known is not None and "deletionTimestamp" not in known["metadata"]
     return item["kind"] == "Pod" and was_well and "deletionTimestamp" in item["metadata"]
 
 
 def as_first_deleted(item: Manifest, known: Manifest | None) -> Manifest:
-    """When kubelet takes a pod's name away its deletion gets another time: what is evidence is when it was asked for."""
+    """Return the object with the time of its first deletion: kubelet sets another one when it gives the pod's name free."""
     if known is None or "deletionTimestamp" not in known["metadata"]:
         return item
     first = {name: known["metadata"][name] for name in DELETION if name in known["metadata"]}
@@ -349,17 +349,17 @@ def as_first_deleted(item: Manifest, known: Manifest | None) -> Manifest:
 
 
 def is_watched(item: Manifest) -> bool:
-    """Whether the watch tells of its end."""
+    """Return whether the watch will show the end of an object."""
     return item["kind"] in ("Pod", "Job") and LABEL_JOB in item["metadata"].get("labels", {})
 
 
 def _later(item: Manifest, known: Manifest) -> bool:
-    """Whether `item` is a later state than `known`."""
+    """Return whether `item` is a later state than `known`."""
     return is_later(str(item["metadata"].get("resourceVersion", "")), str(known["metadata"].get("resourceVersion", "")))
 
 
 def is_later(new: str, old: str) -> bool:
-    """Whether one resourceVersion is later than another of the same object. Where they are no numbers, any other one is."""
+    """Return whether one resourceVersion is later than another of the same object. Other versions are later where they differ."""
     if new.isascii() and new.isdigit() and old.isascii() and old.isdigit():
         return int(new) > int(old)
     return new != old

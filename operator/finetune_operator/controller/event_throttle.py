@@ -1,4 +1,4 @@
-"""How many events one job may have: a burst, then one now and then. Knows no clock and no events."""
+"""The number of events that one job may post: a burst, then one every 20 seconds. Knows no clock and no events."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ LEFT_OUT = EventNote(
 
 @dataclass
 class Allowance:
-    """Of the events that a job's pods cause. Its transitions are few, and always told."""
+    """Allowance for events that a job's pods cause. Events of its own transitions are few and are always posted."""
 
     left: float = BURST
     at: float = 0.0
-    """When `left` was right, on the monotonic clock."""
-    told: bool = False
-    """Whether it was said that some were left out."""
+    """Time at which `left` was right, on the monotonic clock."""
+    left_out_posted: bool = False
+    """Whether the event `LEFT_OUT` was posted."""
 
     def spend(self, notes: Sequence[EventNote], now: float) -> tuple[EventNote, ...]:
-        """Those of `notes` that may be posted."""
+        """Return those of `notes` that may be posted."""
         self.left, self.at = min(BURST, self.left + (now - self.at) / EACH_SECONDS), now
         posted = []
         for note in notes:
             if note.minor and self.left < 1:
-                if not self.told:
-                    self.told = True
+                if not self.left_out_posted:
+                    self.left_out_posted = True
                     posted.append(LEFT_OUT)
                 continue
             self.left -= note.minor

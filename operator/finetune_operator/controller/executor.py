@@ -1,7 +1,7 @@
-"""Carries out the actions of one decision, side by side. Touches nothing that is not known to be the job's.
+"""Carries out the actions of one decision, side by side. Changes no object that is not known to be the job's.
 
-Each is a task of its own: whoever asked for it waits a moment, and is woken by a later answer. What the API server
-refuses, or can't do now, is a value in the state; the queue's backoff says when it is tried again.
+Each action is a task of its own: its caller waits a moment for it, and a later answer wakes the job. What the API server
+refuses, or can't do now, is noted in the job's entry; the queue's backoff says when it is tried again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from finetune_operator.plan.types import Action, Create, Delete, Ref, Refusal, S
 
 UNWATCHED = frozenset({"ConfigMap", "Service", "PersistentVolumeClaim"})
 PATIENCE_SECONDS = 2.0
-"""A worker waits so long for an answer: an admission webhook may take half a minute, and workers are everybody's."""
+"""Time that a worker waits for an answer: an admission webhook may take half a minute, and all jobs share the workers."""
 REQUESTS_AT_ONCE = 32
-"""Of the jobs of one namespace: those that a slow webhook holds must not grow without end."""
+"""Requests for the jobs of one namespace: those that a slow webhook holds must not grow without limit."""
 log = structlog.get_logger(__name__)
 
 
 class PendingRequest(NamedTuple):
-    """What was asked of the API server and is not answered yet."""
+    """A request to the API server that is not answered yet."""
 
     job_uid: str
     what: str
@@ -39,72 +39,74 @@ class PendingRequest(NamedTuple):
 
 
 class Actor:
-    """Acts on the cluster, and takes over into the state what came of it."""
+    """Carries out actions on the cluster, and notes their results in the job's entry."""
 
     def __init__(self, cluster: Cluster, wake: Callable[[Key], None]) -> None:
         self._cluster = cluster
         self._wake = wake
-        self._asked: dict[PendingRequest, asyncio.Task[bool]] = {}
-        self._let_go: set[PendingRequest] = set()
-        """Nobody waits for these any more."""
+        self._requests: dict[PendingRequest, asyncio.Task[bool]] = {}
+        self._abandoned: set[PendingRequest] = set()
+        """Requests whose answers nobody waits for any more."""
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(REQUESTS_AT_ONCE))
 
     def break_off(self) -> None:
-        """Wait for no answer any more, and ask for nothing that has not been asked for."""
-        for task in self._asked.values():
+        """Stop waiting for answers, and send no request that was not sent yet."""
+        for task in self._requests.values():
             task.cancel()
 
     async def act(self, entry: JobEntry, job: FineTuneJob, actions: tuple[Action, ...]) -> bool:
-        """False where what came of it must be decided about again: a name is taken, a create was refused."""
-        outcomes = await pods_first(actions, lambda action: self._one(entry, job, action))
+        """Carry out actions; return False where the job must be decided about again: a name is taken, or a create was refused."""
+        outcomes = await pods_first(actions, lambda action: self._request(entry, job, action))
         for outcome in outcomes:  # only now, so that one failure does not cut the others off
             if isinstance(outcome, BaseException):
                 raise outcome
         return all(outcomes)
 
-    async def _one(self, entry: JobEntry, job: FineTuneJob, action: Action) -> bool:
-        """Ask, unless it was asked already, and wait a moment for the answer."""
-        asked = PendingRequest(job.metadata.uid, type(action).__name__, _ref(action))
-        if isinstance(action, Create) and (entry.find(*asked.ref) or entry.is_refused(asked.ref)):
+    async def _request(self, entry: JobEntry, job: FineTuneJob, action: Action) -> bool:
+        """Send the request of an action unless it was sent before, and wait a moment for the answer."""
+        request = PendingRequest(job.metadata.uid, type(action).__name__, _ref(action))
+        if isinstance(action, Create) and (entry.find(*request.ref) or entry.is_refused(request.ref)):
             return True
-        task = self._asked.get(asked)
+        task = self._requests.get(request)
         if task is None:
-            task = asyncio.create_task(self._ask(entry, job, action, asked), name=f"{asked.what} {asked.ref.name}")
-            self._asked[asked] = task
-            task.add_done_callback(lambda _: self._answered(entry, asked))
+            task = asyncio.create_task(
+                self._send(entry, job, action, request), name=f"{request.what} {request.ref.name}"
+            )
+            self._requests[request] = task
+            task.add_done_callback(lambda _: self._finished(entry, request))
         await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
         if task.done():
             return task.result()
-        log.warning("no answer yet", action=asked.what, kind=asked.ref.kind, name=asked.ref.name)
-        self._let_go.add(asked)
+        log.warning("no answer yet", action=request.what, kind=request.ref.kind, name=request.ref.name)
+        self._abandoned.add(request)
         if not isinstance(action, Create):
-            raise Unanswered(f"{asked.what} {asked.ref.kind} {asked.ref.name!r}")
-        entry.unanswered.add(asked.ref)
+            raise Unanswered(f"{request.what} {request.ref.kind} {request.ref.name!r}")
+        entry.unanswered.add(request.ref)
         return False
 
-    async def _ask(self, entry: JobEntry, job: FineTuneJob, action: Action, asked: PendingRequest) -> bool:
+    async def _send(self, entry: JobEntry, job: FineTuneJob, action: Action, request: PendingRequest) -> bool:
         async with self._slots[entry.key.namespace]:
             match action:
                 case Create():
-                    return await self._create(entry, job, action, asked.ref)
+                    return await self._create(entry, job, action, request.ref)
                 case Suspend():
                     await self._suspend(entry, action)
                 case Delete():
                     await self._delete(entry, action)
         return True
 
-    def _answered(self, entry: JobEntry, asked: PendingRequest) -> None:
-        del self._asked[asked]
-        if asked in self._let_go:
-            self._let_go.discard(asked)
-            entry.unanswered.discard(asked.ref)
+    def _finished(self, entry: JobEntry, request: PendingRequest) -> None:
+        del self._requests[request]
+        if request in self._abandoned:
+            self._abandoned.discard(request)
+            entry.unanswered.discard(request.ref)
             self._wake(entry.key)
 
     async def _create(self, entry: JobEntry, job: FineTuneJob, action: Create, ref: Ref) -> bool:
         try:
             made = await self._cluster.create_once(entry.key.namespace, action.manifest)
         except Conflict:
-            return await self._look_at_owner(entry, job, ref)
+            return await self._is_own(entry, job, ref)
         except ApiError as error:
             log.warning("create refused", kind=ref.kind, name=ref.name, status=error.status, error=error.message)
             refusal = Refusal(ref, error.status, error.reason, error.message)
@@ -115,14 +117,17 @@ class Actor:
         entry.put(made)
         return True
 
-    async def _look_at_owner(self, entry: JobEntry, job: FineTuneJob, ref: Ref) -> bool:
-        """The name is taken: by an earlier self that was killed, or by somebody else, whose object stays untouched."""
+    async def _is_own(self, entry: JobEntry, job: FineTuneJob, ref: Ref) -> bool:
+        """Return whether the object at a taken name is the job's own.
+
+        An earlier process of this operator that was killed may have created it; the object of anybody else stays untouched.
+        """
         try:
-            found = await self._cluster.get(ref.kind, entry.key.namespace, ref.name)
+            existing = await self._cluster.get(ref.kind, entry.key.namespace, ref.name)
         except NotFound:
             return False
-        entry.put(found)
-        ours = is_controlled_by(found, job)
+        entry.put(existing)
+        ours = is_controlled_by(existing, job)
         if not ours:
             log.warning("name taken", kind=ref.kind, name=ref.name)
         return ours
@@ -137,7 +142,7 @@ class Actor:
     async def _delete(self, entry: JobEntry, action: Delete) -> None:
         try:
             await self._cluster.delete(action.ref, entry.key.namespace, action.uid, action.grace_period_seconds)
-        except (NotFound, Conflict):  # gone, or another object has the name now
+        except (NotFound, Conflict):  # it is gone, or another object has the name now
             return
         if action.ref.kind in UNWATCHED:
             entry.objects.pop(action.uid, None)

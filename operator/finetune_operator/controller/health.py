@@ -1,4 +1,4 @@
-"""What the operator answers over HTTP: its metrics, whether it lives, whether it is ready. Knows nothing of the cluster."""
+"""The operator's HTTP endpoints: its metrics, whether it is alive, whether it is ready. Knows nothing of the cluster."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 
 class Health:
-    """How far the operator has come. It lives while it waits for something outside; it is ready when it works."""
+    """How far the operator has come. It is alive while it waits for something outside, and ready when it works."""
 
     def __init__(self, working: Callable[[], bool]) -> None:
         self._working = working
         self.begun = False
-        """Whether there is work that can fail."""
+        """Whether its work has begun, which can fail from then on."""
         self.standing_by = False
         """Whether another operator leads, and this one is ready to follow it."""
 
@@ -28,7 +28,7 @@ class Health:
 
 
 async def serve(host: str, port: int, registry: CollectorRegistry, health: Health) -> web.AppRunner:
-    """Answer on this port until the runner's `cleanup`; on none where it is 0. No host is every address, of IPv4 and IPv6."""
+    """Serve on this port until `cleanup` of the runner; on none where it is 0. An empty host means every address, of IPv4 and IPv6."""
 
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

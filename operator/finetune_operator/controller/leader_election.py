@@ -1,11 +1,12 @@
-"""One operator of several leads: the one that holds a Lease of the cluster, and renews it.
+"""Leader election: of several operators the one that holds and renews a Lease of the cluster leads.
 
-As Kubernetes' own controllers do it: who renews too late stops working well before another may begin. Clocks are not
-compared: a lease has expired when it was not seen to change for as long as it says. Two leaders would do no harm for
-a moment (names are deterministic, a status is written with the version that was read), only work twice.
+It works like that of Kubernetes' own controllers: an operator that renews too late stops working well before another may
+begin. Clocks are not compared: a lease has expired when it was not seen to change for as long as it says. Two leaders would
+do no harm for a moment (names are deterministic, a status is written with the version that was read), they would only work
+twice.
 
-Who could not renew in time is only in doubt: nobody can lead through an API server that is away, so the process stays, goes
-on trying, and works again when the lease is still its own.
+An operator that could not renew in time is only in doubt: nobody can lead through an API server that is away. So the process
+stays, goes on trying, and works again when the lease is still its own.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ from finetune_operator.kube.exceptions import ApiError, Conflict, LeadershipLost
 from finetune_operator.plan.types import Manifest
 
 RETRIES_PER_LEASE = 7.5
-"""How often the lease is renewed, or looked at, in the time that it lasts: every 2 s of 15."""
+"""Renewals of the lease, or looks at it, in the time that it lasts: every 2 s of 15."""
 LOOK_SECONDS = 2.0
-"""Who stands by looks at least so often, however long the lease lasts: one that is let go of is taken at once."""
+"""Longest time between two looks of an operator that stands by: it takes a lease that was given up soon, however long that lasts."""
 TRY_SHARE = 0.2
-"""The share of that time after which a try is given up, and the next begins on a connection of its own: three fit before the doubt."""
+"""Share of the lease's time after which a try is given up, and the next begins on a new connection: three tries fit before
+the doubt."""
 DOUBT_AFTER = 2 / 3
-"""The share of that time after which a holder that could not renew it works no more until it can."""
+"""Share of the lease's time after which a holder that could not renew it stops working until it can."""
 log = structlog.get_logger(__name__)
 
 
 class Leases(Protocol):
-    """What this needs of a cluster."""
+    """The operations of a cluster that leader election needs."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest: ...
 
@@ -45,27 +47,27 @@ class Leases(Protocol):
     async def replace(self, namespace: str, manifest: Manifest) -> Manifest: ...
 
     async def reconnect(self) -> None:
-        """The next request begins on a new connection."""
+        """Make the next request begin on a new connection."""
 
 
 class Alone:
     """Leadership where no other operator is expected."""
 
     async def gain(self) -> None:
-        """Nothing to wait for."""
+        """Return at once: there is nothing to wait for."""
 
     async def hold(self, doubt: Callable[[], None], sure: Callable[[], Awaitable[None]]) -> None:
         await asyncio.Event().wait()
 
     async def release(self) -> None:
-        """Nobody waits for it."""
+        """Do nothing: nobody waits for the lease."""
 
 
 class Leadership:
-    """Of one process, by one Lease. `gain` it, then `hold` it for as long as there is work, then `release` it."""
+    """Leadership of one process, by one Lease. `gain` it, then `hold` it as long as there is work, then `release` it."""
 
     def __init__(self, cluster: Leases, namespace: str, name: str, lease_seconds: float, identity: str = "") -> None:
-        """`identity`: a name that no other living process has; a process that finds its own on the lease takes it at once."""
+        """`identity` is a name that no other living process has: a process that finds it on the lease leads at once."""
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
@@ -73,12 +75,12 @@ class Leadership:
         self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self.held = False
         self._lease: Manifest | None = None
-        """As last seen."""
+        """The lease as it was last seen."""
         self._seen_at = 0.0
-        """When it was first seen as it is, or was last renewed by us; on this machine's own clock."""
+        """Time at which the lease was first seen as it is, or was last renewed by us, on this machine's own clock."""
 
     async def gain(self) -> None:
-        """Returns once this process leads."""
+        """Return once this process leads."""
         waits_for = None
         while True:
             await self._try_once()
@@ -92,9 +94,10 @@ class Leadership:
             await asyncio.sleep(min(self._seconds / RETRIES_PER_LEASE, LOOK_SECONDS))
 
     async def hold(self, doubt: Callable[[], None], sure: Callable[[], Awaitable[None]]) -> None:
-        """Renews the lease for ever; raises LeadershipLost when another has it.
+        """Renew the lease for ever; raise LeadershipLost when another process has it.
 
-        `doubt` is called when it could not be renewed for so long that another may soon lead, `sure` when it was after all.
+        `doubt` is called when the lease could not be renewed for so long that another process may soon lead, `sure` when it
+        was renewed after all.
         """
         loop = asyncio.get_running_loop()
         in_doubt = False
@@ -109,7 +112,7 @@ class Leadership:
 
         def timer() -> asyncio.TimerHandle:
             left = self._seen_at + self._seconds * DOUBT_AFTER - time.monotonic()
-            return loop.call_later(max(left, 0), begin_to_doubt)  # in time also while a try is under way
+            return loop.call_later(max(left, 0), begin_to_doubt)  # on time even while a try is running
 
         watchdog = timer()
         try:
@@ -130,7 +133,7 @@ class Leadership:
             watchdog.cancel()
 
     async def release(self) -> None:
-        """Lets another one lead at once. Nothing depends on it: the lease ends by itself."""
+        """Let another process lead at once. Nothing depends on it: the lease expires by itself."""
         if not self.held or self._lease is None:
             return
         self.held = False
@@ -142,7 +145,7 @@ class Leadership:
     # --- one try -------------------------------------------------------------------------------------------------
 
     async def _try_once(self) -> bool:
-        """Whether the API server answered. Where it did not, the connection may be deaf: the next try has another."""
+        """Return whether the API server answered. Where it did not, the connection may be dead: the next try has a new one."""
         try:
             async with asyncio.timeout(self._seconds * TRY_SHARE):
                 await self._try()
@@ -156,28 +159,28 @@ class Leadership:
         return True
 
     async def _try(self) -> None:
-        """Take or renew the lease where that is ours to do, and note what is there."""
+        """Take or renew the lease where this process may, and note what was seen."""
         asked_at = time.monotonic()
         try:
             if self._lease is None or not self.held:
                 self._note(await self._cluster.get("Lease", self._namespace, self._name), asked_at)
             if self._lease is not None and (self.held or self._is_free()):
-                self._took(await self._cluster.replace(self._namespace, self._mine(self._lease)), asked_at)
+                self._took(await self._cluster.replace(self._namespace, self._renewed(self._lease)), asked_at)
         except NotFound:
             self._lease, self.held = None, False
             with contextlib.suppress(Conflict):
-                self._took(await self._cluster.create(self._namespace, self._mine(None)), asked_at)
-        except Conflict:  # another was quicker, or our own last renewal had arrived although we heard no answer
-            found = await self._cluster.get("Lease", self._namespace, self._name)
-            self.held = self.held and _spec(found).get("holderIdentity") == self.identity
-            self._note(found, asked_at)
+                self._took(await self._cluster.create(self._namespace, self._renewed(None)), asked_at)
+        except Conflict:  # another process was quicker, or our own last renewal arrived and its answer was lost
+            lease = await self._cluster.get("Lease", self._namespace, self._name)
+            self.held = self.held and _spec(lease).get("holderIdentity") == self.identity
+            self._note(lease, asked_at)
             if self.held:
-                self._took(await self._cluster.replace(self._namespace, self._mine(found)), asked_at)
+                self._took(await self._cluster.replace(self._namespace, self._renewed(lease)), asked_at)
 
-    def _note(self, found: Manifest, now: float) -> None:
-        if self._lease is None or _spec(found) != _spec(self._lease):
+    def _note(self, lease: Manifest, now: float) -> None:
+        if self._lease is None or _spec(lease) != _spec(self._lease):
             self._seen_at = now
-        self._lease = found
+        self._lease = lease
 
     def _took(self, lease: Manifest, asked_at: float) -> None:
         self._lease, self._seen_at, self.held = lease, asked_at, True
@@ -189,29 +192,31 @@ class Leadership:
         unchanged_seconds = time.monotonic() - self._seen_at
         return self._holder() == self.identity or is_free(_spec(self._lease), unchanged_seconds, self._seconds)
 
-    def _mine(self, before: Manifest | None) -> Manifest:
+    def _renewed(self, before: Manifest | None) -> Manifest:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         was = _spec(before)
-        ours = was.get("holderIdentity") == self.identity
+        held_before = was.get("holderIdentity") == self.identity
         spec = {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": max(round(self._seconds), 1),
-            "acquireTime": was["acquireTime"] if ours else now,
+            "acquireTime": was["acquireTime"] if held_before else now,
             "renewTime": now,
             "leaseTransitions": (was.get("leaseTransitions") or 0)
-            + (1 if was.get("holderIdentity") is not None and not ours else 0),
+            + (1 if was.get("holderIdentity") is not None and not held_before else 0),
         }
         metadata = {"name": self._name} if before is None else before["metadata"]
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
 
 
 def is_free(spec: Manifest, unchanged_seconds: float, default_seconds: float) -> bool:
-    """Whether nobody leads by a lease that was not seen to change for so long; it lasts `default_seconds` where it does not say."""
+    """Return whether nobody leads by a lease that was not seen to change for so long. `default_seconds` is how long a lease
+    lasts that does not say.
+    """
     lasts_seconds = float(spec.get("leaseDurationSeconds") or default_seconds)
     return not spec.get("holderIdentity") or unchanged_seconds >= lasts_seconds
 
 
 def _spec(lease: Manifest | None) -> Manifest:
-    """Empty where nobody has led yet."""
+    """Return the spec of a lease; it is empty where nobody has led yet."""
     spec: Manifest = (lease or {}).get("spec") or {}
     return spec

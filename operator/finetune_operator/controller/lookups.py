@@ -1,4 +1,4 @@
-"""What a decision asks for beyond the watch: references, nodes, events, progress. Fetches, and decides nothing."""
+"""Look-ups of what a decision needs beyond the watch: references, nodes, events, progress. Decides nothing."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from finetune_operator.plan.desired.manifests import is_controlled_by
 from finetune_operator.plan.types import Decision, Manifest, Ref
 
 LEAST_AGE_SECONDS = 1.0
-"""What was looked up is not looked up again before."""
+"""Time before which nothing is looked up again."""
 PROGRESS_WAIT_SECONDS = 0.25
-"""A reconcile waits so long for a pod's answer; a later one wakes the job again."""
+"""Time that a reconcile waits for a pod's answer; a later answer wakes the job again."""
 PROGRESS_PAUSE_MAX_SECONDS = 60.0
 log = structlog.get_logger(__name__)
 
 
 class Lookups:
-    """Fetches into `JobState` what the last decision wants."""
+    """Fetches into a job's entry what its last decision wants."""
 
     def __init__(
         self, cluster: Cluster, cache: JobCache, progress: ProgressReader, wake: Callable[[Key], None]
@@ -39,23 +39,23 @@ class Lookups:
         self._wake = wake
         self._reading: dict[Key, asyncio.Task[None]] = {}
         self._nodes_readable = True
-        """Until RBAC refuses them."""
+        """Whether nodes may be read; False once RBAC has refused them."""
 
     async def refresh(self, entry: JobEntry, job: FineTuneJob) -> None:
-        """Before a decision: fetch what the last one wanted, and look again at what others have at our names."""
+        """Fetch before a decision what the last one wanted, and look again at objects of others at our names."""
         wanted = entry.decision or Decision()
         for ref in [ref for ref in entry.references if ref.kind == "Node" and ref not in wanted.wants_references]:
-            del entry.references[ref]  # how a node was once says nothing about how it is
-        entry.events = {}  # of use for the decision that follows: later ones ask again when it is time
+            del entry.references[ref]  # an older look at a node says nothing about it now
+        entry.events = {}  # for the next decision alone: later ones ask for events again
         await asyncio.gather(
             self.references(entry, tuple(ref for ref in wanted.wants_references if ref in entry.references)),
             *(self._events(entry, uid) for uid in wanted.wants_events),
             *(
-                self._foreign(entry, item)
+                self._look_again(entry, item)
                 for item in _unwatched_foreign(entry, job)
                 if _due(entry, item["metadata"]["uid"])
             ),
-            self._read_progress(entry, job) if wanted.wants_progress else _nothing(),
+            *([self._read_progress(entry, job)] if wanted.wants_progress else []),
         )
 
     async def references(self, entry: JobEntry, refs: tuple[Ref, ...]) -> None:
@@ -64,14 +64,14 @@ class Lookups:
         )
 
     def nodes(self, entry: JobEntry) -> dict[str, Manifest] | None:
-        """Nodes that were looked up, by name; one that exists no longer is an object without status."""
+        """Return the nodes that were looked up, by name; one that no longer exists is an object without status."""
         if not self._nodes_readable:
             return None
-        nodes = {ref.name: found for ref, found in entry.references.items() if ref.kind == "Node"}
-        return {name: found or {"kind": "Node", "metadata": {"name": name}} for name, found in nodes.items()}
+        nodes = {ref.name: node for ref, node in entry.references.items() if ref.kind == "Node"}
+        return {name: node or {"kind": "Node", "metadata": {"name": name}} for name, node in nodes.items()}
 
     def missing(self, entry: JobEntry, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
-        """Those that were never looked up."""
+        """Return those references that were never looked up."""
         return tuple(ref for ref in refs if ref not in entry.references)
 
     async def _reference(self, entry: JobEntry, ref: Ref) -> None:
@@ -79,19 +79,19 @@ class Lookups:
         if ref.kind == "Node" and not self._nodes_readable:
             entry.references[ref] = None
             return
-        found: Manifest | None
+        item: Manifest | None
         try:
-            # Claims and ConfigMaps are what many jobs share; how a node is, is evidence, and must be of now.
+            # Many jobs share claims and ConfigMaps. The state of a node is evidence, and must be the present one.
             get = self._cluster.get if ref.kind == "Node" else self._recent.get
-            found = trimmed(await get(ref.kind, entry.key.namespace, ref.name))
+            item = trimmed(await get(ref.kind, entry.key.namespace, ref.name))
         except NotFound:
-            found = None  # a finding as well: the plan says what is missing
+            item = None  # known as well: the plan says what is missing
         except Refused as error:
-            found = self._unreadable(ref, error)
-        entry.references[ref] = found
+            item = self._unreadable(ref, error)
+        entry.references[ref] = item
 
     def _unreadable(self, ref: Ref, error: Refused) -> Manifest | None:
-        """What RBAC does not let us see in the cluster is taken to be there: the objects that need it will tell."""
+        """Return what stands for an object that RBAC hides from us: it is taken to exist, and the objects that need it will show."""
         match ref.kind:
             case "Node":
                 log.warning("nodes can't be read: lost nodes show later, and only by their pods", error=error.message)
@@ -104,21 +104,21 @@ class Lookups:
     async def _events(self, entry: JobEntry, uid: str) -> None:
         entry.events[uid] = await self._cluster.warnings(entry.key.namespace, uid)
 
-    async def _foreign(self, entry: JobEntry, item: Manifest) -> None:
-        """Somebody else's object keeps us waiting, and no watch tells when it goes."""
+    async def _look_again(self, entry: JobEntry, item: Manifest) -> None:
+        """Look again at somebody else's object that prevents one of ours: no watch shows when it is gone."""
         metadata = item["metadata"]
         entry.looked_up[metadata["uid"]] = time.monotonic()
         try:
-            found = await self._cluster.get(item["kind"], entry.key.namespace, metadata["name"])
+            present = await self._cluster.get(item["kind"], entry.key.namespace, metadata["name"])
         except NotFound:
             entry.remove(item)
             return
-        if found["metadata"]["uid"] != metadata["uid"]:
+        if present["metadata"]["uid"] != metadata["uid"]:
             entry.remove(item)
-        entry.put(found)
+        entry.put(present)
 
     async def _read_progress(self, entry: JobEntry, job: FineTuneJob) -> None:
-        """Never holds a worker up: an answer that takes long comes with a wake-up of its own."""
+        """Read the progress of a job without holding its worker up: an answer that takes long wakes the job when it comes."""
         pod = node_0(entry)
         if pod is None:
             return
@@ -149,14 +149,10 @@ def _due(entry: JobEntry, what: object, age_seconds: float = LEAST_AGE_SECONDS) 
 
 
 def _pause_seconds(bad_readings: int) -> float:
-    """A pod that is slow, or answers nonsense, is asked after 1, 2, 4, ... 60 s: the time of others is not its own."""
+    """Return the pause before the next request: a pod that is slow, or answers nonsense, is asked after 1, 2, 4, ... 60 s."""
     return min(LEAST_AGE_SECONDS * 2.0 ** min(bad_readings, 10), PROGRESS_PAUSE_MAX_SECONDS)
 
 
 def _unwatched_foreign(entry: JobEntry, job: FineTuneJob) -> list[Manifest]:
-    """Objects at planned names that are not the job's, and that no watch tells the end of."""
+    """List the objects at planned names that are not the job's and whose end no watch shows."""
     return [item for item in entry.objects.values() if not (is_watched(item) or is_controlled_by(item, job))]
-
-
-async def _nothing() -> None:
-    return None

@@ -1,4 +1,4 @@
-"""What the operator measures of itself, in the Prometheus format. Knows the store's phases, nothing of the cluster."""
+"""The operator's own metrics, in the Prometheus format. Knows the phases of jobs, nothing of the cluster."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OperatorMetrics:
         jobs_of_others: Callable[[], int],
     ) -> None:
         self._fallen: dict[str, float] = {}
-        """When the gang of a job fell, by uid, until the next one has begun."""
+        """Time at which the gang of a job failed, by uid, until the next one has begun."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.reconciles = Counter(f"{PREFIX}_reconcile", "Reconciles by result.", ["result"], registry=self.registry)
@@ -85,7 +85,7 @@ class OperatorMetrics:
             self.accelerator_seconds.labels(use)
 
     def status_written(self, uid: str, before: Manifest, after: Manifest, now: float) -> None:
-        """Count what the change of a job's status tells. `now` in seconds of any clock."""
+        """Count what the change of a job's status shows. `now` is in seconds of any clock."""
         was, present = before.get("restarts") or {}, after.get("restarts") or {}
         for reason, count in present.items():
             if (more := count - was.get(reason, 0)) > 0:
@@ -100,7 +100,7 @@ class OperatorMetrics:
 
 
 class _Phases(Collector):
-    """Jobs by phase, counted when they are asked for."""
+    """A collector of jobs by phase, which counts them when it is asked."""
 
     def __init__(self, phases: Callable[[], Iterable[str]]) -> None:
         self._phases = phases

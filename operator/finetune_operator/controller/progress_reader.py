@@ -1,7 +1,7 @@
-"""Reads `/progress` of a job's node 0. Knows the ways to a pod's port, nothing of what the answer means.
+"""A reader of `/progress` of a job's node 0. Knows the ways to a pod's port, nothing of what the answer means.
 
-Asked is the pod itself and nobody else: at the address that kubelet wrote, one port, no redirect; and no more is read of an
-answer than any honest one has.
+It asks the pod itself and nobody else: the address that kubelet wrote, one port, no redirect. Of an answer it reads no more
+than an honest one has.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from finetune_trainer.contract.text import printable
 
 DIRECT_TIMEOUT = aiohttp.ClientTimeout(total=1.5, connect=0.7)
 READINGS = 32
-"""At the same time, of all jobs."""
+"""Requests at the same time, of all jobs."""
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class ProgressReading:
-    """What came of asking a pod."""
+    """Result of asking a pod."""
 
     progress: Progress | None = None
     bad: bool = False
-    """It was slow, or what it answered is nothing to be read: it is asked more rarely."""
+    """Whether the answer was slow or can't be read: such a pod is asked less often."""
 
 
 def node_0(entry: JobEntry) -> Manifest | None:
-    """The pod of node 0 of the newest attempt, if its container runs."""
+    """Return the pod of node 0 of the newest attempt, if its container runs."""
     jobs = entry.jobs()
     pods = [
         (work.number, item)
@@ -63,12 +63,12 @@ def node_0(entry: JobEntry) -> Manifest | None:
 
 
 def address_of(pod: Manifest, *, inside: bool) -> str | None:
-    """The pod's own address, as kubelet wrote it; None where there is none that may be asked.
+    """Return the pod's own address, as kubelet wrote it; None where there is none that may be asked.
 
-    `inside` the cluster a pod is on a node, and its address is never this machine's.
+    `inside` the cluster a pod is on a node, and its address is never that of this machine.
     """
     status = untrusted.mapping(pod.get("status"))
-    written = [one.get("ip") for one in untrusted.mappings(status.get("podIPs"))]
+    written = [entry.get("ip") for entry in untrusted.mappings(status.get("podIPs"))]
     if status.get("podIP") not in written or not _runs(pod):
         return None
     if inside and not untrusted.word(untrusted.mapping(pod.get("spec")).get("nodeName")):
@@ -85,7 +85,7 @@ def address_of(pod: Manifest, *, inside: bool) -> str | None:
 
 
 class ProgressReader:
-    """Reads from pods, straight or through the API server."""
+    """Reads progress from pods, directly or through the API server."""
 
     def __init__(self, cluster: Cluster, access: ProgressAccess) -> None:
         self._cluster = cluster
@@ -99,14 +99,16 @@ class ProgressReader:
             await self._session.close()
 
     async def read(self, pod: Manifest, job: FineTuneJob) -> ProgressReading:
-        """What is taken of the pod's answer; nothing where it does not (it is starting, ending, or out of reach)."""
+        """Return what the pod answers, as far as it can be trusted; nothing where it does not answer (it starts, ends, or is
+        out of reach).
+        """
         address = address_of(pod, inside=self._cluster.inside)
         if address is None:
             return ProgressReading()
         async with self._readings:
             answer, bad = await self._read_direct(address) if self._direct else (None, False)
             if answer is not None:
-                self._proxy = False  # pods are in reach: one that does not answer is not asked twice
+                self._proxy = False  # pods are in reach, so one that does not answer is not asked twice
             elif self._proxy:
                 answer, bad = await self._read_proxy(pod["metadata"]["namespace"], pod["metadata"]["name"])
         if answer is None:
@@ -125,7 +127,7 @@ class ProgressReader:
 
     async def _read_direct(self, address: str) -> tuple[bytes | None, bool]:
         if self._session is None:
-            # Nothing is unpacked: packed, an answer without end is short.
+            # Answers are not decompressed: an endless answer is short when it is compressed.
             self._session = aiohttp.ClientSession(timeout=DIRECT_TIMEOUT, trust_env=False, auto_decompress=False)
         host = f"[{address}]" if ":" in address else address
         url, headers = f"http://{host}:{PORT}/progress", {"Accept-Encoding": "identity"}
@@ -154,6 +156,11 @@ class ProgressReader:
 def _runs(pod: Manifest) -> bool:
     status = untrusted.mapping(pod.get("status"))
     trainer = next(
-        (one for one in untrusted.mappings(status.get("containerStatuses")) if one.get("name") == TRAINER), {}
+        (
+            container
+            for container in untrusted.mappings(status.get("containerStatuses"))
+            if container.get("name") == TRAINER
+        ),
+        {},
     )
     return status.get("phase") == "Running" and untrusted.mapping(trainer.get("state")).get("running") is not None

@@ -1,6 +1,6 @@
-"""The status of a job whose reconcile could not go on: why, in its condition Reconciling. Pure.
+"""The status of a job whose reconcile failed, with the cause in its condition Reconciling. Pure.
 
-A reconcile that succeeds builds all conditions anew, and so takes it back.
+A reconcile that succeeds builds all conditions again, and so removes the cause.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CAUSE_LIMIT = 1024
 
 
 def troubled_status(body: Manifest, error: Exception, now: datetime, operator: str = "") -> Manifest:
-    """The present status with the cause, and the mark of this operator where it has one.
+    """Return the present status with the cause and, where this operator has a lease, its name.
 
-    What it says of a generation stays: nothing was learnt about this one.
+    What the status says of a generation stays, because nothing was learnt about this one.
     """
     status = with_condition(body, ConditionType.RECONCILING, "True", REASON, message(error), now)
     status["summary"] = {**(status.get("summary") or {}), "reason": REASON}
@@ -32,7 +32,7 @@ def troubled_status(body: Manifest, error: Exception, now: datetime, operator: s
 
 
 def message(error: Exception) -> str:
-    """What went wrong, and the way out."""
+    """Say what went wrong, and what to do about it."""
     return f"{printable('; '.join(_cause(error)), CAUSE_LIMIT)}. What to do: {_way_out(error)} It is tried again."
 
 

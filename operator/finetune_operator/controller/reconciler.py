@@ -1,6 +1,7 @@
-"""Moves one job one step: read, decide, act, write the status. The decision itself is `plan.decide`'s.
+"""One step of one job: read, decide, act, write the status. The decision itself is made by `plan.decide`.
 
-Every step can be cut off anywhere: what was made is found again by its name, what was not written is decided again.
+A step may be cut off at any point: an object that was made is found again by its name, a status that was not written is
+decided again.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from finetune_operator.plan.status.unparsable_spec import unreadable_status
 from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed, PlanSettings
 
 ROUNDS = 8
-"""Decisions within one reconcile: each lookup, conflict or foreign object costs one."""
+"""Decisions within one reconcile: each look-up, conflict or foreign object costs one."""
 AFTER_ACTION_SECONDS = 0.5
-"""What was done is looked at again then, if the watch does not wake the job before."""
+"""Time after which the result of an action is looked at, if the watch does not wake the job before."""
 LEAST_DELAY_SECONDS = 0.005
 FINAL_PHASES = frozenset({Phase.SUCCEEDED.value, Phase.FAILED.value})
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ Decide = Callable[[Observed], Decision]
 
 
 class Reconciler:
-    """Works on one job per call; the queue calls it for many, never twice at a time for the same."""
+    """Works on one job per call. The queue calls it for many jobs, never twice at the same time for one."""
 
     def __init__(
         self,
@@ -57,11 +58,11 @@ class Reconciler:
         gives_way: Callable[[Key], bool] = lambda key: False,
         is_complete: Callable[[str], bool] = lambda namespace: True,
     ) -> None:
-        """`wake` is told of answers that nobody waits for any more.
+        """`wake` is called for answers that nobody waits for any more.
 
         `gives_way`: whether a job that has its pods leaves the worker to others before its status is written.
 
-        `is_complete`: whether all that there is in a namespace is in the store; where not, its jobs are woken when it is.
+        `is_complete`: whether the cache holds all objects of a namespace; where it does not, the jobs are woken when it does.
         """
         self._cluster = cluster
         self._cache = cache
@@ -76,13 +77,13 @@ class Reconciler:
         self._posting: set[asyncio.Task[None]] = set()
 
     def break_off(self) -> None:
-        """Ask for nothing more, also of what nobody waits for any more."""
+        """Send no more requests, and stop waiting for answers."""
         self._actor.break_off()
         for task in self._posting:
             task.cancel()
 
     async def reconcile(self, key: Key) -> float | None:
-        """Returns the seconds after which to look again if nothing wakes the job before."""
+        """Reconcile one job; return the seconds after which to look again if nothing wakes it before."""
         if not self._is_complete(key.namespace):
             return None
         with (
@@ -92,7 +93,7 @@ class Reconciler:
             try:
                 delay = await self._reconcile(key)
             except Exception as error:
-                await self._tell(key, error)
+                await self._report(key, error)
                 raise
         self._metrics.reconciles.labels("done").inc()
         return delay
@@ -122,8 +123,8 @@ class Reconciler:
                 refreshed = True
                 await self._lookups.refresh(entry, job)
                 if entry.body is not body:
-                    continue  # nothing is made any more from a spec that was edited meanwhile
-            if entry.lacking and not listed:
+                    continue  # nothing is made from a spec that was edited meanwhile
+            if entry.incomplete and not listed:
                 listed = await self._list(entry)
             decision = entry.decision = self._decide(self._observed(entry, job, listed=listed))
             if not listed and decision.wants_list:
@@ -132,24 +133,24 @@ class Reconciler:
                 await self._lookups.references(entry, missing)
             elif await self._actor.act(entry, job, decision.actions):
                 if any(map(makes_pods, decision.actions)) and self._gives_way(key):
-                    return 0.0  # what was done, and what came of it, is told later
+                    return 0.0  # the status of what was done is written later
                 accelerators = accelerators_of(job, self._settings) * job.spec.nodes
                 if await self._write_status(entry, body, decision.status, decision.events, accelerators):
                     return _delay(entry, decision)
         raise Undecided(f"no rest after {ROUNDS} decisions")
 
-    async def _tell(self, key: Key, error: Exception) -> None:
-        """Say why nothing happens, where a status is taken at all; the same cause once."""
+    async def _report(self, key: Key, error: Exception) -> None:
+        """Write the cause of an error into the status, where that can be written; the same cause once."""
         entry = self._cache.get(key)
         if entry is None or entry.body is None:
             return
-        body, mine = entry.body, self._settings.operator
-        if (body.get("status") or {}).get("operator") not in (None, mine):
-            return  # it is the other operator's to tell
+        body, operator = entry.body, self._settings.operator
+        if (body.get("status") or {}).get("operator") not in (None, operator):
+            return  # its status is for the other operator to write
         try:
-            await self._write_status(entry, body, troubled_status(body, error, datetime.now(UTC), mine), ())
-        except ApiError as also:
-            log.debug("the cause can't be told either", error=str(also))
+            await self._write_status(entry, body, troubled_status(body, error, datetime.now(UTC), operator), ())
+        except ApiError as second_error:
+            log.debug("the cause can't be told either", error=str(second_error))
 
     def _observed(self, entry: JobEntry, job: FineTuneJob, *, listed: bool) -> Observed:
         return Observed(
@@ -171,13 +172,16 @@ class Reconciler:
     async def _list(self, entry: JobEntry) -> bool:
         known = frozenset(entry.objects)
         entry.replace(await self._cluster.children(*entry.key), known)
-        entry.lacking = False
+        entry.incomplete = False
         return True
 
     async def _write_status(
         self, entry: JobEntry, body: Manifest, status: Manifest, notes: tuple[EventNote, ...], accelerators: int = 0
     ) -> bool:
-        """Events, then the status, where it differs. False where the job has changed since `body` was read: then nothing was written."""
+        """Post events, then write the status where it differs.
+
+        Return False where the job has changed since `body` was read: then the status was not written.
+        """
         before: Manifest = body.get("status") or {}
         if status == before or entry.written == (body["metadata"]["resourceVersion"], status):
             return True
@@ -196,16 +200,16 @@ class Reconciler:
         self._cache.observe(written, deleted=False)
         self._metrics.status_written(body["metadata"]["uid"], before, status, time.monotonic())
         if accelerators:
-            settled = account_for(entry.account, before, status, entry.taken_in())
-            entry.account = settled.account
-            for use, seconds in settled.seconds.items():
+            accounted = account_for(entry.account, before, status, entry.pods_accepted())
+            entry.account = accounted.account
+            for use, seconds in accounted.seconds.items():
                 self._metrics.accelerator_seconds.labels(use).inc(seconds * accelerators)
         if before.get("phase") != status.get("phase"):
             log.info("phase", before=before.get("phase"), phase=status.get("phase"), attempt=status.get("attempt"))
         return True
 
     async def _post_all(self, body: Manifest, notes: tuple[EventNote, ...]) -> None:
-        """Wait a moment only: a webhook that is slow to let events pass must not hold up the status."""
+        """Post events, and wait for them only a moment: a slow webhook must not hold up the status."""
         tasks = {asyncio.create_task(self._post(body, note), name=f"post {note.reason}") for note in notes}
         self._posting |= tasks
         for task in tasks:
@@ -214,7 +218,7 @@ class Reconciler:
             await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
 
     async def _post(self, body: Manifest, note: EventNote) -> None:
-        """An event is for people: that it can't be posted must not hold the job up."""
+        """Post an event. It is for people, so a failure does not hold the job up."""
         try:
             await self._cluster.create(body["metadata"]["namespace"], event(body, note, datetime.now(UTC)))
         except Conflict:
@@ -223,19 +227,19 @@ class Reconciler:
             log.warning("event not posted", reason=note.reason, error=str(error))
 
     async def _read_again(self, entry: JobEntry) -> None:
-        """The watch will show what has changed; we do not wait for it."""
+        """Read the job at once: the watch will show what has changed, but later."""
         try:
-            found = await self._cluster.get(KIND, *entry.key)
+            present = await self._cluster.get(KIND, *entry.key)
         except NotFound:
             if entry.body is not None:
                 self._cache.observe(entry.body, deleted=True)
             return
-        self._cache.observe(found, deleted=False)
+        self._cache.observe(present, deleted=False)
 
 
 def _delay(entry: JobEntry, decision: Decision) -> float | None:
     now = time.monotonic()
-    delays = [one.retry_at - now for one in entry.refused.values() if one.retry_at > now]
+    delays = [refused.retry_at - now for refused in entry.refused.values() if refused.retry_at > now]
     if decision.requeue_after_seconds is not None:
         delays.append(decision.requeue_after_seconds)
     if decision.actions:

@@ -1,9 +1,9 @@
-"""Reads what there is before the first decision, and finds later what the watch has missed.
+"""Reads everything before the first decision, and finds later what the watch has missed.
 
-At the start everything is listed once, so that no job has to ask for its own. From then on the names and versions that
-the watch showed are compared, now and then, with a list of metadata: after a gap an object that was deleted meanwhile
-shows nowhere, and a connection that went deaf shows nothing at all. Namespaces stand each for itself: one that is missing
-or forbidden is told, and read when it comes.
+At the start each kind is listed once, so that no job has to ask for its own objects. Later the names and versions that the
+watch showed are compared, now and then, with a list of metadata: an object that was deleted during a gap shows nowhere, and a
+dead connection shows nothing at all. Each namespace stands for itself: one that is missing or forbidden is reported, and read
+when it comes.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ WATCHED_SELECTORS = {KIND: None, "Job": LABEL_JOB, "Pod": LABEL_JOB}
 """In this order: a pod counts when its Job is known, a Job when its FineTuneJob is."""
 UNWATCHED = ("ConfigMap", "Service", "PersistentVolumeClaim")
 JOBS_ROUNDS = 4
-"""FineTuneJobs are compared so often in the time in which pods and Jobs are once: nothing else tells of a new one."""
-SETTLE_SECONDS = 1.0
-"""What the watch has not shown by then it has missed; and after a relist its objects come one by one."""
+"""Comparisons of FineTuneJobs for each one of pods and Jobs: nothing else shows a new FineTuneJob."""
+WATCH_LAG_SECONDS = 1.0
+"""Time in which the watch may still show a change; after a relist it shows its objects one by one."""
 RETRY_SECONDS = 5.0
 WHOLE_CLUSTER = "*"
 log = structlog.get_logger(__name__)
 
 Scope = str | None
-"""A namespace, or the whole cluster."""
+"""A namespace; None is the whole cluster."""
 Versions = Mapping[str, str]
 """resourceVersions by uid."""
 
@@ -49,26 +49,26 @@ class Resync:
         interval_seconds: float,
         served: Callable[[str, bool], None] = lambda namespace, served: None,
     ) -> None:
-        """`served` is told of each namespace (`*`: the whole cluster) whether it can be read."""
+        """`served` is called with each namespace (`*`: the whole cluster) and whether it can be read."""
         self._cluster = cluster
         self._cache = cache
         self._wake = wake
         self._interval_seconds = interval_seconds
         self._served = served
         self._scopes: dict[Scope, asyncio.Event] = {scope: asyncio.Event() for scope in namespaces or (None,)}
-        """Set when there is a reason to look soon."""
+        """By namespace, an event that is set when there is a reason to look soon."""
         self._complete: set[Scope] = set()
         self._unserved: dict[Scope, str] = {}
-        """Why, as it was logged."""
+        """By namespace that can't be read, the reason that was logged."""
         self._passed_over: dict[tuple[Scope, str], Versions] = {}
-        """Objects that were read and are none of the store's: they are not missing."""
+        """Objects that were read and do not belong in the cache: they are not missing."""
 
     def is_complete(self, namespace: str) -> bool:
-        """Whether all that there is in this namespace is in the store: without it nothing can be decided."""
+        """Return whether the cache holds all objects of this namespace: without them nothing can be decided."""
         return not self._complete.isdisjoint((namespace, None))
 
     def look_soon(self, namespace: str | None = None) -> None:
-        """The watch has begun anew, in one namespace or in all."""
+        """Look soon, because the watch has begun again, in one namespace or in all."""
         for scope, reason in self._scopes.items():
             if namespace is None or scope in (namespace, None):
                 reason.set()
@@ -87,37 +87,37 @@ class Resync:
             try:
                 async with asyncio.timeout(self._interval_seconds / JOBS_ROUNDS):
                     await self._scopes[scope].wait()
-                await asyncio.sleep(SETTLE_SECONDS)
+                await asyncio.sleep(WATCH_LAG_SECONDS)
                 number = 0
             except TimeoutError:
-                pass  # the regular round
+                pass  # it is time for the regular comparison
             self._scopes[scope].clear()
 
     async def _round(self, scope: Scope, *, everything: bool) -> bool:
-        """One look at a namespace; False where there is none to be had."""
+        """Look at a namespace once; return False where it can't be read."""
         try:
-            await self._find(scope)
+            await self._require_namespace(scope)
             if scope not in self._complete:
                 await self.read_all(scope)
             else:
                 for kind in WATCHED_SELECTORS if everything else (KIND,):
                     await self.compare(scope, kind)
         except NotFound:
-            self._tell(scope, "it does not exist")
+            self._report(scope, "it does not exist")
         except Refused as error:
             if error.status == 403:
-                self._tell(scope, f"it does not exist, or the operator has no rights in it ({error.message})")
+                self._report(scope, f"it does not exist, or the operator has no rights in it ({error.message})")
             else:  # 410: the list took too long
                 log.warning("resync failed, it is tried again", scope=scope or "all", error=str(error))
         except ApiError as error:
             log.warning("resync failed, it is tried again", scope=scope or "all", error=str(error))
         else:
-            self._tell(scope, None)
+            self._report(scope, None)
             return True
         return False
 
-    async def _find(self, scope: Scope) -> None:
-        """Raises NotFound where there is no such namespace: a list of what is in it would only be empty."""
+    async def _require_namespace(self, scope: Scope) -> None:
+        """Raise NotFound where there is no such namespace: a list of its objects would only be empty."""
         if scope is None:
             return
         try:
@@ -125,7 +125,7 @@ class Resync:
         except Refused:
             log.debug("the namespace itself can't be read", scope=scope)
 
-    def _tell(self, scope: Scope, problem: str | None) -> None:
+    def _report(self, scope: Scope, problem: str | None) -> None:
         name = WHOLE_CLUSTER if scope is None else scope
         self._served(name, problem is None)
         if problem is None:
@@ -146,7 +146,7 @@ class Resync:
     # --- reading -------------------------------------------------------------------------------------------------
 
     async def read_all(self, scope: Scope) -> None:
-        """Take over all that there is, with one list of each kind however many jobs there are; then let it be decided about."""
+        """Read everything, with one list of each kind however many jobs there are, then wake the jobs."""
         for kind in WATCHED_SELECTORS:
             await self._read(scope, kind)
         for kind in UNWATCHED:
@@ -161,42 +161,42 @@ class Resync:
     async def compare(self, scope: Scope, kind: str) -> None:
         """Find what the watch has missed of one kind, and wake its jobs."""
         known = self._known(scope, kind)
-        there = await self._cluster.versions(kind, scope, WATCHED_SELECTORS[kind])
-        if self._lacks(scope, kind, there):
-            await asyncio.sleep(SETTLE_SECONDS)
-            if missed := self._lacks(scope, kind, there):
+        listed = await self._cluster.versions(kind, scope, WATCHED_SELECTORS[kind])
+        if self._count_missed(scope, kind, listed):
+            await asyncio.sleep(WATCH_LAG_SECONDS)
+            if missed := self._count_missed(scope, kind, listed):
                 log.warning("the watch did not show what has changed", kind=kind, objects=missed)
                 await self._read(scope, kind)
                 return
-        self._drop(kind, known, there)
+        self._drop(kind, known, listed)
 
     async def _read(self, scope: Scope, kind: str) -> None:
         known = self._known(scope, kind)
-        there: dict[str, str] = {}
+        listed: dict[str, str] = {}
         async for items in self._cluster.pages(kind, scope, WATCHED_SELECTORS[kind]):
             for item in items:
-                there[item["metadata"]["uid"]] = item["metadata"]["resourceVersion"]
+                listed[item["metadata"]["uid"]] = item["metadata"]["resourceVersion"]
                 if (key := self._cache.observe(item, deleted=False)) is not None:
                     self._wake(key)
-        self._drop(kind, known, there)
+        self._drop(kind, known, listed)
         now_known = self._known(scope, kind)
-        self._passed_over[scope, kind] = {uid: version for uid, version in there.items() if uid not in now_known}
+        self._passed_over[scope, kind] = {uid: version for uid, version in listed.items() if uid not in now_known}
 
-    def _lacks(self, scope: Scope, kind: str, there: Versions) -> int:
-        """How many of the objects that are there the store does not know as they are now."""
+    def _count_missed(self, scope: Scope, kind: str, listed: Versions) -> int:
+        """Count the listed objects that the cache does not know as they are now."""
         known, passed_over = self._known(scope, kind), self._passed_over.get((scope, kind), {})
         gone = {uid for entry in self._cache for uid in entry.gone}
         return sum(
             is_later(version, known[uid]["metadata"]["resourceVersion"])
             if uid in known
             else uid not in gone and passed_over.get(uid) != version
-            for uid, version in there.items()
+            for uid, version in listed.items()
         )
 
-    def _drop(self, kind: str, known: Mapping[str, Manifest], there: Versions) -> None:
-        """What was known before `there` was listed and is not in it exists no longer."""
+    def _drop(self, kind: str, known: Mapping[str, Manifest], listed: Versions) -> None:
+        """Remove from the cache what was known before the list began and is not in it."""
         for uid, item in known.items():
-            if uid not in there and (key := self._cache.observe(item, deleted=True)) is not None:
+            if uid not in listed and (key := self._cache.observe(item, deleted=True)) is not None:
                 log.warning("deleted while the watch did not look", kind=kind, name=item["metadata"]["name"])
                 self._wake(key)
 
@@ -212,7 +212,9 @@ class Resync:
         }
 
     def _put_unwatched(self, item: Manifest) -> None:
-        """Of a job that may still ask for it: nothing would tell when that of another goes."""
+        """Keep an unwatched object of a job that may still need it: nothing would show its deletion, so those of other jobs
+        are not kept.
+        """
         metadata = item["metadata"]
         entry = self._cache.get(Key(metadata["namespace"], metadata["labels"][LABEL_JOB]))
         body = entry.body if entry is not None else None

@@ -1,4 +1,4 @@
-"""What is kept of the objects that the watch shows: what decisions read, each text cut to a sane length. Pure."""
+"""The part of an object that the cache keeps: what decisions read, with every text cut to a sane length. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
 CONTAINER = ("name", "image", "imageID", "restartCount", "state", "lastState")
 TEXT_MAX = 1024
 RECORD_MAX = 4096
-"""Characters of a termination message: it may be a result record."""
+"""Characters of a termination message that are kept: it may be a result record."""
 
 
 def trimmed(item: Manifest) -> Manifest:
-    """An object that a job names, or the job itself, without what no decision reads. ConfigMaps keep their keys alone."""
+    """Return an object that a job names, or the job itself, without what no decision reads. ConfigMaps keep their keys alone."""
     metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
     item = {**item, "metadata": metadata}
     if item["kind"] == "ConfigMap":
@@ -30,7 +30,7 @@ def trimmed(item: Manifest) -> Manifest:
 
 
 def trimmed_child(item: Manifest) -> Manifest:
-    """A child of a job, or what lies at a child's name."""
+    """Return what decisions read of a job's child, or of another object at a child's name."""
     kind: str = item["kind"]
     return {
         "kind": kind,
@@ -54,7 +54,9 @@ def _metadata(metadata: Manifest) -> Manifest:
 
 def _spec(kind: str, spec: Manifest) -> Manifest:
     if kind == "Pod":
-        containers = [_some(one, ("name", "image", "resources")) for one in untrusted.mappings(spec.get("containers"))]
+        containers = [
+            _some(container, ("name", "image", "resources")) for container in untrusted.mappings(spec.get("containers"))
+        ]
         return {**_some(spec, ("nodeName",)), "containers": containers}
     if kind == "Job":
         return _some(spec, ("suspend",))
@@ -68,10 +70,10 @@ def _spec(kind: str, spec: Manifest) -> Manifest:
 def _status(status: Manifest) -> Manifest:
     kept = _some(status, STATUS)
     if "conditions" in status:
-        kept["conditions"] = [_some(one, CONDITION) for one in untrusted.mappings(status["conditions"])]
+        kept["conditions"] = [_some(condition, CONDITION) for condition in untrusted.mappings(status["conditions"])]
     for part in ("containerStatuses", "initContainerStatuses"):
         if part in status:
-            kept[part] = [_container(one) for one in untrusted.mappings(status[part])]
+            kept[part] = [_container(container) for container in untrusted.mappings(status[part])]
     return kept
 
 
@@ -92,11 +94,11 @@ def _some(values: Manifest, names: tuple[str, ...] | None, limit: int = TEXT_MAX
 
 
 def _cut(value: Any, limit: int = TEXT_MAX) -> Any:
-    """Texts cut, lists and mappings as short as any that counts."""
+    """Cut texts, lists and mappings to lengths that no honest object exceeds."""
     if isinstance(value, str):
         return value[:limit]
     if isinstance(value, dict):
-        return {str(key)[:limit]: _cut(one, limit) for key, one in list(value.items())[: untrusted.ITEMS_MAX]}
+        return {str(key)[:limit]: _cut(item, limit) for key, item in list(value.items())[: untrusted.ITEMS_MAX]}
     if isinstance(value, list):
-        return [_cut(one, limit) for one in value[: untrusted.ITEMS_MAX]]
+        return [_cut(item, limit) for item in value[: untrusted.ITEMS_MAX]]
     return value

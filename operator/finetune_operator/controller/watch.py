@@ -1,7 +1,7 @@
-"""Watch events in, wake-ups out: the only module that imports kopf.
+"""The watch: events in, wake-ups out. This is the only module that imports kopf.
 
-kopf is used for what it is best at, watching that survives every network; what it would write (annotations, finalizers,
-peering objects, events) is switched off, since a job belongs to its user.
+kopf is used for what it does best, a watch that survives every network. What it would write (annotations, finalizers, peering
+objects, events) is switched off, because a job belongs to its user.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from finetune_operator.kube.client import Cluster
 from finetune_operator.plan.types import Manifest
 
 WATCHED = {KIND: (GROUP, VERSION, PLURAL), "Job": ("batch", "v1", "jobs"), "Pod": ("", "v1", "pods")}
-"""What a decision may be changed by. ConfigMaps, Services and claims have names that follow from the job and are found
-at the POST: to watch them would cost memory for every object, and tell nothing."""
+"""Kinds whose changes may change a decision. ConfigMaps, Services and claims have names that follow from the job and are
+found at the POST: to watch them would cost memory for every object, and show nothing."""
 CREDENTIALS_LIFETIME = timedelta(minutes=10)
 """A service account's token is read again from its file well before it expires."""
 WATCH_SECONDS = 12
-"""The API server ends a watch then, with a bookmark of where to go on."""
+"""Time after which the API server ends a watch, with a bookmark from which the next one goes on."""
 DEAF_SECONDS = 15.0
-"""A watch that has shown nothing for so long, not even its end, has a connection that went deaf."""
+"""A watch that has shown nothing for so long, not even its end, has a dead connection."""
 NEXT_WATCH_SECONDS = (1.0, 2.0, 5.0, 10.0)
-"""Delays before the watch begins anew after an error; the last one again and again."""
+"""Delays before the watch begins again after an error; the last one is repeated."""
 LASTED_SECONDS = 60.0
-"""A watch that has lasted so long had no trouble to begin."""
+"""A watch that has lasted so long began without trouble."""
 WATCHER = "watcher for "
-"""How kopf names its watches, some of which it leaves behind when another one fails."""
+"""Beginning of the names of kopf's watches, some of which it leaves behind when another one fails."""
 log = structlog.get_logger(__name__)
 
 
@@ -48,7 +48,7 @@ class Retries(Iterable[float]):
 
 
 class Everything(Collection[Any]):
-    """Tasks that kopf leaves alone when it ends: all that are not its own roots, since the loop is not its own."""
+    """Tasks that kopf leaves alone when it ends. The event loop is not its own, so that is every task but its own roots."""
 
     def __contains__(self, item: object) -> bool:
         return True
@@ -61,7 +61,7 @@ class Everything(Collection[Any]):
 
 
 class NothingCompared(kopf.DiffBaseStorage):
-    """No handler here asks what has changed; kopf would copy every object that it watches twice, to be ready for it."""
+    """A storage that keeps nothing: no handler asks what has changed, and kopf would copy every object that it watches twice."""
 
     def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> Any:
         return {}
@@ -74,7 +74,7 @@ class NothingCompared(kopf.DiffBaseStorage):
 
 
 def make_settings() -> kopf.OperatorSettings:
-    """kopf as a pure watcher."""
+    """Return settings that make kopf a pure watcher."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.peering.standalone = True
@@ -90,7 +90,7 @@ def make_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 1.0
     settings.queueing.exit_timeout = 0.5
-    settings.process.ultimate_exiting_timeout = None  # it may begin anew in this process
+    settings.process.ultimate_exiting_timeout = None  # it may begin again in this process
     for kind in ("Job", "Pod"):
         settings.watching.label_selectors[WATCHED[kind]] = LABEL_JOB
     return settings
@@ -99,7 +99,7 @@ def make_settings() -> kopf.OperatorSettings:
 def make_registry(
     cluster: Cluster, cache: JobCache, wake: Callable[[Key], None], relisted: Callable[[str], None]
 ) -> kopf.OperatorRegistry:
-    """Handlers that record what the watch shows and wake the job. `relisted` is called with the namespaces of objects from a list."""
+    """Make handlers that cache what the watch shows and wake the job. `relisted` is called with the namespaces of objects from a list."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry, retries=10, backoff=2)
@@ -127,9 +127,9 @@ async def watch(
     prepare: Callable[[], Awaitable[None]],
     listen: Callable[[], None],
 ) -> None:
-    """Watches for ever. What kopf can't get over, a definition that is deleted for one, ends this watch and begins another.
+    """Watch for ever. An error that kopf can't survive, such as a deleted definition, ends one watch and begins another.
 
-    `prepare` is awaited before each; `listen` puts back the handlers of signals, which kopf takes over.
+    `prepare` is awaited before each; `listen` restores the handlers of signals, which kopf takes over.
     """
     failures = 0
     while True:
@@ -155,7 +155,7 @@ async def _watch_once(registry: kopf.OperatorRegistry, namespaces: tuple[str, ..
         await asyncio.wait({running})
     finally:
         running.cancel()
-        while True:  # more than once: a watch that ends for another reason at that moment forgets that it was cancelled
+        while True:  # more than once: a watch that ends at that moment for another reason forgets that it was cancelled
             left = {task for task in asyncio.all_tasks() if task.get_name().startswith(WATCHER)}
             if not left and running.done():
                 break
@@ -166,7 +166,7 @@ async def _watch_once(registry: kopf.OperatorRegistry, namespaces: tuple[str, ..
 
 
 async def connection_info(cluster: Cluster) -> kopf.ConnectionInfo:
-    """The client's credentials in kopf's form, so that there is one way to log in."""
+    """Return the client's credentials in kopf's form, so that there is one way to log in."""
     connection = await cluster.connection()
     scheme, _, token = (connection.authorization or "").partition(" ")
     return kopf.ConnectionInfo(

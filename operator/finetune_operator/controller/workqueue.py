@@ -1,4 +1,4 @@
-"""Which job is worked on when: each once at a time, wake-ups merged, delays, backoff, groups in turn. Knows not what the work is."""
+"""A work queue: each key once at a time, wake-ups merged, delays, backoff, groups in turn. Knows nothing of the work itself."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ BACKOFF_MOST_SECONDS = 60.0
 
 
 def backoff_seconds(times: int) -> float:
-    """Delay after something failed for the n-th time in a row: 2 s, 4 s, ... 60 s, less by chance to spread them."""
+    """Return the delay after the n-th failure in a row: 2 s, 4 s, ... 60 s, a little less by chance so that delays differ."""
     longest: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(times - 1, 10), BACKOFF_MOST_SECONDS)
     return longest * random.uniform(0.9, 1.0)
 
 
 @dataclass(frozen=True)
 class QueueObserver(Generic[K]):
-    """Who wants to measure."""
+    """Callbacks for metrics and for the end of work."""
 
     latency: Callable[[float], None] = lambda seconds: None
-    """Seconds from a wake-up (or from when a delay was over) to the begin of the work."""
+    """Called with the seconds from a wake-up (or from the end of a delay) to the begin of the work."""
     failed: Callable[[K, Exception], None] = lambda key, error: None
-    """The work raised; it is tried again."""
+    """Called when the work raised; it is tried again."""
     broken_off: Callable[[], None] = lambda: None
-    """Work is broken off: what it has begun beside itself must end too."""
+    """Called when work is broken off: what it has started beside itself must end too."""
 
 
 class WorkQueue(Generic[K]):
     """Calls `work(key)` for each key that was woken, at most once at a time per key and `concurrency` times in all.
 
-    A key woken while it is worked on is worked on once more afterwards. `work` returns the seconds after which to work
-    on the key again if nothing wakes it before, or None. Where it raises, it is called again after 2 s, 4 s, ... 60 s.
-    Keys of one `group` are worked on at most `share` times at once, half of `concurrency`, and groups take turns: one
-    whose keys are many, or whose work is slow, does not hold the others up.
+    A key that is woken while it is worked on is worked on once more afterwards. `work` returns the seconds after which to
+    work on the key again if nothing wakes it before, or None. Where it raises, it is called again after 2 s, 4 s, ... 60 s.
+    Keys of one `group` are worked on at most `share` times at once, which is half of `concurrency`, and groups take turns:
+    one with many keys, or with slow work, does not hold the others up.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class WorkQueue(Generic[K]):
         self._concurrency = concurrency
         self._group = group
         self._ready: dict[Hashable, deque[K]] = {}
-        """Keys that may be worked on, oldest first, by group; the group whose turn is next stands first."""
+        """Keys that may be worked on, oldest first, by group; the group whose turn is next comes first."""
         self._woken: dict[K, float] = {}
-        """Keys that wait to be worked on, by the time of their first wake-up."""
+        """Keys that wait for work, with the time of their first wake-up."""
         self._working: dict[K, asyncio.Task[float | None]] = {}
         self._busy: Counter[Hashable] = Counter()
-        """How many keys of a group are worked on."""
+        """Number of keys of a group that are worked on."""
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._begun = False
@@ -69,7 +69,7 @@ class WorkQueue(Generic[K]):
         self._stopping = False
 
     def __len__(self) -> int:
-        """Keys that wait to be worked on."""
+        """Count the keys that wait for work."""
         return len(self._woken)
 
     @property
@@ -78,10 +78,10 @@ class WorkQueue(Generic[K]):
         return self._begun and not self._stopping
 
     def gives_way(self, key: K) -> bool:
-        """Whether work on this key that can be done in two parts leaves its place to others after the first one.
+        """Return whether work on this key that has two parts leaves its place to others after the first part.
 
-        It does where more keys of its group wait than may be worked on at once: when a hundred jobs are applied together, each
-        gets its pods before the status of any is written (benchmark `crowd`).
+        It does where more keys of its group wait than may be worked on at once: when a hundred jobs are applied together,
+        each gets its pods before the status of any is written (benchmark `crowd`).
         """
         return len(self._ready.get(self._group(key), ())) >= self.share
 
@@ -90,7 +90,7 @@ class WorkQueue(Generic[K]):
         self._fill()
 
     def pause(self) -> None:
-        """Begin no more work, and break off what is begun: it is done after `resume`, with all that is woken meanwhile."""
+        """Begin no more work, and break off what has begun: it is done after `resume`, with everything that is woken meanwhile."""
         self._paused = True
         for task in self._working.values():
             task.cancel()
@@ -103,7 +103,7 @@ class WorkQueue(Generic[K]):
         self._fill()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Begin no more work; let what is begun end, for a while."""
+        """Begin no more work, and give what has begun some time to end."""
         self._stopping = True
         for timer in self._timers.values():
             timer.cancel()
@@ -126,7 +126,7 @@ class WorkQueue(Generic[K]):
             self._enqueue(key)
 
     def wake_after(self, key: K, seconds: float) -> None:
-        """Work on the key then, unless it is woken before. Replaces an earlier delay."""
+        """Work on the key after a delay, unless it is woken before. This replaces an earlier delay."""
         if self._stopping or key in self._woken:
             return
         if timer := self._timers.pop(key, None):
@@ -138,7 +138,7 @@ class WorkQueue(Generic[K]):
         self._fill()
 
     def _fill(self) -> None:
-        """Begin as much as there is room for."""
+        """Begin as much work as there is room for."""
         while self._begun and not (self._paused or self._stopping) and len(self._working) < self._concurrency:
             group = next((group for group in self._ready if self._busy[group] < self.share), None)
             if group is None:
@@ -151,7 +151,7 @@ class WorkQueue(Generic[K]):
 
     def _begin(self, key: K, group: Hashable) -> None:
         self._busy[group] += 1
-        # Whoever woke the key, or made room for it, must not hand down the context of its log.
+        # The code that woke the key, or made room for it, must not pass on the context of its log.
         task = asyncio.create_task(self._step(key), name=f"work on {key}", context=contextvars.Context())
         self._working[key] = task
         task.add_done_callback(lambda task: self._ended(key, group, task))

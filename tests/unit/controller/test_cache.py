@@ -218,7 +218,7 @@ def test_pods_of_no_job_are_few_and_a_job_whose_pods_had_to_go_is_listed() -> No
         forged["metadata"]["labels"]["finetune.dev/job"] = f"job-{number}"
         store.observe(forged, deleted=False)
     assert set(state_of(store).objects) == {"uid-yelp-train-1"}
-    assert state_of(store).lacking
+    assert state_of(store).incomplete
     assert sum(len(state.objects) for state in store) == 1 + store_module.WAITING_MAX
 
 

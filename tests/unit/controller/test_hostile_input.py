@@ -259,7 +259,7 @@ def test_whatever_a_jobs_own_pods_show_is_no_exception(
     shown["metadata"]["ownerReferences"] = pod["metadata"]["ownerReferences"]
     store.observe(shown, deleted=end)
     decided(world, state, world.progress)
-    state.taken_in()
+    state.pods_accepted()
     if (asked := node_0(state)) is not None:
         address_of(asked, inside=True)
 
