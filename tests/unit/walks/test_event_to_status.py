@@ -28,7 +28,7 @@ class Operator:
         cluster, progress = cast(Cluster, api), cast(ProgressReader, api)
         self.cache = JobCache()
         lookups = Lookups(cluster, self.cache, progress, lambda key: self.queue.wake(key))
-        others = OtherOperators(cluster, mine="")
+        others = OtherOperators(cluster, own_lease="")
         metrics = OperatorMetrics(lambda: len(self.queue), lambda: (), lambda: 0)
         reconciler = Reconciler(
             cluster, self.cache, lookups, others, SETTINGS, decide, metrics, lambda key: self.queue.wake(key)
