@@ -99,6 +99,32 @@ def validate(
     _end(command)
 
 
+@app.command()
+def explain(
+    manifests: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="A job with its status, and its children; - reads standard input."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Which FineTuneJob, where there are several: NAME or NAMESPACE/NAME.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The operator's clock: 2026-03-01T12:00:00Z. Default: now.")
+    ] = None,
+) -> None:
+    """Say what the operator would decide on a job now, and why. Changes nothing, talks to no cluster.
+
+    kubectl get finetunejob,job,pod,pvc,configmap,service,event -o yaml | finetune explain - --name NAME
+    """
+
+    def command() -> ExitCode:
+        from finetune_operator.cli.explain import command as module
+
+        return module.explain(manifests, name, at)
+
+    _end(command)
+
+
 def _end(command: Callable[[], ExitCode]) -> None:
     """Run a command; what the user can mend is one line on standard error."""
     with safe_streams():

@@ -67,6 +67,7 @@ def _advance(round: Round) -> Step:
 
 
 def _training(round: Round, current: int) -> Step:
+    """One step of a job that has an attempt, be its creation written down or not."""
     if (round.status.attempt or 0) >= round.status.budget.first_attempt:
         return train.train(round, current)
     # The first attempt was created, but the status that says so was not written: all that it says is decided now.

@@ -27,7 +27,7 @@ def test_help_imports_nothing_slow() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
     said = finetune("--help")
     assert said.returncode == ExitCode.SUCCEEDED
-    assert all(command in said.stdout for command in ("run", "render", "validate"))
+    assert all(command in said.stdout for command in ("run", "render", "validate", "explain"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""`finetune explain`: what the operator would decide on a job now, and why."""

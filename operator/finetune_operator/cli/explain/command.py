@@ -1,0 +1,84 @@
+"""From files to an explained decision: what is there, which way it is decided, what is done, what changes, when it is looked at next."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from finetune_operator.api.resource import FineTuneJob
+from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.explain import report, snapshot
+from finetune_operator.cli.explain.snapshot import Snapshot
+from finetune_operator.cli.explain.trail import Call, recorded
+from finetune_operator.plan.decide import decide
+from finetune_operator.plan.status.unparsable_spec import unreadable_status
+from finetune_operator.plan.types import Decision, Observed, PlanSettings, Ref
+from finetune_operator.settings import OperatorSettings
+
+DECISIONS_MAX = 12
+"""Before the plan comes to rest: each asks for something that the one before did not have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """A decision, with what it was made from."""
+
+    observed: Observed
+    decision: Decision
+    calls: Sequence[Call]
+    references: Sequence[Ref]
+    """What was looked up for it."""
+
+
+def explain(paths: Sequence[str], name: str | None, at: str | None) -> ExitCode:
+    """Print what the operator would decide on the job in these files. Raises CommandError."""
+    given, now = snapshot.read(paths, name), _moment(at)
+    try:
+        job = FineTuneJob.parse(given.body)
+    except ValidationError as error:
+        status = unreadable_status(given.body, error, now)
+        print("\n".join(report.unreadable(given.body, status, now)))
+        return ExitCode.SUCCEEDED
+    explained = decided(given, now, _settings(job))
+    print("\n".join(report.lines(given, explained.observed, explained.decision, explained.calls, explained.references)))
+    return ExitCode.SUCCEEDED
+
+
+def decided(given: Snapshot, now: datetime, settings: PlanSettings) -> Explained:
+    """Decide as the operator does: again with each thing that the plan asks for, until it has all."""
+    references: list[Ref] = []
+    listed = False
+    for _ in range(DECISIONS_MAX):
+        observed = given.observed(now, settings, references, listed=listed)
+        with recorded() as calls:
+            decision = decide(observed)
+        unknown = [ref for ref in decision.wants_references if ref not in references]
+        if not unknown and (listed or not decision.wants_list):
+            return Explained(observed, decision, calls, references)
+        references += unknown
+        listed = listed or decision.wants_list
+    raise CommandError("the plan does not come to rest; this is a defect, please report it", ExitCode.FAILED)
+
+
+def _moment(text: str | None) -> datetime:
+    """The operator's clock."""
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CommandError(f"--at {text}: write a time as 2026-03-01T12:00:00Z") from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _settings(job: FineTuneJob) -> PlanSettings:
+    """The settings of the operator that serves the job: from its variables where they are set, else by default."""
+    try:
+        settings = OperatorSettings().plan()
+    except ValidationError as error:
+        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
+        raise CommandError(f"a variable FINETUNE_OPERATOR_... is wrong: {wrong}") from error
+    return dataclasses.replace(settings, operator=job.status.operator or "")

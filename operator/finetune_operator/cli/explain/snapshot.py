@@ -1,0 +1,158 @@
+"""What the operator would see of a job, as far as files hold it. Reads manifests, decides nothing.
+
+Whatever no file holds is taken not to exist. `absent` and `hints` say what that is, so that nobody takes it for the cluster's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from finetune_operator.api.resource import KIND, LABEL_JOB, FineTuneJob
+from finetune_operator.cli import manifest
+from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.validate import completed, is_fine_tune_job, problems
+from finetune_operator.plan import untrusted
+from finetune_operator.plan.types import Manifest, Observed, PlanSettings, PodEvent, Ref
+
+CHILD_KINDS = ("ConfigMap", "Service", "Job", "Pod", "PersistentVolumeClaim")
+CLUSTER_KINDS = ("StorageClass", "Node")
+FROM_CLUSTER = "kubectl get finetunejob,job,pod,pvc,configmap,service,event -o yaml"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The FineTuneJob of some files, and what else they hold of its namespace."""
+
+    body: Manifest
+    children: tuple[Manifest, ...]
+    """Objects of the kinds that the operator makes, whoever owns them."""
+    others: Mapping[Ref, Manifest] = field(default_factory=dict)
+    """Storage classes and nodes."""
+    warnings: Mapping[str, tuple[PodEvent, ...]] | None = None
+    """Warning events by uid of what they are about; None where the files hold no event at all."""
+
+    def observed(
+        self, now: datetime, settings: PlanSettings, references: Iterable[Ref] = (), *, listed: bool = False
+    ) -> Observed:
+        """What `decide` is given. `references`: what it has asked for."""
+        asked = tuple(references)
+        has_nodes = any(ref.kind == "Node" for ref in self.others)
+        return Observed(
+            job=FineTuneJob.parse(self.body),
+            now=now,
+            settings=settings,
+            objects=self.children,
+            references={ref: self.find(ref) for ref in asked if ref.kind != "Node"},
+            nodes={ref.name: self.node(ref) for ref in asked if ref.kind == "Node"} if has_nodes else None,
+            events=self._events(),
+            listed=listed,
+        )
+
+    def find(self, ref: Ref) -> Manifest | None:
+        """The object of this name; None where no file holds it."""
+        return self.others.get(ref) or next((item for item in self.children if Ref.of(item) == ref), None)
+
+    def node(self, ref: Ref) -> Manifest:
+        """A node; one that no file holds exists no longer."""
+        return self.others.get(ref) or {"kind": "Node", "metadata": {"name": ref.name}}
+
+    def _events(self) -> Mapping[str, tuple[PodEvent, ...]]:
+        """The events of every pod and Job, be there any or not; empty where nobody has looked."""
+        if self.warnings is None:
+            return {}
+        uids = (item["metadata"]["uid"] for item in self.children if item["kind"] in ("Pod", "Job"))
+        return {uid: self.warnings.get(uid, ()) for uid in uids}
+
+    def hints(self) -> Iterator[str]:
+        """What the files seem to lack."""
+        metadata, status = self.body["metadata"], self.body.get("status") or {}
+        jobs = [item for item in self.children if item["kind"] == "Job"]
+        labelled = [
+            item
+            for item in self.children
+            if item["kind"] == "Pod"
+            and untrusted.mapping(item["metadata"].get("labels")).get(LABEL_JOB) == metadata["name"]
+        ]
+        tried = any(status.get(name) for name in ("prepareAttempt", "attempt", "publishAttempt"))
+        if not jobs and (tried or labelled):
+            shown = f"{len(labelled)} of its pods, but no Job" if labelled else "none of its Jobs and pods"
+            yield f"The files hold {shown}: they are taken for deleted. This gives all: {FROM_CLUSTER}"
+
+
+def read(paths: Sequence[str], name: str | None) -> Snapshot:
+    """The snapshot in these files; `name` chooses among several FineTuneJobs. Raises CommandError."""
+    documents = [document for path in paths for document in manifest.read(path)]
+    source = ", ".join(paths)
+    body = _body(_chosen([item for item in documents if is_fine_tune_job(item)], name, source), source)
+    namespace = body["metadata"]["namespace"]
+    objects = [_checked(item, source) for item in documents if item.get("kind") in (*CHILD_KINDS, *CLUSTER_KINDS)]
+    return Snapshot(
+        body,
+        children=tuple(
+            item
+            for item in objects
+            if item["kind"] in CHILD_KINDS and item["metadata"].get("namespace", namespace) == namespace
+        ),
+        others={Ref.of(item): item for item in objects if item["kind"] in CLUSTER_KINDS},
+        warnings=_warnings([item for item in documents if item.get("kind") == "Event"]),
+    )
+
+
+def _chosen(jobs: list[Manifest], name: str | None, source: str) -> Manifest:
+    """The one job to explain."""
+    named = [job for job in jobs if name in (None, _name(job), f"{_namespace(job)}/{_name(job)}")]
+    if len(named) == 1:
+        return named[0]
+    there = ", ".join(sorted(f"{_namespace(job)}/{_name(job)}" for job in jobs)) or f"no {KIND}"
+    if not jobs or name is None:
+        advice = f"choose one with --name (there are {there})" if jobs else f"holds {there}"
+        raise CommandError(f"{source}: {advice}")
+    what = "several" if named else "none"
+    raise CommandError(f"{source}: --name {name} is the name of {what} of its {KIND}s: {there}")
+
+
+def _namespace(document: Manifest) -> str:
+    return untrusted.word(untrusted.mapping(document.get("metadata")).get("namespace")) or "default"
+
+
+def _name(document: Manifest) -> str:
+    return untrusted.word(untrusted.mapping(document.get("metadata")).get("name"))
+
+
+def _body(document: Manifest, source: str) -> Manifest:
+    """The job as the API server holds it. One that has no uid was never there: it is checked as `validate` does."""
+    if not untrusted.mapping(document.get("metadata")).get("uid"):
+        if wrong := problems(document):
+            raise CommandError("\n".join(f"{source}: {problem}" for problem in wrong), ExitCode.FAILED)
+        document = {**completed(document), "status": document.get("status")}
+    if not _name(document):
+        raise CommandError(f"{source}: metadata.name is needed here: the job's objects are found by it")
+    metadata = {"namespace": "default", **document["metadata"]}
+    return {**document, "metadata": metadata, "status": untrusted.mapping(document.get("status"))}
+
+
+def _checked(item: Manifest, source: str) -> Manifest:
+    """An object with what every object of a cluster has."""
+    kind, metadata = item["kind"], item.get("metadata")
+    if not isinstance(metadata, dict) or not _name(item):
+        raise CommandError(f"{source}: a {kind} has no metadata.name", ExitCode.FAILED)
+    if kind in ("Job", "Pod") and not untrusted.word(metadata.get("uid")):
+        text = f"{kind} {_name(item)} has no metadata.uid: take it from the cluster ({FROM_CLUSTER})"
+        raise CommandError(f"{source}: {text}", ExitCode.FAILED)
+    return item
+
+
+def _warnings(events: Iterable[Mapping[str, Any]]) -> Mapping[str, tuple[PodEvent, ...]] | None:
+    """Warning events by the uid of what they are about, oldest first."""
+    known = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    by_uid: dict[str, tuple[PodEvent, ...]] = {}
+    for event in known:
+        uid = untrusted.word(untrusted.mapping(event.get("involvedObject")).get("uid"))
+        if event.get("type") == "Warning":
+            count = untrusted.integer(event.get("count")) or 1
+            note = PodEvent(untrusted.word(event.get("reason")), untrusted.message(event.get("message")), count)
+            by_uid[uid] = (*by_uid.get(uid, ()), note)
+    return by_uid if known else None
