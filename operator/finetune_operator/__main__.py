@@ -1,6 +1,6 @@
-"""`python -m finetune_operator`: wires the parts together and runs until it is told to end.
+"""`python -m finetune_operator`: connects the parts and runs until it is asked to end.
 
-Configured by environment variables alone (`settings`). Ending at any moment is harmless.
+It is configured by environment variables alone (`settings`). To end it at any moment is harmless.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from finetune_operator.settings import OperatorSettings
 WAIT_FOR_CRD_SECONDS = 2.0
 STOP_GRACE_SECONDS = 5.0
 END_AT_LAST_SECONDS = 12.0
-"""Less than the grace period of the operator's pod."""
+"""Shorter than the grace period of the operator's pod."""
 log = structlog.get_logger("finetune_operator")
 
 
 def main() -> None:
-    """Blocks until SIGTERM or SIGINT."""
+    """Run the operator until SIGTERM or SIGINT."""
     from finetune_operator.plan.decide import decide
 
     try:
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 async def run(settings: OperatorSettings, decide: Decide) -> None:
-    """The operator, until it is told to end."""
+    """Run all parts of the operator until it is asked to end."""
     told_to_end = asyncio.Event()
     _listen(told_to_end)
     cluster = Cluster(settings.kubeconfig)
@@ -93,7 +93,7 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     observer = QueueObserver[Key](metrics.wakeup_latency.observe, _failed(metrics), reconciler.break_off)
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer, group=lambda key: key.namespace)
     resync = Resync(cluster, cache, queue.wake, settings.namespaces, settings.resync_seconds, _served(metrics))
-    own_connection = Cluster(settings.kubeconfig)  # a crowd of requests, or a deaf connection, must not cost the lease
+    own_connection = Cluster(settings.kubeconfig)  # many requests, or a dead connection, must not cost the lease
     leadership = _leadership(own_connection, settings)
     health = Health(lambda: queue.alive)
     server = await serve(settings.metrics_host, settings.metrics_port, metrics.registry, health)
@@ -136,7 +136,9 @@ def _listen(told_to_end: asyncio.Event) -> None:
 
 def _end(told_to_end: asyncio.Event) -> None:
     told_to_end.set()
-    asyncio.get_running_loop().call_later(END_AT_LAST_SECONDS, os._exit, 1)  # whatever does not let itself be ended
+    asyncio.get_running_loop().call_later(
+        END_AT_LAST_SECONDS, os._exit, 1
+    )  # in case a part does not end when it is asked to
 
 
 async def _wait_for(event: asyncio.Event) -> None:
@@ -144,7 +146,7 @@ async def _wait_for(event: asyncio.Event) -> None:
 
 
 async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
-    """An operator without one of its parts would only seem to run: the others end with it, and its error is ours."""
+    """Run parts until one of them ends, then end the others and raise its error: an operator without a part would only seem to run."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -166,7 +168,7 @@ def _leadership(cluster: Cluster, settings: OperatorSettings) -> Leadership | Al
 async def _hold(
     leadership: Leadership | Alone, queue: WorkQueue[Key], resync: Resync, metrics: OperatorMetrics
 ) -> None:
-    """Whoever may no longer lead begins nothing more, before all else; whoever leads again looks at what was missed."""
+    """Hold the lease: stop work as soon as this process may no longer lead, and look at what was missed when it leads again."""
 
     def doubt() -> None:
         queue.pause()
@@ -185,7 +187,7 @@ async def _hold(
 
 
 async def _wait_for_crd(cluster: Cluster) -> None:
-    """The API server answers 404 for a kind that it does not know: wait for somebody to install it."""
+    """Wait until somebody installs the definition of FineTuneJobs: the API server answers 404 for a kind that it does not know."""
     while True:
         try:
             if not await cluster.serves(API_VERSION, PLURAL):
@@ -202,7 +204,7 @@ async def _wait_for_crd(cluster: Cluster) -> None:
 
 
 def _is_current(document: Manifest) -> bool:
-    """Whether the definition in the cluster has what this operator writes; says what it lacks."""
+    """Return whether the definition in the cluster has all that this operator writes; log what it lacks."""
     if lacks := crd_version.status_lacks(document):
         log.error(
             "the FineTuneJob definition in the cluster is older than this operator, which waits for the one of its own "

@@ -1,6 +1,7 @@
-"""SIGTERM ends the process from its first moment: the kernel drops it for process 1 of a container until somebody listens.
+"""A handler that ends the process at SIGTERM from its first moment: the kernel drops the signal for process 1 of a container
+that has none.
 
-Imported before all that takes a second to import; the operator listens for itself once it runs.
+It is imported before everything that takes a second to import; the operator has a handler of its own once it runs.
 """
 
 from __future__ import annotations

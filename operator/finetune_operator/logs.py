@@ -1,6 +1,6 @@
-"""The operator's log: one JSON document a line, or text. Secrets never reach it, since the operator never reads any.
+"""The operator's log: one JSON document a line, or text. It holds no secrets, because the operator reads none.
 
-Messages of pods and of the API server are in it: in text nothing of theirs steers a terminal or begins a line.
+It holds messages of pods and of the API server: as text they can't steer a terminal or begin a line.
 """
 
 from __future__ import annotations
@@ -49,5 +49,6 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
     logging.root.setLevel(level.upper())
     for library in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.root.level))
-    # Each try of each watch, while the API server is away or a namespace is forbidden, which we say ourselves, once.
+    # kopf would log each try of each watch while the API server is away or a namespace is forbidden; we log that once
+    # ourselves.
     logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)

@@ -30,7 +30,7 @@ _DEFAULTS = PlanSettings(trainer_image="")
 
 
 class OperatorSettings(BaseSettings):
-    """Every setting has a default that suits an installation by the chart, which sets them from its values."""
+    """The settings of an operator. Each default suits an installation by the chart, which sets them from its values."""
 
     model_config = SettingsConfigDict(
         env_prefix="FINETUNE_OPERATOR_", frozen=True, use_attribute_docstrings=True, extra="ignore"
@@ -101,7 +101,7 @@ class OperatorSettings(BaseSettings):
         return template
 
     def plan(self) -> PlanSettings:
-        """The part that decisions depend on."""
+        """Return the part that decisions depend on."""
         return PlanSettings(
             trainer_image=self.trainer_image,
             accelerator_resources=self.accelerator_resources,

@@ -1,4 +1,4 @@
-"""The commands of `finetune` and their options. Each imports what it needs when it is called: --help is quick."""
+"""The commands of `finetune` and their options. Each imports what it needs when it is called, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def explain(
 
 
 def _end(command: Callable[[], ExitCode]) -> None:
-    """Run a command; what the user can mend is one line on standard error."""
+    """Run a command, and print an error that the user can correct as one line on standard error."""
     with safe_streams():
         try:
             code = command()
@@ -147,7 +147,7 @@ def _volumes(work_dir: Path, volume: list[str], secret: list[str], config_map: l
 
 
 def _pairs(option: str, values: list[str]) -> dict[str, Path]:
-    """`NAME=FOLDER` options as a mapping."""
+    """Return `NAME=FOLDER` options as a mapping."""
     pairs: dict[str, Path] = {}
     for value in values:
         name, separator, folder = value.partition("=")

@@ -1,4 +1,4 @@
-"""Shows a running job: a bar that moves where there is a terminal, plain lines where there is none. Decides nothing."""
+"""The display of a running job: a moving bar on a terminal, plain lines elsewhere. Decides nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD_WIDTH = 11
 
 
 class Display(Protocol):
-    """Where lines and progress go, between `with` and its end."""
+    """An output for lines and progress, open between `with` and its end."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -31,7 +31,7 @@ class Display(Protocol):
 
 
 class Watcher:
-    """Told of every new status by the loop; shows what is new in it."""
+    """Callback of the loop that shows what is new in each status."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
@@ -46,7 +46,7 @@ class Watcher:
 
 
 class PlainDisplay:
-    """Lines, one after another: for logs, pipes and CI."""
+    """A display of lines, one after another, for logs, pipes and CI."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -71,7 +71,7 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """One bar at the bottom, lines above it."""
+    """A display of one bar at the bottom, with lines above it."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""From a manifest's file to one checked FineTuneJob, with what an API server would add."""
+"""Reads a manifest's file into one valid FineTuneJob, with what an API server would add."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_operator.cli.validate import completed, is_fine_tune_job, problems
 
 
 def job_of(path: str) -> tuple[FineTuneJob, dict[str, Any]]:
-    """The one FineTuneJob of a file, and its body with metadata filled in. Raises CommandError."""
+    """Return the one FineTuneJob of a file, and its body with metadata filled in. Raise CommandError where there is not one."""
     found = [document for document in manifest.read(path) if is_fine_tune_job(document)]
     if len(found) != 1:
         raise CommandError(f"{path}: holds {len(found)} {KIND}s; exactly one is taken at a time")

@@ -1,4 +1,4 @@
-"""How a command ends other than well. Knows exit codes, nothing of what commands do."""
+"""Errors of commands, and their exit codes. Knows nothing of what commands do."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class ExitCode(IntEnum):
     FAILED = 1
     """The job failed, or a manifest is not valid."""
     USAGE = 2
-    """What was asked for can't be done as it was asked."""
+    """The command can't be carried out as it was given."""
     INTERRUPTED = 130
 
 
 class CommandError(Exception):
-    """An end that the user can do something about: one clear line on standard error, and an exit code."""
+    """An error that the user can correct: one clear line on standard error, and an exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.USAGE) -> None:
         super().__init__(message)

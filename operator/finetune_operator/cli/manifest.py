@@ -42,7 +42,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 def read(path: str) -> tuple[Manifest, ...]:
-    """The manifests in a file, or on standard input for `-`. Raises CommandError."""
+    """Return the manifests in a file, or on standard input for `-`. Raise CommandError where they can't be read."""
     if path == "-":
         return load(sys.stdin.read(), "standard input")
     try:
@@ -55,7 +55,7 @@ def read(path: str) -> tuple[Manifest, ...]:
 
 
 def load(text: str, source: str = "manifest") -> tuple[Manifest, ...]:
-    """The manifests in YAML or JSON text, empty documents left out. Raises CommandError that names the place."""
+    """Return the manifests in YAML or JSON text without empty documents. Raise CommandError with the place of an error."""
     try:
         documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.MarkedYAMLError as error:
@@ -66,7 +66,7 @@ def load(text: str, source: str = "manifest") -> tuple[Manifest, ...]:
 
 
 def _objects(document: Any, source: str) -> Iterator[Manifest]:
-    """The object that a document is, or the objects of a list: `kubectl get -o yaml` writes those."""
+    """Yield the object that a document is, or the objects of a list, as `kubectl get -o yaml` writes them."""
     if not isinstance(document, dict):
         raise CommandError(f"{source}: not a Kubernetes object: {json.dumps(document)[:80]}", ExitCode.FAILED)
     kind, items = document.get("kind"), document.get("items")
@@ -78,7 +78,7 @@ def _objects(document: Any, source: str) -> Iterator[Manifest]:
 
 
 def dump(manifests: Iterable[Manifest]) -> str:
-    """YAML that kubectl reads as it was meant: text that would be a number or a word of its own to it is in quotes."""
+    """Return YAML that kubectl reads as it was meant: text that it would take for a number or another word is in quotes."""
     text: str = yaml.dump_all(manifests, Dumper=_ManifestDumper, sort_keys=False, explicit_start=True, width=140)
     return text
 
@@ -90,7 +90,7 @@ def _where(source: str, error: yaml.MarkedYAMLError) -> str:
 
 
 def plain_scalar(text: str) -> Scalar:
-    """What an unquoted word means to kubectl."""
+    """Return what an unquoted word means to kubectl."""
     if text in _WORDS:
         return _WORDS[text]
     digits = text.replace("_", "") if text[0] in "+-0123456789" else text
@@ -104,15 +104,15 @@ def plain_scalar(text: str) -> Scalar:
 
 
 def _as_json(value: float) -> int | float:
-    """JSON has one kind of number: a whole one reaches the API server as an integer."""
+    """Return a number as JSON has it: a whole number reaches the API server as an integer."""
     return int(value) if value.is_integer() and int(value) in _INT64 else value
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with kubectl's idea of scalars, keys as strings, and no key twice."""
+    """A loader with kubectl's idea of scalars, with strings as keys, and no key twice."""
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
-        """The tag of a node that carries none."""
+        """Return the tag of a node that carries none."""
         if kind is not yaml.ScalarNode:
             return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
         if value == "<<" and implicit[0]:
@@ -129,7 +129,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f'key "{key}" is given twice', key_node.start_mark)
             seen.add(key)
         self.flatten_mapping(node)
-        # Keys merged in by `<<` come first, so that the mapping's own win.
+        # Keys merged in by `<<` come first, so that those of the mapping itself win.
         return {self._key(key): self.construct_object(value, deep=True) for key, value in node.value}
 
     def _key(self, node: yaml.Node) -> str:
@@ -139,11 +139,11 @@ class _Loader(yaml.SafeLoader):
         return key if isinstance(key, str) else json.dumps(key)
 
     def construct_plain(self, node: yaml.ScalarNode) -> Scalar:
-        """An unquoted word."""
+        """Construct an unquoted word."""
         return _finite(plain_scalar(node.value), node)
 
     def construct_text(self, node: yaml.ScalarNode) -> str:
-        r"""A word in quotes; JSON may write a character as two escapes (`\ud83d\ude00`), which mean nothing alone."""
+        r"""Construct a word in quotes; JSON may write a character as two escapes (`\ud83d\ude00`), which mean nothing alone."""
         try:
             return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
@@ -151,14 +151,14 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, message, node.start_mark) from None
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """A word tagged `!!int` or `!!float`."""
+        """Construct a word tagged `!!int` or `!!float`."""
         value = _finite(plain_scalar(node.value), node)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise yaml.constructor.ConstructorError(None, None, f'"{node.value}" is no number', node.start_mark)
         return value
 
     def construct_map(self, node: yaml.MappingNode) -> Iterator[dict[Hashable, Any]]:
-        """In two steps, so that an alias may point at a mapping that is still being read."""
+        """Construct a mapping in two steps, so that an alias may point at a mapping that is still being read."""
         data: dict[Hashable, Any] = {}
         yield data
         data.update(self.construct_mapping(node))
@@ -171,7 +171,7 @@ def _finite(value: Scalar, node: yaml.ScalarNode) -> Scalar:
 
 
 class _ManifestDumper(yaml.SafeDumper):
-    """SafeDumper with kubectl's idea of what must be in quotes."""
+    """A dumper with kubectl's idea of what must be in quotes."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         style = None if isinstance(plain_scalar(text), str) else "'"

@@ -1,4 +1,4 @@
-"""What a person is told while a job runs: from one status and the next to lines of text. Pure; knows no terminal."""
+"""The lines of text that a person reads while a job runs, from one status to the next. Pure; knows no terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POD_PHASES = {
 }
 LAST_LINES = " Last lines:"
 SHOWN_PHASES = (PodPhase.PREPARING, PodPhase.STARTING, PodPhase.TRAINING, PodPhase.SAVING)
-"""Those that get a line; an evaluation shows by its result."""
+"""Phases that get a line; an evaluation shows by its result."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Line:
 
     text: str
     head: str = ""
-    """One word that says what it is about."""
+    """One word that says what the line is about."""
     warning: bool = False
 
 
 class Story:
-    """Remembers what was told, so that each thing is told once."""
+    """A log of progress that remembers what it has written, so that it writes each thing once."""
 
     def __init__(self) -> None:
         self._told: set[tuple[str, ...]] = set()
@@ -77,7 +77,7 @@ class Story:
 
 
 def _prepared(status: Manifest, progress: Progress | None) -> str | None:
-    """What was prepared: as the prepare Job said it, or as node 0 does."""
+    """Return what was prepared, from the prepare Job or from node 0."""
     if progress is not None and progress.prepared is not None:
         return progress.prepared.text
     found = (one for one in status.get("conditions", ()) if one["type"] == "Prepared" and one["status"] == "True")
@@ -87,7 +87,7 @@ def _prepared(status: Manifest, progress: Progress | None) -> str | None:
 
 
 def gist(text: str) -> str:
-    """What happened, of a message that goes on with a traceback or with last lines; those are in the pod's log."""
+    """Return the event itself, from a message that goes on with a traceback or with last lines, which are in the pod's log."""
     lines = text.strip().splitlines() or [""]
     first, last = lines[0], lines[-1]
     if first.endswith(LAST_LINES):
@@ -97,7 +97,7 @@ def gist(text: str) -> str:
 
 
 def steps(status: Mapping[str, Any]) -> str:
-    """`step 120/375, loss 0.61, 410 samples/s, 41 s left`, as far as it is known."""
+    """Return a line such as `step 120/375, loss 0.61, 410 samples/s, 41 s left`, as far as these are known."""
     progress = status.get("progress") or {}
     parts = []
     if progress.get("totalSteps"):

@@ -1,4 +1,4 @@
-"""`finetune render`: the child objects of a job's first attempt as YAML. Reads one file, talks to nobody."""
+"""`finetune render`: the child objects of a job's first attempt as YAML. Reads one file, and no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person is told of a job that has succeeded: its metrics. Pure; the line of code that tries the model is `try_snippet`'s."""
+"""The metrics that a person reads when a job has succeeded. Pure; the line of code that tries the model is in `try_snippet`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.prepared import PrepareSummary
 
 NAME_MAX = 100
-"""Characters of a metric's name: a script gives it."""
+"""Characters of a metric's name that are shown: a script may choose it."""
 EVAL, TEST = "eval_", "test_"
 HIDDEN = ("runtime", "per_second", "epoch", "step")
-"""Ends of names that tell nothing of the model."""
+"""Ends of names of metrics that say nothing about the model."""
 
 
 def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | None) -> Iterator[str]:
-    """The metrics of the last evaluation and of the test, those of the task first."""
+    """Yield the metrics of the last evaluation and of the test, those of the task first."""
     evaluation = status.get("evaluation") or {}
     own = task_facts.metrics(job.spec.task, job.spec.problem_type)
     guess = prepared.majority_share if prepared is not None else None
@@ -33,7 +33,7 @@ def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | 
 
 
 def metrics(evaluation: Mapping[str, float], first: Mapping[str, bool] | None = None) -> str:
-    """The metrics that a person looks at, short: those named `first` in their order, the loss after them."""
+    """Return the metrics that a person looks at as a short text: those named `first` in their order, the others after them."""
     names = {name.removeprefix(EVAL): value for name, value in evaluation.items() if not name.endswith(HIDDEN)}
     order = [name for name in first or () if name in names and name != "loss"]
     rest = [name for name in names if name not in order]
@@ -41,6 +41,6 @@ def metrics(evaluation: Mapping[str, float], first: Mapping[str, bool] | None = 
 
 
 def of_name(evaluation: Mapping[str, float] | None, name: str) -> float | None:
-    """A metric under its own name, or the Trainer's."""
+    """Return a metric under its own name, or under the Trainer's."""
     found = evaluation or {}
     return found.get(name, found.get(f"{EVAL}{name}"))

@@ -1,4 +1,4 @@
-"""`finetune run`: one job on this machine, from manifest to model. Puts the local backend and the display together."""
+"""`finetune run`: one job on this machine, from manifest to model. Connects the local backend and the display."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from finetune_operator.plan.types import Manifest, PlanSettings
 from finetune_trainer.contract.records import Progress, ResultRecord
 
 SETTINGS = PlanSettings(trainer_image="this-machine", progress_interval_seconds=0.5, template_allows=tuple(Capability))
-"""A template has no meaning on this machine, and asks it for nothing."""
+"""Settings of a local run: a template means nothing on this machine, so it may ask for anything."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -63,7 +63,7 @@ def run(manifest: str, there: volumes.Volumes, *, as_json: bool) -> ExitCode:
 def _train(
     placement: devices.Placement, body: dict[str, Any], there: volumes.Volumes, saved: state.State, display: Display
 ) -> tuple[bool, Watcher]:
-    """The job on the local cluster; returns whether it is over."""
+    """Train the job on the local cluster; return whether it is over."""
     metadata = {**body["metadata"], "uid": saved.uid, "creationTimestamp": saved.created}
     spec = placement.job.spec.model_dump(by_alias=True, exclude_none=True, mode="json")
     here = {**body, "metadata": metadata, "spec": {**spec, "retry": max(spec["retry"], saved.retry)}}
@@ -123,7 +123,7 @@ def _introduce(display: Display, placement: devices.Placement) -> None:
 
 
 def _end_leftovers(folder: Path, display: Display) -> None:
-    """A run that was killed leaves pods that are just stopping: they get their grace period, then they are ended."""
+    """Give the pods of a killed run their grace period, then end them: they are just stopping."""
     left = processes.marked(folder)
     if not left:
         return
@@ -146,18 +146,20 @@ def _where_it_was(status: Manifest) -> str:
 
 @contextmanager
 def _signals(interruption: Interruption) -> Iterator[None]:
-    """Ctrl-C, SIGTERM or a closed terminal once: stop in order. Twice: at once."""
+    """Stop in order at the first Ctrl-C, SIGTERM or closing of the terminal, and at once at the second."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         interruption.count += 1
 
-    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, background
+    heard = [
+        number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # nohup and background jobs ignore some
     before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:
         for number, handler in before.items():
-            # After an interruption little is left to do: to say how to go on, which another signal must not cut short.
+            # After an interruption only the message of how to go on is left, and another signal must not cut it short.
             signal.signal(number, signal.SIG_IGN if interruption.count else handler)
 
 
@@ -220,7 +222,7 @@ def _tell_succeeded(
 
 
 def _model_at(status: Manifest, there: volumes.Volumes) -> Path:
-    """Where the model lies: by the short name that points there, where it does."""
+    """Return the folder of the model, by the short name that points to it where there is one."""
     claim, path = there.claim(status["model"]["claimName"]), status["model"]["path"]
     folder = claim / path.lstrip("/")
     short = claim / Path(path.lstrip("/")).parts[0] / "model"
@@ -228,6 +230,6 @@ def _model_at(status: Manifest, there: volumes.Volumes) -> Path:
 
 
 def _short(path: Path) -> str:
-    """Relative to the current folder where it lies in it."""
+    """Return the path relative to the current folder where it lies in it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,7 +1,7 @@
-"""Standard output and error of a command: whatever is in a text, it steers no terminal.
+"""Standard output and error of a command, made safe: no text can steer the terminal.
 
-Manifests, messages of pods, names of labels and answers of the Hub are other people's words. Commands print as usual; what
-they print goes through here. Only a live display writes past it, and makes its lines safe itself.
+Manifests, messages of pods, names of labels and answers of the Hub are other people's words. Commands print as usual, and
+what they print goes through here. Only a live display writes past it, and makes its lines safe itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LINE_MAX = 2000
 
 
 class SafeStream(io.TextIOBase):
-    """A text stream that passes on what is printable, line by line as it was."""
+    """A text stream that passes on only what is printable, and keeps its lines."""
 
     def __init__(self, raw: TextIO) -> None:
         self.raw = raw
@@ -39,22 +39,22 @@ class SafeStream(io.TextIOBase):
 
 
 def safe(text: str) -> str:
-    """The whole text, its lines kept."""
+    """Return the whole text made safe, with its lines."""
     return printable(text, len(text), lines=True)
 
 
 def one_line(text: str, limit: int = LINE_MAX) -> str:
-    """The text as a part of a line."""
+    """Return the text made safe as a part of a line."""
     return printable(text, limit).strip()
 
 
 def raw(stream: TextIO) -> TextIO:
-    """The stream behind a safe one, for a display that writes escape sequences of its own."""
+    """Return the stream behind a safe one, for a display that writes escape sequences of its own."""
     return stream.raw if isinstance(stream, SafeStream) else stream
 
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Standard output and error are safe within."""
+    """Make standard output and error safe."""
     with redirect_stdout(SafeStream(sys.stdout)), redirect_stderr(SafeStream(sys.stderr)):
         yield

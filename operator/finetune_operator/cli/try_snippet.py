@@ -1,7 +1,7 @@
 """The line of code that tries a model after `finetune run`. Pure.
 
-transformers 5 has no pipeline that answers questions, sums up or translates; there model and tokenizer are used as they are.
-No double quote may be in it: it stands in a shell's.
+transformers 5 has no pipeline for questions, summaries or translations; there model and tokenizer are used directly. The code
+must hold no double quote, because it stands in those of a shell.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _ANSWERS = (
 
 
 def code(job: FineTuneJob, folder: str, labels: int | None = None, base: str | None = None) -> str:
-    """Python that loads the model in `folder` and tries it.
+    """Return Python that loads the model in `folder` and tries it.
 
-    An adapter brings neither its labels (`labels`: how many there are) nor its base model along, which it looks for under the
-    name that pods know it by (`base`: its folder on this machine).
+    An adapter holds neither its labels (`labels` is their number) nor its base model, which it looks for under the name that
+    pods know (`base` is its folder on this machine).
     """
     task, facts = job.spec.task, TASKS[job.spec.task]
     adapter = job.spec.peft is not None and not job.spec.peft.save_merged
@@ -45,7 +45,7 @@ def code(job: FineTuneJob, folder: str, labels: int | None = None, base: str | N
 
 
 def stands_in_quotes(code: str) -> bool:
-    """Whether a shell takes the code for nothing but a word in double quotes, whatever folders are called."""
+    """Return whether a shell takes the code as one plain word in double quotes, whatever the folders are called."""
     return code.isprintable() and not set(code) & set('"$`\\\\!')
 
 
@@ -54,6 +54,6 @@ def _call(facts: TaskFacts) -> str:
 
 
 def _prefix(job: FineTuneJob) -> str:
-    """The words before each source text, if they mean nothing to a shell."""
+    """Return the words before each source text, if they mean nothing to a shell."""
     prefix = job.spec.preprocessing.source_prefix or ""
     return prefix if prefix.replace(" ", "").replace(":", "").isalnum() else ""

@@ -1,6 +1,6 @@
-"""`finetune validate FILE...`: every FineTuneJob in the files, held against the schema and the rules of its CRD.
+"""`finetune validate FILE...`: compares every FineTuneJob in the files with the schema and the rules of its CRD.
 
-With `--deep`, model and data of those that are valid are read too: see `validate_deep`.
+With `--deep`, model and data of valid jobs are read too: see `validate_deep`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LONG_AGO = "1970-01-01T00:00:00Z"
 
 
 def validate_files(paths: Sequence[str], there: Volumes | None = None) -> ExitCode:
-    """Problems go to standard error, a line each; a good job is named on standard output.
+    """Validate files: write problems to standard error, a line each, and the names of good jobs to standard output.
 
-    `there`: where claims and Secrets lie, if model and data are to be read.
+    `volumes` says where claims and Secrets lie, if model and data are to be read.
     """
     code = ExitCode.SUCCEEDED
     for path in paths:
         try:
             found = _check(path, there)
-        except CommandError as error:  # the other files are looked at all the same
+        except CommandError as error:  # the other files are read nevertheless
             print(f"finetune: {error}", file=sys.stderr)
             found = error.code
         code = max(code, found)
@@ -42,7 +42,7 @@ def validate_files(paths: Sequence[str], there: Volumes | None = None) -> ExitCo
 
 
 def _check(path: str, there: Volumes | None) -> ExitCode:
-    """One file. Raises CommandError where it can't be read, or holds nothing to look at."""
+    """Validate one file. Raise CommandError where it can't be read, or holds no FineTuneJob."""
     code = ExitCode.SUCCEEDED
     jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
     if not jobs:
@@ -65,46 +65,46 @@ def _check(path: str, there: Volumes | None) -> ExitCode:
 
 
 def _name(job: dict[str, Any]) -> str:
-    """Which job of several a line is about."""
+    """Return the beginning of a line that says which of several jobs it is about."""
     metadata = job.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return f"{KIND} {name}: " if isinstance(name, str) else ""
 
 
 def is_fine_tune_job(document: dict[str, Any]) -> bool:
-    """Whether a manifest wants to be a FineTuneJob: a file may hold its Secret and claims beside it."""
+    """Return whether a manifest is meant to be a FineTuneJob: a file may also hold its Secret and claims."""
     version, kind = document.get("apiVersion"), document.get("kind")
     ours = isinstance(version, str) and version.partition("/")[0] == GROUP
     return ours or (isinstance(kind, str) and kind.lower() == KIND.lower())
 
 
 def validate(document: dict[str, Any]) -> tuple[Problem, ...]:
-    """Everything that the API server would refuse; empty for a good FineTuneJob."""
+    """Return everything that the API server would refuse; empty for a good FineTuneJob."""
     return validation.check(document)
 
 
 def warnings(document: dict[str, Any]) -> tuple[str, ...]:
-    """What is accepted and better said otherwise, for a manifest without problems."""
+    """Return what is accepted but should be written otherwise, for a manifest without problems."""
     from finetune_operator.api.deprecated import translate
 
     return translate(FineTuneJobSpec.model_validate(normalised(document)["spec"]).training_arguments)[1]
 
 
 def problems(document: dict[str, Any]) -> tuple[str, ...]:
-    """What the API server would refuse, else what the operator would."""
+    """Return what the API server would refuse, else what the operator would."""
     wrong = tuple(str(problem) for problem in validate(document))
     return wrong or template_problems(FineTuneJob.parse(completed(document)))
 
 
 def _asks_too_much(document: dict[str, Any]) -> tuple[str, ...]:
-    """What an operator with the default settings would refuse; those of the cluster's are not known here."""
+    """Return what an operator with the default settings would refuse; those of the cluster are not known here."""
     job, settings = FineTuneJob.parse(completed(document)), PlanSettings(trainer_image="")
     asked = (*template_off_limits(job, settings), *accelerator_problems(job, settings))
     return tuple(f"an operator with the default settings refuses it: {text}" for text in asked)
 
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:
-    """A valid manifest with what the API server would add."""
+    """Return a valid manifest with what the API server would add."""
     given = normalised(document)
     metadata = {"namespace": "default", "uid": NO_UID, "creationTimestamp": LONG_AGO, **given["metadata"]}
     return {**given, "metadata": metadata}

@@ -1,7 +1,7 @@
-"""`finetune validate --deep`: reads model and data as the prepare step would, and says what that would say.
+"""`finetune validate --deep`: reads model and data as the prepare step would, and prints what that would say.
 
-The plan is the operator's, the program the training image's; what it writes goes to a folder that is thrown away. Nothing
-is trained, and nothing on a volume or on the Hub is changed.
+The plan is that of the operator and the program that of the training image; what it writes goes to a temporary folder.
+Nothing is trained, and nothing on a volume or on the Hub is changed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ SETTINGS = PlanSettings(trainer_image="this-machine")
 UNNAMED = "without-a-name"
 LABELS_SHOWN = 12
 NAME_MAX = 100
-"""Characters of a label."""
+"""Characters of a label that are shown."""
 LAST_LINES = 20
 
 
 def look(path: str, given: FineTuneJob, there: Volumes) -> ExitCode:
-    """Prepare into a folder that is thrown away; what was found goes to standard output, what is wrong to standard error."""
+    """Prepare in a temporary folder; write what the data holds to standard output, and what is wrong to standard error."""
     require_trainer("reading model and data (--deep)")
     job = _writing_nowhere(given)
     wrong = list(missing(job, there))
@@ -60,7 +60,7 @@ def look(path: str, given: FineTuneJob, there: Volumes) -> ExitCode:
 
 
 def _writing_nowhere(job: FineTuneJob) -> FineTuneJob:
-    """The same job with a claim that nobody needs to bring, and a name, which is in the paths."""
+    """Return the job with a claim that nobody needs to bring, and with a name, which is in the paths."""
     metadata = job.metadata if job.metadata.name else job.metadata.model_copy(update={"name": UNNAMED})
     return job.model_copy(
         update={"metadata": metadata, "spec": job.spec.model_copy(update={"storage": Storage(size="1Gi")})}
@@ -68,7 +68,7 @@ def _writing_nowhere(job: FineTuneJob) -> FineTuneJob:
 
 
 def _prepare(job: FineTuneJob, there: Volumes, folder: Path) -> tuple[ResultRecord | None, Prepared | None, str]:
-    """The result record of the prepare step, what it left for the ranks, and its log."""
+    """Return the result record of the prepare step, what it left for the ranks, and its log."""
     config, output, termination = folder / CONFIG_KEY, folder / "output", folder / "termination-log"
     config.write_text(run_config(job, SETTINGS).to_json())
     output.mkdir()
@@ -103,7 +103,7 @@ def _prepare(job: FineTuneJob, there: Volumes, folder: Path) -> tuple[ResultReco
 
 
 def summary(prepared: Prepared) -> Iterator[str]:
-    """What is in the data, a line for each thing."""
+    """Yield what is in the data, a line for each thing."""
     for role, report in prepared.splits.items():
         yield f"{role:<10} {', '.join(_counts(report))}"
     for role, report in prepared.splits.items():

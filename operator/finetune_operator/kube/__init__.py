@@ -1,1 +1,1 @@
-"""The Kubernetes API as the operator speaks it. Nothing else imports the client library."""
+"""The Kubernetes API as the operator uses it. Nothing else imports the client library."""

@@ -1,7 +1,7 @@
-"""The API server, as plain dicts: the only module that imports the kubernetes client.
+"""A client of the API server that speaks plain dicts. This is the only module that imports the kubernetes client.
 
-The client's transport and credentials are used, its model classes are not: they would take 100 MiB. Requests that may
-succeed when repeated are repeated here a few times; every other answer becomes an exception of `exceptions`.
+It uses the client's transport and credentials, but not its model classes, which would take 100 MiB. Requests that may succeed
+when they are repeated are repeated here a few times; every other answer becomes an exception of `exceptions`.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ CREATE_TIMEOUT = aiohttp.ClientTimeout(total=65, connect=5)
 """The API server gives up after 60 s; before that it may wait for an admission webhook."""
 RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.5)
 RETRY_WITHIN_SECONDS = 3.0
-"""What took longer to fail is not repeated here: whoever asked has waited long enough."""
+"""A request that took longer to fail is not repeated here: its caller has waited long enough."""
 USER_AGENT = "finetune-operator"
 PAGE = 500
-"""Objects of one answer to a list of everything: the memory of the operator does not depend on the cluster's size."""
+"""Objects in one answer to a list of everything: the memory of the operator must not depend on the cluster's size."""
 KEEPALIVE_SECONDS = 75
 """Longer than aiohttp's 15 s: a new connection costs a TLS handshake before a job's first object is made."""
 STRICT = {"fieldValidation": "Strict"}
-"""A field of a job's template that the server does not know is refused by name, not dropped."""
+"""The server refuses a field of a job's template that it does not know, by name, and does not drop it."""
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach the API server, for another client."""
+    """Address and credentials of the API server, for another client."""
 
     server: str
     authorization: str | None
@@ -68,9 +68,10 @@ class Session:
         self._client = ApiClient(configuration)
         context = self._client.rest_client.ssl_context
         self._connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
-        # Connections are as many as requests, which who asks bounds: a few slow ones must not hold up all others.
-        # The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread. What a pod
-        # answers through the API server comes this way too, so nothing is unpacked: it could become a thousand times as long.
+        # The number of requests is bounded by who sends them, so connections are not: a few slow ones must not hold up
+        # all others. The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread.
+        # Answers of pods come this way too, so nothing is decompressed: an answer could become a thousand times as
+        # long.
         self._http = aiohttp.ClientSession(
             connector=self._connector, connector_owner=False, trust_env=False, auto_decompress=False
         )
@@ -84,7 +85,7 @@ class Session:
         limit: aiohttp.ClientTimeout,
         most_bytes: int | None = None,
     ) -> Answer:
-        """One request. Raises Unavailable where there is no answer, or one of more than `most_bytes`.
+        """Send one request. Raise Unavailable where there is no answer, or one of more than `most_bytes`.
 
         No redirect is followed: the credentials are for this server alone.
         """
@@ -120,7 +121,7 @@ class Session:
 
 
 async def read_bounded(response: aiohttp.ClientResponse, most_bytes: int | None) -> bytes | None:
-    """The body; None where it is longer: no more of it is read, since the operator's memory is everybody's."""
+    """Return the body, or None where it is longer than allowed: then the rest is not read, to save the operator's memory."""
     if most_bytes is None:
         return await response.read()
     data = bytearray()
@@ -133,7 +134,7 @@ async def read_bounded(response: aiohttp.ClientResponse, most_bytes: int | None)
 
 
 class Cluster:
-    """One API server."""
+    """A client of one API server."""
 
     def __init__(self, kubeconfig: Path | None = None) -> None:
         self._kubeconfig = kubeconfig
@@ -147,7 +148,7 @@ class Cluster:
         return self._kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ
 
     async def connection(self) -> Connection:
-        """The credentials as they are now, for another client: a kubeconfig's plugin may have issued new ones."""
+        """Return the present credentials for another client: a kubeconfig's plugin may have issued new ones."""
         configuration = await _configuration(self._kubeconfig, inside=self.inside)
         return Connection(
             server=configuration.host,
@@ -165,9 +166,9 @@ class Cluster:
                 await session.close()
 
     async def _renewed(self, failed: Session | None) -> Session:
-        """A session with fresh credentials in place of the one that failed; one for all who ask at the same time.
+        """Return a session with fresh credentials in place of one that failed; callers at the same time share it.
 
-        The old one is closed at the next renewal, since others may still wait for an answer on it.
+        The old one is closed at the next renewal, because others may still wait for an answer on it.
         """
         async with self._renewing:
             if self._session is not None and self._session is not failed:
@@ -179,7 +180,7 @@ class Cluster:
             return fresh
 
     async def reconnect(self) -> None:
-        """Leave the connections that there are: the next request begins on a new one."""
+        """Leave the present connections: the next request begins on a new one."""
         if self._session is not None:
             await self._renewed(self._session)
 
@@ -193,7 +194,7 @@ class Cluster:
         return {"kind": kind, **await self._json("POST", path_of(kind, namespace), body=manifest, query=STRICT)}
 
     async def create_once(self, namespace: str, manifest: Manifest) -> Manifest:
-        """The same, not repeated where the server could not answer: it is for the caller to say so, and to try again."""
+        """Create an object without repeating a request that the server could not answer: the caller reports that, and tries again."""
         kind: str = manifest["kind"]
         ask = partial(self._json, "POST", path_of(kind, namespace), body=manifest, query=STRICT, delays=())
         try:
@@ -201,22 +202,22 @@ class Cluster:
         except Unavailable as error:
             if error.reason != aiohttp.ServerDisconnectedError.__name__:
                 raise
-            made = await ask(limit=CREATE_TIMEOUT)  # the connection had been closed while it was idle
+            made = await ask(limit=CREATE_TIMEOUT)  # the connection was closed while it was idle
         return {"kind": kind, **made}
 
     async def replace(self, namespace: str, manifest: Manifest) -> Manifest:
-        """PUT an object that was read; Conflict where it has changed since."""
+        """PUT an object that was read; raise Conflict where it has changed since."""
         kind: str = manifest["kind"]
         path = path_of(kind, namespace, manifest["metadata"]["name"])
         return {"kind": kind, **await self._json("PUT", path, body=manifest)}
 
     async def children(self, namespace: str, job: str) -> list[Manifest]:
-        """Every object that carries the job's label, read from the store of record, not from a cache."""
+        """List every object that carries the job's label, from the API server and not from a cache."""
         lists = await asyncio.gather(*(self._list(kind, namespace, f"{LABEL_JOB}={job}") for kind in CHILD_KINDS))
         return [item for items in lists for item in items]
 
     async def serves(self, group_version: str, plural: str) -> bool:
-        """Whether the API server knows this kind, whatever we may read of it."""
+        """Return whether the API server serves this kind, whether or not we may read it."""
         try:
             answer = await self._json("GET", f"apis/{group_version}")
         except NotFound:
@@ -224,21 +225,21 @@ class Cluster:
         return any(resource["name"] == plural for resource in answer.get("resources") or ())
 
     async def openapi(self, group_version: str) -> Manifest:
-        """The API server's own description of a group and version; empty where it has none to show."""
+        """Return the API server's own description of a group and version; it is empty where the server shows none."""
         try:
             return await self._json("GET", f"openapi/v3/apis/{group_version}")
         except (NotFound, Refused):
             return {}
 
     async def versions(self, kind: str, namespace: str | None, label_selector: str | None) -> dict[str, str]:
-        """resourceVersions by uid of all objects of a kind that carry a label, in one namespace or in the cluster."""
+        """Return the resourceVersions, by uid, of all objects of a kind with a label, in one namespace or in the cluster."""
         pages = self.pages(kind, namespace, label_selector, accept=METADATA_LIST)
         return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] async for page in pages for item in page}
 
     async def pages(
         self, kind: str, namespace: str | None, label_selector: str | None, accept: str | None = None
     ) -> AsyncIterator[list[Manifest]]:
-        """All objects of a kind that carry a label, in one namespace or in the cluster, some at a time."""
+        """Yield all objects of a kind with a label, in one namespace or in the cluster, a page at a time."""
         query = {"limit": str(PAGE), **({"labelSelector": label_selector} if label_selector else {})}
         while True:
             page = await self._json("GET", path_of(kind, namespace), query=query, accept=accept)
@@ -248,7 +249,7 @@ class Cluster:
             query["continue"] = more
 
     async def replace_status(self, body: Manifest, status: Manifest) -> Manifest:
-        """PUT the whole status of a FineTuneJob; Conflict where `body` is not its present state."""
+        """PUT the whole status of a FineTuneJob; raise Conflict where `body` is not its present state."""
         metadata = {key: body["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")}
         manifest = {
             "apiVersion": body["apiVersion"],
@@ -275,7 +276,7 @@ class Cluster:
         await self._json("DELETE", path_of(ref.kind, namespace, ref.name), body=options)
 
     async def warnings(self, namespace: str, uid: str) -> tuple[PodEvent, ...]:
-        """Warning events about the object with this uid, oldest first."""
+        """Return the Warning events about the object with this uid, oldest first."""
         selector = f"involvedObject.uid={uid},type=Warning"
         answer = await self._json("GET", path_of("Event", namespace), query={"fieldSelector": selector})
         items = answer["items"] or []
@@ -285,7 +286,7 @@ class Cluster:
         )
 
     async def pod_proxy(self, namespace: str, pod: str, port: int, path: str, most_bytes: int) -> bytes:
-        """GET a path of a pod's port through the API server. Not repeated: it is the pod that does not answer."""
+        """GET a path of a pod's port through the API server. It is not repeated, because it is the pod that does not answer."""
         target = f"{path_of('Pod', namespace, pod)}:{port}/proxy/{path}"
         return await self._send("GET", target, limit=aiohttp.ClientTimeout(total=2), most_bytes=most_bytes)
 
@@ -307,7 +308,7 @@ class Cluster:
         delays: Sequence[float] | None = None,
         limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
     ) -> Manifest:
-        """One request, repeated where the server could not answer it. An error carries a note of what was asked for."""
+        """Send a request, and repeat it where the server could not answer. An error carries a note of the request."""
         headers = {"Content-Type": content_type, "Accept": accept or "application/json"}
         target = f"{path}?{urlencode(query)}" if query else path
         begun, pauses = time.monotonic(), iter(RETRY_DELAYS_SECONDS if delays is None else delays)
@@ -334,7 +335,7 @@ class Cluster:
         limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
         most_bytes: int | None = None,
     ) -> bytes:
-        """One request, once (twice where the credentials have run out)."""
+        """Send a request once, or twice where the credentials have expired."""
         session = self._session or await self._renewed(None)
         answer = await session.exchange(method, target, body, headers or {}, limit, most_bytes)
         if answer.status == 401 and most_bytes is None:  # a pod may answer that too, to make us log in again and again
@@ -364,7 +365,7 @@ async def _configuration(kubeconfig: Path | None, *, inside: bool) -> Configurat
 
 
 def _proxy_of_environment(server: str) -> str | None:
-    """HTTPS_PROXY and its kin, where NO_PROXY does not except the server."""
+    """Return the proxy of HTTPS_PROXY and similar variables, where NO_PROXY does not except the server."""
     address = urlsplit(server)
     if address.hostname is None or proxy_bypass(address.hostname):
         return None

@@ -1,4 +1,4 @@
-"""What many jobs look up at the same time: one request for all that ask within a second. Knows not what is looked up."""
+"""Look-ups that many jobs make at the same time: all of one second share a request. Knows nothing of what is looked up."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ AGE_SECONDS = 1.0
 
 
 class Recent:
-    """`get` of objects, shared. What was not there or could not be read is asked for again by whoever comes next."""
+    """A shared `get` of objects. An object that was missing or could not be read is requested again for the next caller."""
 
     def __init__(self, get: Callable[[str, str, str], Awaitable[Manifest]]) -> None:
         self._get = get
         self._asked: dict[Name, tuple[float, asyncio.Task[Manifest]]] = {}
-        """Oldest first."""
+        """Requests of the last second, oldest first."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
-        """The object as it was a second ago at most; raises what `get` raises."""
+        """Return the object as it was at most a second ago; raise what `get` raises."""
         key, now = (kind, namespace, name), time.monotonic()
         self._forget(now)
         task = self._asked[key][1] if key in self._asked else None
@@ -30,7 +30,7 @@ class Recent:
             self._asked.pop(key, None)
             task = asyncio.create_task(self._ask(key), name=f"look up {kind} {namespace}/{name}")
             self._asked[key] = now, task
-        return await asyncio.shield(task)  # whoever stops waiting does not stop it for the others
+        return await asyncio.shield(task)  # a caller that stops waiting does not stop the request for the others
 
     async def _ask(self, key: Name) -> Manifest:
         return await self._get(*key)

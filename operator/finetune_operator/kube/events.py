@@ -10,13 +10,13 @@ from finetune_operator.plan.types import EventNote, Manifest
 
 COMPONENT = "finetune-operator"
 MESSAGE_LIMIT = 1024
-"""The API server refuses longer ones."""
+"""Longest message that the API server accepts."""
 
 
 def event(body: Manifest, note: EventNote, now: datetime) -> Manifest:
-    """The event for a transition away from the state `body`.
+    """Return the event for a transition away from the state `body`.
 
-    Its name follows from that state (or, where a thing happens once, from its words), so that an operator which is killed
+    Its name follows from that state (or, for an event that is posted once, from its words). So an operator that is killed
     after it posted the event and before it wrote the status posts the same name again, and the API server keeps one.
     """
     metadata = body["metadata"]

@@ -1,14 +1,14 @@
-"""What can go wrong between the operator and the API server, by what to do about it."""
+"""The errors between the operator and the API server, by what to do about them."""
 
 from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """The base of everything that the operator raises on purpose."""
+    """Base of all errors that the operator raises on purpose."""
 
 
 class ApiError(OperatorError):
-    """The API server answered a request with an error."""
+    """An error that the API server answered a request with."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message}")
@@ -18,7 +18,7 @@ class ApiError(OperatorError):
 
 
 class NotFound(ApiError):
-    """404: the object, or its namespace, is not there."""
+    """404: the object, or its namespace, does not exist."""
 
 
 class Conflict(ApiError):
@@ -26,7 +26,7 @@ class Conflict(ApiError):
 
 
 class Refused(ApiError):
-    """Any other 4xx (admission, quota, RBAC, an invalid object): the same request fails until somebody mends it."""
+    """Any other 4xx (admission, quota, RBAC, an invalid object): the same request fails until somebody changes something."""
 
 
 class Unavailable(ApiError):
@@ -38,15 +38,15 @@ class Unavailable(ApiError):
 
 
 class Unanswered(Unavailable):
-    """The API server has been asked and has not answered yet: an admission webhook may be slow, or the server busy."""
+    """The API server has not answered a request yet: an admission webhook may be slow, or the server busy."""
 
     def __init__(self, what: str) -> None:
         super().__init__(0, "Unanswered", f"the API server has not answered yet: {what}")
 
 
 class LeadershipLost(OperatorError):
-    """Another operator leads, or may do so: this one must end."""
+    """Another operator leads, or may lead: this one must end."""
 
 
 class Undecided(OperatorError):
-    """Deciding and acting did not come to rest within the rounds of one reconcile."""
+    """Decisions and actions did not come to rest within the rounds of one reconcile."""

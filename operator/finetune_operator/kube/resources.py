@@ -1,4 +1,4 @@
-"""Where the API server serves the kinds that the operator deals with."""
+"""The paths at which the API server serves the kinds that the operator uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_operator.api.resource import GROUP, KIND, PLURAL, VERSION
 
 @dataclass(frozen=True)
 class Resource:
-    """Where a kind is served."""
+    """API and plural of a kind."""
 
     api: str
     plural: str
@@ -33,11 +33,11 @@ RESOURCES: Mapping[str, Resource] = {
 }
 
 CHILD_KINDS = ("Pod", "Job", "ConfigMap", "Service", "PersistentVolumeClaim")
-"""What a job makes."""
+"""Kinds of objects that a job owns."""
 
 
 def path_of(kind: str, namespace: str | None, name: str | None = None) -> str:
-    """Of an object, or of all objects of the kind (in all namespaces where none is given)."""
+    """Return the path of an object, or of all objects of the kind (in all namespaces where none is named)."""
     resource = RESOURCES[kind]
     parts = [resource.api]
     if resource.namespaced and namespace is not None:

@@ -1,4 +1,4 @@
-"""What the API server answers, and which exception that is. Knows nothing of how it came."""
+"""Answers of the API server, and the exceptions that they become. Knows nothing of the transport."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_operator.kube.exceptions import ApiError, Conflict, NotFound, Refu
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API server answered."""
+    """An answer of the API server."""
 
     status: int
     data: bytes
@@ -19,11 +19,11 @@ class Answer:
 
 
 def error_of(answer: Answer) -> ApiError:
-    """The exception for an answer that is no success."""
+    """Return the exception for an answer that is not a success."""
     status = answer.status
     try:
         said: Any = json.loads(answer.data)
-    except ValueError:  # from a proxy in between
+    except ValueError:  # the answer of a proxy in between
         said = None
     if not isinstance(said, dict):
         said = {}

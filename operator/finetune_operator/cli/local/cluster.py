@@ -1,6 +1,6 @@
-"""Carries out what was decided, and tells what there is: API server, Job controller and kubelet of one job in one.
+"""A cluster for one job on this machine: API server, Job controller and kubelet in one. It carries out actions, and shows objects.
 
-It decides nothing: no attempt begins and no gang ends but by an action, or by a process that ends.
+It decides nothing: an attempt begins and a gang ends only by an action, or by a process that ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from finetune_trainer.contract.run_config import Env
 
 @dataclass
 class Pod:
-    """One pod: what the API shows of it, and the process behind it."""
+    """One pod: its object in the API, and the process behind it."""
 
     manifest: Manifest
     folder: Path
@@ -40,17 +40,17 @@ class LocalCluster:
     job: FineTuneJob
     volumes: Volumes
     folder: Path
-    """A folder per pod is made here."""
+    """Folder with a folder for each pod."""
     devices: tuple[tuple[str, ...], ...] = ()
-    """By node, the accelerators it gets."""
+    """Accelerators of each node."""
     token_file: Path | None = None
     grace_seconds: int = 30
     others: dict[Ref, Manifest] = field(default_factory=dict)
-    """Everything but pods."""
+    """All objects but pods."""
     pods: dict[str, Pod] = field(default_factory=dict)
-    """By name."""
+    """Pods by name."""
     addresses: dict[str, list[str]] = field(default_factory=dict)
-    """By Job, `host:port` of each node."""
+    """`host:port` of each node, by Job."""
     gone: set[str] = field(default_factory=set)
 
     # --- what there is ---
@@ -59,11 +59,11 @@ class LocalCluster:
         return (*self.others.values(), *(pod.manifest for pod in self.pods.values()))
 
     def saved(self) -> list[Manifest]:
-        """What the next `finetune run` must know."""
+        """Return the objects that the next `finetune run` must know."""
         return [item for item in self.objects() if item["kind"] in ("Job", "Pod")]
 
     def reference(self, ref: Ref) -> Manifest | None:
-        """The object that the spec names, as far as a folder can stand for it."""
+        """Return the object that the spec names, as far as a folder can stand for it."""
         namespace = self.job.metadata.namespace
         if ref.kind == "PersistentVolumeClaim" and self.volumes.claim(ref.name).is_dir():
             return objects.existing_claim(ref.name, namespace)
@@ -76,7 +76,7 @@ class LocalCluster:
         return None
 
     def refresh(self) -> bool:
-        """Look at the processes; returns whether anything has changed."""
+        """Look at the processes; return whether any has ended."""
         ended = [pod for pod in self.pods.values() if pod.process is not None and not pod.process.running()]
         for pod in ended:
             self._settle(pod)
@@ -89,7 +89,7 @@ class LocalCluster:
         return bool(ended)
 
     def progress_address(self) -> str | None:
-        """`host:port` of node 0 of the newest attempt, while it runs."""
+        """Return `host:port` of node 0 of the newest attempt, while it runs."""
         running = [
             pod for pod in self.pods.values() if pod.process is not None and _index(pod) == 0 and _role(pod) == "train"
         ]
@@ -113,9 +113,9 @@ class LocalCluster:
         self._update_jobs()
 
     def stop(self, at_once: Callable[[], bool]) -> None:
-        """The end of `finetune run`: every pod is asked to stop, as if evicted, and killed after its grace period.
+        """Stop every pod as an eviction would, and kill it after its grace period: `finetune run` ends.
 
-        `at_once`: whether the user has lost patience.
+        `at_once` returns whether the user has lost patience.
         """
         for pod in self._running():
             pod.manifest = objects.disrupted(objects.deleted(pod.manifest, self.grace_seconds, datetime.now(UTC)))
@@ -128,14 +128,14 @@ class LocalCluster:
         self.kill()
 
     def drain(self, timeout_seconds: float) -> None:
-        """Pods of a job that is over end by themselves; they get the time."""
+        """Give the pods of a finished job time to end by themselves."""
         deadline = time.monotonic() + timeout_seconds
         while self._running() and time.monotonic() < deadline:
             time.sleep(0.05)
             self._settle_ended()
 
     def kill(self) -> None:
-        """End what still runs, at once."""
+        """Kill everything that still runs."""
         for pod in self._running():
             if pod.process is not None:
                 pod.process.kill()
@@ -144,7 +144,7 @@ class LocalCluster:
         processes.kill_all(processes.marked(self.folder))
 
     def restore(self, saved: Sequence[Manifest], interrupted: datetime) -> None:
-        """Objects of the run before: what still ran then was interrupted with it."""
+        """Restore the objects of the run before. Pods that ran then were interrupted with it."""
         for item in saved:
             if item["kind"] != "Pod":
                 self.others[Ref.of(item)] = item
@@ -229,13 +229,13 @@ class LocalCluster:
             pod.process.stop()
 
     def _fail_gang(self, fallen: Pod) -> None:
-        """The Job controller fails a Job with its first failed pod, and deletes the others."""
+        """Delete the other pods of a failed pod's Job, as the Job controller does."""
         if fallen.manifest["status"]["phase"] == "Failed":
-            self._update_jobs()  # the Job's failure is noted before the deletions that follow from it
+            self._update_jobs()  # the failure of the Job is noted before the deletions that follow from it
             self._delete_pods(_owner(fallen))
 
     def _forget_orphans(self) -> None:
-        """Pods that have ended go with their Job; their folders, and so their logs, stay."""
+        """Forget pods that have ended and whose Job is gone; their folders, and so their logs, stay."""
         for name, pod in list(self.pods.items()):
             if pod.process is None and Ref("Job", _owner(pod)) not in self.others:
                 del self.pods[name]

@@ -1,6 +1,6 @@
-"""Which accelerators this machine has, and the job as it can run with them.
+"""The accelerators of this machine, and the job as it can run with them.
 
-Asks nvidia-smi and never torch, whose import takes seconds.
+It asks nvidia-smi and not torch, whose import takes seconds.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from finetune_operator.plan.desired.accelerators import (
 from finetune_operator.plan.types import PlanSettings
 
 HERE = "nvidia.com/gpu"
-"""What the devices of this machine are called."""
+"""Resource name of the devices of this machine."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A job as it runs here."""
+    """A job as it runs on this machine."""
 
     job: FineTuneJob
     devices: tuple[tuple[str, ...], ...]
-    """By node, the devices it gets."""
+    """Devices of each node."""
     warning: str | None = None
-    """What differs from the manifest."""
+    """Difference from the manifest, for the user."""
 
 
 def present() -> tuple[str, ...]:
-    """Indices or ids of the CUDA devices that may be used."""
+    """Return the indices or ids of the CUDA devices that may be used."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return tuple(device for device in allowed.split(",") if device and device != "-1")
@@ -50,7 +50,7 @@ def present() -> tuple[str, ...]:
 
 
 def place(job: FineTuneJob, settings: PlanSettings, devices: tuple[str, ...]) -> Placement:
-    """The job with the accelerators that are there in place of those it asks for, whatever they are called."""
+    """Return the job with the accelerators of this machine in place of those that it asks for, whatever they are called."""
     unknown = unknown_accelerators(job, settings)
     wanted, nodes = accelerators(job, settings) or devices_among(unknown), job.spec.nodes
     if wanted == 0:
@@ -70,7 +70,7 @@ def place(job: FineTuneJob, settings: PlanSettings, devices: tuple[str, ...]) ->
 
 
 def _with_accelerators(job: FineTuneJob, asked: Collection[str], count: int) -> FineTuneJob:
-    """The same job with `count` devices in place of what it asks for, claims too. Fewer ranks follow from it."""
+    """Return the job with `count` devices in place of those that it asks for, also by claims. It may have fewer ranks."""
     resources = job.spec.resources
     plain = {name: quantity for name, quantity in resources.limits.items() if name not in asked}
     requests = {name: quantity for name, quantity in resources.requests.items() if name not in asked}

@@ -1,4 +1,4 @@
-"""What a local pod's process finds around it: variables and addresses. Starts nothing."""
+"""The variables and addresses of a local pod's process. Starts nothing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from finetune_operator.plan.desired.pod_template import ENVIRONMENT
 
 LOOPBACK = "127.0.0.1"
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-"""A key that can be a variable; a mounted Secret has files beside those, which begin with a dot."""
+"""A key that can be a variable; the folder of a mounted Secret has other files, which begin with a dot."""
 NOT_INHERITED = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
 )
-"""Variables of this process that a pod must not see: secrets, and what would make it part of another world."""
+"""Variables of this process that a pod must not see: secrets, and those that would make it part of another world."""
 DATA_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""Those that only a pod that reads the data may see."""
+"""Variables that only a pod that reads the data may see."""
 
 
 def inherited_environment(ranks: int, *, reads_data: bool = False) -> dict[str, str]:
-    """What a pod takes over from this process. Each of its nodes believes that all cores are its own: they are shared."""
+    """Return the variables that a pod inherits from this process. A node takes all cores for its own, so they are divided."""
     without = NOT_INHERITED if reads_data else (*NOT_INHERITED, *DATA_CREDENTIALS)
     kept = {
         name: value for name, value in os.environ.items() if name not in without and not name.startswith("FINETUNE_")
@@ -34,7 +34,7 @@ def inherited_environment(ranks: int, *, reads_data: bool = False) -> dict[str, 
 
 
 def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
-    """The container's variables with what they refer to put in."""
+    """Return the container's variables, with the values of those that refer to a Secret or ConfigMap."""
     values: dict[str, str] = {}
     for source in container.get("envFrom") or ():
         if "secretRef" in source:
@@ -52,19 +52,19 @@ def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dic
         elif "value" in variable:
             values[variable["name"]] = variable["value"]
     if values.get("HOME") == ENVIRONMENT["HOME"]:
-        del values["HOME"]  # a container's home is scratch space, this one is the user's
+        del values["HOME"]  # a container's home is scratch space, but this one is the user's
     return values
 
 
 def _keys(folder: Path) -> dict[str, str]:
-    """A variable for each key of a Secret or ConfigMap."""
+    """Return a variable for each key of a Secret or ConfigMap."""
     return {
         file.name: file.read_text() for file in sorted(folder.iterdir()) if KEY.fullmatch(file.name) and file.is_file()
     }
 
 
 def free_addresses(count: int) -> list[str]:
-    """`host:port` that nobody listens on now, all different because they are held until all are chosen."""
+    """Return `host:port` addresses that nobody listens on now. All are held until the last is chosen, so that they differ."""
     held = [socket.socket() for _ in range(count)]
     try:
         for one in held:

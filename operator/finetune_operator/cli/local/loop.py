@@ -1,6 +1,6 @@
-"""Observe, decide, act, write the status: the operator's reconcile loop for one job and the local cluster.
+"""The operator's reconcile loop for one job and the local cluster: observe, decide, act, write the status.
 
-Decisions are `plan.decide`'s, as on a real cluster. Who looks on (a display, a log) is told of every new status.
+Decisions are made by `plan.decide`, as on a real cluster. A watcher (a display, a log) gets every new status.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ from finetune_operator.plan.types import Decision, EventNote, Manifest, Observed
 from finetune_trainer.contract.records import Progress
 
 PROCESS_INTERVAL_SECONDS = 0.1
-"""Between two looks at the processes."""
+"""Time between two looks at the processes."""
 PROGRESS_TIMEOUT_SECONDS = 1.0
 DECISIONS_IN_A_ROW = 20
-"""A plan that wants this many decisions without a pause would want them for ever."""
+"""A plan that wants so many decisions without a pause would never come to rest."""
 
 Watcher = Callable[[Manifest, Progress | None, Sequence[EventNote]], None]
-"""Is told the new status, the last progress, and the events of the step."""
+"""Called with the new status, the last progress, and the events of the step."""
 
 
 @dataclass
 class Interruption:
-    """How often the user asked for an end. A plain number, set by a signal handler, where a lock could deadlock."""
+    """Number of times that the user asked for an end. It is a plain number, because the signal handler that sets it could
+    deadlock with a lock.
+    """
 
     count: int = 0
 
 
 @dataclass
 class Loop:
-    """One job until it is over or interrupted."""
+    """The loop of one job until it is over or interrupted."""
 
     body: dict[str, Any]
     """The manifest with its metadata."""
@@ -56,7 +58,7 @@ class Loop:
     progress: Progress | None = None
 
     def run(self) -> bool:
-        """Returns whether the job is over; False where it was interrupted."""
+        """Run the job; return whether it is over, or False where it was interrupted."""
         while not self.interruption.count:
             decision = self._step()
             if self.state.status.get("phase") in OVER:
@@ -110,7 +112,7 @@ class Loop:
             self.watcher(decision.status, self.progress, decision.events)
 
     def _wait(self, requeue_after_seconds: float | None) -> None:
-        """Until a process ends, the plan wants to look again, or somebody interrupts."""
+        """Wait until a process ends, the plan wants to look again, or the user interrupts."""
         until = time.monotonic() + (requeue_after_seconds if requeue_after_seconds is not None else 60)
         while time.monotonic() < until and not self.interruption.count:
             if self.cluster.refresh():
@@ -118,7 +120,7 @@ class Loop:
             time.sleep(min(PROCESS_INTERVAL_SECONDS, max(0.0, until - time.monotonic())))
 
     def _read_progress(self) -> bool:
-        """Ask node 0; returns whether it told anything new."""
+        """Ask node 0 for its progress; return whether that is new."""
         address = self.cluster.progress_address()
         if address is None:
             return False
@@ -127,7 +129,7 @@ class Loop:
             with opener.open(f"http://{address}/progress", timeout=PROGRESS_TIMEOUT_SECONDS) as response:
                 said = Progress.model_validate_json(response.read(bounds.ANSWER_MAX_BYTES))
         except (urllib.error.URLError, OSError):
-            return False  # it is starting or ending; the next reading is soon
+            return False  # the pod is starting or ending; the next reading is soon
         except ValidationError as error:
             raise CommandError(f"progress of {address} is not understood: {error}", ExitCode.FAILED) from error
         found = bounds.progress(said, FineTuneJob.parse(self.body), datetime.now(UTC))
@@ -136,7 +138,7 @@ class Loop:
 
 
 def _require_valid(status: Manifest) -> None:
-    """On a cluster a job waits for what is missing; here nobody else would bring it."""
+    """Raise CommandError where something is missing: on a cluster the job would wait for it, here nobody else would bring it."""
     for condition in status.get("conditions", ()):
         if (condition["type"], condition["status"]) == ("Validated", "False"):
             raise CommandError(condition["message"], ExitCode.FAILED)

@@ -1,4 +1,4 @@
-"""Jobs and Pods as the API server would show them, made from what the processes do.
+"""Jobs and Pods as the API server would show them, made from the state of local processes.
 
 Only fields that decisions read are filled in. Nothing here starts or ends anything.
 """
@@ -24,26 +24,26 @@ def timestamp() -> str:
 
 
 def created(manifest: Manifest) -> Manifest:
-    """The object that a POST of `manifest` makes."""
+    """Return the object that a POST of `manifest` makes."""
     metadata = {**manifest["metadata"], "uid": str(uuid.uuid4()), "creationTimestamp": timestamp()}
     return {**manifest, "metadata": metadata}
 
 
 def bound(claim: Manifest) -> Manifest:
-    """A claim that has its volume: a folder is there at once, and as many nodes as there are may write to it."""
+    """Return a claim that has its volume: a folder exists at once, and any number of nodes may write to it."""
     modes = claim["spec"]["accessModes"]
     return {**claim, "status": {"phase": "Bound", "accessModes": modes}}
 
 
 def existing_claim(name: str, namespace: str) -> Manifest:
-    """The claim that a folder of the user's stands for."""
+    """Return the claim that a folder of the user's stands for."""
     metadata = {"name": name, "namespace": namespace, "uid": f"claim-{name}"}
     spec = {"accessModes": ["ReadWriteMany"]}
     return bound({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
 
 
 def pods_of(job: Manifest) -> list[Manifest]:
-    """The pods that the Job controller makes for a new Job, not yet started."""
+    """Return the pods that the Job controller makes for a new Job, before they start."""
     template, name = job["spec"]["template"], job["metadata"]["name"]
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
     pods = []
@@ -62,7 +62,7 @@ def pods_of(job: Manifest) -> list[Manifest]:
 
 
 def running(pod: Manifest) -> Manifest:
-    """The pod with its container started."""
+    """Return the pod with its container started."""
     now = timestamp()
     container = {"name": TRAINER, "ready": True, "restartCount": 0, "state": {"running": {"startedAt": now}}}
     status = {
@@ -76,9 +76,9 @@ def running(pod: Manifest) -> Manifest:
 
 
 def ended(pod: Manifest, ending: dict[str, Any] | None, message: str, seen: datetime) -> Manifest:
-    """The pod with its container terminated. `ending`: what its supervisor wrote; None where it did not live to.
+    """Return the pod with its container terminated. `ending` is what its supervisor wrote; None where it was killed before.
 
-    `seen`: when it was known to run last.
+    `seen` is the last time at which the pod was known to run.
     """
     terminated: dict[str, Any] = {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": seen.isoformat()}
     if ending is not None:
@@ -99,14 +99,14 @@ def ended(pod: Manifest, ending: dict[str, Any] | None, message: str, seen: date
 
 
 def deleted(pod: Manifest, grace_seconds: int, at: datetime) -> Manifest:
-    """The pod after a DELETE: it shows when its grace period will be over."""
+    """Return the pod after a DELETE: it shows when its grace period will be over."""
     over = (at + timedelta(seconds=grace_seconds)).isoformat()
     metadata = {**pod["metadata"], "deletionTimestamp": over, "deletionGracePeriodSeconds": grace_seconds}
     return {**pod, "metadata": metadata}
 
 
 def disrupted(pod: Manifest) -> Manifest:
-    """The pod as an eviction leaves it: whoever interrupts a run does not spend its budget of crashes."""
+    """Return the pod as an eviction leaves it: an interrupted run does not spend its budget of crashes."""
     condition = {
         "type": "DisruptionTarget",
         "status": "True",
@@ -119,7 +119,7 @@ def disrupted(pod: Manifest) -> Manifest:
 
 
 def with_job_status(job: Manifest, pods: Sequence[Manifest]) -> Manifest:
-    """The Job with the status that its controller gives it."""
+    """Return the Job with the status that its controller gives it."""
     phases = [pod["status"]["phase"] for pod in pods]
     before = {one["type"]: one for one in (job.get("status") or {}).get("conditions", ())}
     suspended = bool(job["spec"].get("suspend"))

@@ -1,4 +1,4 @@
-"""Whether what runs in the pods is installed on this machine."""
+"""A check that the packages of the training image are installed on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TRAINER_PACKAGES = ("torch", "transformers", "datasets", "accelerate")
 
 
 def require_trainer(doing: str) -> None:
-    """Raises CommandError where the packages of the training image are not here."""
+    """Raise CommandError where packages of the training image are missing here."""
     absent = [name for name in TRAINER_PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
         raise CommandError(f"{doing} needs {', '.join(absent)}: pip install 'finetune-operator[operator,trainer]'")

@@ -1,7 +1,7 @@
 """Starts pods as processes, and finds those that an earlier run left behind.
 
-A pod's processes carry its folder in their environment: a rank in a session of its own is found just as well, and
-nobody else's process ever is.
+A pod's processes carry its folder in their environment: so a rank in a session of its own is found too, and never a process
+of anybody else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TERMINATION_FILE = "termination-log"
 
 @dataclass(frozen=True)
 class PodProcess:
-    """A running supervisor, and the folder in which it leaves the pod's end."""
+    """A running supervisor, and the folder in which it writes how the pod ended."""
 
     folder: Path
     supervisor: subprocess.Popen[bytes]
@@ -40,7 +40,7 @@ class PodProcess:
         return False
 
     def stop(self) -> None:
-        """SIGTERM to the pod's first process; its grace period begins."""
+        """Send SIGTERM to the pod's first process; its grace period begins."""
         if self.running():
             self.supervisor.send_signal(signal.SIGTERM)
 
@@ -68,7 +68,7 @@ def start(folder: Path, command: Sequence[str], environment: Mapping[str, str], 
 
 
 def ending(folder: Path) -> dict[str, Any] | None:
-    """How a pod ended, as its supervisor wrote it; None where it did not live to."""
+    """Return how a pod ended, as its supervisor wrote it; None where the supervisor was killed before."""
     try:
         found: dict[str, Any] = json.loads((folder / EXIT_FILE).read_text())
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def ending(folder: Path) -> dict[str, Any] | None:
 
 
 def termination_message(folder: Path) -> str:
-    """The result record of a pod; empty where it wrote none."""
+    """Return the result record of a pod; it is empty where there is none."""
     try:
         return (folder / TERMINATION_FILE).read_text(errors="replace")
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def termination_message(folder: Path) -> str:
 
 
 def marked(folder: Path) -> list[psutil.Process]:
-    """Processes of pods whose folder is `folder` or lies in it, without this process."""
+    """List the processes of pods whose folder is `folder` or lies in it, without this process."""
     import psutil
 
     found = []
@@ -102,7 +102,7 @@ def marked(folder: Path) -> list[psutil.Process]:
 
 
 def wait_for_end(processes: Sequence[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
-    """Wait for processes that are ending by themselves; returns those that are still there then."""
+    """Wait for processes that end by themselves; return those that are left."""
     import psutil
 
     _, alive = psutil.wait_procs(list(processes), timeout=timeout_seconds)
@@ -110,7 +110,7 @@ def wait_for_end(processes: Sequence[psutil.Process], timeout_seconds: float) ->
 
 
 def kill_all(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL. psutil compares start times, so a pid that was given to somebody else is left alone."""
+    """Send SIGKILL. psutil compares start times, so a pid that now belongs to another process is left alone."""
     import psutil
 
     for process in processes:

@@ -1,8 +1,8 @@
-"""What outlives one `finetune run`: identity and status of a job, its objects, and the lock that only one run holds.
+"""The state that outlives one `finetune run`: identity and status of a job, its objects, and the lock that only one run holds.
 
-Lies in `<work-dir>/jobs/<name>/`. A job that is over, or whose manifest has changed, begins anew with a new uid; any
-other goes on as the same job. Training that succeeded is never repeated because publishing failed, whatever is changed
-about that.
+It lies in `<work-dir>/jobs/<name>/`. A job that is over, or whose manifest has changed, begins again with a new uid; any
+other goes on as the same job. A training that succeeded is never repeated because publishing failed, whatever is changed
+about publishing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OVER = ("Succeeded", "Failed")
 
 @dataclass
 class State:
-    """One job in one work folder. Written whole and renamed: a kill leaves the state before or the one after."""
+    """State of one job in one work folder. It is written whole and renamed, so that a kill leaves the state before or the one after."""
 
     folder: Path
     uid: str
@@ -39,19 +39,19 @@ class State:
     created: str
     status: Manifest
     objects: list[Manifest]
-    """Jobs and Pods as last seen."""
+    """Jobs and Pods as they were last seen."""
     continued: bool = False
-    """Whether an earlier `finetune run` had begun it."""
+    """Whether an earlier `finetune run` began this job."""
     interrupted: datetime | None = None
-    """When the earlier run wrote the state last."""
+    """Time at which the earlier run last wrote the state."""
     replaces: bool = False
-    """Whether an earlier one was interrupted that had another manifest."""
+    """Whether an earlier run with another manifest was interrupted."""
     retry: int = 0
-    """`spec.retry` at least: a job whose publishing failed publishes again."""
+    """Least value for `spec.retry`: a job whose publishing failed publishes again."""
 
     @property
     def pods(self) -> Path:
-        """A folder per pod: log, result record, exit code."""
+        """Folder with a folder for each pod: log, result record, exit code."""
         return self.folder / PODS
 
     def save(self) -> None:
@@ -72,7 +72,7 @@ def job_folder(work_dir: Path, name: str) -> Path:
 
 
 def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
-    """The state to go on from: that of the interrupted run of this manifest, else a new one. Call it under the lock."""
+    """Return the state to go on from: that of the interrupted run of this manifest, else a new one. The caller holds the lock."""
     folder, digest = job_folder(work_dir, name), _digest(spec)
     found = _read(folder / STATE_FILE)
     unpublished = found is not None and trained_only(found["status"])
@@ -102,13 +102,14 @@ def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
 
 
 def trained_only(status: Mapping[str, Any]) -> bool:
-    """Whether the model is there, and publishing it has failed."""
+    """Return whether the model is complete and publishing it has failed."""
     return status.get("phase") == "Failed" and "model" in status
 
 
 def without_pause(status: Manifest, pause: timedelta) -> Manifest:
-    """The status as if the job had not lain still: deadlines do not count the pause, and whoever starts a job again by
-    hand does not wait for the attempts that were ended by hand.
+    """Return the status without the time in which the job was interrupted: deadlines do not count it.
+
+    Nor does a job that is started again by hand wait because of attempts that were ended by hand.
     """
     if "budget" not in status:
         return status
@@ -120,7 +121,7 @@ def without_pause(status: Manifest, pause: timedelta) -> Manifest:
 
 
 def looked_at_anew(status: Manifest) -> Manifest:
-    """The status with another round of attempts ahead: whoever starts a job again by hand may have mended its data."""
+    """Return the status with another round of attempts ahead: a user who starts a job again may have corrected its data."""
     attempt = status.get("attempt")
     if not attempt or "model" in status:
         return status
@@ -132,7 +133,7 @@ def looked_at_anew(status: Manifest) -> Manifest:
 
 @contextmanager
 def locked(work_dir: Path, name: str) -> Iterator[None]:
-    """Holds the job for this process. The kernel lets go of it with the process, however that ends."""
+    """Hold the job for this process. The kernel releases it with the process, however that ends."""
     folder = job_folder(work_dir, name)
     try:
         (folder / PODS).mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ def locked(work_dir: Path, name: str) -> Iterator[None]:
 
 
 def _digest(spec: Mapping[str, Any]) -> str:
-    """Of what training depends on: repository, token and retry may be changed to publish what is trained."""
+    """Return a digest of all that training depends on: repository, token and retry may be changed to publish a trained model."""
     hub = {name: value for name, value in (spec.get("hub") or {}).items() if name != "tokenSecretRef"}
     trained = {name: value for name, value in spec.items() if name not in ("publish", "retry", "hub")}
     return hashlib.sha256(json.dumps(trained | ({"hub": hub} if hub else {}), sort_keys=True).encode()).hexdigest()

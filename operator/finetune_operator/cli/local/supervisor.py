@@ -1,9 +1,10 @@
 """The parent process of one pod: `python -m finetune_operator.cli.local.supervisor FOLDER GRACE_SECONDS COMMAND...`.
 
-It is to a local pod what container runtime and kubelet are to a real one: passes SIGTERM on to the first process, kills
-after the grace period, ends whatever else runs in the pod once the first process has ended, and writes the exit code to
-`FOLDER/exit.json`. Standard input is a pipe that `finetune run` holds: when that process dies, however it dies, the
-pipe closes and the pod is stopped. Standard library only, apart from psutil at the very end: there is one per pod.
+It does for a local pod what container runtime and kubelet do for a real one: it passes SIGTERM on to the first process, kills
+it after the grace period, ends whatever else runs in the pod once the first process has ended, and writes the exit code to
+`FOLDER/exit.json`. Standard input is a pipe that `finetune run` holds: when that process dies, however it dies, the pipe
+closes and the pod is stopped. It uses the standard library only, apart from psutil at the very end, because there is one
+supervisor per pod.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(folder: Path, grace_seconds: float, command: list[str]) -> int:
-    """Run `command` to its end; the return value is its exit code as a kubelet would tell it."""
+    """Run `command` to its end; return its exit code as a kubelet would show it."""
     _adopt_orphans()
     wakeup, signalled = _wakeup()
     started = datetime.now(UTC)
@@ -51,7 +52,7 @@ def main(folder: Path, grace_seconds: float, command: list[str]) -> int:
 
 
 def _wakeup() -> tuple[int, list[int]]:
-    """A file descriptor that becomes readable on a signal, and the list that signals are appended to."""
+    """Return a file descriptor that becomes readable on a signal, and the list to which signals are appended."""
     read, write = os.pipe()
     for end in (read, write):
         os.set_blocking(end, False)
@@ -63,7 +64,7 @@ def _wakeup() -> tuple[int, list[int]]:
 
 
 def _wait(child: subprocess.Popen[bytes], wakeup: int, signalled: list[int], grace_seconds: float) -> float | None:
-    """Until the child has ended; returns when it was (or would have been) killed, None where it ended by itself."""
+    """Wait until the child has ended; return when it was (or would have been) killed, or None where it ended by itself."""
     watched = [0, wakeup]
     kill_at: float | None = None
     while child.poll() is None:
@@ -85,13 +86,13 @@ def _wait(child: subprocess.Popen[bytes], wakeup: int, signalled: list[int], gra
 
 
 def _adopt_orphans() -> None:
-    """Ranks that outlive torchrun become our children, so that they can be waited for."""
+    """Make ranks that outlive torchrun children of this process, so that it can wait for them."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _dies_with_parent() -> Callable[[], None] | None:
-    """Where the kernel can do it, the pod's first process is killed when this one is."""
+    """Return a function that lets the kernel kill the pod's first process together with this one; None where it can't."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -1,7 +1,7 @@
-"""Claims, ConfigMaps and Secrets of a local run are folders; where a pod's paths lie, what its variables hold.
+"""Claims, ConfigMaps and Secrets of a local run as folders: what lies behind a pod's paths and its variables.
 
-Knows nothing of processes. What the manifest names and nobody brought is an error before anything starts: on a cluster
-the job would wait for it, here nobody would make it.
+Knows nothing of processes. An object that the manifest names and nobody brought is an error before anything starts: on a
+cluster the job would wait for it, here nobody would make it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Volumes:
-    """What the command line says, and what lies in the work folder."""
+    """Folders of the command line and of the work folder."""
 
     work_dir: Path
     claims: Mapping[str, Path] = field(default_factory=dict)
@@ -34,11 +34,11 @@ class Volumes:
     """`--config-map NAME=PATH`: a folder with a file per key."""
 
     def claim(self, name: str) -> Path:
-        """The folder of a claim, there or not."""
+        """Return the folder of a claim, whether or not it exists."""
         return self.claims.get(name) or self.work_dir / "claims" / name
 
     def secret(self, name: str) -> Path:
-        """The folder or, for the Hub token of the login, the file's folder of a Secret."""
+        """Return the folder of a Secret, whether or not it exists."""
         return self.secrets.get(name) or self.work_dir / "secrets" / name
 
     def config_map(self, name: str) -> Path:
@@ -46,7 +46,7 @@ class Volumes:
 
 
 def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
-    """What the job needs and is not there, each with the way out."""
+    """Yield what the job needs and is missing, each with what to do about it."""
     spec = job.spec
     if spec.storage.claim_name is not None:
         yield from _missing_claim("spec.storage.claimName", spec.storage.claim_name, volumes)
@@ -75,7 +75,7 @@ def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
 
 
 def hub_token(job: FineTuneJob, volumes: Volumes) -> str | Path | None:
-    """The Hub token of the job: a file that holds it, or the token itself; None where the job names none."""
+    """Return the Hub token of the job, as a file that holds it or as text; None where the job names none."""
     reference = job.spec.hub.token_secret_ref
     if reference is None:
         return None
@@ -96,7 +96,7 @@ def hub_token(job: FineTuneJob, volumes: Volumes) -> str | Path | None:
 
 @contextmanager
 def token_file(job: FineTuneJob, volumes: Volumes, folder: Path) -> Iterator[Path | None]:
-    """The Hub token as a file that only its owner reads, for as long as it is needed."""
+    """Hold the Hub token in a file that only its owner can read, as long as it is needed."""
     token = hub_token(job, volumes)
     if not isinstance(token, str):
         yield token
@@ -112,7 +112,7 @@ def token_file(job: FineTuneJob, volumes: Volumes, folder: Path) -> Iterator[Pat
 
 
 def pod_paths(job: FineTuneJob, pod: Mapping[str, Any], volumes: Volumes, token: Path | None) -> dict[str, str]:
-    """Mount points of the training container -> folders (or files), what `FINETUNE_PATHS` holds."""
+    """Return the folders (or files) behind the mount points of the training container, which `FINETUNE_PATHS` holds."""
     by_name = {volume["name"]: volume for volume in pod["volumes"]}
     trainer = pod["containers"][0]
     paths: dict[str, str] = {}
@@ -124,7 +124,7 @@ def pod_paths(job: FineTuneJob, pod: Mapping[str, Any], volumes: Volumes, token:
 
 
 def behind(job: FineTuneJob, path: str, volumes: Volumes) -> Path | None:
-    """The folder behind a path of the spec; None where it is under no mount of a claim."""
+    """Return the folder behind a path of the spec; None where the path is under no mount of a claim."""
     for volume in job.spec.volumes:
         place = PurePosixPath(volume.mount_path)
         if volume.claim_name is not None and PurePosixPath(path).is_relative_to(place):
