@@ -52,7 +52,9 @@ def main() -> None:
         settings = OperatorSettings()
     except ValidationError as error:
         logs.configure("info", "json")
-        log.error("a setting is wrong", problems=[f"{one['loc'][0]}: {one['msg']}" for one in error.errors()])
+        log.error(
+            "a setting is wrong", problems=[f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()]
+        )
         sys.exit(2)
     logs.configure(settings.log_level, settings.log_format)
     try:
@@ -64,8 +66,8 @@ def main() -> None:
 
 async def run(settings: OperatorSettings, decide: Decide) -> None:
     """Run all parts of the operator until it is asked to end."""
-    told_to_end = asyncio.Event()
-    _listen(told_to_end)
+    stop_requested = asyncio.Event()
+    _listen(stop_requested)
     cluster = Cluster(settings.kubeconfig)
     connection = await cluster.connection()
     log.info("starting", server=connection.server, namespaces=settings.namespaces or "all")
@@ -77,6 +79,10 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
         lambda: _phases(cache),
         lambda: others.count(entry.body for entry in cache if entry.body is not None),
     )
+
+    def served(namespace: str, can_be_read: bool) -> None:
+        metrics.namespace_served.labels(namespace).set(can_be_read)
+
     lookups = Lookups(cluster, cache, progress, lambda key: queue.wake(key))
     reconciler = Reconciler(
         cluster,
@@ -92,7 +98,7 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     )
     observer = QueueObserver[Key](metrics.wakeup_latency.observe, _failed(metrics), reconciler.break_off)
     queue = WorkQueue(reconciler.reconcile, settings.concurrency, observer, group=lambda key: key.namespace)
-    resync = Resync(cluster, cache, queue.wake, settings.namespaces, settings.resync_seconds, _served(metrics))
+    resync = Resync(cluster, cache, queue.wake, settings.namespaces, settings.resync_seconds, served)
     own_connection = Cluster(settings.kubeconfig)  # many requests, or a dead connection, must not cost the lease
     leadership = _leadership(own_connection, settings)
     health = Health(lambda: queue.alive)
@@ -111,13 +117,13 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
                 lambda: make_registry(cluster, cache, queue.wake, resync.look_soon),
                 settings.namespaces,
                 lambda: _wait_for_crd(cluster),
-                lambda: _listen(told_to_end),
+                lambda: _listen(stop_requested),
             ),
             _hold(leadership, queue, resync, metrics),
         )
 
     try:
-        await _until_one_ends(_wait_for(told_to_end), work())
+        await _until_one_ends(_wait_for(stop_requested), work())
     finally:
         log.info("ending")
         await queue.stop(STOP_GRACE_SECONDS)
@@ -128,14 +134,14 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
         await server.cleanup()
 
 
-def _listen(told_to_end: asyncio.Event) -> None:
+def _listen(stop_requested: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _end, told_to_end)
+        loop.add_signal_handler(number, _end, stop_requested)
 
 
-def _end(told_to_end: asyncio.Event) -> None:
-    told_to_end.set()
+def _end(stop_requested: asyncio.Event) -> None:
+    stop_requested.set()
     asyncio.get_running_loop().call_later(
         END_AT_LAST_SECONDS, os._exit, 1
     )  # in case a part does not end when it is asked to
@@ -219,10 +225,6 @@ def _is_current(document: Manifest) -> bool:
             lacks=crd_version.in_short(lacks),
         )
     return True
-
-
-def _served(metrics: OperatorMetrics) -> Callable[[str, bool], None]:
-    return lambda namespace, served: metrics.namespace_served.labels(namespace).set(served)
 
 
 def _phases(cache: JobCache) -> list[str]:

@@ -109,9 +109,9 @@ class LocalRun:
 
     def processes(self) -> list[psutil.Process]:
         """Every process of a pod of this folder."""
-        from finetune_operator.cli.local.processes import marked
+        from finetune_operator.cli.local.processes import processes_of
 
-        return marked(self.work_dir)
+        return processes_of(self.work_dir)
 
     def close(self) -> None:
         for process in self.started:

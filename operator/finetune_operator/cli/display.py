@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from finetune_operator.cli.progress_log import Line, Story, steps
+from finetune_operator.cli.progress_log import Line, ProgressLog, steps
 from finetune_operator.cli.terminal import one_line, raw
 from finetune_operator.plan.types import EventNote, Manifest
 from finetune_trainer.contract.records import Progress
@@ -35,12 +35,12 @@ class Watcher:
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._story = Story()
+        self._log = ProgressLog()
         self.last_progress: Progress | None = None
 
     def __call__(self, status: Manifest, progress: Progress | None, events: Sequence[EventNote]) -> None:
         self.last_progress = progress or self.last_progress
-        for line in self._story.lines(status, progress, events):
+        for line in self._log.lines(status, progress, events):
             self._display.line(line)
         self._display.progress(status)
 

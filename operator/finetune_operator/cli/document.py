@@ -12,13 +12,13 @@ from finetune_operator.cli.validate import completed, is_fine_tune_job, problems
 
 def job_of(path: str) -> tuple[FineTuneJob, dict[str, Any]]:
     """Return the one FineTuneJob of a file, and its body with metadata filled in. Raise CommandError where there is not one."""
-    found = [document for document in manifest.read(path) if is_fine_tune_job(document)]
-    if len(found) != 1:
-        raise CommandError(f"{path}: holds {len(found)} {KIND}s; exactly one is taken at a time")
-    wrong = problems(found[0])
+    jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
+    if len(jobs) != 1:
+        raise CommandError(f"{path}: holds {len(jobs)} {KIND}s; exactly one is taken at a time")
+    wrong = problems(jobs[0])
     if wrong:
         raise CommandError("\n".join(f"{path}: {problem}" for problem in wrong), ExitCode.FAILED)
-    body = completed(found[0])
+    body = completed(jobs[0])
     if "name" not in body["metadata"]:
         raise CommandError(f"{path}: metadata.name is needed here: it is what a second run finds the first one by")
     return FineTuneJob.parse(body), body

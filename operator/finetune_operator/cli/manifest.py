@@ -62,7 +62,7 @@ def load(text: str, source: str = "manifest") -> tuple[Manifest, ...]:
         raise CommandError(_where(source, error), ExitCode.FAILED) from error
     except yaml.YAMLError as error:
         raise CommandError(f"{source}: {error}", ExitCode.FAILED) from error
-    return tuple(one for document in documents for one in _objects(document, source))
+    return tuple(manifest for document in documents for manifest in _objects(document, source))
 
 
 def _objects(document: Any, source: str) -> Iterator[Manifest]:
@@ -85,8 +85,8 @@ def dump(manifests: Iterable[Manifest]) -> str:
 
 def _where(source: str, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark
-    place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-    return f"{place}: {error.problem}" + (f" ({error.context})" if error.context else "")
+    position = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+    return f"{position}: {error.problem}" + (f" ({error.context})" if error.context else "")
 
 
 def plain_scalar(text: str) -> Scalar:

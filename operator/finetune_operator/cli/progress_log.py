@@ -33,17 +33,17 @@ class Line:
     warning: bool = False
 
 
-class Story:
+class ProgressLog:
     """A log of progress that remembers what it has written, so that it writes each thing once."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, ...]] = set()
+        self._written: set[tuple[str, ...]] = set()
 
     def lines(self, status: Manifest, progress: Progress | None, events: Sequence[EventNote]) -> Iterator[Line]:
         attempt = str(status.get("attempt") or 0)
         for event in events:
-            told_otherwise = event.reason == "Notice" or status.get("phase") == "Failed"
-            if event.type == "Warning" and not told_otherwise:
+            shown_elsewhere = event.reason == "Notice" or status.get("phase") == "Failed"
+            if event.type == "Warning" and not shown_elsewhere:
                 line = Line(gist(event.message), event.reason, warning=True)
                 yield from self._once(("event", attempt, event.message), line)
         if status.get("phase") == "Preparing":
@@ -71,8 +71,8 @@ class Story:
             yield from self._once(("evaluation", attempt, text), Line(text, "Evaluated"))
 
     def _once(self, key: tuple[str, ...], line: Line) -> Iterator[Line]:
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._written:
+            self._written.add(key)
             yield line
 
 
@@ -80,8 +80,12 @@ def _prepared(status: Manifest, progress: Progress | None) -> str | None:
     """Return what was prepared, from the prepare Job or from node 0."""
     if progress is not None and progress.prepared is not None:
         return progress.prepared.text
-    found = (one for one in status.get("conditions", ()) if one["type"] == "Prepared" and one["status"] == "True")
-    condition: Manifest = next(found, {})
+    matches = (
+        condition
+        for condition in status.get("conditions", ())
+        if condition["type"] == "Prepared" and condition["status"] == "True"
+    )
+    condition: Manifest = next(matches, {})
     _, separator, text = str(condition.get("message") or "").partition(": ")
     return text if separator else None
 

@@ -27,5 +27,5 @@ def render(path: str, image: str | None) -> ExitCode:
     if job.spec.publish is not None:
         made.append(manifests.publish_job(job, settings, 1))
     sys.stdout.write(HEADER.format(name=job.metadata.name))
-    sys.stdout.write(dump(one for one in made if one is not None))
+    sys.stdout.write(dump(manifest for manifest in made if manifest is not None))
     return ExitCode.SUCCEEDED

@@ -27,9 +27,9 @@ def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | 
         yield f"accuracy   {reached:.3f} (guessing the commonest label: {guess:.3f})"
     ours = {name: value for name, value in evaluation.items() if not name.startswith(TEST)}
     tested = {name.removeprefix(TEST): value for name, value in evaluation.items() if name.startswith(TEST)}
-    for head, found in (("evaluation", ours), ("test", tested)):
-        if found:
-            yield f"{head:<10} {metrics(found, own)}"
+    for head, values in (("evaluation", ours), ("test", tested)):
+        if values:
+            yield f"{head:<10} {metrics(values, own)}"
 
 
 def metrics(evaluation: Mapping[str, float], first: Mapping[str, bool] | None = None) -> str:
@@ -42,5 +42,5 @@ def metrics(evaluation: Mapping[str, float], first: Mapping[str, bool] | None = 
 
 def of_name(evaluation: Mapping[str, float] | None, name: str) -> float | None:
     """Return a metric under its own name, or under the Trainer's."""
-    found = evaluation or {}
-    return found.get(name, found.get(f"{EVAL}{name}"))
+    metrics = evaluation or {}
+    return metrics.get(name, metrics.get(f"{EVAL}{name}"))

@@ -33,35 +33,39 @@ SETTINGS = PlanSettings(trainer_image="this-machine", progress_interval_seconds=
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(manifest: str, there: volumes.Volumes, *, as_json: bool) -> ExitCode:
+def run(manifest: str, local_volumes: volumes.Volumes, *, as_json: bool) -> ExitCode:
     """Run the job to its end, or until it is interrupted."""
     began = time.monotonic()
     stream = sys.stderr if as_json else sys.stdout
     job, body = job_of(manifest)
     require_trainer("training on this machine")
     placement = devices.place(job, SETTINGS, devices.present())
-    wrong = list(volumes.missing(job, there))
+    wrong = list(volumes.missing(job, local_volumes))
     if wrong:
         raise CommandError("\n".join(wrong))
-    with state.locked(there.work_dir, job.metadata.name), display_for(stream) as display:
+    with state.locked(local_volumes.work_dir, job.metadata.name), display_for(stream) as display:
         _introduce(display, placement)
-        _end_leftovers(state.job_folder(there.work_dir, job.metadata.name), display)
-        saved = state.load(there.work_dir, job.metadata.name, body["spec"])
-        over, watcher = _train(placement, body, there, saved, display)
+        _end_leftovers(state.job_folder(local_volumes.work_dir, job.metadata.name), display)
+        saved = state.load(local_volumes.work_dir, job.metadata.name, body["spec"])
+        over, watcher = _train(placement, body, local_volumes, saved, display)
     if as_json:
         print(json.dumps(saved.status, indent=2))
     if not over:
-        _tell_interrupted(saved, stream)
+        _print_interrupted(saved, stream)
         return ExitCode.INTERRUPTED
     if saved.status["phase"] == "Failed":
-        _tell_failed(saved, there)
+        _print_failed(saved, local_volumes)
         return ExitCode.FAILED
-    _tell_succeeded(job, saved.status, there, watcher.last_progress, time.monotonic() - began, stream)
+    _print_succeeded(job, saved.status, local_volumes, watcher.last_progress, time.monotonic() - began, stream)
     return ExitCode.SUCCEEDED
 
 
 def _train(
-    placement: devices.Placement, body: dict[str, Any], there: volumes.Volumes, saved: state.State, display: Display
+    placement: devices.Placement,
+    body: dict[str, Any],
+    local_volumes: volumes.Volumes,
+    saved: state.State,
+    display: Display,
 ) -> tuple[bool, Watcher]:
     """Train the job on the local cluster; return whether it is over."""
     metadata = {**body["metadata"], "uid": saved.uid, "creationTimestamp": saved.created}
@@ -69,10 +73,10 @@ def _train(
     here = {**body, "metadata": metadata, "spec": {**spec, "retry": max(spec["retry"], saved.retry)}}
     job = FineTuneJob.parse(here)
     watcher, interruption = Watcher(display), Interruption()
-    with volumes.token_file(job, there, saved.folder) as token, _signals(interruption):
+    with volumes.token_file(job, local_volumes, saved.folder) as token, _signals(interruption):
         cluster = LocalCluster(
             job=job,
-            volumes=there,
+            volumes=local_volumes,
             folder=saved.pods,
             devices=placement.devices,
             token_file=token,
@@ -85,7 +89,7 @@ def _train(
             cluster.restore(saved.objects, saved.interrupted)
             if not state.trained_only(saved.status):
                 pause = datetime.now(UTC) - saved.interrupted
-                saved.status = state.looked_at_anew(state.without_pause(saved.status, pause))
+                saved.status = state.with_new_round(state.without_pause(saved.status, pause))
         try:
             over = Loop(here, SETTINGS, cluster, saved, watcher, interruption).run()
             if not over:
@@ -117,14 +121,14 @@ def _introduce(display: Display, placement: devices.Placement) -> None:
             {*spec.resources.limits, *spec.resources.requests} & {"cpu", "memory"}
         ),
     }
-    names = [name for name, given in ignored.items() if given]
+    names = [name for name, is_set in ignored.items() if is_set]
     if names:
         display.line(Line(f"no meaning on this machine: {', '.join(names)}", "Ignored"))
 
 
 def _end_leftovers(folder: Path, display: Display) -> None:
     """Give the pods of a killed run their grace period, then end them: they are just stopping."""
-    left = processes.marked(folder)
+    left = processes.processes_of(folder)
     if not left:
         return
     display.line(Line(f"waiting for {len(left)} processes of the run before to end", "Continues"))
@@ -163,7 +167,7 @@ def _signals(interruption: Interruption) -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN if interruption.count else handler)
 
 
-def _tell_interrupted(saved: state.State, stream: TextIO) -> None:
+def _print_interrupted(saved: state.State, stream: TextIO) -> None:
     if saved.status.get("phase") == "Publishing":
         print("Interrupted. The model is trained; the same command goes on with publishing it.", file=stream)
         return
@@ -179,7 +183,7 @@ def _record(text: str) -> ResultRecord | None:
     return ResultRecord.model_validate_json(text) if text.startswith("{") else None
 
 
-def _tell_failed(saved: state.State, there: volumes.Volumes) -> None:
+def _print_failed(saved: state.State, local_volumes: volumes.Volumes) -> None:
     failure = saved.status.get("failure") or {}
     where = ", ".join(
         f"{name} {failure[key]}" for name, key in (("node", "node"), ("rank", "rank")) if failure.get(key) is not None
@@ -192,14 +196,14 @@ def _tell_failed(saved: state.State, there: volumes.Volumes) -> None:
         print(
             "The same command publishes again; what it says of `publish` and the token may be changed.", file=sys.stderr
         )
-        print(f"Model: {_short(_model_at(saved.status, there))}", file=sys.stderr)
+        print(f"Model: {_short(_model_at(saved.status, local_volumes))}", file=sys.stderr)
     print(f"Logs: {_short(saved.pods)}/*/{processes.LOG_FILE}", file=sys.stderr)
 
 
-def _tell_succeeded(
+def _print_succeeded(
     job: FineTuneJob,
     status: Manifest,
-    there: volumes.Volumes,
+    local_volumes: volumes.Volumes,
     progress: Progress | None,
     seconds: float,
     stream: TextIO,
@@ -209,9 +213,9 @@ def _tell_succeeded(
     for line in result_summary.metric_lines(job, status, prepared):
         print(line, file=stream)
     if "model" in status:
-        folder = _short(_model_at(status, there))
+        folder = _short(_model_at(status, local_volumes))
         print(f"model      {folder}", file=stream)
-        base = volumes.behind(job, job.spec.model.name, there)
+        base = volumes.behind(job, job.spec.model.name, local_volumes)
         labels = len(prepared.labels) if prepared else None
         code = try_snippet.code(job, folder, labels, _short(base) if base is not None else None)
         if try_snippet.stands_in_quotes(code):
@@ -221,9 +225,9 @@ def _tell_succeeded(
             print(f"published  {hub['url']} (commit {hub['commit'][:12]})", file=stream)
 
 
-def _model_at(status: Manifest, there: volumes.Volumes) -> Path:
+def _model_at(status: Manifest, local_volumes: volumes.Volumes) -> Path:
     """Return the folder of the model, by the short name that points to it where there is one."""
-    claim, path = there.claim(status["model"]["claimName"]), status["model"]["path"]
+    claim, path = local_volumes.claim(status["model"]["claimName"]), status["model"]["path"]
     folder = claim / path.lstrip("/")
     short = claim / Path(path.lstrip("/")).parts[0] / "model"
     return short if short.resolve() == folder.resolve() else folder

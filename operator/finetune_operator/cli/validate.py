@@ -25,7 +25,7 @@ NO_UID = "00000000-0000-0000-0000-000000000000"
 LONG_AGO = "1970-01-01T00:00:00Z"
 
 
-def validate_files(paths: Sequence[str], there: Volumes | None = None) -> ExitCode:
+def validate_files(paths: Sequence[str], volumes: Volumes | None = None) -> ExitCode:
     """Validate files: write problems to standard error, a line each, and the names of good jobs to standard output.
 
     `volumes` says where claims and Secrets lie, if model and data are to be read.
@@ -33,15 +33,15 @@ def validate_files(paths: Sequence[str], there: Volumes | None = None) -> ExitCo
     code = ExitCode.SUCCEEDED
     for path in paths:
         try:
-            found = _check(path, there)
+            file_code = _check(path, volumes)
         except CommandError as error:  # the other files are read nevertheless
             print(f"finetune: {error}", file=sys.stderr)
-            found = error.code
-        code = max(code, found)
+            file_code = error.code
+        code = max(code, file_code)
     return code
 
 
-def _check(path: str, there: Volumes | None) -> ExitCode:
+def _check(path: str, volumes: Volumes | None) -> ExitCode:
     """Validate one file. Raise CommandError where it can't be read, or holds no FineTuneJob."""
     code = ExitCode.SUCCEEDED
     jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
@@ -57,10 +57,10 @@ def _check(path: str, there: Volumes | None) -> ExitCode:
         for warning in (*warnings(job), *_asks_too_much(job)):
             print(f"{path}: Warning: {warning}", file=sys.stderr)
         print(f"{path}: {KIND} {job['metadata'].get('name', 'without a name')} is valid")
-        if there is not None:
+        if volumes is not None:
             from finetune_operator.cli import validate_deep
 
-            code = max(code, validate_deep.look(path, FineTuneJob.parse(completed(job)), there))
+            code = max(code, validate_deep.look(path, FineTuneJob.parse(completed(job)), volumes))
     return code
 
 
@@ -105,6 +105,6 @@ def _asks_too_much(document: dict[str, Any]) -> tuple[str, ...]:
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:
     """Return a valid manifest with what the API server would add."""
-    given = normalised(document)
-    metadata = {"namespace": "default", "uid": NO_UID, "creationTimestamp": LONG_AGO, **given["metadata"]}
-    return {**given, "metadata": metadata}
+    normal = normalised(document)
+    metadata = {"namespace": "default", "uid": NO_UID, "creationTimestamp": LONG_AGO, **normal["metadata"]}
+    return {**normal, "metadata": metadata}

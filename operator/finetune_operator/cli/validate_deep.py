@@ -35,18 +35,19 @@ NAME_MAX = 100
 LAST_LINES = 20
 
 
-def look(path: str, given: FineTuneJob, there: Volumes) -> ExitCode:
+def look(path: str, job: FineTuneJob, volumes: Volumes) -> ExitCode:
     """Prepare in a temporary folder; write what the data holds to standard output, and what is wrong to standard error."""
     require_trainer("reading model and data (--deep)")
-    job = _writing_nowhere(given)
-    wrong = list(missing(job, there))
+    scratch_job = _writing_nowhere(job)
+    wrong = list(missing(scratch_job, volumes))
     if wrong:
         raise CommandError("\n".join(f"{path}: {problem}" for problem in wrong))
-    name = f"{path}: FineTuneJob {given.metadata.name}"
+    name = f"{path}: FineTuneJob {job.metadata.name}"
     with tempfile.TemporaryDirectory(prefix="finetune-validate-") as folder:
-        record, prepared, log = _prepare(job, there, Path(folder))
+        record, prepared, log = _prepare(scratch_job, volumes, Path(folder))
     if record is None or (record.failure is None and prepared is None):
-        print(f"{name}: preparing ended without a word; its last lines:\n{_end(log)}", file=sys.stderr)
+        last_lines = "\n".join(log.strip().splitlines()[-LAST_LINES:])
+        print(f"{name}: preparing ended without a word; its last lines:\n{last_lines}", file=sys.stderr)
         return ExitCode.FAILED
     for message in record.messages:
         print(f"{name}: Note: {message}", file=sys.stderr)
@@ -67,15 +68,15 @@ def _writing_nowhere(job: FineTuneJob) -> FineTuneJob:
     )
 
 
-def _prepare(job: FineTuneJob, there: Volumes, folder: Path) -> tuple[ResultRecord | None, Prepared | None, str]:
+def _prepare(job: FineTuneJob, volumes: Volumes, folder: Path) -> tuple[ResultRecord | None, Prepared | None, str]:
     """Return the result record of the prepare step, what it left for the ranks, and its log."""
     config, output, termination = folder / CONFIG_KEY, folder / "output", folder / "termination-log"
     config.write_text(run_config(job, SETTINGS).to_json())
     output.mkdir()
     pod = prepare_job(job, SETTINGS, 1)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    with token_file(job, there, folder) as token:
-        paths = pod_paths(job, pod, there, token) | {OUTPUT_PATH: str(output), CONFIG_PATH: str(folder)}
+    with token_file(job, volumes, folder) as token:
+        paths = pod_paths(job, pod, volumes, token) | {OUTPUT_PATH: str(output), CONFIG_PATH: str(folder)}
         local = {
             Env.CONFIG: str(config),
             Env.PATHS: json.dumps(paths),
@@ -85,7 +86,7 @@ def _prepare(job: FineTuneJob, there: Volumes, folder: Path) -> tuple[ResultReco
         }
         done = subprocess.run(
             [sys.executable, *container["command"][1:], *container["args"]],
-            env={**inherited_environment(1, reads_data=True), **container_environment(container, there), **local},
+            env={**inherited_environment(1, reads_data=True), **container_environment(container, volumes), **local},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -94,10 +95,10 @@ def _prepare(job: FineTuneJob, there: Volumes, folder: Path) -> tuple[ResultReco
             errors="replace",
             check=False,
         )
-    left = next(output.glob("*/runs/*/prepared.json"), None)
+    prepared_file = next(output.glob("*/runs/*/prepared.json"), None)
     return (
         ResultRecord.model_validate_json(termination.read_text()) if termination.is_file() else None,
-        Prepared.model_validate_json(left.read_text()) if left is not None else None,
+        Prepared.model_validate_json(prepared_file.read_text()) if prepared_file is not None else None,
         done.stdout,
     )
 
@@ -129,7 +130,3 @@ def _counts(report: SplitReport) -> Iterator[str]:
     if report.lengths:
         median, longest = report.lengths.get("p50"), report.lengths.get("max")
         yield f"{median} tokens (median), {longest} at most"
-
-
-def _end(log: str) -> str:
-    return "\n".join(log.strip().splitlines()[-LAST_LINES:])

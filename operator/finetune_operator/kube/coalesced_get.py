@@ -18,23 +18,23 @@ class Recent:
 
     def __init__(self, get: Callable[[str, str, str], Awaitable[Manifest]]) -> None:
         self._get = get
-        self._asked: dict[Name, tuple[float, asyncio.Task[Manifest]]] = {}
+        self._requests: dict[Name, tuple[float, asyncio.Task[Manifest]]] = {}
         """Requests of the last second, oldest first."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         """Return the object as it was at most a second ago; raise what `get` raises."""
         key, now = (kind, namespace, name), time.monotonic()
         self._forget(now)
-        task = self._asked[key][1] if key in self._asked else None
+        task = self._requests[key][1] if key in self._requests else None
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            self._asked.pop(key, None)
-            task = asyncio.create_task(self._ask(key), name=f"look up {kind} {namespace}/{name}")
-            self._asked[key] = now, task
+            self._requests.pop(key, None)
+            task = asyncio.create_task(self._request(key), name=f"look up {kind} {namespace}/{name}")
+            self._requests[key] = now, task
         return await asyncio.shield(task)  # a caller that stops waiting does not stop the request for the others
 
-    async def _ask(self, key: Name) -> Manifest:
+    async def _request(self, key: Name) -> Manifest:
         return await self._get(*key)
 
     def _forget(self, now: float) -> None:
-        for key in [key for key, (asked, _) in self._asked.items() if now - asked >= AGE_SECONDS]:
-            del self._asked[key]
+        for key in [key for key, (requested_at, _) in self._requests.items() if now - requested_at >= AGE_SECONDS]:
+            del self._requests[key]

@@ -22,13 +22,13 @@ def error_of(answer: Answer) -> ApiError:
     """Return the exception for an answer that is not a success."""
     status = answer.status
     try:
-        said: Any = json.loads(answer.data)
+        body: Any = json.loads(answer.data)
     except ValueError:  # the answer of a proxy in between
-        said = None
-    if not isinstance(said, dict):
-        said = {}
-    reason = str(said.get("reason") or "Unknown")
-    message = str(said.get("message") or answer.data[:500].decode(errors="replace"))
+        body = None
+    if not isinstance(body, dict):
+        body = {}
+    reason = str(body.get("reason") or "Unknown")
+    message = str(body.get("message") or answer.data[:500].decode(errors="replace"))
     if status == 404:
         return NotFound(status, reason, message)
     if status == 409:

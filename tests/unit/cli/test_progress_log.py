@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from finetune_operator.cli.progress_log import Story, gist, steps
+from finetune_operator.cli.progress_log import ProgressLog, gist, steps
 from finetune_operator.plan.types import EventNote, Manifest
 from finetune_trainer.contract.prepared import PrepareSummary
 from finetune_trainer.contract.records import CheckpointRef, PodPhase, Progress
@@ -18,7 +18,7 @@ def told(phase: PodPhase, **update: object) -> Progress:
 
 
 def test_each_phase_is_told_once() -> None:
-    story = Story()
+    story = ProgressLog()
     phases = (PodPhase.WAITING, PodPhase.PREPARING, PodPhase.STARTING, PodPhase.TRAINING, PodPhase.EVALUATING)
     lines = [line for phase in phases for _ in range(2) for line in story.lines(RUNNING, told(phase), ())]
     assert [line.head for line in lines] == ["Preparing", "Starting", "Training"]
@@ -26,31 +26,31 @@ def test_each_phase_is_told_once() -> None:
 
 def test_what_was_prepared_is_told_once_whoever_prepared_it() -> None:
     summary = PrepareSummary(train_rows=1000, validation_rows=200, labels=("bad", "good"))
-    inline = Story().lines(RUNNING, told(PodPhase.WAITING, prepared=summary), ())
+    inline = ProgressLog().lines(RUNNING, told(PodPhase.WAITING, prepared=summary), ())
     assert [(line.head, line.text) for line in inline] == [
         ("Prepared", "1,000 train and 200 validation rows, 2 labels")
     ]
-    story, said = Story(), f"model and data are prepared: {summary.text}"
+    story, said = ProgressLog(), f"model and data are prepared: {summary.text}"
     by_job = {**RUNNING, "conditions": [{"type": "Prepared", "status": "True", "message": said}]}
     lines = [line for _ in range(2) for line in story.lines(by_job, None, ())]
     assert [(line.head, line.text) for line in lines] == [("Prepared", summary.text)]
     silent = {"conditions": [{"type": "Prepared", "status": "True", "message": "model and data are prepared"}]}
-    assert list(Story().lines(silent, None, ())) == []
+    assert list(ProgressLog().lines(silent, None, ())) == []
 
 
 def test_a_resumed_attempt_says_from_where() -> None:
     checkpoint = CheckpointRef(step=40, path="/output/x", time=NOW)
     progress = told(PodPhase.TRAINING, total_steps=100, resumed_from=checkpoint)
-    (line,) = Story().lines(RUNNING, progress, ())
+    (line,) = ProgressLog().lines(RUNNING, progress, ())
     assert line.text == "100 steps, going on from the checkpoint of step 40"
 
 
 def test_progress_of_another_attempt_tells_nothing() -> None:
-    assert list(Story().lines({"phase": "Restarting", "attempt": 2}, told(PodPhase.TRAINING), ())) == []
+    assert list(ProgressLog().lines({"phase": "Restarting", "attempt": 2}, told(PodPhase.TRAINING), ())) == []
 
 
 def test_warnings_messages_and_evaluations_are_told_once() -> None:
-    story, status = Story(), {**RUNNING, "messages": ["fp16 runs as fp32"]}
+    story, status = ProgressLog(), {**RUNNING, "messages": ["fp16 runs as fp32"]}
     events = (
         EventNote("Warning", "Restarting", "rank 1 fell. Last lines:\nTraceback"),
         EventNote("Normal", "Started", "attempt 1"),
@@ -80,6 +80,6 @@ def test_of_an_error_with_a_traceback_the_error_is_told() -> None:
 
 
 def test_publishing_is_told_once() -> None:
-    story, status = Story(), {"phase": "Publishing", "attempt": 2, "publishAttempt": 1}
+    story, status = ProgressLog(), {"phase": "Publishing", "attempt": 2, "publishAttempt": 1}
     lines = [line for _ in range(2) for line in story.lines(status, None, ())]
     assert [(line.head, line.text) for line in lines] == [("Publishing", "the model goes to the Hub")]

@@ -79,7 +79,7 @@ class LocalCluster:
         """Look at the processes; return whether any has ended."""
         ended = [pod for pod in self.pods.values() if pod.process is not None and not pod.process.running()]
         for pod in ended:
-            self._settle(pod)
+            self._note_end(pod)
             if pod.manifest["metadata"].get("deletionTimestamp"):
                 self.gone.add(pod.manifest["metadata"]["uid"])
         for pod in ended:
@@ -124,7 +124,7 @@ class LocalCluster:
         deadline = time.monotonic() + self.grace_seconds
         while self._running() and time.monotonic() < deadline and not at_once():
             time.sleep(0.05)
-            self._settle_ended()
+            self._note_ends()
         self.kill()
 
     def drain(self, timeout_seconds: float) -> None:
@@ -132,7 +132,7 @@ class LocalCluster:
         deadline = time.monotonic() + timeout_seconds
         while self._running() and time.monotonic() < deadline:
             time.sleep(0.05)
-            self._settle_ended()
+            self._note_ends()
 
     def kill(self) -> None:
         """Kill everything that still runs."""
@@ -140,8 +140,8 @@ class LocalCluster:
             if pod.process is not None:
                 pod.process.kill()
                 pod.process.supervisor.wait()
-        self._settle_ended()
-        processes.kill_all(processes.marked(self.folder))
+        self._note_ends()
+        processes.kill_all(processes.processes_of(self.folder))
 
     def restore(self, saved: Sequence[Manifest], interrupted: datetime) -> None:
         """Restore the objects of the run before. Pods that ran then were interrupted with it."""
@@ -153,7 +153,7 @@ class LocalCluster:
             self.pods[item["metadata"]["name"]] = pod
             if not objects.is_final(item):
                 pod.manifest = objects.disrupted(objects.deleted(item, 0, interrupted))
-                self._settle(pod, interrupted)
+                self._note_end(pod, interrupted)
         self._update_jobs()
 
     # --- how ---
@@ -240,12 +240,12 @@ class LocalCluster:
             if pod.process is None and Ref("Job", _owner(pod)) not in self.others:
                 del self.pods[name]
 
-    def _settle_ended(self) -> None:
+    def _note_ends(self) -> None:
         for pod in self.pods.values():
             if pod.process is not None and not pod.process.running():
-                self._settle(pod)
+                self._note_end(pod)
 
-    def _settle(self, pod: Pod, seen: datetime | None = None) -> None:
+    def _note_end(self, pod: Pod, seen: datetime | None = None) -> None:
         message, ending = processes.termination_message(pod.folder), processes.ending(pod.folder)
         pod.manifest = objects.ended(pod.manifest, ending, message, seen or datetime.now(UTC))
         pod.process = None

@@ -67,9 +67,9 @@ def free_addresses(count: int) -> list[str]:
     """Return `host:port` addresses that nobody listens on now. All are held until the last is chosen, so that they differ."""
     held = [socket.socket() for _ in range(count)]
     try:
-        for one in held:
-            one.bind((LOOPBACK, 0))
-        return [f"{LOOPBACK}:{one.getsockname()[1]}" for one in held]
+        for listener in held:
+            listener.bind((LOOPBACK, 0))
+        return [f"{LOOPBACK}:{listener.getsockname()[1]}" for listener in held]
     finally:
-        for one in held:
-            one.close()
+        for listener in held:
+            listener.close()

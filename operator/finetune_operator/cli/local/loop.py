@@ -30,7 +30,7 @@ PROGRESS_TIMEOUT_SECONDS = 1.0
 DECISIONS_IN_A_ROW = 20
 """A plan that wants so many decisions without a pause would never come to rest."""
 
-Watcher = Callable[[Manifest, Progress | None, Sequence[EventNote]], None]
+StatusCallback = Callable[[Manifest, Progress | None, Sequence[EventNote]], None]
 """Called with the new status, the last progress, and the events of the step."""
 
 
@@ -52,7 +52,7 @@ class Loop:
     settings: PlanSettings
     cluster: LocalCluster
     state: State
-    watcher: Watcher
+    watcher: StatusCallback
     interruption: Interruption
     references: dict[Ref, Manifest | None] = field(default_factory=dict)
     progress: Progress | None = None
@@ -127,13 +127,13 @@ class Loop:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"http://{address}/progress", timeout=PROGRESS_TIMEOUT_SECONDS) as response:
-                said = Progress.model_validate_json(response.read(bounds.ANSWER_MAX_BYTES))
+                answer = Progress.model_validate_json(response.read(bounds.ANSWER_MAX_BYTES))
         except (urllib.error.URLError, OSError):
             return False  # the pod is starting or ending; the next reading is soon
         except ValidationError as error:
             raise CommandError(f"progress of {address} is not understood: {error}", ExitCode.FAILED) from error
-        found = bounds.progress(said, FineTuneJob.parse(self.body), datetime.now(UTC))
-        changed, self.progress = found != self.progress, found
+        progress = bounds.progress(answer, FineTuneJob.parse(self.body), datetime.now(UTC))
+        changed, self.progress = progress != self.progress, progress
         return changed
 
 

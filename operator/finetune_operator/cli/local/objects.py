@@ -86,7 +86,7 @@ def ended(pod: Manifest, ending: dict[str, Any] | None, message: str, seen: date
         terminated = {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}
         terminated |= {key: ending[key] for key in ("signal", "startedAt", "finishedAt") if ending[key] is not None}
     terminated["message"] = message[:RESULT_RECORD_MAX_BYTES]
-    conditions = [one for one in pod["status"].get("conditions", ()) if one["type"] != "Ready"]
+    conditions = [condition for condition in pod["status"].get("conditions", ()) if condition["type"] != "Ready"]
     status = {
         **pod["status"],
         "phase": "Succeeded" if terminated["exitCode"] == 0 else "Failed",
@@ -121,7 +121,7 @@ def disrupted(pod: Manifest) -> Manifest:
 def with_job_status(job: Manifest, pods: Sequence[Manifest]) -> Manifest:
     """Return the Job with the status that its controller gives it."""
     phases = [pod["status"]["phase"] for pod in pods]
-    before = {one["type"]: one for one in (job.get("status") or {}).get("conditions", ())}
+    before = {condition["type"]: condition for condition in (job.get("status") or {}).get("conditions", ())}
     suspended = bool(job["spec"].get("suspend"))
     holds = {
         "Complete": phases.count("Succeeded") == job["spec"]["completions"],
@@ -130,8 +130,8 @@ def with_job_status(job: Manifest, pods: Sequence[Manifest]) -> Manifest:
     }
     conditions = [
         before.get(name) or {"type": name, "status": "True", "lastTransitionTime": timestamp()}
-        for name, it_does in holds.items()
-        if it_does
+        for name, holds_now in holds.items()
+        if holds_now
     ]
     counts = {
         "active": phases.count("Running"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_operator.cli.local.supervisor import EXIT_FILE, MARK
+from finetune_operator.cli.local.supervisor import EXIT_FILE, POD_FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     import psutil
@@ -60,7 +60,7 @@ def start(folder: Path, command: Sequence[str], environment: Mapping[str, str], 
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**environment, MARK: str(folder)},
+            env={**environment, POD_FOLDER_VARIABLE: str(folder)},
             cwd=folder,
             start_new_session=True,  # Ctrl-C in the terminal is for `finetune run` alone
         )
@@ -70,10 +70,10 @@ def start(folder: Path, command: Sequence[str], environment: Mapping[str, str], 
 def ending(folder: Path) -> dict[str, Any] | None:
     """Return how a pod ended, as its supervisor wrote it; None where the supervisor was killed before."""
     try:
-        found: dict[str, Any] = json.loads((folder / EXIT_FILE).read_text())
+        content: dict[str, Any] = json.loads((folder / EXIT_FILE).read_text())
     except FileNotFoundError:
         return None
-    return found
+    return content
 
 
 def termination_message(folder: Path) -> str:
@@ -84,21 +84,21 @@ def termination_message(folder: Path) -> str:
         return ""
 
 
-def marked(folder: Path) -> list[psutil.Process]:
+def processes_of(folder: Path) -> list[psutil.Process]:
     """List the processes of pods whose folder is `folder` or lies in it, without this process."""
     import psutil
 
-    found = []
+    matches = []
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
         try:
-            pod = process.environ().get(MARK)
+            pod = process.environ().get(POD_FOLDER_VARIABLE)
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         if pod is not None and Path(pod).is_relative_to(folder):
-            found.append(process)
-    return found
+            matches.append(process)
+    return matches
 
 
 def wait_for_end(processes: Sequence[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:

@@ -74,20 +74,20 @@ def job_folder(work_dir: Path, name: str) -> Path:
 def load(work_dir: Path, name: str, spec: Mapping[str, Any]) -> State:
     """Return the state to go on from: that of the interrupted run of this manifest, else a new one. The caller holds the lock."""
     folder, digest = job_folder(work_dir, name), _digest(spec)
-    found = _read(folder / STATE_FILE)
-    unpublished = found is not None and trained_only(found["status"])
-    unfinished = found is not None and (found["status"].get("phase") not in OVER or unpublished)
-    if found is not None and unfinished and found["specDigest"] == digest:
+    earlier = _read(folder / STATE_FILE)
+    unpublished = earlier is not None and trained_only(earlier["status"])
+    unfinished = earlier is not None and (earlier["status"].get("phase") not in OVER or unpublished)
+    if earlier is not None and unfinished and earlier["specDigest"] == digest:
         return State(
             folder=folder,
-            uid=found["uid"],
+            uid=earlier["uid"],
             spec_digest=digest,
-            created=found["created"],
-            status=found["status"],
-            objects=found["objects"],
+            created=earlier["created"],
+            status=earlier["status"],
+            objects=earlier["objects"],
             continued=True,
             interrupted=datetime.fromtimestamp((folder / STATE_FILE).stat().st_mtime, UTC),
-            retry=found["status"].get("budget", {}).get("retry", 0) + unpublished,
+            retry=earlier["status"].get("budget", {}).get("retry", 0) + unpublished,
         )
     shutil.rmtree(folder / PODS, ignore_errors=True)
     return State(
@@ -120,7 +120,7 @@ def without_pause(status: Manifest, pause: timedelta) -> Manifest:
     return {**status, "budget": budget}
 
 
-def looked_at_anew(status: Manifest) -> Manifest:
+def with_new_round(status: Manifest) -> Manifest:
     """Return the status with another round of attempts ahead: a user who starts a job again may have corrected its data."""
     attempt = status.get("attempt")
     if not attempt or "model" in status:
@@ -165,7 +165,7 @@ def _digest(spec: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    return found
+    return content

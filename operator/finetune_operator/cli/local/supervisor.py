@@ -21,7 +21,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-MARK = "FINETUNE_LOCAL_POD"
+POD_FOLDER_VARIABLE = "FINETUNE_LOCAL_POD"
 """Environment variable of every process of a pod; its value is the pod's folder."""
 
 EXIT_FILE = "exit.json"
@@ -101,9 +101,9 @@ def _dies_with_parent() -> Callable[[], None] | None:
 
 def _end_the_rest(folder: Path) -> None:
     """Kill what the first process left behind, in whatever session it is."""
-    from finetune_operator.cli.local.processes import kill_all, marked
+    from finetune_operator.cli.local.processes import kill_all, processes_of
 
-    kill_all(marked(folder))
+    kill_all(processes_of(folder))
 
 
 def _write(path: Path, content: dict[str, object]) -> None:

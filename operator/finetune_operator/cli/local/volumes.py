@@ -79,11 +79,11 @@ def hub_token(job: FineTuneJob, volumes: Volumes) -> str | Path | None:
     reference = job.spec.hub.token_secret_ref
     if reference is None:
         return None
-    given = volumes.secret(reference.name) / reference.key
+    secret_file = volumes.secret(reference.name) / reference.key
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     login = Path(os.environ.get("HF_TOKEN_PATH") or home / "token")
-    if given.is_file():
-        return given
+    if secret_file.is_file():
+        return secret_file
     if os.environ.get("HF_TOKEN"):
         return os.environ["HF_TOKEN"]
     if login.is_file():
@@ -119,21 +119,26 @@ def pod_paths(job: FineTuneJob, pod: Mapping[str, Any], volumes: Volumes, token:
     for mount in trainer["volumeMounts"]:
         paths |= _mounted(mount, by_name[mount["name"]], volumes)
     if job.spec.hub.token_secret_ref is not None and token is not None:
-        paths = {place: str(token) if place.endswith("/hub/token") else folder for place, folder in paths.items()}
+        paths = {
+            mount_path: str(token) if mount_path.endswith("/hub/token") else folder
+            for mount_path, folder in paths.items()
+        }
     return paths
 
 
 def behind(job: FineTuneJob, path: str, volumes: Volumes) -> Path | None:
     """Return the folder behind a path of the spec; None where the path is under no mount of a claim."""
     for volume in job.spec.volumes:
-        place = PurePosixPath(volume.mount_path)
-        if volume.claim_name is not None and PurePosixPath(path).is_relative_to(place):
-            return volumes.claim(volume.claim_name) / (volume.sub_path or "") / PurePosixPath(path).relative_to(place)
+        mount_path = PurePosixPath(volume.mount_path)
+        if volume.claim_name is not None and PurePosixPath(path).is_relative_to(mount_path):
+            return (
+                volumes.claim(volume.claim_name) / (volume.sub_path or "") / PurePosixPath(path).relative_to(mount_path)
+            )
     return None
 
 
 def _mounted(mount: Mapping[str, Any], volume: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
-    place = mount["mountPath"]
+    mount_path = mount["mountPath"]
     if "persistentVolumeClaim" in volume:
         folder = volumes.claim(volume["persistentVolumeClaim"]["claimName"])
     elif "configMap" in volume:
@@ -142,10 +147,10 @@ def _mounted(mount: Mapping[str, Any], volume: Mapping[str, Any], volumes: Volum
         folder = volumes.secret(volume["secret"]["secretName"])
         items = volume["secret"].get("items") or ()
         if items:
-            return {f"{place}/{item['path']}": str(folder / item["key"]) for item in items}
+            return {f"{mount_path}/{item['path']}": str(folder / item["key"]) for item in items}
     else:
         return {}  # scratch space and shared memory are this machine's own
-    return {place: str(folder / mount.get("subPath", ""))}
+    return {mount_path: str(folder / mount.get("subPath", ""))}
 
 
 def _missing_claim(where: str, name: str, volumes: Volumes) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_operator.cli.errors import CommandError
-from finetune_operator.cli.local.state import load, locked, looked_at_anew, without_pause
+from finetune_operator.cli.local.state import load, locked, with_new_round, without_pause
 
 SPEC = {"nodes": 2}
 
@@ -104,7 +104,7 @@ def test_a_pause_does_not_count_against_publishing() -> None:
     ],
 )
 def test_a_run_that_is_started_again_looks_at_its_data_anew(status: Any, expected: Any) -> None:
-    anew = looked_at_anew(status)
+    anew = with_new_round(status)
     if expected is None:
         assert anew == status
     else:

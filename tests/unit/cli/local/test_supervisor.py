@@ -85,7 +85,7 @@ def test_killed_at_once_it_does_not_wait(tmp_path: Path, start: Start) -> None:
 def test_nothing_of_a_pod_outlives_its_first_process(tmp_path: Path, start: Start) -> None:
     pod = start(tmp_path, WITH_ORPHAN)
     assert pod.supervisor.wait(PATIENCE_SECONDS) == 3
-    assert processes.marked(tmp_path) == []
+    assert processes.processes_of(tmp_path) == []
 
 
 def test_the_end_of_the_run_stops_the_pod(tmp_path: Path, start: Start) -> None:
@@ -99,10 +99,10 @@ def test_the_end_of_the_run_stops_the_pod(tmp_path: Path, start: Start) -> None:
 def test_the_end_of_the_supervisor_ends_the_pod(tmp_path: Path, start: Start) -> None:
     pod = start(tmp_path, SLEEPER)
     wait_for((tmp_path / "up").exists)
-    assert len(processes.marked(tmp_path)) == 2
+    assert len(processes.processes_of(tmp_path)) == 2
     pod.supervisor.kill()
     pod.supervisor.wait()
-    wait_for(lambda: processes.marked(tmp_path) == [])
+    wait_for(lambda: processes.processes_of(tmp_path) == [])
 
 
 def test_other_pods_are_nobodys_business(tmp_path: Path, start: Start) -> None:
@@ -111,6 +111,6 @@ def test_other_pods_are_nobodys_business(tmp_path: Path, start: Start) -> None:
     other.mkdir()
     pod = start(one, SLEEPER)
     wait_for((one / "up").exists)
-    assert processes.marked(other) == []
+    assert processes.processes_of(other) == []
     pod.kill()
     pod.supervisor.wait(PATIENCE_SECONDS)
