@@ -46,18 +46,18 @@ REMOVED: dict[str, str] = {
 
 def translate(arguments: TrainingArguments) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the user gave under today's names, and a sentence for each older name that was translated."""
-    given = arguments.model_dump(exclude_unset=True, exclude_none=True)
+    arguments_set = arguments.model_dump(exclude_unset=True, exclude_none=True)
     current: dict[str, Any] = {}
     warnings: list[str] = []
-    for name, value in given.items():
+    for name, value in arguments_set.items():
         if name not in SUCCESSORS:
             current[name] = value
             continue
         new_name, new_value = SUCCESSORS[name], _translated(name, value)
         if new_value is not None:
             current.setdefault(new_name, new_value)
-        said = f"{new_name}: {new_value}" if new_value is not None else "no successor, its default"
-        warnings.append(f"trainingArguments.{name} is the name of older releases; it was read as `{said}`")
+        reading = f"{new_name}: {new_value}" if new_value is not None else "no successor, its default"
+        warnings.append(f"trainingArguments.{name} is the name of older releases; it was read as `{reading}`")
     return current, tuple(warnings)
 
 

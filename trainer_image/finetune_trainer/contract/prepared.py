@@ -43,17 +43,19 @@ class PrepareSummary(Document):
     def text(self) -> str:
         """As a sentence of a condition: `1,000 train and 200 validation rows, ...`."""
         counts = {"train": self.train_rows, "validation": self.validation_rows, "test": self.test_rows}
-        told = [f"{count:,} {role}" for role, count in counts.items() if count is not None]
-        said = [f"{', '.join(told[:-1])} and {told[-1]} rows" if told[1:] else f"{told[0]} rows"]
+        row_counts = [f"{count:,} {role}" for role, count in counts.items() if count is not None]
+        clauses = [
+            f"{', '.join(row_counts[:-1])} and {row_counts[-1]} rows" if row_counts[1:] else f"{row_counts[0]} rows"
+        ]
         if self.dropped_rows:
-            said.append(f"{self.dropped_rows:,} left out")
+            clauses.append(f"{self.dropped_rows:,} left out")
         if self.token_lengths is not None:
-            said.append(f"median {self.token_lengths.median:,} tokens, 95 % up to {self.token_lengths.p95:,}")
+            clauses.append(f"median {self.token_lengths.median:,} tokens, 95 % up to {self.token_lengths.p95:,}")
         if self.truncated_share:
-            said.append(f"{self.truncated_share:.1%} of the train rows cut")
+            clauses.append(f"{self.truncated_share:.1%} of the train rows cut")
         if self.labels:
-            said.append(f"{len(self.labels)} labels")
-        return ", ".join(said)
+            clauses.append(f"{len(self.labels)} labels")
+        return ", ".join(clauses)
 
 
 class SplitReport(Document):

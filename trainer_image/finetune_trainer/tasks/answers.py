@@ -44,18 +44,18 @@ def read(split: Split, answers: str, context: str) -> Read:
     columns = pa.table([split.table.column(answers), split.table.column(context)], names=["answers", "context"])
     row = 0
     for batch in columns.to_batches(max_chunksize=BATCH_ROWS):
-        found = []
+        of_batch = []
         for value, text in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
-            place = _Place(split, row, answers)
-            given = list(place.pairs(value))
-            right = [(answer, place.where(answer, start, text)) for answer, start in given]
-            if right != given:
+            answer_row = _AnswerRow(split, row, answers)
+            stated = list(answer_row.pairs(value))
+            placed = [(answer, answer_row.where(answer, start, text)) for answer, start in stated]
+            if placed != stated:
                 moved.append(row)
-            unanswerable += not right
-            longest = max(longest, *(len(answer) for answer, _ in right), 0)
-            found.append({TEXT: [answer for answer, _ in right], START: [start for _, start in right]})
+            unanswerable += not placed
+            longest = max(longest, *(len(answer) for answer, _ in placed), 0)
+            of_batch.append({TEXT: [answer for answer, _ in placed], START: [start for _, start in placed]})
             row += 1
-        parts.append(pa.array(found, TYPE))
+        parts.append(pa.array(of_batch, TYPE))
     return Read(pa.chunked_array(parts, TYPE), unanswerable, longest, moved)
 
 
@@ -63,11 +63,11 @@ def require_shape(split: Split, column: str) -> None:
     """The column holds answers with their places, of the one shape or the other."""
     type_ = split.table.column(column).type
     inner = type_.value_type if pa.types.is_list(type_) or pa.types.is_large_list(type_) else type_
-    there = {inner.field(index).name for index in range(inner.num_fields)} if pa.types.is_struct(inner) else set()
-    if {TEXT, START} <= there or pa.types.is_null(inner):
+    keys = {inner.field(index).name for index in range(inner.num_fields)} if pa.types.is_struct(inner) else set()
+    if {TEXT, START} <= keys or pa.types.is_null(inner):
         return
     value = next((item for item in split.table.column(column).slice(0, 100).to_pylist() if item is not None), None)
-    missing = f"has no {TEXT if TEXT not in there else START!r}" if there else f"holds {shown(value)}"
+    missing = f"has no {TEXT if TEXT not in keys else START!r}" if keys else f"holds {shown(value)}"
     raise ExpectedError(
         Reason.DATA_INVALID,
         f"{split.place(0)}: column {column!r} {missing}; question-answering takes answers with the character of the "
@@ -85,7 +85,7 @@ def moved_message(split: Split, role: str, rows: list[int]) -> str:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _AnswerRow:
     """A row, for messages."""
 
     split: Split
@@ -123,8 +123,8 @@ class _Place:
         first = context.find(answer)
         if first >= 0 and context.find(answer, first + 1) < 0:
             return first
-        there = context[start : start + len(answer)] if start >= 0 else ""
-        stands = f"where {shown(there)} stands" if there else f"beyond its {len(context)} characters"
+        at_start = context[start : start + len(answer)] if start >= 0 else ""
+        stands = f"where {shown(at_start)} stands" if at_start else f"beyond its {len(context)} characters"
         occurs = "it does not occur in the context" if first < 0 else "it occurs in the context more than once"
         raise self._error(
             f"the answer {shown(answer)} in column {self.column!r} is not at character {start} of the context, "

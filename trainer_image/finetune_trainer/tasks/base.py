@@ -210,8 +210,8 @@ class Task(ABC):
             )
         if wanted is None or limit is None or wanted <= limit:
             return Limits(wanted or limit), ()
-        said = f"preprocessing.maxLength is {wanted}, the model reads {limit} tokens at most: {limit} is used."
-        return Limits(limit), (said,)
+        message = f"preprocessing.maxLength is {wanted}, the model reads {limit} tokens at most: {limit} is used."
+        return Limits(limit), (message,)
 
     @abstractmethod
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:

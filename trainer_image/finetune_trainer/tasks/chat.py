@@ -130,8 +130,8 @@ def _marks(messages: Sequence[Message]) -> list[str]:
     return list(Counter(key for message in messages for key in (*WEIGHTS, *SWITCHES) if key in message))
 
 
-def _message(found: Message, where: str) -> Message:
-    message = {key: value for key, value in found.items() if value is not None}
+def _message(raw: Message, where: str) -> Message:
+    message = {key: value for key, value in raw.items() if value is not None}
     role = message.get("role")
     if role is None:
         raise bad(f"{where} has the keys {names(list(message))}; a message has role and content. Rename them.")

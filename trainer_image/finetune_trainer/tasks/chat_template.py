@@ -146,12 +146,12 @@ class _Writer:
     ) -> tuple[list[str], list[list[Sequence[int]]]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        given = [self._taken(message) if CALLS in message else message for message in messages]
+        taken = [self._taken(message) if CALLS in message else message for message in messages]
         tokens = self.model.tokenizer.special_tokens_map
-        found: Any = render_jinja_template(
-            [given], tools=list(tools) or None, chat_template=self.template, **tokens, **options
+        rendered: Any = render_jinja_template(
+            [taken], tools=list(tools) or None, chat_template=self.template, **tokens, **options
         )
-        texts, spans = found
+        texts, spans = rendered
         return texts, spans
 
     def _taken(self, message: Message) -> Message:
@@ -173,18 +173,18 @@ def unread(read: Sequence[Conversations], model: ModelDescription) -> tuple[str,
     """What to tell of tools and keys of messages that are there and that the template does not write."""
     keys = dict.fromkeys(key for part in read for key in part.seen.rows)
     silent = [key for key in keys if not any(_is_written(key, part, model) for part in read)]
-    said = []
+    sentences = []
     if None in silent:
-        said.append(
+        sentences.append(
             f"The conversations have {TOOLS}, which are there and are not read: the model's chat template writes none."
         )
     of_messages = [key for key in silent if key is not None]
     if of_messages:
-        said.append(
+        sentences.append(
             f"Messages have {names(of_messages)} beside role and content, which is there and is not read: the model's chat "
             "template writes nothing of it."
         )
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _is_written(key: str | None, part: Conversations, model: ModelDescription) -> bool:
@@ -217,16 +217,16 @@ def _turn_end(text: str, before: str, after: str, content: str | None, model: Mo
         return None
     if text.startswith(after) and after.startswith(before):
         return _end(after, len(before), model)
-    said = (content or "").strip()
-    place = after.rfind(said)
-    if not said or place < 0:
+    stripped = (content or "").strip()
+    place = after.rfind(stripped)
+    if not stripped or place < 0:
         return None
-    closing = after[place + len(said) :]
-    found = text.find(said + closing, len(before))
+    closing = after[place + len(stripped) :]
+    start = text.find(stripped + closing, len(before))
     # The content of a later turn may be the same; then this one's end lies between.
-    if not closing.strip() or found < 0 or closing.strip() in text[len(before) : found]:
+    if not closing.strip() or start < 0 or closing.strip() in text[len(before) : start]:
         return None
-    return _end(text[: found + len(said) + len(closing)], len(before), model)
+    return _end(text[: start + len(stripped) + len(closing)], len(before), model)
 
 
 def _end(text: str, start: int, model: ModelDescription) -> int:

@@ -74,11 +74,11 @@ class LabelProblem(ABC):
         return {}
 
     @abstractmethod
-    def told(self, value: Any, names: Sequence[str]) -> Any:
+    def readable(self, value: Any, names: Sequence[str]) -> Any:
         """A choice as a person reads it."""
 
     @abstractmethod
-    def told_label(self, value: Any, names: Sequence[str]) -> Any:
+    def readable_label(self, value: Any, names: Sequence[str]) -> Any:
         """The same of a label of `Labels.columns`."""
 
 
@@ -126,18 +126,18 @@ class SingleLabel(LabelProblem):
         from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
         ids = list(range(len(names)))
-        found = precision_recall_fscore_support(labels, chosen, labels=ids, zero_division=0.0)
-        told: dict[str, Any] = {"perLabel": scores(names, found)}
+        values = precision_recall_fscore_support(labels, chosen, labels=ids, zero_division=0.0)
+        report: dict[str, Any] = {"perLabel": scores(names, values)}
         if len(names) <= SHOWN_CLASSES:
             # A row for each class as labelled, a column for each as predicted.
             matrix = confusion_matrix(labels, chosen, labels=ids)
-            told["confusionMatrix"] = {"labels": list(names), "counts": matrix.tolist()}
-        return told
+            report["confusionMatrix"] = {"labels": list(names), "counts": matrix.tolist()}
+        return report
 
-    def told(self, value: Any, names: Sequence[str]) -> Any:
+    def readable(self, value: Any, names: Sequence[str]) -> Any:
         return names[int(value)]
 
-    def told_label(self, value: Any, names: Sequence[str]) -> Any:
+    def readable_label(self, value: Any, names: Sequence[str]) -> Any:
         return names[value]
 
 
@@ -152,23 +152,23 @@ class MultiLabel(LabelProblem):
             role: label_lists.Lists.read(split, column, noun="label", separator=sign) for role, split in splits.items()
         }
         names, messages = lists["train"].names(at_least=1)
-        for found in lists.values():
-            found.require_no_doubles()
+        for labels in lists.values():
+            labels.require_no_doubles()
         lists["train"].require_difference()
-        columns = {role: found.ids(names) for role, found in lists.items()}
+        columns = {role: labels.ids(names) for role, labels in lists.items()}
         how = (
             "labels are the items of the list"
             if sign == label_lists.BRACKETS
             else f"labels are what is between {sign!r}"
         )
-        said = (f"Column {column!r} holds text: {how}.",) if sign else ()
-        return Labels(names, columns, (*said, *messages))
+        note = (f"Column {column!r} holds text: {how}.",) if sign else ()
+        return Labels(names, columns, (*note, *messages))
 
     @staticmethod
     def read_columns(splits: Mapping[str, Split], columns: Sequence[str]) -> Labels:
         """Look at every label where each has a column of its own, of 0 and 1."""
-        found = {role: label_columns.ids(split, columns) for role, split in splits.items()}
-        return Labels(tuple(columns), found, label_columns.about(splits["train"], columns, found["train"]))
+        ids = {role: label_columns.ids(split, columns) for role, split in splits.items()}
+        return Labels(tuple(columns), ids, label_columns.about(splits["train"], columns, ids["train"]))
 
     def prepared(self, labels: pa.Array, classes: int) -> pa.Array:
         """A 0 or 1 for each class."""
@@ -214,22 +214,22 @@ class MultiLabel(LabelProblem):
     def details(self, labels: Any, chosen: Any, names: Sequence[str]) -> dict[str, Any]:
         from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 
-        told = scores(names, precision_recall_fscore_support(labels, chosen, average=None, zero_division=0.0))
+        by_label = scores(names, precision_recall_fscore_support(labels, chosen, average=None, zero_division=0.0))
         for name, ((right_no, wrong_yes), (wrong_no, right_yes)) in zip(
             names, multilabel_confusion_matrix(labels, chosen).tolist(), strict=True
         ):
-            told[name] |= {
+            by_label[name] |= {
                 "truePositives": right_yes,
                 "falsePositives": wrong_yes,
                 "falseNegatives": wrong_no,
                 "trueNegatives": right_no,
             }
-        return {"perLabel": told}
+        return {"perLabel": by_label}
 
-    def told(self, value: Any, names: Sequence[str]) -> Any:
+    def readable(self, value: Any, names: Sequence[str]) -> Any:
         return [name for name, yes in zip(names, value, strict=True) if yes]
 
-    def told_label(self, value: Any, names: Sequence[str]) -> Any:
+    def readable_label(self, value: Any, names: Sequence[str]) -> Any:
         return [names[index] for index in sorted(set(value))]
 
 
@@ -286,10 +286,10 @@ class Regression(LabelProblem):
         together = r_regression(chosen.astype(np.float64).reshape(-1, 1), labels.astype(np.float64))
         return {"mse": float(mean_squared_error(labels, chosen)), "pearson": float(together[0])}
 
-    def told(self, value: Any, names: Sequence[str]) -> Any:
+    def readable(self, value: Any, names: Sequence[str]) -> Any:
         return float(value)
 
-    def told_label(self, value: Any, names: Sequence[str]) -> Any:
+    def readable_label(self, value: Any, names: Sequence[str]) -> Any:
         return value
 
 

@@ -78,8 +78,8 @@ def examples(evaluated: Evaluated) -> Iterator[dict[str, Any]]:
 
 def scores(names: Sequence[str], values: tuple[Any, Any, Any, Any]) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and number of rows by label, from what scikit-learn gives."""
-    told = ("precision", "recall", "f1", "support")
+    keys = ("precision", "recall", "f1", "support")
     return {
-        name: {key: float(column[index]) for key, column in zip(told, values, strict=True)}
+        name: {key: float(column[index]) for key, column in zip(keys, values, strict=True)}
         for index, name in enumerate(names)
     }

@@ -78,13 +78,13 @@ def _without(text: str, begin: tuple[str, ...], end: tuple[str, ...]) -> str:
 
 def inputs_of(encoded: Any, tokenizer: Any) -> dict[str, pa.Array]:
     """What the model reads of rows that are not padded; a mask that was not asked for is all ones."""
-    found = {
+    inputs = {
         name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == IDS else pa.int8()))
         for name in tokenizer.model_input_names
         if name in encoded
     }
-    if MASK in tokenizer.model_input_names and MASK not in found:
-        ids = found[IDS]
+    if MASK in tokenizer.model_input_names and MASK not in inputs:
+        ids = inputs[IDS]
         ones = pa.array(np.ones(len(ids.values), dtype=np.int8))
-        found[MASK] = pa.ListArray.from_arrays(ids.offsets, ones)
-    return found
+        inputs[MASK] = pa.ListArray.from_arrays(ids.offsets, ones)
+    return inputs

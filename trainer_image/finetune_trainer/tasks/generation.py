@@ -26,14 +26,14 @@ def wanted(config: RunConfig) -> bool:
 
 def settle(settings: Any, config: RunConfig, target_tokens: int) -> None:
     """Length and beams as the user wants them, into a model's generation config."""
-    given = config.training_arguments
-    length = given.get("generation_max_length")
+    arguments = config.training_arguments
+    length = arguments.get("generation_max_length")
     # The start token is among the tokens that max_length counts, and not among those of a target.
     settings.max_length = length if isinstance(length, int) else target_tokens + 1
     settings.max_new_tokens = None
     if settings.min_length is not None:
         settings.min_length = min(settings.min_length, settings.max_length)
-    if isinstance(beams := given.get("generation_num_beams"), int):
+    if isinstance(beams := arguments.get("generation_num_beams"), int):
         settings.num_beams = beams
     _drop_idle(settings)
 

@@ -26,21 +26,21 @@ SPELT = {"source_language": "preprocessing.sourceLanguage", "target_language": "
 
 def check(model: ModelDescription, config: RunConfig) -> None:
     """ExpectedError where languages are missing, unknown, or given to a tokenizer that has none."""
-    given = {field: getattr(config.preprocessing, field) for field in FIELDS}
-    there = codes(model.tokenizer)
+    wanted = {field: getattr(config.preprocessing, field) for field in FIELDS}
+    known = codes(model.tokenizer)
     if not _has_languages(model.tokenizer):
-        _check_marked(model, given)
+        _check_marked(model, wanted)
         return
     if None in chosen(model.tokenizer, config):
-        missing = [SPELT[field] for field in FIELDS if given[field] is None]
+        missing = [SPELT[field] for field in FIELDS if wanted[field] is None]
         raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             f"{model.name} reads and writes many languages and must be told which: set {' and '.join(missing)}. "
-            f"Its codes: {names(there, 30)}.",
+            f"Its codes: {names(known, 30)}.",
         )
-    for field, code in given.items():
+    for field, code in wanted.items():
         if code is not None and _id_of(model.tokenizer, code) is None:
-            raise _unknown(model, field, code, there)
+            raise _unknown(model, field, code, known)
 
 
 def codes(tokenizer: Any) -> list[str]:
@@ -114,12 +114,12 @@ def _id_of(tokenizer: Any, code: str) -> int | None:
     return None
 
 
-def _check_marked(model: ModelDescription, given: dict[str, str | None]) -> None:
-    there, target = codes(model.tokenizer), given["target_language"]
-    if there and target is not None and target not in there:
-        raise _unknown(model, "target_language", target, there)
+def _check_marked(model: ModelDescription, wanted: dict[str, str | None]) -> None:
+    known, target = codes(model.tokenizer), wanted["target_language"]
+    if known and target is not None and target not in known:
+        raise _unknown(model, "target_language", target, known)
     wrong = [
-        SPELT[field] for field in FIELDS if given[field] is not None and not (there and field == "target_language")
+        SPELT[field] for field in FIELDS if wanted[field] is not None and not (known and field == "target_language")
     ]
     if wrong:
         raise ExpectedError(
@@ -129,11 +129,11 @@ def _check_marked(model: ModelDescription, given: dict[str, str | None]) -> None
         )
 
 
-def _unknown(model: ModelDescription, field: str, code: str, there: list[str]) -> ExpectedError:
-    begins = [other for other in there if other.casefold().startswith(code.casefold()[:2])]
-    close = get_close_matches(code, begins or there, 1, 0.3)
+def _unknown(model: ModelDescription, field: str, code: str, known: list[str]) -> ExpectedError:
+    begins = [other for other in known if other.casefold().startswith(code.casefold()[:2])]
+    close = get_close_matches(code, begins or known, 1, 0.3)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return ExpectedError(
         Reason.ARGUMENTS_INVALID,
-        f"{model.name} has no language {code!r} ({SPELT[field]}).{meant} Its codes: {names(there, 30)}.",
+        f"{model.name} has no language {code!r} ({SPELT[field]}).{meant} Its codes: {names(known, 30)}.",
     )

@@ -42,29 +42,31 @@ def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[st
     """Both, with what the user should know of them, of a prefix that is missing and of languages that are."""
     tokenizer, wished = model.tokenizer, config.preprocessing
     languages.set_languages(tokenizer, config)
-    found = Limits(source_limit(config, model.config, tokenizer), target_limit(config, model.config, tokenizer))
+    bounds = Limits(source_limit(config, model.config, tokenizer), target_limit(config, model.config, tokenizer))
     before = len(tokenizer(languages.prefix(tokenizer, config))["input_ids"])
-    _require_room("maxSourceLength", found.tokens, before, "the prefix and special tokens")
+    _require_room("maxSourceLength", bounds.tokens, before, "the prefix and special tokens")
     special = int(tokenizer.num_special_tokens_to_add(pair=False))
-    _require_room("maxTargetLength", found.target_tokens, special, "special tokens of the model")
+    _require_room("maxTargetLength", bounds.target_tokens, special, "special tokens of the model")
     _check_generation(config, _positions(model.config, "decoder", tokenizer))
-    said = [
+    messages = [
         f"preprocessing.{field} is {wanted}, the model has {taken} positions: {taken} is used."
         for field, wanted, taken in (
-            ("maxSourceLength", wished.max_source_length, found.tokens),
-            ("maxTargetLength", wished.max_target_length, found.target_tokens),
+            ("maxSourceLength", wished.max_source_length, bounds.tokens),
+            ("maxTargetLength", wished.max_target_length, bounds.target_tokens),
         )
         if wanted is not None and taken is not None and wanted > taken
     ]
     known = max_tokens(model.config, tokenizer)
-    if known is not None and found.tokens is not None and found.tokens > known:
-        said.append(
-            f"preprocessing.maxSourceLength is {found.tokens}; {model.name} was trained on {known} tokens at most. It "
+    if known is not None and bounds.tokens is not None and bounds.tokens > known:
+        messages.append(
+            f"preprocessing.maxSourceLength is {bounds.tokens}; {model.name} was trained on {known} tokens at most. It "
             "reads longer texts too: it has to learn to."
         )
     if hasattr(model.config, "num_experts"):
-        said.append(f"{model.name} is a mixture of experts: the loss that spreads texts over them is not added here.")
-    return found, (*said, *_prefix_messages(config, model))
+        messages.append(
+            f"{model.name} is a mixture of experts: the loss that spreads texts over them is not added here."
+        )
+    return bounds, (*messages, *_prefix_messages(config, model))
 
 
 def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool = False) -> tuple[Any, int]:
@@ -134,9 +136,9 @@ def _check_generation(config: RunConfig, positions: int | None) -> None:
 
 def _prefix_messages(config: RunConfig, model: ModelDescription) -> tuple[str, ...]:
     if languages.unmarked(model.tokenizer, config):
-        there = languages.codes(model.tokenizer)
+        known = languages.codes(model.tokenizer)
         return (
-            f"{model.name} writes {len(there)} languages ({', '.join(there[:8])}...) and takes the code of one at the "
+            f"{model.name} writes {len(known)} languages ({', '.join(known[:8])}...) and takes the code of one at the "
             "start of each text: set preprocessing.targetLanguage, unless the texts begin with >>code<<.",
         )
     if model.config.model_type != "t5" or config.preprocessing.source_prefix:

@@ -95,7 +95,7 @@ def may_pass(error: Exception) -> bool:
 
 def _refusal(error: Exception, purpose: str) -> Exception:
     """What an error of the model's own means to the user."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ImportError):
-        return ExpectedError(Reason.NOT_IN_IMAGE, f"The image cannot load the model: {said}")
-    return ExpectedError(Reason.MODEL_NOT_LOADED, f"The model cannot {purpose}: {said}")
+        return ExpectedError(Reason.NOT_IN_IMAGE, f"The image cannot load the model: {reason}")
+    return ExpectedError(Reason.MODEL_NOT_LOADED, f"The model cannot {purpose}: {reason}")

@@ -86,8 +86,8 @@ def _single_texts(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
     begin = len(packing.affixes(reading.tokenizer).begin)
     for number, ids in enumerate(_text_ids(batch, reading)):
         if reading.role == "test":
-            read.rows += (found := [_with_labels(row) for row in packing.cut(packing.row(ids), limit)])
-            read.numbers += [number] * len(found)
+            read.rows += (pieces := [_with_labels(row) for row in packing.cut(packing.row(ids), limit)])
+            read.numbers += [number] * len(pieces)
         else:
             read.add(number, ids, list(ids), reading, begin)
     return read
@@ -128,14 +128,14 @@ def _pairs(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
 def _chats(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
     """Every token that holds a character of the assistant's is learnt."""
     read, model = _TokenRows(MESSAGES), reading.model
-    found = list(chat_template.rendered(batch, model))
+    conversations = list(chat_template.rendered(batch, model))
     encoded = reading.tokenizer(
-        [text for text, _ in found], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        [text for text, _ in conversations], add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
     require_known(encoded["input_ids"], model)
     begin = packing.affixes(reading.tokenizer).begin
     for number, (ids, offsets, (_, spans)) in enumerate(
-        zip(encoded["input_ids"], encoded["offset_mapping"], found, strict=True)
+        zip(encoded["input_ids"], encoded["offset_mapping"], conversations, strict=True)
     ):
         starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
         assistant = np.zeros(len(ids), dtype=bool)
@@ -158,8 +158,8 @@ def _encoded(texts: list[str], reading: Reading) -> list[list[int]]:
     if not texts:
         return []
     with without_offsets(reading.tokenizer) as tokenizer:
-        found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    ids: list[list[int]] = found["input_ids"]
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    ids: list[list[int]] = encoded["input_ids"]
     require_known(ids, reading.model)
     return ids
 

@@ -71,7 +71,11 @@ class QuestionAnswering(Task):
         if train.unanswerable == len(train.answers):
             raise answers.none_answered(splits["train"], column)
         messages = [message for text in (question, context) for message in serialised(splits["train"], text)]
-        messages += [answers.moved_message(splits[role], role, one.moved) for role, one in read.items() if one.moved]
+        messages += [
+            answers.moved_message(splits[role], role, answered.moved)
+            for role, answered in read.items()
+            if answered.moved
+        ]
         messages += _never_learnt(read)
         shared = {spans.SOME_UNANSWERABLE: train.unanswerable > 0, spans.LONGEST: train.longest}
         tables = {}
@@ -101,20 +105,20 @@ class QuestionAnswering(Task):
 
     def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """A window that is shorter than what the model reads, as most contexts are; overlaps that leave it room to move."""
-        given = config.preprocessing
+        wanted = config.preprocessing
         decoder = getattr(model.config, "max_decoder_position_embeddings", None)
         if decoder is not None:  # it reads the window too (LED)
             model = replace(model, max_tokens=min(decoder, model.max_tokens or decoder))
         limits, messages = super().limits(config, model)
         tokens = limits.tokens or WINDOW_TOKENS
-        if given.max_length is None:
+        if wanted.max_length is None:
             tokens = min(tokens, WINDOW_TOKENS)
         special = self.special_tokens(model, config)
         room = tokens - special - _shared(config, tokens)
         if room < 2 * STEP_TOKENS:
             most = tokens - special - 2 * STEP_TOKENS
-            what = f"preprocessing.stride is {given.stride}: windows" if given.stride is not None else "windows"
-            way_out = f"stride of at most {most}, or a larger" if given.stride is not None and most >= 0 else "larger"
+            what = f"preprocessing.stride is {wanted.stride}: windows" if wanted.stride is not None else "windows"
+            way_out = f"stride of at most {most}, or a larger" if wanted.stride is not None and most >= 0 else "larger"
             raise ExpectedError(
                 Reason.ARGUMENTS_INVALID,
                 f"{what} of {tokens} tokens, of which {special} are special tokens of the model and "
@@ -140,8 +144,8 @@ class QuestionAnswering(Task):
                 return_overflowing_tokens=True,
             )
             require_known(encoded["input_ids"], reading.model)
-            found, lost = windows(batch, encoded, reading, done)
-            yield Tokenised(found, truncated + lost)
+            batch_windows, lost = windows(batch, encoded, reading, done)
+            yield Tokenised(batch_windows, truncated + lost)
             done += batch.num_rows
 
     def learnt(self, row: Mapping[str, Any]) -> list[int]:
@@ -193,29 +197,29 @@ class QuestionAnswering(Task):
 
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
         """Loss of the windows; exact match and F1 of the questions, in percent as SQuAD gives them."""
-        scored, found, references = _answered(evaluated)
-        return {"loss": float(scored.losses.mean(dtype=np.float64)), **squad.scores(found, references)}
+        scored, predictions, references = _answered(evaluated)
+        return {"loss": float(scored.losses.mean(dtype=np.float64)), **squad.scores(predictions, references)}
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
         """The scores of questions with and without an answer, where there are both."""
-        _, found, references = _answered(evaluated)
-        told = {}
+        _, predictions, references = _answered(evaluated)
+        by_kind = {}
         for name, wanted in (("answerable", True), ("unanswerable", False)):
-            chosen = [pair for pair in zip(found, references, strict=True) if bool(pair[1]) is wanted]
-            if chosen and len(chosen) < len(found):
-                told[name] = {"questions": len(chosen), **squad.scores(*zip(*chosen, strict=True))}
-        return told
+            chosen = [pair for pair in zip(predictions, references, strict=True) if bool(pair[1]) is wanted]
+            if chosen and len(chosen) < len(predictions):
+                by_kind[name] = {"questions": len(chosen), **squad.scores(*zip(*chosen, strict=True))}
+        return by_kind
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
         """Question, context, the answer that was found (empty for none) and those that are right."""
         examples = _examples(evaluated)
-        _, found, _ = _answered(evaluated)
-        told = [name for name in (ID, QUESTION, CONTEXT, ANSWERS) if name in examples.column_names]
+        _, predicted, _ = _answered(evaluated)
+        columns = [name for name in (ID, QUESTION, CONTEXT, ANSWERS) if name in examples.column_names]
         row = 0
-        for batch in examples.select(told).to_batches(max_chunksize=BATCH_ROWS):
+        for batch in examples.select(columns).to_batches(max_chunksize=BATCH_ROWS):
             for example in batch.to_pylist():
                 references = example.pop(ANSWERS)[answers.TEXT]
-                yield {**example, "prediction": found[row], "references": references}
+                yield {**example, "prediction": predicted[row], "references": references}
                 row += 1
 
 
@@ -230,10 +234,10 @@ def _never_learnt(read: dict[str, answers.Read]) -> list[str]:
     if read["train"].unanswerable:
         return []
     return [
-        f"{one.unanswerable} questions of the {role} data have no answer, but none of the training data: the model cannot "
+        f"{answered.unanswerable} questions of the {role} data have no answer, but none of the training data: the model cannot "
         "learn to leave a question unanswered."
-        for role, one in read.items()
-        if one.unanswerable
+        for role, answered in read.items()
+        if answered.unanswerable
     ]
 
 
@@ -259,8 +263,8 @@ def _cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
     losses = cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="none")
     if not smoothing:
         return losses
-    there = logits != -np.inf
-    evenly = -logits.log_softmax(dim=-1).masked_fill(~there, 0.0).sum(dim=-1) / there.sum(dim=-1)
+    unmasked = logits != -np.inf
+    evenly = -logits.log_softmax(dim=-1).masked_fill(~unmasked, 0.0).sum(dim=-1) / unmasked.sum(dim=-1)
     return losses * (1 - smoothing) + evenly * smoothing * (labels != IGNORED_LABEL)
 
 
@@ -272,7 +276,7 @@ def _examples(evaluated: Evaluated) -> pa.Table:
 def _answered(evaluated: Evaluated) -> tuple[spans.Scored, list[str], list[list[str]]]:
     """What was kept of each window, the answer that was found to each question, and the right ones."""
     examples, scored = _examples(evaluated), spans.Scored(*evaluated.predictions)
-    references = [given[answers.TEXT] for given in examples.column(ANSWERS).to_pylist()]
+    references = [answer[answers.TEXT] for answer in examples.column(ANSWERS).to_pylist()]
     return scored, spans.answers(scored, evaluated.rows, examples), references
 
 

@@ -43,7 +43,7 @@ class Scored(NamedTuple):
 
 
 @dataclass
-class _Found:
+class _Candidate:
     """The best of a question so far."""
 
     score: float = -np.inf
@@ -54,9 +54,9 @@ class _Found:
 def answers(scored: Scored, rows: PreparedDataset, examples: pa.Table) -> list[str]:
     """The answer to each question, in the order of the examples."""
     longest = max(examples.column(LONGEST)[0].as_py(), 1)
-    found = [_Found() for _ in range(len(examples))]
+    candidates = [_Candidate() for _ in range(len(examples))]
     for index in range(len(rows)):
-        best = found[rows.own(index, EXAMPLE)]
+        best = candidates[rows.own(index, EXAMPLE)]
         best.no_answer = min(best.no_answer, float(scored.no_answer[index]))
         offsets = np.asarray(rows.own(index, OFFSETS), np.int64).reshape(-1, 2)
         score, span = _best(scored, index, offsets, rows.own(index, FIRST), longest)
@@ -65,7 +65,7 @@ def answers(scored: Scored, rows: PreparedDataset, examples: pa.Table) -> list[s
     may_be_none = examples.column(SOME_UNANSWERABLE)[0].as_py()
     return [
         NO_ANSWER if may_be_none and best.no_answer > best.score else context[slice(*best.span)].strip()
-        for best, context in zip(found, _texts(examples), strict=True)
+        for best, context in zip(candidates, _texts(examples), strict=True)
     ]
 
 

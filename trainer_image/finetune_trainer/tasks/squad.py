@@ -48,8 +48,8 @@ def scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> d
 
 def _best(score: Callable[[str, str], float], prediction: str, references: Sequence[str]) -> float:
     # As the script of 2.0: a reference of which nothing is left once normalised is none.
-    told = [reference for reference in references if normalised(reference)] or [NO_ANSWER]
-    return max(score(prediction, reference) for reference in told)
+    usable = [reference for reference in references if normalised(reference)] or [NO_ANSWER]
+    return max(score(prediction, reference) for reference in usable)
 
 
 def _percent(values: Iterable[float]) -> float:

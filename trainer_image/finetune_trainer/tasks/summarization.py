@@ -42,7 +42,7 @@ class Summarization(SequenceToSequence):
         sentences = PunktSentenceTokenizer()
         totals = dict.fromkeys(ROUGE, 0.0)
         for text, reference in zip(written, references, strict=True):
-            lines = ["\n".join(sentences.tokenize(one)) for one in (reference, text)]
+            lines = ["\n".join(sentences.tokenize(passage)) for passage in (reference, text)]
             for name, score in scorer.score(*lines).items():
                 totals[name] += score.fmeasure
         return {name: PERCENT * total / len(references) for name, total in totals.items()}

@@ -41,10 +41,10 @@ def scheme_of(tags: Sequence[str]) -> Scheme:
         return Scheme(lambda tag: IOBES.get(tag, tag), "micro")
     if any(BEFORE.match(tag) for tag in inside):
         strays = [tag for tag in inside if tag not in BARE and not BEFORE.match(tag)]
-        said = (
+        message = (
             f"Tags {names(strays)} do not begin with B- or I- as others do: neighbouring words of one are one entity."
         )
-        return Scheme(_prefixed, "micro", said if strays else None)
+        return Scheme(_prefixed, "micro", message if strays else None)
     if all(tag in BARE or AFTER.match(tag) for tag in inside):
         return Scheme(_turned, "micro")
     if OUTSIDE in tags:
@@ -68,8 +68,8 @@ def _prefixed(tag: str) -> str:
 
 
 def _turned(tag: str) -> str:
-    found = AFTER.match(tag)
-    return f"{IOBES.get(found[2], found[2])}-{found[1]}" if found else IOBES.get(tag, tag)
+    match = AFTER.match(tag)
+    return f"{IOBES.get(match[2], match[2])}-{match[1]}" if match else IOBES.get(tag, tag)
 
 
 def metrics(references: Tags, predictions: Tags, scheme: Scheme) -> dict[str, float]:
@@ -95,15 +95,15 @@ def by_kind(references: Tags, predictions: Tags, scheme: Scheme) -> dict[str, di
     references, predictions = _translated(references, scheme), _translated(predictions, scheme)
     if not any(tag != OUTSIDE for tags in (*references, *predictions) for tag in tags):
         return {}  # of no entities seqeval makes an error
-    found = classification_report(references, predictions, output_dict=True, zero_division=0)
+    report = classification_report(references, predictions, output_dict=True, zero_division=0)
     return {
         kind: {
-            "precision": float(told["precision"]),
-            "recall": float(told["recall"]),
-            "f1": float(told["f1-score"]),
-            "support": float(told["support"]),
+            "precision": float(scores["precision"]),
+            "recall": float(scores["recall"]),
+            "f1": float(scores["f1-score"]),
+            "support": float(scores["support"]),
         }
-        for kind, told in found.items()
+        for kind, scores in report.items()
         if not kind.endswith(" avg")
     }
 

@@ -76,8 +76,8 @@ class TextClassification(Task):
             )
             for role, split in splits.items()
         }
-        said = [message for column in texts for message in serialised(splits["train"], column)]
-        return Checked(tables, labels.names, messages=(*said, *labels.messages))
+        messages = [message for column in texts for message in serialised(splits["train"], column)]
+        return Checked(tables, labels.names, messages=(*messages, *labels.messages))
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)
@@ -94,8 +94,8 @@ class TextClassification(Task):
         problem, limit = problem_of(reading.config), reading.limits.tokens
         marks = SpecialTokens.of(reading.tokenizer)
         for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
-            given = [batch.column(name).to_pylist() for name in (TEXT, TEXT_PAIR) if name in rows.column_names]
-            texts = [unmarked(column, marks.begin, marks.end) for column in given]
+            columns = [batch.column(name).to_pylist() for name in (TEXT, TEXT_PAIR) if name in rows.column_names]
+            texts = [unmarked(column, marks.begin, marks.end) for column in columns]
             with without_offsets(reading.tokenizer) as tokenizer:
                 cut = {"truncation": limit is not None, "max_length": limit}
                 encoded = tokenizer(*texts, **cut, return_attention_mask=False)
@@ -157,8 +157,8 @@ class TextClassification(Task):
         problem, labels = problem_of(run.config), run.prepared.label_names
         chosen = evaluated.predictions[0]
         for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
-            reference = problem.told_label(example.pop(LABEL), labels)
-            yield {**example, "prediction": problem.told(chosen[place], labels), "reference": reference}
+            reference = problem.readable_label(example.pop(LABEL), labels)
+            yield {**example, "prediction": problem.readable(chosen[place], labels), "reference": reference}
 
 
 TASK = TextClassification()

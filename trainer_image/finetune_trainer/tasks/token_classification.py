@@ -61,20 +61,20 @@ class TokenClassification(Task):
         for role, split in splits.items():
             _require_pairs(split, words, tags, lists[role])
         labels, messages = lists["train"].names(at_least=2)
-        said = [*messages, *_about(labels, lists["train"], tags)]
-        said += [
+        notes = [*messages, *_about(labels, lists["train"], tags)]
+        notes += [
             f"{count} words of the {role} rows are blank: they are left out." for role, count in blank.items() if count
         ]
-        said += [
-            f"{found.not_counted} words of the {role} rows have the tag {IGNORED_LABEL}: they are neither learnt nor judged."
-            for role, found in lists.items()
-            if found.not_counted
+        notes += [
+            f"{tag_lists.not_counted} words of the {role} rows have the tag {IGNORED_LABEL}: they are neither learnt nor judged."
+            for role, tag_lists in lists.items()
+            if tag_lists.not_counted
         ]
         tables = {
             role: pa.table({WORDS: split.table.column(words), TAGS: lists[role].ids(labels)})
             for role, split in splits.items()
         }
-        return Checked(tables, labels, messages=tuple(said))
+        return Checked(tables, labels, messages=tuple(notes))
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         super().check_model(model, config)

@@ -37,11 +37,11 @@ class TokenTask(Task):
 
     def limits_by_default(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Without a wish no more than `DEFAULT_TOKENS`, and that is said."""
-        limits, said = super().limits(config, model)
+        limits, messages = super().limits(config, model)
         if config.preprocessing.max_length is not None or (limits.tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:
-            return limits, said
+            return limits, messages
         reads = f"{limits.tokens} tokens" if limits.tokens else "texts of any length"
         return Limits(DEFAULT_TOKENS), (
-            *said,
+            *messages,
             f"preprocessing.maxLength is not given: {DEFAULT_TOKENS} tokens a row are used. The model reads {reads}.",
         )

@@ -52,8 +52,8 @@ def calls(value: Any, where: str) -> list[Call]:
 
     Arguments are an object, or JSON text of one, which stays text: a template gets what it takes (`with_arguments`).
     """
-    found = _objects(value, f"{where}: its key {CALLS}", f"write {FORM}")
-    return [_call(call, f"{where}, call {number}") for number, call in enumerate(found, start=1)]
+    items = _objects(value, f"{where}: its key {CALLS}", f"write {FORM}")
+    return [_call(call, f"{where}, call {number}") for number, call in enumerate(items, start=1)]
 
 
 def with_arguments(call: Call, *, as_text: bool) -> Call:
@@ -78,20 +78,20 @@ def _call(call: Call, where: str) -> Call:
     return {**_with_values(call), FUNCTION: function} if FUNCTION in call else {"type": FUNCTION, FUNCTION: function}
 
 
-def _with_values(found: Call) -> Call:
-    return {key: value for key, value in found.items() if value is not None}
+def _with_values(call: Call) -> Call:
+    return {key: value for key, value in call.items() if value is not None}
 
 
 def _arguments(value: Any, where: str) -> Any:
     if value is None or (isinstance(value, str) and not value.strip()):
         return {}  # a function without arguments
-    found = parsed(value, f"{where}: its arguments", "hold") if isinstance(value, str) else value
-    if not isinstance(found, dict):
+    arguments = parsed(value, f"{where}: its arguments", "hold") if isinstance(value, str) else value
+    if not isinstance(arguments, dict):
         raise bad(
             f"{where}: its arguments are {shown(value)}, no object with a value for each name. Write them as an object, or as "
             "JSON text of one, or leave such rows out."
         )
-    if (half := half_character(found)) is not None:
+    if (half := half_character(arguments)) is not None:
         raise half_a_character(where, half)
     return value
 
@@ -100,13 +100,13 @@ def _objects(value: Any, where: str, what: str) -> list[Call]:
     """A list of objects, or JSON text of it or of its items."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
-    found = parsed(value, where) if isinstance(value, str) else value
-    if found is None:
+    objects = parsed(value, where) if isinstance(value, str) else value
+    if objects is None:
         return []
-    if isinstance(found, list):
-        found = [parsed(item, where) if isinstance(item, str) else item for item in found]
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+    if isinstance(objects, list):
+        objects = [parsed(item, where) if isinstance(item, str) else item for item in objects]
+    if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
         raise bad(f"{where} holds {shown(value)}; {what}, or JSON text of that.")
-    if (half := half_character(found)) is not None:
+    if (half := half_character(objects)) is not None:
         raise half_a_character(where, half)
-    return found
+    return objects

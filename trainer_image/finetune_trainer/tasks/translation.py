@@ -31,10 +31,10 @@ class Translation(SequenceToSequence):
         if not generation.wanted(run.config):
             return {}
         references = self._texts(evaluated, self.roles[1])
-        found = counters(references)
-        for metric in found.values():
+        metrics = counters(references)
+        for metric in metrics.values():
             metric.corpus_score(references[:1], [references[:1]])  # a signature is known once references are
-        return {f"{name}Signature": str(metric.get_signature()) for name, metric in found.items()}
+        return {f"{name}Signature": str(metric.get_signature()) for name, metric in metrics.items()}
 
 
 def counters(references: Sequence[str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def windows(batch: pa.RecordBatch, encoded: Any, reading: Reading, done: int) ->
         if name in encoded
     }
     rows, encodings = encoded["overflow_to_sample_mapping"], encoded.encodings
-    answered = [_first_answer(given) for given in batch.column("answers").to_pylist()]
+    answered = [_first_answer(answer) for answer in batch.column("answers").to_pylist()]
     places = [_place(encoding, answered[row]) for row, encoding in zip(rows, encodings, strict=True)]
     arrays[LABELS] = pa.array(places, pa.list_(pa.int32()))
     arrays[LENGTH] = pa.array([len(encoding) for encoding in encodings], pa.int32())
@@ -60,11 +60,11 @@ def windows(batch: pa.RecordBatch, encoded: Any, reading: Reading, done: int) ->
     return pa.RecordBatch.from_pydict(arrays), lost
 
 
-def _first_answer(given: dict[str, list[Any]]) -> tuple[int, int] | None:
+def _first_answer(answer: dict[str, list[Any]]) -> tuple[int, int] | None:
     """Where the answer that is learnt begins and ends in its context, without white space around it."""
-    if not given[answers.TEXT]:
+    if not answer[answers.TEXT]:
         return None
-    text, start = given[answers.TEXT][0], given[answers.START][0]
+    text, start = answer[answers.TEXT][0], answer[answers.START][0]
     begin = start + len(text) - len(text.lstrip())
     return begin, begin + len(text.strip())
 

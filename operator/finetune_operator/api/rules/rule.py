@@ -37,8 +37,8 @@ class Rule:
         if not self.value:
             return ""
         shown = ", ".join(part for part in (self.value, self.detail) if part)
-        told = self.message.replace("%", "%%")
-        text = json.dumps(f'"%s" {told}' + (": %s" if self.detail else ""))
+        escaped = self.message.replace("%", "%%")
+        text = json.dumps(f'"%s" {escaped}' + (": %s" if self.detail else ""))
         return f"{text}.format([{shown}])"
 
     @property

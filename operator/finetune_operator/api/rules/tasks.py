@@ -40,12 +40,12 @@ _ROLES = {task: _roles(task) for task in TASKS}
 _ROLES_OF_TASK = cel_map({task: f"'{listed(roles)}'" for task, roles in _ROLES.items()}) + "[self.task]"
 
 
-def _only_for(field: str, tasks: Iterable[str], given: str, advice: str) -> Rule:
-    """A field that but some tasks have; `given`: CEL on spec of whether it is there."""
+def _only_for(field: str, tasks: Iterable[str], is_set: str, advice: str) -> Rule:
+    """A field that but some tasks have; `is_set`: CEL on spec of whether it is there."""
     tasks = list(tasks)
     return Rule(
         "spec",
-        f"!({given}) || self.task in {cel_list(tasks)}",
+        f"!({is_set}) || self.task in {cel_list(tasks)}",
         f"makes no use of it, {listed(tasks, 'and')} {'does' if len(tasks) == 1 else 'do'}: {advice}",
         "self.task",
         field=field,
@@ -68,12 +68,12 @@ COLUMNS = (
     *(
         Rule(
             "spec.dataset.columns",
-            f"!has(self.{given}) || has(self.{missing})",
+            f"!has(self.{role}) || has(self.{missing})",
             f"needs the other half of each pair: name its column in {missing}",
-            f"self.{given}",
-            field=f".{given}",
+            f"self.{role}",
+            field=f".{role}",
         )
-        for given, missing in (("prompt", "completion"), ("completion", "prompt"))
+        for role, missing in (("prompt", "completion"), ("completion", "prompt"))
     ),
     Rule(
         "spec.dataset.columns",
@@ -85,14 +85,14 @@ COLUMNS = (
     *(
         Rule(
             "spec",
-            f"self.task != '{task}' || !has(self.dataset.columns) || !has(self.dataset.columns.{given}) || "
+            f"self.task != '{task}' || !has(self.dataset.columns) || !has(self.dataset.columns.{role}) || "
             + " && ".join(f"!has(self.dataset.columns.{other})" for other in others),
-            f"is one way to give the text, and another is named too: choose {given} or {' or '.join(others)}",
-            f"self.dataset.columns.{given}",
-            field=f".dataset.columns.{given}",
+            f"is one way to give the text, and another is named too: choose {role} or {' or '.join(others)}",
+            f"self.dataset.columns.{role}",
+            field=f".dataset.columns.{role}",
         )
         for task in [task for task, facts in TASKS.items() if len(facts.required) > 1]
-        for given, others in (("text", ("prompt", "messages")), ("messages", ("prompt",)))
+        for role, others in (("text", ("prompt", "messages")), ("messages", ("prompt",)))
     ),
 )
 

@@ -163,9 +163,9 @@ STEPS = (
 
 LOADER = tuple(
     Rule(
-        AT, f"!({given}) || {_WORKERS}", "needs loader processes: set dataloader_num_workers above 0", field=f".{name}"
+        AT, f"!({is_set}) || {_WORKERS}", "needs loader processes: set dataloader_num_workers above 0", field=f".{name}"
     )
-    for name, given in (
+    for name, is_set in (
         ("dataloader_prefetch_factor", "has(self.dataloader_prefetch_factor)"),
         ("dataloader_multiprocessing_context", "has(self.dataloader_multiprocessing_context)"),
         (

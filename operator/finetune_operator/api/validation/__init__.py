@@ -24,33 +24,33 @@ def check(manifest: dict[str, Any]) -> tuple[Problem, ...]:
     """Everything that is wrong with a manifest; empty for a good FineTuneJob."""
     if wrong := tuple(_identity_problems(manifest)):
         return wrong
-    given = normalised(manifest)
+    applied = normalised(manifest)
     schema = crd.schema()
-    found = [
-        *metadata.problems(given.get("metadata", {})),
-        *_top_level_problems(given, schema),
+    shape_problems = [
+        *metadata.problems(applied.get("metadata", {})),
+        *_top_level_problems(applied, schema),
     ]
-    bad = tuple(problem.field for problem in found if problem.kind is not Kind.UNKNOWN)
-    return (*found, *evaluate.broken_rules(given, bad))
+    bad = tuple(problem.field for problem in shape_problems if problem.kind is not Kind.UNKNOWN)
+    return (*shape_problems, *evaluate.broken_rules(applied, bad))
 
 
 def normalised(manifest: dict[str, Any]) -> dict[str, Any]:
     """The manifest as `kubectl apply` sends it: fields that are null are left out, status is not the user's."""
-    given: dict[str, Any] = structure.without_nulls(crd.schema(), manifest)
-    return {name: value for name, value in given.items() if name != "status"}
+    applied: dict[str, Any] = structure.without_nulls(crd.schema(), manifest)
+    return {name: value for name, value in applied.items() if name != "status"}
 
 
 def _identity_problems(manifest: dict[str, Any]) -> Iterator[Problem]:
     for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
-        given = manifest.get(name)
-        if given is None:
+        value = manifest.get(name)
+        if value is None:
             yield Problem(name, Kind.REQUIRED, f"{name}: {wanted}")
-        elif given != wanted:
-            yield Problem(name, Kind.UNSUPPORTED, f'supported values: "{wanted}"{nearest(given, [wanted])}', given)
+        elif value != wanted:
+            yield Problem(name, Kind.UNSUPPORTED, f'supported values: "{wanted}"{nearest(value, [wanted])}', value)
 
 
-def _top_level_problems(given: dict[str, Any], schema: Schema) -> Iterator[Problem]:
-    top = {name: value for name, value in given.items() if name not in ("apiVersion", "kind", "metadata")}
+def _top_level_problems(manifest: dict[str, Any], schema: Schema) -> Iterator[Problem]:
+    top = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "metadata")}
     fields = {"type": "object", "properties": {"spec": schema["properties"]["spec"]}, "required": ["spec"]}
     for problem in structure.problems(fields, top, ""):
         yield Problem(problem.field.removeprefix("."), problem.kind, problem.message.lstrip("."), problem.value)

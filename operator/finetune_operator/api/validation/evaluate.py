@@ -98,11 +98,11 @@ def _context(value: Any) -> Any:
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "isQuantity": is_quantity,
     "quantity": lambda text: str(parse(text)),
-    "isInteger": lambda one: Fraction(one).denominator == 1,
-    "asInteger": lambda one: int(Fraction(one)),
-    "isLessThan": lambda one, other: Fraction(one) < Fraction(other),
-    "isGreaterThan": lambda one, other: Fraction(one) > Fraction(other),
-    "compareTo": lambda one, other: (Fraction(one) > Fraction(other)) - (Fraction(one) < Fraction(other)),
+    "isInteger": lambda number: Fraction(number).denominator == 1,
+    "asInteger": lambda number: int(Fraction(number)),
+    "isLessThan": lambda number, other: Fraction(number) < Fraction(other),
+    "isGreaterThan": lambda number, other: Fraction(number) > Fraction(other),
+    "compareTo": lambda number, other: (Fraction(number) > Fraction(other)) - (Fraction(number) < Fraction(other)),
     "sum": sum,
     "format": lambda text, values: text % tuple(values),
     # `oldSelf` of a rule that is evaluated at creation too: there is none.

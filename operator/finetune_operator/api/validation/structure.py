@@ -72,8 +72,8 @@ def type_name(value: Any) -> str:
 
 def _type_problem(schema: Schema, value: Any, field: str) -> Problem | None:
     wanted = ("integer", "string") if schema.get(INT_OR_STRING) else (schema["type"],)
-    given = type_name(value)
-    if given in wanted or (given == "integer" and "number" in wanted):
+    actual = type_name(value)
+    if actual in wanted or (actual == "integer" and "number" in wanted):
         return None
     advice = ""
     if isinstance(value, bool) and "no" in schema.get("enum", ()):
@@ -82,11 +82,13 @@ def _type_problem(schema: Schema, value: Any, field: str) -> Problem | None:
     elif isinstance(value, bool) and wanted == ("string",):
         words = "y, yes, on and true" if value else "n, no, off and false"
         advice = f" (YAML reads {words} without quotes as {str(value).lower()}: write the word in quotes)"
-    elif given == "number" and INT_OR_STRING in schema:
+    elif actual == "number" and INT_OR_STRING in schema:
         advice = f' (quote it: "{value}")'
-    elif given in ("integer", "number") and wanted == ("string",):
+    elif actual in ("integer", "number") and wanted == ("string",):
         advice = f' (quote it: "{value}", or as it is written in the manifest)'
-    return Problem(field, Kind.INVALID, f'{field} in body must be of type {",".join(wanted)}: "{given}"{advice}', given)
+    return Problem(
+        field, Kind.INVALID, f'{field} in body must be of type {",".join(wanted)}: "{actual}"{advice}', actual
+    )
 
 
 def _object_problems(schema: Schema, value: dict[str, Any], field: str) -> Iterator[Problem]:

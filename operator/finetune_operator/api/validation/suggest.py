@@ -119,15 +119,15 @@ def _holder(field: str) -> str:
     return re.sub(r"\[[^]]*\]", "", f"finetunejob.{field.lstrip('.')}").rpartition(".")[0]
 
 
-def _distance(one: str, other: str) -> int:
+def _distance(name: str, other: str) -> int:
     """Letters to add, drop, change or swap with their neighbour until one is the other."""
     before: list[int] = []
     row = list(range(len(other) + 1))
-    for i, left in enumerate(one, 1):
+    for i, left in enumerate(name, 1):
         two_before, before, row = before, row, [i]
         for j, right in enumerate(other, 1):
             steps = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
-            if two_before and j > 1 and left == other[j - 2] and one[i - 2] == right:
+            if two_before and j > 1 and left == other[j - 2] and name[i - 2] == right:
                 steps = min(steps, two_before[j - 2] + 1)
             row.append(steps)
     return row[-1]
