@@ -70,9 +70,9 @@ async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Node
         started = await node.client.join()
         node.secret = await asyncio.to_thread(_read_secret, node)
         address = host.own_address((started.master_address, started.master_port))
-    node.board.begun = started.begun
-    node.board.resumed_from = started.resume
-    node.board.model_path = started.model
+    node.progress_state.begun = started.begun
+    node.progress_state.resumed_from = started.resume
+    node.progress_state.model_path = started.model
     interface = host.interface_of(_LOOPBACK if node.settings.config.nodes == 1 else address)
     log.info("attempt has begun", resume=started.resume.path if started.resume else None)
     return started, NodeEndpoint(address, interface)
@@ -83,49 +83,51 @@ def _read_secret(node: Node) -> str:
 
 
 async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, str]:
-    settings, gang = node.settings, node.node_zero_parts().gang
+    settings, roster = node.settings, node.node_zero_parts().roster
     run = settings.layout.run
     here = Peer(settings.bind or host.own_address(), settings.port)
     node.secret = await asyncio.to_thread(claim, run, settings.attempt, here)
     previous = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
     if previous is not None:
-        node.board.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(previous.attempt)))
+        node.progress_state.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(previous.attempt)))
     peers = await _all_here(node)
     log.info("all nodes are here", nodes=settings.config.nodes)
-    address = gang.seen_as or here.host
+    address = roster.seen_as or here.host
     addresses = (str(Peer(address, settings.port)), *(peers[index] for index in sorted(peers)))
-    mark = await decide_and_mark(node, session, addresses)
-    node.node_zero_parts().saving.mark = mark
+    record = await decide_and_record(node, session, addresses)
+    node.node_zero_parts().coordinator.attempt_record = record
     master = _LOOPBACK if settings.config.nodes == 1 else address
     started = Begin(
-        begun=mark.begun,
+        begun=record.begun,
         master_address=master,
         master_port=host.free_port(master),
-        resume=mark.resume,
-        model=mark.model,
+        resume=record.resume,
+        model=record.model,
     )
-    gang.begin.set_result(started)
+    roster.begin.set_result(started)
     return started, address
 
 
 async def _all_here(node: Node) -> dict[int, str]:
     """Wait for the other nodes; after a while say which of them have not come."""
-    gang = node.node_zero_parts().gang
-    complete = asyncio.create_task(gang.complete())
+    roster = node.node_zero_parts().roster
+    complete = asyncio.create_task(roster.complete())
     clock = asyncio.get_running_loop().time
     began, tell_at = clock(), clock() + WAITING_SECONDS
     try:
         while not (await asyncio.wait({complete}, timeout=_LOOK_SECONDS))[0]:
             if clock() - began < WAITING_SECONDS:
                 continue
-            node.board.waiting_for = named(gang.missing)
+            node.progress_state.waiting_for = named(roster.missing)
             if clock() >= tell_at:
                 tell_at += WAITING_AGAIN_SECONDS
-                log.warning("nodes have not come", missing=node.board.waiting_for, seconds=round(clock() - began))
+                log.warning(
+                    "nodes have not come", missing=node.progress_state.waiting_for, seconds=round(clock() - began)
+                )
         return complete.result()
     finally:
         complete.cancel()
-        node.board.waiting_for = None
+        node.progress_state.waiting_for = None
 
 
 def named(nodes: Sequence[int]) -> str:
@@ -150,7 +152,7 @@ def claim(run: Run, attempt: int, address: Peer) -> str:
     return secret
 
 
-async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> AttemptRecord:
+async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> AttemptRecord:
     """Fence, decide, write the mark; again if an older attempt turns out to have begun meanwhile."""
     settings = node.settings
     layout, run, number = settings.layout, settings.layout.run, settings.attempt
@@ -165,25 +167,25 @@ async def decide_and_mark(node: Node, session: aiohttp.ClientSession, addresses:
             )  # what is of other data lets an earlier run have its turn
         await asyncio.to_thread(assert_newest, run, number)
         decision = await asyncio.to_thread(decide, layout, settings.config, number, prepared, settings.expected_step)
-        mark = _mark_of(node, addresses, decision)
-        await asyncio.to_thread(_write, node, mark)
+        record = _attempt_record(node, addresses, decision)
+        await asyncio.to_thread(_write, node, record)
         await asyncio.to_thread(assert_newest, run, number)
-        if await asyncio.to_thread(newest_attempt_record, run, number) == before and _still_there(mark):
+        if await asyncio.to_thread(newest_attempt_record, run, number) == before and _still_there(record):
             break
         log.info("another attempt began at the same time: looking again")
     for message in decision.messages:
         log.warning("of what the attempt goes on from", message=message)
-    node.board.say(decision.messages)
+    node.progress_state.say(decision.messages)
     await asyncio.to_thread(sweep, run, number)
-    return mark
+    return record
 
 
-def _still_there(mark: AttemptRecord) -> bool:
+def _still_there(record: AttemptRecord) -> bool:
     """An older attempt that was not over may have rotated between our look and our mark; from the mark on it won't."""
-    return mark.resume is None or to_local(mark.resume.path).is_dir()
+    return record.resume is None or to_local(record.resume.path).is_dir()
 
 
-def _mark_of(node: Node, addresses: tuple[str, ...], decision: ResumeDecision) -> AttemptRecord:
+def _attempt_record(node: Node, addresses: tuple[str, ...], decision: ResumeDecision) -> AttemptRecord:
     settings = node.settings
     return AttemptRecord(
         uid=settings.config.uid,
@@ -198,11 +200,11 @@ def _mark_of(node: Node, addresses: tuple[str, ...], decision: ResumeDecision) -
     )
 
 
-def _write(node: Node, mark: AttemptRecord) -> None:
+def _write(node: Node, record: AttemptRecord) -> None:
     run = node.settings.layout.run
     if run_config(run)[0] is None:
         write_checked(run.config, node.settings.config)
-    write_attempt_record(run.attempt(mark.attempt), mark)
+    write_attempt_record(run.attempt(record.attempt), record)
 
 
 async def _prepared(node: Node) -> Prepared | None:
@@ -215,7 +217,7 @@ async def _prepared(node: Node) -> Prepared | None:
     elif settings.config.prepare == "job" or settings.first_attempt in (None, left.first_attempt):
         return left
     # Node 0 prepares: mostly beside the ranks' imports, but what was prepared in another round may be of other data by now.
-    node.board.phase = PodPhase.PREPARING
+    node.progress_state.phase = PodPhase.PREPARING
     made = await preparation.inline(settings, node.children, node.temporary)
     node.prepared_as(made)
     if isinstance(made, Failure):
@@ -234,12 +236,12 @@ async def _fence(
     own = await asyncio.to_thread(own_folders, run, settings.attempt, prepared)
     if settings.config.resume_from in CONTINUES and not own:
         waiting += await asyncio.to_thread(runs_to_continue, settings.layout, settings.config)
-    for its_run, mark in waiting:
-        if (mark.uid, mark.attempt) not in fenced:
-            await until_over(session, its_run.attempt(mark.attempt), mark)
-            fenced.add((mark.uid, mark.attempt))
+    for its_run, record in waiting:
+        if (record.uid, record.attempt) not in fenced:
+            await until_over(session, its_run.attempt(record.attempt), record)
+            fenced.add((record.uid, record.attempt))
     if before is not None:
-        node.board.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(before.attempt)))
+        node.progress_state.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(before.attempt)))
     return before
 
 

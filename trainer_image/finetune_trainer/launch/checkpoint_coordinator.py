@@ -118,7 +118,7 @@ class CheckpointCoordinator:
     def __init__(
         self,
         settings: Settings,
-        board: ProgressState,
+        progress_state: ProgressState,
         metrics: AttemptMetrics,
         on_error: Callable[[Exception], None],
     ) -> None:
@@ -127,7 +127,7 @@ class CheckpointCoordinator:
         self._settings = settings
         self._layout = settings.layout
         self._attempt = self._layout.run.attempt(settings.attempt)
-        self._board = board
+        self._progress_state = progress_state
         self._metrics = metrics
         self._parts: dict[int, dict[int, NodeCheckpoint]] = {}
         self._complete: set[int] = set()
@@ -135,22 +135,22 @@ class CheckpointCoordinator:
         self._done: dict[int, asyncio.Future[Path | None]] = {}
         self._lock = asyncio.Lock()
         self._given_up: int | None = None
-        self.mark: AttemptRecord | None = None
+        self.attempt_record: AttemptRecord | None = None
         """Set when the attempt has begun."""
 
     @property
     def saved(self) -> Saved:
         """What became of checkpoints so far."""
-        sealed = self._board.checkpoint
+        sealed = self._progress_state.checkpoint
         return Saved(sealed=sealed.step if sealed is not None else None, given_up=self._given_up)
 
     def done(self, step: int) -> asyncio.Future[Path | None]:
         """Resolves to the sealed folder, or None if the checkpoint was given up, or an earlier attempt has left none."""
         if step not in self._done:
             self._done[step] = asyncio.get_running_loop().create_future()
-            resumed = self.mark.resume if self.mark is not None else None
-            if self.mark is not None and resumed is not None and step <= resumed.step:
-                self._done[step].set_result(_left_before(self.mark, step))
+            resumed = self.attempt_record.resume if self.attempt_record is not None else None
+            if self.attempt_record is not None and resumed is not None and step <= resumed.step:
+                self._done[step].set_result(_left_before(self.attempt_record, step))
         return self._done[step]
 
     async def node_reported(self, report: NodeCheckpoint) -> None:
@@ -200,7 +200,7 @@ class CheckpointCoordinator:
 
     def _but_of_base(self, files: dict[FileName, FileDigest]) -> dict[FileName, FileDigest]:
         """The files, each without the tensors that are not finite in the model that training began with."""
-        prepared = self._board.prepared
+        prepared = self._progress_state.prepared
         if prepared is None or not any(file.not_finite for file in files.values()):
             return files
         base = to_local(prepared.model)
@@ -218,11 +218,11 @@ class CheckpointCoordinator:
         if sealed.finite is False:
             self._metrics.checkpoint_failures.labels(reason="not_finite").inc()
             message = f"checkpoint {sealed.step} holds numbers that are not finite ({', '.join(sealed.not_finite)})"
-            self._board.say((f"{message}: nothing goes on from it",))
+            self._progress_state.say((f"{message}: nothing goes on from it",))
             log.error("checkpoint is not finite", step=sealed.step, path=to_pod(folder), tensors=sealed.not_finite)
             return
         ref = sealed.ref(folder)
-        self._board.checkpoint = ref
+        self._progress_state.checkpoint = ref
         self._metrics.last_checkpoint_time.set(ref.time.timestamp())
         log.info("checkpoint sealed", step=ref.step, path=ref.path)
 
@@ -230,7 +230,7 @@ class CheckpointCoordinator:
         reason = error.reason if isinstance(error, _PartMissing) else reason_of(error)
         self._metrics.checkpoint_failures.labels(reason=reason).inc()
         message = f"checkpoint {step} was not saved ({reason}): {error}"
-        self._board.say((message,))
+        self._progress_state.say((message,))
         log.error("checkpoint given up", step=step, reason=reason, error=str(error))
         final = self._attempt.checkpoint(step)
         await asyncio.to_thread(sealing.discard, sealing.partial(final), self._attempt.staging / f"checkpoint-{step}")
@@ -261,13 +261,15 @@ class CheckpointCoordinator:
             future.set_result(folder)
 
     async def _rotate(self) -> None:
-        if self.mark is None:
+        if self.attempt_record is None:
             raise RuntimeError("a checkpoint was sealed before the attempt had begun")
         with self._metrics.checkpoint_seconds.labels(stage="rotate").time():
             try:
-                gone = await asyncio.to_thread(rotate, self._layout, self.mark, self._settings.save_total_limit)
+                gone = await asyncio.to_thread(
+                    rotate, self._layout, self.attempt_record, self._settings.save_total_limit
+                )
             except OSError as error:
-                self._board.say((f"old checkpoints could not be deleted: {error}",))
+                self._progress_state.say((f"old checkpoints could not be deleted: {error}",))
                 log.warning("rotation failed", error=str(error))
                 return
         for folder in gone:
@@ -296,7 +298,7 @@ class CheckpointCoordinator:
 
         async with self._lock:
             await self._until_done(work)
-        path = self._board.model_path = to_pod(final)
+        path = self._progress_state.model_path = to_pod(final)
         log.info("model sealed", path=path)
         await self.link_model(path)
         return path
@@ -317,9 +319,9 @@ class CheckpointCoordinator:
                 if clock() >= until:
                     failure = explain(error, self._layout.output, worked=True)
                     # Where the volume took nothing at all from the first step to the last, another training costs.
-                    cause = failure.cause if self._board.checkpoint is not None else Cause.ERROR
+                    cause = failure.cause if self._progress_state.checkpoint is not None else Cause.ERROR
                     raise VolumeError.of(failure.model_copy(update={"cause": cause})) from error
-                self._board.say(
+                self._progress_state.say(
                     (f"The model is trained, and can't be written to the volume now ({error}): trying again.",)
                 )
             await asyncio.sleep(MODEL_AGAIN_SECONDS)
@@ -331,7 +333,7 @@ class CheckpointCoordinator:
             return
         why = f"numbers of the model are not finite at the end of training ({', '.join(tensors)})"
         kept = to_pod(move_aside(self._layout.run, sealing.partial(final), why))
-        newest = self._board.checkpoint or self._board.resumed_from
+        newest = self._progress_state.checkpoint or self._progress_state.resumed_from
         before = f"; the newest checkpoint whose numbers are finite is {newest.path}" if newest is not None else ""
         raise ExpectedError(Reason.NON_FINITE, f"{why[0].upper()}{why[1:]}. It is at {kept}{before}.")
 
@@ -343,7 +345,7 @@ class CheckpointCoordinator:
         try:
             await asyncio.to_thread(replace_link, self._layout.model_link, to_local(model))
         except OSError as error:
-            self._board.say(
+            self._progress_state.say(
                 (f"The model is at {model}; {to_pod(self._layout.model_link)} does not lead there: {error}.",)
             )
 
@@ -356,10 +358,10 @@ class CheckpointCoordinator:
         await self._work.idle()
 
 
-def _left_before(mark: AttemptRecord, step: int) -> Path | None:
+def _left_before(record: AttemptRecord, step: int) -> Path | None:
     """The checkpoint of a step that was made before the attempt began: of its run, or beside the one that it went on from."""
-    known = [to_local(ref.path) for ref in mark.known if ref.step == step]
-    beside = [to_local(mark.resume.path).parent / f"checkpoint-{step}"] if mark.resume is not None else []
+    known = [to_local(ref.path) for ref in record.known if ref.step == step]
+    beside = [to_local(record.resume.path).parent / f"checkpoint-{step}"] if record.resume is not None else []
     return next((folder for folder in (*known, *beside) if folder.is_dir()), None)
 
 

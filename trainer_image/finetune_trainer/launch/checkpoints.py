@@ -83,8 +83,8 @@ def usable_folders(run: Run, before: int | None = None) -> list[Path]:
 
     What a superseded attempt sealed after its successor had begun is in neither, so no attempt ever reads it.
     """
-    mark = newest_attempt_record(run, before)
-    known = [to_local(ref.path) for ref in mark.known] if mark is not None else []
+    record = newest_attempt_record(run, before)
+    known = [to_local(ref.path) for ref in record.known] if record is not None else []
     own: list[Path] = []
     for attempt in last_attempts(run, before):
         try:
@@ -183,23 +183,23 @@ def needed_by_others(layout: Layout) -> set[Path]:
     for run in layout.other_runs():
         for attempt in run.begun():
             with suppress(VolumeError):  # a run that goes on from here has begun after this one was over
-                mark = read_attempt_record(attempt)
-                if mark is not None and mark.resume is not None:
-                    needed.add(to_local(mark.resume.path))
+                record = read_attempt_record(attempt)
+                if record is not None and record.resume is not None:
+                    needed.add(to_local(record.resume.path))
     return needed
 
 
-def rotate(layout: Layout, mark: AttemptRecord, limit: int | None) -> list[Path]:
+def rotate(layout: Layout, record: AttemptRecord, limit: int | None) -> list[Path]:
     """Delete what is surplus in this run; returns what went. Only node 0 of the newest begun attempt may call it."""
     run = layout.run
-    own = sealed_by(run.attempt(mark.attempt))
-    known = [to_local(ref.path) for ref in mark.known]
+    own = sealed_by(run.attempt(record.attempt))
+    known = [to_local(ref.path) for ref in record.known]
     lineage = own + [Sealed(folder, found) for folder in known if (found := manifest.read(folder))]
     gone = []
     for old in surplus(lineage, limit, needed_by_others(layout)):
-        if successor(run, mark.attempt) is not None:
+        if successor(run, record.attempt) is not None:
             break
-        if _remove(run, mark.attempt, old.folder):
+        if _remove(run, record.attempt, old.folder):
             gone.append(old.folder)
     return gone
 

@@ -41,25 +41,25 @@ async def why_not(session: aiohttp.ClientSession, address: str, uid: str, attemp
     return f"at {address} answers node {health.node} of attempt {health.attempt} of {health.uid}"
 
 
-async def until_over(session: aiohttp.ClientSession, attempt: Attempt, mark: AttemptRecord) -> None:
+async def until_over(session: aiohttp.ClientSession, attempt: Attempt, record: AttemptRecord) -> None:
     """Return when every node of the attempt is over."""
     ways = await asyncio.gather(
-        *(_node_over(session, attempt, mark, node, address) for node, address in enumerate(mark.addresses))
+        *(_node_over(session, attempt, record, node, address) for node, address in enumerate(record.addresses))
     )
-    log.info("earlier attempt is over", earlier=mark.attempt, nodes=dict(enumerate(ways)))
+    log.info("earlier attempt is over", earlier=record.attempt, nodes=dict(enumerate(ways)))
 
 
 async def _node_over(
-    session: aiohttp.ClientSession, attempt: Attempt, mark: AttemptRecord, node: int, address: str
+    session: aiohttp.ClientSession, attempt: Attempt, record: AttemptRecord, node: int, address: str
 ) -> str:
     now = asyncio.get_running_loop().time
     began = last_seen = now()
     while True:
         if await asyncio.to_thread(there, attempt.result(node)):
             return "record"
-        if now() - began >= mark.grace_period_seconds:
+        if now() - began >= record.grace_period_seconds:
             return "grace period"
-        if await why_not(session, address, mark.uid, mark.attempt, node) is None:
+        if await why_not(session, address, record.uid, record.attempt, node) is None:
             last_seen = now()
         elif now() - last_seen >= UNREACHABLE_SECONDS:
             return "unreachable"

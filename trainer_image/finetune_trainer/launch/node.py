@@ -69,8 +69,8 @@ class EndedError(Exception):
 
 
 class NodeZeroParts(NamedTuple):
-    gang: NodeRoster
-    saving: CheckpointCoordinator
+    roster: NodeRoster
+    coordinator: CheckpointCoordinator
 
 
 class Node:
@@ -81,14 +81,16 @@ class Node:
         self.children = children
         self.client = client
         self.temporary = temporary
-        self.board = ProgressState(settings.config.uid, settings.attempt)
+        self.progress_state = ProgressState(settings.config.uid, settings.attempt)
         self.metrics = AttemptMetrics()
         self.ranks = Ranks(settings, children, temporary)
-        self.placing = NodeCheckpointWriter(settings, self.metrics, self._report_checkpoint, self.went_wrong)
+        self.checkpoint_writer = NodeCheckpointWriter(settings, self.metrics, self._report_checkpoint, self.went_wrong)
         self.background = Background(self.went_wrong)
         first = settings.node == 0
-        self.gang = NodeRoster(settings.config.nodes) if first else None
-        self.saving = CheckpointCoordinator(settings, self.board, self.metrics, self.went_wrong) if first else None
+        self.roster = NodeRoster(settings.config.nodes) if first else None
+        self.coordinator = (
+            CheckpointCoordinator(settings, self.progress_state, self.metrics, self.went_wrong) if first else None
+        )
         self.secret: str | None = None
         """Of the attempt: what other nodes must know to talk to this one."""
         self.failure: Failure | None = None
@@ -107,9 +109,9 @@ class Node:
 
     def node_zero_parts(self) -> NodeZeroParts:
         """What only node 0 has; its routes exist only there."""
-        if self.gang is None or self.saving is None:
+        if self.roster is None or self.coordinator is None:
             raise RuntimeError("only node 0 answers this")
-        return NodeZeroParts(self.gang, self.saving)
+        return NodeZeroParts(self.roster, self.coordinator)
 
     def end(self, ending: Ending, text: str = "", failure: Failure | None = None) -> None:
         """Say that the node's work is over; only the first word counts."""
@@ -163,12 +165,12 @@ class Node:
     def volume_has_worked(self) -> bool:
         """Whether something of this run is on the volume: then it was set up well."""
         settings = self.settings
-        return settings.config.prepare == "job" or self.board.begun is not None or has_worked(settings.layout)
+        return settings.config.prepare == "job" or self.progress_state.begun is not None or has_worked(settings.layout)
 
     def rank_reported(self, result: RankResult) -> None:
         """A rank's last word."""
         self.ranks.results[result.rank] = result
-        self.board.say(result.messages)
+        self.progress_state.say(result.messages)
         if result.outcome is Outcome.FAILED:
             self.end(Ending.RANK_FAILED, f"rank {result.rank}: {in_short(result.failure)}")
         elif all(rank in self.ranks.results for rank in self.settings.local_ranks):
@@ -180,13 +182,13 @@ class Node:
         if isinstance(prepared, Failure):
             self.end(Ending.PREPARE_FAILED, prepared.message, prepared)
         else:
-            self.board.prepared_as(prepared)
-            if self.board.phase is PodPhase.PREPARING:
-                self.board.phase = PodPhase.STARTING
+            self.progress_state.prepared_as(prepared)
+            if self.progress_state.phase is PodPhase.PREPARING:
+                self.progress_state.phase = PodPhase.STARTING
 
     async def _report_checkpoint(self, report: NodeCheckpoint) -> None:
-        if self.saving is not None:
-            await self.saving.node_reported(report)
+        if self.coordinator is not None:
+            await self.coordinator.node_reported(report)
         else:
             await self.client.report_checkpoint(report)
 
@@ -197,10 +199,10 @@ class Node:
         return await asyncio.shield(self._sealed[step])
 
     async def _find_sealed(self, step: int) -> PodPath:
-        if self.saving is None:
+        if self.coordinator is None:
             path = await self.client.checkpoint(step)
         else:
-            folder = await asyncio.shield(self.saving.done(step))
+            folder = await asyncio.shield(self.coordinator.done(step))
             path = to_pod(folder) if folder else None
         if path is None:
             raise BrokenError("it is not on the volume")

@@ -17,7 +17,7 @@ def record_of(node: Node, started: datetime) -> ResultRecord:
     """The record of a node whose work is over."""
     outcome, failure = _outcome(node)
     first = node.settings.node == 0
-    model = node.board.model_path if first and outcome is Outcome.SUCCEEDED else None
+    model = node.progress_state.model_path if first and outcome is Outcome.SUCCEEDED else None
     # Where this attempt had nothing left to train, the model tells what the one that sealed it had reached.
     sealed = manifest.read(to_local(model)) if model else None
     return ResultRecord(
@@ -30,25 +30,25 @@ def record_of(node: Node, started: datetime) -> ResultRecord:
         started=started,
         finished=datetime.now(UTC),
         step=_step(node, sealed),
-        checkpoint=(node.board.checkpoint or node.board.resumed_from) if first else None,
+        checkpoint=(node.progress_state.checkpoint or node.progress_state.resumed_from) if first else None,
         model_path=model,
         evaluation=_evaluation(node, sealed) if first else None,
-        resolved=node.board.resolved if first else None,
-        messages=node.board.messages,
+        resolved=node.progress_state.resolved if first else None,
+        messages=node.progress_state.messages,
     )
 
 
 def _step(node: Node, sealed: Manifest | None) -> int | None:
     """The furthest that a rank has reported."""
     steps = [result.step for result in node.ranks.results.values() if result.step is not None]
-    return max(steps, default=node.board.step or (sealed.step if sealed else None))
+    return max(steps, default=node.progress_state.step or (sealed.step if sealed else None))
 
 
 def _evaluation(node: Node, sealed: Manifest | None) -> dict[str, float] | None:
     """The last one reported."""
     reported = [result.evaluation for result in node.ranks.results.values() if result.evaluation]
-    if reported or node.board.evaluation:
-        return reported[-1] if reported else node.board.evaluation
+    if reported or node.progress_state.evaluation:
+        return reported[-1] if reported else node.progress_state.evaluation
     return sealed.evaluation if sealed else None
 
 
@@ -79,7 +79,7 @@ def _cause(node: Node) -> Failure:
 
 def _trained(node: Node) -> bool:
     """Success is what the ranks say and, on node 0, a model on the volume: how torchrun ended does not decide."""
-    sealed = node.settings.node != 0 or node.board.model_path is not None
+    sealed = node.settings.node != 0 or node.progress_state.model_path is not None
     return node.ranks.all_reported(Outcome.SUCCEEDED) and sealed
 
 

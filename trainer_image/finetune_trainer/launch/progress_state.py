@@ -152,7 +152,7 @@ class ProgressState:
             return None
         return max(0, total - step) * (self._updated - first_time).total_seconds() / (step - first_step)
 
-    def progress(self) -> Progress:
+    def document(self) -> Progress:
         """What /progress answers."""
         values = self._values
         return Progress(

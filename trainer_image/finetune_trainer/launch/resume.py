@@ -194,15 +194,15 @@ def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Attem
     found = []
     for run in layout.other_runs():
         theirs, _ = run_config(run)
-        mark = newest_attempt_record(run) if theirs is not None and trains_the_same(theirs, config) else None
-        if mark is not None:
-            found.append((run, mark))
+        record = newest_attempt_record(run) if theirs is not None and trains_the_same(theirs, config) else None
+        if record is not None:
+            found.append((run, record))
     found.sort(key=lambda pair: pair[1].begun, reverse=True)
     unfinished = []
-    for run, mark in found:
-        if mark.model is not None or any(there(attempt.model) for attempt in run.numbered()):
+    for run, record in found:
+        if record.model is not None or any(there(attempt.model) for attempt in run.numbered()):
             break
-        unfinished.append((run, mark))
+        unfinished.append((run, record))
     return unfinished
 
 

@@ -89,7 +89,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
         node.went_wrong(error)
         await node.ranks.end(patience_seconds=0, graceful_seconds=2)
     await _look_at_data(node)
-    node.board.phase = PodPhase.DONE
+    node.progress_state.phase = PodPhase.DONE
     record = last_record(node, started)
     if record.outcome is Outcome.FAILED:
         node.ranks.echo()
@@ -141,15 +141,15 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
         return
     started, place = beginning.result()
     if started.model is not None:
-        if node.saving is not None:
-            await node.saving.link_model(started.model)
+        if node.coordinator is not None:
+            await node.coordinator.link_model(started.model)
         node.end(Ending.NOTHING_TO_DO, started.model)
         await _wait_for_peers(node)
         return
     inline = node.settings.config.prepare == "inline" and not node.prepared.done()
-    node.board.phase = PodPhase.PREPARING if inline else PodPhase.STARTING
+    node.progress_state.phase = PodPhase.PREPARING if inline else PodPhase.STARTING
     node.background.start(_prepare(node))
-    node.background.start(tell_superseded(node, session) if node.gang is not None else _watch_node_zero(node))
+    node.background.start(tell_superseded(node, session) if node.roster is not None else _watch_node_zero(node))
     await node.ranks.start(started, place.interface, lambda: node.end(Ending.TORCHRUN_ENDED))
     await asyncio.shield(node.ended)
     await _wind_down(node)
@@ -170,7 +170,7 @@ async def _writable(node: Node) -> bool:
             if error.failure.cause is not Cause.VOLUME or clock() >= until:
                 raise
             if not told:
-                node.board.say((f"The attempt waits for its volume. {error}",))
+                node.progress_state.say((f"The attempt waits for its volume. {error}",))
                 log.warning("the volume is waited for", error=str(error))
             told = True
         else:
@@ -183,10 +183,10 @@ async def _writable(node: Node) -> bool:
 async def _prepare(node: Node) -> None:
     if node.prepared.done():  # before it began
         return
-    if node.gang is not None and node.settings.config.prepare == "inline":
+    if node.roster is not None and node.settings.config.prepare == "inline":
         node.prepared_as(await preparation.inline(node.settings, node.children, node.temporary))  # it has looked itself
         return
-    if node.gang is None:
+    if node.roster is None:
         prepared = await node.client.prepared()
     else:
         prepared = await asyncio.to_thread(preparation.left_by_job, node.settings.layout.run)
@@ -215,33 +215,33 @@ async def _wind_down(node: Node) -> None:
             await node.ranks.end(patience_seconds=node.seconds_left(3, FAILURE_SECONDS), graceful_seconds=2)
     if ending is not Ending.SUPERSEDED:
         await _settle(node)
-    if node.saving is not None and node.board.model_path is not None:
-        await node.saving.tidy()
+    if node.coordinator is not None and node.progress_state.model_path is not None:
+        await node.coordinator.tidy()
 
 
 async def _settle(node: Node) -> None:
     """Wait until what was handed over is sealed; a volume that hangs is not waited for without end."""
     seconds = node.seconds_left(1, SEALING_SECONDS)
     try:
-        await asyncio.wait_for(node.placing.idle(), seconds)
-        if node.saving is not None:
-            await asyncio.wait_for(node.saving.idle(), seconds)
+        await asyncio.wait_for(node.checkpoint_writer.idle(), seconds)
+        if node.coordinator is not None:
+            await asyncio.wait_for(node.coordinator.idle(), seconds)
     except TimeoutError:
-        node.board.say(("the last checkpoint could not be sealed in time",))
+        node.progress_state.say(("the last checkpoint could not be sealed in time",))
         log.error("sealing did not end in time", seconds=seconds)
 
 
 async def _wait_for_peers(node: Node) -> None:
     """Node 0 alone: until every other node has said how it ended, or a signal comes."""
-    if node.gang is None:
+    if node.roster is None:
         return
-    ended = asyncio.create_task(node.gang.all_ended())
+    ended = asyncio.create_task(node.roster.all_ended())
     stopped = asyncio.create_task(node.stopped.wait())
     _, unfinished = await asyncio.wait({ended, stopped}, timeout=PEERS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     for task in unfinished:
         task.cancel()
-    if node.saving is not None:
-        await node.saving.idle()
+    if node.coordinator is not None:
+        await node.coordinator.idle()
 
 
 def _write_termination_log(file: Path, record: ResultRecord) -> None:
@@ -267,7 +267,7 @@ async def _leave(node: Node, record: ResultRecord) -> None:
         reason=failure.reason.value if failure else None,
         message=failure.message[:MESSAGE_IN_LOG] if failure else None,
     )
-    if node.gang is None and node.board.begun is not None:
+    if node.roster is None and node.progress_state.begun is not None:
         try:
             await node.client.ended(record)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -125,18 +125,18 @@ class _Cluster:
 
     async def metrics(self, _: web.Request) -> web.Response:
         node = self._node
-        node.metrics.set_phase(node.board.phase)
+        node.metrics.set_phase(node.progress_state.phase)
         with suppress(OSError, TimeoutError):  # a volume that hangs must not take the other metrics with it
             space = await asyncio.wait_for(asyncio.to_thread(os.statvfs, node.settings.layout.output), 1)
             node.metrics.free_bytes.set(space.f_bavail * space.f_frsize)
         return web.Response(body=node.metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def progress(self, _: web.Request) -> web.Response:
-        return _json(self._node.board.progress())
+        return _json(self._node.progress_state.document())
 
     async def healthz(self, _: web.Request) -> web.Response:
         settings = self._node.settings
-        begun = self._node.board.begun is not None
+        begun = self._node.progress_state.begun is not None
         return _json(NodeHealth(uid=settings.config.uid, attempt=settings.attempt, node=settings.node, begun=begun))
 
 
@@ -164,9 +164,9 @@ class _FromRanks:
 
     async def progress(self, request: web.Request) -> web.Response:
         report = await _body(request, RankProgress)
-        self._node.board.absorb(report, datetime.now(UTC))
+        self._node.progress_state.absorb(report, datetime.now(UTC))
         self._node.metrics.absorb(report, time.time())
-        return _json(self._node.saving.saved) if self._node.saving is not None else web.Response()
+        return _json(self._node.coordinator.saved) if self._node.coordinator is not None else web.Response()
 
     async def advanced(self, _: web.Request) -> web.Response:
         self._node.client.ranks_advance()
@@ -174,13 +174,13 @@ class _FromRanks:
 
     async def kubeflow(self, request: web.Request) -> web.Response:
         status = await _body(request, KubeflowStatus)
-        report = self._node.board.absorb_kubeflow(status, datetime.now(UTC))
+        report = self._node.progress_state.absorb_kubeflow(status, datetime.now(UTC))
         if report is not None:
             self._node.metrics.absorb(report, time.time())
         return web.Response()
 
     async def checkpoint(self, request: web.Request) -> web.Response:
-        self._node.placing.rank_reported(await _body(request, RankCheckpoint))
+        self._node.checkpoint_writer.rank_reported(await _body(request, RankCheckpoint))
         return web.Response()
 
     async def sealed(self, request: web.Request) -> web.Response:
@@ -192,10 +192,10 @@ class _FromRanks:
 
     async def model(self, request: web.Request) -> web.Response:
         node = self._node
-        if node.saving is None:
+        if node.coordinator is None:
             raise web.HTTPConflict(text="only rank 0 hands over a model")
         try:
-            path = await node.saving.seal_model(await _body(request, RankModel))
+            path = await node.coordinator.seal_model(await _body(request, RankModel))
         except VolumeError:
             raise  # as of every other request
         except ExpectedError as error:
@@ -217,7 +217,7 @@ class _FromPeers:
 
     def routes(self) -> list[web.RouteDef]:
         anyone = [web.post("/peer/superseded", self.superseded)]
-        if self._node.gang is None:
+        if self._node.roster is None:
             return anyone
         return [
             *anyone,
@@ -237,16 +237,16 @@ class _FromPeers:
 
     async def join(self, request: web.Request) -> web.Response:
         join = await _body(request, Join)
-        gang, settings = self._node.node_zero_parts().gang, self._node.settings
+        roster, settings = self._node.node_zero_parts().roster, self._node.settings
         if (join.uid, join.attempt) != (settings.config.uid, settings.attempt) or join.node >= settings.config.nodes:
             raise web.HTTPConflict(text=f"this is attempt {settings.attempt} of {settings.config.uid}")
         own = request.transport.get_extra_info("sockname")[0] if request.transport else ""
         address = str(Peer(_plain(request.remote or ""), join.port))
-        await gang.joined(join.node, address, _plain(own))
+        await roster.joined(join.node, address, _plain(own))
         try:
-            begun = await _held(gang.begin)
+            begun = await _held(roster.begin)
         except asyncio.CancelledError:
-            await gang.left(join.node)
+            await roster.left(join.node)
             raise
         return _json(begun)
 
@@ -255,11 +255,11 @@ class _FromPeers:
         return _json(prepared, 409 if isinstance(prepared, Failure) else 200)
 
     async def checkpoint(self, request: web.Request) -> web.Response:
-        await self._node.node_zero_parts().saving.node_reported(await _body(request, NodeCheckpoint))
+        await self._node.node_zero_parts().coordinator.node_reported(await _body(request, NodeCheckpoint))
         return web.Response()
 
     async def sealed(self, request: web.Request) -> web.Response:
-        folder = await _held(self._node.node_zero_parts().saving.done(int(request.match_info["step"])))
+        folder = await _held(self._node.node_zero_parts().coordinator.done(int(request.match_info["step"])))
         if folder is None:
             raise web.HTTPNotFound(text="the checkpoint was given up")
         return _json(SealedCheckpoint(path=to_pod(folder)))
@@ -274,7 +274,7 @@ class _FromPeers:
 
     async def ended(self, request: web.Request) -> web.Response:
         record = (await _body(request, NodeEnded)).record
-        await self._node.node_zero_parts().gang.has_ended(record)
+        await self._node.node_zero_parts().roster.has_ended(record)
         if record.outcome is not Outcome.SUCCEEDED:
             self._node.peer_fell(f"node {record.node} has ended: {in_short(record.failure)}")
         return web.Response()

@@ -22,7 +22,7 @@ from finetune_trainer.contract.records import Failure, Outcome, Reason, ResultRe
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch import begin as beginning
 from finetune_trainer.launch import fencing
-from finetune_trainer.launch.begin import claim, decide_and_mark, named
+from finetune_trainer.launch.begin import claim, decide_and_record, named
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.node import EndedError, Ending, Node
@@ -120,7 +120,7 @@ def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
         return decision
 
     monkeypatch.setattr(beginning, "decide", decide_while_another_begins)
-    mark = with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+    mark = with_node(tmp_path, 2, lambda node, session: decide_and_record(node, session, ("127.0.0.1:1",)))
     assert looked == [2, 2]
     assert mark.resume is not None
     assert mark.resume.step == 10
@@ -138,11 +138,11 @@ def test_a_newer_attempt_that_begins_meanwhile_ends_this_one(tmp_path: Path, mon
 
     monkeypatch.setattr(beginning, "decide", decide_while_another_begins)
     with pytest.raises(SupersededError):
-        with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+        with_node(tmp_path, 2, lambda node, session: decide_and_record(node, session, ("127.0.0.1:1",)))
 
 
 def decided(node: Node, session: aiohttp.ClientSession) -> Awaitable[AttemptRecord]:
-    return decide_and_mark(node, session, ("127.0.0.1:1",))
+    return decide_and_record(node, session, ("127.0.0.1:1",))
 
 
 def test_an_attempt_goes_on_from_checkpoints_of_what_is_prepared_now(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_an_attempt_whose_mark_is_damaged_keeps_no_other_from_beginning(
     damage(place.run.attempt(1).mark)
     if both:
         damage(place.run.attempt(1).mark_copy)
-    mark = with_node(tmp_path, 2, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+    mark = with_node(tmp_path, 2, lambda node, session: decide_and_record(node, session, ("127.0.0.1:1",)))
     assert mark.resume is not None
     assert (mark.resume.step, [ref.step for ref in mark.known]) == (20, [10, 20])
     assert read_attempt_record(place.run.attempt(2)) == mark
@@ -252,7 +252,7 @@ def test_a_damaged_mark_of_its_own_is_written_anew(tmp_path: Path, damage: Calla
     begin(run, 1)
     for file in (run.attempt(1).mark, run.attempt(1).mark_copy):
         damage(file)
-    mark = with_node(tmp_path, 1, lambda node, session: decide_and_mark(node, session, ("127.0.0.1:1",)))
+    mark = with_node(tmp_path, 1, lambda node, session: decide_and_record(node, session, ("127.0.0.1:1",)))
     assert read_attempt_record(run.attempt(1)) == mark
 
 

@@ -57,7 +57,7 @@ class Sealing:
             config, folder / "run.json", 1, 0, (Peer("127.0.0.1", 1),), "127.0.0.1", folder / "log"
         )
         self.run = self.settings.layout.run
-        self.board, self.errors = ProgressState("u", 1), list[Exception]()
+        self.progress_state, self.errors = ProgressState("u", 1), list[Exception]()
         self.mark = begin(self.run, 1)
 
     def part(self, step: int, **fields: object) -> NodeCheckpoint:
@@ -69,8 +69,8 @@ class Sealing:
 
     def checkpoints(self, *reports: NodeCheckpoint) -> Saved:
         async def report() -> Saved:
-            node_zero = CheckpointCoordinator(self.settings, self.board, AttemptMetrics(), self.errors.append)
-            node_zero.mark = self.mark
+            node_zero = CheckpointCoordinator(self.settings, self.progress_state, AttemptMetrics(), self.errors.append)
+            node_zero.attempt_record = self.mark
             for one in reports:
                 await node_zero.node_reported(one)
                 await node_zero.idle()
@@ -84,7 +84,7 @@ class Sealing:
             (folder / name).write_text(name)
 
         async def seal() -> str:
-            node_zero = CheckpointCoordinator(self.settings, self.board, AttemptMetrics(), self.errors.append)
+            node_zero = CheckpointCoordinator(self.settings, self.progress_state, AttemptMetrics(), self.errors.append)
             return await node_zero.seal_model(RankModel(files=("model.safetensors", "config.json"), step=9))
 
         return asyncio.run(seal())
@@ -112,7 +112,7 @@ def test_a_volume_that_is_away_costs_one_checkpoint_and_another_is_asked_for(
     failing(monkeypatch, number, 1)
     assert one.checkpoints(*reports) == Saved(sealed=4, given_up=2)
     assert one.errors == []
-    assert "checkpoint 2 was not saved" in one.board.messages[0]
+    assert "checkpoint 2 was not saved" in one.progress_state.messages[0]
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -151,7 +151,7 @@ def test_the_model_is_sealed_when_the_volume_is_back(
     path = Path(one.model())
     assert manifest.problem(path) is None
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]
-    assert any("trying again" in message for message in one.board.messages)
+    assert any("trying again" in message for message in one.progress_state.messages)
     assert one.settings.layout.model_link.resolve() == path.resolve()
 
 
@@ -177,7 +177,7 @@ def test_a_volume_without_links_keeps_no_model_back(tmp_path: Path, monkeypatch:
     one = Sealing(tmp_path)
     path = one.model()
     assert manifest.problem(Path(path)) is None
-    (message,) = one.board.messages
+    (message,) = one.progress_state.messages
     assert f"The model is at {path}" in message
 
 
@@ -204,9 +204,9 @@ def test_what_is_sealed_says_whether_it_is_finite_and_the_newest_is_one_that_is(
     one = Sealing(tmp_path)
     found = seal_all(one, {10: {"head": [1.0]}, 20: {"head": [NAN]}})
     assert [(sealed.step, sealed.finite) for sealed in found] == [(10, True), (20, False)]
-    assert one.board.checkpoint is not None
-    assert one.board.checkpoint.step == 10
-    (message,) = one.board.messages
+    assert one.progress_state.checkpoint is not None
+    assert one.progress_state.checkpoint.step == 10
+    (message,) = one.progress_state.messages
     for part in ("checkpoint 20", "not finite", "model.safetensors: head", "nothing goes on from it"):
         assert part in message
 
@@ -215,11 +215,11 @@ def test_what_the_base_model_holds_is_no_fault_of_the_training(tmp_path: Path) -
     base = make_folder(tmp_path / "base")
     safetensors(base / "model.safetensors", {"mask": [-math.inf], "head": [1.0]})
     one = Sealing(tmp_path)
-    one.board.prepared_as(prepared_with(base))
+    one.progress_state.prepared_as(prepared_with(base))
     tensors = {"bert.mask": [-math.inf], "bert.head": [1.0]}
     found = seal_all(one, {10: tensors, 20: {**tensors, "bert.head": [NAN]}})
     assert [sealed.finite for sealed in found] == [True, False]
-    assert "mask" not in one.board.messages[-1]
+    assert "mask" not in one.progress_state.messages[-1]
 
 
 def test_a_model_that_is_not_finite_is_no_result_and_is_kept(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_model_that_is_not_finite_is_no_result_and_is_kept(tmp_path: Path) -> 
     safetensors(make_folder(one.run.attempt(1).staging / "model") / "model.safetensors", {"head": [NAN]})
 
     async def work() -> None:
-        node_zero = CheckpointCoordinator(one.settings, one.board, AttemptMetrics(), one.errors.append)
+        node_zero = CheckpointCoordinator(one.settings, one.progress_state, AttemptMetrics(), one.errors.append)
         await node_zero.seal_model(RankModel(files=("model.safetensors",), step=20))
 
     with pytest.raises(ExpectedError) as caught:
@@ -250,10 +250,10 @@ def test_an_end_is_noted_once() -> None:
     )
 
     async def run() -> list[int]:
-        gang = NodeRoster(2)
-        await gang.has_ended(record)
-        await gang.has_ended(record)
-        await gang.all_ended()
-        return list(gang.ended)
+        roster = NodeRoster(2)
+        await roster.has_ended(record)
+        await roster.has_ended(record)
+        await roster.all_ended()
+        return list(roster.ended)
 
     assert asyncio.run(run()) == [1]

@@ -24,46 +24,48 @@ def status(**metrics: str) -> KubeflowStatus:
 
 
 def test_time_left_counts_only_the_steps_since_the_resume() -> None:
-    board = ProgressState("u", 2)
-    board.absorb(RankProgress(phase=PodPhase.TRAINING, step=900, total_steps=1000), at(0))
-    assert board.progress().eta_seconds is None
-    board.absorb(RankProgress(step=920), at(40))
-    assert board.progress().eta_seconds == pytest.approx(160)
+    progress_state = ProgressState("u", 2)
+    progress_state.absorb(RankProgress(phase=PodPhase.TRAINING, step=900, total_steps=1000), at(0))
+    assert progress_state.document().eta_seconds is None
+    progress_state.absorb(RankProgress(step=920), at(40))
+    assert progress_state.document().eta_seconds == pytest.approx(160)
 
 
 def test_last_value_wins_and_absent_ones_stay() -> None:
-    board = ProgressState("u", 1)
-    board.absorb(RankProgress(step=1, loss=2.0, evaluation={"accuracy": 0.5}), at(0))
-    board.absorb(RankProgress(step=2), at(1))
-    progress = board.progress()
+    progress_state = ProgressState("u", 1)
+    progress_state.absorb(RankProgress(step=1, loss=2.0, evaluation={"accuracy": 0.5}), at(0))
+    progress_state.absorb(RankProgress(step=2), at(1))
+    progress = progress_state.document()
     assert (progress.step, progress.loss, progress.evaluation) == (2, 2.0, {"accuracy": 0.5})
     assert progress.updated == at(1)
 
 
 def test_messages_are_kept_once_and_not_without_end() -> None:
-    board = ProgressState("u", 1)
-    board.say(["a", "b", "a"])
-    assert list(board.messages) == ["b", "a"]
-    board.say(f"note {number}" for number in range(200))
-    assert len(board.messages) == MESSAGES_MAX
-    assert list(board.messages)[-1] == "note 199"
+    progress_state = ProgressState("u", 1)
+    progress_state.say(["a", "b", "a"])
+    assert list(progress_state.messages) == ["b", "a"]
+    progress_state.say(f"note {number}" for number in range(200))
+    assert len(progress_state.messages) == MESSAGES_MAX
+    assert list(progress_state.messages)[-1] == "note 199"
 
 
 def test_stock_callback_feeds_progress_until_our_own_detail_comes() -> None:
-    board = ProgressState("u", 1)
-    report = board.absorb_kubeflow(status(current_step="3", total_steps="10", loss="0.5", eval_loss="x"), at(0))
+    progress_state = ProgressState("u", 1)
+    report = progress_state.absorb_kubeflow(
+        status(current_step="3", total_steps="10", loss="0.5", eval_loss="x"), at(0)
+    )
     assert report is not None
-    progress = board.progress()
+    progress = progress_state.document()
     assert (progress.phase, progress.step, progress.total_steps, progress.loss) == (PodPhase.TRAINING, 3, 10, 0.5)
-    board.absorb(RankProgress(step=5), at(1))
-    assert board.absorb_kubeflow(status(current_step="4"), at(2)) is None
-    assert board.progress().step == 5
+    progress_state.absorb(RankProgress(step=5), at(1))
+    assert progress_state.absorb_kubeflow(status(current_step="4"), at(2)) is None
+    assert progress_state.document().step == 5
 
 
 def test_stock_callback_tells_numbers_that_are_not_finite_in_words() -> None:
-    board = ProgressState("u", 1)
-    board.absorb_kubeflow(status(current_step="nan", loss="nan", eval_loss="inf", eval_f1="0.5"), at(0))
-    progress = board.progress()
+    progress_state = ProgressState("u", 1)
+    progress_state.absorb_kubeflow(status(current_step="nan", loss="nan", eval_loss="inf", eval_f1="0.5"), at(0))
+    progress = progress_state.document()
     assert (progress.step, progress.loss, progress.evaluation) == (None, None, {"eval_f1": 0.5})
     assert progress.messages == (
         "What was reported last: current_step (nan), loss (nan), eval_loss (inf) are no finite numbers and are left out.",
@@ -71,10 +73,10 @@ def test_stock_callback_tells_numbers_that_are_not_finite_in_words() -> None:
 
 
 def test_precision_of_the_ranks_is_reported() -> None:
-    board = ProgressState("u", 1)
-    assert board.progress().resolved is None
-    board.absorb(RankProgress(precision="fp16"), at(0))
-    resolved = board.progress().resolved
+    progress_state = ProgressState("u", 1)
+    assert progress_state.document().resolved is None
+    progress_state.absorb(RankProgress(precision="fp16"), at(0))
+    resolved = progress_state.document().resolved
     assert resolved is not None
     assert resolved.precision == "fp16"
 

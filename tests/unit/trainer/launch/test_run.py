@@ -32,7 +32,7 @@ def ended_with(folder: Path, model: str) -> ResultRecord:
         children = Children()
         async with aiohttp.ClientSession() as session:
             node = Node(settings, children, NodeZero(session, settings), folder)
-            node.board.model_path = model
+            node.progress_state.model_path = model
             node.end(Ending.NOTHING_TO_DO, model)
             record = last_record(node, START)
             children.close()

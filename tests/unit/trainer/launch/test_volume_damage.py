@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch import fencing, sealing
-from finetune_trainer.launch.begin import claim, decide_and_mark
+from finetune_trainer.launch.begin import claim, decide_and_record
 from finetune_trainer.launch.checkpoints import rotate
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.node import Node
@@ -176,7 +176,7 @@ class PlayedJob:
             async with aiohttp.ClientSession() as session:
                 claim(self.layout.run, self.number, HERE)
                 node = Node(own, children, NodeZero(session, own), temporary)
-                return await decide_and_mark(node, session, (str(HERE),))
+                return await decide_and_record(node, session, (str(HERE),))
         finally:
             children.close()
 

@@ -76,10 +76,10 @@ def test_what_a_gang_of_a_thousand_nodes_tells_of_the_attempt_before_is_read_by_
     cause = fit(record("RuntimeError: it was me " + "z" * 9000))
     gang[777] = cause.model_copy(update={"node": 777, "step": 41})
     gang[0] = gang[0].model_copy(update={"step": 42, "evaluation": {"accuracy": 0.5}})
-    board = ProgressState("u", 3)
-    board.earlier = fit_gang(gang)
-    board.say(f"{number} " + "m" * 5000 for number in range(500))
-    told = board.progress()
+    progress_state = ProgressState("u", 3)
+    progress_state.earlier = fit_gang(gang)
+    progress_state.say(f"{number} " + "m" * 5000 for number in range(500))
+    told = progress_state.document()
     assert len(told.to_json().encode()) <= ANSWER_MAX_BYTES
     kept = {one.node: one for one in told.earlier}
     assert kept[0] == gang[0]
