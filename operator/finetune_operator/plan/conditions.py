@@ -1,4 +1,4 @@
-"""Conditions of a FineTuneJob: facts in, conditions with stable transition times out."""
+"""Conditions of a FineTuneJob: made from facts, with transition times that stay as long as a condition does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_operator.api.status import Condition, ConditionType, FineTuneJobSt
 
 MESSAGE_MAX = 4096
 TERMINAL = frozenset({Phase.SUCCEEDED, Phase.FAILED})
-GIVEN = frozenset(
+STATED = frozenset(
     {
         ConditionType.VALIDATED,
         ConditionType.PREPARED,
@@ -25,7 +25,7 @@ GIVEN = frozenset(
 
 @dataclass(frozen=True)
 class Fact:
-    """What a condition says; None is Unknown."""
+    """Content of a condition: whether it holds (None is Unknown), reason and message."""
 
     holds: bool | None
     reason: str
@@ -47,20 +47,20 @@ def holds(status: FineTuneJobStatus, kind: ConditionType) -> bool:
 
 
 def build(
-    status: FineTuneJobStatus, given: Facts, generation: int, now: datetime, *, publishes: bool = True
+    status: FineTuneJobStatus, stated: Facts, generation: int, now: datetime, *, publishes: bool = True
 ) -> tuple[Condition, ...]:
-    """All conditions for the phase of `status`, whose present conditions say what flipped and what stays.
+    """Make all conditions for the phase of `status`; its present conditions tell which of them flip and which stay.
 
     A job that does not publish has no condition about that, and one that never lost a checkpoint none about that.
     """
-    facts = {kind: given.get(kind) or _kept(status, kind) for kind in ConditionType if kind in GIVEN}
-    verdict = given.get(ConditionType.FAILED)
+    facts = {kind: stated.get(kind) or _kept(status, kind) for kind in ConditionType if kind in STATED}
+    verdict = stated.get(ConditionType.FAILED)
     facts |= _derived(status, facts, verdict.reason if verdict else _failed_reason(status))
-    unsaid = set() if publishes else {ConditionType.PUBLISHED}
+    unshown = set() if publishes else {ConditionType.PUBLISHED}
     if facts[ConditionType.CHECKPOINT_LOST] == NOT_YET:
-        unsaid.add(ConditionType.CHECKPOINT_LOST)
-    told = (kind for kind in ConditionType if kind not in unsaid)
-    return tuple(_condition(find(status, kind), kind, facts[kind], generation, now) for kind in told)
+        unshown.add(ConditionType.CHECKPOINT_LOST)
+    shown = (kind for kind in ConditionType if kind not in unshown)
+    return tuple(_condition(find(status, kind), kind, facts[kind], generation, now) for kind in shown)
 
 
 UNDER_WAY = frozenset(
@@ -73,11 +73,11 @@ _NEVER_CAME: Mapping[ConditionType, tuple[str, str]] = {
     ConditionType.PREPARED: ("NotPrepared", "the job ended before model and data were known to be prepared"),
     ConditionType.PUBLISHED: ("NotPublished", "the job ended before the model was published"),
 }
-"""What becomes of conditions that a job never came to."""
+"""Reason and message that conditions get at the end of a job which never came to them."""
 
 
-def at_the_end(status: FineTuneJobStatus, given: Facts) -> Facts:
-    """All that is to be said of a job that has just ended: what it was waiting for is not waited for any more."""
+def at_the_end(status: FineTuneJobStatus, stated: Facts) -> Facts:
+    """Return the facts of a job that has just ended: nothing that it waited for is waited for any more."""
     ends: dict[ConditionType, Fact] = {}
     for kind, (reason, text) in _NEVER_CAME.items():
         old = find(status, kind)
@@ -87,13 +87,13 @@ def at_the_end(status: FineTuneJobStatus, given: Facts) -> Facts:
             ends[kind] = Fact(False, reason, text)
         else:  # what kept it is worth knowing
             ends[kind] = Fact(False, old.reason, f"{text}; last seen: {old.message.partition(ADVICE_BEGINS)[0]}")
-    return {**ends, **given}
+    return {**ends, **stated}
 
 
-def begun_anew(status: FineTuneJobStatus, given: Facts) -> Facts:
-    """What is to be said of a finished job that starts again: what it never came to is ahead of it once more."""
+def begun_anew(status: FineTuneJobStatus, stated: Facts) -> Facts:
+    """Return the facts of a finished job that starts again: what it never came to is ahead of it once more."""
     ahead = (kind for kind in _NEVER_CAME if not holds(status, kind))
-    return {**dict.fromkeys(ahead, NOT_YET), **given}
+    return {**dict.fromkeys(ahead, NOT_YET), **stated}
 
 
 def _condition(old: Condition | None, kind: ConditionType, fact: Fact, generation: int, now: datetime) -> Condition:
@@ -110,7 +110,7 @@ def _condition(old: Condition | None, kind: ConditionType, fact: Fact, generatio
 
 
 def _kept(status: FineTuneJobStatus, kind: ConditionType) -> Fact:
-    """What nobody has stated now stays as it was."""
+    """Return the fact of a condition that nobody states now: it stays as it was."""
     old = find(status, kind)
     if kind is ConditionType.RUNNING and status.phase is not Phase.RUNNING:
         if old is not None and old.status == "False" and status.phase not in TERMINAL:
@@ -135,12 +135,12 @@ WAITS_FOR: Mapping[Phase | None, ConditionType] = {
     Phase.RESTARTING: ConditionType.RUNNING,
     Phase.PUBLISHING: ConditionType.PUBLISHED,
 }
-"""The condition that tells what a phase waits for."""
+"""Condition that shows what a phase waits for."""
 
 
-def _derived(status: FineTuneJobStatus, given: Facts, verdict: str) -> dict[ConditionType, Fact]:
+def _derived(status: FineTuneJobStatus, facts: Facts, verdict: str) -> dict[ConditionType, Fact]:
     phase = status.phase or Phase.PENDING
-    waiting_for = given[WAITS_FOR.get(phase, ConditionType.VALIDATED)].message
+    waiting_for = facts[WAITS_FOR.get(phase, ConditionType.VALIDATED)].message
     moving, failed = Fact(True, phase, waiting_for), Fact(False, phase, "not failed")
     stalled = Fact(False, phase, "not stalled")
     if phase is Phase.FAILED and status.failure is not None:
@@ -158,7 +158,7 @@ def _derived(status: FineTuneJobStatus, given: Facts, verdict: str) -> dict[Cond
 
 
 def _failed_reason(status: FineTuneJobStatus) -> str:
-    """`status.failure` tells of the last attempt; the verdict may be that there were too many."""
+    """Return the reason of the whole failure: `status.failure` is of the last attempt, and there may have been too many."""
     old = find(status, ConditionType.FAILED)
     if old is not None and old.status == "True":
         return old.reason

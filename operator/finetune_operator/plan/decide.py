@@ -1,4 +1,4 @@
-"""`decide`: what was observed in, the next step out. Right whenever it is called, however often, and after any restart.
+"""`decide`: from what was observed to the next step. It is right whenever it is called, however often, and after any restart.
 
 There is no memory but status and objects. This module orders the stages: validation, preparing, training, publishing,
 the end.
@@ -29,7 +29,7 @@ WAIT_MAX_SECONDS = 60.0
 
 
 def decide(observed: Observed) -> Decision:
-    """The next step of a job, from everything that is known of it now."""
+    """Decide the next step of a job, from everything that is known of it now."""
     job = observed.job
     if job.metadata.deletion_timestamp is not None:
         return Decision(status=to_json(job.status))  # garbage collection does the cleaning
@@ -44,14 +44,14 @@ def decide(observed: Observed) -> Decision:
 
 
 def to_json(status: FineTuneJobStatus) -> Manifest:
-    """A status as the API server speaks it; nothing where nothing was observed yet."""
+    """Return a status as the API server takes it; an empty one where nothing was observed yet."""
     if status == FineTuneJobStatus():
         return {}
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _advance(round: Round) -> Step:
-    """One step of a job that prepares or trains, and its end where its time is over."""
+    """Take one step of a job that prepares or trains; end it where its time is over."""
     current = train.current_attempt(round)
     trains = current >= round.status.budget.first_attempt
     step = (_undone(round, current) or _training(round, current)) if trains else _before_training(round)
@@ -67,7 +67,7 @@ def _advance(round: Round) -> Step:
 
 
 def _training(round: Round, current: int) -> Step:
-    """One step of a job that has an attempt, be its creation written down or not."""
+    """Take one step of a job that has an attempt, be its creation in the status already or not."""
     if (round.status.attempt or 0) >= round.status.budget.first_attempt:
         return train.train(round, current)
     # The first attempt was created, but the status that says so was not written: all that it says is decided now.
@@ -84,7 +84,7 @@ def _training(round: Round, current: int) -> Step:
 
 
 def _accepted(round: Round) -> Round:
-    """What the status says of a valid job, whatever comes of it."""
+    """Put into the status what is known of every valid job: when it started, its claim, its access mode."""
     started = steps.stamp(round.now)
     claim = ClaimStatus(name=manifests.claim_name(round.job), access_mode=validate.access_mode(round.observed))
     return round.charged(started=round.status.budget.started or started).updated(
@@ -97,7 +97,7 @@ def _unknown_references(observed: Observed) -> tuple[Ref, ...]:
 
 
 def _before_training(round: Round) -> Step:
-    """One step of a job without an attempt: it is validated and prepared, then its first attempt starts."""
+    """Validate and prepare a job that has no attempt yet, then start its first attempt."""
     unknown = _unknown_references(round.observed)
     if unknown:
         return Step(round.written, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
@@ -109,9 +109,9 @@ def _before_training(round: Round) -> Step:
     if (refused := steps.refused(round, planned)) is not None:
         return refused
     accepted = _accepted(round)
-    if (claim := manifests.claim(round.job)) is not None and (made := steps.creates(round, (claim,))):
+    if (claim := manifests.claim(round.job)) is not None and (creation := steps.creates(round, (claim,))):
         # Alone: if the name turns out to be another's, no pod may ever have written there.
-        return Step(round.written, actions=made, requeue_after_seconds=0.0)
+        return Step(round.written, actions=creation, requeue_after_seconds=0.0)
     prepared = prepare.prepare(accepted)
     if isinstance(prepared, Step):
         return replace(prepared, facts={ConditionType.VALIDATED: VALID, **prepared.facts})
@@ -120,7 +120,7 @@ def _before_training(round: Round) -> Step:
 
 
 def _undone(round: Round, attempt: int) -> Step | None:
-    """Take the first attempt back, and wait, where a name that it needs was taken, as its creation has shown."""
+    """Take the first attempt back, and wait, where its creation has shown that a name which it needs is taken."""
     status = round.status
     if attempt != status.budget.first_attempt or status.attempt_begun is not None or status.attempt_ended is not None:
         return None
@@ -154,7 +154,7 @@ def _invalid(round: Round, problems: tuple[SpecProblem, ...]) -> Step:
 
 
 def _waiting_seconds(observed: Observed) -> float:
-    """The longer it has been so, the more rarely we look: 2 s to 60 s."""
+    """Return after how long to look again, 2 s to 60 s: the longer the spec has been invalid, the longer."""
     condition = conditions.find(observed.job.status, ConditionType.VALIDATED)
     if condition is None or condition.status == "True":
         return WAIT_FIRST_SECONDS
@@ -196,7 +196,7 @@ def _absorbed(round: Round) -> Round:
 
 
 def _rest(round: Round) -> Step:
-    """A finished job holds nothing: its pods have their grace period to end, then they are told to."""
+    """Make sure that a finished job holds nothing: its pods have their grace period to end, then they are told to."""
     status = round.status
     active = tuple(job for job in round.owned.jobs if job.active)
     if not active or status.completion_time is None:
@@ -209,9 +209,9 @@ def _rest(round: Round) -> Step:
 
 
 def _decision(observed: Observed, step: Step) -> Decision:
-    """The step with what follows from it: conditions, summary, events. A status that only ticks on is left as it is."""
+    """Add what follows from a step: conditions, summary, events. A status that only ticks on is left as it is."""
     job = observed.job
-    asked = Decision(
+    decision = Decision(
         actions=step.actions,
         status=to_json(job.status),
         requeue_after_seconds=step.requeue_after_seconds,
@@ -219,7 +219,7 @@ def _decision(observed: Observed, step: Step) -> Decision:
         wants_references=step.wants_references,
     )
     if step.status is job.status and not step.facts and job.status.phase not in conditions.TERMINAL:
-        return asked  # something has to be known or made first
+        return decision  # something has to be known or made first
     generation = job.metadata.generation
     dressed = step.status.model_copy(
         update={"observed_generation": generation, "operator": _mark(observed, step.status)}
@@ -232,7 +232,7 @@ def _decision(observed: Observed, step: Step) -> Decision:
     if _only_ticked(observed, new):
         new = job.status
     return replace(
-        asked,
+        decision,
         status=to_json(new),
         events=transitions(job, job.status, new),
         wants_events=step.wants_events,
@@ -241,7 +241,7 @@ def _decision(observed: Observed, step: Step) -> Decision:
 
 
 def _mark(observed: Observed, status: FineTuneJobStatus) -> str | None:
-    """Of this operator. A job that is over keeps the mark that it has: it is not written for that alone."""
+    """Return the mark of this operator. A job that is over keeps the mark that it has: it is not written for that alone."""
     old = observed.job.status
     if old.phase in conditions.TERMINAL and status.phase in conditions.TERMINAL:
         return old.operator
@@ -249,7 +249,7 @@ def _mark(observed: Observed, status: FineTuneJobStatus) -> str | None:
 
 
 def _facts(written: Phase | None, status: FineTuneJobStatus, stated: Facts) -> Facts:
-    """What a step states, and what follows for the other conditions where it ends the job, or starts it again."""
+    """Return what a step states, and what follows for the other conditions where it ends the job, or starts it again."""
     was_over, is_over = written in conditions.TERMINAL, status.phase in conditions.TERMINAL
     if was_over == is_over:
         return stated
@@ -257,7 +257,7 @@ def _facts(written: Phase | None, status: FineTuneJobStatus, stated: Facts) -> F
 
 
 def _only_ticked(observed: Observed, new: FineTuneJobStatus) -> bool:
-    """Whether nothing but the progress differs, and the one that is written is still young: a later look writes it."""
+    """Return whether nothing but the progress differs, and the one that is written is still young: a later look writes it."""
     old = observed.job.status
     if old.progress is None or new.progress is None or old.progress.updated is None or new.progress.updated is None:
         return False

@@ -1,4 +1,4 @@
-"""What to do about each reason, in the user's words. A table, and nothing else."""
+"""The way out for each reason, in the user's words. A table, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from finetune_trainer.contract.records import Reason
 
 
 class ClusterReason(StrEnum):
-    """Why an attempt ended, where the cluster and not the training says so."""
+    """Reasons of an attempt's end where the cluster and not the training tells it."""
 
     EVICTED = "Evicted"
     PREEMPTED = "Preempted"
@@ -185,7 +185,7 @@ def resolution(reason: str) -> str:
 
 
 def with_way_out(message: str, way_out: str, limit: int = 4096) -> str:
-    """What happened and what to do about it, where there is anything to do; a message that is too long is cut first."""
+    """Join what happened and what to do about it, where there is anything to do; a message that is too long is cut first."""
     if way_out.startswith("Nothing"):
         return message[:limit]
     advice = f". What to do: {way_out}"

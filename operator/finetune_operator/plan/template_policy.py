@@ -1,4 +1,4 @@
-"""What a job's pod template may ask of the cluster: rights that reach beyond the job's own pods, each under a name.
+"""Rights that a job's pod template may ask of the cluster: those that reach beyond the job's own pods, each under a name.
 
 An administrator lists those that jobs may use. Asked is what the merged template has and the administrator's own part of
 it does not have, so that what the administrator gives to every job is never refused. Pure; it knows pod templates, no jobs.
@@ -14,7 +14,7 @@ from typing import Any
 
 FIELD = "spec.template"
 SHOWN = 80
-"""So much of a value is in a message."""
+"""Characters of a value in a message."""
 
 
 class Capability(StrEnum):
@@ -42,7 +42,7 @@ MEANINGS: Mapping[Capability, str] = {
     Capability.PRIORITY_CLASS: "another priority, which may preempt what others run",
     Capability.RUNTIME_CLASS: "another container runtime than the administrator's",
 }
-"""What each one is, in the words of messages and documents."""
+"""Meaning of each right, in the words of messages and documents."""
 
 DEFAULT_ALLOWED = (
     Capability.NETWORK_VOLUMES,
@@ -50,7 +50,7 @@ DEFAULT_ALLOWED = (
     Capability.PRIORITY_CLASS,
     Capability.RUNTIME_CLASS,
 )
-"""What takes over a machine is left out. Cloud identities need service accounts."""
+"""Rights that jobs have by default: none that takes over a machine. Cloud identities need service accounts."""
 
 NAMESPACED_VOLUMES = frozenset(
     {"configMap", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret"}
@@ -74,10 +74,10 @@ SAFE_SYSCTLS = frozenset(
         "net.ipv4.tcp_syncookies",
     }
 )
-"""Those that change nothing outside of the pod (Pod Security Standards)."""
+"""Sysctls that change nothing outside of the pod (Pod Security Standards)."""
 HARMLESS_CAPABILITIES = frozenset({"NET_BIND_SERVICE"})
 UNSAID = (".allowPrivilegeEscalation", ".capabilities.drop")
-"""What a container has too much of by saying nothing."""
+"""Fields by which a container has too many rights if it says nothing of them."""
 CONFINED = ("RuntimeDefault", "Localhost")
 SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
 APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
@@ -91,7 +91,7 @@ class RequestedRight:
 
     capability: Capability
     field: str
-    """Where, below `spec.template`."""
+    """Path of the field below `spec.template`."""
     value: str
 
     def __str__(self) -> str:
@@ -103,12 +103,14 @@ class RequestedRight:
 
 
 def with_safe_defaults(merged: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
-    """The merged template, the containers that a job names in it no less secured than the system's own where they say nothing."""
+    """Secure the containers that a job names in its template no less than the system's own, where they say nothing."""
     named = {kind: _names(users, kind) for kind in CONTAINERS}
     spec = dict(merged["spec"])
     for kind in CONTAINERS:
         if named[kind]:
-            spec[kind] = [_secured(one) if one["name"] in named[kind] else one for one in spec[kind]]
+            spec[kind] = [
+                _secured(container) if container["name"] in named[kind] else container for container in spec[kind]
+            ]
     return {**merged, "spec": spec}
 
 
@@ -123,20 +125,24 @@ def _secured(container: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def off_limits(
-    given: Mapping[str, Any],
+    without_users: Mapping[str, Any],
     merged: Mapping[str, Any],
     *,
     users: Mapping[str, Any],
     defaults: Mapping[str, Any],
     allows: Iterable[Capability],
 ) -> tuple[str, ...]:
-    """What a job's template asks for and jobs may not use, each with field, value and way out.
+    """Say what a job's template asks for and jobs may not use, each with field, value and way out.
 
-    `given`: the pod template before the job's part (`users`) was merged in; `defaults`: the administrator's part.
+    `without_users`: the pod template before the job's part (`users`) was merged in; `defaults`: the administrator's part.
     """
     denied = frozenset(Capability) - frozenset(allows)
-    before, after = (frozenset((*_asked(one), *_mounts(one, given))) for one in (given, merged))
-    new = sorted((one for one in after - before if one.capability in denied), key=lambda one: (one.field, one.value))
+    before, after = (
+        frozenset((*_asked(template), *_mounts(template, without_users))) for template in (without_users, merged)
+    )
+    new = sorted(
+        (right for right in after - before if right.capability in denied), key=lambda right: (right.field, right.value)
+    )
     lent = [
         name for name in _changed(merged, users=users, defaults=defaults) if _is_strong(name, after & before, denied)
     ]
@@ -150,14 +156,18 @@ def _borrowed(name: str) -> str:
     )
 
 
-def _is_strong(name: str, asked: Iterable[RequestedRight], denied: frozenset[Capability]) -> bool:
-    """Whether an init container asks for what is denied; not having said anything about its security is no such thing."""
-    own = (one for one in asked if one.field.startswith(f"spec.initContainers[{name}].") and one.capability in denied)
-    return any(not one.field.endswith(UNSAID) for one in own)
+def _is_strong(name: str, rights: Iterable[RequestedRight], denied: frozenset[Capability]) -> bool:
+    """Return whether an init container asks for what is denied; saying nothing about its security is not asking."""
+    own = (
+        right
+        for right in rights
+        if right.field.startswith(f"spec.initContainers[{name}].") and right.capability in denied
+    )
+    return any(not right.field.endswith(UNSAID) for right in own)
 
 
 def _changed(merged: Mapping[str, Any], *, users: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
-    """The administrator's init containers that the job's template names, or whose volumes are others now."""
+    """List the administrator's init containers that the job's template names, or whose volumes are others now."""
     named, now = _names(users, "initContainers"), _volumes(merged)
     for container in _entries(_map(defaults.get("spec")), "initContainers"):
         volumes = _volumes(defaults)
@@ -167,7 +177,7 @@ def _changed(merged: Mapping[str, Any], *, users: Mapping[str, Any], defaults: M
 
 
 def _asked(template: Mapping[str, Any]) -> Iterator[RequestedRight]:
-    """Everything that a whole pod template asks for."""
+    """List everything that a whole pod template asks for."""
     spec = _map(template.get("spec"))
     yield from _of_pod(spec)
     yield from _of_pod_security(_map(spec.get("securityContext")))
@@ -248,7 +258,7 @@ def _of_container_security(field: str, context: Mapping[str, Any]) -> Iterator[R
 
 
 def _of_security(field: str, context: Mapping[str, Any]) -> Iterator[RequestedRight]:
-    """What pods and containers both have."""
+    """List what pods and containers both may ask for."""
     if context.get("runAsUser") == 0:
         yield RequestedRight(Capability.PRIVILEGED, f"{field}.runAsUser", "0")
     if _map(context.get("appArmorProfile")).get("type") == "Unconfined":
@@ -289,15 +299,15 @@ def _of_volume(volume: Mapping[str, Any]) -> Iterator[RequestedRight]:
                 )
 
 
-def _mounts(template: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[RequestedRight]:
-    """Uses of those volumes of `given` that ask for something: the administrator lends them to certain mounts alone."""
-    lent = {name: tuple(_of_volume(volume)) for name, volume in _volumes(given).items()}
+def _mounts(template: Mapping[str, Any], lender: Mapping[str, Any]) -> Iterator[RequestedRight]:
+    """List the uses of those volumes of `lender` that ask for something: the administrator lends them to certain mounts alone."""
+    lent = {name: tuple(_of_volume(volume)) for name, volume in _volumes(lender).items()}
     for kind in CONTAINERS:
         for container in _entries(_map(template.get("spec")), kind):
             for mount in _entries(container, "volumeMounts"):
-                for asked in lent.get(mount.get("name"), ()):
+                for right in lent.get(mount.get("name"), ()):
                     field = f"spec.{kind}[{container.get('name')}].volumeMounts[{mount.get('mountPath')}]"
-                    yield RequestedRight(asked.capability, field, _text(mount))
+                    yield RequestedRight(right.capability, field, _text(mount))
 
 
 def _volumes(template: Mapping[str, Any]) -> dict[Any, Mapping[str, Any]]:
@@ -309,17 +319,17 @@ def _names(template: Mapping[str, Any], kind: str) -> set[Any]:
 
 
 def _map(value: Any) -> Mapping[str, Any]:
-    """What is no object can't be understood by the API server either."""
+    """Return an object; an empty one where the value is none, which the API server can't understand either."""
     return value if isinstance(value, Mapping) else {}
 
 
 def _entries(holder: Mapping[str, Any], name: str) -> tuple[Mapping[str, Any], ...]:
     value = holder.get(name)
-    return tuple(one for one in value if isinstance(one, Mapping)) if isinstance(value, list) else ()
+    return tuple(entry for entry in value if isinstance(entry, Mapping)) if isinstance(value, list) else ()
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(str(one) for one in value) if isinstance(value, list) else ()
+    return tuple(str(text) for text in value) if isinstance(value, list) else ()
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a decision is made from, and what it is made of. Values only."""
+"""The values that a decision is made from, and those that it is made of."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Manifest = dict[str, Any]
 
 
 class Ref(NamedTuple):
-    """Names an object in the job's namespace (StorageClass, Node: in the cluster)."""
+    """Name of an object in the job's namespace (StorageClass, Node: in the cluster)."""
 
     kind: str
     name: str
 
     @classmethod
     def of(cls, manifest: Manifest) -> Ref:
-        """The name of an object."""
+        """Return the name of an object."""
         return cls(manifest["kind"], manifest["metadata"]["name"])
 
 
 PROGRESS_WRITES_PER_SECOND = 20
-"""Of all jobs together, at most: each is a write to etcd, and wakes everybody who watches."""
+"""Writes of progress per second of all jobs together, at most: each is a write to etcd, and wakes everybody who watches."""
 
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """What an admin sets for all jobs and a plan depends on."""
+    """Settings of an administrator that decisions depend on."""
 
     trainer_image: str
     accelerator_resources: tuple[str, ...] = (
@@ -45,24 +45,24 @@ class PlanSettings:
     )
     """Extended resources that are accelerators, or parts or amounts of one; `*` matches anything."""
     accelerator_memory_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Accelerator, a pattern as above -> memory of each device of that name, at most."""
+    """Memory of each device, at most, by accelerator (a pattern as above)."""
     grace_period_seconds: int = 30
     """`terminationGracePeriodSeconds` of training pods."""
     lost_node_seconds: int = 60
-    """A node that does not answer the control plane is lost after this long, and its pods leave it."""
+    """Seconds after which a node that does not answer the control plane is lost, and its pods leave it."""
     progress_interval_seconds: float = 5.0
-    """Between two readings of a running job's progress, at least: `in_crowd` makes it longer."""
+    """Seconds between two readings of a running job's progress, at least: `in_crowd` makes it longer."""
     pod_diagnosis_seconds: float = 3.0
-    """A pod that has not started by then is diagnosed from its events."""
+    """Age at which a pod that has not started is diagnosed from its events."""
     pod_template: Mapping[str, Any] = field(default_factory=dict)
     """Partial pod template under that of every job."""
     template_allows: tuple[Capability, ...] = DEFAULT_ALLOWED
-    """What jobs may ask for in `spec.template`, of what reaches beyond their own pods."""
+    """Rights beyond their own pods that jobs may ask for in `spec.template`."""
     operator: str = ""
     """Mark of this operator on the jobs that it serves: `namespace/name` of its lease; empty where it has none."""
 
     def in_crowd(self, running: int) -> PlanSettings:
-        """The same where so many jobs run: all of them together write progress `PROGRESS_WRITES_PER_SECOND` times a second."""
+        """Return the settings where so many jobs run: all together write progress `PROGRESS_WRITES_PER_SECOND` times a second."""
         least_seconds = running / PROGRESS_WRITES_PER_SECOND
         if least_seconds <= self.progress_interval_seconds:
             return self
@@ -84,7 +84,7 @@ UNANSWERED = "Unanswered"
 
 @dataclass(frozen=True)
 class Refusal:
-    """The API server did not create an object: it refused it (admission, quota, RBAC, an invalid one), or could not answer."""
+    """Answer of an API server that created no object: it refused it (admission, quota, RBAC, an invalid one), or could not answer."""
 
     ref: Ref
     status: int
@@ -96,7 +96,7 @@ class Refusal:
 
     @property
     def passes(self) -> bool:
-        """Whether it says nothing about the object: the API server, or a webhook of it, can't do it now."""
+        """Whether the refusal says nothing about the object: the API server, or a webhook of it, can't do it now."""
         return self.status in (0, 429) or self.status >= 500
 
 
@@ -122,7 +122,7 @@ class ResultCache:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that `decide` may know."""
+    """Everything that a decision may be made from."""
 
     job: FineTuneJob
     now: datetime
@@ -146,7 +146,7 @@ class Observed:
     progress: Progress | None = None
     """Last answer of node 0 of the newest attempt (check uid and attempt)."""
     listed: bool = False
-    """`objects` come from a LIST made for this decision, not only from the watch."""
+    """Whether `objects` come from a LIST made for this decision, not only from the watch."""
     cache: ResultCache = field(default_factory=ResultCache, compare=False, repr=False)
     refusals: tuple[Refusal, ...] = ()
     """Creates that were refused or not answered, to be shown in a condition (`Validated=False` or `Running=False`).
@@ -155,21 +155,21 @@ class Observed:
 
 @dataclass(frozen=True)
 class Create:
-    """POST; on 409 look at the owner: ours is success, anybody else's is NameTaken."""
+    """Creation of an object by POST; on 409 its owner decides: this job is success, anybody else is NameTaken."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True)
 class Suspend:
-    """Set `spec.suspend` of a Job: active pods get SIGTERM and their grace period, finished ones keep their logs."""
+    """Suspension of a Job by `spec.suspend`: active pods get SIGTERM and their grace period, finished ones keep their logs."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete one object, background propagation, with uid as a precondition."""
+    """Deletion of one object, with background propagation and its uid as a precondition."""
 
     ref: Ref
     uid: str
@@ -187,10 +187,10 @@ class EventNote:
     reason: str
     message: str
     once: bool = False
-    """The message names what happens once in a job's life (an attempt): the same words are always the same event, also where
+    """Whether the message names what happens once in a job's life (an attempt): the same words are always the same event, also where
     the operator was killed after it posted them, and another status was written before they were decided on again."""
     minor: bool = False
-    """What pods say, or what they wait for: there is no end to it, so that some may be left out."""
+    """Whether it is about what pods say, or wait for: there is no end to it, so that some may be left out."""
 
 
 @dataclass(frozen=True)
@@ -205,14 +205,14 @@ class Decision:
     status: Manifest = field(default_factory=dict)
     """The whole new `.status`, camelCase, as JSON values. Written only where it differs from the present one."""
     events: tuple[EventNote, ...] = ()
-    """Posted once, with the status that shows their transition: only where `status` changes."""
+    """Events to post once, with the status that shows their transition: only where `status` changes."""
     requeue_after_seconds: float | None = None
-    """Look again then, if nothing wakes us before."""
+    """Seconds to the next look, if nothing wakes the job before."""
     wants_list: bool = False
-    """Decide again with `Observed.listed`: what comes next can't be undone."""
+    """Whether to decide again with `Observed.listed`: what comes next can't be undone."""
     wants_references: tuple[Ref, ...] = ()
-    """Look these up (again) before the next decision, and decide again at once where they were not known."""
+    """Objects to look up (again) before the next decision; to decide again at once where they were not known."""
     wants_events: tuple[str, ...] = ()
     """uids of pods and Jobs whose events to read before the next decision."""
     wants_progress: bool = False
-    """Read /progress of node 0 of the newest attempt before the next decision."""
+    """Whether to read /progress of node 0 of the newest attempt before the next decision."""

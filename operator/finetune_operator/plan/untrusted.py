@@ -19,7 +19,7 @@ ITEMS_MAX = 64
 """Containers, conditions or owners of one object."""
 NUMBER_MAX = 2**31 - 1
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""Times that can be reckoned with."""
+"""Bounds of times that can be reckoned with."""
 
 
 def mapping(value: object) -> Manifest:
@@ -32,29 +32,29 @@ def mappings(value: object) -> Iterator[Manifest]:
 
 
 def word(value: object) -> str:
-    """A name or a reason; empty where there is none."""
+    """Return a name or a reason; empty where there is none."""
     return printable(value, WORD_MAX) if isinstance(value, str) else ""
 
 
 def message(value: object) -> str:
-    """A text of some lines; empty where there is none."""
+    """Return a text of some lines; empty where there is none."""
     return printable(value, MESSAGE_MAX, lines=True) if isinstance(value, str) else ""
 
 
 def integer(value: object) -> int | None:
-    """A number of 32 bits, as Kubernetes has them."""
+    """Return a number of 32 bits, as Kubernetes has them."""
     fits = isinstance(value, int) and not isinstance(value, bool) and -NUMBER_MAX <= value <= NUMBER_MAX
     return value if fits and isinstance(value, int) else None
 
 
 def count(text: object) -> int | None:
-    """A number from 0 in plain digits, as labels and annotations have it."""
+    """Return a number from 0 in plain digits, as labels and annotations have it."""
     plain = isinstance(text, str) and len(text) <= 9 and text.isascii() and text.isdigit()
     return int(text) if plain and isinstance(text, str) else None
 
 
 def moment(value: object) -> datetime | None:
-    """A time; one without a zone is UTC."""
+    """Return a time; one without a zone is UTC."""
     if not isinstance(value, str):
         return None
     try:

@@ -35,24 +35,24 @@ class Explained:
 
 def explain(paths: Sequence[str], name: str | None, at: str | None) -> ExitCode:
     """Print what the operator would decide on the job in these files. Raises CommandError."""
-    given, now = snapshot.read(paths, name), _moment(at)
+    files, now = snapshot.read(paths, name), _moment(at)
     try:
-        job = FineTuneJob.parse(given.body)
+        job = FineTuneJob.parse(files.body)
     except ValidationError as error:
-        status = unreadable_status(given.body, error, now)
-        print("\n".join(report.unreadable(given.body, status, now)))
+        status = unreadable_status(files.body, error, now)
+        print("\n".join(report.unreadable(files.body, status, now)))
         return ExitCode.SUCCEEDED
-    explained = decided(given, now, _settings(job))
-    print("\n".join(report.lines(given, explained.observed, explained.decision, explained.calls, explained.references)))
+    explained = decided(files, now, _settings(job))
+    print("\n".join(report.lines(files, explained.observed, explained.decision, explained.calls, explained.references)))
     return ExitCode.SUCCEEDED
 
 
-def decided(given: Snapshot, now: datetime, settings: PlanSettings) -> Explained:
+def decided(files: Snapshot, now: datetime, settings: PlanSettings) -> Explained:
     """Decide as the operator does: again with each thing that the plan asks for, until it has all."""
     references: list[Ref] = []
     listed = False
     for _ in range(DECISIONS_MAX):
-        observed = given.observed(now, settings, references, listed=listed)
+        observed = files.observed(now, settings, references, listed=listed)
         with recorded() as calls:
             decision = decide(observed)
         unknown = [ref for ref in decision.wants_references if ref not in references]

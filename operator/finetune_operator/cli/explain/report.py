@@ -29,13 +29,13 @@ EMPTY = ("0", "[]")
 
 
 def lines(
-    given: Snapshot, observed: Observed, decision: Decision, calls: Sequence[Call], references: Sequence[Ref]
+    files: Snapshot, observed: Observed, decision: Decision, calls: Sequence[Call], references: Sequence[Ref]
 ) -> Iterator[str]:
     """The whole report."""
-    yield _title(given.body, observed.now)
-    for hint in given.hints():
+    yield _title(files.body, observed.now)
+    for hint in files.hints():
         yield from ("", f"Note: {hint}")
-    yield from _section("What is there", _there(given, observed, references))
+    yield from _section("What is there", _there(files, observed, references))
     yield from _section("Why", _why(observed, decision))
     yield from _section("How it comes to that, in finetune_operator/plan", _way(observed, calls))
     yield from _section("What the operator does", _actions(decision))
@@ -66,7 +66,7 @@ def _title(body: Manifest, now: datetime) -> str:
     return f"FineTuneJob {metadata['namespace']}/{metadata['name']}: {phase}{attempt}. What the operator decides at {moment}:"
 
 
-def _there(given: Snapshot, observed: Observed, references: Sequence[Ref]) -> Iterator[str]:
+def _there(files: Snapshot, observed: Observed, references: Sequence[Ref]) -> Iterator[str]:
     """The job's own Jobs with their pods, and what was looked up."""
     owned = owned_objects(observed)
     for job in sorted(owned.jobs, key=lambda job: (job.created, job.number)):
@@ -80,10 +80,10 @@ def _there(given: Snapshot, observed: Observed, references: Sequence[Ref]) -> It
         yield "no Job of it"
     for ref in references:
         if ref.kind == "Node":
-            yield f"Node {ref.name}: {'there' if ref in given.others else 'in no file, so it is taken to be gone'}"
+            yield f"Node {ref.name}: {'there' if ref in files.others else 'in no file, so it is taken to be gone'}"
         else:
-            found = given.find(ref)
-            yield f"{ref.kind} {ref.name}: {_reference_state(found)}"
+            item = files.find(ref)
+            yield f"{ref.kind} {ref.name}: {_reference_state(item)}"
     if observed.nodes is None and any(pod.running and pod.ready is False for pod in owned.pods):
         yield "nodes: in no file, so a lost one is not known (kubectl get nodes -o yaml)"
 
@@ -145,10 +145,10 @@ def _end(gang: Gang) -> Iterator[str]:
     yield f"has fallen: {diagnosis.reason} (cause: {diagnosis.cause.value}; {certain}): {text}"
 
 
-def _reference_state(found: Manifest | None) -> str:
-    if found is None:
+def _reference_state(item: Manifest | None) -> str:
+    if item is None:
         return "in no file, so it is taken not to exist"
-    phase = (found.get("status") or {}).get("phase")
+    phase = (item.get("status") or {}).get("phase")
     return f"there, {phase}" if phase else "there"
 
 
@@ -268,11 +268,11 @@ def _next(observed: Observed, decision: Decision) -> Iterator[str]:
     else:
         yield f"in {decision.requeue_after_seconds:.1f} s, or earlier when {changed}"
     names = {pod.uid: pod.name for pod in owned_objects(observed).pods}
-    asked = [f"{ref.kind} {ref.name}" for ref in decision.wants_references]
-    asked += [f"the events of {names.get(uid, 'its Job')}, which no file holds" for uid in decision.wants_events]
-    asked += ["/progress of node 0, which no file holds"] if decision.wants_progress else []
-    if asked:
-        yield f"before that it reads {', '.join(asked)}"
+    reads = [f"{ref.kind} {ref.name}" for ref in decision.wants_references]
+    reads += [f"the events of {names.get(uid, 'its Job')}, which no file holds" for uid in decision.wants_events]
+    reads += ["/progress of node 0, which no file holds"] if decision.wants_progress else []
+    if reads:
+        yield f"before that it reads {', '.join(reads)}"
 
 
 def _age(moment: datetime, now: datetime) -> str:

@@ -38,15 +38,15 @@ class Snapshot:
         self, now: datetime, settings: PlanSettings, references: Iterable[Ref] = (), *, listed: bool = False
     ) -> Observed:
         """What `decide` is given. `references`: what it has asked for."""
-        asked = tuple(references)
+        wanted = tuple(references)
         has_nodes = any(ref.kind == "Node" for ref in self.others)
         return Observed(
             job=FineTuneJob.parse(self.body),
             now=now,
             settings=settings,
             objects=self.children,
-            references={ref: self.find(ref) for ref in asked if ref.kind != "Node"},
-            nodes={ref.name: self.node(ref) for ref in asked if ref.kind == "Node"} if has_nodes else None,
+            references={ref: self.find(ref) for ref in wanted if ref.kind != "Node"},
+            nodes={ref.name: self.node(ref) for ref in wanted if ref.kind == "Node"} if has_nodes else None,
             events=self._events(),
             listed=listed,
         )
@@ -106,12 +106,12 @@ def _chosen(jobs: list[Manifest], name: str | None, source: str) -> Manifest:
     named = [job for job in jobs if name in (None, _name(job), f"{_namespace(job)}/{_name(job)}")]
     if len(named) == 1:
         return named[0]
-    there = ", ".join(sorted(f"{_namespace(job)}/{_name(job)}" for job in jobs)) or f"no {KIND}"
+    names = ", ".join(sorted(f"{_namespace(job)}/{_name(job)}" for job in jobs)) or f"no {KIND}"
     if not jobs or name is None:
-        advice = f"choose one with --name (there are {there})" if jobs else f"holds {there}"
+        advice = f"choose one with --name (there are {names})" if jobs else f"holds {names}"
         raise CommandError(f"{source}: {advice}")
     what = "several" if named else "none"
-    raise CommandError(f"{source}: --name {name} is the name of {what} of its {KIND}s: {there}")
+    raise CommandError(f"{source}: --name {name} is the name of {what} of its {KIND}s: {names}")
 
 
 def _namespace(document: Manifest) -> str:

@@ -1,1 +1,1 @@
-"""What a job is to become: manifests of its child objects, from the spec and the settings alone. Pure."""
+"""The objects that a job is to become: their manifests, from the spec and the settings alone. Pure."""

@@ -1,4 +1,4 @@
-"""Which of the resources that a job asks for are accelerators, and how many ranks they are for. Pure.
+"""The accelerators among the resources that a job asks for, and how many ranks they are for. Pure.
 
 A name is all that tells: device plugins choose it, and administrators choose another. So each is of one kind: a device, a
 part of one (a rank computes on one part, however many there are), or an amount of something that a device has (its memory,
@@ -20,56 +20,56 @@ from finetune_operator.plan.types import PlanSettings
 from finetune_operator.plan.untrusted import mapping, mappings
 
 _AMOUNT = re.compile(r"mem|core|percent|ratio|priority|monitor", re.IGNORECASE)
-"""In the name of a resource that counts something else than devices: `gpumem`, `millicores`, `gpu-core.percentage`."""
+"""Parts of the name of a resource that counts something else than devices: `gpumem`, `millicores`, `gpu-core.percentage`."""
 _PART = re.compile(r"^mig-|[.]shared$")
-"""Of the name behind the domain."""
+"""Pattern of a part of a device, in the name behind the domain."""
 _LOOKS_LIKE_ONE = re.compile(
     r"gpu|cuda|accelerator|nvidia[.]com/mig|"
     r"(?<![a-z0-9])([nthp]pu|[mdg]cu|mlu|[abhlv]\d{2,3}s?|g[bh]200|mi\d{3}\w?|rtx\w*)(?![a-z0-9])",
     re.IGNORECASE,
 )
-"""A name that no device plugin gives to anything else."""
+"""Pattern of a name that no device plugin gives to anything else than an accelerator."""
 
 _MIG_MEMORY = re.compile(r"/mig-\w+[.](\d{1,4})gb")
 _PRODUCT_MEMORY = re.compile(r"-(\d{1,4})GB", re.IGNORECASE)
-"""What makers call their products: `NVIDIA-A100-SXM4-80GB`, `nvidia-h100-80gb`; a MIG profile: `mig-3g.40gb`."""
+"""Memory in what makers call their products: `NVIDIA-A100-SXM4-80GB`, `nvidia-h100-80gb`; in a MIG profile: `mig-3g.40gb`."""
 _DIGITS_MAX = 10
 _SLACK_BYTES = 1 << 30
 
 
 def is_accelerator(resource: str, settings: PlanSettings) -> bool:
-    """Whether the administrator counts a resource among the accelerators."""
+    """Return whether the administrator counts a resource among the accelerators."""
     return any(fnmatchcase(resource, pattern) for pattern in settings.accelerator_resources)
 
 
 def accelerator_resources(job: FineTuneJob, settings: PlanSettings) -> dict[str, int]:
-    """Resource name -> number per node, of devices, parts and amounts alike."""
+    """Return resource name -> number per node, of devices, parts and amounts alike."""
     return {name: number for name, number in _asked(job) if is_accelerator(name, settings)}
 
 
 def accelerators(job: FineTuneJob, settings: PlanSettings) -> int:
-    """Devices per node that ranks can compute on, as far as names tell: a claim is one."""
-    asked = accelerator_resources(job, settings)
+    """Count the devices per node that ranks can compute on, as far as names tell: a claim is one."""
+    numbers = accelerator_resources(job, settings)
     claims = claimed(job, settings)
-    if claims and not any(map(_is_device, asked)):
+    if claims and not any(map(_is_device, numbers)):
         return job.spec.processes_per_node or len(claims)
-    return devices_among(asked)
+    return devices_among(numbers)
 
 
-def devices_among(asked: Mapping[str, int]) -> int:
-    """Of accelerators by name, those that a rank can compute on: parts and amounts of one are one."""
-    return sum(number for name, number in asked.items() if _is_device(name)) or (1 if asked else 0)
+def devices_among(numbers: Mapping[str, int]) -> int:
+    """Count, of accelerators by name, those that a rank can compute on: parts and amounts of one are one."""
+    return sum(number for name, number in numbers.items() if _is_device(name)) or (1 if numbers else 0)
 
 
 def unknown_accelerators(job: FineTuneJob, settings: PlanSettings) -> dict[str, int]:
-    """Resources that look like accelerators, and their numbers, of a job that has none that the operator knows."""
+    """Find the resources that look like accelerators, and their numbers, in a job that has none that the operator knows."""
     if accelerators(job, settings):
         return {}
     return {name: number for name, number in _asked(job) if _LOOKS_LIKE_ONE.search(name)}
 
 
 def device_memory_bytes(job: FineTuneJob, settings: PlanSettings) -> int | None:
-    """Memory of each of the job's devices, at most; None where neither names nor the node selector tell."""
+    """Return the memory of each of the job's devices, at most; None where neither names nor the node selector tell."""
     if not accelerators(job, settings):
         return None
     names = [name for name in accelerator_resources(job, settings) if not _AMOUNT.search(name.rpartition("/")[2])]
@@ -86,7 +86,7 @@ def _memory_by_name(resource: str, settings: PlanSettings) -> int | None:
 
 
 def _memory_by_labels(selector: Mapping[str, Any]) -> int | None:
-    """As NVIDIA's and Google's labels of machines have it."""
+    """Return the memory that NVIDIA's and Google's labels of machines tell."""
     megabytes, sizes = selector.get("nvidia.com/gpu.memory"), []
     if isinstance(megabytes, str) and megabytes.isascii() and megabytes.isdigit() and len(megabytes) < _DIGITS_MAX:
         sizes.append((int(megabytes) << 20) + _SLACK_BYTES)
@@ -98,20 +98,21 @@ def _memory_by_labels(selector: Mapping[str, Any]) -> int | None:
 
 
 def _node_selector(job: FineTuneJob, settings: PlanSettings) -> dict[str, Any]:
-    """The job's, and what the administrator adds to it."""
+    """Return the node selector of the job, with what the administrator adds to it."""
     default, own = (
-        mapping(mapping(one.get("spec")).get("nodeSelector")) for one in (settings.pod_template, job.spec.template)
+        mapping(mapping(template.get("spec")).get("nodeSelector"))
+        for template in (settings.pod_template, job.spec.template)
     )
     return {**default, **own}
 
 
 def _nominal_bytes(gigabytes: str) -> int:
-    """What `80GB` in a name is at most: makers count in powers of two, and round."""
+    """Return the bytes that `80GB` in a name is at most: makers count in powers of two, and round."""
     return (int(gigabytes) << 30) + _SLACK_BYTES
 
 
 def accelerator_problems(job: FineTuneJob, settings: PlanSettings) -> tuple[str, ...]:
-    """Why training would run on the CPU of a pod that holds an accelerator; each names field, value and way out."""
+    """Say why training would run on the CPU of a pod that holds an accelerator; each text names field, value and way out."""
     known = ", ".join(settings.accelerator_resources) or "none"
     return tuple(
         f"spec.resources.limits[{name}]: looks like an accelerator, and the operator does not know it as one: training would "
@@ -122,20 +123,22 @@ def accelerator_problems(job: FineTuneJob, settings: PlanSettings) -> tuple[str,
 
 
 def claimed(job: FineTuneJob, settings: PlanSettings) -> tuple[str, ...]:
-    """Names of the ResourceClaims that the training container has: the job's, and those that the administrator gives."""
+    """List the names of the ResourceClaims that the training container has: the job's, and those that the administrator gives."""
     names = (*_claims_of(settings.pod_template), *_claims_of(job.spec.template))
     return tuple(dict.fromkeys(names))
 
 
 def without_claims(template: Mapping[str, Any]) -> dict[str, Any]:
-    """The (partial) pod template without ResourceClaims: for pods that compute on nothing, and machines that have none."""
+    """Take the ResourceClaims out of a (partial) pod template: for pods that compute on nothing, and machines that have none."""
     spec = mapping(template.get("spec"))
     if not spec:
         return dict(template)
     kept = _without(spec, "resourceClaims")
     for kind in ("containers", "initContainers"):
         if isinstance(kept.get(kind), list):
-            kept[kind] = [_unclaiming(one) if isinstance(one, dict) else one for one in kept[kind]]
+            kept[kind] = [
+                _unclaiming(container) if isinstance(container, dict) else container for container in kept[kind]
+            ]
     return {**template, "spec": kept}
 
 
@@ -152,7 +155,7 @@ def _without(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _claims_of(template: Mapping[str, Any]) -> Iterator[str]:
-    """Of the training container. It is asked before anybody has seen whether the template can be merged."""
+    """List the claims of the training container. The template may be one that can't be merged: nobody has checked it yet."""
     for container in mappings(mapping(template.get("spec")).get("containers")):
         if container.get("name") == TRAINER:
             claims = mappings(mapping(container.get("resources")).get("claims"))
@@ -160,7 +163,7 @@ def _claims_of(template: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _asked(job: FineTuneJob) -> Iterator[tuple[str, int]]:
-    """Extended resources of the job and their numbers, above 0. Kubernetes takes them in whole numbers only."""
+    """List the extended resources of the job and their numbers, above 0. Kubernetes takes them in whole numbers only."""
     resources = job.spec.resources
     for name, quantity in {**resources.requests, **resources.limits}.items():
         if "/" in name and (number := int(amount(quantity) or 0)) > 0:

@@ -14,18 +14,18 @@ from finetune_operator.plan.desired.merge import TRAINER, merge_template
 from finetune_operator.plan.desired.template_checks import partial_template_problems
 
 FIELD = "podTemplate"
-"""What the setting is called where it is said to be wrong."""
+"""Name of the setting in messages about it."""
 
 
 def merge_defaults(system: dict[str, Any], defaults: Mapping[str, Any], job: FineTuneJob) -> dict[str, Any]:
-    """The system's pod template with the administrator's merged in; the job's own comes after it."""
+    """Merge the administrator's pod template into the system's; the job's own comes after it."""
     return merge_template(system, _without(defaults, job)) if defaults else system
 
 
 def default_problems(defaults: Mapping[str, Any]) -> tuple[str, ...]:
-    """What in the administrator's template cannot be done, by the rules for a job's own."""
+    """Say what in the administrator's template cannot be done, by the rules for a job's own."""
     problems = [problem.replace("spec.template", FIELD, 1) for problem in partial_template_problems(defaults)]
-    if not problems and any("image" in one for one in (defaults.get("spec") or {}).get("containers") or ()):
+    if not problems and any("image" in container for container in (defaults.get("spec") or {}).get("containers") or ()):
         problems.append(f"{FIELD}.spec.containers[{TRAINER}].image: can't be set (set the trainer's image)")
     return tuple(problems)
 

@@ -58,12 +58,12 @@ __all__ = [
 
 
 def claim_name(job: FineTuneJob) -> str:
-    """The claim that the job writes to: the user's, or the one that is made for it."""
+    """Return the name of the claim that the job writes to: the user's, or the one that is made for it."""
     return job.spec.storage.claim_name or job.metadata.name
 
 
 def config_map_name(job: FineTuneJob, settings: PlanSettings) -> str:
-    """Content-addressed: another run config is another object, and a Job never reads one that changed under it."""
+    """Name the ConfigMap after its content: another run config is another object, and a Job never reads one that changed under it."""
     digest = hashlib.sha256(run_config(job, settings).to_json().encode()).hexdigest()
     return f"{job.metadata.name}-{digest[:8]}"
 
@@ -91,7 +91,7 @@ def config_map(job: FineTuneJob, settings: PlanSettings) -> Manifest:
 
 
 def service(job: FineTuneJob) -> Manifest | None:
-    """Stable names for the nodes before they are ready; None for one node, which has nobody to find."""
+    """Make the Service that gives nodes stable names before they are ready; None for one node, which has nobody to find."""
     if job.spec.nodes == 1:
         return None
     return {
@@ -108,7 +108,7 @@ def service(job: FineTuneJob) -> Manifest | None:
 
 
 def claim(job: FineTuneJob) -> Manifest | None:
-    """The claim to make; None where the user brings one. Retained, it carries our uid as a label and has no owner."""
+    """Make the claim; None where the user brings one. One that is retained carries the job's uid as a label and has no owner."""
     storage = job.spec.storage
     if storage.claim_name is not None:
         return None
@@ -127,21 +127,21 @@ def claim(job: FineTuneJob) -> Manifest | None:
 
 
 def prepare_job(job: FineTuneJob, settings: PlanSettings, number: int) -> Manifest:
-    """One pod without accelerators, placed where training can run, so that a volume that binds late binds there."""
+    """Make the Job that prepares: one pod without accelerators, where training can run, so that a volume that binds late binds there."""
     return _single_pod_job(job, settings, Role.PREPARE, prepare_job_name(job, number), number)
 
 
 def publish_job(job: FineTuneJob, settings: PlanSettings, number: int, deadline: datetime | None = None) -> Manifest:
-    """One pod without accelerators, where training ran. `deadline`: until when it tries again what may pass."""
-    made = _single_pod_job(job, settings, Role.PUBLISH, publish_job_name(job, number), number)
+    """Make the Job that publishes: one pod without accelerators, where training ran. `deadline`: end of its tries of what may pass."""
+    job_manifest = _single_pod_job(job, settings, Role.PUBLISH, publish_job_name(job, number), number)
     if deadline is not None:
         moment = deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        _trainer(made["spec"]["template"])["env"].append({"name": Env.DEADLINE.value, "value": moment})
-    return made
+        _trainer(job_manifest["spec"]["template"])["env"].append({"name": Env.DEADLINE.value, "value": moment})
+    return job_manifest
 
 
 def _trainer(template: dict[str, Any]) -> dict[str, Any]:
-    """The container of ours in a pod template."""
+    """Find the training container in a pod template."""
     (trainer,) = (container for container in template["spec"]["containers"] if container["name"] == TRAINER)
     return cast("dict[str, Any]", trainer)
 
@@ -149,7 +149,7 @@ def _trainer(template: dict[str, Any]) -> dict[str, Any]:
 def train_job(
     job: FineTuneJob, settings: PlanSettings, attempt: int, first_attempt: int = 1, checkpoint: int | None = None
 ) -> Manifest:
-    """One pod per node. Whatever falls ends the gang, and the operator, not the Job, makes the next one.
+    """Make the Job of an attempt: one pod per node. Whatever falls ends the gang; the operator, not the Job, makes the next one.
 
     `first_attempt`: of the round that the attempt belongs to. `checkpoint`: step of the one that it should find.
 
@@ -157,9 +157,9 @@ def train_job(
     """
     labels = _labels(job, Role.TRAIN, attempt)
     template = _pods(job, settings, Role.TRAIN, attempt, labels)
-    told = {Env.FIRST_ATTEMPT: first_attempt, Env.CHECKPOINT_STEP: checkpoint}
+    variables = {Env.FIRST_ATTEMPT: first_attempt, Env.CHECKPOINT_STEP: checkpoint}
     _trainer(template)["env"] += [
-        {"name": name.value, "value": str(value)} for name, value in told.items() if value is not None
+        {"name": name.value, "value": str(value)} for name, value in variables.items() if value is not None
     ]
     return {
         "apiVersion": "batch/v1",
@@ -176,7 +176,7 @@ def train_job(
 
 
 def is_controlled_by(manifest: Manifest, job: FineTuneJob) -> bool:
-    """Whether an object of a planned name is this job's: by its controller, or by the uid label on a claim."""
+    """Return whether an object of a planned name is this job's: by its controller, or by the uid label on a claim."""
     metadata = manifest.get("metadata") or {}
     owners = metadata.get("ownerReferences") or ()
     if any(owner.get("controller") and owner.get("uid") == job.metadata.uid for owner in owners):
@@ -185,7 +185,7 @@ def is_controlled_by(manifest: Manifest, job: FineTuneJob) -> bool:
 
 
 def retained_for(manifest: Manifest) -> str | None:
-    """uid of the job that a retained claim was made for; None where the object is no such claim."""
+    """Return the uid of the job that a retained claim was made for; None where the object is no such claim."""
     if manifest.get("kind") != "PersistentVolumeClaim":
         return None
     uid: str | None = ((manifest.get("metadata") or {}).get("labels") or {}).get(LABEL_UID)

@@ -1,4 +1,4 @@
-"""How a partial pod template is merged into the system's pods: a strategic merge as Kubernetes does it.
+"""The merge of a partial pod template into the system's pods: a strategic merge as Kubernetes does it.
 
 Maps by key, named lists by their merge key, scalars override, null removes. Pure; what a template may say is in
 `template_checks`.
@@ -18,7 +18,7 @@ PORT_NAME = "metrics"
 """Name of its port."""
 
 SYSTEM_VOLUME_PREFIX = RESERVED_VOLUME_PREFIX
-"""What the names of the system's own volumes begin with."""
+"""Prefix of the names of the system's own volumes."""
 
 MERGE_KEYS: Mapping[str, str] = {
     "containers": "name",
@@ -47,7 +47,7 @@ LISTS = frozenset({*MERGE_KEYS, *APPENDED, "tolerations", "readinessGates"})
 
 
 def merge_template(system: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
-    """The system's pod template with the user's merged in; both stay as they were. A whole half can't be removed."""
+    """Merge the user's pod template into the system's; both stay as they were. A whole half can't be removed."""
     return _merged_map(system, {half: value for half, value in users.items() if value is not None})
 
 
@@ -73,18 +73,18 @@ def _merged_list(name: str, system: list[Any], users: list[Any]) -> list[Any]:
     key = MERGE_KEYS.get(name)
     if key is None:
         return users
-    given = {entry[key]: entry for entry in users}
+    additions = {entry[key]: entry for entry in users}
     merged = []
     for entry in system:
-        change = given.pop(entry[key], None)
+        change = additions.pop(entry[key], None)
         if change is None:
             merged.append(entry)
         else:
             merged.append(change if name in WHOLE_ENTRIES else _merged_map(entry, change))
-    return [*merged, *given.values()]
+    return [*merged, *additions.values()]
 
 
 def _merged_tolerations(system: list[Any], users: list[Any]) -> list[Any]:
-    """Appended; one of the user's for the same taint replaces the system's, because the shortest one would count."""
-    given = {(entry.get("key"), entry.get("effect")) for entry in users}
-    return [entry for entry in system if (entry.get("key"), entry.get("effect")) not in given] + users
+    """Append the user's; one for the same taint replaces the system's, because the shortest one would count."""
+    replaced = {(entry.get("key"), entry.get("effect")) for entry in users}
+    return [entry for entry in system if (entry.get("key"), entry.get("effect")) not in replaced] + users

@@ -1,4 +1,4 @@
-"""What is in a pod of a FineTuneJob: container, volumes, environment, security, and the user's template merged in.
+"""The pods of a FineTuneJob: container, volumes, environment, security, and the user's template merged in.
 
 Pure. The paths here are the contract with the training image: the trainer reads them from its run config.
 """
@@ -39,12 +39,12 @@ ENVIRONMENT = {
 
 
 HELPER_REQUESTS = {"cpu": "4", "memory": "8Gi", "ephemeral-storage": "16Gi"}
-"""What a pod that prepares or publishes asks the scheduler for at most, unless the job says otherwise: tokenising and uploading
+"""Requests of a pod that prepares or publishes, at most, unless the job says otherwise: tokenising and uploading
 need no more, and more would fill a machine with accelerators, or start one."""
 
 
 class Role(StrEnum):
-    """What a pod does, and its label's value."""
+    """Work of a pod, and the value of its label."""
 
     PREPARE = "prepare"
     TRAIN = "train"
@@ -67,35 +67,35 @@ def pod_template(
     config_map: str,
     claim: str,
 ) -> dict[str, Any]:
-    """The pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try.
+    """Make the pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try.
 
     Only training has devices, those of ResourceClaims too.
     """
     system = _system_template(
         job, settings, role=role, number=number, labels=labels, config_map=config_map, claim=claim
     )
-    made = _with_users(merge_defaults(system, settings.pod_template, job), job, settings)
-    return made if role is Role.TRAIN else without_claims(made)
+    merged = _with_users(merge_defaults(system, settings.pod_template, job), job, settings)
+    return merged if role is Role.TRAIN else without_claims(merged)
 
 
 def template_off_limits(job: FineTuneJob, settings: PlanSettings) -> tuple[str, ...]:
-    """What the job asks for and the administrator lets no job have. Its template must be one that can be merged."""
+    """Say what the job asks for and the administrator lets no job have. Its template must be one that can be merged."""
     if not job.spec.template and not settings.pod_template:
         return ()
     system = _system_template(job, settings, role=Role.TRAIN, number=1, labels={}, config_map="", claim="")
-    given = merge_defaults(system, settings.pod_template, job)
+    without_users = merge_defaults(system, settings.pod_template, job)
     return off_limits(
-        given,
-        _with_users(given, job, settings),
+        without_users,
+        _with_users(without_users, job, settings),
         users=job.spec.template,
         defaults=settings.pod_template,
         allows=settings.template_allows,
     )
 
 
-def _with_users(given: dict[str, Any], job: FineTuneJob, settings: PlanSettings) -> dict[str, Any]:
-    """The job's part merged in; where jobs may have no more rights, its containers have no more by saying nothing."""
-    merged = merge_template(given, job.spec.template)
+def _with_users(template: dict[str, Any], job: FineTuneJob, settings: PlanSettings) -> dict[str, Any]:
+    """Merge the job's part in; where jobs may have no more rights, its containers have no more by saying nothing."""
+    merged = merge_template(template, job.spec.template)
     if Capability.PRIVILEGED in settings.template_allows:
         return merged
     return with_safe_defaults(merged, job.spec.template)
@@ -111,7 +111,7 @@ def _system_template(
     config_map: str,
     claim: str,
 ) -> dict[str, Any]:
-    """What the pods of a role are before anybody has changed them."""
+    """Make the pod template of a role before administrator and job change it."""
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": settings.grace_period_seconds,
@@ -157,8 +157,8 @@ def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int
     return container
 
 
-def _environment(given: tuple[EnvVar, ...], number: int) -> list[dict[str, Any]]:
-    users = {variable.name: variable.model_dump(by_alias=True, exclude_none=True) for variable in given}
+def _environment(variables: tuple[EnvVar, ...], number: int) -> list[dict[str, Any]]:
+    users = {variable.name: variable.model_dump(by_alias=True, exclude_none=True) for variable in variables}
     defaults = [{"name": name, "value": value} for name, value in ENVIRONMENT.items() if name not in users]
     system = [
         {"name": Env.CONFIG.value, "value": f"{CONFIG_PATH}/{CONFIG_KEY}"},
@@ -168,7 +168,7 @@ def _environment(given: tuple[EnvVar, ...], number: int) -> list[dict[str, Any]]
 
 
 def _credentials(job: FineTuneJob, role: Role) -> dict[str, Any]:
-    """Every key of the Secret with the data's credentials, where data is read; a variable of the pod's own stays."""
+    """Take every key of the Secret with the data's credentials, where data is read; a variable of the pod's own stays."""
     reference = job.spec.dataset.credentials_secret_ref
     if role is not Role.PREPARE or reference is None:
         return {}
@@ -176,31 +176,31 @@ def _credentials(job: FineTuneJob, role: Role) -> dict[str, Any]:
 
 
 def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
-    """The pod's resources; only training takes extended ones (accelerators, network devices)."""
+    """Return the pod's resources; only training takes extended ones (accelerators, network devices)."""
     own = job.spec.resources if role is Role.TRAIN else _helper_resources(job)
-    asked = {"limits": dict(own.limits), "requests": dict(own.requests)}
-    return {kind: amounts for kind, amounts in asked.items() if amounts}
+    resources = {"limits": dict(own.limits), "requests": dict(own.requests)}
+    return {kind: amounts for kind, amounts in resources.items() if amounts}
 
 
 def _helper_resources(job: FineTuneJob) -> Resources:
-    """Of the pods that prepare and publish. They may use what training may, but no machine is kept for it."""
+    """Return the resources of pods that prepare and publish. They may use what training may, but no machine is kept for it."""
     training, own = job.spec.resources, job.spec.helper_resources
     limits, requests = dict(own.limits), dict(own.requests)
     for name, most in HELPER_REQUESTS.items():
-        asked = training.requests.get(name, training.limits.get(name))
-        if name in own.limits or name in own.requests or asked is None:
+        quantity = training.requests.get(name, training.limits.get(name))
+        if name in own.limits or name in own.requests or quantity is None:
             continue
         if name in training.limits:
             limits[name] = training.limits[name]
-        if (number := amount(asked)) is not None and number > parse(most):
+        if (number := amount(quantity)) is not None and number > parse(most):
             requests[name] = most
         elif name in training.requests:
-            requests[name] = asked
+            requests[name] = quantity
     return Resources(limits=limits, requests=requests)
 
 
 def _tolerations(job: FineTuneJob, settings: PlanSettings) -> list[dict[str, Any]]:
-    """Nodes with accelerators are often tainted with the resource's name: every role must be able to run there."""
+    """Tolerate the taints of nodes with accelerators, often named after the resource: every role must be able to run there."""
     lost = [
         {
             "key": f"node.kubernetes.io/{state}",
@@ -218,7 +218,7 @@ def _tolerations(job: FineTuneJob, settings: PlanSettings) -> list[dict[str, Any
 
 
 def _claim_volumes(job: FineTuneJob, claim: str) -> dict[str, str]:
-    """Claim -> the one volume of the pod that has it: kubelet never starts a pod that names a claim in two volumes."""
+    """Return claim -> the one volume of the pod that has it: kubelet never starts a pod that names a claim in two volumes."""
     names = {claim: f"{SYSTEM_VOLUME_PREFIX}output"}
     for volume in job.spec.volumes:
         if volume.claim_name is not None:
@@ -274,7 +274,7 @@ def _volumes(job: FineTuneJob, role: Role, config_map: str, claim: str) -> list[
 
 
 def _users_volume(volume: Volume, written: set[str | None]) -> dict[str, Any]:
-    """`written`: claims that the pod writes to; others are attached read-only, as ReadOnlyMany volumes demand."""
+    """Make a volume of the user's. Claims not in `written` are attached read-only, as ReadOnlyMany volumes demand."""
     if volume.claim_name is not None:
         source: dict[str, Any] = {"claimName": volume.claim_name}
         if volume.claim_name not in written:

@@ -24,12 +24,12 @@ from finetune_trainer.contract.run_config import (
 
 
 def processes_per_node(job: FineTuneJob, settings: PlanSettings) -> int:
-    """Ranks per node: what the user says, else one per accelerator, else one."""
+    """Return the ranks per node: what the user says, else one per accelerator, else one."""
     return job.spec.processes_per_node or accelerators(job, settings) or 1
 
 
 def needs_prepare_job(job: FineTuneJob, settings: PlanSettings) -> bool:
-    """Whether preparing gets a Job of its own: accelerators would wait for it, something is fetched, or a secret is used."""
+    """Return whether preparing gets a Job of its own: accelerators would wait for it, something is fetched, or a secret is used."""
     spec = job.spec
     fetches = not spec.model.name.startswith("/") or spec.dataset.name is not None or bool(addresses(job))
     asks_hub = spec.publish is not None or spec.hub.token_secret_ref is not None
@@ -37,14 +37,14 @@ def needs_prepare_job(job: FineTuneJob, settings: PlanSettings) -> bool:
 
 
 def addresses(job: FineTuneJob) -> tuple[str, ...]:
-    """The files of the dataset that lie on no volume."""
+    """List the files of the dataset that lie on no volume."""
     files = job.spec.dataset.files
     every = (*files.train, *(files.validation or ()), *(files.test or ())) if files else ()
-    return tuple(one for one in every if one.startswith(ADDRESSES))
+    return tuple(file for file in every if file.startswith(ADDRESSES))
 
 
 def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
-    """The whole contract with the training image, as the job's ConfigMap holds it."""
+    """Make the whole contract with the training image, as the job's ConfigMap holds it."""
     spec, name = job.spec, job.metadata.name
     return RunConfig(
         namespace=job.metadata.namespace,
@@ -77,16 +77,16 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
 
 
 def _dataset(job: FineTuneJob) -> DatasetSource:
-    """The data of the job, each role of its task with the column that it has."""
-    given = job.spec.dataset.model_dump(exclude_none=True, exclude={"credentials_secret_ref"})
-    return DatasetSource.model_validate({**given, "columns": _columns(job)})
+    """Return the data of the job, each role of its task with the column that it has."""
+    fields = job.spec.dataset.model_dump(exclude_none=True, exclude={"credentials_secret_ref"})
+    return DatasetSource.model_validate({**fields, "columns": _columns(job)})
 
 
 def _columns(job: FineTuneJob) -> dict[str, str]:
-    """Role -> column. Where a task can be given its text in several ways, only what the user named."""
-    facts, given = task_facts.TASKS[job.spec.task], job.spec.dataset.columns.model_dump(exclude_none=True)
+    """Return role -> column. Where a task can take its text in several ways, only what the user named."""
+    facts, columns = task_facts.TASKS[job.spec.task], job.spec.dataset.columns.model_dump(exclude_none=True)
     usual = {role: name for role, name in facts.roles.items() if name is not None}
-    named = {**usual, **given} if len(facts.required) == 1 else given
+    named = {**usual, **columns} if len(facts.required) == 1 else columns
     if job.spec.dataset.label_columns:
         named.pop("label", None)
     return {role: named[role] for role in facts.roles if role in named}

@@ -1,4 +1,4 @@
-"""What a partial pod template may not say: what is the system's, and what the merge could not work on. Pure.
+"""Checks of a partial pod template: it may not say what is the system's, nor what the merge could not work on. Pure.
 
 Every problem names its field and the way out. What is reserved is so by the rules of the API (`api.rules.fields`), which
 see `spec.volumes` and `spec.env` but cannot look into a template.
@@ -45,23 +45,23 @@ OWNED_TRAINER_FIELDS: Mapping[str, str] = {
     "terminationMessagePolicy": "the result record is written there",
 }
 CLAIMS = "claims"
-"""Of a container's resources: the devices that it gets by ResourceClaims. In the training container nothing else is the user's."""
+"""Field of a container's resources: devices that it gets by ResourceClaims. In the training container nothing else is the user's."""
 OWNED_LABELS = (f"{GROUP}/", "batch.kubernetes.io/", "job-name", "controller-uid")
 
 
 def template_problems(job: FineTuneJob) -> tuple[str, ...]:
-    """What in `spec.template`, `spec.volumes` and `spec.env` cannot be done, each named by field with the way out."""
-    found = (*_volume_problems(job), *_env_problems(job), *_template_problems(job.spec.template))
-    return found or tuple(_clashes(job))
+    """Say what in `spec.template`, `spec.volumes` and `spec.env` cannot be done, each named by field with the way out."""
+    problems = (*_volume_problems(job), *_env_problems(job), *_template_problems(job.spec.template))
+    return problems or tuple(_clashes(job))
 
 
 def partial_template_problems(template: Mapping[str, Any]) -> tuple[str, ...]:
-    """What in a partial pod template cannot be done, whoever wrote it; the fields are named as a job's are."""
+    """Say what in a partial pod template cannot be done, whoever wrote it; the fields are named as a job's are."""
     return tuple(_template_problems(template))
 
 
 def _clashes(job: FineTuneJob) -> Iterator[str]:
-    """Volumes of the template that would take the place of one in `spec.volumes`."""
+    """Find the volumes of the template that would take the place of one in `spec.volumes`."""
     names = {volume.name for volume in job.spec.volumes}
     for volume in (job.spec.template.get("spec") or {}).get("volumes", ()):
         if volume["name"] in names:
@@ -111,7 +111,7 @@ def _pod_problems(spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unclaimed(spec: Mapping[str, Any]) -> Iterator[str]:
-    """Claims whose devices the pod would hold and no container see."""
+    """Find the claims whose devices the pod would hold and no container see."""
     containers = (*spec.get("containers", ()), *spec.get("initContainers", ()))
     held = {name for container in containers for name in _claimed(container)}
     for claim in spec.get("resourceClaims", ()):
@@ -123,7 +123,7 @@ def _unclaimed(spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _claimed(container: Mapping[str, Any]) -> Iterator[str]:
-    """Names of a container's claims; what is wrong with others is said where the container is looked at."""
+    """List the names of a container's claims; what is wrong with others is said where the container is checked."""
     resources = container.get("resources")
     claims = resources.get(CLAIMS) if isinstance(resources, Mapping) else None
     for claim in claims if isinstance(claims, list) else ():
@@ -172,7 +172,7 @@ def _trainer_problems(field: str, container: Mapping[str, Any]) -> Iterator[str]
 
 
 def _list_problems(field: str, holder: Mapping[str, Any]) -> Iterator[str]:
-    """Lists that are none, entries without their key: what the merge could not work on."""
+    """Find what the merge could not work on: lists that are none, entries without their key."""
     for name in sorted(LISTS & holder.keys()):
         entries, key = holder[name], MERGE_KEYS.get(name)
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
@@ -214,7 +214,7 @@ def _env_problems(job: FineTuneJob) -> Iterator[str]:
 
 
 def _system_variable(name: str) -> str:
-    """Why a variable of the training container can't be set; empty where it can. In the API's words."""
+    """Say why a variable of the training container can't be set, in the API's words; empty where it can."""
     if name in TOKEN_ENV:
         return TOKEN_ENV_ADVICE
     if name == ENDPOINT_ENV:
@@ -225,7 +225,7 @@ def _system_variable(name: str) -> str:
 
 
 def _is_system_path(path: str) -> bool:
-    """Whether a mount at `path` would cover one of the system's, or lie within one that is not the user's to fill."""
+    """Return whether a mount at `path` would cover one of the system's, or lie within one that is not the user's to fill."""
     plain = path.rstrip("/") or "/"
     if plain.startswith("/dev/"):
         return plain in SYSTEM_DEVICES or plain.startswith(tuple(f"{own}/" for own in SYSTEM_DEVICES))

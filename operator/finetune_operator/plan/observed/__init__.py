@@ -1,1 +1,1 @@
-"""What is there: objects of the cluster parsed once, and what they tell of pods, gangs and failures. Pure."""
+"""The objects of the cluster, parsed once, and what they tell of pods, gangs and failures. Pure."""

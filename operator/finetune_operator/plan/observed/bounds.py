@@ -1,4 +1,4 @@
-"""What is taken of what a pod says: how much, how long, between which values. Pure.
+"""Bounds of what a pod says: how much of it is taken, how long, between which values. Pure.
 
 An honest pod never comes near. Of one that goes beyond, what fits is used; what does not is cut or left out, and that is told
 among the job's messages. So a status can always be written, whatever a pod says.
@@ -17,9 +17,9 @@ from finetune_trainer.contract.records import CheckpointRef, Failure, Progress, 
 from finetune_trainer.contract.text import printable
 
 ANSWER_MAX_BYTES = 256 * 2**10
-"""Of `/progress`: the result records of a gang of a thousand nodes fit."""
+"""Size of an answer to `/progress`: the result records of a gang of a thousand nodes fit."""
 NUMBER_MAX = 2**53
-"""Steps and rows; from here on JSON numbers of many readers are not exact."""
+"""Highest number of steps or rows; beyond it JSON numbers of many readers are not exact."""
 EXIT_CODE_MAX = 2**31 - 1
 METRICS_MAX = 128
 NAME_MAX = 128
@@ -30,19 +30,19 @@ PATH_MAX = 1024
 REVISION_MAX = 200
 LABELS_MAX = 1024
 RANKS_OF_NODE_MAX = 64
-"""Where the spec leaves their number to what the node has."""
+"""Ranks of a node, at most, where the spec leaves their number to what the node has."""
 CLOCK_SKEW = timedelta(minutes=5)
-"""By so much a machine's clock may be ahead of ours."""
+"""Time by which a machine's clock may be ahead of ours."""
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class _Limits:
-    """Takes values one by one, and remembers of which fields something was left out."""
+    """Limits of one answer: takes values one by one, and remembers the fields of which something was left out."""
 
     nodes: int
     ranks: int
-    """Of the whole job."""
+    """Ranks of the whole job."""
     now: datetime
     beyond: set[str] = field(default_factory=set)
 
@@ -53,7 +53,7 @@ class _Limits:
         return None
 
     def number(self, name: str, value: float | None) -> float | None:
-        """Not finite is an honest value that JSON can't carry: null, without a word."""
+        """Return the number; null where it is not finite: an honest value that JSON can't carry."""
         if value is None or not math.isfinite(value):
             return None
         return value
@@ -77,7 +77,7 @@ class _Limits:
         return self.text(name, value, most) if value is not None else None
 
     def path(self, name: str, value: str | None) -> str | None:
-        """A path that is cut is another one: it is left out."""
+        """Return the path; None where it is too long: one that is cut is another path."""
         if value is None or printable(value, PATH_MAX) == value:
             return value
         self.beyond.add(name)
@@ -102,74 +102,74 @@ class _Limits:
         return kept
 
 
-def progress(said: Progress, job: FineTuneJob, now: datetime) -> Progress:
-    """What is taken of node 0's answer."""
+def progress(answer: Progress, job: FineTuneJob, now: datetime) -> Progress:
+    """Return what is taken of node 0's answer."""
     take = _limits(job, now)
-    kept = said.model_copy(
+    kept = answer.model_copy(
         update={
-            "uid": printable(said.uid, NAME_MAX),
-            "attempt": take.whole("attempt", said.attempt) or 0,
-            "begun": take.time("begun", said.begun),
-            "waiting_for": take.optional("waitingFor", said.waiting_for, NAME_MAX),
-            "step": take.whole("step", said.step),
-            "total_steps": take.whole("totalSteps", said.total_steps),
-            "epoch": take.number("epoch", said.epoch),
-            "loss": take.number("loss", said.loss),
-            "learning_rate": take.number("learningRate", said.learning_rate),
-            "samples_per_second": take.number("samplesPerSecond", said.samples_per_second),
-            "eta_seconds": _eta(take, said.eta_seconds),
-            "updated": take.time("updated", said.updated),
-            "evaluation": take.metrics("evaluation", said.evaluation),
-            "checkpoint": _checkpoint(take, said.checkpoint),
-            "resumed_from": _checkpoint(take, said.resumed_from),
-            "model_path": take.path("modelPath", said.model_path),
-            "resolved": _resolved(take, said.resolved),
-            "prepared": _prepared(take, said.prepared),
-            "earlier": _earlier(take, said.earlier),
+            "uid": printable(answer.uid, NAME_MAX),
+            "attempt": take.whole("attempt", answer.attempt) or 0,
+            "begun": take.time("begun", answer.begun),
+            "waiting_for": take.optional("waitingFor", answer.waiting_for, NAME_MAX),
+            "step": take.whole("step", answer.step),
+            "total_steps": take.whole("totalSteps", answer.total_steps),
+            "epoch": take.number("epoch", answer.epoch),
+            "loss": take.number("loss", answer.loss),
+            "learning_rate": take.number("learningRate", answer.learning_rate),
+            "samples_per_second": take.number("samplesPerSecond", answer.samples_per_second),
+            "eta_seconds": _eta(take, answer.eta_seconds),
+            "updated": take.time("updated", answer.updated),
+            "evaluation": take.metrics("evaluation", answer.evaluation),
+            "checkpoint": _checkpoint(take, answer.checkpoint),
+            "resumed_from": _checkpoint(take, answer.resumed_from),
+            "model_path": take.path("modelPath", answer.model_path),
+            "resolved": _resolved(take, answer.resolved),
+            "prepared": _prepared(take, answer.prepared),
+            "earlier": _earlier(take, answer.earlier),
         }
     )
-    return kept.model_copy(update={"messages": _messages(take, said.messages, "node 0")})
+    return kept.model_copy(update={"messages": _messages(take, answer.messages, "node 0")})
 
 
-def record(said: ResultRecord, job: FineTuneJob, now: datetime) -> ResultRecord:
-    """What is taken of a result record."""
+def record(result: ResultRecord, job: FineTuneJob, now: datetime) -> ResultRecord:
+    """Return what is taken of a result record."""
     take = _limits(job, now)
-    kept = _record(take, said)
+    kept = _record(take, result)
     who = f"node {kept.node}" if kept.role == "train" else f"the {kept.role} pod"
-    return kept.model_copy(update={"messages": _messages(take, said.messages, who)})
+    return kept.model_copy(update={"messages": _messages(take, result.messages, who)})
 
 
 def _limits(job: FineTuneJob, now: datetime) -> _Limits:
     return _Limits(job.spec.nodes, job.spec.nodes * (job.spec.processes_per_node or RANKS_OF_NODE_MAX), now)
 
 
-def _record(take: _Limits, said: ResultRecord) -> ResultRecord:
-    finished = take.time("finished", said.finished) or take.now
-    return said.model_copy(
+def _record(take: _Limits, record: ResultRecord) -> ResultRecord:
+    finished = take.time("finished", record.finished) or take.now
+    return record.model_copy(
         update={
-            "uid": printable(said.uid, NAME_MAX),
-            "attempt": take.whole("attempt", said.attempt) or 0,
-            "node": take.whole("node", said.node, take.nodes - 1) or 0,
-            "failure": _failure(take, said.failure),
-            "started": take.time("started", said.started) or finished,
+            "uid": printable(record.uid, NAME_MAX),
+            "attempt": take.whole("attempt", record.attempt) or 0,
+            "node": take.whole("node", record.node, take.nodes - 1) or 0,
+            "failure": _failure(take, record.failure),
+            "started": take.time("started", record.started) or finished,
             "finished": finished,
-            "step": take.whole("step", said.step),
-            "checkpoint": _checkpoint(take, said.checkpoint),
-            "model_path": take.path("modelPath", said.model_path),
-            "evaluation": take.metrics("evaluation", said.evaluation),
-            "resolved": _resolved(take, said.resolved),
-            "hub": _hub(take, said.hub),
-            "prepared": _prepared(take, said.prepared),
+            "step": take.whole("step", record.step),
+            "checkpoint": _checkpoint(take, record.checkpoint),
+            "model_path": take.path("modelPath", record.model_path),
+            "evaluation": take.metrics("evaluation", record.evaluation),
+            "resolved": _resolved(take, record.resolved),
+            "hub": _hub(take, record.hub),
+            "prepared": _prepared(take, record.prepared),
             "messages": (),
         }
     )
 
 
-def _messages(take: _Limits, said: tuple[str, ...], who: str) -> tuple[str, ...]:
-    """The newest ones, and at the end what was left out of all that this pod said."""
-    if len(said) > MESSAGES_MAX:
+def _messages(take: _Limits, messages: tuple[str, ...], who: str) -> tuple[str, ...]:
+    """Return the newest messages, and at the end which fields of this pod's answer were left out."""
+    if len(messages) > MESSAGES_MAX:
         take.beyond.add("messages")
-    kept = tuple(take.text("messages", message, MESSAGE_MAX) for message in said[-MESSAGES_MAX:])
+    kept = tuple(take.text("messages", message, MESSAGE_MAX) for message in messages[-MESSAGES_MAX:])
     if not take.beyond:
         return kept
     return (
@@ -178,12 +178,12 @@ def _messages(take: _Limits, said: tuple[str, ...], who: str) -> tuple[str, ...]
     )
 
 
-def _earlier(take: _Limits, said: Iterable[ResultRecord]) -> tuple[ResultRecord, ...]:
-    """One of each node."""
+def _earlier(take: _Limits, records: Iterable[ResultRecord]) -> tuple[ResultRecord, ...]:
+    """Return one record of each node."""
     by_node: dict[int, ResultRecord] = {}
-    for one in said:
-        if 0 <= one.node < take.nodes and one.role == "train":
-            by_node.setdefault(one.node, _record(take, one))
+    for record in records:
+        if 0 <= record.node < take.nodes and record.role == "train":
+            by_node.setdefault(record.node, _record(take, record))
     return tuple(by_node.values())
 
 
@@ -196,68 +196,68 @@ def _eta(take: _Limits, value: float | None) -> float | None:
     return None
 
 
-def _checkpoint(take: _Limits, said: CheckpointRef | None) -> CheckpointRef | None:
-    """As a whole or not at all: a step without its path misleads."""
-    if said is None:
+def _checkpoint(take: _Limits, checkpoint: CheckpointRef | None) -> CheckpointRef | None:
+    """Return the checkpoint as a whole or not at all: a step without its path misleads."""
+    if checkpoint is None:
         return None
-    step, path = take.whole("checkpoint", said.step), take.path("checkpoint", said.path)
-    time, attempt = take.time("checkpoint", said.time), take.whole("checkpoint", said.attempt)
+    step, path = take.whole("checkpoint", checkpoint.step), take.path("checkpoint", checkpoint.path)
+    time, attempt = take.time("checkpoint", checkpoint.time), take.whole("checkpoint", checkpoint.attempt)
     if step is None or path is None or time is None or attempt is None:
         return None
-    return said.model_copy(update={"time": time})
+    return checkpoint.model_copy(update={"time": time})
 
 
-def _failure(take: _Limits, said: Failure | None) -> Failure | None:
-    if said is None:
+def _failure(take: _Limits, failure: Failure | None) -> Failure | None:
+    if failure is None:
         return None
-    return said.model_copy(
+    return failure.model_copy(
         update={
-            "message": take.text("failure", said.message, FAILURE_MAX, lines=True),
-            "node": take.whole("failure", said.node, take.nodes - 1),
-            "rank": take.whole("failure", said.rank, take.ranks - 1),
-            "exit_code": take.whole("failure", said.exit_code, EXIT_CODE_MAX, -EXIT_CODE_MAX),
-            "signal": take.whole("failure", said.signal, 128),
+            "message": take.text("failure", failure.message, FAILURE_MAX, lines=True),
+            "node": take.whole("failure", failure.node, take.nodes - 1),
+            "rank": take.whole("failure", failure.rank, take.ranks - 1),
+            "exit_code": take.whole("failure", failure.exit_code, EXIT_CODE_MAX, -EXIT_CODE_MAX),
+            "signal": take.whole("failure", failure.signal, 128),
         }
     )
 
 
-def _resolved(take: _Limits, said: Resolved | None) -> Resolved | None:
-    if said is None:
+def _resolved(take: _Limits, resolved: Resolved | None) -> Resolved | None:
+    if resolved is None:
         return None
     names = ("model_revision", "dataset_revision", "precision")
-    return said.model_copy(
-        update={name: take.optional("resolved", getattr(said, name), REVISION_MAX) for name in names}
+    return resolved.model_copy(
+        update={name: take.optional("resolved", getattr(resolved, name), REVISION_MAX) for name in names}
     )
 
 
-def _hub(take: _Limits, said: PublishedModel | None) -> PublishedModel | None:
-    """Where the model is. An address is shown to people: one that is no web address is none."""
-    if said is None:
+def _hub(take: _Limits, model: PublishedModel | None) -> PublishedModel | None:
+    """Return where the model is. Its address is shown to people: one that is no web address is left out."""
+    if model is None:
         return None
-    if not said.url.startswith(("https://", "http://")) or printable(said.url, PATH_MAX) != said.url:
+    if not model.url.startswith(("https://", "http://")) or printable(model.url, PATH_MAX) != model.url:
         take.beyond.add("hub")
         return None
-    repo_id, commit = (take.text("hub", text, REVISION_MAX) for text in (said.repo_id, said.commit))
-    return said.model_copy(update={"repo_id": repo_id, "commit": commit})
+    repo_id, commit = (take.text("hub", text, REVISION_MAX) for text in (model.repo_id, model.commit))
+    return model.model_copy(update={"repo_id": repo_id, "commit": commit})
 
 
-def _prepared(take: _Limits, said: PrepareSummary | None) -> PrepareSummary | None:
-    if said is None:
+def _prepared(take: _Limits, summary: PrepareSummary | None) -> PrepareSummary | None:
+    if summary is None:
         return None
-    lengths = said.token_lengths
+    lengths = summary.token_lengths
     if lengths is not None:
         figures = [take.whole("prepared", value) for value in (lengths.median, lengths.p95, lengths.longest)]
         median, p95, longest = (figure or 0 for figure in figures)
         lengths = TokenLengths(median=median, p95=p95, longest=longest)
-    return said.model_copy(
+    return summary.model_copy(
         update={
-            "train_rows": take.whole("prepared", said.train_rows) or 0,
-            "validation_rows": take.whole("prepared", said.validation_rows),
-            "test_rows": take.whole("prepared", said.test_rows),
-            "dropped_rows": take.whole("prepared", said.dropped_rows) or 0,
-            "truncated_share": take.number("prepared", said.truncated_share),
+            "train_rows": take.whole("prepared", summary.train_rows) or 0,
+            "validation_rows": take.whole("prepared", summary.validation_rows),
+            "test_rows": take.whole("prepared", summary.test_rows),
+            "dropped_rows": take.whole("prepared", summary.dropped_rows) or 0,
+            "truncated_share": take.number("prepared", summary.truncated_share),
             "token_lengths": lengths,
-            "labels": take.few("prepared", said.labels, LABELS_MAX, NAME_MAX),
-            "majority_share": take.number("prepared", said.majority_share),
+            "labels": take.few("prepared", summary.labels, LABELS_MAX, NAME_MAX),
+            "majority_share": take.number("prepared", summary.majority_share),
         }
     )

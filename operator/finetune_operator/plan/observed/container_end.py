@@ -1,4 +1,4 @@
-"""What the end of a container says that left no record, or was killed for memory: to a diagnosis in the user's words. Pure."""
+"""The diagnosis of a container that left no record, or was killed for memory, in the user's words. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEVER_RAN = frozenset({"StartError", "ContainerCannotRun"})
 SIGKILLED = 137
 NO_TRAINER = re.compile(r'exec: "?python"?: |No module named \'?finetune_trainer|exec format error')
 RUNTIME_PREFIX = re.compile(r"^failed to create .*?(?=exec: )", re.DOTALL)
-"""What the container runtime says of itself before it says why."""
+"""Words of the container runtime about itself, before it says why."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Diagnosis:
 
     @property
     def counts(self) -> bool:
-        """Whether it counts against `backoffLimit`."""
+        """Whether the failure counts against `backoffLimit`."""
         return self.cause is Cause.ERROR
 
 
 def of_init_container(pod: PodView, failed: ContainerView) -> Diagnosis:
-    """An init container of the template that failed: the training container never ran."""
-    said = last_lines(RUNTIME_PREFIX.sub("", failed.ended_message))
-    text = f"container {failed.name} of {pod.who} ended with exit code {failed.exit_code}: {said}"
+    """Diagnose an init container of the template that failed: the training container never ran."""
+    last_words = last_lines(RUNTIME_PREFIX.sub("", failed.ended_message))
+    text = f"container {failed.name} of {pod.who} ended with exit code {failed.exit_code}: {last_words}"
     return Diagnosis(
         Cause.ERROR,
         ClusterReason.INIT_CONTAINER_FAILED,
@@ -49,37 +49,37 @@ def of_init_container(pod: PodView, failed: ContainerView) -> Diagnosis:
 
 
 def without_record(pod: PodView, trainer: ContainerView) -> Diagnosis:
-    """The training container ended and left no record: what kubelet and its log say is all there is."""
-    cause, reason, said = Cause.ERROR, ClusterReason.CONTAINER_FAILED, last_lines(trainer.ended_message)
+    """Diagnose a training container that left no record: what kubelet and its log say is all there is."""
+    cause, reason, last_words = Cause.ERROR, ClusterReason.CONTAINER_FAILED, last_lines(trainer.ended_message)
     text = f"container {trainer.name} of {pod.who} ended with exit code {trainer.exit_code}, without a record"
     if trainer.ended_reason in NEVER_RAN:
         reason, text = ClusterReason.NOT_STARTED, f"container {trainer.name} of {pod.who} can't be started"
-        said = RUNTIME_PREFIX.sub("", said)
+        last_words = RUNTIME_PREFIX.sub("", last_words)
     elif trainer.exit_code == SIGKILLED:  # what it printed last has nothing to do with its end
-        reason, said = ClusterReason.CONTAINER_KILLED, ""
+        reason, last_words = ClusterReason.CONTAINER_KILLED, ""
         text = f"container {trainer.name} of {pod.who} was killed (SIGKILL)"
     if _unfit(trainer):
         cause, reason = Cause.USER, ClusterReason.TRAINER_MISSING
         text = f"the image {trainer.image!r} can't run the trainer"
-    message = f"{text}: {said}" if said else text
+    message = f"{text}: {last_words}" if last_words else text
     return Diagnosis(
         cause, reason, message[:MESSAGE_MAX], resolution(reason), node=pod.index, exit_code=trainer.exit_code
     )
 
 
 def _unfit(trainer: ContainerView) -> bool:
-    """Whether no try can succeed with this image."""
+    """Return whether no try can succeed with this image."""
     return NO_TRAINER.search(trainer.ended_message) is not None
 
 
 def last_lines(text: str, limit: int = 5) -> str:
-    """The end of a log."""
+    """Return the last lines of a log that are not empty."""
     lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
     return "\n".join(lines[-limit:])
 
 
 def out_of_memory(pod: PodView, failure: Failure | None) -> Diagnosis:
-    """The kernel's word: a rank was killed, or `launch` with it, for memory."""
+    """Diagnose that the kernel has killed a rank, or `launch` with it, for memory."""
     limit = f", its limit is {pod.memory_limit} (`resources.limits.memory`)" if pod.memory_limit else ""
     message = f"{pod.who} ran out of memory and was killed{limit}"
     if failure is not None and failure.rank is not None:

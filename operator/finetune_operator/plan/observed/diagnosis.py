@@ -1,4 +1,4 @@
-"""Why a gang ended: from result records, pods and nodes to one cause. Pure. The first to fall is often not it.
+"""The cause of a gang's end, from result records, pods and nodes. Pure. The first pod to fall is often not the cause.
 
 What each pod tells is a finding. Findings have weights: what the user must mend is above what the program says of
 itself, that above what the cluster did, and a peer's complaint about a lost connection is below everything.
@@ -33,18 +33,18 @@ class Verdict:
 
 
 class Weight(IntEnum):
-    """The lower one is the cause, whatever else happened."""
+    """Weight of a finding. The lower one is the cause, whatever else happened."""
 
     USER = 0
-    """Trying again cannot help."""
+    """What trying again cannot help."""
     EVIDENT = 1
     """A reason that no fall of another pod brings about: out of memory, a full volume, ..."""
     CLUSTER = 2
-    """Evicted, preempted, lost with its node: the cluster says so itself."""
+    """What the cluster says itself that it did: evicted, preempted, lost with its node."""
     FELL = 3
-    """A rank died, or a pod was deleted: whichever came first."""
+    """The death of a rank, or the deletion of a pod: whichever came first."""
     VANISHED = 4
-    """A pod is gone without a word."""
+    """A pod that is gone without a word."""
     ECHO = 5
     """Something that follows from another pod's end."""
     NOTHING = 6
@@ -55,17 +55,17 @@ class Finding:
     weight: Weight
     at: datetime
     order: int
-    """Within one second: a deletion before the failures that it brings about."""
+    """Rank within one second: a deletion comes before the failures that it brings about."""
     diagnosis: Diagnosis
     place: float = LAST
-    """Of two pods that were deleted in one second the one whose deletion the watch showed first fell first."""
+    """Order in which the watch showed deletions: of two pods that were deleted in one second, the first one fell first."""
     ended: datetime = FOREVER
-    """Where the watch did not show it, the one that ended first was told first."""
+    """End of the container: where the watch did not show the order, the pod that ended first was told to end first."""
 
 
 ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
 AMBIGUOUS = frozenset({Reason.RANK_FAILED, Reason.RANK_KILLED, Reason.INTERNAL})
-"""A rank whose peer is gone may end like this too."""
+"""Reasons with which a rank may end whose peer is gone, too."""
 
 UNSEEN = (None, "ContainerStatusUnknown")
 """Reasons of an ended container that kubelet lost sight of, or that never ran."""
@@ -89,14 +89,14 @@ REFUSALS = frozenset(
 
 
 def diagnose(gang: Gang) -> Verdict:
-    """The cause of a gang's end, as far as the evidence tells; with no evidence at all the reason is `Unknown`."""
+    """Find the cause of a gang's end, as far as the evidence tells; with no evidence at all the reason is `Unknown`."""
     findings = sorted(_findings(gang), key=_rank)
     best = findings[0] if findings else _nothing(gang)
     return Verdict(best.diagnosis, final=best.weight <= Weight.EVIDENT or gang.evidence_complete)
 
 
 def _rank(finding: Finding) -> tuple[object, ...]:
-    """The first one is the cause."""
+    """Return the key by which findings are sorted: the first one is the cause."""
     return finding.weight, finding.at, finding.order, finding.place, finding.ended
 
 
@@ -123,7 +123,7 @@ def _findings(gang: Gang) -> Iterator[Finding]:
 
 
 def _from_record(gang: Gang, record: ResultRecord, pod: PodView | None) -> Iterator[Finding]:
-    """What `launch` said of its own end."""
+    """Find what `launch` said of its own end."""
     if record.outcome is Outcome.SUCCEEDED:
         return
     failure = record.failure
@@ -132,8 +132,8 @@ def _from_record(gang: Gang, record: ResultRecord, pod: PodView | None) -> Itera
         message = failure.message if failure is not None else f"node {record.node} was told to stop"
         diagnosis = Diagnosis(Cause.PREEMPTION, reason, message[:MESSAGE_MAX], resolution(reason), node=record.node)
         # Where the pod shows, its deletion tells who stopped it; a record alone is of a time when nobody looked.
-        told = Weight.VANISHED if pod is None and reason is Reason.STOPPED else Weight.ECHO
-        yield Finding(told, record.finished, 1, diagnosis)
+        weight = Weight.VANISHED if pod is None and reason is Reason.STOPPED else Weight.ECHO
+        yield Finding(weight, record.finished, 1, diagnosis)
         return
     if pod is not None and _out_of_memory(pod) and failure.cause is not Cause.USER:
         yield Finding(Weight.EVIDENT, _second(record.finished), 0, container_end.out_of_memory(pod, failure))
@@ -154,7 +154,7 @@ def _weight(failure: Failure) -> Weight:
 
 
 def _of_failure(failure: Failure, node: int, nodes: int) -> Diagnosis:
-    """`nodes`: of the gang. Where there are several, the text says on which it was, unless each would fall by it."""
+    """Diagnose a failure of a record. In a gang of several nodes the text says on which it was, unless each would fall by it."""
     node = node if failure.node is None else failure.node
     message = failure.message
     if nodes > 1 and failure.cause is not Cause.USER and f"node {node}" not in message.lower():
@@ -171,8 +171,8 @@ def _of_failure(failure: Failure, node: int, nodes: int) -> Diagnosis:
 
 
 def _from_container(pod: PodView) -> Finding | None:
-    """A container that ended without a record: out of memory takes `launch` too."""
-    failed = next((one for one in pod.others if one.ended and one.exit_code != 0), None)
+    """Find out about a container that ended without a record: one that is out of memory takes `launch` with it."""
+    failed = next((container for container in pod.others if container.ended and container.exit_code != 0), None)
     trainer = pod.trainer
     if trainer is None or not trainer.ended:
         if failed is None or pod.phase != "Failed":
@@ -187,27 +187,29 @@ def _from_container(pod: PodView) -> Finding | None:
         text = f"{pod.who} was told to stop"
         stopped = Diagnosis(Cause.PREEMPTION, Reason.STOPPED, text, resolution(Reason.STOPPED), node=pod.index)
         return Finding(Weight.VANISHED, at, 1, stopped)
-    found = container_end.without_record(pod, trainer)
-    return Finding(Weight.USER if found.cause is Cause.USER else Weight.FELL, at, 1, found)
+    diagnosis = container_end.without_record(pod, trainer)
+    return Finding(Weight.USER if diagnosis.cause is Cause.USER else Weight.FELL, at, 1, diagnosis)
 
 
 def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
-    """What the cluster says that it did to the pod."""
+    """Find what the cluster says that it did to the pod."""
     where = pod.who + (f" on {pod.node}" if pod.node else "")
     at = pod.deleted_at or (pod.trainer.ended_at if pod.trainer else None) or FOREVER
-    said = (pod.disruption_message or pod.status_message).strip()
+    message = (pod.disruption_message or pod.status_message).strip()
     if pod.status_reason == "Evicted" and "exceeds" in pod.status_message:
         own = _cluster(
             ClusterReason.DISK_LIMIT, Cause.ERROR, f"{where} was evicted: {pod.status_message.strip()}", pod.index
         )
         return Finding(Weight.EVIDENT, at, 0, own)
     if pod.phase == "Failed" and pod.status_reason in SHUTDOWNS:  # kubelet calls that a disruption too
-        text = f"{where}: {said or pod.status_reason}"
+        text = f"{where}: {message or pod.status_reason}"
         return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_SHUTDOWN, Cause.NODE, text, pod.index))
     cause, reason = EVICTIONS.get(pod.disruption or "", (Cause.PREEMPTION, ClusterReason.EVICTED))
     unseen = pod.node in gang.lost or pod.node in gang.silent
     if pod.disruption is not None and not (unseen and reason is ClusterReason.NODE_LOST):
-        return Finding(Weight.CLUSTER, at, 0, _cluster(reason, cause, f"{where}: {said or pod.disruption}", pod.index))
+        return Finding(
+            Weight.CLUSTER, at, 0, _cluster(reason, cause, f"{where}: {message or pod.disruption}", pod.index)
+        )
     if pod.disruption is not None or gang.on_lost_node(pod) or pod in gang.silent_pods:
         # Until its time is over that is a guess, and the best there is.
         lost = "" if pod.node in gang.silent else " is lost"
@@ -220,13 +222,13 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
         return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.POD_REFUSED, Cause.NODE, text, pod.index))
     if pod.status_reason == "Evicted":
         return Finding(
-            Weight.CLUSTER, at, 0, _cluster(ClusterReason.EVICTED, Cause.PREEMPTION, f"{where}: {said}", pod.index)
+            Weight.CLUSTER, at, 0, _cluster(ClusterReason.EVICTED, Cause.PREEMPTION, f"{where}: {message}", pod.index)
         )
     return None
 
 
 def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
-    """Somebody deleted the pod. After the Job has failed or was suspended it was the Job controller: no cause."""
+    """Find whether somebody deleted the pod. After the Job has failed or was suspended it was the Job controller: no cause."""
     if pod.deleted_at is None and not pod.gone:
         return None
     place = LAST if pod.deletion_place is None else pod.deletion_place
@@ -234,31 +236,31 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
         gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"{pod.pod} is gone", pod.index)
         already = pod.trainer is not None and pod.trainer.ended
         return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone, place)
-    told = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
-    if told and pod.deleted_at > min(told):
+    stops = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
+    if stops and pod.deleted_at > min(stops):
         return None
     trainer = pod.trainer
-    if trainer and trainer.ended_at and trainer.ended_at <= pod.deleted_at and not _told(trainer):
+    if trainer and trainer.ended_at and trainer.ended_at <= pod.deleted_at and not _tells_nothing(trainer):
         # It had ended before, be it in the same second: while its pod still shows as running the Job is suspended for it,
         # and that deletes the pod too.
         return None
-    same_second = bool(told) and pod.deleted_at == min(told)
+    same_second = bool(stops) and pod.deleted_at == min(stops)
     others = (
         other
         for other in gang.pods
         if other is not pod and (same_second or not _echoes(other)) and not _follows(other, pod)
     )
-    stopped = bool(told) or (gang.job is not None and not gang.job.active)
+    stopped = bool(stops) or (gang.job is not None and not gang.job.active)
     if stopped and any(_ended_by(other, pod.deleted_at) for other in others):
         return None  # another one fell first, and the Job was stopped for it: it deletes pods before it says so
     text = f"{pod.pod} was deleted"
-    found = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
+    diagnosis = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None
-    return Finding(Weight.FELL, _second(pod.deleted_at), 0, found, place, ended or FOREVER)
+    return Finding(Weight.FELL, _second(pod.deleted_at), 0, diagnosis, place, ended or FOREVER)
 
 
-def _told(trainer: ContainerView) -> bool:
-    """Whether an end says nothing of its own: that of what was asked to stop, or of what kubelet did not see."""
+def _tells_nothing(trainer: ContainerView) -> bool:
+    """Return whether an end says nothing of its own: that of what was asked to stop, or of what kubelet did not see."""
     return trainer.exit_code in (Exit.STOPPED, 0) or trainer.ended_reason in UNSEEN
 
 
@@ -267,23 +269,23 @@ def _ended_by(pod: PodView, moment: datetime) -> bool:
 
 
 def _follows(other: PodView, pod: PodView) -> bool:
-    """Whether a pod was deleted after this one, as the watch showed it, and its end has no cause of its own."""
+    """Return whether another pod was deleted after this one, as the watch showed it, and its end has no cause of its own."""
     places = other.deletion_place, pod.deletion_place
     later = places[0] is not None and places[1] is not None and places[0] > places[1]
-    return later and ((other.trainer is not None and _told(other.trainer)) or _echoes(other))
+    return later and ((other.trainer is not None and _tells_nothing(other.trainer)) or _echoes(other))
 
 
 def _echoes(pod: PodView) -> bool:
-    """Whether a pod says itself that it ended because of another one."""
+    """Return whether a pod says itself that it ended because of another one."""
     failure = pod.record.failure if pod.record is not None else None
     return failure is not None and _weight(failure) is Weight.ECHO
 
 
 def _nothing(gang: Gang) -> Finding:
-    """The best guess of all: bounded by `backoffLimit`, so that nothing goes on for ever unseen."""
+    """Guess an error where nothing is known: that is bounded by `backoffLimit`, so that nothing goes on for ever unseen."""
     text = f"attempt {gang.number} ended, and nothing is left that tells why"
-    found = _cluster(ClusterReason.UNKNOWN, Cause.ERROR, text)
-    return Finding(Weight.NOTHING, FOREVER, 0, found)
+    diagnosis = _cluster(ClusterReason.UNKNOWN, Cause.ERROR, text)
+    return Finding(Weight.NOTHING, FOREVER, 0, diagnosis)
 
 
 def _cluster(reason: ClusterReason, cause: Cause, message: str, node: int | None = None) -> Diagnosis:
@@ -295,5 +297,5 @@ def _out_of_memory(pod: PodView) -> bool:
 
 
 def _second(moment: datetime) -> datetime:
-    """The API server's clock ticks in seconds."""
+    """Cut a moment to the seconds in which the API server's clock ticks."""
     return moment.replace(microsecond=0)

@@ -25,7 +25,7 @@ class Gang:
     role: str
     number: int
     nodes: int
-    """Pods that belong to it."""
+    """Number of pods that belong to it."""
     job: JobView | None
     pods: tuple[PodView, ...]
     lost: frozenset[str] = frozenset()
@@ -80,7 +80,7 @@ class Gang:
         return tuple(pod for pod in self.pods if pod.node in self.silent and not pod.succeeded and not pod.ended)
 
     def ready(self, now: datetime, patience: timedelta) -> int:
-        """Nodes whose container runs. Some alone show after `patience`: a gang that starts together is one write."""
+        """Count the nodes whose container runs. Some alone show after `patience`: a gang that starts together is one write."""
         since = {
             pod.index: pod.trainer.running_since or now for pod in self.pods if pod.running and pod.trainer is not None
         }
@@ -104,41 +104,41 @@ class Gang:
         return all(pod.ended or self.on_lost_node(pod) or _never_started(pod) for pod in pods)
 
 
-def training_gang(observed: Observed, members: OwnedObjects, attempt: int) -> Gang:
+def training_gang(observed: Observed, owned: OwnedObjects, attempt: int) -> Gang:
     progress = observed.progress
-    told = progress if progress is not None and _is_of(progress, observed, attempt + 1) and progress.begun else None
-    earlier = {record.node: record for record in told.earlier if record.attempt == attempt} if told else {}
+    later = progress if progress is not None and _is_of(progress, observed, attempt + 1) and progress.begun else None
+    earlier = {record.node: record for record in later.earlier if record.attempt == attempt} if later else {}
     own = progress_of(observed, attempt)
     lost, silent = silence(observed, trained=own.updated if own is not None else None)
     return Gang(
         role="train",
         number=attempt,
         nodes=observed.job.spec.nodes,
-        job=members.job("train", attempt),
-        pods=members.pods_of("train", attempt),
+        job=owned.job("train", attempt),
+        pods=owned.pods_of("train", attempt),
         lost=lost,
         silent=silent,
         earlier=earlier,
-        earlier_known=told is not None,
+        earlier_known=later is not None,
     )
 
 
-def single_gang(observed: Observed, members: OwnedObjects, role: str, number: int) -> Gang:
-    """The one pod of a Job that prepares or publishes."""
+def single_gang(observed: Observed, owned: OwnedObjects, role: str, number: int) -> Gang:
+    """Make the gang of a Job that prepares or publishes: one pod."""
     lost, silent = silence(observed)
     return Gang(
         role=role,
         number=number,
         nodes=1,
-        job=members.job(role, number),
-        pods=members.pods_of(role, number),
+        job=owned.job(role, number),
+        pods=owned.pods_of(role, number),
         lost=lost,
         silent=silent,
     )
 
 
 def progress_of(observed: Observed, attempt: int) -> Progress | None:
-    """What node 0 says, if it is of this attempt."""
+    """Return what node 0 says, if it is of this attempt."""
     progress = observed.progress
     return progress if progress is not None and _is_of(progress, observed, attempt) else None
 
@@ -146,7 +146,7 @@ def progress_of(observed: Observed, attempt: int) -> Progress | None:
 def silence(
     observed: Observed, *, trained: datetime | None = None
 ) -> tuple[frozenset[str], dict[str, datetime | None]]:
-    """Nodes that are lost, and those that are silent, with the end of their time. One not looked up is taken for well.
+    """Find the nodes that are lost, and those that are silent, with the end of their time. One not looked up is taken for well.
 
     A node that does not answer the control plane may train on: its kubelet or its network is restarted, or the control
     plane was cut off. So it is lost when the cluster gave it up, or `lost_node_seconds` after it fell silent; but not
@@ -173,7 +173,7 @@ def lost_nodes(observed: Observed) -> frozenset[str]:
 
 
 def doubtful_nodes(observed: Observed, gang: Gang) -> tuple[Ref, ...]:
-    """Nodes to look at: of pods that run and are not ready. A node fell silent, or a probe of the pod's own fails."""
+    """List the nodes to look at: of pods that run and are not ready. A node fell silent, or a probe of the pod's own fails."""
     if observed.nodes is None:
         return ()
     doubted = {pod.node for pod in gang.pods if pod.node and pod.running and pod.ready is False}
@@ -181,7 +181,7 @@ def doubtful_nodes(observed: Observed, gang: Gang) -> tuple[Ref, ...]:
 
 
 def look_at_nodes_again(observed: Observed, gang: Gang) -> float | None:
-    """Seconds until doubtful nodes are to be looked at again: no watch tells how they are. None where there are none."""
+    """Return the seconds until doubtful nodes are to be looked at again: no watch tells how they are. None where there are none."""
     if not doubtful_nodes(observed, gang):
         return None
     due = [(until - observed.now).total_seconds() for until in gang.silent.values() if until is not None]
@@ -189,26 +189,26 @@ def look_at_nodes_again(observed: Observed, gang: Gang) -> float | None:
 
 
 def _ready_condition(node: Manifest) -> Manifest | None:
-    """None where the node exists no longer."""
+    """Return the condition Ready of a node; None where the node exists no longer."""
     conditions = (node.get("status") or {}).get("conditions") or ()
-    found: Manifest | None = next((condition for condition in conditions if condition["type"] == "Ready"), None)
-    return found
+    ready: Manifest | None = next((condition for condition in conditions if condition["type"] == "Ready"), None)
+    return ready
 
 
 def _taints(node: Manifest) -> set[str]:
-    """Keys of those by which pods are taken from the node."""
+    """Return the keys of the taints by which pods are taken from the node."""
     taints = (node.get("spec") or {}).get("taints") or ()
     return {taint["key"] for taint in taints if taint.get("effect") == "NoExecute" or taint["key"] == OUT_OF_SERVICE}
 
 
 def _silent_since(ready: Manifest, trained: datetime | None) -> datetime:
-    """Since when nothing is heard of the node, neither by the control plane nor by way of node 0."""
+    """Return since when nothing is heard of the node, neither by the control plane nor by way of node 0."""
     since = untrusted.moment(ready.get("lastTransitionTime")) or EPOCH
     return max(since, trained) if trained is not None else since
 
 
 def _never_started(pod: PodView) -> bool:
-    """Nothing to be learnt from a pod that was told to end before its container had begun."""
+    """Return whether a pod was told to end before its container had begun: nothing can be learnt from it."""
     return pod.deleted_at is not None and pod.phase == "Pending" and (pod.trainer is None or not pod.trainer.running)
 
 

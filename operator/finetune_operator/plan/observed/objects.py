@@ -20,7 +20,7 @@ from finetune_operator.plan.types import Manifest, Observed
 from finetune_trainer.contract.records import Outcome, ResultRecord
 
 SPEC_DIGEST = "finetune.dev/spec"
-"""Annotation on prepare and publish Jobs: the spec that they were made from, so that an edit is told from a repetition."""
+"""Annotation of prepare and publish Jobs: digest of the spec that they were made from, which tells an edit from a repetition."""
 __all__ = ["INDEX_KEY", "SPEC_DIGEST", "ContainerView", "JobView", "OwnedObjects", "PodView", "owned_objects"]
 
 
@@ -33,7 +33,7 @@ class ContainerView:
     waiting_reason: str | None = None
     waiting_message: str = ""
     exit_code: int | None = None
-    """None while it has not ended."""
+    """Exit code; None while it has not ended."""
     ended_reason: str | None = None
     ended_message: str = ""
     ended_at: datetime | None = None
@@ -42,7 +42,7 @@ class ContainerView:
     image: str = ""
     restarts: int = 0
     last_exit_code: int | None = None
-    """Of its run before this one, where it is restarted."""
+    """Exit code of its run before this one, where it is restarted."""
     last_message: str = ""
 
     @property
@@ -56,10 +56,10 @@ class ContainerView:
 
 @dataclass(frozen=True)
 class PodView:
-    """A pod of one of our Jobs, as last seen."""
+    """A pod of one of the operator's Jobs, as last seen."""
 
     job: FineTuneJob = field(repr=False)
-    """Whose it is: what keeps a pod is told in the words of the spec."""
+    """Job that it belongs to: what keeps a pod is told in the words of the spec."""
     uid: str
     name: str
     role: str
@@ -69,9 +69,9 @@ class PodView:
     phase: str
     gone: bool
     deleted_at: datetime | None
-    """When its deletion was asked for."""
+    """Time when its deletion was asked for."""
     deletion_place: int | None
-    """Of all deletions that the watch has shown: lower ones came first."""
+    """Place among all deletions that the watch has shown: lower ones came first."""
     node: str | None
     ready: bool | None
     """The condition Ready; None where it is not set."""
@@ -79,27 +79,27 @@ class PodView:
     """Reason of the condition DisruptionTarget."""
     disruption_message: str
     unschedulable: str | None
-    """Why the scheduler found no node."""
+    """Message of the scheduler that found no node."""
     status_reason: str | None
-    """Why kubelet ended or refused it: `Evicted`, `UnexpectedAdmissionError`, ..."""
+    """Reason for which kubelet ended or refused it: `Evicted`, `UnexpectedAdmissionError`, ..."""
     status_message: str
     trainer: ContainerView | None
     others: tuple[ContainerView, ...]
     """Init containers (sidecars among them) and further containers."""
     record: ResultRecord | None
     requests: Mapping[str, str] = field(default_factory=dict)
-    """What the training container asks for: resource -> quantity."""
+    """Requests of the training container: resource -> quantity."""
     memory_limit: str | None = None
-    """Of the training container."""
+    """Memory limit of the training container."""
 
     @property
     def who(self) -> str:
-        """In messages: a node of the gang, or what the one pod of its Job does."""
+        """Name in messages: a node of the gang, or what the one pod of its Job does."""
         return f"node {self.index}" if self.role == "train" else f"the {self.role} pod"
 
     @property
     def pod(self) -> str:
-        """The same, where the pod itself is meant."""
+        """Name in messages, where the pod itself is meant."""
         return f"the pod of node {self.index}" if self.role == "train" else self.who
 
     @property
@@ -127,7 +127,7 @@ class PodView:
 
 @dataclass(frozen=True)
 class JobView:
-    """One of our Jobs."""
+    """One of the operator's Jobs."""
 
     uid: str
     name: str
@@ -137,9 +137,9 @@ class JobView:
     suspended: bool
     """`spec.suspend`."""
     suspended_at: datetime | None
-    """When the Job controller began to take its pods away."""
+    """Time when the Job controller began to take its pods away."""
     failing_at: datetime | None
-    """When the Job controller gave it up, and began to delete its pods."""
+    """Time when the Job controller gave it up, and began to delete its pods."""
     complete: bool
     failed: bool
     deleting: bool
@@ -153,7 +153,7 @@ class JobView:
 
 @dataclass(frozen=True)
 class OwnedObjects:
-    """Our Jobs and their pods."""
+    """Jobs and pods that belong to one FineTuneJob."""
 
     jobs: tuple[JobView, ...]
     pods: tuple[PodView, ...]
@@ -165,12 +165,12 @@ class OwnedObjects:
         return tuple(pod for pod in self.pods if (pod.role, pod.number) == (role, number))
 
     def highest(self, role: str) -> int:
-        """Highest number of a Job of this role; 0 where there is none."""
+        """Return the highest number of a Job of this role; 0 where there is none."""
         return max((job.number for job in self.jobs if job.role == role), default=0)
 
 
 def owned_objects(observed: Observed) -> OwnedObjects:
-    """Only what is ours, uid by uid; pods of Jobs that are gone too."""
+    """Pick the objects that belong to the job, uid by uid; pods of Jobs that are gone too."""
     job, gone = observed.job, observed.gone
     known = owners.jobs(observed.objects, gone, job.metadata.name, job.metadata.uid)
     jobs = tuple(_job(item, work, job) for uid, (item, work) in known.items() if uid not in gone)
@@ -205,9 +205,9 @@ def _job(item: Manifest, work: Work, job: FineTuneJob) -> JobView:
 def _pod(item: Manifest, work: Work, index: int, observed: Observed) -> PodView:
     job = observed.job
     metadata, status, conditions = item["metadata"], untrusted.mapping(item.get("status")), _conditions(item)
-    containers = [_container(one) for one in untrusted.mappings(status.get("containerStatuses"))]
-    init = [_container(one) for one in untrusted.mappings(status.get("initContainerStatuses"))]
-    trainer = next((one for one in containers if one.trainer), None)
+    containers = [_container(container) for container in untrusted.mappings(status.get("containerStatuses"))]
+    init = [_container(container) for container in untrusted.mappings(status.get("initContainerStatuses"))]
+    trainer = next((container for container in containers if container.trainer), None)
     disruption = conditions["DisruptionTarget"] if _holds(conditions, "DisruptionTarget") else None
     scheduled = conditions.get("PodScheduled", {})
     requests, limits = _resources(item)
@@ -231,7 +231,7 @@ def _pod(item: Manifest, work: Work, index: int, observed: Observed) -> PodView:
         status_reason=untrusted.word(status.get("reason")) or None,
         status_message=untrusted.message(status.get("message")),
         trainer=trainer,
-        others=(*init, *(one for one in containers if not one.trainer)),
+        others=(*init, *(container for container in containers if not container.trainer)),
         record=_record(status, work, index, observed),
         requests=requests,
         memory_limit=limits.get("memory"),
@@ -239,12 +239,15 @@ def _pod(item: Manifest, work: Work, index: int, observed: Observed) -> PodView:
 
 
 def _resources(pod: Manifest) -> tuple[dict[str, str], dict[str, str]]:
-    """Requests and limits of the training container."""
+    """Return requests and limits of the training container."""
     containers = untrusted.mappings(untrusted.mapping(pod.get("spec")).get("containers"))
-    found = next((untrusted.mapping(one.get("resources")) for one in containers if one.get("name") == TRAINER), {})
+    resources = next(
+        (untrusted.mapping(container.get("resources")) for container in containers if container.get("name") == TRAINER),
+        {},
+    )
     requests, limits = (
         {untrusted.word(name): str(amount)[: untrusted.WORD_MAX] for name, amount in untrusted.mapping(part).items()}
-        for part in (found.get("requests"), found.get("limits"))
+        for part in (resources.get("requests"), resources.get("limits"))
     )
     return requests, limits
 
@@ -274,20 +277,20 @@ def _container(status: Manifest) -> ContainerView:
 
 
 def _exit_code(end: Manifest) -> int:
-    """Of a container that has ended: what is no number is no success."""
+    """Return the exit code of a container that has ended: what is no number is no success."""
     code = untrusted.integer(end.get("exitCode", 0))
     return 1 if code is None else code
 
 
 def _record(status: Manifest, work: Work, index: int, observed: Observed) -> ResultRecord | None:
-    """The result record in the termination message; None where there is none, or it is of another pod."""
+    """Read the result record in the termination message; None where there is none, or it is of another pod."""
     containers = untrusted.mappings(status.get("containerStatuses"))
-    states = (untrusted.mapping(one.get("state")) for one in containers if one.get("name") == TRAINER)
-    said = untrusted.mapping(next(states, {}).get("terminated")).get("message")
-    if not isinstance(said, str) or not said.startswith("{"):
+    states = (untrusted.mapping(container.get("state")) for container in containers if container.get("name") == TRAINER)
+    message = untrusted.mapping(next(states, {}).get("terminated")).get("message")
+    if not isinstance(message, str) or not message.startswith("{"):
         return None
     try:
-        record = ResultRecord.model_validate_json(said)
+        record = ResultRecord.model_validate_json(message)
     except ValidationError:
         return None
     wanted = (observed.job.metadata.uid, work.role, work.number, index)
@@ -297,7 +300,7 @@ def _record(status: Manifest, work: Work, index: int, observed: Observed) -> Res
 
 
 def _deleted_at(metadata: Manifest) -> datetime | None:
-    """The API shows when the grace period will be over."""
+    """Return when the deletion was asked for: the API shows when the grace period will be over."""
     over = untrusted.moment(metadata.get("deletionTimestamp"))
     grace = untrusted.integer(metadata.get("deletionGracePeriodSeconds")) or 0
     return over - timedelta(seconds=grace) if over else None

@@ -1,4 +1,4 @@
-"""Whose a pod is: its controller is the Job whose controller is the FineTuneJob, uid by uid. Labels find, owners decide. Pure.
+"""Owners of pods: a pod's controller is a Job whose controller is the FineTuneJob, uid by uid. Labels find, owners decide. Pure.
 
 Jobs that are gone count too, for their pods' end is evidence, until another Job has their name.
 """
@@ -19,7 +19,7 @@ _NAME = re.compile(r"-(?P<role>prepare|train|publish)-(?P<number>[1-9]\d{0,8})",
 
 
 class Controller(NamedTuple):
-    """Who made an object and ends it."""
+    """Owner that made an object and ends it."""
 
     kind: str
     name: str
@@ -28,40 +28,40 @@ class Controller(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """What one of our Jobs is for, as its name tells: names can't be edited, labels can."""
+    """Work of one of the operator's Jobs, as its name tells: names can't be edited, labels can."""
 
     role: str
     number: int
 
 
 def controller(item: Manifest) -> Controller | None:
-    """The owner that controls an object; None where nobody does, or two claim to."""
+    """Return the owner that controls an object; None where nobody does, or two claim to."""
     owners = untrusted.mappings(untrusted.mapping(item.get("metadata")).get("ownerReferences"))
-    found = [
+    controllers = [
         Controller(*(str(owner.get(key) or "") for key in Controller._fields))
         for owner in owners
         if owner.get("controller") is True
     ]
-    return found[0] if len(found) == 1 and found[0].uid else None
+    return controllers[0] if len(controllers) == 1 and controllers[0].uid else None
 
 
 def work(name: object, job: str) -> Work | None:
-    """What the Job of this name does for the FineTuneJob `job`; None where it is no name of ours."""
+    """Return what the Job of this name does for the FineTuneJob `job`; None where it is no name of its Jobs."""
     if not isinstance(name, str) or not name.startswith(f"{job}-"):
         return None
-    found = _NAME.fullmatch(name, len(job))
-    return Work(found["role"], int(found["number"])) if found else None
+    parts = _NAME.fullmatch(name, len(job))
+    return Work(parts["role"], int(parts["number"])) if parts else None
 
 
 def jobs(objects: Iterable[Manifest], gone: AbstractSet[str], name: str, uid: str) -> dict[str, tuple[Manifest, Work]]:
-    """The Jobs of a FineTuneJob by uid: of each name the living one, else the one that was there last."""
+    """Find the Jobs of a FineTuneJob by uid: of each name the living one, else the one that was there last."""
     newest: dict[str, tuple[Manifest, Work]] = {}
     for item in objects:
         if item["kind"] != "Job" or (owner := controller(item)) is None or owner.uid != uid:
             continue
         metadata = item["metadata"]
-        there = newest.get(metadata["name"])
-        if there is not None and metadata["uid"] in gone and there[0]["metadata"]["uid"] not in gone:
+        known = newest.get(metadata["name"])
+        if known is not None and metadata["uid"] in gone and known[0]["metadata"]["uid"] not in gone:
             continue
         if (does := work(metadata["name"], name)) is not None:
             newest[metadata["name"]] = item, does
@@ -69,13 +69,13 @@ def jobs(objects: Iterable[Manifest], gone: AbstractSet[str], name: str, uid: st
 
 
 def pod_work(pod: Manifest, owners: Mapping[str, tuple[Manifest, Work]]) -> Work | None:
-    """What a pod is there for; None where it is not ours."""
+    """Return what a pod is there for; None where it is no pod of these Jobs."""
     owner = controller(pod)
     return owners[owner.uid][1] if owner is not None and owner.uid in owners else None
 
 
 def index(pod: Manifest, role: str, nodes: int) -> int | None:
-    """The node that a pod is, from 0; None where it says none that there is. The one pod of another Job needs no number."""
+    """Return the node that a pod is, from 0; None where it names none that there is. The one pod of another Job needs no number."""
     metadata = untrusted.mapping(pod.get("metadata"))
     for part in ("annotations", "labels"):
         values = untrusted.mapping(metadata.get(part))

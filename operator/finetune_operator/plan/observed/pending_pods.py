@@ -1,4 +1,4 @@
-"""Why pods have not started: from their own state, else from events, to a condition that says what to do.
+"""The reason for which pods have not started, from their own state, else from events: a condition that says what to do.
 
 A missing Secret shows in events alone. Events cost a request each, so they are asked for at growing distances.
 """
@@ -20,7 +20,7 @@ __all__ = ["ADVICE", "Waiting", "out_of_sight", "why_waiting"]
 LOOK_FACTOR = 2
 LOOK_MAX_SECONDS = 60.0
 LOOK_WINDOW_SECONDS = 0.9
-"""A decision so soon after a moment of `_looks` asks for events; later ones leave it to the next moment."""
+"""Seconds after a moment of `_looks` in which a decision asks for events; later ones leave it to the next moment."""
 
 
 HARMLESS = frozenset({"AlreadyMountedVolume", "DNSConfigForming", "FailedToRetrieveImagePullSecret"})
@@ -30,29 +30,29 @@ HARMLESS = frozenset({"AlreadyMountedVolume", "DNSConfigForming", "FailedToRetri
 @dataclass(frozen=True)
 class Waiting:
     fact: Fact | None
-    """What keeps the pods; None where nothing is known to."""
+    """Obstacle that keeps the pods; None where none is known."""
     ask: tuple[str, ...] = ()
-    """uids of what to read the events of, now."""
+    """uids of the objects whose events are to be read now."""
     look_again_seconds: float | None = None
     known: bool = True
-    """False: events were not looked at, so what the condition said before still stands."""
+    """Whether events were looked at; if not, what the condition said before still stands."""
 
 
 def out_of_sight(gang: Gang, *, trains: bool) -> Fact | None:
-    """Which machines do not answer the control plane, as long as it is not known that they are lost."""
+    """Say which machines do not answer the control plane, as long as it is not known that they are lost."""
     names = sorted({pod.node for pod in gang.silent_pods if pod.node is not None})
     if not names:
         return None
     who = f"node {names[0]} does" if len(names) == 1 else f"the nodes {', '.join(names)} do"
     meanwhile = "training goes on" if trains else "what runs there is waited for"
-    told = pod_blockers.fact(Obstacle.NODE_SILENT, f"{who} not answer the control plane; {meanwhile}")
-    return replace(told, holds=trains)
+    silent = pod_blockers.fact(Obstacle.NODE_SILENT, f"{who} not answer the control plane; {meanwhile}")
+    return replace(silent, holds=trains)
 
 
 def why_waiting(
     gang: Gang, events: Mapping[str, tuple[PodEvent, ...]], started: datetime, now: datetime, patience: float
 ) -> Waiting:
-    """`started`: when the gang was created. `patience`: seconds in which pods usually start."""
+    """Find out why pods wait. `started`: when the gang was created. `patience`: seconds in which pods usually start."""
     idle = [pod for pod in gang.living if not (pod.running or pod.ended)]
     missing = gang.nodes - len({pod.index for pod in gang.pods})
     if not idle and missing <= 0:
@@ -76,7 +76,7 @@ def why_waiting(
 
 
 def _looks(patience: float) -> Iterator[float]:
-    """Seconds after the start at which to look: patience x 1, 2, 4, ... and at last every minute."""
+    """Yield the seconds after the start at which to look: patience x 1, 2, 4, ... and at last every minute."""
     moment = max(patience, 0.1)
     while True:
         yield moment
@@ -91,7 +91,7 @@ def _until(age: float, patience: float) -> Iterator[float]:
 
 
 def _from_events(gang: Gang, uids: tuple[str, ...], events: Mapping[str, tuple[PodEvent, ...]]) -> Fact | None:
-    """The newest one that is known to keep pods from starting, else the newest."""
+    """Take the newest event that is known to keep pods from starting, else the newest."""
     pods = {pod.uid: pod for pod in gang.pods}
     for uid in uids:
         newest_first = tuple(event for event in reversed(events[uid]) if event.reason not in HARMLESS)

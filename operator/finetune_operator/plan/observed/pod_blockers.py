@@ -1,4 +1,4 @@
-"""What keeps a pod from starting, in the user's words: object, field of the spec, way out. Pure.
+"""The obstacle that keeps a pod from starting, in the user's words: object, field of the spec, way out. Pure.
 
 The texts of kubelet, container runtime and scheduler come in as they are; one that is not known is passed on.
 """
@@ -17,7 +17,7 @@ from finetune_operator.plan.types import PodEvent
 
 
 class Obstacle(StrEnum):
-    """Reasons that are ours: Kubernetes' own say less, or change back and forth."""
+    """Reasons of our own: those of Kubernetes say less, or change back and forth."""
 
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
@@ -79,20 +79,20 @@ _IMAGE = re.compile(r'image "(?P<image>[^"]+)"')
 
 
 def from_status(pod: PodView) -> Iterator[Fact]:
-    """What the pod's own status says."""
+    """Find what the pod's own status says."""
     if pod.unschedulable is not None:
         yield _unschedulable(pod, pod.unschedulable)
     for container in (*([pod.trainer] if pod.trainer else []), *pod.others):
-        if (found := _of_container(pod, container)) is not None:
-            yield found
+        if (blocker := _of_container(pod, container)) is not None:
+            yield blocker
 
 
 def from_event(pod: PodView, event: PodEvent) -> Fact:
-    """What an event about the pod says."""
+    """Return what an event about the pod says."""
     if event.reason == "FailedScheduling":
         return _unschedulable(pod, event.message)
     if (restarted := _RESTARTED.search(event.message)) is not None:
-        container = next((one for one in pod.others if one.name == restarted["name"]), None)
+        container = next((other for other in pod.others if other.name == restarted["name"]), None)
         if container is not None:
             return _sidecar(pod, container)
     missing = _reference(pod, event.message)
@@ -100,7 +100,7 @@ def from_event(pod: PodView, event: PodEvent) -> Fact:
 
 
 def fact(reason: str, message: str, advice: str | None = None) -> Fact:
-    """A condition that does not hold, with the way out."""
+    """Make a condition that does not hold, with the way out."""
     way_out = advice or ADVICE.get(reason)
     text = message.rstrip(". ")
     return Fact(False, reason, f"{text}. What to do: {way_out}." if way_out else f"{text}.")
@@ -111,7 +111,7 @@ _RESOURCES_OF = {"prepare": HELPER_RESOURCES, "publish": HELPER_RESOURCES}
 
 
 def change(pod: PodView, fields: str) -> str:
-    """How these fields are changed: those of a job whose training pods are made are fixed, but for one."""
+    """Say how these fields are changed: those of a job whose training pods are made are fixed, but for one."""
     if pod.role == "prepare":
         return f"correct {fields}: the edit starts the job again"
     if fields == HELPER_RESOURCES:
@@ -138,17 +138,17 @@ def _of_container(pod: PodView, container: ContainerView) -> Fact | None:
 
 
 def _ends_again(pod: PodView, container: ContainerView) -> bool:
-    """A sidecar's state is now its end and now its next start, for as long as kubelet tries again."""
+    """Return whether a sidecar ends again and again: its state is now its end, now its next start, as long as kubelet tries."""
     again = container.restarts > 0 and bool(container.exit_code) and pod.phase == "Pending"
     return again or container.waiting_reason == "CrashLoopBackOff"
 
 
 def _sidecar(pod: PodView, container: ContainerView) -> Fact:
     code = container.exit_code or container.last_exit_code
-    said = (container.ended_message or container.last_message).strip()
+    last_words = (container.ended_message or container.last_message).strip()
     text = f"container {container.name} of {pod.who} ends again and again"
     text += f" with exit code {code}" if code is not None else ""
-    text += f": {said[-SAID_MAX:]}" if said else ""
+    text += f": {last_words[-SAID_MAX:]}" if last_words else ""
     advice = f"read its log (`kubectl logs {pod.name} -c {container.name}`); or {change(pod, '`spec.template`')}"
     return fact(Obstacle.SIDECAR_FAILS, text, advice)
 
@@ -158,10 +158,10 @@ def _field(container: ContainerView, own: str) -> str:
 
 
 def _image(pod: PodView, container: ContainerView, message: str) -> Fact:
-    said = _PULL_PREFIX.sub("", message).strip() or message
+    cause = _PULL_PREFIX.sub("", message).strip() or message
     named = _IMAGE.search(message)
     image = named["image"] if named else container.image
-    text = f"{pod.who} can't pull the image {image!r} of container {container.name}: {said}"
+    text = f"{pod.who} can't pull the image {image!r} of container {container.name}: {cause}"
     field = _field(container, _FIELDS_AT_FAULT[Obstacle.IMAGE_PULL_FAILED])
     advice = f"{ADVICE[Obstacle.IMAGE_PULL_FAILED]}: it is tried again; or {change(pod, field)}"
     return fact(Obstacle.IMAGE_PULL_FAILED, text, advice)
@@ -181,7 +181,7 @@ def _unschedulable(pod: PodView, message: str) -> Fact:
 
 
 def _claims(pod: PodView) -> str:
-    """The claims of the pod; the one that is made for the job comes first, with what it asks for."""
+    """Name the claims of the pod; the one that is made for the job comes first, with what it asks for."""
     storage, name = pod.job.spec.storage, manifests.claim_name(pod.job)
     wanted = ""
     if storage.claim_name is None:
@@ -193,15 +193,15 @@ def _claims(pod: PodView) -> str:
 
 
 def _reference(pod: PodView, message: str) -> Fact | None:
-    """A Secret or ConfigMap, or a key in one, that is not there."""
+    """Find the Secret or ConfigMap, or the key in one, that is not there."""
     namespace = pod.job.metadata.namespace
-    if (found := _NO_KEY.search(message)) is not None:
-        kind, name, key = found["kind"], found["name"], found["key"]
-    elif (found := _NO_KEY_IN_VOLUME.search(message)) is not None:
-        kind = "Secret" if found["kind"] == "secret" else "ConfigMap"
-        name, key = _object_of_volume(pod, found["volume"]), found["key"]
-    elif (found := _MISSING.search(message)) is not None:
-        kind, name, key = "Secret" if found["kind"].lower() == "secret" else "ConfigMap", found["name"], None
+    if (match := _NO_KEY.search(message)) is not None:
+        kind, name, key = match["kind"], match["name"], match["key"]
+    elif (match := _NO_KEY_IN_VOLUME.search(message)) is not None:
+        kind = "Secret" if match["kind"] == "secret" else "ConfigMap"
+        name, key = _object_of_volume(pod, match["volume"]), match["key"]
+    elif (match := _MISSING.search(message)) is not None:
+        kind, name, key = "Secret" if match["kind"].lower() == "secret" else "ConfigMap", match["name"], None
     else:
         return None
     field = _field_of(pod, kind, name)
@@ -215,14 +215,14 @@ def _reference(pod: PodView, message: str) -> Fact | None:
 
 def _object_of_volume(pod: PodView, volume: str) -> str:
     token = pod.job.spec.hub.token_secret_ref
-    for one in pod.job.spec.volumes:
-        if one.name == volume:
-            return one.secret or one.config_map or volume
+    for declared in pod.job.spec.volumes:
+        if declared.name == volume:
+            return declared.secret or declared.config_map or volume
     return token.name if token is not None and volume.endswith("hub-token") else volume
 
 
 def _field_of(pod: PodView, kind: str, name: str) -> str:
-    """Which field of the spec names a Secret or ConfigMap; empty where none does (a template's)."""
+    """Return the field of the spec that names a Secret or ConfigMap; empty where none does (a template's)."""
     spec, token = pod.job.spec, pod.job.spec.hub.token_secret_ref
     if kind == "Secret" and token is not None and token.name == name:
         return "spec.hub.tokenSecretRef"

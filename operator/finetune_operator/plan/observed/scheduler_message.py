@@ -1,4 +1,4 @@
-"""Why the scheduler finds no machine for a pod: from its one long sentence to words about the spec. Pure."""
+"""The message of a scheduler that finds no machine: from its one long sentence to words about the spec. Pure."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ _FIELDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class NoPlace:
-    """What the scheduler lacks."""
+    """Lack that keeps the scheduler from placing a pod."""
 
     what: str
-    """`2 of 2 machines have too little nvidia.com/gpu (it asks for 1)`."""
+    """The lack in words: `2 of 2 machines have too little nvidia.com/gpu (it asks for 1)`."""
     fields: tuple[str, ...]
-    """What of the spec to change."""
+    """Fields of the spec whose change would help."""
     outside: str
-    """What else would help; empty where nothing does."""
+    """Help from outside of the spec; empty where there is none."""
     claims: bool = False
-    """Whether a claim that is not bound is why."""
+    """Whether the reason is a claim that is not bound."""
 
 
-def no_place(message: str, asked: Mapping[str, str]) -> NoPlace:
-    """`asked`: resource -> quantity that the pod asks for."""
-    found = _COUNTS.match(message)
-    if found is None:
+def no_place(message: str, requests: Mapping[str, str]) -> NoPlace:
+    """Read the scheduler's message. `requests`: resource -> quantity that the pod asks for."""
+    counts = _COUNTS.match(message)
+    if counts is None:
         return NoPlace(message.rstrip(". "), ("`spec.resources` or `spec.template`",), "")
-    total, why = int(found["total"]), _REST.sub("", found["why"]).rstrip(". ").removesuffix(". not found")
+    total, why = int(counts["total"]), _REST.sub("", counts["why"]).rstrip(". ").removesuffix(". not found")
     if _UNBOUND.search(why) or _CLAIM.search(why):
         return NoPlace(why, (), "", claims=True)
     parts = [match for part in _NEXT.split(why) if (match := _PART.match(part))]
     if not parts:
         return NoPlace(why, ("`spec.resources` or `spec.template`",), "")
-    told = [_told(match["text"], int(match["count"]), total, asked) for match in parts]
-    return NoPlace("; ".join(told), tuple(dict.fromkeys(_fields(parts))), _outside(parts))
+    lacks = [_lack(match["text"], int(match["count"]), total, requests) for match in parts]
+    return NoPlace("; ".join(lacks), tuple(dict.fromkeys(_fields(parts))), _outside(parts))
 
 
-def _told(text: str, count: int, total: int, asked: Mapping[str, str]) -> str:
+def _lack(text: str, count: int, total: int, requests: Mapping[str, str]) -> str:
     who = f"{count} of {total} machine{'s' * (total > 1)}"
     if (little := _TOO_LITTLE.match(text)) is not None:
         resource = little["resource"]
-        wanted = f" (it asks for {asked[resource]})" if resource in asked else ""
+        wanted = f" (it asks for {requests[resource]})" if resource in requests else ""
         return f"{who} {'have' if count > 1 else 'has'} too little {resource}{wanted}"
     if text.startswith("had untolerated taint"):
         taint = text[text.find("{") :] if "{" in text else text

@@ -22,7 +22,7 @@ from finetune_trainer.contract.prepared import PrepareSummary
 from finetune_trainer.contract.records import Cause, Reason
 
 QUICK = timedelta(seconds=RETRY_MAX_SECONDS)
-"""An edit sooner than this after the Job was made that it replaces is one of a row."""
+"""Time after the creation of a Job in which an edit that replaces it counts as one of a row."""
 EDITED_AGAIN = (
     "the spec was edited again: a prepare Job of what it says now is made after a pause, which grows with each edit"
 )
@@ -30,20 +30,20 @@ EDITED_AGAIN = (
 
 @dataclass(frozen=True)
 class PrepareOutcome:
-    """The status after preparing is over, and what its condition says."""
+    """Outcome of preparing: the status, and what the condition Prepared says."""
 
     status: FineTuneJobStatus
     fact: Fact
 
 
 def prepare(round: Round) -> Step | PrepareOutcome:
-    """One step of preparing, or its outcome where model and data are prepared."""
+    """Take one step of preparing; return its outcome where model and data are prepared."""
     job, status = round.job, round.status
     if not manifests.needs_prepare_job(job, round.settings):
         return PrepareOutcome(status, Fact(None, "Inline", "node 0 of the attempt prepares model and data"))
     old = conditions.find(status, ConditionType.PREPARED)
-    made = (status.prepare_attempt or 0) >= status.budget.first_prepare
-    known = made and old is not None and old.status == "True"
+    has_job = (status.prepare_attempt or 0) >= status.budget.first_prepare
+    known = has_job and old is not None and old.status == "True"
     if known and old is not None and (status.attempt or old.observed_generation == job.metadata.generation):
         return PrepareOutcome(status, Fact(True, old.reason, old.message))
     stage = _stage(round)
@@ -64,7 +64,7 @@ def prepare(round: Round) -> Step | PrepareOutcome:
 
 
 def planned(round: Round) -> tuple[Manifest, ...]:
-    """The prepare Job that there is or will be first; none where node 0 of the attempt prepares."""
+    """Return the prepare Job that there is or will be first; none where node 0 of the attempt prepares."""
     if not manifests.needs_prepare_job(round.job, round.settings):
         return ()
     stage = _stage(round)
@@ -93,9 +93,9 @@ def _replaced(stage: Stage, round: Round, gang: Gang) -> Step:
 
     Edits that follow one another quickly are not all followed: the pause grows, as before any other repetition.
     """
-    made = single_pod_job.made_at(round, gang)
-    edits = round.status.budget.quick_edits if round.now < made + QUICK else 0
-    due = made + retry_delay(edits)
+    made_at = single_pod_job.made_at(round, gang)
+    edits = round.status.budget.quick_edits if round.now < made_at + QUICK else 0
+    due = made_at + retry_delay(edits)
     if round.now < due:
         return Step(
             stage.status(round, gang.number),
@@ -117,7 +117,7 @@ def _succeeded(status: FineTuneJobStatus, gang: Gang) -> PrepareOutcome:
 
 
 def done(summary: PrepareSummary | None) -> Fact:
-    """What the condition says when preparing is over, with what it gave."""
+    """Make the fact that preparing is over, with what it gave."""
     text = "model and data are prepared"
     return Fact(True, "Prepared", f"{text}: {summary.text}" if summary is not None else text)
 

@@ -26,10 +26,10 @@ from finetune_operator.plan.types import Observed, Ref, Suspend
 from finetune_trainer.contract.records import Cause, Reason
 
 PODS_SECONDS = 5.0
-"""Between two looks at training pods that have not ended; the watch tells earlier."""
+"""Seconds between two looks at training pods that have not ended; the watch tells earlier."""
 DEADLINE_REASON = "PublishDeadlineExceeded"
 RECORDS_MAX = 2
-"""A Job that is complete and whose pod told nothing is repeated so often: publishing again finds its own commit."""
+"""Repetitions of a Job that is complete and whose pod told nothing: publishing again finds its own commit."""
 
 ADVICE = {
     Reason.ACCESS_DENIED: (
@@ -37,7 +37,7 @@ ADVICE = {
         "`spec.publish.repoId`."
     ),
 }
-"""What to do where publishing needs something else than preparing does for the same reason."""
+"""Way out where publishing needs something else than preparing does for the same reason."""
 
 
 def begin(round: Round, first: int) -> Round:
@@ -47,7 +47,7 @@ def begin(round: Round, first: int) -> Round:
 
 
 def beginning(publish_spec: PublishSpec) -> Fact:
-    """What the condition Published says before the first Job is made."""
+    """Make the fact that the condition Published shows before the first Job is made."""
     return Fact(False, Phase.PUBLISHING, f"the model goes to {publish_spec.repo_id} when the training pods have ended")
 
 
@@ -63,7 +63,7 @@ def started_again(round: Round) -> Round:
 
 
 def publish(round: Round) -> Step:
-    """One step of a job whose training has succeeded."""
+    """Take one step of a job whose training has succeeded."""
     publish_spec, written, status = round.job.spec.publish, round.written, round.status
     if publish_spec is None:  # taken out of the spec after it had failed
         return _finished(round)
@@ -116,7 +116,7 @@ def _stage(round: Round, publish_spec: PublishSpec) -> Stage:
 
 
 def _deadline(round: Round, publish_spec: PublishSpec) -> datetime:
-    """Until when what may pass is tried again: the same for all Jobs."""
+    """Return until when what may pass is tried again: the same for all Jobs."""
     began = round.status.budget.publish_started or stamp(round.now)
     return began + timedelta(seconds=publish_spec.deadline_seconds)
 
@@ -132,7 +132,7 @@ def _wait_for_pods(round: Round, holding: tuple[PodView, ...]) -> Step:
 
 
 def _holding(round: Round) -> tuple[PodView, ...]:
-    """Training pods that may hold accelerators. One that nobody can tell the end of is waited for no longer than that."""
+    """List the training pods that may hold accelerators, but none that was told to end so long ago that its end can't show any more."""
     lost, patience = lost_nodes(round.observed), evidence_patience(round.settings)
     return tuple(
         pod
@@ -172,7 +172,7 @@ def _under_way(stage: Stage, round: Round, publish_spec: PublishSpec, gang: Gang
 
 
 def _written_fact(observed: Observed) -> Fact | None:
-    """What the condition Published says now."""
+    """Return what the condition Published says now."""
     condition = conditions.find(observed.job.status, ConditionType.PUBLISHED)
     return Fact(False, condition.reason, condition.message) if condition is not None else None
 

@@ -1,4 +1,4 @@
-"""What attempts have cost: restarts by cause, the budget of crashes, how long the next attempt waits.
+"""The cost of attempts: restarts by cause, the budget of crashes, how long the next attempt waits.
 
 All of it lives in status, and each attempt is accounted for once, in order, when the evidence of its end is in.
 """
@@ -24,7 +24,7 @@ class Accounts:
     attempt: int | None = None
     """Attempt whose end is the job's."""
     fatal: Diagnosis | None = None
-    """What ended it: a user's error, or one crash too many."""
+    """Diagnosis that ended the job: a user's error, or one crash too many."""
     over_budget: bool = False
 
 
@@ -62,19 +62,19 @@ def charge(round: Round, attempt: int, diagnosis: Diagnosis) -> Accounts:
 
 
 def affordable(round: Round, attempt: int) -> bool:
-    """Whether a crash of an attempt leaves the job another one: crashes since the last new checkpoint are counted."""
+    """Return whether a crash of an attempt leaves the job another one: crashes since the last new checkpoint are counted."""
     status = round.status
     crashes = 0 if _got_on(status, attempt) else status.restarts.error - status.budget.errors_before
     return crashes < round.job.spec.backoff_limit
 
 
 def _got_on(status: FineTuneJobStatus, attempt: int) -> bool:
-    """Whether an attempt, or one after it, has sealed a checkpoint of a later step than all before."""
+    """Return whether an attempt, or one after it, has sealed a checkpoint of a later step than all before."""
     return status.budget.checkpoint_attempt >= attempt
 
 
 def may_go_on(round: Round, verdict: Verdict, attempt: int) -> bool:
-    """Whether the next attempt may start before the cause is certain.
+    """Return whether the next attempt may start before the cause is certain.
 
     It may, unless it would have to be stopped at once: a user's error, or no crash left to pay with.
     """
@@ -98,7 +98,7 @@ def close_attempt(round: Round, gang: Gang) -> Round:
 
 
 def pause(status: FineTuneJobStatus, *, gave_up: bool) -> timedelta:
-    """How long the next attempt waits after the present one has ended.
+    """Return how long the next attempt waits after the present one has ended.
 
     The first restart comes at once, and so does each after an attempt that got farther. Attempts in a row that get
     nowhere wait longer and longer, whatever ended them: most repeat what will happen again. One that was given up
@@ -108,7 +108,7 @@ def pause(status: FineTuneJobStatus, *, gave_up: bool) -> timedelta:
 
 
 def ended_at(gang: Gang, now: datetime) -> datetime:
-    """When a gang began to fall, as its pods show."""
+    """Return when a gang began to fall, as its pods show."""
     moments = [
         moment
         for pod in gang.pods

@@ -26,7 +26,7 @@ class Round:
 
     @classmethod
     def of(cls, observed: Observed) -> Round:
-        """The round in which nothing is decided yet."""
+        """Make the round in which nothing is decided yet."""
         return cls(observed, owned_objects(observed), observed.job.status)
 
     @property
@@ -50,17 +50,17 @@ class Round:
         return replace(self, status=status)
 
     def updated(self, **fields: object) -> Round:
-        """The round with these fields of the status changed."""
+        """Return the round with these fields of the status changed."""
         return self.with_status(self.status.model_copy(update=fields))
 
     def charged(self, **fields: object) -> Round:
-        """The round with these fields of the status' budget changed."""
+        """Return the round with these fields of the status' budget changed."""
         return self.updated(budget=self.status.budget.model_copy(update=fields))
 
     def attempt(self, number: int) -> Gang:
-        """The gang of a training attempt."""
+        """Make the gang of a training attempt."""
         return gang.training_gang(self.observed, self.owned, number)
 
     def progress(self, attempt: int) -> Progress | None:
-        """What node 0 says, if it is of this attempt."""
+        """Return what node 0 says, if it is of this attempt."""
         return gang.progress_of(self.observed, attempt)

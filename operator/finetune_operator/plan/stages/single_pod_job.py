@@ -1,4 +1,4 @@
-"""A stage that is one Job of one pod at a time: made, watched, told why it waits, and made again where that may help.
+"""A stage that is one Job of one pod at a time: it is made, watched, explained while it waits, and made again where that may help.
 
 Preparing and publishing are such stages. What their success means, and when they are over without it, is theirs to say.
 """
@@ -37,7 +37,7 @@ from finetune_operator.plan.types import Action, Delete, Manifest, Ref, Suspend
 from finetune_trainer.contract.records import Cause
 
 LONG_AGO = timedelta(seconds=300)
-"""Nobody knows when a Job was made that an older operator made and that is gone: before every pause."""
+"""Age of a Job that is gone and that an older operator made, which noted no time: longer than every pause."""
 OF_NO_MATTER: Mapping[str, bool | set[str]] = {
     "retry": True,
     "backoff_limit": True,
@@ -51,7 +51,7 @@ OF_NO_MATTER: Mapping[str, bool | set[str]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """What is particular to preparing, or to publishing."""
+    """Particulars of preparing, or of publishing."""
 
     role: Literal["prepare", "publish"]
     phase: Phase
@@ -61,38 +61,38 @@ class Stage:
     first: int
     """Number of the first Job since the stage began, or was started again."""
     doing: str
-    """What the Job does: `prepares model and data`."""
+    """Work of the Job in words: `prepares model and data`."""
     make: Callable[[int], Manifest]
-    """The Job of a number."""
+    """Maker of the Job of a number."""
     digest: str
-    """Of what the user asks of its Jobs: an edit that changes nothing of it needs no new one."""
+    """Digest of what the user asks of its Jobs: an edit that changes nothing of it needs no new one."""
     beside: tuple[Manifest, ...]
-    """What a Job needs, made with it."""
+    """Objects that a Job needs, made with it."""
 
     def number(self, round: Round) -> int:
-        """Of the newest Job; 0 where there was none."""
+        """Return the number of the newest Job; 0 where there was none."""
         return max(getattr(round.status, self.number_field) or 0, round.owned.highest(self.role))
 
     def manifest(self, number: int) -> Manifest:
-        """The Job, marked with what it was made from."""
-        made = self.make(number)
-        made["metadata"].setdefault("annotations", {})[SPEC_DIGEST] = self.digest
-        return made
+        """Make the Job, marked with what it was made from."""
+        manifest = self.make(number)
+        manifest["metadata"].setdefault("annotations", {})[SPEC_DIGEST] = self.digest
+        return manifest
 
     def gang(self, round: Round, number: int) -> Gang:
         return single_gang(round.observed, round.owned, self.role, number)
 
     def outdated(self, gang: Gang) -> bool:
-        """Whether the Job was made from another spec. One that says nothing of it was made by an older operator, and stays."""
+        """Return whether the Job was made from another spec. One that says nothing of it was made by an older operator, and stays."""
         return gang.job is not None and gang.job.spec_digest not in (None, self.digest)
 
     def status(self, round: Round, number: int) -> FineTuneJobStatus:
-        """The status while the Job of this number is there."""
+        """Return the status while the Job of this number is there."""
         return round.updated(**{"phase": self.phase, self.number_field: number}).status
 
 
 def digest_of(job: FineTuneJob) -> str:
-    """Of what the user wrote, as far as it matters: not of an administrator's settings, not of how this version of the
+    """Digest what the user wrote, as far as it matters: not an administrator's settings, not how this version of the
     operator makes a Job, so that neither another operator nor an upgrade finds a Job outdated.
     """
     written = job.spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=OF_NO_MATTER)
@@ -123,7 +123,7 @@ def _retire(stage: Stage, owned: OwnedObjects, number: int) -> tuple[Action, ...
 
 
 def ordinary(stage: Stage, number: int) -> Fact:
-    """What the stage's condition says from creation to end: each change of it would be a request."""
+    """Make the fact that the stage's condition shows from creation to end: each change of it would be a request."""
     name = stage.make(number)["metadata"]["name"]
     return Fact(False, stage.phase, f"Job {name} {stage.doing}")
 
@@ -148,18 +148,18 @@ def under_way(stage: Stage, round: Round, gang: Gang) -> Step:
 
 @dataclass(frozen=True)
 class Fall:
-    """How a Job of the stage ended without success."""
+    """End of a Job of the stage without success."""
 
     diagnosis: Diagnosis
     fact: Fact
-    """What the stage's condition says of it."""
+    """Fact that the stage's condition shows of it."""
     ended: datetime
     due: datetime
-    """When the next Job may be made."""
+    """Time from which the next Job may be made."""
 
 
 def fallen(stage: Stage, round: Round, gang: Gang) -> Step | Fall:
-    """Why the pod ended, or a step that waits until the evidence is in."""
+    """Find out why the pod ended; return a step that waits until the evidence is in."""
     verdict = diagnose(gang)
     diagnosis = _in_words(verdict)
     ended = _ended(gang) or made_at(round, gang)
@@ -192,15 +192,15 @@ def again(stage: Stage, round: Round, gang: Gang, fall: Fall) -> Step | None:
 def paused(stage: Stage, round: Round, gang: Gang, fall: Fall) -> Step:
     """Wait until the next Job is due."""
     left = seconds_until(fall.due, round.now)
-    kept = conditions.find(round.status, stage.condition)
-    same = kept is not None and kept.reason == fall.fact.reason
+    condition = conditions.find(round.status, stage.condition)
+    same = condition is not None and condition.reason == fall.fact.reason
     text = f"{fall.fact.message} Tried again in {left:.0f} s at most."
     facts = {} if same else {stage.condition: replace(fall.fact, message=text)}
     return Step(stage.status(round, gang.number), facts=facts, requeue_after_seconds=left)
 
 
 def caught_up(stage: Stage, round: Round, number: int, counted: Callable[[Round, Diagnosis], Round]) -> Round:
-    """The round, where a Job was made before the status could be written: why the tries before had failed is said now."""
+    """Catch up with a Job that was made before the status could be written: why the tries before had failed is said now."""
     first = max(getattr(round.status, stage.number_field) or number, stage.first)
     for earlier in range(first, number):
         gang = stage.gang(round, earlier)
@@ -214,7 +214,7 @@ def caught_up(stage: Stage, round: Round, number: int, counted: Callable[[Round,
 
 
 def _in_words(verdict: Verdict) -> Diagnosis:
-    """What the cluster did to a pod needs nobody's help; that training goes on is no comfort here."""
+    """Word the way out of a verdict: what the cluster did to a pod needs nobody's help, and training does not go on here."""
     diagnosis = verdict.diagnosis
     if diagnosis.cause in (Cause.PREEMPTION, Cause.NODE):
         return replace(diagnosis, resolution="Nothing: it is tried again.")
@@ -222,14 +222,14 @@ def _in_words(verdict: Verdict) -> Diagnosis:
 
 
 def made_at(round: Round, gang: Gang) -> datetime:
-    """When the present Job was made. One that is gone tells nothing itself."""
+    """Return when the present Job was made. One that is gone tells nothing itself."""
     if gang.job is not None:
         return gang.job.created
     return round.status.budget.last_made or round.now - LONG_AGO
 
 
 def _ended(gang: Gang) -> datetime | None:
-    """When the pod began to end; None where nothing shows it."""
+    """Return when the pod began to end; None where nothing shows it."""
     moments = [
         moment
         for pod in gang.pods

@@ -1,4 +1,4 @@
-"""What one stage of a decision hands back, and the two ends of a job that every stage may come to.
+"""The step that a stage hands back, and the ends that every stage may come to: to list, to wait for a name, to fail.
 
 A step holds the next status without what follows from it (conditions, summary): `decide` adds that once.
 """
@@ -20,10 +20,10 @@ from finetune_operator.plan.types import UNANSWERED, Action, Create, Manifest, P
 RETRY_FIRST_SECONDS = 10.0
 RETRY_MAX_SECONDS = 300.0
 REFUSED_SECONDS = 60.0
-"""At the latest: the engine withdraws a refusal earlier, and wakes the job."""
+"""Seconds to the next look at a refused object; the controller withdraws a refusal earlier, and wakes the job."""
 TAKEN_SECONDS = 5.0
 SILENCE = timedelta(seconds=60)
-"""A machine may be silent so long before the cluster calls it lost (node-monitor-grace-period is 50 s)."""
+"""Time for which a machine may be silent before the cluster calls it lost (node-monitor-grace-period is 50 s)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def wants_list(round: Round) -> Step:
 
 
 def retry_delay(times: int) -> timedelta:
-    """Before trying again what has failed `times` times in a row: 0, 10, 20, 40, ... 300 s."""
+    """Return the pause before trying again what has failed `times` times in a row: 0, 10, 20, 40, ... 300 s."""
     if times <= 0:
         return timedelta(0)
     return timedelta(seconds=min(RETRY_FIRST_SECONDS * 2.0 ** min(times - 1, 10), RETRY_MAX_SECONDS))
@@ -140,7 +140,7 @@ def fail(
 
 
 def _without_ready(status: FineTuneJobStatus) -> Nodes | None:
-    """Nothing runs any more; but nodes that have succeeded stay counted."""
+    """Return the nodes, none of them ready: nothing runs any more. Those that have succeeded stay counted."""
     if status.nodes is None or status.model is not None:
         return status.nodes
     return status.nodes.model_copy(update={"ready": 0})
@@ -159,12 +159,12 @@ def failure(diagnosis: Diagnosis, attempt: int | None) -> FailureStatus:
 
 
 def stamp(moment: datetime) -> datetime:
-    """Kubernetes' times have no fractions."""
+    """Cut a moment to seconds: Kubernetes' times have no fractions."""
     return moment.replace(microsecond=0)
 
 
 def evidence_patience(settings: PlanSettings) -> timedelta:
-    """How long evidence of a gang's end may take: pods have their grace period, lost nodes are noticed and evicted."""
+    """Return how long evidence of a gang's end may take: pods have their grace period, lost nodes are noticed and evicted."""
     return timedelta(seconds=settings.grace_period_seconds + settings.lost_node_seconds) + SILENCE
 
 

@@ -26,16 +26,16 @@ from finetune_operator.plan.types import Suspend
 from finetune_trainer.contract.records import Cause, Progress
 
 WATCH_LAG = timedelta(seconds=5)
-"""A Job that was just made may not be in what we see yet."""
+"""Time in which a Job that was just made may not be among the observed objects yet."""
 
 
 def current_attempt(round: Round) -> int:
-    """Number of the newest attempt, be its creation written down or not; 0 where there was none."""
+    """Return the number of the newest attempt, be it in the status already or not; 0 where there was none."""
     return max(round.status.attempt or 0, round.owned.highest("train"))
 
 
 def train(round: Round, current: int) -> Step:
-    """One step of a job that has begun training."""
+    """Take one step of a job that trains: go on with the attempt, replace it, or end with its success."""
     round = _adopted(round, current)
     gang, before = round.attempt(current), round.attempt(current - 1)
     for candidate in (gang, before):
@@ -96,7 +96,7 @@ def succeed(round: Round, gang: Gang) -> Step:
 
 
 def _prepared(status: FineTuneJobStatus, progress: Progress | None) -> Fact:
-    """What the prepare Job said of model and data; where node 0 prepared, what that said."""
+    """Return what the prepare Job said of model and data; where node 0 prepared, what that said."""
     old = conditions.find(status, ConditionType.PREPARED)
     if old is not None and old.status == "True":
         return Fact(True, old.reason, old.message)
@@ -114,7 +114,7 @@ def out_of_time(round: Round) -> Step:
 
 
 def _adopted(round: Round, current: int) -> Round:
-    """The round, its status caught up with an attempt that was created before the status could be written."""
+    """Catch up with an attempt that was created before the status could be written."""
     if round.status.attempt == current:
         return round
     for attempt in range(round.status.attempt or 0, current):
@@ -134,7 +134,7 @@ def _adopted(round: Round, current: int) -> Round:
 
 
 def _within_claim(round: Round, attempt: int, path: str | None) -> str:
-    """Folder of the model within the claim, from its path in the pods."""
+    """Return the folder of the model within the claim, from its path in the pods."""
     config = manifests.run_config(round.job, round.settings)
     if path is None:
         return f"{config.job}/runs/{config.uid}/attempts/{attempt}/model"

@@ -50,7 +50,7 @@ def fallen(round: Round, gang: Gang) -> Step:
 
 
 def _needs_preparing(round: Round, gang: Gang) -> bool:
-    """Whether the attempt fell by prepared data that only a prepare Job can make again."""
+    """Return whether the attempt fell by prepared data that only a prepare Job can make again."""
     failed = round.status.failure
     damaged = failed is not None and failed.attempt == gang.number and failed.reason == Reason.PREPARED_DAMAGED
     return damaged and manifests.needs_prepare_job(round.job, round.settings)
@@ -89,7 +89,7 @@ def give_up(round: Round, gang: Gang) -> Step:
 
 
 def gave_up_on(status: FineTuneJobStatus) -> bool:
-    """Whether the present attempt was ended by us because it did not begin."""
+    """Return whether the operator ended the present attempt because it did not begin."""
     failed = status.failure
     return status.attempt_ended is not None and failed is not None and failed.reason == ClusterReason.START_DEADLINE
 

@@ -20,13 +20,13 @@ from finetune_trainer.contract.run_config import PORT
 
 POLL_STARTING_SECONDS = 1.0
 SILENCE_SHOWN = timedelta(seconds=60)
-"""Node 0 answers a moment after its container has started."""
+"""Time for which it is no news that node 0 does not answer: it does so a moment after its container has started."""
 UNREACHABLE = (
     f"all pods run, but node 0 can't be asked how far it is. What to do: let the operator reach port {PORT} of the pods "
     "(network policy), or let it ask through the API server."
 )
 WAITING_SHOWN = timedelta(seconds=10)
-"""Waits that are shorter than this are not worth a write."""
+"""Least time of a wait that is worth a write."""
 
 PHASES = {
     PodPhase.WAITING: ("WaitingForNodes", "the nodes wait for each other, or for the attempt before to be over"),
@@ -36,7 +36,7 @@ PHASES = {
 
 
 def alive(round: Round, gang: Gang) -> Step:
-    """One step of an attempt whose pods stand: show how far they are, and what they wait for."""
+    """Show how far an attempt is whose pods stand, and what it waits for."""
     progress = round.progress(gang.number)
     lost_checkpoint = from_training.checkpoint_fact(round.status, progress)
     if progress is not None:
@@ -73,7 +73,7 @@ def alive(round: Round, gang: Gang) -> Step:
 
 
 def expired_by(round: Round, gang: Gang) -> bool:
-    """Whether the pods have had their time to start. What they fall by after that is our own doing."""
+    """Return whether the pods have had their time to start. What they fall by after that is the operator's own doing."""
     status, progress = round.status, round.progress(gang.number)
     if (
         status.attempt_begun is not None
@@ -89,7 +89,7 @@ def expired_by(round: Round, gang: Gang) -> bool:
 
 
 def _deadlines(round: Round) -> tuple[float | None, ...]:
-    """Seconds until something is due that no watch will tell."""
+    """Return the seconds until something is due that no watch will tell."""
     status, started = round.status, round.status.attempt_started
     if started is None:
         return ()
@@ -104,7 +104,7 @@ def _deadlines(round: Round) -> tuple[float | None, ...]:
 
 
 def _running_fact(status: FineTuneJobStatus, gang: Gang, progress: Progress | None, age: timedelta) -> Fact:
-    """What the condition Running says of a gang that nothing keeps."""
+    """Make the fact that the condition Running shows of a gang that nothing keeps."""
     begun = status.attempt_begun is not None
     if progress is not None and progress.phase in PHASES and (begun or age >= WAITING_SHOWN):
         reason, text = PHASES[progress.phase]
@@ -120,7 +120,7 @@ def _running_fact(status: FineTuneJobStatus, gang: Gang, progress: Progress | No
 
 
 def _prepared_inline(round: Round, progress: Progress | None) -> Facts:
-    """What the condition Prepared says where node 0 prepares, as it tells itself."""
+    """Make the fact that the condition Prepared shows where node 0 prepares, as it tells itself."""
     if manifests.needs_prepare_job(round.job, round.settings) or progress is None or progress.begun is None:
         return {}
     if progress.phase in (PodPhase.WAITING, PodPhase.PREPARING):

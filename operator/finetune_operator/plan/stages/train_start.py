@@ -1,4 +1,4 @@
-"""What an attempt needs to start, and what becomes of those before it."""
+"""The start of an attempt: the objects that it needs, and what becomes of the attempts before it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetune_operator.plan.types import Action, Delete, Manifest, PlanSettings,
 
 
 def planned(round: Round, attempt: int) -> tuple[Manifest, ...]:
-    """Everything that an attempt needs."""
+    """Make all objects that an attempt needs."""
     first, checkpoint = round.status.budget.first_attempt, round.status.checkpoint
     step = checkpoint.step if checkpoint is not None else None
     key = (planned, attempt, first, step)
@@ -23,9 +23,9 @@ def planned(round: Round, attempt: int) -> tuple[Manifest, ...]:
 def _planned(
     job: FineTuneJob, settings: PlanSettings, attempt: int, first_attempt: int, checkpoint: int | None
 ) -> tuple[Manifest, ...]:
-    made = (manifests.claim(job), manifests.config_map(job, settings), manifests.service(job))
+    beside = (manifests.claim(job), manifests.config_map(job, settings), manifests.service(job))
     gang = manifests.train_job(job, settings, attempt, first_attempt, checkpoint)
-    return (*(manifest for manifest in made if manifest is not None), gang)
+    return (*(manifest for manifest in beside if manifest is not None), gang)
 
 
 def start(round: Round, attempt: int, facts: Facts) -> Step:

@@ -1,4 +1,4 @@
-"""What only the cluster can tell about a spec: whether what it names is there and fits, and whether its names are free.
+"""Checks of a spec that need the cluster: whether what it names is there and fits, and whether its names are free.
 
 Problems are values. Those that something from outside can mend keep the job waiting; the others fail it.
 """
@@ -25,7 +25,7 @@ class SpecProblem:
 
 
 def needed(job: FineTuneJob, known: Mapping[Ref, Manifest | None] = MappingProxyType({})) -> tuple[Ref, ...]:
-    """The objects that the spec names and the operator may read, and those that the ones that are `known` wait for.
+    """List the objects that the spec names and the operator may read, and those that the ones that are `known` wait for.
 
     Secrets it may not read: pods' events tell of those.
     """
@@ -47,7 +47,7 @@ def needed(job: FineTuneJob, known: Mapping[Ref, Manifest | None] = MappingProxy
 
 
 def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[SpecProblem, ...]:
-    """All that is wrong now. `observed.references` holds everything `needed`; `planned` is what is about to be made."""
+    """Find all that is wrong now. `observed.references` holds everything `needed`; `planned` is what is about to be made."""
     job = observed.job
     return (
         *_template(job, observed.settings),
@@ -60,24 +60,24 @@ def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[SpecPro
 
 
 def _template(job: FineTuneJob, settings: PlanSettings) -> tuple[SpecProblem, ...]:
-    """What can't be done fails the job; what it may not do waits, for an edit or for the administrator."""
+    """Check the template: what can't be done fails the job; what it may not do waits, for an edit or for the administrator."""
     if wrong := manifests.template_problems(job):
         return tuple(SpecProblem("TemplateInvalid", text, mendable=False) for text in wrong)
     return tuple(SpecProblem("TemplateNotAllowed", text) for text in manifests.template_off_limits(job, settings))
 
 
 def taken(observed: Observed, planned: Manifest) -> SpecProblem | None:
-    """Whether somebody else's object has the name of a planned one."""
-    there = find(observed, planned["kind"], planned["metadata"]["name"])
-    if there is None or manifests.is_controlled_by(there, observed.job):
+    """Say whether somebody else's object has the name of a planned one."""
+    present = find(observed, planned["kind"], planned["metadata"]["name"])
+    if present is None or manifests.is_controlled_by(present, observed.job):
         return None
     kind, name = planned["kind"], planned["metadata"]["name"]
-    if manifests.retained_for(there) is not None:
+    if manifests.retained_for(present) is not None:
         advice = (
             "it was kept from a former job of this name, with its model and checkpoints: set "
             f"`spec.storage.claimName: {name}` to go on from it, or delete the claim"
         )
-    elif there["metadata"].get("deletionTimestamp"):
+    elif present["metadata"].get("deletionTimestamp"):
         advice = "it is being deleted; the job goes on when it is gone"
     else:
         advice = "it belongs to somebody else and stays untouched: delete or rename it, or give this job another name"
@@ -85,7 +85,7 @@ def taken(observed: Observed, planned: Manifest) -> SpecProblem | None:
 
 
 def find(observed: Observed, kind: str, name: str) -> Manifest | None:
-    """The living object of this name."""
+    """Find the living object of this name."""
     for item in observed.objects:
         metadata = item["metadata"]
         if item["kind"] == kind and metadata["name"] == name and metadata.get("uid") not in observed.gone:
@@ -94,7 +94,7 @@ def find(observed: Observed, kind: str, name: str) -> Manifest | None:
 
 
 def access_mode(observed: Observed) -> str | None:
-    """Access mode of the claim that the job writes to; None while that is not known."""
+    """Return the access mode of the claim that the job writes to; None while that is not known."""
     claim = _claim(observed)
     if claim is None:
         planned = manifests.claim(observed.job)
@@ -112,7 +112,7 @@ def _claim(observed: Observed) -> Manifest | None:
 
 
 def _class_waited_for(claim: Manifest | None) -> str | None:
-    """The storage class that has yet to make the claim's volume; None where the claim waits for none."""
+    """Return the storage class that has yet to make the claim's volume; None where the claim waits for none."""
     spec, status = ((claim or {}).get(part) or {} for part in ("spec", "status"))
     if status.get("phase") != "Pending" or spec.get("volumeName"):
         return None
@@ -202,18 +202,18 @@ def _usable(
 
 def _variables(observed: Observed) -> Iterator[SpecProblem]:
     for name, key, field in _keys(observed.job):
-        there = observed.references.get(Ref("ConfigMap", name))
-        if there is None:
+        config_map = observed.references.get(Ref("ConfigMap", name))
+        if config_map is None:
             yield SpecProblem("ConfigMapNotFound", f"{field}: there is no ConfigMap {name!r}; create it")
-        elif key not in (there.get("data") or {}):
-            has = ", ".join(sorted(there.get("data") or {})) or "none"
+        elif key not in (config_map.get("data") or {}):
+            has = ", ".join(sorted(config_map.get("data") or {})) or "none"
             yield SpecProblem(
                 "ConfigMapKeyNotFound", f"{field}: ConfigMap {name!r} has no key {key!r}; its keys: {has}"
             )
 
 
 def _keys(job: FineTuneJob) -> Iterator[tuple[str, str, str]]:
-    """ConfigMap, key, and field, of environment variables."""
+    """Yield ConfigMap, key, and field of environment variables."""
     for variable in job.spec.env:
         ref = variable.value_from.config_map_key_ref if variable.value_from else None
         if ref is not None:

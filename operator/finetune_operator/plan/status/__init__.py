@@ -1,1 +1,1 @@
-"""What a job shows of itself: figures of its training, events for changes, a status for specs that no model reads. Pure."""
+"""The status that a job shows: figures of its training, events for changes, a status for specs that no model reads. Pure."""

@@ -17,9 +17,9 @@ from finetune_operator.plan.resolutions import ClusterReason, with_way_out
 from finetune_operator.plan.types import EventNote
 
 MESSAGE_MAX = 1024
-"""The API server takes no longer one."""
+"""Characters of an event's message: the API server takes no longer one."""
 ROOM = MESSAGE_MAX - 64
-"""For what happened and what to do, beside which attempt it was."""
+"""Characters for what happened and what to do, beside which attempt it was."""
 
 
 def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[EventNote, ...]:

@@ -1,4 +1,4 @@
-"""What a status says about training: progress, evaluation, checkpoint, what names turned out to be.
+"""The part of a status that is about training: progress, evaluation, checkpoint, what names turned out to be.
 
 Values that JSON can't carry (a loss that is not a number) become null; nothing else is changed or guessed.
 """
@@ -26,29 +26,29 @@ LOST_ADVICE = (
 )
 
 
-def with_progress(status: FineTuneJobStatus, told: records.Progress) -> FineTuneJobStatus:
-    """The status after node 0 of the present attempt has told how far it is."""
-    update: dict[str, object] = {"messages": merged(status.messages, told.messages)}
-    if told.step is not None or told.total_steps is not None:
-        update["progress"] = _progress(told)
-    if told.evaluation:
-        update["evaluation"] = finite(told.evaluation)
-    if told.begun is not None and status.attempt_begun is None:  # an attempt begins once: its first word holds
-        update["attempt_begun"] = told.begun
-        update["resumed_from"] = _checkpoint(told.resumed_from) if told.resumed_from else None
-        if lost_checkpoint(status, told) is not None:
+def with_progress(status: FineTuneJobStatus, progress: records.Progress) -> FineTuneJobStatus:
+    """Return the status after node 0 of the present attempt has told how far it is."""
+    update: dict[str, object] = {"messages": merged(status.messages, progress.messages)}
+    if progress.step is not None or progress.total_steps is not None:
+        update["progress"] = _progress(progress)
+    if progress.evaluation:
+        update["evaluation"] = finite(progress.evaluation)
+    if progress.begun is not None and status.attempt_begun is None:  # an attempt begins once: its first word holds
+        update["attempt_begun"] = progress.begun
+        update["resumed_from"] = _checkpoint(progress.resumed_from) if progress.resumed_from else None
+        if lost_checkpoint(status, progress) is not None:
             update["checkpoint"] = update["resumed_from"]
-    if told.checkpoint is not None:
-        update["checkpoint"] = _checkpoint(told.checkpoint)
-    budget = _with_checkpoint(status.budget, told.resumed_from, 0)
-    update["budget"] = _with_checkpoint(budget, told.checkpoint, told.attempt)
-    if told.resolved is not None:
-        update["resolved"] = _resolved(status.resolved, told.resolved)
+    if progress.checkpoint is not None:
+        update["checkpoint"] = _checkpoint(progress.checkpoint)
+    budget = _with_checkpoint(status.budget, progress.resumed_from, 0)
+    update["budget"] = _with_checkpoint(budget, progress.checkpoint, progress.attempt)
+    if progress.resolved is not None:
+        update["resolved"] = _resolved(status.resolved, progress.resolved)
     return status.model_copy(update=update)
 
 
 def with_record(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobStatus:
-    """The status after a result record has come in: the last word of an attempt, which progress may not have had."""
+    """Return the status after a result record has come in: the last word of an attempt, which progress may not have had."""
     update: dict[str, object] = {"messages": merged(status.messages, record.messages)}
     if record.evaluation:
         update["evaluation"] = finite(record.evaluation)
@@ -65,37 +65,39 @@ def with_record(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobS
 
 
 def _with_checkpoint(budget: api.Budget, newest: records.CheckpointRef | None, sealed_by: int) -> api.Budget:
-    """The budget after a checkpoint has been heard of that attempt `sealed_by` has sealed; 0 where that was none of these."""
+    """Return the budget after a checkpoint became known that attempt `sealed_by` has sealed; 0 where that was none of these."""
     if newest is None or newest.step <= budget.checkpoint_step:
         return budget
     attempt = max(sealed_by, budget.checkpoint_attempt)
     return budget.model_copy(update={"checkpoint_step": newest.step, "checkpoint_attempt": attempt})
 
 
-def lost_checkpoint(status: FineTuneJobStatus, told: records.Progress) -> api.Checkpoint | None:
-    """The checkpoint that the job had, where an attempt has just begun that did not find it, nor a later one."""
-    had, found = status.checkpoint, told.resumed_from
-    if had is None or told.begun is None or status.attempt_begun is not None or told.model_path is not None:
+def lost_checkpoint(status: FineTuneJobStatus, progress: records.Progress) -> api.Checkpoint | None:
+    """Return the checkpoint that the job had, where an attempt has just begun that did not find it, nor a later one."""
+    before, resumed_from = status.checkpoint, progress.resumed_from
+    if before is None or progress.begun is None or status.attempt_begun is not None or progress.model_path is not None:
         return None
-    return had if found is None or found.step < had.step else None
+    return before if resumed_from is None or resumed_from.step < before.step else None
 
 
-def checkpoint_fact(status: FineTuneJobStatus, told: records.Progress | None) -> Fact | None:
-    """What the condition CheckpointLost says from now on; None where nothing has changed. `status` is that before `told`."""
-    if told is None:
+def checkpoint_fact(status: FineTuneJobStatus, progress: records.Progress | None) -> Fact | None:
+    """Return what the condition CheckpointLost says now; None where nothing has changed. `status` is that before `progress`."""
+    if progress is None:
         return None
-    lost = lost_checkpoint(status, told)
+    lost = lost_checkpoint(status, progress)
     if lost is not None:
-        found = f"goes on from step {told.resumed_from.step}" if told.resumed_from is not None else "begins anew"
+        outcome = (
+            f"goes on from step {progress.resumed_from.step}" if progress.resumed_from is not None else "begins anew"
+        )
         what = f"the checkpoint of step {lost.step} ({lost.path}) can't be used or is not on the volume: "
-        return Fact(True, "NotOnVolume", f"{what}attempt {told.attempt} {found}. What to do: {LOST_ADVICE}")
-    if holds(status, ConditionType.CHECKPOINT_LOST) and told.checkpoint is not None:
-        return Fact(False, "Sealed", f"a checkpoint of step {told.checkpoint.step} has been sealed since")
+        return Fact(True, "NotOnVolume", f"{what}attempt {progress.attempt} {outcome}. What to do: {LOST_ADVICE}")
+    if holds(status, ConditionType.CHECKPOINT_LOST) and progress.checkpoint is not None:
+        return Fact(False, "Sealed", f"a checkpoint of step {progress.checkpoint.step} has been sealed since")
     return None
 
 
 def with_final_step(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobStatus:
-    """Training is over: the last step that was polled is not the last one."""
+    """Put the last step into the status of a training that is over: the last one that was polled is an earlier one."""
     if record.step is None:
         return status
     old = status.progress or api.ProgressStatus()
@@ -121,7 +123,7 @@ def with_nodes(status: FineTuneJobStatus, gang: Gang, now: datetime) -> FineTune
 
 
 def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStatus:
-    """The texts for the printer columns."""
+    """Add the texts for the printer columns."""
     progress, nodes = status.progress, status.nodes
     restarts = status.restarts
     dataset = job.spec.dataset
@@ -140,7 +142,7 @@ def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStat
 
 
 def merged(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
-    """Each message once, in the order in which they came, the newest kept where there are too many."""
+    """Merge messages: each once, in the order in which they came, the newest kept where there are too many."""
     return tuple(dict.fromkeys([*old, *(message[:MESSAGE_MAX] for message in new)]))[-MESSAGES_MAX:]
 
 
@@ -149,7 +151,7 @@ def finite(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def duration(seconds: int) -> str:
-    """`41s`, `3m05s`, `2h10m`, `3d4h`."""
+    """Write a duration as people read it: `41s`, `3m05s`, `2h10m`, `3d4h`."""
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
@@ -161,7 +163,7 @@ def duration(seconds: int) -> str:
 
 
 def _reason(status: FineTuneJobStatus) -> str | None:
-    """Why the job waits, starts again or has failed; nothing while all is well."""
+    """Say why the job waits, starts again or has failed; nothing while all is well."""
     if status.phase is Phase.FAILED:
         return status.failure.reason if status.failure else None
     if status.phase in (Phase.SUCCEEDED, Phase.RUNNING):
@@ -181,7 +183,7 @@ def _reason(status: FineTuneJobStatus) -> str | None:
 
 
 def _eta(status: FineTuneJobStatus) -> str | None:
-    """Of a job that trains: a restart's length is not known."""
+    """Return the time left of a job that trains: a restart's length is not known."""
     seconds = status.progress.eta_seconds if status.progress else None
     return duration(seconds) if seconds is not None and status.phase is Phase.RUNNING else None
 
@@ -192,20 +194,20 @@ def _steps(progress: api.ProgressStatus) -> str | None:
     return f"{progress.step}/{progress.total_steps}" if progress.total_steps else str(progress.step)
 
 
-def _progress(told: records.Progress) -> api.ProgressStatus:
+def _progress(progress: records.Progress) -> api.ProgressStatus:
     percent = None
-    if told.step is not None and told.total_steps:
-        percent = min(100, 100 * told.step // told.total_steps)
-    eta = _finite(told.eta_seconds)
+    if progress.step is not None and progress.total_steps:
+        percent = min(100, 100 * progress.step // progress.total_steps)
+    eta = _finite(progress.eta_seconds)
     return api.ProgressStatus(
-        step=told.step,
-        total_steps=told.total_steps,
-        epoch=_finite(told.epoch, 4),
+        step=progress.step,
+        total_steps=progress.total_steps,
+        epoch=_finite(progress.epoch, 4),
         percent=percent,
-        loss=_finite(told.loss, 6),
-        samples_per_second=_finite(told.samples_per_second, 2),
+        loss=_finite(progress.loss, 6),
+        samples_per_second=_finite(progress.samples_per_second, 2),
         eta_seconds=round(eta) if eta is not None else None,
-        updated=told.updated.replace(microsecond=0) if told.updated else None,
+        updated=progress.updated.replace(microsecond=0) if progress.updated else None,
     )
 
 
@@ -213,8 +215,8 @@ def _checkpoint(ref: records.CheckpointRef) -> api.Checkpoint:
     return api.Checkpoint(step=ref.step, time=ref.time, path=ref.path, verified=ref.verified)
 
 
-def _resolved(old: api.ResolvedStatus | None, told: prepared.Resolved) -> api.ResolvedStatus:
-    known = told.model_dump(include={"model_revision", "dataset_revision", "precision"}, exclude_none=True)
+def _resolved(old: api.ResolvedStatus | None, resolved: prepared.Resolved) -> api.ResolvedStatus:
+    known = resolved.model_dump(include={"model_revision", "dataset_revision", "precision"}, exclude_none=True)
     return (old or api.ResolvedStatus()).model_copy(update=known)
 
 

@@ -18,7 +18,7 @@ PROBLEMS_SHOWN = 5
 
 
 def unreadable_status(body: Manifest, error: ValidationError, now: datetime, operator: str = "") -> Manifest:
-    """The present status with `Validated=False`, the fields that are refused, and the mark of this operator where it has one."""
+    """Return the present status with `Validated=False`, the fields that are refused, and the mark of this operator where it has one."""
     status = with_condition(body, ConditionType.VALIDATED, "False", REASON, _message(error), now)
     status["observedGeneration"] = body["metadata"].get("generation", 1)
     status.setdefault("phase", Phase.PENDING.value)
@@ -30,12 +30,12 @@ def unreadable_status(body: Manifest, error: ValidationError, now: datetime, ope
 def with_condition(
     body: Manifest, kind: ConditionType, value: str, reason: str, message: str, now: datetime
 ) -> Manifest:
-    """The present status with one condition set, of the present generation; the others stay as they are."""
+    """Return the present status with one condition set, of the present generation; the others stay as they are."""
     status: dict[str, Any] = dict(body.get("status") or {})
     present: list[Manifest] = status.get("conditions") or []
-    before: Manifest = next((one for one in present if one.get("type") == kind), {})
+    before: Manifest = next((condition for condition in present if condition.get("type") == kind), {})
     kept = before.get("status") == value and "lastTransitionTime" in before
-    condition = {
+    changed = {
         "type": kind.value,
         "status": value,
         "reason": reason,
@@ -43,13 +43,15 @@ def with_condition(
         "lastTransitionTime": before["lastTransitionTime"] if kept else now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "observedGeneration": body["metadata"].get("generation", 1),
     }
-    status["conditions"] = [condition, *(one for one in present if one.get("type") != kind)]
+    status["conditions"] = [changed, *(condition for condition in present if condition.get("type") != kind)]
     return status
 
 
 def _message(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_input=False)
-    shown = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in problems[:PROBLEMS_SHOWN]]
+    shown = [
+        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in problems[:PROBLEMS_SHOWN]
+    ]
     rest = len(problems) - len(shown)
     more = f" (and {rest} more)" if rest > 0 else ""
     advice = "Correct these fields, and apply the CRD of this operator's version, which refuses them at once."
