@@ -37,6 +37,7 @@ generate: $(READY)  ## write crds/, the training arguments and the generated pag
 	@$(BIN)/python scripts/generate_reference.py
 	@$(BIN)/python scripts/generate_troubleshooting.py
 	@$(BIN)/python scripts/generate_bad_input.py
+	@$(BIN)/python scripts/generate_architecture.py
 
 bench: $(READY)  ## measure speed and memory beside a baseline (BENCH=name for one)
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -14,7 +14,10 @@ from finetune_operator.cli.validate import validate
 from finetune_operator.settings import OperatorSettings
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests/support/README.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def manifests() -> list[tuple[str, str]]:
@@ -36,7 +39,7 @@ def test_every_setting_is_documented() -> None:
     assert documented == {name.upper() for name in OperatorSettings.model_fields}
 
 
-@pytest.mark.parametrize("script", ["generate_reference.py", "generate_troubleshooting.py"])
+@pytest.mark.parametrize("script", ["generate_reference.py", "generate_troubleshooting.py", "generate_architecture.py"])
 def test_generated_pages_are_up_to_date(script: str) -> None:
     checked = subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=False)
     assert checked.returncode == 0, f"run `make generate`: {script} writes another page"
@@ -50,7 +53,7 @@ def test_every_reason_to_wait_is_in_troubleshooting() -> None:
     assert {reason for reason in reasons if f"| `{reason}` |" not in page} == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_links_lead_to_files(page: Path) -> None:
     without_code = re.sub(r"`[^`\n]*`", "", page.read_text())
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", without_code)

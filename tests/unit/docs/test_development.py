@@ -1,0 +1,34 @@
+"""The pages for who develops name files and tests that there are; the glossary is read in the order of its tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "tests/support/README.md", *sorted((ROOT / "docs/development").glob("*.md"))]
+PATH = re.compile(r"`((?:operator|trainer_image|tests|scripts|docs|examples)/[\w/.-]*)(?:::(\w+))?`")
+"""A file or folder, and the test in it where one is named."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_development_files_and_tests_are_there(page: Path) -> None:
+    named = PATH.findall(page.read_text())
+    missing = [path for path, _ in named if not (ROOT / path).exists()]
+    missing += [
+        f"{path}::{test}"
+        for path, test in named
+        if test and not re.search(rf"^(async )?def {test}\(", (ROOT / path).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def test_glossary_words_have_one_line_each() -> None:
+    rows = re.findall(
+        r"^\| ([a-z][\w ,]*) \| .* \| (.*) \|$", (ROOT / "docs/development/glossary.md").read_text(), re.MULTILINE
+    )
+    words = [word for names, _ in rows if names != "word" for word in names.split(", ")]
+    assert len(words) > 20
+    assert len(set(words)) == len(words)
