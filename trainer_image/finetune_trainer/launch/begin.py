@@ -90,7 +90,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     previous = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
     if previous is not None:
         node.progress_state.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(previous.attempt)))
-    peers = await _all_here(node)
+    peers = await _wait_for_nodes(node)
     log.info("all nodes are here", nodes=settings.config.nodes)
     address = roster.seen_as or here.host
     addresses = (str(Peer(address, settings.port)), *(peers[index] for index in sorted(peers)))
@@ -108,7 +108,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     return started, address
 
 
-async def _all_here(node: Node) -> dict[int, str]:
+async def _wait_for_nodes(node: Node) -> dict[int, str]:
     """Wait for the other nodes; after a while say which of them have not come."""
     roster = node.node_zero_parts().roster
     complete = asyncio.create_task(roster.complete())
@@ -161,7 +161,7 @@ async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresse
     while True:
         before = await _fence(node, session, fenced, prepared)
         if prepared is None and await asyncio.to_thread(may_go_on, layout, settings.config, number):
-            prepared = await _prepared(node)
+            prepared = await _prepared_data(node)
             before = await _fence(
                 node, session, fenced, prepared
             )  # what is of other data lets an earlier run have its turn
@@ -170,7 +170,7 @@ async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresse
         record = _attempt_record(node, addresses, decision)
         await asyncio.to_thread(_write, node, record)
         await asyncio.to_thread(assert_newest, run, number)
-        if await asyncio.to_thread(newest_attempt_record, run, number) == before and _still_there(record):
+        if await asyncio.to_thread(newest_attempt_record, run, number) == before and _resume_exists(record):
             break
         log.info("another attempt began at the same time: looking again")
     for message in decision.messages:
@@ -180,7 +180,7 @@ async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresse
     return record
 
 
-def _still_there(record: AttemptRecord) -> bool:
+def _resume_exists(record: AttemptRecord) -> bool:
     """An older attempt that was not over may have rotated between our look and our mark; from the mark on it won't."""
     return record.resume is None or to_local(record.resume.path).is_dir()
 
@@ -207,7 +207,7 @@ def _write(node: Node, record: AttemptRecord) -> None:
     write_attempt_record(run.attempt(record.attempt), record)
 
 
-async def _prepared(node: Node) -> Prepared | None:
+async def _prepared_data(node: Node) -> Prepared | None:
     """What the attempt trains on, so that it goes on from nothing else. None where it is damaged: no rank will start then."""
     settings = node.settings
     left = await asyncio.to_thread(preparation.left_by_job, settings.layout.run)

@@ -55,14 +55,14 @@ class Evidence:
 
 def rank_exits(torchrun_output: str, first_rank: int) -> list[tuple[int, int]]:
     """(global rank, exit code) of the ranks that torchrun saw fail."""
-    found = _TORCHRUN_EXIT.finditer(torchrun_output)
-    return [(first_rank + int(match[2]), int(match[1])) for match in found]
+    matches = _TORCHRUN_EXIT.finditer(torchrun_output)
+    return [(first_rank + int(match[2]), int(match[1])) for match in matches]
 
 
 def before_remarks(torchrun_output: str) -> str:
     """What was printed before torchrun reports a failed rank at length."""
-    found = _TORCHRUN_EXIT.search(torchrun_output)
-    return torchrun_output[: torchrun_output.rfind("\n", 0, found.start()) + 1] if found else torchrun_output
+    match = _TORCHRUN_EXIT.search(torchrun_output)
+    return torchrun_output[: torchrun_output.rfind("\n", 0, match.start()) + 1] if match else torchrun_output
 
 
 def classify(evidence: Evidence) -> Failure:
@@ -70,30 +70,30 @@ def classify(evidence: Evidence) -> Failure:
     own = own_cause(evidence)
     if own is not None:
         return own
-    return next(chain(_reported(evidence), _silent(evidence)), None) or _torchrun(evidence)
+    return next(chain(_reported_failures(evidence), _silent_failures(evidence)), None) or _torchrun_failure(evidence)
 
 
 def own_cause(evidence: Evidence) -> Failure | None:
     """What this node's ranks fell by: a rank's own report, then a killed rank. None where only another node fell."""
-    own = (failure for failure in _reported(evidence) if failure.reason is not Reason.PEER_LOST)
-    silent = (failure for failure in _silent(evidence) if failure.reason is not Reason.PEER_LOST)
+    own = (failure for failure in _reported_failures(evidence) if failure.reason is not Reason.PEER_LOST)
+    silent = (failure for failure in _silent_failures(evidence) if failure.reason is not Reason.PEER_LOST)
     memory = _out_of_memory(evidence, None) if evidence.memory_kills and not evidence.memory_shared else None
     return next(own, None) or next(silent, None) or memory
 
 
-def _reported(evidence: Evidence) -> Iterator[Failure]:
+def _reported_failures(evidence: Evidence) -> Iterator[Failure]:
     for result in evidence.results.values():
         if result.outcome is Outcome.FAILED and result.failure is not None:
-            yield _of_peer(result.failure, result.rank, evidence.node)
+            yield _located_failure(result.failure, result.rank, evidence.node)
 
 
-def _silent(evidence: Evidence) -> Iterator[Failure]:
+def _silent_failures(evidence: Evidence) -> Iterator[Failure]:
     for rank, code in evidence.exits:
         if rank not in evidence.results:
-            yield _silent_rank(rank, code, evidence)
+            yield _silent_failure(rank, code, evidence)
 
 
-def _of_peer(failure: Failure, rank: int, node: int) -> Failure:
+def _located_failure(failure: Failure, rank: int, node: int) -> Failure:
     """A rank's own report, but for one that only says that another rank is gone."""
     placed = failure.model_copy(update={"rank": rank, "node": node})
     if failure.reason is Reason.RANK_FAILED and _BECAUSE_OF_A_PEER.search(failure.message):
@@ -101,7 +101,7 @@ def _of_peer(failure: Failure, rank: int, node: int) -> Failure:
     return placed
 
 
-def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
+def _silent_failure(rank: int, code: int, evidence: Evidence) -> Failure:
     """A rank that ended without a report: a signal, or an error before it could speak."""
     # What a rank printed before it had a stream of its own stands in torchrun's output, before its own remarks.
     tail = evidence.tails.get(rank) or before_remarks(evidence.torchrun_tail)
@@ -114,7 +114,7 @@ def _silent_rank(rank: int, code: int, evidence: Evidence) -> Failure:
     if number is not None:
         # A killed process could say nothing: what it printed last has nothing to do with its end.
         last = "" if number == signal.SIGKILL else _last_lines(tail)
-        message = f"Rank {rank} was ended by {_name(number)}.{last}"
+        message = f"Rank {rank} was ended by {_signal_name(number)}.{last}"
         # NCCL's watchdog aborts a rank whose peer is gone, and says so.
         echo = number == signal.SIGABRT and _BECAUSE_OF_A_PEER.search(last)
         reason = Reason.PEER_LOST if echo else Reason.RANK_KILLED
@@ -142,7 +142,7 @@ def _out_of_memory(evidence: Evidence, rank: int | None) -> Failure:
     )
 
 
-def _torchrun(evidence: Evidence) -> Failure:
+def _torchrun_failure(evidence: Evidence) -> Failure:
     code = evidence.torchrun_exit
     last = evidence.torchrun_tail or next(iter(evidence.tails.values()), "")
     reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(evidence.torchrun_tail) else Reason.RANK_FAILED
@@ -150,7 +150,7 @@ def _torchrun(evidence: Evidence) -> Failure:
     return Failure(reason=reason, cause=Cause.ERROR, message=message, node=evidence.node, exit_code=code)
 
 
-def _name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -187,7 +187,7 @@ class CheckpointCoordinator:
         problems = [f"node {node}: {part.problem}" for node, part in sorted(parts.items()) if part.problem]
         if problems:
             raise _PartMissing(problems[0], next((part.size_bytes for part in parts.values() if part.size_bytes), None))
-        files = self._but_of_base(sealing.merged(parts[node].files for node in sorted(parts)))
+        files = self._without_faults_of_base(sealing.merged(parts[node].files for node in sorted(parts)))
         return Manifest(
             step=step,
             attempt=self._settings.attempt,
@@ -198,7 +198,7 @@ class CheckpointCoordinator:
             files=files,
         )
 
-    def _but_of_base(self, files: dict[FileName, FileDigest]) -> dict[FileName, FileDigest]:
+    def _without_faults_of_base(self, files: dict[FileName, FileDigest]) -> dict[FileName, FileDigest]:
         """The files, each without the tensors that are not finite in the model that training began with."""
         prepared = self._progress_state.prepared
         if prepared is None or not any(file.not_finite for file in files.values()):
@@ -236,22 +236,22 @@ class CheckpointCoordinator:
         await asyncio.to_thread(sealing.discard, sealing.partial(final), self._attempt.staging / f"checkpoint-{step}")
         self._given_up = step
         self._resolve(step, None)
-        hopeless = error if isinstance(error, SupersededError) else await self._hopeless(reason, error)
+        hopeless = error if isinstance(error, SupersededError) else await self._hopeless_failure(reason, error)
         if hopeless is not None:
             self._on_error(hopeless)
 
-    async def _hopeless(self, reason: str, error: Exception) -> VolumeError | None:
+    async def _hopeless_failure(self, reason: str, error: Exception) -> VolumeError | None:
         """Why no later checkpoint could be sealed either: better now than after the last step."""
         output = self._layout.output
         if reason == UNSUITABLE:
             return _unsuitable("Checkpoints", output, error)
         wanted = error.size_bytes if reason == FULL and isinstance(error, _PartMissing) else None
-        there = await asyncio.to_thread(_size, output)
-        if wanted is None or there is None or wanted <= there:
+        capacity = await asyncio.to_thread(_size, output)
+        if wanted is None or capacity is None or wanted <= capacity:
             return None
         message = (
             f"The volume is full, and too small: a checkpoint takes about {_amount(wanted)}, and the volume at {output} holds "
-            f"{_amount(there)} in all."
+            f"{_amount(capacity)} in all."
         )
         return VolumeError(Reason.VOLUME_FULL, message)
 
@@ -283,7 +283,7 @@ class CheckpointCoordinator:
             if final.is_dir():
                 sync_folder(final.parent)
                 return
-            files = self._but_of_base(sealing.place(self._attempt.staging / "model", final, report.files))
+            files = self._without_faults_of_base(sealing.place(self._attempt.staging / "model", final, report.files))
             self._require_finite(files, final)
             sealed = Manifest(
                 step=report.step,

@@ -75,7 +75,7 @@ def checkpoint_folders(attempt: Attempt) -> list[Path]:
 def sealed_by(attempt: Attempt) -> list[Sealed]:
     """The sealed checkpoints of one attempt, lowest step first."""
     pairs = [(folder, manifest.read(folder)) for folder in checkpoint_folders(attempt)]
-    return sorted((Sealed(folder, found) for folder, found in pairs if found), key=lambda sealed: sealed.order)
+    return sorted((Sealed(folder, content) for folder, content in pairs if content), key=lambda sealed: sealed.order)
 
 
 def usable_folders(run: Run, before: int | None = None) -> list[Path]:
@@ -101,29 +101,29 @@ def choose(folders: Sequence[Path], run: Run) -> Choice:
     none is: what can't be read now may be good, and who begins anew would throw it away.
     """
     messages: list[str] = []
-    closed: list[tuple[Path, OSError]] = []
+    unreadable_folders: list[tuple[Path, OSError]] = []
     passed_over: set[Path] = set()
     for folder in sorted(folders, key=step_of, reverse=True):
         try:
-            found = manifest.verified(folder)
-            poison = manifest.not_finite(folder, found)
+            content = manifest.verified(folder)
+            not_finite = manifest.not_finite(folder, content)
         except BrokenError as error:
             messages.append(_out_of_the_way(run, folder, str(error)))
             passed_over.add(folder)
             continue
         except OSError as error:
-            closed.append((folder, error))
+            unreadable_folders.append((folder, error))
             continue
-        if poison is None:
-            messages += (_out_of_the_way(run, one, f"it can't be read: {error}") for one, error in closed)
-            passed_over.update(one for one, _ in closed)
+        if not_finite is None:
+            messages += (_out_of_the_way(run, path, f"it can't be read: {error}") for path, error in unreadable_folders)
+            passed_over.update(path for path, _ in unreadable_folders)
             left = frozenset(path for path in passed_over if there(path))
-            return Choice(Sealed(folder, found), tuple(messages), left)
-        messages.append(f"{folder.name} holds numbers that are not finite ({poison}): nothing goes on from it")
-        if found.finite is None:
+            return Choice(Sealed(folder, content), tuple(messages), left)
+        messages.append(f"{folder.name} holds numbers that are not finite ({not_finite}): nothing goes on from it")
+        if content.finite is None:
             passed_over.add(folder)
-    if closed:
-        folder, refused = closed[0]
+    if unreadable_folders:
+        folder, refused = unreadable_folders[0]
         raise unreadable(f"There is no checkpoint but {folder.name}, which", folder, refused)
     return Choice(None, tuple(messages), frozenset(path for path in passed_over if there(path)))
 
@@ -170,11 +170,11 @@ def surplus(sealed: Sequence[Sealed], limit: int | None, keep: Collection[Path])
     """
     if limit is None:
         return []
-    ordered = sorted(sealed, key=lambda one: one.order)
-    sound = [one for one in ordered if one.manifest.finite is not False]
-    best = [one for one in sound if one.manifest.best][-1:]
-    stays = {one.folder for one in sound[-max(limit, 1) :] + best + ordered[-1:]} | set(keep)
-    return [one for one in ordered if one.folder not in stays]
+    ordered = sorted(sealed, key=lambda checkpoint: checkpoint.order)
+    sound = [checkpoint for checkpoint in ordered if checkpoint.manifest.finite is not False]
+    best = [checkpoint for checkpoint in sound if checkpoint.manifest.best][-1:]
+    stays = {checkpoint.folder for checkpoint in sound[-max(limit, 1) :] + best + ordered[-1:]} | set(keep)
+    return [checkpoint for checkpoint in ordered if checkpoint.folder not in stays]
 
 
 def needed_by_others(layout: Layout) -> set[Path]:
@@ -194,14 +194,14 @@ def rotate(layout: Layout, record: AttemptRecord, limit: int | None) -> list[Pat
     run = layout.run
     own = sealed_by(run.attempt(record.attempt))
     known = [to_local(ref.path) for ref in record.known]
-    lineage = own + [Sealed(folder, found) for folder in known if (found := manifest.read(folder))]
-    gone = []
+    lineage = own + [Sealed(folder, content) for folder in known if (content := manifest.read(folder))]
+    removed = []
     for old in surplus(lineage, limit, needed_by_others(layout)):
         if successor(run, record.attempt) is not None:
             break
         if _remove(run, record.attempt, old.folder):
-            gone.append(old.folder)
-    return gone
+            removed.append(old.folder)
+    return removed
 
 
 def _remove(run: Run, attempt: int, folder: Path) -> bool:
@@ -218,7 +218,7 @@ def _remove(run: Run, attempt: int, folder: Path) -> bool:
 
 def sweep(run: Run, attempt: int) -> None:
     """Remove what earlier attempts left half done: none of it is ever read. After the mark of `attempt` is written."""
-    for old in (one for one in run.numbered() if one.number < attempt):
+    for old in (earlier for earlier in run.numbered() if earlier.number < attempt):
         leftovers: list[Path] = []
         with suppress(OSError):  # what can't be listed stays
             leftovers = [

@@ -34,7 +34,7 @@ class Children:
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
     async def start(
-        self, command: Sequence[str], env: Mapping[str, str], *, told: bool = False
+        self, command: Sequence[str], env: Mapping[str, str], *, with_stdin: bool = False
     ) -> asyncio.subprocess.Process:
         """Start a child with stdout and stderr in one pipe, and a pipe to its stdin if it is to be told something."""
         self._starting += 1
@@ -42,7 +42,7 @@ class Children:
             child = await asyncio.create_subprocess_exec(
                 *command,
                 env=dict(env),
-                stdin=asyncio.subprocess.PIPE if told else asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if with_stdin else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 preexec_fn=die_with_parent,

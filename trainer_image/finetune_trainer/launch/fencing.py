@@ -24,7 +24,9 @@ _HEALTH_BYTES_MAX = 4096
 log = structlog.get_logger()
 
 
-async def why_not(session: aiohttp.ClientSession, address: str, uid: str, attempt: int, node: int) -> str | None:
+async def why_unreachable(
+    session: aiohttp.ClientSession, address: str, uid: str, attempt: int, node: int
+) -> str | None:
     """Why the `launch` of this very node of this very attempt does not answer at an address; None if it does."""
     timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
     try:
@@ -59,7 +61,7 @@ async def _node_over(
             return "record"
         if now() - began >= record.grace_period_seconds:
             return "grace period"
-        if await why_not(session, address, record.uid, record.attempt, node) is None:
+        if await why_unreachable(session, address, record.uid, record.attempt, node) is None:
             last_seen = now()
         elif now() - last_seen >= UNREACHABLE_SECONDS:
             return "unreachable"

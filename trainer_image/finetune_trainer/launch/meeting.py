@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from finetune_trainer.launch.fencing import why_not
+from finetune_trainer.launch.fencing import why_unreachable
 from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.shared.paths import to_pod
 
@@ -102,16 +102,16 @@ class Meeting:
 
     async def _answers(self, peer: Peer) -> Peer | str:
         config = self._settings.config
-        return await why_not(self._session, str(peer), config.uid, self._settings.attempt, 0) or peer
+        return await why_unreachable(self._session, str(peer), config.uid, self._settings.attempt, 0) or peer
 
 
 async def _until_found(way: Callable[[], Awaitable[Peer | str]], called: str, problems: dict[str, str]) -> Peer:
     pause = _PAUSE_SECONDS
     while True:
-        found = await way()
-        if isinstance(found, Peer):
-            return found
-        problems[called] = found
+        answer = await way()
+        if isinstance(answer, Peer):
+            return answer
+        problems[called] = answer
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _PAUSE_SECONDS_MAX)
 
@@ -121,7 +121,7 @@ async def _resolve(host: str) -> list[str]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 
-    def settle(hosts: list[str] | OSError) -> None:
+    def deliver(hosts: list[str] | OSError) -> None:
         if answer.done():
             return
         if isinstance(hosts, OSError):
@@ -132,14 +132,14 @@ async def _resolve(host: str) -> list[str]:
     def ask() -> None:
         hosts: list[str] | OSError
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+            entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            hosts = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
         except OSError as error:
             hosts = error
         except UnicodeError as error:
             hosts = OSError(f"no name of a host: {error}")
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, hosts)
+            loop.call_soon_threadsafe(deliver, hosts)
 
     threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
     return await answer

@@ -53,8 +53,8 @@ class AttemptMetrics:
         return Gauge(name, text, registry=self.registry)
 
     def set_phase(self, phase: PodPhase) -> None:
-        for one in PodPhase:
-            self.phase.labels(phase=one.value).set(one is phase)
+        for each in PodPhase:
+            self.phase.labels(phase=each.value).set(each is phase)
 
     def absorb(self, report: RankProgress, now: float) -> None:
         """Take in a report of rank 0; `now` in seconds since the epoch."""

@@ -129,8 +129,8 @@ class ProgressState:
         return report
 
     def _take(self, report: RankProgress, now: datetime) -> None:
-        given = {name: value for name in report.model_fields_set if (value := getattr(report, name)) is not None}
-        self._values = self._values.model_copy(update=given)
+        values = {name: value for name in report.model_fields_set if (value := getattr(report, name)) is not None}
+        self._values = self._values.model_copy(update=values)
         self._updated = now
         self.say(report.messages)
         if report.phase is not None:

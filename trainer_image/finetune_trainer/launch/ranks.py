@@ -125,7 +125,7 @@ class Ranks:
     async def warm_up(self) -> None:
         """Start torchrun's imports; what to run it learns in `start`."""
         self._torchrun = await self._children.start(
-            [sys.executable, "-m", "finetune_trainer.launch.torchrun"], os.environ, told=True
+            [sys.executable, "-m", "finetune_trainer.launch.torchrun"], os.environ, with_stdin=True
         )
         if self._torchrun.stdout is None:
             raise RuntimeError("torchrun was started without a pipe")
@@ -140,9 +140,9 @@ class Ranks:
         env = environment(self._settings, os.environ, interface, self._token_file, self._outputs.folder, begin.resume)
         self._memory_kills = host.out_of_memory_kills()
         self._exit.add_done_callback(lambda _: on_exit())
-        told = {"arguments": arguments(self._settings, begin, self._logs), "env": env}
+        instructions = {"arguments": arguments(self._settings, begin, self._logs), "env": env}
         with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: on_exit says so
-            self._torchrun.stdin.write(json.dumps(told).encode() + b"\n")
+            self._torchrun.stdin.write(json.dumps(instructions).encode() + b"\n")
             await self._torchrun.stdin.drain()
         log.info("ranks started", interface=interface, threads=env["OMP_NUM_THREADS"])
 

@@ -52,20 +52,20 @@ def decide(
     model, messages = _finished_model(run, attempt)
     if model is not None:
         return ResumeDecision(model=model, messages=messages)
-    found = _chosen(layout, config, attempt, prepared)
-    decision = replace(found, messages=messages + found.messages)
+    chosen = _from_checkpoints(layout, config, attempt, prepared)
+    decision = replace(chosen, messages=messages + chosen.messages)
     previous = newest_attempt_record(run, attempt)
     steps = [expected, previous.resume.step if previous is not None and previous.resume is not None else None]
-    return _compared(layout, config, decision, max((step for step in steps if step is not None), default=None))
+    return _with_lost_steps(layout, config, decision, max((step for step in steps if step is not None), default=None))
 
 
-def _chosen(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None) -> ResumeDecision:
+def _from_checkpoints(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None) -> ResumeDecision:
     run = layout.run
     usable = own_folders(run, attempt, prepared)
     choice = choose(usable, run)
     messages = choice.messages
     lineage = (folder for folder in usable if there(folder) and folder not in choice.passed_over)
-    known = tuple(found.ref(folder) for folder in lineage if (found := manifest.read(folder)) is not None)
+    known = tuple(content.ref(folder) for folder in lineage if (content := manifest.read(folder)) is not None)
     if choice.sealed is not None:
         return ResumeDecision(resume=choice.sealed.ref, known=known, messages=messages)
     messages += _left_out(usable_folders(run, attempt), prepared, "this run")
@@ -77,7 +77,7 @@ def _chosen(layout: Layout, config: RunConfig, attempt: int, prepared: Prepared 
     return ResumeDecision(resume=_named(config.resume_from, prepared), known=known, messages=messages)
 
 
-def _compared(layout: Layout, config: RunConfig, decision: ResumeDecision, had: int | None) -> ResumeDecision:
+def _with_lost_steps(layout: Layout, config: RunConfig, decision: ResumeDecision, had: int | None) -> ResumeDecision:
     """The decision, with what is to be said where this job had a checkpoint of a later step than it goes on from."""
     step = decision.resume.step if decision.resume is not None else None
     if had is None or (step is not None and step >= had):
@@ -88,8 +88,8 @@ def _compared(layout: Layout, config: RunConfig, decision: ResumeDecision, had: 
         return replace(decision, messages=(*decision.messages, f"{lost}: training goes on from step {step}"))
     if config.resume_from != "required":
         return replace(decision, messages=(*decision.messages, f"{lost}, nor an older one: training begins anew"))
-    told = "".join(f" {message}." for message in decision.messages)
-    message = f"{lost[0].upper()}{lost[1:]}, nor an older one, and resumeFrom is required.{told}"
+    notes = "".join(f" {message}." for message in decision.messages)
+    message = f"{lost[0].upper()}{lost[1:]}, nor an older one, and resumeFrom is required.{notes}"
     raise VolumeError(Reason.CHECKPOINT_NOT_FOUND, message)
 
 
@@ -151,15 +151,15 @@ def _finished_model(run: Run, attempt: int) -> tuple[PodPath | None, tuple[str, 
 def _named(path: PodPath, prepared: Prepared | None) -> CheckpointRef:
     folder = to_local(path)
     problem = manifest.unfit(folder) if there(folder) else "no folder"
-    found = manifest.read(folder)
-    if problem is not None or found is None:
+    content = manifest.read(folder)
+    if problem is not None or content is None:
         message = f"resumeFrom names {path}, but that is no sealed checkpoint to go on from: {problem}."
         raise VolumeError(Reason.CHECKPOINT_NOT_FOUND, message)
     other = _difference(folder, prepared)
     if other is not None:
         message = f"resumeFrom names {path}, which was made from {other}: training cannot go on from it."
         raise VolumeError(Reason.CHECKPOINT_MISMATCH, message)
-    return found.ref(folder)
+    return content.ref(folder)
 
 
 # --- runs of earlier objects of the same name ------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def global_batch(config: RunConfig) -> int:
     return size * accumulation * config.world_size
 
 
-def trains_the_same(one: RunConfig, other: RunConfig) -> bool:
+def trains_the_same(config: RunConfig, other: RunConfig) -> bool:
     """Whether a checkpoint of one continues exactly in the other: same data, model, arguments and global batch."""
 
     def essence(config: RunConfig) -> dict[str, object]:
@@ -183,7 +183,7 @@ def trains_the_same(one: RunConfig, other: RunConfig) -> bool:
             learnt["training_arguments"].pop(argument, None)
         return learnt | {"global_batch": global_batch(config)}
 
-    return essence(one) == essence(other)
+    return essence(config) == essence(other)
 
 
 def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, AttemptRecord]]:
@@ -191,15 +191,15 @@ def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Attem
 
     None that is older than a finished one: that training was over.
     """
-    found = []
+    runs = []
     for run in layout.other_runs():
         theirs, _ = run_config(run)
         record = newest_attempt_record(run) if theirs is not None and trains_the_same(theirs, config) else None
         if record is not None:
-            found.append((run, record))
-    found.sort(key=lambda pair: pair[1].begun, reverse=True)
+            runs.append((run, record))
+    runs.sort(key=lambda pair: pair[1].begun, reverse=True)
     unfinished = []
-    for run, record in found:
+    for run, record in runs:
         if record.model is not None or any(there(attempt.model) for attempt in run.numbered()):
             break
         unfinished.append((run, record))
@@ -257,9 +257,9 @@ def _of_same_data(
         return [*same, *silent], ()
     if same:
         return same, ()
-    said = _left_out(telling, prepared, "an earlier, unfinished run")
+    messages = _left_out(telling, prepared, "an earlier, unfinished run")
     newest = to_pod(max(folders, key=step_of))
-    return [], said or (_made_from(newest, "data that is not known to be the same", "an earlier, unfinished run"),)
+    return [], messages or (_made_from(newest, "data that is not known to be the same", "an earlier, unfinished run"),)
 
 
 def _prepared_the_same(run: Run, prepared: Prepared) -> bool:

@@ -93,7 +93,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
     record = last_record(node, started)
     if record.outcome is Outcome.FAILED:
         node.ranks.echo()
-    await _leave(node, record)
+    await _write_record(node, record)
     return record
 
 
@@ -101,9 +101,9 @@ async def _look_at_data(node: Node) -> None:
     """Read the prepared data again where a rank was ended by SIGBUS: that, or a full shared memory, is what it fell by."""
     if not node.prepared.done() or not node.ranks.evidence().bus_error:
         return
-    found = await asyncio.to_thread(preparation.checked, node.prepared.result())
-    if isinstance(found, Failure):
-        node.data_failure = found
+    checked = await asyncio.to_thread(preparation.checked, node.prepared.result())
+    if isinstance(checked, Failure):
+        node.data_failure = checked
 
 
 def last_record(node: Node, started: datetime) -> ResultRecord:
@@ -158,7 +158,7 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
 async def _writable(node: Node) -> bool:
     """Whether the volume can be written to, which is said before all else. One that could be before is waited for a while."""
     clock = asyncio.get_running_loop().time
-    until, told = clock() + VOLUME_SECONDS, False
+    until, reported = clock() + VOLUME_SECONDS, False
 
     def look() -> None:
         probe(node.settings.layout, worked=node.volume_has_worked())
@@ -169,10 +169,10 @@ async def _writable(node: Node) -> bool:
         except VolumeError as error:
             if error.failure.cause is not Cause.VOLUME or clock() >= until:
                 raise
-            if not told:
+            if not reported:
                 node.progress_state.say((f"The attempt waits for its volume. {error}",))
                 log.warning("the volume is waited for", error=str(error))
-            told = True
+            reported = True
         else:
             return True
         await asyncio.wait((node.ended,), timeout=VOLUME_LOOK_SECONDS)
@@ -202,7 +202,7 @@ async def _wind_down(node: Node) -> None:
     ending, _ = node.ended.result()
     match ending:
         case Ending.RANKS_DONE:
-            await _settle(node)
+            await _wait_for_sealing(node)
             await _wait_for_peers(node)
             await node.ranks.end(patience_seconds=node.seconds_left(2, EXIT_BARRIER_SECONDS), graceful_seconds=0)
         case Ending.STOPPED:
@@ -214,12 +214,12 @@ async def _wind_down(node: Node) -> None:
         case _:
             await node.ranks.end(patience_seconds=node.seconds_left(3, FAILURE_SECONDS), graceful_seconds=2)
     if ending is not Ending.SUPERSEDED:
-        await _settle(node)
+        await _wait_for_sealing(node)
     if node.coordinator is not None and node.progress_state.model_path is not None:
         await node.coordinator.tidy()
 
 
-async def _settle(node: Node) -> None:
+async def _wait_for_sealing(node: Node) -> None:
     """Wait until what was handed over is sealed; a volume that hangs is not waited for without end."""
     seconds = node.seconds_left(1, SEALING_SECONDS)
     try:
@@ -251,7 +251,7 @@ def _write_termination_log(file: Path, record: ResultRecord) -> None:
         log.error("the record could not be written to the termination log", error=str(error))
 
 
-async def _leave(node: Node, record: ResultRecord) -> None:
+async def _write_record(node: Node, record: ResultRecord) -> None:
     """Volume first: it is what the next attempt waits for."""
     settings = node.settings
     try:

@@ -83,8 +83,8 @@ def _guard(node: Node) -> Middleware:
 
 
 def _require(request: web.Request, secret: str | None) -> None:
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if secret is None or not hmac.compare_digest(given.encode(), secret.encode()):
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if secret is None or not hmac.compare_digest(token.encode(), secret.encode()):
         raise web.HTTPUnauthorized(text="the token does not fit")
 
 

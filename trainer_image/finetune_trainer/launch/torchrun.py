@@ -18,13 +18,13 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line:  # launch ended without a word
         return
-    told = json.loads(line)
+    instructions = json.loads(line)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.environ.clear()
-    os.environ.update(told["env"])
-    run.main(told["arguments"])
+    os.environ.update(instructions["env"])
+    run.main(instructions["arguments"])
 
 
 if __name__ == "__main__":
