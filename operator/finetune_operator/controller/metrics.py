@@ -44,7 +44,7 @@ class OperatorMetrics:
         )
         self.wakeup_latency = Histogram(
             f"{PREFIX}_wakeup_latency_seconds",
-            "From a wake-up to the begin of its reconcile.",
+            "Time from a wake-up of a job to the begin of its reconcile.",
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
@@ -53,20 +53,20 @@ class OperatorMetrics:
         )
         self.accelerator_seconds = Counter(
             f"{PREFIX}_accelerator_seconds",
-            "Seconds in which training attempts held accelerators, counted when it is known what for.",
+            "Seconds in which training attempts held accelerators, by use, counted once the use is known.",
             ["use"],
             registry=self.registry,
         )
         self.recovery_duration = Histogram(
             f"{PREFIX}_recovery_duration_seconds",
-            "From the fall of a gang to its next attempt having begun.",
+            "Time from the failure of a gang to the begin of its next attempt.",
             buckets=RECOVERY_BUCKETS,
             registry=self.registry,
         )
         Gauge(f"{PREFIX}_queue_depth", "Jobs that wait for a worker.", registry=self.registry).set_function(queue_depth)
         Gauge(
             f"{PREFIX}_jobs_of_others",
-            "Jobs that are left alone: another operator serves them.",
+            "Jobs that another operator serves, and that this one leaves alone.",
             registry=self.registry,
         ).set_function(jobs_of_others)
         self.leader = Gauge(f"{PREFIX}_leader", "1 where this operator leads.", registry=self.registry)

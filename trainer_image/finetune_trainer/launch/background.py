@@ -1,4 +1,4 @@
-"""Work beside the main line. What goes wrong in it is never lost: it goes to one handler."""
+"""Tasks beside the main line, whose errors all go to one handler, so that none is lost."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Background:
             self._on_error(error)
 
     async def idle(self) -> None:
-        """Until nothing is running any more."""
+        """Wait until no task is running."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def cancel(self) -> None:
-        """End all of it, and wait for the end."""
+        """Cancel all tasks, and wait for their end."""
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()

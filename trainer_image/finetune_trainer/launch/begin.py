@@ -1,8 +1,8 @@
-"""From a started pod to an attempt that has begun: meet, fence, decide, mark.
+"""The way from a started pod to an attempt that has begun: meet, fence, decide, write the attempt's record.
 
-The order is what makes it safe: the attempt before is over before anything is decided; the mark is on the volume before
-any rank starts; and whoever has written a mark looks once more for others, so that of two that begin at once the older
-one always learns of it.
+The order makes it safe. The attempt before is over before anything is decided. The record is on the volume before any rank
+starts. And a node that has written a record looks once more for others, so that of two attempts that begin at the same time
+the older one always learns of it.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class NodeEndpoint:
-    """Where this node is in the network."""
+    """Address and interface of this node in the network."""
 
     address: str
     interface: str | None
 
 
 async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, NodeEndpoint]:
-    """Return when the attempt has begun. SupersededError where it can't."""
+    """Begin the attempt, and return when it has begun. Raise SupersededError where it may not begin."""
     if node.settings.node == 0:
         started, address = await _as_node_zero(node, session)
     else:
@@ -109,7 +109,7 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
 
 
 async def _wait_for_nodes(node: Node) -> dict[int, str]:
-    """Wait for the other nodes; after a while say which of them have not come."""
+    """Wait for the other nodes; after a while log which of them are missing."""
     roster = node.node_zero_parts().roster
     complete = asyncio.create_task(roster.complete())
     clock = asyncio.get_running_loop().time
@@ -131,14 +131,16 @@ async def _wait_for_nodes(node: Node) -> dict[int, str]:
 
 
 def named(nodes: Sequence[int]) -> str:
-    """`node 1`, `nodes 1, 2`, `nodes 1, 2, 3 and 997 more`."""
+    """Name nodes: `node 1`, `nodes 1, 2`, `nodes 1, 2, 3 and 997 more`."""
     listed = ", ".join(map(str, nodes[:NAMED_MAX]))
     more = f" and {len(nodes) - NAMED_MAX} more" if len(nodes) > NAMED_MAX else ""
     return f"node{'s' * (len(nodes) > 1)} {listed}{more}"
 
 
 def claim(run: Run, attempt: int, address: Peer) -> str:
-    """Take the attempt's folder: the secret is what the other nodes wait for, the address a way to find this one."""
+    """Take the attempt's folder, and leave in it the secret that the other nodes wait for and an address at which they find
+    this one.
+    """
     assert_newest(run, attempt)
     own = run.attempt(attempt)
     if read_attempt_record(own) is not None:
@@ -153,7 +155,7 @@ def claim(run: Run, attempt: int, address: Peer) -> str:
 
 
 async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresses: tuple[str, ...]) -> AttemptRecord:
-    """Fence, decide, write the mark; again if an older attempt turns out to have begun meanwhile."""
+    """Fence, decide and write the attempt's record; do it again if an older attempt has begun meanwhile."""
     settings = node.settings
     layout, run, number = settings.layout, settings.layout.run, settings.attempt
     fenced: set[tuple[str, int]] = set()
@@ -164,7 +166,7 @@ async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresse
             prepared = await _prepared_data(node)
             before = await _fence(
                 node, session, fenced, prepared
-            )  # what is of other data lets an earlier run have its turn
+            )  # checkpoints of other data let an earlier run have its turn
         await asyncio.to_thread(assert_newest, run, number)
         decision = await asyncio.to_thread(decide, layout, settings.config, number, prepared, settings.expected_step)
         record = _attempt_record(node, addresses, decision)
@@ -181,7 +183,7 @@ async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresse
 
 
 def _resume_exists(record: AttemptRecord) -> bool:
-    """An older attempt that was not over may have rotated between our look and our mark; from the mark on it won't."""
+    """Return whether the checkpoint to resume from still exists: an older attempt may have rotated it before it saw our record."""
     return record.resume is None or to_local(record.resume.path).is_dir()
 
 
@@ -208,7 +210,9 @@ def _write(node: Node, record: AttemptRecord) -> None:
 
 
 async def _prepared_data(node: Node) -> Prepared | None:
-    """What the attempt trains on, so that it goes on from nothing else. None where it is damaged: no rank will start then."""
+    """Return the data that the attempt trains on, so that it resumes from no other; None where it is damaged, so that no rank
+    will start.
+    """
     settings = node.settings
     left = await asyncio.to_thread(preparation.left_by_job, settings.layout.run)
     if isinstance(left, Failure):
@@ -216,7 +220,8 @@ async def _prepared_data(node: Node) -> Prepared | None:
             return None
     elif settings.config.prepare == "job" or settings.first_attempt in (None, left.first_attempt):
         return left
-    # Node 0 prepares: mostly beside the ranks' imports, but what was prepared in another round may be of other data by now.
+    # Node 0 prepares, mostly beside the imports of the ranks; but data that another round prepared may be other data by
+    # now.
     node.progress_state.phase = PodPhase.PREPARING
     made = await preparation.inline(settings, node.children, node.temporary)
     node.prepared_as(made)
@@ -228,7 +233,9 @@ async def _prepared_data(node: Node) -> Prepared | None:
 async def _fence(
     node: Node, session: aiohttp.ClientSession, fenced: set[tuple[str, int]], prepared: Prepared | None
 ) -> AttemptRecord | None:
-    """Wait for the attempt before, and for an earlier run that this one may go on from; returns the former's mark."""
+    """Wait until the attempt before is over, and an earlier run that this one may resume from; return the record of the
+    attempt before.
+    """
     settings = node.settings
     run = settings.layout.run
     before = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
@@ -246,7 +253,7 @@ async def _fence(
 
 
 async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
-    """Let an attempt before that still runs (its node was cut off) know that its work is no longer wanted."""
+    """Tell an earlier attempt that still runs (its node was cut off) that its work is no longer wanted."""
     settings = node.settings
     run = settings.layout.run
     try:
@@ -254,7 +261,7 @@ async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
         if before is None:
             return
         secret = await asyncio.to_thread(run.attempt(before.attempt).secret.read_text)
-    except (OSError, ValueError) as error:  # it is fenced all the same: what it seals from now on is never read
+    except (OSError, ValueError) as error:  # it is fenced nevertheless: what it seals from now on is never read
         log.warning("an earlier attempt can't be told to end", error=str(error))
         return
     for address in before.addresses:
@@ -267,4 +274,4 @@ async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
             ) as answer:
                 log.info("told an earlier attempt to end", earlier=before.attempt, status=answer.status)
         except (aiohttp.ClientError, TimeoutError, OSError):
-            continue  # nobody there any more: the usual case
+            continue  # usually nobody listens there any more

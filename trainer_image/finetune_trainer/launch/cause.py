@@ -1,6 +1,6 @@
-"""Which of a node's failures is the cause. Pure: evidence in, one Failure out.
+"""The choice of the failure of a node that caused the others. Pure: evidence in, one Failure out.
 
-When one rank fails the others fail because of it, often sooner than torchrun sees the first: their messages are known.
+When one rank fails the others fail because of it, often before torchrun sees the first: their messages are known.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _SIGNAL_BASE = 128
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a node knows when its ranks are over, or when it ended them: what they say of that end is its own doing."""
+    """What a node knows when its ranks are over, or when it ended them: after that they only report its own doing."""
 
     node: int
     results: Mapping[int, RankResult]
-    """By global rank."""
+    """Results by global rank."""
     exits: Sequence[tuple[int, int]] = ()
     """(global rank, exit code) in the order in which torchrun saw them; a negative code is a signal."""
     torchrun_exit: int | None = None
@@ -40,12 +40,10 @@ class Evidence:
     memory_shared: bool = False
     """Whether nodes share one machine's memory: then a kill that hit none of our ranks may be another node's."""
     tails: Mapping[int, str] = field(default_factory=dict)
-    """Last lines that each rank printed."""
+    """Last lines of output, by rank."""
     torchrun_tail: str = ""
     data: Failure | None = None
-    """What is wrong with the prepared data, where it was looked at again: ranks read it as memory, so that an error of the
-    volume ends them by SIGBUS.
-    """
+    """Damage of the prepared data, where it was read again: ranks map it into memory, so an error of the volume ends them by SIGBUS."""
 
     @property
     def bus_error(self) -> bool:
@@ -54,19 +52,19 @@ class Evidence:
 
 
 def rank_exits(torchrun_output: str, first_rank: int) -> list[tuple[int, int]]:
-    """(global rank, exit code) of the ranks that torchrun saw fail."""
+    """Return (global rank, exit code) of the ranks that torchrun saw fail."""
     matches = _TORCHRUN_EXIT.finditer(torchrun_output)
     return [(first_rank + int(match[2]), int(match[1])) for match in matches]
 
 
 def before_remarks(torchrun_output: str) -> str:
-    """What was printed before torchrun reports a failed rank at length."""
+    """Return what was printed before torchrun's own report on a failed rank."""
     match = _TORCHRUN_EXIT.search(torchrun_output)
     return torchrun_output[: torchrun_output.rfind("\n", 0, match.start()) + 1] if match else torchrun_output
 
 
 def classify(evidence: Evidence) -> Failure:
-    """The cause, as far as this node can tell: what its own ranks fell by, else what they say of another's end."""
+    """Return the cause, as far as this node knows: the failure of its own ranks, else what they report of another's end."""
     own = own_cause(evidence)
     if own is not None:
         return own
@@ -74,7 +72,7 @@ def classify(evidence: Evidence) -> Failure:
 
 
 def own_cause(evidence: Evidence) -> Failure | None:
-    """What this node's ranks fell by: a rank's own report, then a killed rank. None where only another node fell."""
+    """Return the failure of this node's own ranks: a rank's report, then a killed rank. None where only another node failed."""
     own = (failure for failure in _reported_failures(evidence) if failure.reason is not Reason.PEER_LOST)
     silent = (failure for failure in _silent_failures(evidence) if failure.reason is not Reason.PEER_LOST)
     memory = _out_of_memory(evidence, None) if evidence.memory_kills and not evidence.memory_shared else None
@@ -94,7 +92,7 @@ def _silent_failures(evidence: Evidence) -> Iterator[Failure]:
 
 
 def _located_failure(failure: Failure, rank: int, node: int) -> Failure:
-    """A rank's own report, but for one that only says that another rank is gone."""
+    """Return a rank's report with its place, as PEER_LOST where it only says that another rank is gone."""
     placed = failure.model_copy(update={"rank": rank, "node": node})
     if failure.reason is Reason.RANK_FAILED and _BECAUSE_OF_A_PEER.search(failure.message):
         return placed.model_copy(update={"reason": Reason.PEER_LOST, "cause": Cause.ERROR})
@@ -102,8 +100,8 @@ def _located_failure(failure: Failure, rank: int, node: int) -> Failure:
 
 
 def _silent_failure(rank: int, code: int, evidence: Evidence) -> Failure:
-    """A rank that ended without a report: a signal, or an error before it could speak."""
-    # What a rank printed before it had a stream of its own stands in torchrun's output, before its own remarks.
+    """Return the failure of a rank that ended without a report: by a signal, or by an error before it could report."""
+    # Output of a rank before it had its own stream is in that of torchrun, before torchrun's own remarks.
     tail = evidence.tails.get(rank) or before_remarks(evidence.torchrun_tail)
     number = _signal_of(code)
     if number == signal.SIGBUS and evidence.data is not None:
@@ -112,7 +110,7 @@ def _silent_failure(rank: int, code: int, evidence: Evidence) -> Failure:
         return _out_of_memory(evidence, rank)
     common = {"node": evidence.node, "rank": rank, "exit_code": code}
     if number is not None:
-        # A killed process could say nothing: what it printed last has nothing to do with its end.
+        # A killed process could say nothing: its last lines have nothing to do with its end.
         last = "" if number == signal.SIGKILL else _last_lines(tail)
         message = f"Rank {rank} was ended by {_signal_name(number)}.{last}"
         # NCCL's watchdog aborts a rank whose peer is gone, and says so.
@@ -125,7 +123,7 @@ def _silent_failure(rank: int, code: int, evidence: Evidence) -> Failure:
 
 
 def _signal_of(code: int) -> int | None:
-    """The signal that an exit code tells of."""
+    """Return the signal that an exit code stands for."""
     return -code if code < 0 else code - _SIGNAL_BASE if code > _SIGNAL_BASE else None
 
 

@@ -1,8 +1,8 @@
-"""When checkpoints and the model are sealed: gathers what ranks and nodes report, drives `sealing` in threads.
+"""The sealing of checkpoints and of the model: gathers what ranks and nodes report, and runs `sealing` in threads.
 
-`Placing` works on every node, `Saving` on node 0. A checkpoint that can't be sealed because the volume is full or away is
-given up with a message and a metric, and training goes on: the one before is still there, and the ranks are told to make
-another soon. Where no volume that is like this one could ever take one, the attempt ends at the first.
+`NodeCheckpointWriter` works on every node, `CheckpointCoordinator` on node 0. A checkpoint that can't be sealed because the
+volume is full or away is given up with a message and a metric, and training goes on: the one before still exists, and the
+ranks are asked to make another soon. Where the volume could never take one, the attempt ends at the first.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from finetune_trainer.shared.volume import DISK_FULL, VolumeError, explain, pass
 log = structlog.get_logger()
 
 MODEL_SECONDS = 600.0
-"""How long the sealing of the final model is tried again where the volume is full or away."""
+"""Time in which the sealing of the final model is tried again where the volume is full or away."""
 MODEL_AGAIN_SECONDS = 5.0
 UNSUITABLE = "volume_unsuitable"
 FULL = "volume_full"
 
 
 def reason_of(error: Exception) -> str:
-    """A word for `finetune_checkpoint_failures_total`."""
+    """Return the label for an error in `finetune_checkpoint_failures_total`."""
     if isinstance(error, SupersededError):
         return "superseded"
     if isinstance(error, FileNotFoundError) or not isinstance(error, OSError):
@@ -61,7 +61,7 @@ def reason_of(error: Exception) -> str:
 
 
 class NodeCheckpointWriter:
-    """One node's part of each checkpoint."""
+    """The part of one node in each checkpoint."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class NodeCheckpointWriter:
         self._reports: dict[int, dict[int, RankCheckpoint]] = {}
 
     def rank_reported(self, report: RankCheckpoint) -> None:
-        """Take in one rank's list; the last one of a step starts the work."""
+        """Take one rank's list of files; the last list of a step starts the work."""
         of_step = self._reports.setdefault(report.step, {})
         of_step[report.rank] = report
         if len(of_step) < self._settings.config.processes_per_node:
@@ -108,12 +108,12 @@ class NodeCheckpointWriter:
         )
 
     async def idle(self) -> None:
-        """Until all that was reported so far has been handed to node 0."""
+        """Wait until everything that was reported so far is handed to node 0."""
         await self._work.idle()
 
 
 class CheckpointCoordinator:
-    """Node 0's part: seal when all nodes have placed, rotate, answer who waits."""
+    """The part of node 0: seal when all nodes have placed their files, rotate, and answer those who wait."""
 
     def __init__(
         self,
@@ -131,21 +131,21 @@ class CheckpointCoordinator:
         self._metrics = metrics
         self._parts: dict[int, dict[int, NodeCheckpoint]] = {}
         self._complete: set[int] = set()
-        """Steps of which all parts are there: a part that comes again was sent twice, because its answer was lost."""
+        """Steps with all their parts: a part that arrives again was sent twice, because its answer was lost."""
         self._done: dict[int, asyncio.Future[Path | None]] = {}
         self._lock = asyncio.Lock()
         self._given_up: int | None = None
         self.attempt_record: AttemptRecord | None = None
-        """Set when the attempt has begun."""
+        """Record of the attempt, set when it has begun."""
 
     @property
     def saved(self) -> Saved:
-        """What became of checkpoints so far."""
+        """Newest sealed and newest abandoned checkpoint."""
         sealed = self._progress_state.checkpoint
         return Saved(sealed=sealed.step if sealed is not None else None, given_up=self._given_up)
 
     def done(self, step: int) -> asyncio.Future[Path | None]:
-        """Resolves to the sealed folder, or None if the checkpoint was given up, or an earlier attempt has left none."""
+        """Return a future of the sealed folder; it is None if the checkpoint was given up, or an earlier attempt left none."""
         if step not in self._done:
             self._done[step] = asyncio.get_running_loop().create_future()
             resumed = self.attempt_record.resume if self.attempt_record is not None else None
@@ -154,7 +154,7 @@ class CheckpointCoordinator:
         return self._done[step]
 
     async def node_reported(self, report: NodeCheckpoint) -> None:
-        """Take in one node's part; the last one of a step starts the sealing."""
+        """Take one node's part; the last part of a step starts the sealing."""
         if report.step in self._complete:
             return
         parts = self._parts.setdefault(report.step, {})
@@ -199,7 +199,7 @@ class CheckpointCoordinator:
         )
 
     def _without_faults_of_base(self, files: dict[FileName, FileDigest]) -> dict[FileName, FileDigest]:
-        """The files, each without the tensors that are not finite in the model that training began with."""
+        """Return the files, each without those tensors that were not finite in the base model either."""
         prepared = self._progress_state.prepared
         if prepared is None or not any(file.not_finite for file in files.values()):
             return files
@@ -241,7 +241,7 @@ class CheckpointCoordinator:
             self._on_error(hopeless)
 
     async def _hopeless_failure(self, reason: str, error: Exception) -> VolumeError | None:
-        """Why no later checkpoint could be sealed either: better now than after the last step."""
+        """Return a failure where no later checkpoint could be sealed either: it is better to end now than after the last step."""
         output = self._layout.output
         if reason == UNSUITABLE:
             return _unsuitable("Checkpoints", output, error)
@@ -276,7 +276,7 @@ class CheckpointCoordinator:
             log.info("old checkpoint deleted", path=to_pod(folder))
 
     async def seal_model(self, report: RankModel) -> PodPath:
-        """Seal `staging/model`, and let people's link point at it. ExpectedError where its numbers are not finite."""
+        """Seal `staging/model`, and point the user's link to it. Raise ExpectedError where its numbers are not finite."""
         final = self._attempt.model
 
         def work() -> None:
@@ -304,7 +304,7 @@ class CheckpointCoordinator:
         return path
 
     async def _until_done(self, work: Callable[[], None]) -> None:
-        """Seal the model, again where the volume may take it later: what was trained since the last checkpoint is in it."""
+        """Seal the model, and try again where the volume may take it later: it holds everything since the last checkpoint."""
         clock = asyncio.get_running_loop().time
         until = clock() + MODEL_SECONDS
         while True:
@@ -318,7 +318,8 @@ class CheckpointCoordinator:
                     raise
                 if clock() >= until:
                     failure = explain(error, self._layout.output, worked=True)
-                    # Where the volume took nothing at all from the first step to the last, another training costs.
+                    # Where the volume took nothing from the first step to the last, another training would cost as much
+                    # again.
                     cause = failure.cause if self._progress_state.checkpoint is not None else Cause.ERROR
                     raise VolumeError.of(failure.model_copy(update={"cause": cause})) from error
                 self._progress_state.say(
@@ -327,7 +328,7 @@ class CheckpointCoordinator:
             await asyncio.sleep(MODEL_AGAIN_SECONDS)
 
     def _require_finite(self, files: dict[FileName, FileDigest], final: Path) -> None:
-        """A model with NaN in it is not what was asked for; it is kept for who wants to look."""
+        """Move a model with NaN aside, for those who want to look at it, and raise ExpectedError."""
         tensors = [f"{name}: {tensor}" for name, file in files.items() for tensor in file.not_finite]
         if not tensors:
             return
@@ -338,9 +339,9 @@ class CheckpointCoordinator:
         raise ExpectedError(Reason.NON_FINITE, f"{why[0].upper()}{why[1:]}. It is at {kept}{before}.")
 
     async def link_model(self, model: PodPath) -> None:
-        """Let people's link point at a sealed model, by this attempt or one before, which may have ended in between.
+        """Point the user's link to a sealed model, of this attempt or of one before that may have ended in between.
 
-        For people alone: not every volume makes links.
+        Only people need the link: not every volume can make one.
         """
         try:
             await asyncio.to_thread(replace_link, self._layout.model_link, to_local(model))
@@ -350,16 +351,16 @@ class CheckpointCoordinator:
             )
 
     async def tidy(self) -> None:
-        """Remove staging: what counts of it is sealed."""
+        """Remove staging: what it held that counts is sealed."""
         await asyncio.to_thread(sealing.discard, self._attempt.staging)
 
     async def idle(self) -> None:
-        """Until everything that all nodes have reported is sealed or given up."""
+        """Wait until everything that nodes have reported is sealed or given up."""
         await self._work.idle()
 
 
 def _left_before(record: AttemptRecord, step: int) -> Path | None:
-    """The checkpoint of a step that was made before the attempt began: of its run, or beside the one that it went on from."""
+    """Return the checkpoint of a step from before the attempt began: of its run, or beside the one that it resumed from."""
     known = [to_local(ref.path) for ref in record.known if ref.step == step]
     beside = [to_local(record.resume.path).parent / f"checkpoint-{step}"] if record.resume is not None else []
     return next((folder for folder in (*known, *beside) if folder.is_dir()), None)
@@ -371,14 +372,14 @@ def _unsuitable(what: str, output: Path, error: Exception) -> VolumeError:
 
 
 def _amount(size: int) -> str:
-    """Of bytes, for people: `1.5 GiB`."""
+    """Write a number of bytes for people: `1.5 GiB`."""
     units = ("KiB", "MiB", "GiB", "TiB")
     power = next((number for number in range(len(units)) if size < 1000 * 1024 ** (number + 1)), len(units) - 1)
     return f"{size / 1024 ** (power + 1):.1f} {units[power]}"
 
 
 def _size(output: Path) -> int | None:
-    """Bytes that a volume holds in all; None where it can't tell."""
+    """Return the capacity of a volume in bytes; None where it does not say."""
     try:
         space = os.statvfs(output)
     except OSError:
@@ -387,7 +388,7 @@ def _size(output: Path) -> int | None:
 
 
 class _PartMissing(ValueError):
-    """A node could not place its files; its problem begins with the reason."""
+    """A node could not place its files; the reason is the first word of its problem."""
 
     def __init__(self, problem: str, size_bytes: int | None) -> None:
         super().__init__(problem)

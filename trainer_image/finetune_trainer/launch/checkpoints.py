@@ -1,6 +1,6 @@
-"""Sealed checkpoints on the volume: which there are, which one is good, which ones may go.
+"""Sealed checkpoints on the volume: which exist, which is good, which may be removed.
 
-Nothing good is ever deleted: a checkpoint goes only after newer ones are sealed, and only by the newest attempt.
+Nothing good is ever deleted: a checkpoint is removed only after newer ones are sealed, and only by the newest attempt.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REMOVED = ".removed"
 
 @dataclass(frozen=True)
 class Sealed:
-    """A folder that has a manifest; whether it holds is known after `manifest.verified`."""
+    """A folder with a manifest; `manifest.verified` tells whether its files agree with it."""
 
     folder: Path
     manifest: Manifest
@@ -59,27 +59,27 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search for a good checkpoint found."""
+    """Result of a search for a good checkpoint."""
 
     sealed: Sealed | None
     messages: tuple[str, ...] = ()
     passed_over: frozenset[Path] = frozenset()
-    """What lies there still and is of no use, without its manifest saying so."""
+    """Folders that still exist and are of no use, although their manifests do not say so."""
 
 
 def checkpoint_folders(attempt: Attempt) -> list[Path]:
-    """Folders named as sealed checkpoints, whatever is in them."""
+    """List the folders named as sealed checkpoints, whatever they hold."""
     return [attempt.checkpoints / name for name in sorted(names_in(attempt.checkpoints)) if CHECKPOINT.match(name)]
 
 
 def sealed_by(attempt: Attempt) -> list[Sealed]:
-    """The sealed checkpoints of one attempt, lowest step first."""
+    """Return the sealed checkpoints of one attempt, lowest step first."""
     pairs = [(folder, manifest.read(folder)) for folder in checkpoint_folders(attempt)]
     return sorted((Sealed(folder, content) for folder, content in pairs if content), key=lambda sealed: sealed.order)
 
 
 def usable_folders(run: Run, before: int | None = None) -> list[Path]:
-    """Checkpoints that attempt `before` may read: those that the newest begun attempt knew of, and its own.
+    """List the checkpoints that attempt `before` may read: those that the newest begun attempt knew, and its own.
 
     What a superseded attempt sealed after its successor had begun is in neither, so no attempt ever reads it.
     """
@@ -95,10 +95,10 @@ def usable_folders(run: Run, before: int | None = None) -> list[Path]:
 
 
 def choose(folders: Sequence[Path], run: Run) -> Choice:
-    """The highest step whose manifest holds, every byte read, and whose numbers are finite.
+    """Return the checkpoint of the highest step whose every byte agrees with its manifest, and whose numbers are finite.
 
-    What does not hold is moved aside, and so is what can't be read once an older one is found that can. VolumeError where
-    none is: what can't be read now may be good, and who begins anew would throw it away.
+    A damaged one is moved aside, and so is one that can't be read where an older one can. Raise VolumeError where none can:
+    an unreadable checkpoint may be good, and a training that begins again would throw it away.
     """
     messages: list[str] = []
     unreadable_folders: list[tuple[Path, OSError]] = []
@@ -129,14 +129,14 @@ def choose(folders: Sequence[Path], run: Run) -> Choice:
 
 
 def step_of(folder: Path) -> tuple[int, int]:
-    """Step and attempt of a checkpoint's folder: the order of age."""
+    """Return step and attempt of a checkpoint's folder, which is the order of age."""
     match = CHECKPOINT.match(folder.name)
     attempt = folder.parent.parent.name
     return int(match[1]) if match else -1, int(attempt) if attempt.isdigit() else 0
 
 
 def _out_of_the_way(run: Run, folder: Path, why: str) -> str:
-    """Move aside what can't be used, where that can be done; returns what became of it."""
+    """Move aside what can't be used, where that is possible; return what became of it."""
     try:
         where = f"has been moved to {to_pod(move_aside(run, folder, why))}"
     except OSError as error:
@@ -145,7 +145,7 @@ def _out_of_the_way(run: Run, folder: Path, why: str) -> str:
 
 
 def move_aside(run: Run, folder: Path, why: str) -> Path:
-    """Take what can't be used out of the way of every later search, whatever it is; nothing in it is changed."""
+    """Move what can't be used to where no later search looks; its content is not changed."""
     make_folder(run.broken, run.broken)
     name = f"attempt-{folder.parent.parent.name}-{folder.name}" if CHECKPOINT.match(folder.name) else folder.name
     target, number = run.broken / name, 1
@@ -155,7 +155,7 @@ def move_aside(run: Run, folder: Path, why: str) -> Path:
     os.rename(folder, target)
     sync_folder(folder.parent)
     sync_folder(run.broken)
-    with suppress(OSError):  # it is out of the way; a reason that does not fit on the volume is in the log
+    with suppress(OSError):  # it is moved; a reason that does not fit on the volume is in the log
         write_text(target.with_name(f"{target.name}.txt"), why + "\n")
     return target
 
@@ -164,9 +164,9 @@ def move_aside(run: Run, folder: Path, why: str) -> Path:
 
 
 def surplus(sealed: Sequence[Sealed], limit: int | None, keep: Collection[Path]) -> list[Sealed]:
-    """Checkpoints that `save_total_limit` leaves no room for, oldest first; never the newest, the best, `keep`.
+    """List the checkpoints beyond `save_total_limit`, oldest first; never the newest, the best, or one of `keep`.
 
-    One whose numbers are not finite takes nobody's place: it goes with the next one that is sealed.
+    One whose numbers are not finite does not count: it is removed together with the next one that is sealed.
     """
     if limit is None:
         return []
@@ -178,11 +178,11 @@ def surplus(sealed: Sequence[Sealed], limit: int | None, keep: Collection[Path])
 
 
 def needed_by_others(layout: Layout) -> set[Path]:
-    """Checkpoints that runs of other objects on this volume go on from."""
+    """Return the checkpoints that runs of other objects on this volume resume from."""
     needed = set()
     for run in layout.other_runs():
         for attempt in run.begun():
-            with suppress(VolumeError):  # a run that goes on from here has begun after this one was over
+            with suppress(VolumeError):  # a run that resumes from here began after this one was over
                 record = read_attempt_record(attempt)
                 if record is not None and record.resume is not None:
                     needed.add(to_local(record.resume.path))
@@ -190,7 +190,7 @@ def needed_by_others(layout: Layout) -> set[Path]:
 
 
 def rotate(layout: Layout, record: AttemptRecord, limit: int | None) -> list[Path]:
-    """Delete what is surplus in this run; returns what went. Only node 0 of the newest begun attempt may call it."""
+    """Delete surplus checkpoints of this run, and return them. Only node 0 of the newest begun attempt may call it."""
     run = layout.run
     own = sealed_by(run.attempt(record.attempt))
     known = [to_local(ref.path) for ref in record.known]
@@ -205,7 +205,7 @@ def rotate(layout: Layout, record: AttemptRecord, limit: int | None) -> list[Pat
 
 
 def _remove(run: Run, attempt: int, folder: Path) -> bool:
-    """Remove a checkpoint in two steps, so that an attempt that begins meanwhile finds it as it was."""
+    """Remove a checkpoint in two steps, so that an attempt that begins meanwhile finds it unchanged."""
     doomed = folder.with_name(folder.name + REMOVED)
     os.rename(folder, doomed)
     if successor(run, attempt) is not None:
@@ -217,7 +217,7 @@ def _remove(run: Run, attempt: int, folder: Path) -> bool:
 
 
 def sweep(run: Run, attempt: int) -> None:
-    """Remove what earlier attempts left half done: none of it is ever read. After the mark of `attempt` is written."""
+    """Remove the unfinished files of earlier attempts, which nobody reads once the record of `attempt` is written."""
     for old in (earlier for earlier in run.numbered() if earlier.number < attempt):
         leftovers: list[Path] = []
         with suppress(OSError):  # what can't be listed stays

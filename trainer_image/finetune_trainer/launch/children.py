@@ -1,4 +1,4 @@
-"""Child processes of a pid 1: none outlives `launch`, and no orphan stays a zombie."""
+"""Child processes of a process 1: none outlives `launch`, and no orphan stays a zombie."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def die_with_parent() -> None:
 
 
 class Children:
-    """Starts children, reaps whatever else ends up as a child of this process, ends all of them at the end."""
+    """Starts child processes, reaps every other process that becomes a child of this one, and ends all at the end."""
 
     def __init__(self) -> None:
         self._own: dict[int, asyncio.subprocess.Process] = {}
         self._starting = 0
         self._loop = asyncio.get_running_loop()
-        # As pid 1 orphans come here anyway; elsewhere this makes them.
+        # Process 1 gets orphans as children anyway; elsewhere this has the same effect.
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
     async def start(
         self, command: Sequence[str], env: Mapping[str, str], *, with_stdin: bool = False
     ) -> asyncio.subprocess.Process:
-        """Start a child with stdout and stderr in one pipe, and a pipe to its stdin if it is to be told something."""
+        """Start a child with stdout and stderr in one pipe, and a pipe to its stdin where it will get instructions."""
         self._starting += 1
         try:
             child = await asyncio.create_subprocess_exec(
@@ -53,7 +53,7 @@ class Children:
         return child
 
     def _reap(self) -> None:
-        """Take the exit status of orphans; that of our own children asyncio takes."""
+        """Collect the exit status of orphans; asyncio collects that of our own children."""
         if self._starting:
             self._loop.call_later(_LOOK_AGAIN_SECONDS, self._reap)
             return
@@ -72,7 +72,7 @@ class Children:
                 os.waitpid(ended.si_pid, os.WNOHANG)
 
     def kill_all(self) -> None:
-        """SIGKILL every process below this one."""
+        """Send SIGKILL to every process below this one."""
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -1,7 +1,7 @@
 """Waits until an attempt that has begun is over, so that the next one may begin.
 
-Over is a node whose result record lies on the volume, or whose `launch` can't be reached for a while, or whose grace
-period has passed since we began to wait: an old gang keeps its time to save, a dead one costs little.
+A node is over when its result record is on the volume, when its `launch` can't be reached for a while, or when its grace
+period has passed since we began to wait. So an old gang keeps its time to save, and a dead one costs little.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 async def why_unreachable(
     session: aiohttp.ClientSession, address: str, uid: str, attempt: int, node: int
 ) -> str | None:
-    """Why the `launch` of this very node of this very attempt does not answer at an address; None if it does."""
+    """Return why the `launch` of this node of this attempt does not answer at an address; None where it does."""
     timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
     try:
         async with session.get(f"http://{address}/healthz", timeout=timeout, allow_redirects=False) as response:
@@ -44,7 +44,7 @@ async def why_unreachable(
 
 
 async def until_over(session: aiohttp.ClientSession, attempt: Attempt, record: AttemptRecord) -> None:
-    """Return when every node of the attempt is over."""
+    """Wait until every node of the attempt is over."""
     ways = await asyncio.gather(
         *(_node_over(session, attempt, record, node, address) for node, address in enumerate(record.addresses))
     )

@@ -1,4 +1,4 @@
-"""What of a dead rank's last lines says why it died: a few lines, without what libraries say of themselves. Pure."""
+"""The few of a dead rank's last lines that say why it died, without what libraries say about themselves. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _TRACEBACK = "Traceback (most recent call last):"
 
 
 def last_words(tail: str) -> str:
-    """The lines to show: the interpreter's own account of a crash, else an abort's, else a traceback's end, else the last."""
+    """Return the lines to show: the interpreter's report of a crash, else that of an abort, else the end of a traceback, else
+    the last.
+    """
     lines = [line.rstrip()[:_WIDTH] for line in tail.splitlines() if not _NOISE.search(line)]
     aborted = [line.strip() for line in lines if _ABORT.search(line)]
     fatal = next((index for index, line in enumerate(lines) if _FATAL.search(line)), None)

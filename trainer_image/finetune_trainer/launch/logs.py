@@ -1,4 +1,4 @@
-"""One line an event on standard output: for people in a terminal, JSON everywhere else."""
+"""The log of `launch` on standard output, one line an event: for people on a terminal, JSON elsewhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How a node finds node 0: by its name, and by the address that node 0 has left on the volume, whichever answers first.
+"""The search for node 0: by its name, and by the address that it has left on the volume, whichever answers first.
 
-DNS may know nothing of a new pod for a minute or more, and answers "no such name" from a cache. Nothing secret goes to
-an address before it has shown that node 0 of this very attempt listens there.
+DNS may know nothing of a new pod for a minute or more, and answers "no such name" from a cache. No secret is sent to an
+address before it has shown that node 0 of this attempt listens there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.shared.paths import to_pod
 
 WAITING_SECONDS = 10.0
-"""A wait that is worth a line in the log; then one a minute."""
+"""A wait that is worth a line in the log; later there is one line a minute."""
 WAITING_AGAIN_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2
 _PAUSE_SECONDS_MAX = 1.0
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Meeting:
-    """Looks for node 0 of an attempt."""
+    """The search for node 0 of an attempt."""
 
     def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
         self._session = session
@@ -39,7 +39,7 @@ class Meeting:
         self._attempt = settings.layout.run.attempt(settings.attempt)
 
     async def node_zero(self) -> Peer:
-        """Where node 0 answers; waits without a limit, and says what it waits for."""
+        """Return where node 0 answers; wait without a limit, and log what is waited for."""
         name = str(self._settings.peers[0])
         problems = {"by name": f"{name} has not been resolved yet", "by address": "the volume was not read yet"}
         tries = [
@@ -60,7 +60,7 @@ class Meeting:
                 task.cancel()
 
     async def secret(self) -> str:
-        """What node 0 has left on the volume for the others; waits for it without a limit, and says so."""
+        """Return the secret that node 0 has left on the volume for the others; wait for it without a limit, and log that."""
         file, loop = self._attempt.secret, asyncio.get_running_loop()
         tell_at = loop.time() + WAITING_SECONDS
         while True:
@@ -117,7 +117,7 @@ async def _until_found(way: Callable[[], Awaitable[Peer | str]], called: str, pr
 
 
 async def _resolve(host: str) -> list[str]:
-    """The addresses of a name, asked for anew; OSError. In a thread that nobody waits for when this process ends."""
+    """Return the addresses of a name, from a new request; raise OSError. It runs in a thread that nobody waits for at the end."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 
@@ -146,7 +146,7 @@ async def _resolve(host: str) -> list[str]:
 
 
 def _read(file: Path) -> tuple[str | None, str]:
-    """What is in a file on the volume, or why that can't be read now: a volume may stand still, or be stale for a moment."""
+    """Return the content of a file on the volume, or why it can't be read now: a volume may hang, or be stale for a moment."""
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip(), ""
     except OSError as error:

@@ -12,7 +12,7 @@ _SAVE_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class AttemptMetrics:
-    """One registry of its own, so that nothing else in the process adds to it."""
+    """The metrics of an attempt, in a registry of their own, so that nothing else in the process adds to it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -31,11 +31,11 @@ class AttemptMetrics:
         self.evaluation = Gauge(
             "finetune_eval_metric", "Metric of the newest evaluation", ["metric"], registry=self.registry
         )
-        self.phase = Gauge("finetune_phase", "1 for what the attempt is doing", ["phase"], registry=self.registry)
+        self.phase = Gauge("finetune_phase", "1 for the present phase of the attempt, else 0", ["phase"], registry=self.registry)
         self.tokens = Counter("finetune_train_tokens", "Tokens trained on in this attempt", registry=self.registry)
-        self.samples = Counter("finetune_train_samples", "Rows trained on in this attempt", registry=self.registry)
+        self.samples = Counter("finetune_train_samples", "Rows of the dataset trained on in this attempt", registry=self.registry)
         self.step_seconds = Histogram(
-            "finetune_step_duration_seconds", "Optimizer steps", registry=self.registry, buckets=_STEP_SECONDS
+            "finetune_step_duration_seconds", "Duration of optimizer steps", registry=self.registry, buckets=_STEP_SECONDS
         )
         self.checkpoint_seconds = Histogram(
             "finetune_checkpoint_duration_seconds",
@@ -57,7 +57,7 @@ class AttemptMetrics:
             self.phase.labels(phase=each.value).set(each is phase)
 
     def absorb(self, report: RankProgress, now: float) -> None:
-        """Take in a report of rank 0; `now` in seconds since the epoch."""
+        """Take the values of a report of rank 0; `now` is in seconds since the epoch."""
         values = {
             self.global_step: report.step,
             self.max_steps: report.total_steps,
@@ -81,5 +81,5 @@ class AttemptMetrics:
                 self._totals[counter] = max(total, self._totals[counter])
 
     def exposition(self) -> bytes:
-        """The text that /metrics answers."""
+        """Return the text that /metrics answers."""
         return generate_latest(self.registry)

@@ -1,6 +1,6 @@
-"""The parts of one node's `launch`, and the one thing that they share: how the node's work came to an end.
+"""The parts of one node's `launch`, and what they share: how the node's work ended.
 
-Whatever ends it first is what counts; `run` acts on it.
+The first end counts; `run` acts on it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 class Ending(StrEnum):
-    """What ended a node's work."""
+    """The kinds of ends of a node's work."""
 
     RANKS_DONE = "ranks done"
     """Every local rank has reported, none of them a failure."""
@@ -51,13 +51,13 @@ class Ending(StrEnum):
     """SIGTERM or SIGINT."""
     SUPERSEDED = "superseded"
     NOTHING_TO_DO = "nothing to do"
-    """The model of this run was sealed by an attempt before."""
+    """An attempt before has sealed the model of this run."""
     BROKEN = "broken"
-    """A defect or a volume that can't be used: `Node.failure` says which."""
+    """A defect, or a volume that can't be used: `Node.failure` says which."""
 
 
 def in_short(failure: Failure | None) -> str:
-    """What a failure is called, and the line that says what it is: for the other nodes."""
+    """Return the reason of a failure and the first line of its message, for the other nodes."""
     if failure is None:
         return "without a word"
     line = next(iter(failure.message.splitlines()), "")
@@ -65,7 +65,7 @@ def in_short(failure: Failure | None) -> str:
 
 
 class EndedError(Exception):
-    """The node's work is over, as `Node.ended` says, while something was still to be done for its beginning."""
+    """The node's work is over, as `Node.ended` says, before the attempt has begun."""
 
 
 class NodeZeroParts(NamedTuple):
@@ -74,7 +74,7 @@ class NodeZeroParts(NamedTuple):
 
 
 class Node:
-    """One node of one attempt. Made inside the event loop."""
+    """One node of one attempt. It is made inside the event loop."""
 
     def __init__(self, settings: Settings, children: Children, client: NodeZero, temporary: Path) -> None:
         self.settings = settings
@@ -92,54 +92,54 @@ class Node:
             CheckpointCoordinator(settings, self.progress_state, self.metrics, self.went_wrong) if first else None
         )
         self.secret: str | None = None
-        """Of the attempt: what other nodes must know to talk to this one."""
+        """Secret of the attempt, which other nodes must know to talk to this one."""
         self.failure: Failure | None = None
         self.data_failure: Failure | None = None
-        """What is wrong with the prepared data now, where a rank may have fallen by it."""
+        """Damage of the prepared data, where a rank may have failed because of it."""
         self.fallen_peer: str | None = None
-        """Which other node has ended, and why, or that node 0 is lost."""
+        """The other node that ended first and why, or that node 0 is lost."""
         loop = asyncio.get_running_loop()
         self.prepared: asyncio.Future[Prepared | Failure] = loop.create_future()
         self.ended: asyncio.Future[tuple[Ending, str]] = loop.create_future()
         self.stopped = asyncio.Event()
-        """A signal came, before or after the end."""
+        """Set when a signal has come, before or after the end."""
         self._stop_time = 0.0
         self._sealed: dict[int, asyncio.Task[PodPath]] = {}
-        """What ranks have asked for: one look at each checkpoint is enough for all of a node."""
+        """Checkpoints that ranks have asked for: each is read once for all ranks of a node."""
 
     def node_zero_parts(self) -> NodeZeroParts:
-        """What only node 0 has; its routes exist only there."""
+        """Return the parts that only node 0 has; its routes exist only there."""
         if self.roster is None or self.coordinator is None:
             raise RuntimeError("only node 0 answers this")
         return NodeZeroParts(self.roster, self.coordinator)
 
     def end(self, ending: Ending, text: str = "", failure: Failure | None = None) -> None:
-        """Say that the node's work is over; only the first word counts."""
+        """End the node's work; only the first call counts."""
         if not self.ended.done():
             log.info("ending", because=ending.value, detail=text or None)
             self.failure = failure
             self.ended.set_result((ending, text))
 
     def peer_fell(self, text: str) -> None:
-        """Another node has ended without success, or node 0 is lost; the first one counts, also after our own end."""
+        """Note that another node has ended without success, or that node 0 is lost. The first one counts, even after our own end."""
         self.fallen_peer = self.fallen_peer or text
         self.end(Ending.PEER_FAILED, text)
 
     def stop(self) -> None:
-        """A signal came: the grace period runs from now."""
+        """End the node's work because of a signal: the grace period begins now."""
         self._stop_time = asyncio.get_running_loop().time()
         self.stopped.set()
         self.end(Ending.STOPPED)
 
     def seconds_left(self, reserve: float, limit: float) -> float:
-        """Time for something at the end: `limit`, or what is left of the grace period but for a reserve."""
+        """Return the time for something at the end: `limit`, or what is left of the grace period without a reserve."""
         if not self.stopped.is_set():
             return limit
         passed = asyncio.get_running_loop().time() - self._stop_time
         return max(0.0, min(limit, self.settings.config.grace_period_seconds - reserve - passed))
 
     def went_wrong(self, error: Exception) -> None:
-        """Something beside the main line failed: what it means for the node."""
+        """End the node's work as an error beside the main line demands."""
         match error:
             case EndedError():
                 return
@@ -158,17 +158,17 @@ class Node:
                 self.end(Ending.BROKEN, repr(error), failure)
 
     def explained(self, error: OSError) -> Failure:
-        """What an error of the volume means for this attempt."""
+        """Return the failure that an error of the volume means for this attempt."""
         failure = explain(error, self.settings.layout.output, worked=self.volume_has_worked())
         return failure.model_copy(update={"node": self.settings.node})
 
     def volume_has_worked(self) -> bool:
-        """Whether something of this run is on the volume: then it was set up well."""
+        """Return whether the volume holds something of this run: then it was set up well."""
         settings = self.settings
         return settings.config.prepare == "job" or self.progress_state.begun is not None or has_worked(settings.layout)
 
     def rank_reported(self, result: RankResult) -> None:
-        """A rank's last word."""
+        """Take the result of a rank."""
         self.ranks.results[result.rank] = result
         self.progress_state.say(result.messages)
         if result.outcome is Outcome.FAILED:
@@ -177,7 +177,7 @@ class Node:
             self.end(Ending.RANKS_DONE)
 
     def prepared_as(self, prepared: Prepared | Failure) -> None:
-        """Preparing is over, well or not."""
+        """Take the result of preparing, good or bad."""
         self.prepared.set_result(prepared)
         if isinstance(prepared, Failure):
             self.end(Ending.PREPARE_FAILED, prepared.message, prepared)
@@ -193,7 +193,7 @@ class Node:
             await self.client.report_checkpoint(report)
 
     async def sealed(self, step: int) -> PodPath:
-        """Path of a checkpoint once it is sealed, and every byte of it was read. BrokenError where it can't be used."""
+        """Return the path of a checkpoint once it is sealed and every byte of it was read. Raise BrokenError where it can't be used."""
         if step not in self._sealed:
             self._sealed[step] = asyncio.create_task(self._find_sealed(step))
         return await asyncio.shield(self._sealed[step])

@@ -1,4 +1,4 @@
-"""Node 0's view of the other nodes: who waits to begin, what they were told, who has ended."""
+"""The other nodes as node 0 sees them: which wait to begin, what they were told, which have ended."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class NodeRoster:
         self.begin: asyncio.Future[Begin] = asyncio.get_running_loop().create_future()
         self.ended: dict[int, ResultRecord] = {}
         self.seen_as: str | None = None
-        """Our own address, as the last peer that joined reached it."""
+        """Our own address, as the last peer that joined has reached it."""
 
     async def joined(self, node: int, address: str, seen_as: str) -> None:
-        """A peer waits with an open connection."""
+        """Note a peer that waits with an open connection."""
         async with self._changed:
             self._waiting[node] = address
             self.seen_as = seen_as
             self._changed.notify_all()
 
     async def left(self, node: int) -> None:
-        """A peer's connection broke before the attempt had begun."""
+        """Forget a peer whose connection broke before the attempt had begun."""
         async with self._changed:
             self._waiting.pop(node, None)
 
@@ -38,7 +38,7 @@ class NodeRoster:
         return [node for node in range(1, self._nodes) if node not in self._waiting]
 
     async def complete(self) -> dict[int, str]:
-        """`ip:port` of every peer, once all of them wait at the same time."""
+        """Return `ip:port` of every peer, once all of them wait at the same time."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._waiting) == self._nodes - 1)
             return dict(self._waiting)
@@ -49,7 +49,7 @@ class NodeRoster:
             self._changed.notify_all()
 
     async def all_ended(self) -> None:
-        """Until every peer has said how it ended."""
+        """Wait until every peer has reported its end."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self.ended) == self._nodes - 1)
 

@@ -1,4 +1,4 @@
-"""From how a node's work ended to its result record. Reads the node, changes nothing."""
+"""The result record of a node, from how its work ended. Reads the node, changes nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from finetune_trainer.shared.paths import to_local
 
 
 def record_of(node: Node, started: datetime) -> ResultRecord:
-    """The record of a node whose work is over."""
+    """Return the record of a node whose work is over."""
     outcome, failure = _outcome(node)
     first = node.settings.node == 0
     model = node.progress_state.model_path if first and outcome is Outcome.SUCCEEDED else None
-    # Where this attempt had nothing left to train, the model tells what the one that sealed it had reached.
+    # Where this attempt had nothing to train, the model holds what the attempt that sealed it had reached.
     sealed = manifest.read(to_local(model)) if model else None
     return ResultRecord(
         role="train",
@@ -39,13 +39,13 @@ def record_of(node: Node, started: datetime) -> ResultRecord:
 
 
 def _step(node: Node, sealed: Manifest | None) -> int | None:
-    """The furthest that a rank has reported."""
+    """Return the highest step that a rank has reported."""
     steps = [result.step for result in node.ranks.results.values() if result.step is not None]
     return max(steps, default=node.progress_state.step or (sealed.step if sealed else None))
 
 
 def _evaluation(node: Node, sealed: Manifest | None) -> dict[str, float] | None:
-    """The last one reported."""
+    """Return the last reported evaluation."""
     reported = [result.evaluation for result in node.ranks.results.values() if result.evaluation]
     if reported or node.progress_state.evaluation:
         return reported[-1] if reported else node.progress_state.evaluation
@@ -70,7 +70,10 @@ def _outcome(node: Node) -> tuple[Outcome, Failure | None]:
 
 
 def _cause(node: Node) -> Failure:
-    """Own evidence first: who hears of another node's end before its own ranks' may be the one that fell."""
+    """Return the cause of the node's end.
+
+    Its own evidence comes first: a node may hear of another's end before that of its own ranks, although it failed itself.
+    """
     evidence = replace(node.ranks.evidence(), data=node.data_failure)
     if node.fallen_peer is None:
         return classify(evidence)
@@ -78,7 +81,7 @@ def _cause(node: Node) -> Failure:
 
 
 def _trained(node: Node) -> bool:
-    """Success is what the ranks say and, on node 0, a model on the volume: how torchrun ended does not decide."""
+    """Return whether the ranks report success and, on node 0, a model is on the volume: how torchrun ended does not count."""
     sealed = node.settings.node != 0 or node.progress_state.model_path is not None
     return node.ranks.all_reported(Outcome.SUCCEEDED) and sealed
 

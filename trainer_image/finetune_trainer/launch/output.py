@@ -1,7 +1,7 @@
-"""What ranks print: rank 0's goes to standard output as it is, of all the last lines are kept for failure messages.
+"""The output of ranks: that of rank 0 goes to standard output as it is, and the last lines of all are kept for failures.
 
-The pod's log belongs to the program that runs in it, progress bars and colours included. Whatever leaves it (a record, a
-status, the terminal of `finetune run`) has nothing in it that steers a terminal.
+The pod's log belongs to the program that runs in it, progress bars and colours included. Text that leaves it (for a record, a
+status, the terminal of `finetune run`) can't steer a terminal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DRAIN_SECONDS = 1.0
 
 
 class Tail:
-    """The last lines of a stream; a line that overwrites itself (a progress bar) counts as its last state."""
+    """The last lines of a stream; of a line that overwrites itself, such as a progress bar, the last state."""
 
     def __init__(self, lines: int = TAIL_LINES) -> None:
         self._lines: deque[str] = deque(maxlen=lines)
@@ -40,7 +40,7 @@ class Tail:
 
 
 class RankOutputs:
-    """A FIFO for each local rank (torchrun hands no descriptors down), read until its last writer is gone."""
+    """A FIFO for each local rank, because torchrun passes no descriptors on. It is read until its last writer is gone."""
 
     def __init__(self, folder: Path, ranks: range) -> None:
         folder.mkdir(mode=0o700)
@@ -55,7 +55,7 @@ class RankOutputs:
             fifo = self.folder / str(local)
             os.mkfifo(fifo, 0o600)
             reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-            # Held open so that the stream does not end before the first rank has opened it.
+            # It is held open, so that the stream does not end before the first rank has opened it.
             self._writers.append(os.open(fifo, os.O_WRONLY))
             stream = asyncio.StreamReader()
             pipe = os.fdopen(reading, "rb", buffering=0)
@@ -73,7 +73,7 @@ class RankOutputs:
                 task.cancel()
 
     def echo_others(self) -> None:
-        """Print the last lines of the ranks that were not printed as they came."""
+        """Print the last lines of the ranks whose output was not printed before."""
         for rank, tail in self._tails.items():
             if rank != 0 and tail.text():
                 print_block(f"last lines of rank {rank}", tail.text())
@@ -87,7 +87,7 @@ def _same(protocol: asyncio.StreamReaderProtocol) -> asyncio.StreamReaderProtoco
 
 
 def print_block(title: str, text: str) -> None:
-    """Lines of somebody else's on our standard output, with their origin."""
+    """Print somebody else's lines on our standard output, with their origin."""
     sys.stdout.write(f"--- {title} ---\n{text}\n---\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""What a node asks and tells node 0. Every wait is a sequence of short requests, so that a dead peer is noticed."""
+"""The requests of a node to node 0. Every wait is a sequence of short requests, so that a dead peer is noticed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from finetune_trainer.launch.meeting import Meeting
 from finetune_trainer.launch.settings import Settings
 
 HOLD_SECONDS = 5.0
-"""How long node 0 holds a request that it can't answer yet."""
+"""Time that node 0 holds a request that it can't answer yet."""
 ANSWER_SECONDS = HOLD_SECONDS + 3
-"""A request that has no answer by then is lost, and made again."""
+"""Time after which a request without an answer is lost, and made again."""
 LOST_SECONDS = 60.0
-"""A node 0 that has not answered for so long is gone, unless the ranks get on: those of node 0 are among them."""
+"""Time without an answer after which node 0 is gone, unless the ranks advance: those of node 0 are among them."""
 SILENCE_SECONDS = 10.0
 """A silence of node 0 that is worth a line in the log."""
 TELL_SECONDS = 5.0
-"""For saying how this node ended; one try of it takes no longer than `TELL_TRY_SECONDS`."""
+"""Time for reporting the end of this node; one try takes no longer than `TELL_TRY_SECONDS`."""
 TELL_TRY_SECONDS = 1.5
 _RETRY_SECONDS = 0.2
 _CONNECT_SECONDS = 3.0
@@ -38,20 +38,20 @@ class PeerLostError(Exception):
 
 
 class NodeZero:
-    """Client of node 0's /peer endpoints."""
+    """Client of the /peer endpoints of node 0."""
 
     def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
         self._session = session
         self._settings = settings
         self._url = ""
-        """At the address at which it was met: names are not asked for again."""
+        """Built from the address at which node 0 was met: its name is not resolved again."""
         self._secret = ""
         self._answered = 0.0
         self._advanced = 0.0
         self._silence_told = False
 
     def ranks_advance(self) -> None:
-        """A rank of this node got on, so the ranks of node 0 live, whatever becomes of our requests."""
+        """Note that a rank of this node advanced, so the ranks of node 0 are alive, whatever becomes of our requests."""
         self._advanced = asyncio.get_running_loop().time()
 
     async def join(self) -> Begin:
@@ -66,7 +66,7 @@ class NodeZero:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _wait_to_begin(self) -> Begin | None:
-        """What node 0 says when the attempt begins; None if it does not answer any more, or does not know us."""
+        """Return the answer of node 0 when the attempt begins; None where it does not answer any more, or does not know us."""
         settings = self._settings
         body = Join(uid=settings.config.uid, attempt=settings.attempt, node=settings.node, port=settings.port)
         while True:
@@ -81,7 +81,7 @@ class NodeZero:
                 return None
 
     async def prepared(self) -> Prepared | Failure:
-        """What prepare left, once it is there, or why it failed."""
+        """Return the prepared data, once it exists, or why preparing failed."""
         status, answer = await self._until_answered("GET", "/peer/prepared")
         return Prepared.model_validate_json(answer) if status == HTTPStatus.OK else Failure.model_validate_json(answer)
 
@@ -89,17 +89,17 @@ class NodeZero:
         await self._until_answered("POST", "/peer/checkpoint", report)
 
     async def checkpoint(self, step: int) -> PodPath | None:
-        """Path of the sealed checkpoint; None if it was given up."""
+        """Return the path of the sealed checkpoint; None if it was given up."""
         status, answer = await self._until_answered("GET", f"/peer/checkpoint/{step}")
         return SealedCheckpoint.model_validate_json(answer).path if status == HTTPStatus.OK else None
 
     async def end(self) -> str:
-        """Wait until node 0 says that it has ended without success; returns why."""
+        """Wait until node 0 reports that it has ended without success; return why."""
         _, answer = await self._until_answered("GET", "/peer/end")
         return answer.decode()
 
     async def ended(self, record: ResultRecord) -> None:
-        """Tell node 0 how this node ended; several tries, for an answer may be lost. TimeoutError if none came."""
+        """Report the end of this node to node 0, several times because an answer may be lost. Raise TimeoutError if none came."""
         body = NodeEnded(record=record)
         async with asyncio.timeout(TELL_SECONDS):
             while True:
@@ -114,7 +114,7 @@ class NodeZero:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _until_answered(self, method: str, path: str, body: Document | None = None) -> tuple[int, bytes]:
-        """Repeat a request until it is answered; PeerLostError when node 0 and the ranks have been silent for too long."""
+        """Repeat a request until it is answered. Raise PeerLostError when node 0 and the ranks were silent for too long."""
         now = asyncio.get_running_loop().time
         began = now()
         while True:
@@ -123,7 +123,7 @@ class NodeZero:
                 problem = f"status {status}" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 status, answer, problem = 0, b"", repr(error)
-            if problem is not None:  # an answer of 5xx is that of something in between
+            if problem is not None:  # an answer of 5xx comes from something in between
                 self._no_answer(max(began, self._answered), problem)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
@@ -137,7 +137,7 @@ class NodeZero:
                 raise RuntimeError(f"{method} {path} was answered with {status}: {answer[:200]!r}")
 
     def _no_answer(self, since: float, problem: str) -> None:
-        """What a request without an answer means, after how long a silence."""
+        """Judge a request without an answer by how long node 0 has been silent."""
         now = asyncio.get_running_loop().time()
         if now - max(since, self._advanced) > LOST_SECONDS:
             text = f"node 0 at {self._url} has not answered for {now - since:.0f} s, nor do the ranks get on: {problem}"

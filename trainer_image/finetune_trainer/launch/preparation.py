@@ -1,4 +1,4 @@
-"""Where the prepared data comes from: a Job before training left it, or node 0 prepares beside the ranks' imports.
+"""The prepared data: a Job before training has left it, or node 0 prepares it beside the imports of the ranks.
 
 Each node compares it with its digests before its ranks get it, beside their imports.
 """
@@ -28,7 +28,7 @@ SAID_MAX = 300
 
 
 def left_by_job(run: Run) -> Prepared | Failure:
-    """What the prepare step left on the volume."""
+    """Return what the prepare step left on the volume."""
     try:
         prepared = read_checked(run.prepared, Prepared)
     except (OSError, ValueError) as error:
@@ -37,7 +37,7 @@ def left_by_job(run: Run) -> Prepared | Failure:
 
 
 def checked(prepared: Prepared | Failure) -> Prepared | Failure:
-    """The prepared data, once every byte of it was read and is what was sealed; else a failure."""
+    """Return the prepared data once every byte of it was read and agrees with its digest; else a failure."""
     if isinstance(prepared, Failure) or prepared.data_digest is None:  # an older release noted none
         return prepared
     problem = data_digests.problem(to_local(prepared.data), prepared.data_digest)
@@ -69,7 +69,7 @@ async def inline(settings: Settings, children: Children, temporary: Path) -> Pre
     prepared = await asyncio.to_thread(left_by_job, settings.layout.run)
     if isinstance(prepared, Failure):
         return prepared
-    # What concerns this try alone is in its record only, cut where that would be too long.
+    # Messages about this try alone are only in its record, where they may be cut.
     more = (text for text in record.messages if not any(known.startswith(text) for known in prepared.messages))
     return prepared.model_copy(update={"messages": (*more, *prepared.messages)})
 

@@ -1,6 +1,6 @@
-"""What is known of the attempt's progress: absorbs reports, answers `records.Progress`.
+"""The progress of the attempt: takes reports, and answers with `records.Progress`.
 
-No clock and no I/O of its own: times come in, documents go out.
+It has no clock and no I/O of its own: times come in, documents go out.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from finetune_trainer.contract.text import printable
 MESSAGES_MAX = 32
 MESSAGE_MAX = 1024
 LABELS_MAX_CHARACTERS = 32 * 2**10
-"""Of the names of labels together: more are left out, for the operator reads no answer without end."""
+"""Characters of all names of labels together. More are left out: the operator limits the length of an answer."""
 
 
 class KubeflowMetric(BaseModel):
-    """A name with its value as text."""
+    """A metric, with its value as text."""
 
     name: str
     value: str
@@ -37,14 +37,16 @@ class _TrainerStatus(BaseModel):
 
 
 class KubeflowStatus(BaseModel):
-    """The body that transformers' own `KubeflowCallback` posts; its estimate is wrong after a resume: not read."""
+    """The body that transformers' own `KubeflowCallback` posts. Its estimate of time is not read, because it is wrong after a
+    resume.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     trainerStatus: _TrainerStatus = _TrainerStatus()  # noqa: N815 - the protocol's name
 
     def as_report(self) -> RankProgress:
-        """In the terms of our own reports; values that are no numbers are left out, those that are not finite with a word."""
+        """Return it as one of our own reports. Values that are no numbers are left out, those that are not finite with a message."""
         figures: dict[str, float] = {}
         for metric in self.trainerStatus.metrics:
             try:
@@ -68,7 +70,7 @@ class KubeflowStatus(BaseModel):
 
 
 class ProgressState:
-    """The newest of everything."""
+    """The newest values of everything that was reported."""
 
     def __init__(self, uid: str, attempt: int) -> None:
         self._identity = {"uid": uid, "attempt": attempt}
@@ -107,7 +109,7 @@ class ProgressState:
         return resolved if resolved != Resolved() else None
 
     def say(self, messages: Iterable[str]) -> None:
-        """Keep what the user should know, each once, the newest `MESSAGES_MAX`."""
+        """Keep messages for the user, each once, the newest `MESSAGES_MAX`."""
         for message in messages:
             shown = printable(message, MESSAGE_MAX)
             self._messages.pop(shown, None)
@@ -116,12 +118,12 @@ class ProgressState:
             del self._messages[next(iter(self._messages))]
 
     def absorb(self, report: RankProgress, now: datetime) -> None:
-        """Take in a report of our own rank 0."""
+        """Take a report of our own rank 0."""
         self._detailed = True
         self._take(report, now)
 
     def absorb_kubeflow(self, status: KubeflowStatus, now: datetime) -> RankProgress | None:
-        """Take in a report of the stock callback, where our own detail is absent."""
+        """Take a report of the stock callback, unless our own reports have more detail."""
         if self._detailed:
             return None
         report = status.as_report()
@@ -143,7 +145,9 @@ class ProgressState:
         self.say(prepared.messages)
 
     def _eta_seconds(self) -> float | None:
-        """Steps to go at the rate since this attempt's first report: a resume does not count the steps before it."""
+        """Estimate the time for the remaining steps from the rate since this attempt's first report, without the steps before
+        a resume.
+        """
         step, total = self._values.step, self._values.total_steps
         if step is None or total is None or self._first is None or self._updated is None:
             return None
@@ -153,7 +157,7 @@ class ProgressState:
         return max(0, total - step) * (self._updated - first_time).total_seconds() / (step - first_step)
 
     def document(self) -> Progress:
-        """What /progress answers."""
+        """Return the document that /progress answers."""
         values = self._values
         return Progress(
             **self._identity,

@@ -1,6 +1,6 @@
-"""Gives each rank a stream of its own to `launch`, which prints rank 0's and keeps the last lines of all.
+"""Gives each rank a stream of its own to `launch`, which prints that of rank 0 and keeps the last lines of all.
 
-Called before anything is imported in a rank. Without the variable (a rank started by hand) nothing changes.
+It is called before anything is imported in a rank. Without the variable (a rank started by hand) nothing changes.
 """
 
 from __future__ import annotations

@@ -30,17 +30,17 @@ SHUTDOWN_MARGIN_SECONDS = 10
 """torchrun gives ranks this much less than the pod's grace period, so that the record is written in time."""
 
 TORCHRUN_LINES = 200
-"""It says a lot when a rank fails; what ranks printed before they had streams of their own comes first."""
+"""Lines of torchrun that are kept. It prints many when a rank fails, after what ranks printed before they had their own streams."""
 
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-"""For glibc (mallopt(3)): a step frees what the next one needs again. Given back to the kernel in between, it comes back as
-page faults: a step of a small model on a CPU took a tenth longer."""
+"""For glibc (mallopt(3)): memory that a step frees is needed by the next one. If it were returned to the kernel in between it
+would cost page faults: a step of a small model on a CPU took a tenth longer."""
 
 
 def arguments(settings: Settings, begin: Begin, logs: Path) -> list[str]:
-    """Of torchrun: static rendezvous, fixed size, no restarts inside: the quickest to fall, and the only predictable.
+    """Return the arguments of torchrun: static rendezvous, fixed size, no restarts inside. It fails quickly that way, and predictably.
 
-    `logs` is for folders that nobody reads, which it would leave behind in the machine's own temporary folder.
+    `logs` is a folder that nobody reads: torchrun would leave one behind in the machine's temporary folder.
     """
     config = settings.config
     return [
@@ -63,7 +63,7 @@ def environment(
     outputs: Path,
     resume: CheckpointRef | None,
 ) -> dict[str, str]:
-    """What a rank is told. What the user set (threads, interfaces) stays as it is."""
+    """Return the environment of a rank. What the user set (threads, interfaces) stays as it is."""
     config = settings.config
     defaults = {
         "OMP_NUM_THREADS": str(host.threads_per_rank(config.processes_per_node)),
@@ -95,14 +95,14 @@ def environment(
 
 
 def _past_proxies(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
-    """What a rank reports, and its token, goes to its own pod, whatever proxy the user's variables name for all else."""
-    users = base.get("no_proxy") or base.get("NO_PROXY")  # Python reads the first, where both are there
+    """Return variables that exclude the rank's own pod from proxies: its reports and its token must not leave the pod."""
+    users = base.get("no_proxy") or base.get("NO_PROXY")  # Python reads the first, where both are set
     listed = ",".join(filter(None, (users, settings.bind or "127.0.0.1")))
     return {"no_proxy": listed, "NO_PROXY": listed}
 
 
 class Ranks:
-    """Starts torchrun, collects what its ranks report, ends it."""
+    """Starts torchrun, collects the results of its ranks, and ends it."""
 
     def __init__(self, settings: Settings, children: Children, temporary: Path) -> None:
         self._settings = settings
@@ -123,7 +123,7 @@ class Ranks:
             stream.write(self.token)
 
     async def warm_up(self) -> None:
-        """Start torchrun's imports; what to run it learns in `start`."""
+        """Start the imports of torchrun; `start` tells it later what to run."""
         self._torchrun = await self._children.start(
             [sys.executable, "-m", "finetune_trainer.launch.torchrun"], os.environ, with_stdin=True
         )
@@ -141,26 +141,26 @@ class Ranks:
         self._memory_kills = host.out_of_memory_kills()
         self._exit.add_done_callback(lambda _: on_exit())
         instructions = {"arguments": arguments(self._settings, begin, self._logs), "env": env}
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended: on_exit says so
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and on_exit reports that
             self._torchrun.stdin.write(json.dumps(instructions).encode() + b"\n")
             await self._torchrun.stdin.drain()
         log.info("ranks started", interface=interface, threads=env["OMP_NUM_THREADS"])
 
     def all_reported(self, outcome: Outcome) -> bool:
-        """Whether every local rank has reported this outcome."""
+        """Return whether every local rank has reported this outcome."""
         return all(
             rank in self.results and self.results[rank].outcome is outcome for rank in self._settings.local_ranks
         )
 
     async def wait(self, seconds: float) -> bool:
-        """Whether torchrun has ended within a time."""
+        """Wait for torchrun; return whether it has ended in time."""
         if self._exit is None:
             return True
         done, _ = await asyncio.wait([self._exit], timeout=max(0.0, seconds))
         return bool(done)
 
     async def end(self, *, patience_seconds: float, graceful_seconds: float) -> None:
-        """Let torchrun end by itself for a time, then ask it to, then force it. Nothing of it is left afterwards."""
+        """Give torchrun time to end by itself, then ask it to end, then kill it. Nothing of it is left afterwards."""
         if self._torchrun is None or self._exit is None or self._following is None:
             return
         if not await self.wait(patience_seconds):
@@ -175,13 +175,13 @@ class Ranks:
         await self._outputs.close()
 
     def echo(self) -> None:
-        """Print what was held back, for the log of a failure."""
+        """Print output that was held back, for the log of a failure."""
         self._outputs.echo_others()
         if self._torchrun_tail.text():
             print_block("torchrun", self._torchrun_tail.text())
 
     def evidence(self) -> Evidence:
-        """What there is to say why the ranks are over; where they were ended by us, why that was, not what followed."""
+        """Return the evidence of why the ranks are over; where we ended them, that of before."""
         return self._evidence or self._present_evidence()
 
     def _present_evidence(self) -> Evidence:

@@ -1,6 +1,6 @@
-"""Decides, once for an attempt, what it goes on from.
+"""Decides, once for an attempt, what it resumes from.
 
-Called by node 0 between fencing and beginning. It only reads the volume, but for broken folders, which it moves aside.
+Node 0 calls it between fencing and beginning. It only reads the volume, except that it moves broken folders aside.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import Layout, Run, VolumeError, read_checked, read_document, there
 
 CONTINUES = ("auto", "required")
-"""Values of `resumeFrom` with which an earlier, unfinished run of the same name is gone on from."""
+"""Values of `resumeFrom` with which an earlier, unfinished run of the same name is resumed."""
 
 _BATCH_SIZE = "per_device_train_batch_size"
 _ACCUMULATION = "gradient_accumulation_steps"
@@ -31,7 +31,7 @@ _DEFAULT_BATCH_SIZE = 8
 
 @dataclass(frozen=True)
 class ResumeDecision:
-    """What an attempt starts with."""
+    """What an attempt starts from."""
 
     resume: CheckpointRef | None = None
     known: tuple[CheckpointRef, ...] = ()
@@ -42,11 +42,11 @@ class ResumeDecision:
 def decide(
     layout: Layout, config: RunConfig, attempt: int, prepared: Prepared | None = None, expected: int | None = None
 ) -> ResumeDecision:
-    """Sealed model of this run, else its newest good checkpoint, else what `resumeFrom` says.
+    """Return the sealed model of this run, else its newest good checkpoint, else what `resumeFrom` names.
 
-    `prepared`: what is trained on, where that is known. A checkpoint of other data, or of another base model, is not gone on
-    from: it stays as it is, and no later attempt reads or removes it. `expected`: step of the newest checkpoint that this job
-    has sealed, as far as the operator knows.
+    `prepared` is the data to train on, where it is known. A checkpoint of other data, or of another base model, is not
+    resumed from: it stays as it is, and no later attempt reads or removes it. `expected` is the step of the newest checkpoint
+    that this job has sealed, as far as the operator knows.
     """
     run = layout.run
     model, messages = _finished_model(run, attempt)
@@ -78,7 +78,7 @@ def _from_checkpoints(layout: Layout, config: RunConfig, attempt: int, prepared:
 
 
 def _with_lost_steps(layout: Layout, config: RunConfig, decision: ResumeDecision, had: int | None) -> ResumeDecision:
-    """The decision, with what is to be said where this job had a checkpoint of a later step than it goes on from."""
+    """Return the decision with a message where this job had a checkpoint of a later step than it resumes from."""
     step = decision.resume.step if decision.resume is not None else None
     if had is None or (step is not None and step >= had):
         return decision
@@ -94,24 +94,24 @@ def _with_lost_steps(layout: Layout, config: RunConfig, decision: ResumeDecision
 
 
 def may_go_on(layout: Layout, config: RunConfig, attempt: int) -> bool:
-    """Whether there is anything that an attempt could go on from: then it must know what it trains on first."""
+    """Return whether an attempt could resume from anything: then it must first know what it trains on."""
     if usable_folders(layout.run, attempt) or config.resume_from not in (*CONTINUES, "never"):
         return True
     return config.resume_from in CONTINUES and bool(runs_to_continue(layout, config))
 
 
 def own_folders(run: Run, attempt: int, prepared: Prepared | None) -> list[Path]:
-    """Checkpoints of this run that an attempt may go on from: those of the data that it trains on."""
+    """List the checkpoints of this run that an attempt may resume from: those of the data that it trains on."""
     return [folder for folder in usable_folders(run, attempt) if _difference(folder, prepared) is None]
 
 
 def _difference(folder: Path, prepared: Prepared | None) -> str | None:
-    """Of what else a checkpoint is than of what is trained on; None where that is the same, or is not known."""
+    """Return how a checkpoint's data or base model differs from what is trained on; None where it does not, or is not known."""
     return training_note.difference(_note(folder), prepared) if prepared is not None else None
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of its data; nothing where that was damaged: whoever reads all of it says so."""
+    """Return a checkpoint's note on its data; nothing where the note is damaged, which the full read of the checkpoint reports."""
     sealed = manifest.read(folder)
     expected = sealed.files.get(training_note.NOTE) if sealed is not None else None
     try:
@@ -122,7 +122,7 @@ def _note(folder: Path) -> dict[str, Any]:
 
 
 def _left_out(folders: Sequence[Path], prepared: Prepared | None, whose: str) -> tuple[str, ...]:
-    """What is said of checkpoints that are not gone on from, by the newest of them."""
+    """Return the message on checkpoints that are not resumed from, which names the newest of them."""
     others = [(folder, other) for folder in folders if (other := _difference(folder, prepared)) is not None]
     if not others:
         return ()
@@ -166,7 +166,7 @@ def _named(path: PodPath, prepared: Prepared | None) -> CheckpointRef:
 
 
 def global_batch(config: RunConfig) -> int:
-    """Rows per optimizer step over all ranks."""
+    """Return the rows per optimizer step over all ranks."""
     size = config.training_arguments.get(_BATCH_SIZE, _DEFAULT_BATCH_SIZE)
     accumulation = config.training_arguments.get(_ACCUMULATION, 1)
     if not isinstance(size, int) or not isinstance(accumulation, int):
@@ -175,7 +175,7 @@ def global_batch(config: RunConfig) -> int:
 
 
 def trains_the_same(config: RunConfig, other: RunConfig) -> bool:
-    """Whether a checkpoint of one continues exactly in the other: same data, model, arguments and global batch."""
+    """Return whether a checkpoint of one continues exactly in the other: same data, model, arguments and global batch."""
 
     def essence(config: RunConfig) -> dict[str, object]:
         learnt = parts(config, Effect.TRAINING)
@@ -187,9 +187,9 @@ def trains_the_same(config: RunConfig, other: RunConfig) -> bool:
 
 
 def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, AttemptRecord]]:
-    """Unfinished earlier runs that train the same thing, newest first, with their last mark.
+    """List unfinished earlier runs that train the same, newest first, with their last records.
 
-    None that is older than a finished one: that training was over.
+    None is older than a finished one: with that the training was over.
     """
     runs = []
     for run in layout.other_runs():
@@ -207,7 +207,7 @@ def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Attem
 
 
 def run_config(run: Run) -> tuple[RunConfig | None, str | None]:
-    """What a run trains; None with the reason where that can't be told, None without one where nothing is there."""
+    """Return what a run trains; None with the reason where that can't be read, None without one where there is nothing."""
     try:
         return read_checked(run.config, RunConfig, digest_required=False), None
     except ValueError:
@@ -217,7 +217,7 @@ def run_config(run: Run) -> tuple[RunConfig | None, str | None]:
 
 
 def _closed_runs(layout: Layout) -> tuple[str, ...]:
-    """What is said of earlier runs of which can't be told what they trained."""
+    """Return messages on earlier runs whose training can't be known."""
     reasons = [(run, run_config(run)[1]) for run in layout.other_runs()]
     return tuple(
         f"an earlier run of this name is not gone on from, for what it trained is not known: {to_pod(run.config)}: {reason}"
@@ -244,9 +244,9 @@ def _from_earlier_run(
 def _of_same_data(
     run: Run, folders: Sequence[Path], prepared: Prepared | None
 ) -> tuple[Sequence[Path], tuple[str, ...]]:
-    """Those checkpoints of an earlier run that were made from what is trained on now, and what is said of the others.
+    """Return the checkpoints of an earlier run that were made from the data trained on now, and messages on the others.
 
-    Where they do not tell themselves, what that run had prepared does.
+    Where a checkpoint does not say, what that run had prepared decides.
     """
     if prepared is None or not folders:
         return folders, ()
@@ -273,7 +273,7 @@ def _prepared_the_same(run: Run, prepared: Prepared) -> bool:
 
 
 def _of_older_release(run: Run) -> Prepared | None:
-    """Older releases wrote no digest beside it."""
+    """Return what an older release prepared: it wrote no digest beside it."""
     try:
         theirs = read_document(run.prepared, Prepared)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The life of a node: begin, run the ranks, wind down, leave a record. The order of things, and nothing else.
+"""The life of a node: begin, run the ranks, wind down, leave a record. It holds the order of things, and nothing else.
 
 Unexpected errors end here, with a record of their own.
 """
@@ -33,18 +33,19 @@ from finetune_trainer.shared.volume import VolumeError, probe
 log = structlog.get_logger()
 
 EXIT_BARRIER_SECONDS = 0.5
-"""torchrun waits up to five minutes for the other nodes' agents; the ranks' own records have decided by then."""
+"""Time for torchrun to end by itself. It waits up to five minutes for the agents of other nodes, but the ranks' results have
+decided by then."""
 FAILURE_SECONDS = 5.0
-"""After a rank's failure: time for torchrun to see which rank fell first, and how."""
+"""Time after a rank's failure for torchrun to see which rank failed first, and how."""
 PEERS_SECONDS = 60.0
-"""Node 0 seals and serves the group's store, so it stays until the other nodes are done too."""
+"""Time that node 0 stays for the other nodes, because it seals and serves the group's store."""
 SEALING_SECONDS = 60.0
 VOLUME_SECONDS = 60.0
 """A volume that is full or away for less costs no attempt. The accelerators are held meanwhile, so it is not long."""
 VOLUME_LOOK_SECONDS = 2.0
 MESSAGE_IN_LOG = 400
 _RESERVE_SECONDS = 4.0
-"""Of the grace period, for sealing what is under way and the record."""
+"""Part of the grace period for sealing and for the record."""
 
 
 def main(rank_command: tuple[str, ...] = RANK_COMMAND) -> int:
@@ -98,7 +99,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
 
 
 async def _look_at_data(node: Node) -> None:
-    """Read the prepared data again where a rank was ended by SIGBUS: that, or a full shared memory, is what it fell by."""
+    """Read the prepared data again where a rank was ended by SIGBUS: either it is damaged, or shared memory was full."""
     if not node.prepared.done() or not node.ranks.evidence().bus_error:
         return
     checked = await asyncio.to_thread(preparation.checked, node.prepared.result())
@@ -107,10 +108,10 @@ async def _look_at_data(node: Node) -> None:
 
 
 def last_record(node: Node, started: datetime) -> ResultRecord:
-    """The record of a node whose work is over. What goes wrong over it (a volume that can't be read) is in it too."""
+    """Return the record of a node whose work is over. An error in making it (a volume that can't be read) becomes a record too."""
     try:
         return result_record.fit(record_of(node, started))
-    except Exception as error:  # a node without a record would be told as killed
+    except Exception as error:  # a node without a record would be taken for killed
         log.error("the record could not be made", exc_info=error)
         settings, text = node.settings, "".join(traceback.format_exception(error))
         failure = Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=text, node=settings.node)
@@ -156,7 +157,7 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
 
 
 async def _writable(node: Node) -> bool:
-    """Whether the volume can be written to, which is said before all else. One that could be before is waited for a while."""
+    """Return whether the volume can be written to, before anything else is done. One that could be before is waited for."""
     clock = asyncio.get_running_loop().time
     until, reported = clock() + VOLUME_SECONDS, False
 
@@ -181,10 +182,12 @@ async def _writable(node: Node) -> bool:
 
 
 async def _prepare(node: Node) -> None:
-    if node.prepared.done():  # before it began
+    if node.prepared.done():  # before the attempt began
         return
     if node.roster is not None and node.settings.config.prepare == "inline":
-        node.prepared_as(await preparation.inline(node.settings, node.children, node.temporary))  # it has looked itself
+        node.prepared_as(
+            await preparation.inline(node.settings, node.children, node.temporary)
+        )  # inline preparing has checked the data itself
         return
     if node.roster is None:
         prepared = await node.client.prepared()
@@ -198,7 +201,7 @@ async def _watch_node_zero(node: Node) -> None:
 
 
 async def _wind_down(node: Node) -> None:
-    """Leave the ranks the time that is theirs, seal what they have handed over, and end what is left."""
+    """Give the ranks the time that they may have, seal what they have handed over, and end what is left."""
     ending, _ = node.ended.result()
     match ending:
         case Ending.RANKS_DONE:
@@ -206,7 +209,8 @@ async def _wind_down(node: Node) -> None:
             await _wait_for_peers(node)
             await node.ranks.end(patience_seconds=node.seconds_left(2, EXIT_BARRIER_SECONDS), graceful_seconds=0)
         case Ending.STOPPED:
-            # The seam of the coordinated stop: ranks that agree on a last step report a checkpoint before they end.
+            # This is where a coordinated stop begins: ranks that agree on a last step report a checkpoint before they
+            # end.
             left = node.seconds_left(_RESERVE_SECONDS, node.settings.config.grace_period_seconds)
             await node.ranks.end(patience_seconds=0, graceful_seconds=left)
         case Ending.SUPERSEDED | Ending.PREPARE_FAILED | Ending.BROKEN:
@@ -220,7 +224,7 @@ async def _wind_down(node: Node) -> None:
 
 
 async def _wait_for_sealing(node: Node) -> None:
-    """Wait until what was handed over is sealed; a volume that hangs is not waited for without end."""
+    """Wait until everything that was handed over is sealed, but not without end for a volume that hangs."""
     seconds = node.seconds_left(1, SEALING_SECONDS)
     try:
         await asyncio.wait_for(node.checkpoint_writer.idle(), seconds)
@@ -232,7 +236,7 @@ async def _wait_for_sealing(node: Node) -> None:
 
 
 async def _wait_for_peers(node: Node) -> None:
-    """Node 0 alone: until every other node has said how it ended, or a signal comes."""
+    """Wait on node 0 until every other node has reported its end, or a signal comes."""
     if node.roster is None:
         return
     ended = asyncio.create_task(node.roster.all_ended())
@@ -252,7 +256,7 @@ def _write_termination_log(file: Path, record: ResultRecord) -> None:
 
 
 async def _write_record(node: Node, record: ResultRecord) -> None:
-    """Volume first: it is what the next attempt waits for."""
+    """Write the record, to the volume first: the next attempt waits for it there."""
     settings = node.settings
     try:
         await asyncio.to_thread(result_record.write_to_volume, settings.layout.run.attempt(settings.attempt), record)

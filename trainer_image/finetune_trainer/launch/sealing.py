@@ -1,8 +1,8 @@
-"""Moves what ranks have written into its sealed place on the volume.
+"""Moves the files that ranks have written to their sealed place on the volume.
 
-Two steps, so that a crash between any two lines leaves what was sealed before untouched: every node *places* its ranks'
-files under `<name>.partial`, digested and on disk; node 0 *seals* when all nodes have: the manifest last, then one
-rename. These are the file operations alone; `saving` says when.
+This takes two steps, so that a crash between any two lines leaves older checkpoints untouched. Every node *places* its ranks'
+files under `<name>.partial`, with digests and on disk. When all nodes have, node 0 *seals*: the manifest last, then one
+rename. These are only the file operations; `checkpoint_coordinator` says when they happen.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def assert_newest(run: Run, attempt: int) -> None:
 
 
 def partial(final: Path) -> Path:
-    """Where the files of a folder are gathered before it is sealed."""
+    """Return the folder in which files are gathered before it is sealed."""
     return final.with_name(final.name + PARTIAL)
 
 
 def place(staged: Path, final: Path, names: Iterable[FileName]) -> dict[FileName, FileDigest]:
-    """Bring files from staging to `<final>.partial`, on disk; returns their digests, and which numbers are not finite.
+    """Bring files from staging to `<final>.partial`, on disk; return their digests, and which numbers are not finite.
 
-    Called again it goes on where it failed.
+    A second call goes on where the first one failed.
     """
     target = make_folder(partial(final))
     digests: dict[FileName, FileDigest] = {}
@@ -62,7 +62,7 @@ def place(staged: Path, final: Path, names: Iterable[FileName]) -> dict[FileName
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename where staging lies on the volume, copy where it lies elsewhere; the content is on disk before the name."""
+    """Rename a file where staging lies on the volume, and copy it where not; the content is on disk before the name."""
     try:
         sync_file(source)
         os.rename(source, target)
@@ -87,13 +87,13 @@ def seal(run: Run, final: Path, sealed: Manifest) -> None:
 
 
 def discard(*folders: Path) -> None:
-    """Free the space of what was given up."""
+    """Free the space of files that were given up."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def merged(parts: Iterable[Mapping[FileName, FileDigest]]) -> dict[FileName, FileDigest]:
-    """The files of all nodes; one that two ranks claim to have written is an error."""
+    """Return the files of all nodes together. Raise ValueError for a file that two nodes claim to have written."""
     files: dict[FileName, FileDigest] = {}
     for part in parts:
         twice = files.keys() & part.keys()

@@ -53,7 +53,7 @@ _BODY_BYTES_MAX = 64 << 20
 
 
 def application(node: Node) -> web.Application:
-    """All routes of a node."""
+    """Return all routes of a node."""
     app = web.Application(middlewares=[_guard(node)], client_max_size=_BODY_BYTES_MAX)
     app.add_routes(_Cluster(node).routes() + _FromRanks(node).routes() + _FromPeers(node).routes())
     return app
@@ -103,7 +103,7 @@ def _json(document: Document, status: int = 200) -> web.Response:
 
 
 async def _held(future: asyncio.Future[T]) -> T:
-    """Wait for a result, not longer than a peer waits for an answer; then 204: ask again."""
+    """Wait for a result, but not longer than a peer waits for an answer; then answer 204, which means to ask again."""
     try:
         return await asyncio.wait_for(asyncio.shield(future), HOLD_SECONDS)
     except TimeoutError as error:
@@ -111,7 +111,7 @@ async def _held(future: asyncio.Future[T]) -> T:
 
 
 class _Cluster:
-    """For the operator, Prometheus and kubelet."""
+    """Routes for the operator, Prometheus and kubelet."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -141,7 +141,7 @@ class _Cluster:
 
 
 class _FromRanks:
-    """For the ranks of this node."""
+    """Routes for the ranks of this node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -210,7 +210,7 @@ class _FromRanks:
 
 
 class _FromPeers:
-    """For the other nodes' `launch`; all but /peer/superseded on node 0 alone."""
+    """Routes for the `launch` of other nodes; all but /peer/superseded are on node 0 alone."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -281,5 +281,5 @@ class _FromPeers:
 
 
 def _plain(address: str) -> str:
-    """An IPv4 address as such, also where it came through an IPv6 socket."""
+    """Return an IPv4 address as such, even where it came through an IPv6 socket."""
     return address.removeprefix("::ffff:")

@@ -1,4 +1,4 @@
-"""What `launch` is told by its environment, read once at the start."""
+"""The settings that `launch` reads from its environment, once at the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RANK_COMMAND = ("-m", "finetune_trainer", "train")
 
 @dataclass(frozen=True)
 class Peer:
-    """Where the `launch` of a node listens."""
+    """Address at which the `launch` of a node listens."""
 
     host: str
     port: int
@@ -32,21 +32,21 @@ class Peer:
 
 @dataclass(frozen=True)
 class Settings:
-    """One node of one attempt."""
+    """Settings of one node of one attempt."""
 
     config: RunConfig
     config_file: Path
     attempt: int
     node: int
     peers: tuple[Peer, ...]
-    """Node 0 first."""
+    """Addresses of all nodes, node 0 first."""
     bind: str | None
     """Address to listen on; None is all of them."""
     termination_log: Path
     first_attempt: int | None = None
-    """Of the round that this attempt belongs to; None where nobody says."""
+    """First attempt of the round that this attempt belongs to; None where it is not known."""
     rank_command: tuple[str, ...] = RANK_COMMAND
-    """What torchrun runs as a rank, after `python`."""
+    """Command that torchrun runs as a rank, after `python`."""
     expected_step: int | None = None
     """Step of the newest checkpoint that the job has sealed, as far as the operator knows."""
 
@@ -84,7 +84,7 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """Where ranks reach this node's `launch`."""
+        """Address at which ranks reach this node's `launch`."""
         return f"http://{Peer(self.bind or '127.0.0.1', self.port)}"
 
     @property
@@ -95,7 +95,7 @@ class Settings:
 
     @property
     def save_total_limit(self) -> int | None:
-        """Sealed checkpoints to keep; None keeps all."""
+        """Number of sealed checkpoints to keep; None keeps all."""
         limit = self.config.training_arguments.get("save_total_limit", DEFAULT_SAVE_TOTAL_LIMIT)
         return limit if isinstance(limit, int) else None
 

@@ -1,7 +1,7 @@
-"""`python -m finetune_trainer.launch.torchrun`: torchrun that has imported what it needs before it is told what to run.
+"""`python -m finetune_trainer.launch.torchrun`: torchrun that imports what it needs before it knows what to run.
 
-Its imports take seconds. They run while `launch` waits for peers or for the attempt before, in place of after. It reads
-one line of JSON, `{"arguments": [...], "env": {...}}`, and becomes torchrun. Not a part of `launch`, which imports no torch.
+Its imports take seconds. They run while `launch` waits for peers or for the attempt before, and not after. It reads one line
+of JSON, `{"arguments": [...], "env": {...}}`, and becomes torchrun. It is not a part of `launch`, which imports no torch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 
 
 def main() -> None:
-    """Import, wait for the word, run."""
+    """Import torchrun, wait for instructions, and run it."""
     from torch.distributed import run
 
     line = sys.stdin.readline()
-    if not line:  # launch ended without a word
+    if not line:  # launch ended without instructions
         return
     instructions = json.loads(line)
     nothing = os.open(os.devnull, os.O_RDONLY)
