@@ -31,11 +31,18 @@ class AttemptMetrics:
         self.evaluation = Gauge(
             "finetune_eval_metric", "Metric of the newest evaluation", ["metric"], registry=self.registry
         )
-        self.phase = Gauge("finetune_phase", "1 for the present phase of the attempt, else 0", ["phase"], registry=self.registry)
+        self.phase = Gauge(
+            "finetune_phase", "1 for the present phase of the attempt, else 0", ["phase"], registry=self.registry
+        )
         self.tokens = Counter("finetune_train_tokens", "Tokens trained on in this attempt", registry=self.registry)
-        self.samples = Counter("finetune_train_samples", "Rows of the dataset trained on in this attempt", registry=self.registry)
+        self.samples = Counter(
+            "finetune_train_samples", "Rows of the dataset trained on in this attempt", registry=self.registry
+        )
         self.step_seconds = Histogram(
-            "finetune_step_duration_seconds", "Duration of optimizer steps", registry=self.registry, buckets=_STEP_SECONDS
+            "finetune_step_duration_seconds",
+            "Duration of optimizer steps",
+            registry=self.registry,
+            buckets=_STEP_SECONDS,
         )
         self.checkpoint_seconds = Histogram(
             "finetune_checkpoint_duration_seconds",
