@@ -198,7 +198,8 @@ def test_a_toleration_of_ones_own_takes_the_place_of_that_for_a_lost_node() -> N
     assert deployment({"tolerations": [own]})["spec"]["template"]["spec"]["tolerations"] == [own, lost_node(15)[0]]
 
 
-def test_several_operators_fall_together_with_no_node_no_zone_and_no_drain() -> None:
+def test_operators_are_spread_over_nodes_and_zones() -> None:
+    """Several operators fall together with no node, no zone and no drain."""
     affinity: Manifest = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
     made = deployment({"replicas": 2, "affinity": affinity})
     pod, selector = made["spec"]["template"]["spec"], made["spec"]["selector"]

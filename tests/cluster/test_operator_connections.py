@@ -47,7 +47,7 @@ def test_a_job_and_its_pods_are_noticed_although_every_watch_is_silent(
     wait_for_phase(api, "Running")
 
 
-def test_a_connection_that_went_deaf_costs_no_more_than_a_quarter_of_a_minute(
+def test_deaf_connection_costs_a_quarter_of_a_minute(
     api: Api, claim: str, proxy: FaultProxy, start_operator: StartOperator, tmp_path: Path
 ) -> None:
     """The watch finds it out by itself: no comparison is due within the hour."""
@@ -73,9 +73,10 @@ def test_a_connection_that_went_deaf_does_not_cost_the_leadership(
     assert "nothing is done until it is" not in operator.log.read_text()
 
 
-def test_an_api_server_that_was_away_for_longer_than_the_lease_finds_the_same_operator(
+def test_api_server_away_longer_than_lease_finds_same_operator(
     control_plane: Client, api: Api, claim: str, proxy: FaultProxy, start_operator: StartOperator, tmp_path: Path
 ) -> None:
+    """An API server that was away for longer than the lease finds the same operator."""
     operator = start_operator(proxy.kubeconfig(tmp_path), lease=f"{api.namespace}/{LEASE}", lease_seconds=2)
     eventually("it leads", lambda: operator.metrics()[LEADER] == 1)
     transitions = lease(control_plane, api)["leaseTransitions"]
@@ -94,7 +95,7 @@ def test_an_api_server_that_was_away_for_longer_than_the_lease_finds_the_same_op
     assert lease(control_plane, api)["leaseTransitions"] == transitions
 
 
-def test_one_that_is_killed_and_started_again_under_its_name_leads_at_once(
+def test_operator_restarted_under_its_name_leads_at_once(
     control_plane: Client, api: Api, claim: str, start_operator: StartOperator
 ) -> None:
     """As the container of a pod is: a lease of an hour is not waited for."""

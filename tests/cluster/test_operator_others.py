@@ -111,7 +111,7 @@ def test_an_operator_whose_lease_is_deleted_is_followed_at_once(
     eventually("it is worked on", lambda: jobs(api) == ["yelp-prepare-1"])
 
 
-def test_an_operator_that_cannot_be_looked_at_keeps_its_jobs_until_they_are_handed_over(
+def test_unreadable_operator_keeps_its_jobs(
     api: Api, claim: str, operators: Started, kubeconfig_by_namespace: Path
 ) -> None:
     """A release for some namespaces may not read the leases of others."""

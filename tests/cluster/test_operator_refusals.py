@@ -12,9 +12,10 @@ MISSPELT: Manifest = {"template": {"spec": {"schedulerName": "nobody", "tolerati
 MENDED: Manifest = {"template": {"spec": {"schedulerName": "nobody", "tolerationz": None}}}
 
 
-def test_an_edit_that_mends_is_tried_at_once_and_owes_nothing_to_what_was_refused_before(
+def test_edit_after_refusal_is_tried_at_once(
     audited: ControlPlane, api: Api, claim: str, start_operator: StartOperator
 ) -> None:
+    """An edit that mends is tried at once, and owes nothing to what was refused before."""
     start_operator()
     api.create(finetune_job(**MISSPELT))
     eventually("the third refusal", lambda: len(_creations(audited, api)) >= 3)

@@ -12,9 +12,10 @@ from tests.support.installed import InstalledOperator
 pytestmark = pytest.mark.usefixtures("data")
 
 
-def test_a_pod_that_is_deleted_costs_no_more_than_the_steps_since_the_checkpoint(
+def test_deleted_pod_costs_steps_since_checkpoint(
     cluster: NodeCluster, operator: InstalledOperator, api: Api, namespace: str
 ) -> None:
+    """A pod that is deleted costs no more than the steps since the checkpoint."""
     calm = e2e.run_undisturbed(cluster, api, namespace, "calm")
     api.create(e2e.job_manifest("deleted"))
     with e2e.Story(cluster, namespace, "deleted") as story:

@@ -28,9 +28,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 @pytest.mark.parametrize("damaged", [True, False])
-def test_a_rank_that_falls_by_reading_what_the_volume_has_lost_costs_nothing(
-    launches: Launches, tmp_path: Path, *, damaged: bool
-) -> None:
+def test_rank_reading_lost_data_costs_nothing(launches: Launches, tmp_path: Path, *, damaged: bool) -> None:
     """An error of the volume in memory that is mapped is a SIGBUS; so is a shared memory that is full."""
     here, go_on = tmp_path / "here", tmp_path / "go-on"
     fall = {"rank": 0, "step": 4, "signal": signal.SIGBUS}

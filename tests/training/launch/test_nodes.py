@@ -73,7 +73,8 @@ data_digests.problem = noted
 """
 
 
-def test_each_node_reads_the_prepared_data_once_beside_the_imports_of_its_ranks(two: Launches) -> None:
+def test_node_reads_prepared_data_once(two: Launches) -> None:
+    """Each node reads the prepared data once, beside the imports of its ranks."""
     two.processes = 2
     two.start_code = NOTES_WHAT_RUNS_BESIDE_THE_READING + START
     nodes = two.start(plan={"steps": 2})
@@ -159,7 +160,8 @@ def linked(two: Launches, link: Link, plan: dict[str, Any]) -> list[NodeProcess]
     return [first, second]
 
 
-def test_a_link_that_is_cut_for_a_while_ends_nothing_while_the_ranks_get_on(two: Launches, tmp_path: Path) -> None:
+def test_cut_link_ends_nothing_while_ranks_step(two: Launches, tmp_path: Path) -> None:
+    """A link that is cut for a while ends nothing while the ranks get on."""
     two.start_code = QUICK.format(lost=4) + START
     enough = tmp_path / "enough"
     with Link(free_port("127.0.0.1")) as link:
@@ -212,7 +214,8 @@ def test_a_node_that_is_lost_is_noticed_by_the_others(two: Launches) -> None:
     assert failure.reason is Reason.PEER_LOST
 
 
-def test_a_checkpoint_that_one_node_cannot_place_is_given_up_and_training_goes_on(two: Launches) -> None:
+def test_checkpoint_one_node_cannot_place_is_given_up(two: Launches) -> None:
+    """A checkpoint that one node cannot place is given up, and training goes on."""
     two.start_code = FULL_AT_FIRST
     first, second = two.start(plan={"steps": 6, "save_every": 2, "wait_sealed": True})
     seen = until(lambda: (now := first.progress()) and now.checkpoint and now)

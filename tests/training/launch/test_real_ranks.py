@@ -123,9 +123,10 @@ def poison(checkpoint: Path) -> None:
     manifest.write(checkpoint, sealed.model_copy(update={"finite": None, "files": files}))
 
 
-def test_what_becomes_of_the_volume_between_two_attempts_changes_no_weights(
+def test_volume_changed_between_attempts_changes_no_weights(
     folder: Path, undisturbed: tuple[bytes, ResultRecord]
 ) -> None:
+    """What becomes of the volume between two attempts changes no weights."""
     disturbed = started(folder, "damaged")
     own = disturbed.layout.run.attempt(1)
     try:

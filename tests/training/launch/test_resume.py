@@ -71,7 +71,8 @@ def over(node: NodeProcess) -> str:
     return str(json.loads(event)["nodes"]["0"])
 
 
-def test_after_sigkill_the_next_attempt_goes_on_from_the_newest_checkpoint(launches: Launches) -> None:
+def test_resume_after_sigkill_takes_newest_checkpoint(launches: Launches) -> None:
+    """After SIGKILL the next attempt goes on from the newest checkpoint."""
     (first,) = launches.start(1, plan=LONG)
     sealed_step(first, 10)
     os.killpg(first.process.pid, signal.SIGKILL)
@@ -104,7 +105,8 @@ def test_a_record_lets_the_next_attempt_begin_at_once_and_is_passed_on(launches:
     assert (progress.resumed_from.step, progress.resumed_from.attempt) == (20, 1)
 
 
-def test_an_attempt_that_still_answers_is_left_its_grace_period_then_superseded(launches: Launches) -> None:
+def test_answering_attempt_keeps_grace_period(launches: Launches) -> None:
+    """An attempt that still answers is left its grace period, then superseded."""
     launches.grace_period_seconds = 8
     (old,) = launches.start(1, plan=LONG)
     sealed_step(old, 10)
@@ -234,7 +236,7 @@ def to_pod_of(launches: Launches, folder: Path) -> str:
     return f"/output/{folder.relative_to(launches.claim)}"
 
 
-def test_a_rank_gets_a_checkpoint_of_an_earlier_attempt_as_it_was_sealed_or_hears_why_not(launches: Launches) -> None:
+def test_rank_gets_earlier_checkpoint_as_sealed(launches: Launches) -> None:
     """The best one may be older than the attempt: who asks for it must neither wait for ever nor get another one."""
     crash = {"rank": 0, "step": 7, "code": 3, "text": "a crash"}
     launches.run(1, plan={"steps": 9, "save_every": 2, "best": 2, "exit": crash})

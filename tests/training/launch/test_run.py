@@ -104,7 +104,8 @@ finite.not_finite = late
 """
 
 
-def test_ranks_go_on_while_a_checkpoint_is_looked_at_for_numbers_that_are_not_finite(launches: Launches) -> None:
+def test_ranks_go_on_while_checkpoint_is_examined(launches: Launches) -> None:
+    """Ranks go on while a checkpoint is searched for numbers that are not finite."""
     allowed = launches.folder / "allowed"
     launches.start_code = LOOKS_AT_NUMBERS_ONCE_ALLOWED.format(allowed=str(allowed)) + START
     (node,) = launches.start(plan=LONG)

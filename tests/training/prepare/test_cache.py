@@ -395,9 +395,8 @@ def test_what_somebody_begins_to_use_while_it_goes_is_put_back(tmp_path: Path) -
     assert not eviction.touch(layout.prepared("gone"))
 
 
-def test_on_a_volume_that_sets_no_times_room_is_made_and_damaged_data_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_volume_without_times_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a volume that sets no times, room is made and damaged data set aside."""
     layout = Layout(tmp_path, "new", "uid")
     entry(layout, "old", 30)
     entry(layout, "damaged", 30)

@@ -373,7 +373,8 @@ def files_of(file: Path) -> dict[str, Any]:
     return {"files": {"train": (str(file),)}, "columns": {"text": "review", "label": "stars"}}
 
 
-def test_a_validation_split_is_cut_off_by_the_seed_and_keeps_the_shares_of_classes(model: Path, tmp_path: Path) -> None:
+def test_validation_split_keeps_shares_of_classes(model: Path, tmp_path: Path) -> None:
+    """A validation split is cut off by the seed and keeps the shares of classes."""
     file = numbered(tmp_path)
 
     def cut(seed: int, folder: str, **dataset: Any) -> tuple[list[int], list[int]]:

@@ -41,9 +41,10 @@ FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "we
     ],
     ids=lambda value: value["quant_method"] if isinstance(value, dict) else None,
 )
-def test_whether_weights_in_few_bits_can_be_loaded_here_is_asked_of_transformers(
+def test_transformers_is_asked_for_quantized_weights(
     quantization: dict[str, Any], kind: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whether weights in few bits can be loaded here is asked of transformers."""
     import torch
 
     from finetune_trainer.train.quantizer_probe import answer
@@ -71,7 +72,8 @@ def text_job(folder: Path, model: Path, **fields: Any) -> Any:
     )
 
 
-def test_a_base_in_gptq_without_its_packages_is_refused_before_a_device_is_taken(tmp_path: Path) -> None:
+def test_gptq_base_without_packages_is_refused(tmp_path: Path) -> None:
+    """A base in GPTQ without its packages is refused before a device is taken."""
     model = quantised(tmp_path / "model", GPTQ)
     with pytest.raises(ExpectedError, match="In the training image there is not what loads the weights of") as raised:
         prepare(text_job(tmp_path, model, peft=Peft(), accelerators=True))
@@ -97,9 +99,7 @@ def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], s
     assert "has weights in few bits already (fp8)" in str(raised.value)
 
 
-def test_weights_in_eight_bit_floats_are_made_whole_on_a_device_that_would_compute_with_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_eight_bit_floats_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What computes with them comes from the Hub: on an H100 the first step would fail."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -140,7 +140,7 @@ def test_a_package_that_adapters_need_is_said_where_the_image_lacks_it(
         image.check(job)
 
 
-def test_a_model_that_cannot_be_loaded_ends_a_rank_for_good_with_its_reason(tmp_path: Path) -> None:
+def test_model_not_loaded_ends_rank_for_good(tmp_path: Path) -> None:
     """Its weights were cut off behind prepare's back."""
     model = tiny_bert(tmp_path / "model")
     job = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(8)))

@@ -58,7 +58,8 @@ def test_a_good_token_is_let_through_and_nothing_is_made(hub: StubHub, tmp_path:
     assert preflight.check(job(hub, tmp_path, repo_id="team/reviews")) == ()
 
 
-def test_a_public_repository_for_what_is_to_be_private_is_refused_before_training(hub: StubHub, tmp_path: Path) -> None:
+def test_public_repository_for_private_model_is_refused(hub: StubHub, tmp_path: Path) -> None:
+    """A public repository for what is to be private is refused before training."""
     hub.models["me/reviews"] = Repository()
     with pytest.raises(ExpectedError, match="me/reviews is public") as raised:
         preflight.check(job(hub, tmp_path, private=True))

@@ -174,9 +174,10 @@ def test_a_bucket_is_reached_through_the_proxy_of_the_environment(
     assert "HEAD /rows/reviews/train-0.jsonl" in bucket.asked
 
 
-def test_a_bad_minute_of_a_bucket_is_waited_out_and_a_bad_day_is_for_the_next_try(
+def test_bucket_trouble_is_waited_out_for_a_while(
     bucket: StubS3, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A bad minute of a bucket is waited out, and a bad day is for the next try."""
     bucket.failing = 2
     run = job(model, tmp_path, "s3://rows/reviews/train-0.jsonl")
     assert prepare(run).summary.train_rows == 30

@@ -109,9 +109,8 @@ def test_a_quote_is_looked_at_in_files_that_are_read_from_where_they_are(
     assert len(told) == 1
 
 
-def test_what_is_found_on_the_way_is_said_of_files_that_are_read_from_where_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streamed_files_say_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found on the way is said, also of files that are read from where they are."""
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 100)
     far = replace(local(file := tmp_path / "train.csv", "train.csv"), far=True, path=None)
     lines = [f"good soup {number},1" for number in range(5000)]

@@ -107,7 +107,8 @@ def test_the_prepare_command_trusts_whom_older_libraries_would(
     assert record.outcome is Outcome.SUCCEEDED, process.stderr
 
 
-def test_an_address_that_is_not_trusted_is_asked_once_and_the_way_out_is_named(web: StubWeb) -> None:
+def test_untrusted_address_is_asked_once(web: StubWeb) -> None:
+    """An address that is not trusted is asked once, and the way out is named."""
     with pytest.raises(ExpectedError) as raised:
         web_files.found(f"{web.endpoint}/train.jsonl")
     assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
@@ -122,7 +123,8 @@ def test_a_hub_that_is_not_trusted_is_asked_once(hub: StubHub, tmp_path: Path) -
     assert f"The certificate of the Hub at {hub.endpoint} (spec.hub.endpoint) is not trusted" in str(raised.value)
 
 
-def test_before_training_and_after_it_publishing_says_that_the_hub_is_not_trusted(hub: StubHub, tmp_path: Path) -> None:
+def test_publishing_says_that_hub_is_not_trusted(hub: StubHub, tmp_path: Path) -> None:
+    """Before training and after it, publishing says that the Hub is not trusted."""
     publishing = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
     seal_model(publishing.layout)
     with pytest.raises(ExpectedError) as before:
@@ -146,9 +148,10 @@ def test_a_file_with_another_authority_is_named(web: StubWeb, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("content", "says"), [(None, "No such file or directory"), ("no certificate", "it holds no certificates")]
 )
-def test_a_variable_that_names_no_certificates_is_said_before_anybody_is_asked(
+def test_variable_without_certificates_is_said_first(
     content: str | None, says: str, web: StubWeb, hub: StubHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A variable that names no certificates is said before anybody is asked."""
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)

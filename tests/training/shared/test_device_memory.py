@@ -51,7 +51,7 @@ def test_no_model_is_reckoned_larger_than_it_is(
     assert 0.5 * held < counted * WEIGHT_BYTES <= held
 
 
-def test_the_frozen_weights_under_an_adapter_are_held_as_they_are_reckoned(tmp_path: Path) -> None:
+def test_frozen_weights_take_what_is_reckoned(tmp_path: Path) -> None:
     """Whoever holds them in fewer bytes has to say so in `device_memory`, or what fits is refused."""
     from finetune_trainer import tasks
     from finetune_trainer.train.adapters import Adapters

@@ -48,9 +48,8 @@ def test_exceptions_have_names(error: BaseException, reason: Reason) -> None:
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), Cause.ERROR),
     ],
 )
-def test_a_file_that_cannot_be_read_for_a_while_is_the_volumes_also_where_it_has_no_name(
-    error: OSError, cause: Cause
-) -> None:
+def test_unreadable_file_is_the_volumes_fault(error: OSError, cause: Cause) -> None:
+    """A file that cannot be read for a while is the volume's fault, also where it has no name."""
     assert failure_of(error, rank=0, output=Path("/output")).cause is cause
 
 

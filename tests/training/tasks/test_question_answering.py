@@ -296,9 +296,8 @@ def test_a_question_that_leaves_no_room_is_cut_and_said(models: dict[str, Path],
     assert {window["length"] <= 32 for window in windows(prepared)} == {True}
 
 
-def test_windows_are_384_tokens_with_128_shared_unless_the_job_says_otherwise(
-    models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_windows_default_to_384_tokens_with_128_shared(models: dict[str, Path], tmp_path: Path) -> None:
+    """Windows are 384 tokens with 128 shared unless the job says otherwise."""
     from finetune_trainer.data import model
 
     loaded = model.load(models["bert"], "The model")

@@ -137,7 +137,8 @@ def test_only_the_summary_counts_and_the_decoder_reads_it_one_late(tmp_path: Pat
     assert batch["input_ids"][1].tolist()[4:] == [tokenizer.pad_token_id] * 6
 
 
-def test_padding_to_the_limits_fills_sources_and_targets_each_to_their_own(tmp_path: Path, t5: Path) -> None:
+def test_padding_to_limits_of_source_and_target(tmp_path: Path, t5: Path) -> None:
+    """Padding to the limits fills sources and targets, each to their own."""
     lengths = {"max_source_length": 20, "max_target_length": 16, "padding": "max_length"}
     made = InProcess.of(pair_config(tmp_path, "summarization", t5, train=ROWS, preprocessing=lengths))
     batch = made.batch([made.rows()[0]])
@@ -340,7 +341,8 @@ def test_a_wrong_field_is_named_with_the_way_out(
     assert all(word in str(refused.value) for word in words), str(refused.value)
 
 
-def test_a_model_that_does_not_write_is_refused_and_those_that_do_are_named(tmp_path: Path) -> None:
+def test_model_that_does_not_write_is_refused(tmp_path: Path) -> None:
+    """A model that does not write is refused, and those that do are named."""
     with pytest.raises(ExpectedError, match=r"'bert'.*bart") as refused:
         prepare(pair_config(tmp_path, "summarization", tiny_bert(tmp_path / "bert"), train=ROWS))
     assert refused.value.reason is Reason.MODEL_NOT_FOUND

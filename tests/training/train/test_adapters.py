@@ -259,7 +259,8 @@ def test_a_merged_model_has_the_precision_of_its_base(dtype: str, tmp_path: Path
     }
 
 
-def test_a_weight_that_does_not_fit_the_precision_of_the_base_keeps_its_own(tmp_path: Path) -> None:
+def test_weight_beyond_base_precision_keeps_its_own(tmp_path: Path) -> None:
+    """A weight that does not fit the precision of the base keeps its own."""
     import torch
     from transformers import AutoModel
 
@@ -273,7 +274,8 @@ def test_a_weight_that_does_not_fit_the_precision_of_the_base_keeps_its_own(tmp_
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
-def test_weights_of_other_files_have_the_precision_that_the_configuration_names(tmp_path: Path) -> None:
+def test_other_files_have_precision_of_configuration(tmp_path: Path) -> None:
+    """Weights of other files have the precision that the configuration names."""
     import torch
     from transformers import AutoModel
 
@@ -345,7 +347,7 @@ def saved_whole(wrapped: Any) -> set[str]:
     return {name.removeprefix("base_model.model.").partition(".modules_to_save")[0] for name in names}
 
 
-def test_in_four_bits_the_head_stays_whole_and_the_merged_model_is_a_plain_one(tmp_path: Path) -> None:
+def test_four_bits_leave_head_whole_and_merge_plain(tmp_path: Path) -> None:
     """What a GPU does, on this processor: bitsandbytes has the same layers for it."""
     import torch
     from safetensors.torch import load_file

@@ -55,7 +55,7 @@ def test_the_weight_of_the_loss_over_experts_is_that_of_transformers(kind: str) 
     assert float(outputs.loss) == pytest.approx(float(alone + balance.weight(model) * outputs.aux_loss), abs=1e-6)
 
 
-def test_ranks_learn_the_loss_over_experts_and_do_not_report_it_in_evaluation(tmp_path: Path) -> None:
+def test_expert_loss_is_learnt_not_reported(tmp_path: Path) -> None:
     """Two ranks with two steps of accumulation: each sees one row at a time, as transformers does here."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -121,7 +121,8 @@ def test_what_four_bits_leave_whole_is_what_is_left_whole(kind: str, tmp_path: P
     assert (found["left"] > 0.1) is (kind not in ("llama", "gpt2"))
 
 
-def test_experts_that_four_bits_leave_whole_are_refused_before_a_device_is_taken(tmp_path: Path) -> None:
+def test_experts_left_whole_by_four_bits_are_refused(tmp_path: Path) -> None:
+    """Experts that four bits leave whole are refused before a device is taken."""
     four_bits = {"peft": Peft(), "quantization": Quantization(), "accelerators": True}
     with pytest.raises(
         ExpectedError, match=r"spec.quantization: \d\d% of the weights of .* stay in full prec"

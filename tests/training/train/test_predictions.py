@@ -128,7 +128,8 @@ def test_every_task_predicts(name: str) -> None:
     assert type(tasks.find(name)).predictions is not Task.predictions
 
 
-def test_metrics_of_the_test_split_stand_beside_those_of_the_validation_split() -> None:
+def test_test_metrics_stand_beside_validation_metrics() -> None:
+    """Metrics of the test split stand beside those of the validation split."""
     assert predict.Tested().beside({"loss": 1.0}) == {"loss": 1.0}
     assert predict.Tested().beside(None) is None
     assert predict.Tested({"loss": 2.0}).beside({"loss": 1.0}) == {"loss": 1.0, "test_loss": 2.0}
@@ -183,7 +184,9 @@ def test_after_training_what_cannot_be_scored_is_said_and_costs_no_model(tmp_pat
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), LaunchError("launch does not answer")])
-def test_after_training_a_volume_or_a_launch_that_is_gone_ends_the_attempt(error: Exception) -> None:
+def test_predictions_without_volume_or_launch_end_attempt(error: Exception) -> None:
+    """After training, a volume or a `launch` that is gone ends the attempt."""
+
     def make() -> None:
         raise error
 

@@ -85,9 +85,10 @@ def test_training_goes_on_while_the_volume_is_full_or_read_only(volume: Volume, 
     assert finished.heard.models, "the model was handed over in the end"
 
 
-def test_a_checkpoint_that_was_given_up_is_made_again_before_the_next_one_is_due(
+def test_checkpoint_given_up_is_made_again_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A checkpoint that was given up is made again before the next one is due."""
     now = [1000.0]
     monkeypatch.setattr(pulses, "time", SimpleNamespace(monotonic=lambda: now[0]))
     pulse = Pulse(1, 0, None, save_seconds=None)

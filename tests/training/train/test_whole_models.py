@@ -19,7 +19,8 @@ ARGUMENTS = {
 }
 
 
-def test_all_of_a_model_for_pictures_and_text_is_kept_and_its_text_trained(tmp_path: Path) -> None:
+def test_picture_model_is_kept_whole_and_its_text_trained(tmp_path: Path) -> None:
+    """All of a model for pictures and text is kept, and its text trained."""
     import torch
     from safetensors.torch import load_file
 

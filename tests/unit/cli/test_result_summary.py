@@ -17,7 +17,8 @@ def test_accuracy_stands_beside_that_of_guessing() -> None:
     assert list(metric_lines(job(), {}, summary)) == []
 
 
-def test_metrics_of_the_task_come_first_and_those_of_the_test_in_a_line_of_their_own() -> None:
+def test_summary_shows_task_metrics_first() -> None:
+    """Metrics of the task come first, and those of the test split in a line of their own."""
     status = {
         "evaluation": {"loss": 1.5, "gen_len": 12, "rougeL": 0.25, "rouge1": 0.5, "test_loss": 1, "test_rouge1": 0.4}
     }

@@ -88,7 +88,7 @@ def test_a_deleted_pod_stays_as_it_was_last_seen() -> None:
     assert store.observe(pod("a", version=4), deleted=False) is None, "a late event does not bring it back"
 
 
-def test_a_pod_was_deleted_when_it_was_asked_to_end_not_when_its_name_was_taken_away() -> None:
+def test_pod_deletion_counts_from_the_request() -> None:
     """kubelet's own request, without a grace period, moves the time that the API server shows."""
     asked = {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 30}
     moved = {"deletionTimestamp": "2026-01-01T00:00:12Z", "deletionGracePeriodSeconds": 0}
@@ -113,7 +113,8 @@ def deleting(name: str, version: int) -> dict[str, Any]:
     return item
 
 
-def test_pods_deleted_in_one_second_keep_the_order_in_which_the_watch_showed_it() -> None:
+def test_pods_deleted_in_one_second_keep_their_order() -> None:
+    """Pods deleted in one second keep the order in which the watch showed it."""
     store = store_with_job()
     for name in ("a", "b", "c"):
         store.observe(pod(name), deleted=False)
@@ -199,7 +200,8 @@ def test_what_can_never_count_is_not_kept_whatever_its_label_says(item: dict[str
     assert not state_of(store).objects
 
 
-def test_a_gang_whose_pods_show_before_their_job_counts_when_the_job_comes() -> None:
+def test_pods_shown_before_their_job_count_later() -> None:
+    """A gang whose pods show before their job counts when the job comes."""
     store = JobCache()
     store.observe(ftj(), deleted=False)
     for node in range(1000):

@@ -103,7 +103,8 @@ async def test_a_slow_creation_is_let_go_and_wakes_the_job_when_it_is_answered()
     assert one.state.find(*JOB) is not None
 
 
-async def test_what_the_server_cannot_answer_is_a_value_and_is_tried_again_later() -> None:
+async def test_unanswered_create_is_a_value() -> None:
+    """What the server cannot answer is a value, and is tried again later."""
     one = Fixture()
     one.webhook.error = Unavailable(500, "InternalError", "failed calling webhook")
     one.webhook.gate.set()

@@ -303,7 +303,8 @@ def test_whatever_progress_answers_the_status_can_be_written(world: World, answe
     decided(world, state, taken)
 
 
-def test_what_is_beyond_the_bounds_is_left_out_and_said_once_and_the_rest_is_used(world: World) -> None:
+def test_answer_beyond_bounds_is_cut_and_said_once(world: World) -> None:
+    """What is beyond the bounds is left out and said once, and the rest is used."""
     said = Progress.model_validate(
         {
             "uid": UID,

@@ -147,7 +147,8 @@ async def test_who_does_not_renew_is_followed_after_the_lease_and_not_before() -
     assert SECONDS <= asyncio.get_running_loop().time() - begun <= 2 * SECONDS
 
 
-async def test_who_can_not_renew_stops_before_another_may_lead_and_ends_when_it_does() -> None:
+async def test_leader_that_cannot_renew_stops_first() -> None:
+    """Who cannot renew stops before another may lead, and ends when it does."""
     server = OneLease()
     first, second = contender(server), contender(server)
     await first.gain()
@@ -164,7 +165,8 @@ async def test_who_can_not_renew_stops_before_another_may_lead_and_ends_when_it_
     assert holding.told == ["doubt"]
 
 
-async def test_who_could_not_renew_for_longer_than_the_lease_goes_on_if_nobody_followed() -> None:
+async def test_leader_without_successor_goes_on() -> None:
+    """Who could not renew for longer than the lease lasts goes on if nobody followed."""
     server = OneLease()
     first = contender(server)
     await first.gain()

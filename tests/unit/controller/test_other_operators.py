@@ -66,7 +66,7 @@ async def test_a_job_whose_operator_renews_its_lease_is_left_alone(mine: str) ->
     assert world.others.count([job(THEIRS), job(mine), job(None)]) == 1
 
 
-async def test_a_lease_has_expired_when_it_was_not_seen_to_change_for_as_long_as_it_says() -> None:
+async def test_lease_unchanged_for_its_duration_has_expired() -> None:
     """Whatever its own times say: the other machine's clock may be wrong."""
     world = World()
     world.server.renew(0)
@@ -78,7 +78,8 @@ async def test_a_lease_has_expired_when_it_was_not_seen_to_change_for_as_long_as
     assert world.others.count([job(THEIRS)]) == 0
 
 
-async def test_an_operator_that_comes_back_gets_its_jobs_back_where_nobody_took_them() -> None:
+async def test_returning_operator_gets_its_jobs_back() -> None:
+    """An operator that comes back gets its jobs back where nobody took them."""
     world = World()
     world.server.renew(0)
     assert not await world.serves()

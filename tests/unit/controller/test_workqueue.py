@@ -234,7 +234,8 @@ async def test_a_pause_breaks_work_off_and_begins_no_more_until_it_is_over() -> 
     await queue.stop(1)
 
 
-async def test_what_was_woken_again_while_it_was_worked_on_is_done_once_after_a_pause() -> None:
+async def test_key_woken_in_work_is_done_once_after_pause() -> None:
+    """What was woken again while it was worked on is done once after a pause."""
     begun = 0
     gate = asyncio.Event()
 

@@ -264,7 +264,8 @@ def test_a_complete_job_is_success_where_the_pods_are_gone() -> None:
     assert world.status["model"]["path"] == f"reviews/runs/{UID}/attempts/1/model"
 
 
-def test_pods_that_outlive_success_are_told_to_end_after_their_grace_period() -> None:
+def test_pods_outliving_success_are_ended() -> None:
+    """Pods that outlive success are told to end after their grace period."""
     world = begun()
     world.end(world.pod(1, 0), world.record(1, step=100), exit_code=0)
     world.after(1)

@@ -126,7 +126,8 @@ def test_the_cause_is_settled_when_the_evidence_of_the_whole_gang_is_in() -> Non
     assert world.status["failure"]["reason"] == "NodeLost"
 
 
-def test_what_is_never_known_is_guessed_when_the_time_for_evidence_is_over() -> None:
+def test_missing_evidence_is_guessed_in_the_end() -> None:
+    """What is never known is guessed when the time for evidence is over."""
     world = begun()
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST, step=50))
     world.nodes = None
@@ -289,7 +290,7 @@ def test_a_new_checkpoint_gives_the_whole_budget_back() -> None:
     assert world.condition("Failed")["reason"] == "BackoffLimitExceeded"
 
 
-def test_a_checkpoint_that_only_makes_up_for_a_lost_one_gives_nothing_back() -> None:
+def test_checkpoint_made_up_for_restores_no_budget() -> None:
     """Else a job whose volume forgets would crash for ever."""
     world = World(spec={**SPEC, "backoffLimit": 1})
     world.wake()
@@ -341,7 +342,8 @@ def second_attempt(had: int, found: int | None) -> World:
 
 
 @pytest.mark.parametrize(("found", "told"), [(None, "begins anew"), (10, "goes on from step 10")])
-def test_a_checkpoint_that_is_not_on_the_volume_is_told_before_a_rank_starts(found: int | None, told: str) -> None:
+def test_lost_checkpoint_is_told_before_ranks_start(found: int | None, told: str) -> None:
+    """A checkpoint that is not on the volume is told before a rank starts."""
     world = second_attempt(20, found)
     lost = world.condition("CheckpointLost")
     assert (lost["status"], lost["reason"]) == ("True", "NotOnVolume")
@@ -406,7 +408,8 @@ def test_without_a_crash_left_the_next_attempt_waits_for_the_cause() -> None:
     assert (world.status["attempt"], world.names("Job")) == (2, ["reviews-train-1", "reviews-train-2"])
 
 
-def test_the_first_restart_comes_at_once_and_fruitless_ones_later_and_later() -> None:
+def test_fruitless_restarts_wait_longer() -> None:
+    """The first restart comes at once, and fruitless ones later and later."""
     world = World(spec={**SPEC, "backoffLimit": 6})
     world.wake()
     pauses = []
@@ -506,7 +509,8 @@ def test_a_finished_job_stays_as_it_is() -> None:
 # --- deadlines ----------------------------------------------------------------------------------------------------
 
 
-def test_a_gang_that_has_not_begun_in_time_gives_everything_back_and_is_tried_again_uncounted() -> None:
+def test_gang_not_begun_in_time_is_retried_uncounted() -> None:
+    """A gang that has not begun in time gives everything back and is tried again, uncounted."""
     world = World(spec={**SPEC, "startDeadlineSeconds": 100})
     world.wake()
     world.start(world.pod(1, 0))
@@ -637,7 +641,8 @@ def test_a_container_that_ended_badly_is_enough() -> None:
     assert (world.phase, world.status["attempt"]) == ("Restarting", 2)
 
 
-def test_after_a_long_absence_the_next_attempt_is_asked_before_anything_is_guessed() -> None:
+def test_operator_long_away_asks_before_it_guesses() -> None:
+    """After a long absence the next attempt is asked before anything is guessed."""
     world = begun()
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST, step=50))
     del world.objects[world.pod(1, 1)["metadata"]["uid"]]
@@ -657,7 +662,8 @@ def test_restarts_are_counted_by_every_cause_that_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("reason", [Reason.VOLUME_FULL, Reason.VOLUME_NOT_WRITABLE, Reason.VOLUME_FAILED])
-def test_trouble_of_the_volume_is_tried_again_at_growing_distances_until_the_deadline(reason: Reason) -> None:
+def test_volume_trouble_is_retried_until_deadline(reason: Reason) -> None:
+    """What the volume's trouble ended is tried again at growing distances, until the deadline."""
     world = begun(World(spec={**SPEC, "backoffLimit": 0, "activeDeadlineSeconds": 3600}))
     world.crash(1, reason=reason, cause=Cause.VOLUME, step=50)
     world.after(1)

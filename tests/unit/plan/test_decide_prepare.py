@@ -35,9 +35,8 @@ def end(world: World, number: int, **told: object) -> None:
         ({}, False),
     ],
 )
-def test_preparing_is_its_own_job_where_accelerators_would_wait_or_the_hub_is_read(
-    spec: dict[str, object], *, needs: bool
-) -> None:
+def test_prepare_job_for_accelerators_or_hub(spec: dict[str, object], *, needs: bool) -> None:
+    """Preparing is a Job of its own where accelerators would wait or the Hub is read."""
     world = World()
     world.spec = {**world.spec, **spec}
     world.wake()
@@ -216,7 +215,7 @@ def test_inline_preparing_shows_in_the_condition_too() -> None:
 # --- what makes a prepare Job outdated, and how often it is made again ---------------------------------------------------
 
 
-def test_other_settings_and_another_version_of_the_operator_make_nothing_outdated() -> None:
+def test_other_settings_make_nothing_outdated() -> None:
     """Two operators that took turns replaced each other's prepare Jobs for ever."""
     world = preparing()
     world.settings = PlanSettings(
@@ -296,7 +295,8 @@ def test_edits_that_follow_one_another_quickly_wait_longer_and_longer() -> None:
     assert world.status["prepareAttempt"] == newest + 1, "an edit after a quiet time is followed at once"
 
 
-def test_a_prepare_job_that_somebody_deletes_again_and_again_is_made_with_a_growing_pause() -> None:
+def test_prepare_job_deleted_repeatedly_is_made_with_growing_pause() -> None:
+    """A prepare job that somebody deletes again and again is made with a growing pause."""
     world = preparing()
     for _ in range(120):
         for name in world.names("Job"):

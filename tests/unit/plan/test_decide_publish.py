@@ -319,7 +319,8 @@ def test_a_pod_that_went_while_no_operator_looked_is_replaced_soon() -> None:
     assert world.status["publishAttempt"] == 2
 
 
-def test_a_publish_job_that_somebody_deletes_again_and_again_is_made_with_a_growing_pause() -> None:
+def test_publish_job_deleted_repeatedly_is_made_with_growing_pause() -> None:
+    """A publish job that somebody deletes again and again is made with a growing pause."""
     world = publishing()
     for _ in range(120):
         for name in world.names("Job"):

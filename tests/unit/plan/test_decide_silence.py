@@ -71,7 +71,7 @@ def test_the_time_of_a_silent_node_begins_with_the_last_step() -> None:
     assert lost_after(world, PATIENCE - 1), "the last step was a second ago"
 
 
-def test_while_too_many_nodes_are_silent_nothing_is_deleted_even_without_a_word_of_node_0() -> None:
+def test_too_many_silent_nodes_delete_nothing() -> None:
     """The cluster takes its own taints away then, and evicts nothing."""
     world = begun()
     for machine in MACHINES:

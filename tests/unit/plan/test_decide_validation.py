@@ -132,9 +132,10 @@ def test_a_device_that_is_no_accelerator_is_nobodys_concern(name: str) -> None:
         ),
     ],
 )
-def test_a_missing_or_unfit_reference_keeps_the_job_waiting_until_it_is_mended(
+def test_missing_reference_keeps_job_waiting(
     spec: dict[str, Any], cluster: dict[Ref, Manifest], reason: str, words: list[str], mended: dict[Ref, Manifest]
 ) -> None:
+    """A missing or unfit reference keeps the job waiting until it is mended."""
     world = World(spec=spec, cluster=cluster)
     world.wake()
     validated = world.condition("Validated")
@@ -173,7 +174,8 @@ def test_a_claim_that_can_be_read_by_nobody_else_is_enough_for_one_node() -> Non
     assert world.status["claim"] == {"name": "shared", "accessMode": "ReadWriteOnce"}
 
 
-def test_what_the_administrator_lets_no_job_have_waits_for_an_edit_or_for_the_administrator() -> None:
+def test_forbidden_template_waits() -> None:
+    """What the administrator lets no job have waits for an edit or for the administrator."""
     asking = {**SPEC, "template": {"spec": {"volumes": [{"name": "models", "hostPath": {"path": "/models"}}]}}}
     edited, allowed = World(spec=asking), World(spec=asking)
     for world in (edited, allowed):
@@ -247,7 +249,8 @@ def test_our_own_claim_is_found_by_its_label() -> None:
     assert world.phase == "Starting"
 
 
-def test_raising_nodes_on_a_claim_that_was_made_for_one_is_refused_with_that_reason() -> None:
+def test_more_nodes_on_claim_for_one_are_refused() -> None:
+    """Raising nodes on a claim that was made for one is refused with that reason."""
     world = World(spec={**SPEC, "storage": {"size": "1Gi"}})
     ours = claim("reviews", ("ReadWriteOnce",), labels={"finetune.dev/job": "reviews", "finetune.dev/uid": UID})
     world.objects[ours["metadata"]["uid"]] = ours
@@ -257,7 +260,8 @@ def test_raising_nodes_on_a_claim_that_was_made_for_one_is_refused_with_that_rea
     assert "fixed once made" in validated["message"]
 
 
-def test_a_template_that_overrides_the_system_fails_and_an_edit_starts_again() -> None:
+def test_template_overriding_system_fails_until_edited() -> None:
+    """A template that overrides the system fails the job, and an edit starts it again."""
     bad = {"spec": {"containers": [{"name": "trainer", "command": ["sh"]}]}}
     world = World(spec={**SPEC, "template": bad})
     world.wake()

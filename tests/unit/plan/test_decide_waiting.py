@@ -39,7 +39,8 @@ def test_an_unschedulable_pod_says_what_is_missing() -> None:
     assert world.reasons() == ["AttemptStarted", "FailedScheduling"]
 
 
-def test_a_pod_that_prepares_and_is_too_large_is_made_smaller_by_its_own_field() -> None:
+def test_too_large_prepare_pod_names_its_field() -> None:
+    """A pod that prepares and is too large is made smaller by its own field."""
     world = World(spec=HUB_SPEC)
     world.wake()
     text = "0/2 nodes are available: 2 Insufficient memory."
@@ -68,7 +69,7 @@ def test_a_container_that_cannot_be_made_says_why(reason: str) -> None:
     assert "the kubelet's own words" in running["message"]
 
 
-def test_an_image_that_is_pulled_again_and_again_is_one_event_and_one_write() -> None:
+def test_image_pulled_again_and_again_is_one_event() -> None:
     """kubelet changes between the two reasons for hours."""
     world = World()
     world.wake()

@@ -124,7 +124,8 @@ def test_every_capability_has_a_case() -> None:
     assert {capability for capability, _, _ in CASES} == set(Capability)
 
 
-def test_by_default_the_machine_is_off_limits_and_a_service_account_is_not() -> None:
+def test_template_defaults_forbid_the_machine() -> None:
+    """By default the machine is off limits, and a service account is not."""
     off = {capability for capability, pod, _ in CASES if refused(pod, allows=DEFAULT_ALLOWED)}
     assert off == {
         Capability.HOST_PATH,
@@ -253,7 +254,8 @@ def test_a_job_can_neither_widen_nor_borrow_what_the_administrator_gives(pod: di
     assert problem.startswith(said)
 
 
-def test_a_volume_of_the_spec_takes_no_place_under_an_administrators_privileged_container() -> None:
+def test_spec_volume_under_privileged_container_is_refused() -> None:
+    """A volume of the spec takes no place under an administrator's privileged container."""
     volumes = [{"name": "scripts", "mountPath": "/mine", "claimName": "mine"}]
     (problem,) = refused({}, defaults=ADMINS, volumes=volumes)
     assert problem.startswith("spec.template.spec.initContainers[tune]: is the administrator's")

@@ -39,7 +39,8 @@ def test_a_second_cluster_with_nodes_waits_for_the_end_of_the_first(clusters: Pa
     assert guard.running() == []
 
 
-def test_what_a_run_left_that_was_killed_with_its_guard_does_not_stop_the_next(clusters: Path) -> None:
+def test_leftovers_of_killed_run_stop_no_other(clusters: Path) -> None:
+    """What a run left that was killed with its guard does not stop the next one."""
     left = clusters / f"left{os.getpid()}"
     command = [sys.executable, "-m", "tests.support.cluster", "guard", str(left), "--with-nodes"]
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:

@@ -75,7 +75,8 @@ def scopes_of(worker: Worker) -> list[str]:
     return list(dict.fromkeys(scope_of(test) for test in worker.ran))
 
 
-def test_a_tier_that_needs_the_cluster_is_handed_out_as_a_whole_the_rest_by_file() -> None:
+def test_cluster_tier_is_handed_out_whole() -> None:
+    """A tier that needs the cluster is handed out as a whole, the rest by file."""
     assert scope_of("tests/cluster/test_e.py::test_1[a/b::c]") == "cluster"
     assert scope_of("tests/unit/api/test_c.py::test_1") == "tests/unit/api/test_c.py"
 
@@ -134,7 +135,8 @@ def test_of_three_workers_one_goes_on_with_the_files(xdist: pytest.Config) -> No
     assert suite.scheduler.tests_finished
 
 
-def test_without_files_each_worker_has_a_tier_and_one_takes_over_from_one_that_died(xdist: pytest.Config) -> None:
+def test_tier_of_dead_worker_is_taken_over(xdist: pytest.Config) -> None:
+    """Without files each worker has a tier, and one takes over from one that died."""
     suite = Suite(xdist, [*CLUSTER, *E2E])
     suite.built |= {"cluster", "e2e"}
     suite.scheduler.schedule()

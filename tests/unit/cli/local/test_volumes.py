@@ -51,7 +51,8 @@ def test_variables_are_read_from_files(tmp_path: Path) -> None:
     assert values["FINETUNE_ATTEMPT"] == "1"
 
 
-def test_every_key_of_the_datas_credentials_is_a_variable_where_data_is_read(tmp_path: Path) -> None:
+def test_credential_keys_are_variables_of_prepare(tmp_path: Path) -> None:
+    """Every key of the data's credentials is a variable where data is read."""
     given, volumes = job("job-remote.yaml"), Volumes(tmp_path, secrets={"bucket": tmp_path / "mine"})
     for name, value in {"AWS_ACCESS_KEY_ID": "me", "FINETUNE_ATTEMPT": "7", "..data": "x", "a b": "x"}.items():
         (tmp_path / "mine").mkdir(exist_ok=True)

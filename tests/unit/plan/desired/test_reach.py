@@ -95,7 +95,8 @@ def test_another_value_of_a_field_changes_what_a_job_becomes(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", DECIDING.values())
-def test_a_field_that_changes_no_object_is_read_where_the_operator_decides(name: str) -> None:
+def test_deciding_field_is_read_in_a_stage(name: str) -> None:
+    """A field that changes no object is read where the operator decides."""
     stages = Path(plan.__path__[0]) / "stages"
     nodes = (node for file in stages.glob("*.py") for node in ast.walk(ast.parse(file.read_text())))
 

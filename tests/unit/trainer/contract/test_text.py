@@ -41,7 +41,8 @@ def test_a_long_text_is_cut_and_shows_it(limit: int, shown: str) -> None:
 
 
 @given(st.text(st.characters()), st.integers(0, 50), st.booleans())
-def test_any_text_is_short_and_printable_and_stays_as_it_is_the_second_time(text: str, limit: int, lines: bool) -> None:
+def test_text_is_short_printable_and_stable(text: str, limit: int, lines: bool) -> None:
+    """Any text becomes short and printable, and stays as it is the second time."""
     shown = printable(text, limit, lines=lines)
     assert len(shown) <= limit
     bad = {unicodedata.category(one) for one in shown if one not in "\n\u200c\u200d"} & {"Cc", "Cf", "Cs", "Zl", "Zp"}

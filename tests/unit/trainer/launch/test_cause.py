@@ -77,7 +77,8 @@ def test_a_connection_that_was_lost_is_no_cause_of_ones_own() -> None:
     assert (killed.reason, killed.rank) == (Reason.RANK_KILLED, 1)
 
 
-def test_a_watchdog_that_aborts_a_rank_because_its_peer_is_gone_is_no_cause() -> None:
+def test_watchdog_abort_for_lost_peer_is_no_cause() -> None:
+    """A watchdog that aborts a rank because its peer is gone is no cause."""
     said = "terminate called after throwing an instance of 'c10::DistBackendError'\n  what():  {}"
     gone = said.format("[PG ID 0 Rank 1] NCCL error: remote process exited or there was a network error")
     evidence = Evidence(node=0, results={}, exits=[(1, -6)], tails={1: gone})

@@ -104,9 +104,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, number: int, times: int, *, only: s
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE])
-def test_a_volume_that_is_away_costs_one_checkpoint_and_another_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_volume_away_costs_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A volume that is away costs one checkpoint, and another is asked for."""
     one = Sealing(tmp_path)
     reports = [one.part(2), one.part(4)]
     failing(monkeypatch, number, 1)
@@ -116,9 +115,10 @@ def test_a_volume_that_is_away_costs_one_checkpoint_and_another_is_asked_for(
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_where_checkpoints_can_never_be_sealed_the_first_one_ends_the_attempt(
+def test_first_checkpoint_never_sealed_ends_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
+    """Where checkpoints can never be sealed, the first one ends the attempt."""
     one = Sealing(tmp_path)
     report = one.part(2)
     failing(monkeypatch, number, 1, only="checkpoint-2")
@@ -156,9 +156,10 @@ def test_the_model_is_sealed_when_the_volume_is_back(
 
 
 @pytest.mark.parametrize(("sealed", "cause"), [(True, Cause.VOLUME), (False, Cause.ERROR)])
-def test_a_model_that_cannot_be_sealed_for_long_costs_only_where_nothing_was_ever_saved(
+def test_model_not_sealed_costs_only_if_nothing_was_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool, cause: Cause
 ) -> None:
+    """A model that cannot be sealed for long costs only where nothing was ever saved."""
     monkeypatch.setattr(checkpoint_coordinator, "MODEL_SECONDS", 0.0)
     one = Sealing(tmp_path)
     if sealed:
@@ -200,7 +201,8 @@ def seal_all(one: Sealing, weights: dict[int, dict[str, list[float]]]) -> list[M
     return [sealed for sealed in found if sealed is not None]
 
 
-def test_what_is_sealed_says_whether_it_is_finite_and_the_newest_is_one_that_is(tmp_path: Path) -> None:
+def test_manifest_says_whether_finite(tmp_path: Path) -> None:
+    """What is sealed says whether it is finite, and the newest is one that is."""
     one = Sealing(tmp_path)
     found = seal_all(one, {10: {"head": [1.0]}, 20: {"head": [NAN]}})
     assert [(sealed.step, sealed.finite) for sealed in found] == [(10, True), (20, False)]

@@ -37,7 +37,8 @@ def test_libraries_warnings_and_progress_bars_are_left_out() -> None:
     assert last_words(NOISE + "loss is 0.3\n" + NOISE) == "loss is 0.3"
 
 
-def test_a_crash_of_the_interpreter_is_its_own_account_with_the_innermost_frames() -> None:
+def test_interpreter_crash_is_told_with_innermost_frames() -> None:
+    """A crash of the interpreter is its own account with the innermost frames."""
     said = last_words(NOISE + FATAL).splitlines()
     assert said[0] == "Fatal Python error: Segmentation fault"
     assert "functional.py" in said[1]

@@ -347,7 +347,8 @@ def test_a_named_checkpoint_of_other_data_is_refused(tmp_path: Path, now: Prepar
     assert said in caught.value.failure.message
 
 
-def test_what_could_be_gone_on_from_decides_whether_data_must_be_known_first(tmp_path: Path) -> None:
+def test_resume_candidates_decide_whether_data_is_needed(tmp_path: Path) -> None:
+    """What could be gone on from decides whether data must be known first."""
     place = layout(tmp_path)
     assert not may_go_on(place, run_config(), 1)
     assert may_go_on(place, run_config(resume_from="/a/path"), 1)

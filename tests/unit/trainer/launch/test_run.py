@@ -48,7 +48,7 @@ def test_a_node_whose_record_cannot_be_made_leaves_one_that_says_so(tmp_path: Pa
     assert "ValidationError" in record.failure.message
 
 
-def test_a_sealed_model_that_cannot_be_read_at_the_end_costs_no_more_than_its_metrics(tmp_path: Path) -> None:
+def test_sealed_model_unreadable_at_end_costs_its_metrics(tmp_path: Path) -> None:
     """It was read, byte by byte, when the attempt began."""
     model = Layout.of(run_config(output=str(tmp_path))).run.attempt(1).folder / "model"
     (model / "manifest.json").mkdir(parents=True)

@@ -66,7 +66,7 @@ def test_the_termination_log_is_overwritten_in_place(tmp_path: Path) -> None:
     assert ResultRecord.model_validate_json(file.read_text()).attempt == 2
 
 
-def test_what_a_gang_of_a_thousand_nodes_tells_of_the_attempt_before_is_read_by_the_operator() -> None:
+def test_record_of_a_thousand_nodes_is_read() -> None:
     """Each left as much as fits in a termination message; of one it was the fault."""
     echo = Failure(reason=Reason.PEER_LOST, cause=Cause.ERROR, message="lost its peer " + "x" * 2000)
     gang = [
