@@ -42,7 +42,7 @@ DESCRIPTION = (
 
 @cache
 def schema() -> Schema:
-    """The schema of the whole resource, rules included: one for all, not to be changed."""
+    """Return the schema of the whole resource, rules included. All callers share it: it must not be changed."""
     whole: Schema = {
         "type": "object",
         "description": DESCRIPTION,
@@ -61,7 +61,7 @@ def schema() -> Schema:
 
 
 def _node(root: Schema, path: str) -> Schema:
-    """The node that a dotted path names; `[]` is what an array or map holds. Raises KeyError."""
+    """Return the schema node that a dotted path names; `[]` stands for what an array or a map holds. Raises KeyError."""
     node = root
     for name in path.split(".") if path else ():
         node = node["properties"][name.removesuffix("[]")]
@@ -71,7 +71,7 @@ def _node(root: Schema, path: str) -> Schema:
 
 
 def manifest() -> dict[str, Any]:
-    """The CustomResourceDefinition."""
+    """Build the CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -17,20 +17,20 @@ _COMPONENT = ".FineTuneJob"
 
 
 def status_lacks(document: dict[str, Any]) -> tuple[str, ...]:
-    """Fields and values of `status` that this operator writes and the cluster would drop or refuse.
+    """List the fields and values of `status` that this operator writes and the cluster would drop or refuse.
 
-    `document`: the API server's OpenAPI document of the group and version. Empty where it does not tell.
+    `document`: the API server's OpenAPI document of the group and version. The list is empty where the document does not tell.
     """
     return _lacks(document, "status")
 
 
 def spec_lacks(document: dict[str, Any]) -> tuple[str, ...]:
-    """Fields of `spec` that this operator knows, and users of this cluster cannot give."""
+    """List the fields of `spec` that this operator knows and that users of this cluster cannot give."""
     return _lacks(document, "spec")
 
 
 def in_short(fields: tuple[str, ...]) -> str:
-    """The first few, and how many more there are."""
+    """Name the first few fields, and count the others."""
     rest = len(fields) - SHOWN
     return ", ".join(fields[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 

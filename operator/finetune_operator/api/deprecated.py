@@ -45,7 +45,7 @@ REMOVED: dict[str, str] = {
 
 
 def translate(arguments: TrainingArguments) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the user gave under today's names, and a sentence for each older name that was translated."""
+    """Return the user's arguments under today's names, and a sentence for each older name that was translated."""
     arguments_set = arguments.model_dump(exclude_unset=True, exclude_none=True)
     current: dict[str, Any] = {}
     warnings: list[str] = []
@@ -62,7 +62,7 @@ def translate(arguments: TrainingArguments) -> tuple[dict[str, Any], tuple[str, 
 
 
 def _translated(name: str, value: Any) -> Any:
-    """The successor's value; None where the older argument asked for nothing."""
+    """Return the successor's value; None where the older argument asked for nothing."""
     match name:
         case "group_by_length":
             return "group_by_length" if value else "random"

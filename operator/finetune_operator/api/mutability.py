@@ -43,7 +43,7 @@ class UndeclaredMutabilityError(TypeError):
 
 
 def mutability(model: type[BaseModel]) -> dict[str, Immutable | Mutable]:
-    """What an edit of each field may do, by the name that users write. Raises UndeclaredMutabilityError."""
+    """Return what an edit of each field may do, by the name that users write. Raises UndeclaredMutabilityError."""
     return {
         str(field.alias): _declared(f"{model.__name__}.{name}", field) for name, field in model.model_fields.items()
     }

@@ -21,7 +21,7 @@ def is_quantity(text: str) -> bool:
 
 
 def parse(text: str) -> Fraction:
-    """The number that a quantity stands for. Raises ValueError."""
+    """Return the number that a quantity stands for. Raises ValueError."""
     if (match := _QUANTITY.fullmatch(text)) is None:
         raise ValueError(f"{text} is no quantity")
     number, suffix = match.groups()
@@ -32,6 +32,6 @@ def parse(text: str) -> Fraction:
 
 
 def amount(value: object) -> Fraction | None:
-    """The number of a quantity in an object that others wrote; None where it is none."""
+    """Return the number of a quantity in an object that others wrote; None where it is no quantity."""
     text = str(value)
     return parse(text) if is_quantity(text) else None

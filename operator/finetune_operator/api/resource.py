@@ -54,5 +54,5 @@ class FineTuneJob(BaseModel):
 
     @classmethod
     def parse(cls, body: dict[str, Any]) -> FineTuneJob:
-        """Raises pydantic.ValidationError where the body is no FineTuneJob of this version."""
+        """Parse an object. Raises pydantic.ValidationError where it is no FineTuneJob of this version."""
         return cls.model_validate({**body, "status": body.get("status") or {}})

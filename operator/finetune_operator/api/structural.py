@@ -46,17 +46,17 @@ class StructuralSchema(GenerateJsonSchema):
     """Translates where the core schema still tells what was meant: null, defaults, literals."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        """None means "not given": the field is left out, never null."""
+        """Drop the null: None means that the field is not given, and no user writes null."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """A default goes into the description: one in the schema would be written to `spec` by the API server."""
+        """Move the default into the description: from the schema the API server would write it to `spec`."""
         inner = self.generate_inner(schema["schema"])
         default = schema.get("default")
         return {**inner, _DEFAULT: default} if isinstance(default, bool | int | float | str) else inner
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
-        """An enum, also where there is one value."""
+        """Return an enum, also where there is one value."""
         choices = list(schema["expected"])
         if all(isinstance(choice, str) for choice in choices):
             return {"type": "string", "enum": choices}
@@ -66,14 +66,14 @@ class StructuralSchema(GenerateJsonSchema):
 
 
 def structural_schema(model: type[BaseModel]) -> Schema:
-    """The schema of a model, fields by alias. Raises NotStructuralError."""
+    """Return the schema of a model, with its fields by alias. Raises NotStructuralError."""
     schema = model.model_json_schema(by_alias=True, schema_generator=StructuralSchema, mode="validation")
     definitions = schema.pop("$defs", {})
     return _structural(schema, definitions, model.__name__)
 
 
 def _structural(schema: Schema, definitions: Schema, where: str) -> Schema:
-    """One node and all below it, references replaced by what they name."""
+    """Translate one node and all nodes below it, and put in place of each reference what it names."""
     if "$ref" in schema:
         target = definitions[schema["$ref"].removeprefix("#/$defs/")]
         # What is said beside the reference (the field's description) is nearer than what the model says of itself.

@@ -30,7 +30,7 @@ that a single one would have the whole document refused. They are left out here;
 
 
 def left_out(what: str, metrics: Mapping[str, float]) -> str | None:
-    """What to tell the user of the metrics that `FiniteMetrics` leaves out; None where all are finite."""
+    """Tell the user which metrics `FiniteMetrics` leaves out; None where all are finite."""
     values = [f"{name} ({value})" for name, value in metrics.items() if not math.isfinite(value)]
     if not values:
         return None
@@ -49,5 +49,5 @@ class Document(BaseModel):
     )
 
     def to_json(self) -> str:
-        """The document as JSON: aliases, no nulls, no white space."""
+        """Write the document as JSON, with aliases, without nulls and without white space."""
         return self.model_dump_json(by_alias=True, exclude_none=True)

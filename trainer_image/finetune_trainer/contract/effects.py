@@ -47,7 +47,7 @@ def parts(document: Document, effect: Effect, **options: Any) -> dict[str, Any]:
 
 
 def effects(kind: type[Document], above: Effect | None = None) -> dict[str, Effect]:
-    """The effect of each field, by its dotted path. Raises UndeclaredEffectError."""
+    """Return the effect of each field, by its dotted path. Raises UndeclaredEffectError."""
     declared: dict[str, Effect] = {}
     for name, field in kind.model_fields.items():
         effect = next((meta for meta in field.metadata if isinstance(meta, Effect)), above)
@@ -62,14 +62,14 @@ def effects(kind: type[Document], above: Effect | None = None) -> dict[str, Effe
 
 
 def _document(field: FieldInfo) -> type[Document] | None:
-    """The document that a field holds, if it holds one."""
+    """Return the class of the document that a field holds, if it holds one."""
     kinds = (field.annotation, *get_args(field.annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Document)), None)
 
 
 @cache
 def _paths_with(kind: type[Document], effect: Effect) -> dict[str, Any]:
-    """The fields that have an effect, as pydantic's `include` wants them."""
+    """Return the fields that have an effect, as pydantic's `include` wants them."""
     included: dict[str, Any] = {}
     for path in (path for path, own in effects(kind).items() if effect in own):
         *parents, name = path.split(".")

@@ -41,7 +41,7 @@ class PrepareSummary(Document):
 
     @property
     def text(self) -> str:
-        """As a sentence of a condition: `1,000 train and 200 validation rows, ...`."""
+        """The summary as a sentence of a condition: `1,000 train and 200 validation rows, ...`."""
         counts = {"train": self.train_rows, "validation": self.validation_rows, "test": self.test_rows}
         row_counts = [f"{count:,} {role}" for role, count in counts.items() if count is not None]
         clauses = [

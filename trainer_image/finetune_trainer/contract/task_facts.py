@@ -156,6 +156,6 @@ TASKS: Mapping[str, TaskFacts] = {
 
 
 def metrics(task: str, problem_type: str | None = None) -> dict[str, bool]:
-    """Metrics that a run reports -> whether more is better."""
+    """Return the metrics that a run reports, and of each whether more is better."""
     facts = TASKS[task]
     return {"loss": False, **(facts.of_problem.get(problem_type or "") or facts.metrics)}

@@ -25,10 +25,10 @@ _JOINERS = "\u200c\u200d"
 
 
 def printable(text: str, limit: int, *, lines: bool = False) -> str:
-    """The text with nothing in it that steers a terminal or hides what is written, `limit` characters at most.
+    """Remove what steers a terminal or hides text, and cut the rest to at most `limit` characters.
 
-    Escape sequences go; other control characters and what overrides the direction of writing become U+FFFD; a longer
-    text ends with an ellipsis. White space becomes a plain space, line breaks too unless `lines` are wanted.
+    Escape sequences go; other control characters and what overrides the direction of writing become U+FFFD; a text that is cut
+    ends with an ellipsis. White space becomes a plain space, line breaks too unless `lines` are wanted.
     """
     text = text[: 4 * limit + 4096]  # what costs time does not grow with what somebody else wrote
     if not text.isprintable():
@@ -44,15 +44,15 @@ def _shown(character: str) -> str:
 
 
 def log_line(command: str, text: str, *, lines: bool = False) -> None:
-    """What a command says in its log, whatever others have put into the text; one line, or as many as it has."""
+    """Print what a command logs, whatever others have put into the text: on one line, or on as many as it has."""
     limit = len(text) if lines else LINE_MAX
     print(f"{command}: {printable(text, limit, lines=lines)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def harmless_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An event of a log that people read, with nothing in it that steers a terminal: a processor of structlog.
+    """Make an event of a log safe to show: a processor of structlog.
 
-    A traceback keeps its lines, all else is on one line, so that nobody can write lines of a log but the log.
+    A traceback keeps its lines. Everything else is on one line, so that nobody but the log can begin one.
     """
     for name, value in event.items():
         shown = value if isinstance(value, str) else repr(value)

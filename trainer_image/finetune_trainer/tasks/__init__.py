@@ -15,6 +15,6 @@ __all__ = ["Task", "find"]
 
 
 def find(name: str) -> Task:
-    """The task of a name: `text-classification` is `TASK` of module `text_classification`."""
+    """Return the task of a name: `text-classification` is `TASK` of module `text_classification`."""
     task: Task = import_module(f"{__name__}.{name.replace('-', '_')}").TASK
     return task

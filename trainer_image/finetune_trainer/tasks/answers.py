@@ -38,7 +38,7 @@ class Read:
 
 
 def read(split: Split, answers: str, context: str) -> Read:
-    """The answers of a split, compared with their contexts. ExpectedError for one that is not there."""
+    """Read the answers of a split, and compare them with their contexts. ExpectedError for one that is not there."""
     require_shape(split, answers)
     parts, unanswerable, longest, moved = [], 0, 0, []
     columns = pa.table([split.table.column(answers), split.table.column(context)], names=["answers", "context"])
@@ -60,7 +60,7 @@ def read(split: Split, answers: str, context: str) -> Read:
 
 
 def require_shape(split: Split, column: str) -> None:
-    """The column holds answers with their places, of the one shape or the other."""
+    """Raise where the column does not hold answers with their places, in one of the two shapes."""
     type_ = split.table.column(column).type
     inner = type_.value_type if pa.types.is_list(type_) or pa.types.is_large_list(type_) else type_
     keys = {inner.field(index).name for index in range(inner.num_fields)} if pa.types.is_struct(inner) else set()
@@ -76,7 +76,7 @@ def require_shape(split: Split, column: str) -> None:
 
 
 def moved_message(split: Split, role: str, rows: list[int]) -> str:
-    """What the user should know of answers that were found elsewhere."""
+    """Tell the user of answers that stand elsewhere than the data says."""
     count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
     return (
         f"{count} of the {role} data: an answer is not at its answer_start but once elsewhere in the context, which is "
@@ -93,7 +93,7 @@ class _AnswerRow:
     column: str
 
     def pairs(self, value: Any) -> Iterator[tuple[str, int]]:
-        """Answers and where they are said to begin."""
+        """Yield the answers of a row, each with the character where the data says that it begins."""
         if value is None:
             raise self._error(f"no answers in column {self.column!r}. A question without an answer has {NONE}.")
         if isinstance(value, list):
@@ -117,7 +117,7 @@ class _AnswerRow:
             yield text, int(start)
 
     def where(self, answer: str, start: int, context: str) -> int:
-        """Where an answer begins: as said, or the one place at which it stands."""
+        """Find where an answer begins: where the data says, else at the only place where it occurs."""
         if start >= 0 and context.startswith(answer, start):
             return start
         first = context.find(answer)
@@ -136,12 +136,12 @@ class _AnswerRow:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A file with one answer a question may hold it without a list around it."""
+    """Put a single answer into a list: a file with one answer a question may hold it without."""
     return list(value) if isinstance(value, list) else [] if value is None else [value]
 
 
 def none_answered(split: Split, column: str) -> ExpectedError:
-    """Training data from which nothing can be learnt."""
+    """Return the error for training data in which no question has an answer."""
     rows = split.table.num_rows
     return ExpectedError(
         Reason.DATA_INVALID,

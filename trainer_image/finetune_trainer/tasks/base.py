@@ -67,7 +67,7 @@ class Reading:
 
     @property
     def tokenizer(self) -> Any:
-        """The model's, cutting that end of long texts which the user wants cut."""
+        """The model's tokenizer, set to cut long texts at the end that the user wants cut."""
         side = self.config.preprocessing.truncation_side
         if side is not None:
             self.model.tokenizer.truncation_side = side
@@ -107,7 +107,7 @@ class Training:
 
     @property
     def pad_to_multiple_of(self) -> int | None:
-        """Lengths that tensor cores like."""
+        """Factor of the lengths that tensor cores are fast with; None in full precision."""
         return 8 if self.half_precision else None
 
     @property
@@ -150,21 +150,21 @@ class Task(ABC):
 
     @property
     def facts(self) -> TaskFacts:
-        """What others know of it, too."""
+        """The row of the task in `task_facts`: what others know of it, too."""
         return TASKS[self.name]
 
     # --- preparing: no torch ---
 
     @abstractmethod
     def columns(self, config: RunConfig) -> list[str]:
-        """All columns of the data that are read."""
+        """List all columns of the data that are read."""
 
     @abstractmethod
     def text_columns(self, config: RunConfig) -> list[str]:
-        """Those of them that hold text, so that a reader must not take `007` for a number."""
+        """List those that hold text, so that a reader does not take `007` for a number."""
 
     def asked(self, config: RunConfig) -> ColumnRequest:
-        """What is read of the data, and how."""
+        """Return what is read of the data, and how."""
         return ColumnRequest(tuple(self.columns(config)), tuple(self.text_columns(config)), config.dataset.field)
 
     @abstractmethod
@@ -172,7 +172,7 @@ class Task(ABC):
         """Look at every row. ExpectedError names file, line, column, value and the way out."""
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
-        """ExpectedError where this model cannot be trained for the task; models that can are named."""
+        """Raise ExpectedError, which names models that can, where this model cannot be trained for the task."""
         # By its path: as an attribute of its package it would ask for torch.
         kinds = getattr(import_module("transformers.models.auto.modeling_auto"), self.heads)
         if model.config.model_type not in kinds:
@@ -185,15 +185,15 @@ class Task(ABC):
         require_padding(model)
 
     def model_messages(self, model: ModelDescription, label_names: tuple[str, ...]) -> tuple[str, ...]:
-        """What the user should know of this model in this task."""
+        """Tell the user what matters of this model in this task."""
         return ()
 
     def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
-        """Tokens of each row that are not text."""
+        """Count the tokens of each row that are not text."""
         return int(model.tokenizer.num_special_tokens_to_add(pair=False))
 
     def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
-        """Tokens at most, and what to tell the user: a wish above what the model reads is cut down to that."""
+        """Return the tokens at most and messages for the user: a wish above what the model reads is cut down to that."""
         wanted, limit = config.preprocessing.max_length, model.max_tokens
         special = self.special_tokens(model, config)
         if wanted is not None and wanted <= special:
@@ -215,35 +215,36 @@ class Task(ABC):
 
     @abstractmethod
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Prepared rows, in the order given. `rows` is a part of a split (some thousand rows, always cut alike, whatever
-        the number of processes that tokenise); a column `_example` counts from the part's first row: where the part
-        begins is added by who writes the rows down.
+        """Yield prepared rows in the order given.
+
+        `rows` is a part of a split (some thousand rows, always cut alike, whatever the number of processes that tokenise). A column
+        `_example` counts from the part's first row: who writes the rows down adds where the part begins.
         """
 
     def learnt(self, row: Mapping[str, Any]) -> list[int]:
-        """The tokens that a prepared row teaches, for a person to see; here labels are token ids, where they are lists."""
+        """Return the tokens that a prepared row teaches, for a person to see. Here labels are token ids where they are lists."""
         return [label for label in row[LABELS] if label != IGNORED_LABEL]
 
     # --- training ---
 
     @abstractmethod
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        """Model (weights in fp32 whatever they were saved in) and tokenizer; `options` go to `from_pretrained`."""
+        """Load the model, with weights in fp32 however they were saved, and the tokenizer; `options` go to `from_pretrained`."""
 
     @abstractmethod
     def collator(self, run: Training) -> Any:
-        """Makes a batch of rows."""
+        """Return the collator, which makes a batch of rows."""
 
     @abstractmethod
     def loss(self, run: Training) -> Callable[..., Any]:
-        """`(outputs, labels, num_items_in_batch) -> loss`, the mean over the *global* batch."""
+        """Return `(outputs, labels, num_items_in_batch) -> loss`, the mean over the *global* batch."""
 
     @abstractmethod
     def reduce(self, run: Training) -> Callable[..., Any]:
-        """`(logits, labels) -> what metrics need`, on the device: logits of a whole split would fill the memory."""
+        """Return `(logits, labels) -> what metrics need`, run on the device: logits of a whole split would fill the memory."""
 
     def generate(self, run: Training) -> Callable[..., Any] | None:
-        """`(model, inputs, outputs) -> token ids`, where evaluation is to write text as well as score it.
+        """Return `(model, inputs, outputs) -> token ids` where evaluation writes text beside scoring it, else None.
 
         `outputs` are those of the forward pass that was scored. Metrics find `(token ids, *what reduce kept)`.
         """
@@ -251,19 +252,19 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
-        """Metrics under the names of `task_facts`, `loss` among them."""
+        """Compute the metrics that the task's row of `task_facts` names, and `loss`."""
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """What the report tells beside the metrics, as JSON: a confusion matrix, scores by label."""
+        """Return what the report tells beside the metrics, as JSON: a confusion matrix, scores by label."""
         return {}
 
     @abstractmethod
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """For each row, in the order of the data: its inputs, the prediction and the reference."""
+        """Yield for each row, in the order of the data, its inputs, the prediction and the reference."""
 
 
 def require_padding(model: ModelDescription) -> None:
-    """The tokenizer can fill up a batch."""
+    """Raise where the tokenizer has no token that can fill up a batch."""
     tokenizer = model.tokenizer
     if not (tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token):
         raise ExpectedError(
@@ -274,7 +275,7 @@ def require_padding(model: ModelDescription) -> None:
 
 
 def require_known(ids: list[list[int]], model: ModelDescription, side: str = "encoder") -> None:
-    """An id beyond the embeddings ends a rank, on an accelerator without a useful word.
+    """Raise for an id beyond the embeddings: it would end a rank, on an accelerator without a useful word.
 
     `side` is the part that reads them, of a model whose encoder and decoder have configurations of their own.
     """
@@ -291,7 +292,7 @@ def require_known(ids: list[list[int]], model: ModelDescription, side: str = "en
 
 
 def pad_with_what_there_is(model: Any, tokenizer: Any) -> None:
-    """Models that continue text have no token for padding; which one stands for it does not matter, the mask hides it."""
+    """Let another token stand for the padding that models which continue text lack. Which one does not matter: the mask hides it."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     parts = [text_config(model.config), *([model.config] if hasattr(model.config, "pad_token_id") else [])]
@@ -301,10 +302,10 @@ def pad_with_what_there_is(model: Any, tokenizer: Any) -> None:
 
 
 def make_generation_savable(model: Any) -> None:
-    """Settings for generation are often published with a mistake, and once changed they are saved only without one.
+    """Mend settings for generation that were published with a mistake: once changed, they could not be saved.
 
-    It would show when the trained model is saved. Where sampling was set up but not turned on, it was meant to be; of
-    others only the special tokens are kept.
+    The mistake would show when the trained model is saved. Where sampling was set up but not turned on, it is turned on; of
+    other settings only the special tokens are kept.
     """
     settings = model.generation_config
     if _is_valid(settings):

@@ -71,7 +71,7 @@ class Conversations:
 
 
 def conversations(split: Split, column: str, tools_column: str) -> Conversations:
-    """All conversations of a split, with the tools that each may call."""
+    """Read all conversations of a split, with the tools that each may call."""
     seen, parts = Seen(), []
     schema = pa.schema({MESSAGES: pa.string(), TOOLS: pa.string(), PLACE: pa.string()})
     for first, places, batch in _batches(split, column, tools_column):
@@ -87,7 +87,7 @@ def conversations(split: Split, column: str, tools_column: str) -> Conversations
 
 
 def _batches(split: Split, *columns: str) -> Iterator[tuple[int, list[str], pa.RecordBatch]]:
-    """Some rows at a time: the number of the first, their places, and the columns."""
+    """Yield some rows at a time: the number of the first, where each stands in the data, and the columns."""
     first = 0
     for batch in split.table.select(list(columns)).to_batches(max_chunksize=BATCH_ROWS):
         if batch.num_rows:
@@ -100,7 +100,7 @@ def _is_read(key: str, value: Any) -> bool:
 
 
 def is_learnt(message: Message) -> bool:
-    """Whether what the assistant says here counts: the data may say that it does not."""
+    """Tell whether what the assistant says in a message is learnt: the data may say that it is not."""
     weights = [message[key] for key in WEIGHTS if key in message]
     return all(weights) and not any(message.get(key) is False for key in SWITCHES)
 
@@ -173,7 +173,7 @@ def _require_weight(message: Message, where: str) -> None:
 
 
 def _joined(parts: list[Any], where: str) -> str:
-    """Content in parts, as it is written for models that see images too."""
+    """Join content that comes in parts, as it is written for models that see images too."""
     for part in parts:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             raise bad(f"{where} holds {shown(part)}, which is no text: only text can be trained on.")

@@ -30,7 +30,7 @@ Spans = list[tuple[int, int]]
 
 
 def require_template(model: ModelDescription) -> None:
-    """The tokenizer can write conversations, and tell where each of its tokens came from."""
+    """Raise where the tokenizer cannot write conversations, or cannot tell where each of its tokens came from."""
     if not model.tokenizer.chat_template:
         raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
@@ -47,7 +47,7 @@ def require_template(model: ModelDescription) -> None:
 
 
 def rendered(checked: pa.RecordBatch, model: ModelDescription) -> Iterator[tuple[str, Spans]]:
-    """Each conversation as the template writes it, and the characters in it that are the assistant's."""
+    """Yield each conversation as the template writes it, and the spans of characters that are the assistant's."""
     writer_of = _writers(model)
     for text, tools, place in zip(*(checked[name].to_pylist() for name in (MESSAGES, TOOLS, PLACE)), strict=True):
         offered = json.loads(tools)
@@ -79,7 +79,7 @@ class _Writer:
 
     @classmethod
     def of(cls, model: ModelDescription, has_tools: bool) -> _Writer:
-        """The form of calls that the template writes with name and arguments; the usual one where it writes none."""
+        """Find the form of calls in which the template writes name and arguments; the usual form where it writes none."""
         template = model.tokenizer.get_chat_template(tools=[{}] if has_tools else None)
         ways = [cls(model, template, text, null) for text in (False, True) for null in (False, True)]
         return next((way for way in ways if way._writes_calls()), ways[0])
@@ -93,17 +93,17 @@ class _Writer:
         return _NAME in text and _KEY in text and f"'{_KEY}'" not in text
 
     def text(self, messages: Sequence[Message], tools: Sequence[Call], **options: Any) -> str:
-        """The conversation as text."""
+        """Write the conversation as text."""
         return self._render(messages, tools, **options)[0][0]
 
     def with_spans(self, messages: list[Message], tools: list[Call], place: str) -> tuple[str, Spans]:
-        """The conversation as text, and what of it is to be learnt."""
+        """Write the conversation as text, and tell which spans of it are learnt."""
         if SAYS_ITSELF.search(self.template):
             return self._marked(messages, tools, place)
         return self._compared(messages, tools, place)
 
     def _marked(self, messages: list[Message], tools: list[Call], place: str) -> tuple[str, Spans]:
-        """As the template marks it."""
+        """Take the spans that the template marks."""
         texts, marks = self._render(messages, tools, return_assistant_tokens_mask=True)
         spans = [(start, end) for start, end in marks[0]]
         counts = [is_learnt(message) for message in messages if message["role"] == ASSISTANT]
@@ -118,7 +118,7 @@ class _Writer:
         return texts[0], [span for span, learnt in zip(spans, counts, strict=True) if learnt]
 
     def _compared(self, messages: list[Message], tools: list[Call], place: str) -> tuple[str, Spans]:
-        """What is added when an assistant's message is, compared with the same conversation about to be answered."""
+        """Find what an assistant's message adds to the text of the same conversation just before the answer."""
         text = self.text(messages, tools)
         spans = []
         for index, message in enumerate(messages):
@@ -155,14 +155,14 @@ class _Writer:
         return texts, spans
 
     def _taken(self, message: Message) -> Message:
-        """A message with calls as this template takes them."""
+        """Return a message with its calls in the form that this template takes."""
         calls = [with_arguments(call, as_text=self.arguments_as_text) for call in message[CALLS]]
         content = {"content": None} if self.null_content and not message.get("content") else {}
         return {**message, CALLS: calls, **content}
 
 
 def _writers(model: ModelDescription) -> Callable[[bool], _Writer]:
-    """The writer for conversations that offer tools, and for those that do not: some tokenizers have a template for each."""
+    """Return the writer for conversations that offer tools, and for those that do not: a tokenizer may have a template for each."""
     return cache(partial(_Writer.of, model))
 
 
@@ -170,7 +170,7 @@ def _writers(model: ModelDescription) -> Callable[[bool], _Writer]:
 
 
 def unread(read: Sequence[Conversations], model: ModelDescription) -> tuple[str, ...]:
-    """What to tell of tools and keys of messages that are there and that the template does not write."""
+    """Tell the user of tools, and of keys of messages, that the data has and the template does not write."""
     keys = dict.fromkeys(key for part in read for key in part.seen.rows)
     silent = [key for key in keys if not any(_is_written(key, part, model) for part in read)]
     sentences = []
@@ -188,7 +188,7 @@ def unread(read: Sequence[Conversations], model: ModelDescription) -> tuple[str,
 
 
 def _is_written(key: str | None, part: Conversations, model: ModelDescription) -> bool:
-    """Whether the text of any conversation is another one without this key; None stands for the tools."""
+    """Tell whether any conversation reads differently without this key; None stands for the tools."""
     writer_of = _writers(model)
     for row in part.seen.rows.get(key, ()):
         messages, tools = (json.loads(part.table[name][row].as_py()) for name in (MESSAGES, TOOLS))
@@ -208,7 +208,7 @@ _WAY_OUT = "Put {% generation %} ... {% endgeneration %} around it in tokenizer.
 
 
 def _turn_end(text: str, before: str, after: str, content: str | None, model: ModelDescription) -> int | None:
-    """Where a turn that begins behind `before` ends in the whole text; `after` is how it ends when it is the last.
+    """Find where a turn that begins behind `before` ends in the whole text; `after` is the text where the turn is the last one.
 
     Some templates put more around the last turn than around earlier ones (an empty thought): then the content and what
     follows it decide. None where that is not there either.
@@ -230,7 +230,7 @@ def _turn_end(text: str, before: str, after: str, content: str | None, model: Mo
 
 
 def _end(text: str, start: int, model: ModelDescription) -> int:
-    """Without the white space behind the mark that ends a turn: who generates stops at that mark."""
+    """Cut the white space behind the mark that ends a turn: generation stops at that mark."""
     stripped = text[start:].rstrip()
     ends = tuple(token.content for token in model.tokenizer.added_tokens_decoder.values() if token.special)
     return start + len(stripped) if ends and stripped.endswith(ends) else len(text)

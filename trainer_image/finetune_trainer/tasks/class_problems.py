@@ -42,7 +42,7 @@ class LabelProblem(ABC):
     name: ProblemType
 
     def check(self, config: RunConfig) -> None:
-        """ExpectedError where a setting has no meaning here."""
+        """Raise ExpectedError where a setting has no meaning for such labels."""
         return
 
     @abstractmethod
@@ -51,35 +51,35 @@ class LabelProblem(ABC):
 
     @abstractmethod
     def prepared(self, labels: pa.Array, classes: int) -> pa.Array:
-        """Labels as the ranks read them."""
+        """Return the labels as the ranks read them."""
 
     def outputs(self, classes: int) -> int:
-        """Numbers that the model gives for a row."""
+        """Count the numbers that the model gives for a row."""
         return classes
 
     @abstractmethod
     def losses(self, run: Training) -> Callable[[Any, Any], Any]:
-        """`(logits, labels) -> losses` in the shape of the labels, 0 where they do not count."""
+        """Return `(logits, labels) -> losses`, in the shape of the labels, 0 where they do not count."""
 
     @abstractmethod
     def choose(self, logits: Any) -> Any:
-        """What the model says, in the form of the labels."""
+        """Return what the model predicts, in the form of the labels."""
 
     @abstractmethod
     def metrics(self, labels: Any, chosen: Any) -> dict[str, float]:
-        """Under the names of `task_facts`."""
+        """Compute the metrics that `task_facts` names."""
 
     def details(self, labels: Any, chosen: Any, names: Sequence[str]) -> dict[str, Any]:
-        """What the report tells beside them."""
+        """Return what the report tells beside the metrics."""
         return {}
 
     @abstractmethod
     def readable(self, value: Any, names: Sequence[str]) -> Any:
-        """A choice as a person reads it."""
+        """Return a prediction as a person reads it."""
 
     @abstractmethod
     def readable_label(self, value: Any, names: Sequence[str]) -> Any:
-        """The same of a label of `Labels.columns`."""
+        """Return a label of `Labels.columns` as a person reads it."""
 
 
 class SingleLabel(LabelProblem):
@@ -171,7 +171,7 @@ class MultiLabel(LabelProblem):
         return Labels(tuple(columns), ids, label_columns.about(splits["train"], columns, ids["train"]))
 
     def prepared(self, labels: pa.Array, classes: int) -> pa.Array:
-        """A 0 or 1 for each class."""
+        """Return a 0 or 1 for each class."""
         lengths = labels.value_lengths().to_numpy()
         table = np.zeros((len(labels), classes), dtype=np.float32)
         table[np.repeat(np.arange(len(labels)), lengths), labels.flatten().to_numpy()] = 1.0
@@ -202,7 +202,7 @@ class MultiLabel(LabelProblem):
         return logits > 0
 
     def metrics(self, labels: Any, chosen: Any) -> dict[str, float]:
-        """F1 as the plain mean over the labels and over all yes and no; the share of rows in which all are right."""
+        """Compute F1 as the plain mean over the labels and over all decisions, and the share of rows in which all labels are right."""
         from sklearn.metrics import accuracy_score, f1_score
 
         return {
@@ -255,7 +255,7 @@ class Regression(LabelProblem):
         return Labels((), columns)
 
     def prepared(self, labels: pa.Array, classes: int) -> pa.Array:
-        """A number that happens to be the mark of what does not count becomes its neighbour."""
+        """Return the numbers; one that is equal to the mark of ignored labels becomes its neighbour."""
         values = labels.to_numpy(zero_copy_only=False).astype(np.float32)
         neighbour = np.nextafter(np.float32(IGNORED_LABEL), np.float32(0))
         return pa.array(np.where(values == IGNORED_LABEL, neighbour, values))
@@ -299,5 +299,5 @@ PROBLEMS: dict[ProblemType, LabelProblem] = {
 
 
 def problem_of(config: RunConfig) -> LabelProblem:
-    """What the labels of a run are."""
+    """Return the problem of a run: what its labels are."""
     return PROBLEMS[config.problem_type or "single_label_classification"]

@@ -22,7 +22,7 @@ SHOWN_CLASSES = 100
 def load_with_labels(
     head: str, folder: Path, purpose: str, labels: tuple[str, ...], config: RunConfig, options: Mapping[str, Any]
 ) -> tuple[Any, Any]:
-    """Model and tokenizer with a head for the labels; one for other classes is left behind."""
+    """Load model and tokenizer with a head for the labels; a head for other classes is left behind."""
     named = {
         "id2label": dict(enumerate(labels)),
         "label2id": {name: index for index, name in enumerate(labels)},
@@ -36,7 +36,7 @@ def load_with_labels(
 
 
 def head_message(model: ModelDescription, head: str, outputs: int) -> tuple[str, ...]:
-    """What becomes of the head of a model that tells classes apart already."""
+    """Tell the user what becomes of the head of a model that tells classes apart already."""
     architectures = model.config.architectures or []
     if not any(str(name).endswith(head) for name in architectures) or model.config.num_labels == outputs:
         return ()
@@ -47,12 +47,12 @@ def head_message(model: ModelDescription, head: str, outputs: int) -> tuple[str,
 
 
 def truncated(encoded: Any, limit: int | None) -> int:
-    """Rows that lost tokens."""
+    """Count the rows that lost tokens."""
     return sum(bool(encoding.overflowing) for encoding in encoded.encodings or ()) if limit else 0
 
 
 def balanced(counts: Sequence[int]) -> list[float]:
-    """Weights by which all classes have the same share of the loss, their mean over the rows 1.
+    """Return weights by which all classes have the same share of the loss; their mean over the rows is 1.
 
     As scikit-learn's `balanced`; a class that training does not have weighs 1.
     """
@@ -62,7 +62,7 @@ def balanced(counts: Sequence[int]) -> list[float]:
 
 
 def in_order(evaluated: Evaluated) -> list[int]:
-    """Place among the predictions of each row of the data."""
+    """Return for each row of the data its index among the predictions."""
     places = [0] * len(evaluated.rows)
     for place in range(len(evaluated.rows)):
         places[evaluated.rows.number(place)] = place
@@ -70,14 +70,14 @@ def in_order(evaluated: Evaluated) -> list[int]:
 
 
 def examples(evaluated: Evaluated) -> Iterator[dict[str, Any]]:
-    """The rows as they were before tokenising, in the order of the data."""
+    """Yield the rows as they were before tokenising, in the order of the data."""
     assert evaluated.examples is not None, "kept beside each split that is evaluated"
     for batch in evaluated.examples.to_batches(max_chunksize=BATCH_ROWS):
         yield from batch.to_pylist()
 
 
 def scores(names: Sequence[str], values: tuple[Any, Any, Any, Any]) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and number of rows by label, from what scikit-learn gives."""
+    """Return precision, recall, F1 and number of rows by label, from what scikit-learn gives."""
     keys = ("precision", "recall", "f1", "support")
     return {
         name: {key: float(column[index]) for key, column in zip(keys, values, strict=True)}

@@ -17,7 +17,7 @@ IDS, MASK = "input_ids", "attention_mask"
 
 @contextmanager
 def without_offsets(tokenizer: Any) -> Iterator[Any]:
-    """The tokenizer, which does not work out where in the text each token comes from: a tenth of its time."""
+    """Yield the tokenizer, which then does not work out where in the text each token comes from: a tenth of its time."""
     backend = getattr(tokenizer, "_tokenizer", None)
     if not hasattr(backend, "encode_batch_fast"):
         yield tokenizer
@@ -66,7 +66,7 @@ class SpecialTokens:
 
 
 def unmarked(texts: Iterable[str], begin: tuple[str, ...], end: tuple[str, ...]) -> list[str]:
-    """Texts without the marks that are put around them anyway: some data holds them, and none should be there twice."""
+    """Return texts without the marks that the tokenizer adds itself: data may hold them, and none should be there twice."""
     return [_without(text, begin, end) for text in texts]
 
 
@@ -77,7 +77,7 @@ def _without(text: str, begin: tuple[str, ...], end: tuple[str, ...]) -> str:
 
 
 def inputs_of(encoded: Any, tokenizer: Any) -> dict[str, pa.Array]:
-    """What the model reads of rows that are not padded; a mask that was not asked for is all ones."""
+    """Return what the model reads of rows that are not padded; a mask that the tokenizer does not give is all ones."""
     inputs = {
         name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == IDS else pa.int8()))
         for name in tokenizer.model_input_names

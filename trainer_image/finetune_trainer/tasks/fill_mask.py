@@ -51,7 +51,7 @@ class FillMask(TokenTask):
         return self.columns(config)
 
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Blank texts are left out, as corpora are full of them."""
+        """Drop blank texts, of which corpora are full."""
         return plain_text.texts(splits, self.columns(config)[0])
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
@@ -70,11 +70,11 @@ class FillMask(TokenTask):
             )
 
     def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
-        """Packed rows have a limit also where neither user nor model has one."""
+        """Return the tokens at most: packed rows have a limit also where neither user nor model has one."""
         return self.limits_by_default(config, model) if config.preprocessing.packing else super().limits(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Token ids as they are: labels are those that may be masked, everything else is ignored."""
+        """Yield token ids as they are: labels are the tokens that may be masked, everything else is ignored."""
         around = packing.affixes(reading.tokenizer)
         judged = reading.role == "test"
         packed = reading.config.preprocessing.packing and not judged and reading.limits.tokens
@@ -105,7 +105,7 @@ class FillMask(TokenTask):
         return load(self.facts.model_class, folder, "fill in words", options)
 
     def collator(self, run: Training) -> Any:
-        """Draws what is hidden, then pads."""
+        """Return the collator, which draws the tokens to hide and then pads."""
         wanted, tokenizer = run.config.preprocessing.mask_probability, run.tokenizer
         known = getattr(run.model.config, "vocab_size", None) or len(tokenizer)
         return Masked(
@@ -117,7 +117,7 @@ class FillMask(TokenTask):
         )
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """Each text with loss, perplexity and accuracy of its hidden tokens."""
+        """Yield each text with loss, perplexity and accuracy of its hidden tokens."""
         return plain_text.scored(evaluated, lambda example: example)
 
 
@@ -136,7 +136,7 @@ class _MaskedRows:
     dropped: int = 0
 
     def cut(self, number: int, text: packing.Row, room: int | None) -> None:
-        """A text of the data; of the test split in as many rows as it needs."""
+        """Add a text of the data; one of the test split in as many rows as it needs."""
         if self.reading.role == "test" and room is not None:
             for part in packing.cut(text, room):
                 self.add(number, part)
@@ -148,7 +148,7 @@ class _MaskedRows:
             self.dropped += 1
 
     def add(self, number: int, text: packing.Row) -> bool:
-        """Whether there is anything to mask in it."""
+        """Add a row, and tell whether there is anything in it to mask."""
         special = np.isin(text[0], self.reading.tokenizer.all_special_ids)
         if special.all():
             return False
@@ -183,7 +183,7 @@ def _ended(text: packing.Row, around: packing.Affixes, reading: Reading) -> pack
 
 
 def _texts(batch: pa.RecordBatch, reading: Reading) -> Iterator[packing.Row]:
-    """Ids of each text, and which tokens go on with a word."""
+    """Yield the ids of each text, and which tokens continue a word."""
     marks = SpecialTokens.of(reading.tokenizer)
     texts = unmarked(batch[TEXT].to_pylist(), marks.begin, marks.end)
     encoded = reading.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
@@ -194,7 +194,7 @@ def _texts(batch: pa.RecordBatch, reading: Reading) -> Iterator[packing.Row]:
 
 
 def _continues(text: str, encoding: Any) -> list[int]:
-    """By the tokenizer's own words; by white space where it takes the whole text for one."""
+    """Tell which tokens continue a word: by the tokenizer's own words, or by white space where it takes the whole text for one."""
     words = encoding.word_ids
     if len(set(words)) > 1 or not any(letter.isspace() for letter in text.strip()):
         return [0, *(int(now == before and now is not None) for before, now in pairwise(words))][: len(words)]

@@ -20,12 +20,12 @@ BEAMS = ("early_stopping", "length_penalty")
 
 
 def wanted(config: RunConfig) -> bool:
-    """Whether evaluation generates. It does unless the user says no: without text there is neither ROUGE nor BLEU."""
+    """Tell whether evaluation generates. It does unless the user says no: without text there is neither ROUGE nor BLEU."""
     return config.training_arguments.get("predict_with_generate") is not False
 
 
 def settle(settings: Any, config: RunConfig, target_tokens: int) -> None:
-    """Length and beams as the user wants them, into a model's generation config."""
+    """Write length and beams as the user wants them into a model's generation config."""
     arguments = config.training_arguments
     length = arguments.get("generation_max_length")
     # The start token is among the tokens that max_length counts, and not among those of a target.
@@ -39,7 +39,7 @@ def settle(settings: Any, config: RunConfig, target_tokens: int) -> None:
 
 
 def writer(model: Any) -> Callable[..., Any]:
-    """`(model, inputs, outputs) -> token ids`: the most likely text, from what the encoder has made already."""
+    """Return `(model, inputs, outputs) -> token ids`: it writes the most likely text from the output of the encoder."""
     settings = copy.deepcopy(model.generation_config)
     settings.do_sample = False  # an evaluation that is run again gives the same metrics
     _drop_idle(settings)
@@ -57,14 +57,14 @@ def writer(model: Any) -> Callable[..., Any]:
 
 
 def texts(tokenizer: Any, tokens: npt.NDArray[np.int64], language: int | None) -> list[str]:
-    """What was written, row by row, without special tokens and the code of the language."""
+    """Decode what was written, row by row, without special tokens and the code of the language."""
     dropped = (tokens < 0) if language is None else (tokens < 0) | (tokens == language)
     filled = np.where(dropped, tokenizer.pad_token_id, tokens)
     return [text.strip() for text in tokenizer.batch_decode(filled, skip_special_tokens=True)]
 
 
 def mean_length(tokenizer: Any, tokens: npt.NDArray[np.int64]) -> float:
-    """Tokens of a row, without the start token and what fills up; the end of the text is one."""
+    """Return the mean tokens of a row, without start token and padding; the end of the text counts as one."""
     counted = (tokens[:, 1:] >= 0) & (tokens[:, 1:] != tokenizer.pad_token_id)
     return float(counted.sum(axis=1).mean())
 

@@ -22,7 +22,7 @@ NOT_BY_TEXT_ALONE = {
 
 
 def require_text_alone(model: ModelDescription) -> None:
-    """ExpectedError for a model that does not go by text alone, or not as it was configured."""
+    """Raise ExpectedError for a model that reads more than text, or not as it is configured."""
     config, kind = model.config, model.config.model_type
     if kind in NOT_BY_TEXT_ALONE:
         raise ExpectedError(
@@ -51,7 +51,7 @@ def require_text_alone(model: ModelDescription) -> None:
 
 
 def require_decoder_start(model: ModelDescription) -> None:
-    """ExpectedError for an encoder with a decoder that is to judge a text, and does not know how to begin."""
+    """Raise ExpectedError for an encoder-decoder that is to judge a text and does not know how its decoder begins."""
     config = model.config
     if config.model_type in ("t5", "mt5", "umt5") and getattr(config, "decoder_start_token_id", None) is None:
         raise ExpectedError(

@@ -25,7 +25,7 @@ SPELT = {"source_language": "preprocessing.sourceLanguage", "target_language": "
 
 
 def check(model: ModelDescription, config: RunConfig) -> None:
-    """ExpectedError where languages are missing, unknown, or given to a tokenizer that has none."""
+    """Raise ExpectedError where languages are missing, unknown, or given to a tokenizer that has none."""
     wanted = {field: getattr(config.preprocessing, field) for field in FIELDS}
     known = codes(model.tokenizer)
     if not _has_languages(model.tokenizer):
@@ -44,7 +44,7 @@ def check(model: ModelDescription, config: RunConfig) -> None:
 
 
 def codes(tokenizer: Any) -> list[str]:
-    """Codes of the languages that a tokenizer knows, as a user writes them."""
+    """Return the codes of the languages that a tokenizer knows, as a user writes them."""
     if marked := getattr(tokenizer, "supported_language_codes", None):
         return sorted(token.removeprefix(">>").removesuffix("<<") for token in marked)
     known = list(getattr(tokenizer, "lang_code_to_id", None) or ())
@@ -55,7 +55,7 @@ def codes(tokenizer: Any) -> list[str]:
 
 
 def chosen(tokenizer: Any, config: RunConfig) -> tuple[str | None, str | None]:
-    """Source and target: what the user gave, else the pair that the tokenizer was saved with."""
+    """Return source and target language: what the user gave, else the pair that the tokenizer was saved with."""
     saved = tuple(tokenizer.init_kwargs.get(name) for name in ("src_lang", "tgt_lang"))
     source, target = saved if None not in saved else (None, None)
     return config.preprocessing.source_language or source, config.preprocessing.target_language or target
@@ -68,22 +68,22 @@ def set_languages(tokenizer: Any, config: RunConfig) -> None:
 
 
 def prefix(tokenizer: Any, config: RunConfig) -> str:
-    """What stands before each source text: the user's prefix, after the code that a Marian model asks for."""
+    """Return what stands before each source text: the code that a Marian model asks for, and the user's prefix."""
     marked = getattr(tokenizer, "supported_language_codes", None) and config.preprocessing.target_language
     return (f">>{marked}<< " if marked else "") + (config.preprocessing.source_prefix or "")
 
 
 def unmarked(tokenizer: Any, config: RunConfig) -> bool:
-    """Whether a Marian model of several targets is told none of them by this run."""
+    """Tell whether a Marian model of several target languages is given none of them by this run."""
     known = getattr(tokenizer, "supported_language_codes", None)
     return bool(known) and not MARKED.match(prefix(tokenizer, config))
 
 
 def begin_targets(model: Any, tokenizer: Any) -> None:
-    """Generation begins as the targets in training do, also when the saved model is loaded by others.
+    """Make generation begin as the targets in training do, also when others load the saved model.
 
-    Tokenizers either put the language first in the target, then it is forced as the first token, or last, then
-    training shifts it to where decoding starts.
+    Tokenizers put the language either first in the target, then it is forced as the first token, or last, then training shifts
+    it to where decoding starts.
     """
     if not _has_languages(tokenizer):
         return
@@ -98,7 +98,7 @@ def begin_targets(model: Any, tokenizer: Any) -> None:
 
 
 def language_id(tokenizer: Any) -> int | None:
-    """The token of the target language; None for a tokenizer that has no languages."""
+    """Return the token of the target language; None for a tokenizer that has no languages."""
     return _id_of(tokenizer, tokenizer.tgt_lang) if _has_languages(tokenizer) and tokenizer.tgt_lang else None
 
 

@@ -28,18 +28,18 @@ LOOKS_AHEAD = {"prophetnet": 2}
 
 
 def source_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
-    """Tokens of a source at most; `model` is the model's configuration."""
+    """Return the tokens of a source at most; `model` is the model's configuration."""
     usual = min(max_tokens(model, tokenizer) or SOURCE_TOKENS, SOURCE_TOKENS)
     return _within(config.preprocessing.max_source_length or usual, _positions(model, "encoder", tokenizer))
 
 
 def target_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
-    """Tokens of a target at most."""
+    """Return the tokens of a target at most."""
     return _within(config.preprocessing.max_target_length or TARGET_TOKENS, _positions(model, "decoder", tokenizer))
 
 
 def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
-    """Both, with what the user should know of them, of a prefix that is missing and of languages that are."""
+    """Return both limits, and messages about them, about a prefix that is missing and about languages that are."""
     tokenizer, wished = model.tokenizer, config.preprocessing
     languages.set_languages(tokenizer, config)
     bounds = Limits(source_limit(config, model.config, tokenizer), target_limit(config, model.config, tokenizer))
@@ -70,7 +70,7 @@ def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[st
 
 
 def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool = False) -> tuple[Any, int]:
-    """Tokens of texts, and how many of the texts were cut. Targets keep their beginning whichever end of sources is cut."""
+    """Tokenise texts, and count those that were cut. Targets keep their beginning whichever end of sources is cut."""
     role, side = "text_target" if target else "text", tokenizer.truncation_side
     marks = SpecialTokens.of(tokenizer)
     texts = unmarked(texts, marks.begin, marks.end)
@@ -94,7 +94,7 @@ def _within(tokens: int, positions: int | None) -> int:
 
 
 def _positions(config: Any, side: str, tokenizer: Any) -> int | None:
-    """Positions that encoder or decoder have; None where there is no end to them."""
+    """Return how many positions encoder or decoder have; None where there is no end to them."""
     if getattr(config, "relative_attention_num_buckets", None):
         return None
     part = getattr(config, side, None)

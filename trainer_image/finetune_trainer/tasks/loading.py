@@ -22,9 +22,9 @@ def load(
     options: Mapping[str, Any],
     tokenizer_options: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """Model and tokenizer; `auto` is a class of transformers, `purpose` says what a model that has none cannot do.
+    """Load model and tokenizer; `auto` is a class of transformers, `purpose` says what a model without one cannot do.
 
-    Weights are in fp32 whatever they were saved in, unless `options` say otherwise.
+    Weights are in fp32 however they were saved, unless `options` say otherwise.
     """
     import torch
     import transformers
@@ -45,7 +45,7 @@ def load(
 
 
 def model_class(auto: str, config: Any) -> Any:
-    """The class with a head for a configuration, or who chooses it; of a model with pictures or sounds, the whole.
+    """Return the class with a head for a configuration, or the class that chooses it. For a model with pictures or sounds it is the whole.
 
     Left to itself transformers takes the text part out of some of them, which is saved as a model of another kind later.
     """
@@ -59,9 +59,9 @@ def model_class(auto: str, config: Any) -> Any:
 
 
 def _made_whole(config: Any) -> dict[str, Any]:
-    """Options under which weights in 8 or 4 bit floats are made whole as they are loaded.
+    """Return the options under which weights in 8 or 4 bit floats are made whole as they are loaded.
 
-    What computes with them as they are comes from the Hub, where ranks don't go, is compiled as it runs, and trains not.
+    What computes with them as they are comes from the Hub, where ranks don't go, is compiled as it runs, and does not train.
     """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
@@ -73,7 +73,7 @@ def _made_whole(config: Any) -> dict[str, Any]:
 
 
 def skeleton(auto: str, folder: Path) -> Any:
-    """The model that `load` would load, without its weights: it takes no memory."""
+    """Make the model that `load` would load, without its weights: it takes no memory."""
     import torch
     import transformers
 
@@ -84,7 +84,7 @@ def skeleton(auto: str, folder: Path) -> Any:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether loading the same model again, here or elsewhere, may go well: the volume, memory or a device was at fault."""
+    """Tell whether loading the same model again, here or elsewhere, may go well: the volume, memory or a device was at fault."""
     import torch
 
     if isinstance(error, OSError):
@@ -94,7 +94,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def _refusal(error: Exception, purpose: str) -> Exception:
-    """What an error of the model's own means to the user."""
+    """Turn an error of the model's own into one that tells the user what it means."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ImportError):
         return ExpectedError(Reason.NOT_IN_IMAGE, f"The image cannot load the model: {reason}")

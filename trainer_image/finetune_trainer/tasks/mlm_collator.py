@@ -34,9 +34,9 @@ class Masked:
         return self.padded([{**row, **self.hidden(row, row[DRAW])} for row in rows])
 
     def hidden(self, row: dict[str, Any], draw: tuple[int, int]) -> dict[str, npt.NDArray[np.int64]]:
-        """Ids and labels of a row once tokens are hidden; always one, for a batch without any has no loss.
+        """Hide tokens of a row, and return its ids and labels. At least one is hidden, for a batch without any has no loss.
 
-        With words as wholes the draw is for a word: its tokens share their fate.
+        With whole words each draw is for a word: all of its tokens are hidden, or none.
         """
         random = np.random.default_rng([self.seed, *draw])
         ids, labels = np.array(row["input_ids"], dtype=np.int64), np.array(row[LABELS], dtype=np.int64)

@@ -28,7 +28,7 @@ CUT_AWAY = {
 
 
 def tokenised(rows: pa.Table, kind: str, reading: Reading) -> Iterator[Tokenised]:
-    """Rows of a part of a split; in those of the test split, which row of the data they belong to."""
+    """Yield the rows of a part of a split; those of the test split say which row of the data they belong to."""
     wanted, judged = reading.config.preprocessing.packing, reading.role == "test"
     if kind == TEXT and wanted is not False and not judged:
         yield from _packed_texts(rows, reading)
@@ -57,7 +57,7 @@ class _TokenRows:
     dropped: int = 0
 
     def add(self, number: int, ids: list[int], labels: list[int], reading: Reading, begin: int) -> None:
-        """One row, cut to the limit; none where nothing is left to learn."""
+        """Add one row, cut to the limit; none where nothing is left to learn."""
         whole = packing.row(ids, labels)
         side = reading.tokenizer.truncation_side
         row = packing.fit(whole, reading.limits.tokens, side, begin)
@@ -71,7 +71,7 @@ class _TokenRows:
 
 
 def _packed_texts(rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-    """Texts one after the other, each with its end, in rows that are all full but the last."""
+    """Yield texts one after the other, each with its end, in rows that are all full but the last."""
     limit = reading.limits.tokens or DEFAULT_TOKENS
     packer = packing.Packer(limit)
     for batch in plain_text.batches(rows):
@@ -81,7 +81,7 @@ def _packed_texts(rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
 
 
 def _single_texts(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
-    """A row for each text; of the test split, as many as it needs."""
+    """Make a row of each text; in the test split as many rows as the text needs."""
     read, limit = _TokenRows(TEXT), reading.limits.tokens or DEFAULT_TOKENS
     begin = len(packing.affixes(reading.tokenizer).begin)
     for number, ids in enumerate(_text_ids(batch, reading)):
@@ -103,7 +103,7 @@ def _text_ids(batch: pa.RecordBatch, reading: Reading) -> Iterator[list[int]]:
 
 
 def _pairs(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
-    """The prompt is read, the completion and its end are learnt.
+    """Make rows in which the prompt is read, and the completion and its end are learnt.
 
     Both are tokenised as one text where the prompt's tokens stay what they are alone, as generation will have them;
     where a token would reach across the border, each by itself.
@@ -126,7 +126,7 @@ def _pairs(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
 
 
 def _chats(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
-    """Every token that holds a character of the assistant's is learnt."""
+    """Make rows in which every token that holds a character of the assistant's is learnt."""
     read, model = _TokenRows(MESSAGES), reading.model
     conversations = list(chat_template.rendered(batch, model))
     encoded = reading.tokenizer(

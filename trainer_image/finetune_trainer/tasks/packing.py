@@ -28,7 +28,7 @@ class Affixes:
 
 
 def affixes(tokenizer: Any) -> Affixes:
-    """Found by looking: tokenizers tell it in too many ways."""
+    """Find what a tokenizer puts around a text by looking at one: tokenizers tell it in too many ways."""
     plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     whole = list(tokenizer("a")["input_ids"])
     for start in range(len(whole) - len(plain) + 1):
@@ -42,7 +42,7 @@ def row(*channels: Sequence[int]) -> Row:
 
 
 def fit(tokens: Row, limit: int | None, side: str, begin: int) -> Row:
-    """At most so many tokens; where the left end is cut, the `begin` tokens that open every text stay."""
+    """Cut a row to at most `limit` tokens; where the left end is cut, the `begin` tokens that open every text stay."""
     if limit is None or tokens.shape[1] <= limit:
         return tokens
     if side == "left":
@@ -51,7 +51,7 @@ def fit(tokens: Row, limit: int | None, side: str, begin: int) -> Row:
 
 
 def cut(tokens: Row, limit: int) -> list[Row]:
-    """All tokens, in rows of `limit`; the last is shorter, but not so short that nothing could be learnt from it."""
+    """Cut all tokens into rows of `limit`; the last is shorter, but long enough to learn something from."""
     pieces, rest = _pieces(tokens, limit)
     return [*pieces, *_last(rest, limit)]
 
@@ -64,7 +64,7 @@ class Packer:
         self._rest: list[Row] = []
 
     def add(self, texts: Iterable[Row]) -> list[Row]:
-        """Rows that have become full."""
+        """Add texts, and return the rows that have become full."""
         stream = [*self._rest, *texts]
         if not stream:
             return []
@@ -73,13 +73,13 @@ class Packer:
         return full
 
     def finish(self) -> list[Row]:
-        """What is left over: a row that is shorter (at times the end of the one before goes with it)."""
+        """Return what is left over: a shorter row (at times with the end of the row before)."""
         left, self._rest = self._rest, []
         return _last(left[0], self._limit) if left else []
 
 
 def joined(rows: Iterable[Row], limit: int) -> Iterator[Row]:
-    """Whole rows, as many to one as fit, in order: for rows that must not be cut in two."""
+    """Join whole rows, as many as fit, in order: for rows that must not be cut in two."""
     together: list[Row] = []
     size = 0
     for tokens in rows:
@@ -93,7 +93,7 @@ def joined(rows: Iterable[Row], limit: int) -> Iterator[Row]:
 
 
 def _pieces(tokens: Row, limit: int) -> tuple[list[Row], Row]:
-    """Full rows, and a rest of more than one token up to `limit + 1` (none where there are no tokens)."""
+    """Return full rows, and a rest of more than one token and at most `limit + 1` (none where there are no tokens)."""
     count = max(0, -(-(tokens.shape[1] - limit - 1) // limit))
     return [tokens[:, start * limit : (start + 1) * limit] for start in range(count)], tokens[:, count * limit :]
 
@@ -107,7 +107,7 @@ def _last(rest: Row, limit: int) -> list[Row]:
 
 
 def lists(rows: Sequence[Row], channel: int, kind: pa.DataType) -> pa.ListArray:
-    """One channel of all rows as an Arrow column."""
+    """Return one channel of all rows as an Arrow column."""
     ends = np.cumsum([0, *(tokens.shape[1] for tokens in rows)], dtype=np.int32)
     values = np.concatenate([tokens[channel] for tokens in rows]) if rows else np.zeros(0, dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(values).cast(kind))

@@ -28,7 +28,7 @@ EXAMPLE = "_example"
 
 
 def texts(splits: dict[str, Split], column: str, hint: str = "") -> Checked:
-    """The rows with text; those without are counted. `hint` is told where the text is another value's."""
+    """Keep the rows with text, and count those without. `hint` ends the message about texts that look like other values."""
     tables, dropped = {}, {}
     for role, split in splits.items():
         values = strings(split, column)
@@ -47,7 +47,7 @@ def texts(splits: dict[str, Split], column: str, hint: str = "") -> Checked:
 
 
 def batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Some rows at a time: fewer, where their texts are long."""
+    """Yield some rows at a time, fewer where their texts are long."""
     import numpy as np
 
     for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
@@ -103,7 +103,7 @@ class Padded:
 
 
 def scored(evaluated: Evaluated, inputs: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """For each row of the data its inputs, and loss, perplexity and accuracy over all of its tokens that count."""
+    """Yield for each row of the data its inputs, and loss, perplexity and accuracy over all of its tokens that count."""
     import numpy as np
 
     from finetune_trainer.tasks.token_loss import perplexity

@@ -60,7 +60,7 @@ class QuestionAnswering(Task):
         return [named.get(QUESTION, QUESTION), named.get(CONTEXT, CONTEXT)]
 
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Every answer stands in its context."""
+        """Raise where an answer does not stand in its context."""
         question, context = self.text_columns(config)
         column = config.dataset.columns.get(ANSWERS, ANSWERS)
         for split in splits.values():
@@ -90,7 +90,7 @@ class QuestionAnswering(Task):
         return Checked(tables, messages=tuple(messages))
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
-        """Answers are found by characters, which only the tokenizers library tells."""
+        """Raise for a tokenizer that does not tell characters: answers are found by them."""
         super().check_model(model, config)
         require_decoder_start(model)
         if not model.tokenizer.is_fast:
@@ -104,7 +104,7 @@ class QuestionAnswering(Task):
         return int(model.tokenizer.num_special_tokens_to_add(pair=True))
 
     def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
-        """A window that is shorter than what the model reads, as most contexts are; overlaps that leave it room to move."""
+        """Return the tokens of a window: fewer than the model reads, as most contexts are short; overlaps leave it room to move."""
         wanted = config.preprocessing
         decoder = getattr(model.config, "max_decoder_position_embeddings", None)
         if decoder is not None:  # it reads the window too (LED)
@@ -128,7 +128,7 @@ class QuestionAnswering(Task):
         return Limits(tokens), messages
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Windows of the contexts, each with its question, in the order of the rows."""
+        """Yield windows of the contexts, each with its question, in the order of the rows."""
         tokens = reading.limits.tokens or WINDOW_TOKENS
         shared = _shared(reading.config, tokens)
         room = (tokens - self.special_tokens(reading.model, reading.config) - shared) // 2
@@ -149,12 +149,12 @@ class QuestionAnswering(Task):
             done += batch.num_rows
 
     def learnt(self, row: Mapping[str, Any]) -> list[int]:
-        """The answer."""
+        """Return the tokens of the answer."""
         begin, end = row[LABELS]
         return [] if (begin, end) == NOWHERE else list(row["input_ids"][begin : end + 1])
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        """A head for first and last tokens that leaves out what only fills up a batch."""
+        """Load a model with a head for first and last tokens that leaves out padding."""
         head = {"num_labels": 2, "ignore_mismatched_sizes": True, **options}
         # Question first, at the same place whatever fills up the batch: also for who uses the model later.
         sides = {"padding_side": "right"}
@@ -163,7 +163,7 @@ class QuestionAnswering(Task):
         return model, tokenizer
 
     def collator(self, run: Training) -> Any:
-        """Pads to the longest window of the batch (or of all); labels are pairs, which need none."""
+        """Return the collator, which pads to the longest window of the batch (or of all); labels are pairs and need no padding."""
         from transformers import DataCollatorWithPadding
 
         padding = run.padding
@@ -172,7 +172,7 @@ class QuestionAnswering(Task):
         return DataCollatorWithPadding(run.tokenizer, **padding)
 
     def loss(self, run: Training) -> Callable[..., Any]:
-        """Cross entropy of first and last tokens, the mean over both and over the windows of the global batch."""
+        """Return the cross entropy of first and last tokens: the mean over both and over the windows of the global batch."""
 
         def compute(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
             starts, ends = outputs["start_logits"], outputs["end_logits"]
@@ -182,7 +182,7 @@ class QuestionAnswering(Task):
         return compute
 
     def reduce(self, run: Training) -> Callable[..., Any]:
-        """The most likely first and last tokens, what no answer scores, and the loss of each window."""
+        """Keep the most likely first and last tokens, the score of no answer, and the loss of each window."""
 
         def compute(outputs: Any, labels: Any) -> Any:
             # Of ranks with shorter windows the Trainer has filled up the logits.
@@ -196,12 +196,12 @@ class QuestionAnswering(Task):
         return compute
 
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
-        """Loss of the windows; exact match and F1 of the questions, in percent as SQuAD gives them."""
+        """Compute the loss of the windows, and exact match and F1 of the questions, in percent as SQuAD gives them."""
         scored, predictions, references = _answered(evaluated)
         return {"loss": float(scored.losses.mean(dtype=np.float64)), **squad.scores(predictions, references)}
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """The scores of questions with and without an answer, where there are both."""
+        """Return the scores of questions with and without an answer, where there are both."""
         _, predictions, references = _answered(evaluated)
         by_kind = {}
         for name, wanted in (("answerable", True), ("unanswerable", False)):
@@ -211,7 +211,7 @@ class QuestionAnswering(Task):
         return by_kind
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """Question, context, the answer that was found (empty for none) and those that are right."""
+        """Yield question, context, the answer that was found (empty for none) and the right ones."""
         examples = _examples(evaluated)
         _, predicted, _ = _answered(evaluated)
         columns = [name for name in (ID, QUESTION, CONTEXT, ANSWERS) if name in examples.column_names]
@@ -224,13 +224,13 @@ class QuestionAnswering(Task):
 
 
 def _shared(config: RunConfig, tokens: int) -> int:
-    """Tokens that a window shares with the one before."""
+    """Count the tokens that a window shares with the one before."""
     stride = config.preprocessing.stride
     return min(SHARED_TOKENS, tokens // 3) if stride is None else stride
 
 
 def _never_learnt(read: dict[str, answers.Read]) -> list[str]:
-    """Questions without an answer in splits that judge what training has none of."""
+    """Tell the user of questions without an answer in other splits where the training data has none."""
     if read["train"].unanswerable:
         return []
     return [
@@ -242,7 +242,7 @@ def _never_learnt(read: dict[str, answers.Read]) -> list[str]:
 
 
 def _without_padding(module: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
-    """No token that only fills up a batch may be an answer; else losses would depend on which rows share a batch."""
+    """Let no token of padding be an answer; else losses would depend on which rows share a batch."""
     mask = kwargs.get("attention_mask")
     if mask is not None:
         for name in ("start_logits", "end_logits"):
@@ -251,12 +251,12 @@ def _without_padding(module: Any, args: Any, kwargs: dict[str, Any], outputs: An
 
 
 def _sums(starts: Any, ends: Any, labels: Any, smoothing: float) -> Any:
-    """Cross entropy of the first and of the last token of each window, added up."""
+    """Add up the cross entropy of the first and of the last token of each window."""
     return _cross_entropy(starts, labels[:, 0], smoothing) + _cross_entropy(ends, labels[:, 1], smoothing)
 
 
 def _cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
-    """By row; label smoothing spreads over the tokens of the row alone."""
+    """Return the cross entropy of each row; label smoothing spreads over the tokens of the row alone."""
     from torch.nn.functional import cross_entropy
 
     logits = logits.float()
@@ -274,7 +274,7 @@ def _examples(evaluated: Evaluated) -> pa.Table:
 
 
 def _answered(evaluated: Evaluated) -> tuple[spans.Scored, list[str], list[list[str]]]:
-    """What was kept of each window, the answer that was found to each question, and the right ones."""
+    """Return what was kept of each window, the answer that was found to each question, and the right answers."""
     examples, scored = _examples(evaluated), spans.Scored(*evaluated.predictions)
     references = [answer[answers.TEXT] for answer in examples.column(ANSWERS).to_pylist()]
     return scored, spans.answers(scored, evaluated.rows, examples), references

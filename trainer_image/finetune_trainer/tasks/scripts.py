@@ -23,12 +23,12 @@ class Words:
 
 
 def beyond_ascii(texts: Sequence[str]) -> bool:
-    """Whether more than a few names are written with other letters than a to z."""
+    """Tell whether more than a few words are written with other letters than a to z."""
     words = [word for text in texts for word in WORD.findall(text)]
     return sum(not PLAIN.fullmatch(word) for word in words) > MIXED * len(words)
 
 
 def share(texts: Sequence[str], script: str) -> float:
-    """Part of the letters that belong to a script, or several."""
+    """Return the share of letters that belong to a script, or to one of several."""
     letters = [letter for text in texts for letter in LETTER.findall(text)]
     return sum(bool(regex.match(rf"[{script}]", letter)) for letter in letters) / max(1, len(letters))

@@ -50,13 +50,13 @@ class SequenceToSequence(TokenTask):
 
     @property
     def roles(self) -> tuple[str, str]:
-        """Source and target."""
+        """The roles of source and target."""
         source, target = self.facts.roles
         return source, target
 
     @abstractmethod
     def scores(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        """How near what was written comes to the references."""
+        """Compute how near the written texts come to the references."""
 
     # --- preparing ---
 
@@ -72,7 +72,7 @@ class SequenceToSequence(TokenTask):
         return self.columns(config)
 
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Every source and every target is some text."""
+        """Raise where a source or a target is no text."""
         columns = self.columns(config)
         for split in splits.values():
             for column in columns:
@@ -84,11 +84,11 @@ class SequenceToSequence(TokenTask):
         return Checked(tables, messages=(*serialised(splits["train"], columns[0]), *self.data_messages(tables)))
 
     def data_messages(self, tables: dict[str, pa.Table]) -> tuple[str, ...]:
-        """What the user should know of the texts."""
+        """Tell the user what matters of the texts."""
         return ()
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
-        """An encoder and a decoder that knows where to start, and the languages of a multilingual tokenizer."""
+        """Raise for a model without an encoder, without a decoder that knows where to start, or without the languages asked for."""
         super().check_model(model, config)
         kind = model.config.model_type
         if not model.config.is_encoder_decoder:
@@ -113,11 +113,11 @@ class SequenceToSequence(TokenTask):
         languages.check(model, config)
 
     def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
-        """Tokens of source and target, and what to tell the user of them and of the prefix."""
+        """Return the tokens of source and target, and messages about them and about the prefix."""
         return lengths.limits(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Token ids of the source, those of the target as labels, and how many both are together."""
+        """Yield token ids of the source, those of the target as labels, and the length of both together."""
         model, limits, tokenizer = reading.model, reading.limits, reading.tokenizer
         languages.set_languages(tokenizer, reading.config)
         prefix = languages.prefix(tokenizer, reading.config)
@@ -140,7 +140,7 @@ class SequenceToSequence(TokenTask):
     # --- training ---
 
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
-        """The model, told how its targets begin and how long they get."""
+        """Load the model, and tell it how its targets begin and how long they get."""
         model, tokenizer = load(self.facts.model_class, folder, "write text", options)
         languages.set_languages(tokenizer, config)
         languages.begin_targets(model, tokenizer)
@@ -149,7 +149,7 @@ class SequenceToSequence(TokenTask):
         return model, tokenizer
 
     def collator(self, run: Training) -> Any:
-        """Pads sources and targets, each to their longest or to their limit."""
+        """Return the collator, which pads sources and targets, each to their longest or to their limit."""
         from finetune_trainer.tasks.seq2seq_collator import Pairs, Shift
 
         config, tokenizer = run.model.config, run.tokenizer
@@ -164,11 +164,11 @@ class SequenceToSequence(TokenTask):
         )
 
     def generate(self, run: Training) -> Callable[..., Any] | None:
-        """Text as the saved model's generation config says, unless the user wants none."""
+        """Return what writes text as the saved model's generation config says; None where the user wants no text."""
         return generation.writer(run.model) if generation.wanted(run.config) else None
 
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
-        """Loss as the mean over the tokens of the targets; scores of the text where there is some."""
+        """Compute the loss as the mean over the tokens of the targets, and the scores of the text where there is some."""
         *written, losses, _, counts = evaluated.predictions
         loss = {"loss": float(losses.sum(dtype=np.float64) / counts.sum())}
         if not written:
@@ -177,7 +177,7 @@ class SequenceToSequence(TokenTask):
         return {**loss, **scores, "gen_len": generation.mean_length(run.tokenizer, written[0])}
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """Source, what was written and the reference; without generation there is nothing to tell."""
+        """Yield source, written text and reference; nothing where evaluation does not generate."""
         if not generation.wanted(run.config):
             return
         source, target = (self._texts(evaluated, role) for role in self.roles)
@@ -191,7 +191,7 @@ class SequenceToSequence(TokenTask):
         return generation.texts(run.tokenizer, evaluated.predictions[0], language)
 
     def _texts(self, evaluated: Evaluated, role: str) -> list[str]:
-        """A column of the examples, in the order of the predictions."""
+        """Return a column of the examples, in the order of the predictions."""
         assert evaluated.examples is not None
         rows = [evaluated.rows.number(index) for index in range(len(evaluated.rows))]
         return [str(text) for text in evaluated.examples.column(role).take(pa.array(rows)).to_pylist()]

@@ -30,7 +30,7 @@ class Shift:
 
     @classmethod
     def of(cls, model: Any, pad: int) -> Shift:
-        """Ask the model, where it tells; the others shift as their configuration says."""
+        """Ask the model how it shifts targets, where it tells; others shift as their configuration says."""
         start = getattr(model.config, "decoder_start_token_id", None)  # some kinds have no such name
         shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
         if shift is not None:

@@ -52,7 +52,7 @@ class _Candidate:
 
 
 def answers(scored: Scored, rows: PreparedDataset, examples: pa.Table) -> list[str]:
-    """The answer to each question, in the order of the examples."""
+    """Return the answer to each question, in the order of the examples."""
     longest = max(examples.column(LONGEST)[0].as_py(), 1)
     candidates = [_Candidate() for _ in range(len(examples))]
     for index in range(len(rows)):
@@ -75,7 +75,7 @@ def _texts(examples: pa.Table) -> Iterator[str]:
 
 
 def _best(scored: Scored, index: int, offsets: Any, first: int, longest: int) -> tuple[float, tuple[int, int]]:
-    """The best span of one window whose tokens are the context's, in characters."""
+    """Return the best span of one window, of tokens of the context alone, in characters."""
     starts, ends = scored.starts[index] - first, scored.ends[index] - first
     begin, end = (_within(where, len(offsets)) for where in (starts, ends))
     starts, ends = starts[begin, None], ends[None, end]

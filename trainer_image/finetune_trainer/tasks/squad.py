@@ -17,17 +17,17 @@ NO_ANSWER = ""
 
 
 def normalised(answer: str) -> str:
-    """An answer without case, punctuation, articles and superfluous white space."""
+    """Return an answer without case, punctuation, articles and superfluous white space."""
     return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
 
 
 def exact(prediction: str, reference: str) -> float:
-    """1 for the same words in the same order."""
+    """Return 1 for the same words in the same order, else 0."""
     return float(normalised(prediction) == normalised(reference))
 
 
 def overlap(prediction: str, reference: str) -> float:
-    """F1 of the words that both have; where one has none, 1 if the other has none either."""
+    """Return the F1 of the words that both have; where one has none, 1 if the other has none either."""
     mine, theirs = normalised(prediction).split(), normalised(reference).split()
     if not mine or not theirs:
         return float(mine == theirs)
@@ -39,7 +39,7 @@ def overlap(prediction: str, reference: str) -> float:
 
 
 def scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Means over the questions in percent, each by the reference that fits best."""
+    """Return means over the questions in percent, each by the reference that fits best."""
     return {
         "exact_match": _percent(_best(exact, *pair) for pair in zip(predictions, references, strict=True)),
         "f1": _percent(_best(overlap, *pair) for pair in zip(predictions, references, strict=True)),

@@ -33,7 +33,7 @@ class Summarization(SequenceToSequence):
         )
 
     def scores(self, written: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-        """Sentences on lines of their own, which ROUGE-Lsum goes by."""
+        """Compute ROUGE; sentences are put on lines of their own, which ROUGE-Lsum goes by."""
         from nltk.tokenize.punkt import PunktSentenceTokenizer
         from rouge_score.rouge_scorer import RougeScorer
 
@@ -48,7 +48,7 @@ class Summarization(SequenceToSequence):
         return {name: PERCENT * total / len(references) for name, total in totals.items()}
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """How words were told apart."""
+        """Tell how words were told apart."""
         if not generation.wanted(run.config):
             return {}
         beyond = scripts.beyond_ascii(self._texts(evaluated, self.roles[1])[:LOOKED_AT])

@@ -35,7 +35,7 @@ class Scheme:
 
 
 def scheme_of(tags: Sequence[str]) -> Scheme:
-    """Places before or after the kind of entity; entities without places; or tags of words, which make no entities."""
+    """Tell what tags mean: places before or after the kind of entity, entities without places, or words that make no entities."""
     inside = [tag for tag in tags if tag != OUTSIDE]
     if all(tag in BARE for tag in inside):
         return Scheme(lambda tag: IOBES.get(tag, tag), "micro")
@@ -73,7 +73,7 @@ def _turned(tag: str) -> str:
 
 
 def metrics(references: Tags, predictions: Tags, scheme: Scheme) -> dict[str, float]:
-    """Precision, recall and F1 of entities, accuracy of words."""
+    """Compute precision, recall and F1 of entities, and accuracy of words."""
     from seqeval.metrics import accuracy_score
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
@@ -89,7 +89,7 @@ def metrics(references: Tags, predictions: Tags, scheme: Scheme) -> dict[str, fl
 
 
 def by_kind(references: Tags, predictions: Tags, scheme: Scheme) -> dict[str, dict[str, float]]:
-    """Scores of each kind of entity."""
+    """Return the scores of each kind of entity."""
     from seqeval.metrics import classification_report
 
     references, predictions = _translated(references, scheme), _translated(predictions, scheme)

@@ -58,7 +58,7 @@ class TextClassification(Task):
         return config.dataset.label_columns or [config.dataset.columns.get(LABEL, LABEL)]
 
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Every text is text, every label one of the training labels."""
+        """Raise where a text is no text, or a label is none of the training labels."""
         problem = problem_of(config)
         problem.check(config)
         texts = self._texts(config)
@@ -90,7 +90,7 @@ class TextClassification(Task):
         return int(model.tokenizer.num_special_tokens_to_add(pair=TEXT_PAIR in config.dataset.columns))
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Token ids without padding, the label, and the length that batches are grouped by."""
+        """Yield token ids without padding, the label, and the length that batches are grouped by."""
         problem, limit = problem_of(reading.config), reading.limits.tokens
         marks = SpecialTokens.of(reading.tokenizer)
         for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
@@ -118,7 +118,7 @@ class TextClassification(Task):
         return DataCollatorWithPadding(run.tokenizer, **run.padding)
 
     def loss(self, run: Training) -> Callable[..., Any]:
-        """Of the rows that count, divided by how many labels the global batch has of them."""
+        """Return the loss of the rows that count, divided by how many labels the global batch has of them."""
         losses = problem_of(run.config).losses(run)
 
         def compute(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
@@ -129,7 +129,7 @@ class TextClassification(Task):
         return compute
 
     def reduce(self, run: Training) -> Callable[..., Any]:
-        """What was chosen, and the loss of each row."""
+        """Keep the predicted label, and the loss of each row."""
         problem = problem_of(run.config)
         losses = problem.losses(run)
 
@@ -140,7 +140,7 @@ class TextClassification(Task):
         return compute
 
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
-        """Loss as the mean over the rows: the Trainer's own counts rows twice that it repeats to give all ranks as many."""
+        """Compute the loss as the mean over the rows: the Trainer's own counts twice the rows that it repeats to give all ranks as many."""
         import numpy as np
 
         chosen, losses = evaluated.predictions
@@ -148,12 +148,12 @@ class TextClassification(Task):
         return {"loss": float(losses.mean(dtype=np.float64)), **problem.metrics(evaluated.labels, chosen)}
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """Scores by label, and which are taken for which."""
+        """Return scores by label, and which labels are taken for which."""
         problem = problem_of(run.config)
         return problem.details(evaluated.labels, evaluated.predictions[0], run.prepared.label_names)
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """The text (texts) of each row, labels by their names."""
+        """Yield the text (texts) of each row, and labels by their names."""
         problem, labels = problem_of(run.config), run.prepared.label_names
         chosen = evaluated.predictions[0]
         for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):

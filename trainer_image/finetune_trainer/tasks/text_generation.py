@@ -41,7 +41,7 @@ ENCODERS = ("xlm", "xlnet")
 
 
 def kind_of_rows(config: RunConfig) -> str:
-    """`text`, `prompt` or `messages`: which columns were named."""
+    """Return `text`, `prompt` or `messages`, by the columns that were named."""
     named = [role for role in (TEXT, PROMPT, COMPLETION, MESSAGES) if role in config.dataset.columns]
     kinds = {PROMPT if role == COMPLETION else role for role in named}
     if len(kinds) > 1:
@@ -92,7 +92,7 @@ class TextGeneration(TokenTask):
         return replace(asked, nested=asked.columns, optional=optional, beside=chat.BESIDE)
 
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Blank texts are left out, as corpora are full of them; half a pair or conversation is a mistake."""
+        """Drop blank texts, of which corpora are full; raise for half a pair or half a conversation, which is a mistake."""
         kind, columns = kind_of_rows(config), self.columns(config)
         if kind == MESSAGES:
             read = {role: chat.conversations(split, *columns) for role, split in splits.items()}
@@ -131,7 +131,7 @@ class TextGeneration(TokenTask):
         return self.limits_by_default(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Token ids and labels without padding; in rows of the test split, which row of the data they belong to."""
+        """Yield token ids and labels without padding; rows of the test split say which row of the data they belong to."""
         return next_tokens.tokenised(rows, kind_of_rows(reading.config), reading)
 
     # --- training ---
@@ -144,11 +144,11 @@ class TextGeneration(TokenTask):
         return model, tokenizer
 
     def collator(self, run: Training) -> Any:
-        """Pads on the right: what comes after a token changes nothing for it."""
+        """Return the collator, which pads on the right: what comes after a token changes nothing for it."""
         return plain_text.Padded.of(run, DEFAULT_TOKENS)
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """Each row of the data with its loss, perplexity and accuracy."""
+        """Yield each row of the data with its loss, perplexity and accuracy."""
         return plain_text.scored(evaluated, self._shown)
 
     @staticmethod
@@ -165,7 +165,7 @@ class TextGeneration(TokenTask):
 
 
 def _require_one_way(model: ModelDescription) -> None:
-    """A model that sees the words to come has nothing to learn from them."""
+    """Raise for a model that sees the words to come: it has nothing to learn from them."""
     from importlib import import_module
 
     both_ways = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -186,7 +186,7 @@ def _require_one_way(model: ModelDescription) -> None:
 
 
 def _unseparated(train: pa.Table) -> tuple[str, ...]:
-    """Words that stick together are seldom meant."""
+    """Tell the user of prompts and completions that stick together: that is seldom meant."""
     import pyarrow.compute as pc
 
     apart = pc.or_(pc.match_substring_regex(train[PROMPT], r"\s$"), pc.match_substring_regex(train[COMPLETION], r"^\s"))

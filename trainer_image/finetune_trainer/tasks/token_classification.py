@@ -54,7 +54,7 @@ class TokenClassification(Task):
         return []  # words are lists
 
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Every row has words, and as many tags, all of them training tags."""
+        """Raise where a row has no words, other than as many tags, or a tag that is none of the training tags."""
         words, tags = self.columns(config)
         blank = {role: require_words(split, words) for role, split in splits.items()}
         lists = {role: Lists.read(split, tags, noun=TAG) for role, split in splits.items()}
@@ -89,7 +89,7 @@ class TokenClassification(Task):
         return classes.head_message(model, HEAD, len(label_names))
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Token ids without padding, and for each token a tag or the mark of what does not count."""
+        """Yield token ids without padding, and for each token a tag or the mark of ignored labels."""
         limit = reading.limits.tokens
         for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
             spread = [Spread(words) for words in batch.column(WORDS).to_pylist()]
@@ -125,7 +125,7 @@ class TokenClassification(Task):
         return DataCollatorForTokenClassification(run.tokenizer, label_pad_token_id=IGNORED_LABEL, **run.padding)
 
     def loss(self, run: Training) -> Callable[..., Any]:
-        """Of the words that count, divided by how many the global batch has of them."""
+        """Return the loss of the words that count, divided by how many the global batch has of them."""
         import torch
 
         losses = _losses(run)
@@ -139,7 +139,7 @@ class TokenClassification(Task):
         return compute
 
     def reduce(self, run: Training) -> Callable[..., Any]:
-        """The tag that was chosen for each token, and the loss of each row."""
+        """Keep the predicted tag of each token, and the loss of each row."""
         losses = _losses(run)
 
         def compute(outputs: Any, labels: Any) -> Any:
@@ -149,7 +149,7 @@ class TokenClassification(Task):
         return compute
 
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
-        """Loss as the mean over the words; seqeval's scores."""
+        """Compute the loss as the mean over the words, and seqeval's scores."""
         total = float(evaluated.predictions[1].sum(dtype=np.float64))
         words = int((evaluated.labels != IGNORED_LABEL).sum())
         references, predictions = _tags(run, evaluated)
@@ -157,12 +157,12 @@ class TokenClassification(Task):
         return {"loss": total / max(words, 1), **tag_scores.metrics(references, predictions, scheme)}
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """Scores of each kind of entity (each tag, where words make no entities)."""
+        """Return the scores of each kind of entity (of each tag, where words make no entities)."""
         scheme = tag_scores.scheme_of(run.prepared.label_names)
         return {"perLabel": tag_scores.by_kind(*_tags(run, evaluated), scheme)}
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
-        """The words of each row and their tags by name; none for a word that was cut off, or does not count."""
+        """Yield the words of each row and their tags by name; no tag for a word that was cut off or does not count."""
         labels = run.prepared.label_names
         _, chosen = _tags(run, evaluated)
         for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
@@ -184,7 +184,7 @@ class Spread:
         self.text = " ".join(word for _, word in self._words)
 
     def first_tokens(self, offsets: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-        """Tokens with which a word begins, and the number of that word; words without a token are missing."""
+        """Return the tokens with which a word begins, and the number of that word; words without a token are missing."""
         tokens: list[int] = []
         numbers: list[int] = []
         places = self._places()
@@ -201,7 +201,7 @@ class Spread:
         return tokens, numbers
 
     def _places(self) -> Iterator[tuple[int, int, int]]:
-        """Number of each word, where it begins and ends; beyond the last, nothing ends."""
+        """Yield the number of each word, where it begins and where it ends; beyond the last, nothing ends."""
         begins = 0
         for number, word in self._words:
             yield number, begins, begins + len(word)
@@ -210,7 +210,7 @@ class Spread:
 
 
 def _require_pairs(split: Split, words: str, tags: str, lists: Lists) -> None:
-    """As many tags as words."""
+    """Raise where a row has not as many tags as words."""
     mine = pc.list_value_length(split.table.column(words)).cast(pa.int64())
     unequal = pc.not_equal(mine, lists.lengths)
     row = pc.index(unequal, True).as_py()
@@ -224,7 +224,7 @@ def _require_pairs(split: Split, words: str, tags: str, lists: Lists) -> None:
 
 
 def _about(labels: tuple[str, ...], lists: Lists, column: str) -> tuple[str, ...]:
-    """What the user should know of the tags."""
+    """Tell the user what matters of the tags."""
     if lists.items.integers and lists.items.declared is None:
         return (
             f"The tags in column {column!r} are numbers without names: the model will call them {labels[0]} to "
@@ -235,7 +235,7 @@ def _about(labels: tuple[str, ...], lists: Lists, column: str) -> tuple[str, ...
 
 
 def _losses(run: Training) -> Callable[[Any, Any], Any]:
-    """`(logits, labels) -> losses` of each token, 0 where it does not count."""
+    """Return `(logits, labels) -> losses` of each token, 0 where it does not count."""
     import torch
 
     weights = torch.tensor(classes.balanced(run.prepared.label_counts)) if run.config.loss_weights else None
@@ -254,7 +254,7 @@ def _losses(run: Training) -> Callable[[Any, Any], Any]:
 
 
 def _tags(run: Training, evaluated: Evaluated) -> tuple[tag_scores.Tags, tag_scores.Tags]:
-    """Tags of the words that have one among the labels, as they should be and as they were chosen."""
+    """Return the tags of the words that have one among the labels, as they should be and as they were predicted."""
     named = np.array(run.prepared.label_names, dtype=object)
     references, predictions = [], []
     for labels, chosen in zip(evaluated.labels, evaluated.predictions[0], strict=True):

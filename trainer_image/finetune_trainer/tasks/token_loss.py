@@ -23,13 +23,13 @@ Compute = Callable[..., Any]
 
 
 def next_tokens(labels: torch.Tensor) -> torch.Tensor:
-    """What each position should say: the label one further on. (Logits are not shifted: that would copy them.)"""
+    """Return the label of each position: the one further on. (To shift the logits would copy them.)"""
     last = torch.full_like(labels[:, :1], IGNORED_LABEL)
     return torch.cat([labels[:, 1:], last], dim=1)
 
 
 def loss(*, shifted: bool, label_smoothing: float) -> Compute:
-    """`(outputs, labels, num_items_in_batch) -> loss`: the mean over the tokens of the global batch that count."""
+    """Return `(outputs, labels, num_items_in_batch) -> loss`: the mean over the tokens of the global batch that count."""
 
     def compute(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         targets = next_tokens(labels) if shifted else labels
@@ -40,9 +40,9 @@ def loss(*, shifted: bool, label_smoothing: float) -> Compute:
 
 
 def reduce(*, shifted: bool) -> Compute:
-    """`(logits, labels) ->` for each row the summed loss, tokens that were right, tokens that count.
+    """Return `(logits, labels) ->` for each row the summed loss, the tokens that were right, and the tokens that count.
 
-    Without label smoothing: perplexity is that of the data as they are.
+    It applies no label smoothing: perplexity is that of the data as they are.
     """
 
     def compute(outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -63,7 +63,7 @@ def reduce(*, shifted: bool) -> Compute:
 
 
 def metrics(evaluated: Evaluated) -> dict[str, float]:
-    """Mean loss of a token over the whole split, its exponential, and the share of tokens that were right."""
+    """Compute the mean loss of a token over the whole split, its exponential, and the share of tokens that were right."""
     import numpy as np
 
     losses, hits, counts = evaluated.predictions
@@ -120,7 +120,7 @@ class _SummedLoss(torch.autograd.Function):
 
 
 def _chunks(targets: torch.Tensor, vocabulary: int) -> Iterator[torch.Tensor | slice]:
-    """Places of the targets that count, some at a time; where most of them do, slices of all, which are no copies."""
+    """Yield the indices of targets that count, some at a time; where most of them do, slices of all, which are no copies."""
     rows = max(1, CHUNK_ELEMENTS // vocabulary)
     places = (targets != IGNORED_LABEL).nonzero().flatten()
     if 2 * len(places) > len(targets):

@@ -36,7 +36,7 @@ class TokenTask(Task):
         return token_loss.metrics(evaluated)
 
     def limits_by_default(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
-        """Without a wish no more than `DEFAULT_TOKENS`, and that is said."""
+        """Return the tokens at most: without a wish no more than `DEFAULT_TOKENS`, which a message says."""
         limits, messages = super().limits(config, model)
         if config.preprocessing.max_length is not None or (limits.tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:
             return limits, messages

@@ -18,12 +18,12 @@ Call = dict[str, Any]
 
 
 def bad(message: str) -> ExpectedError:
-    """The error for a row that is wrong."""
+    """Return the error for a row that is wrong."""
     return ExpectedError(Reason.DATA_INVALID, message)
 
 
 def parsed(text: str, where: str, verb: str = "holds") -> Any:
-    """The value of JSON text."""
+    """Return the value of JSON text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -35,7 +35,7 @@ def parsed(text: str, where: str, verb: str = "holds") -> Any:
 
 
 def offered(value: Any, where: str) -> list[Call]:
-    """The tools of a conversation, each as `{"type": "function", "function": {...}}`; none where the value is empty."""
+    """Return the tools of a conversation, each as `{"type": "function", "function": {...}}`; none where the value is empty."""
     tools = []
     for number, tool in enumerate(_objects(value, where, "tools are a list of objects"), start=1):
         if FUNCTION not in tool and "name" not in tool and "type" not in tool:
@@ -48,7 +48,7 @@ def offered(value: Any, where: str) -> list[Call]:
 
 
 def calls(value: Any, where: str) -> list[Call]:
-    """The calls of a message, each as `{"type": "function", "function": {"name": ..., "arguments": ...}}`.
+    """Return the calls of a message, each as `{"type": "function", "function": {"name": ..., "arguments": ...}}`.
 
     Arguments are an object, or JSON text of one, which stays text: a template gets what it takes (`with_arguments`).
     """
@@ -57,7 +57,7 @@ def calls(value: Any, where: str) -> list[Call]:
 
 
 def with_arguments(call: Call, *, as_text: bool) -> Call:
-    """A call whose arguments are JSON text, or an object."""
+    """Return a call whose arguments are JSON text, or an object."""
     function = call[FUNCTION]
     arguments = function["arguments"]
     if as_text and not isinstance(arguments, str):
@@ -97,7 +97,7 @@ def _arguments(value: Any, where: str) -> Any:
 
 
 def _objects(value: Any, where: str, what: str) -> list[Call]:
-    """A list of objects, or JSON text of it or of its items."""
+    """Return a list of objects, from one or from JSON text of it or of its items."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
     objects = parsed(value, where) if isinstance(value, str) else value

@@ -27,7 +27,7 @@ class Translation(SequenceToSequence):
         }
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """sacreBLEU's signatures, by which others can count the same."""
+        """Return sacreBLEU's signatures, by which others can count the same."""
         if not generation.wanted(run.config):
             return {}
         references = self._texts(evaluated, self.roles[1])
@@ -38,7 +38,7 @@ class Translation(SequenceToSequence):
 
 
 def counters(references: Sequence[str]) -> dict[str, Any]:
-    """sacreBLEU's counters for texts in the script of these."""
+    """Return sacreBLEU's counters for texts in the script of these."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
@@ -46,7 +46,7 @@ def counters(references: Sequence[str]) -> dict[str, Any]:
 
 
 def word_rules(references: Sequence[str]) -> str:
-    """sacreBLEU's rules for telling words apart: its usual ones count a text without spaces as one word."""
+    """Name sacreBLEU's rules for telling words apart: its usual ones count a text without spaces as one word."""
     looked_at = references[:LOOKED_AT]
     if scripts.share(looked_at, scripts.UNSPACED) < UNSPACED:
         return "13a"

@@ -22,7 +22,7 @@ NOWHERE = (NO_ANSWER_TOKEN, NO_ANSWER_TOKEN)
 
 
 def shortened(questions: Sequence[str], room: int, model: ModelDescription) -> tuple[list[str], int]:
-    """Questions that leave room for their context, and how many were cut for that."""
+    """Cut questions so that they leave room for their context, and count those that were cut."""
     kept = [question.strip() for question in questions]
     # A token is a byte at least, but for signs that a tokenizer spells out.
     long = [index for index, question in enumerate(kept) if len(question.encode()) > room]
@@ -36,7 +36,7 @@ def shortened(questions: Sequence[str], room: int, model: ModelDescription) -> t
 
 
 def windows(batch: pa.RecordBatch, encoded: Any, reading: Reading, done: int) -> tuple[pa.RecordBatch, int]:
-    """What the model reads of each window and where the answer is in it; and how many answers are whole in none.
+    """Return what the model reads of each window and where the answer is in it; and count the answers that no window holds whole.
 
     `done` rows came before those of the batch.
     """
@@ -61,7 +61,7 @@ def windows(batch: pa.RecordBatch, encoded: Any, reading: Reading, done: int) ->
 
 
 def _first_answer(answer: dict[str, list[Any]]) -> tuple[int, int] | None:
-    """Where the answer that is learnt begins and ends in its context, without white space around it."""
+    """Return where the answer that is learnt begins and ends in its context, without white space around it."""
     if not answer[answers.TEXT]:
         return None
     text, start = answer[answers.TEXT][0], answer[answers.START][0]
@@ -70,7 +70,7 @@ def _first_answer(answer: dict[str, list[Any]]) -> tuple[int, int] | None:
 
 
 def _place(encoding: Any, answer: tuple[int, int] | None) -> tuple[int, int]:
-    """First and last token of the answer, if all of it is in the window."""
+    """Return the first and last token of the answer, if all of it is in the window."""
     if answer is None:
         return NOWHERE
     begin, end = answer
@@ -87,7 +87,7 @@ def _place(encoding: Any, answer: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def _characters(encoding: Any) -> tuple[int, list[int]]:
-    """The first token of the context, and begin and end of each of them in the context's characters."""
+    """Return the first token of the context, and begin and end of each of its tokens in characters of the context."""
     sequences = encoding.sequence_ids
     if CONTEXT_SEQUENCE not in sequences:
         return 0, []

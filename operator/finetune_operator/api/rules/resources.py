@@ -42,7 +42,7 @@ _UNUSABLE = f"k.matches('{UNUSABLE}')"
 
 
 def _misspelt(right: str, pattern: str) -> Rule:
-    """An accelerator by a name that no device plugin gives it: such a pod would wait for ever."""
+    """Refuse the name of an accelerator that no device plugin serves: a pod that asks for it would wait for ever."""
     wrong = f"k != '{right}' && k.matches('^(?i:{pattern})$')"
     return Rule(
         "spec.resources.limits",

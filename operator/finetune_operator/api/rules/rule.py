@@ -33,7 +33,7 @@ class Rule:
 
     @property
     def message_expression(self) -> str:
-        """CEL of the message with the value in it, or nothing. The API server uses `message` where it fails."""
+        """CEL of the message with the value in it; empty without a value. The API server uses `message` where it fails."""
         if not self.value:
             return ""
         shown = ", ".join(part for part in (self.value, self.detail) if part)
@@ -43,11 +43,11 @@ class Rule:
 
     @property
     def is_transition(self) -> bool:
-        """Whether only a change of an existing object can break it."""
+        """Whether only a change of an existing object can break the rule."""
         return "oldSelf" in self.rule and not self.optional_old_self
 
     def validation(self) -> dict[str, str | bool]:
-        """The entry of `x-kubernetes-validations`."""
+        """Return the entry of `x-kubernetes-validations`."""
         entry: dict[str, str | bool] = {"rule": self.rule, "message": self.message}
         if self.message_expression:
             entry["messageExpression"] = self.message_expression
@@ -61,41 +61,41 @@ class Rule:
 
 
 def cel_list(values: Iterable[str]) -> str:
-    """A CEL list of strings."""
+    """Write a CEL list of strings."""
     return "[" + ", ".join(f"'{value}'" for value in values) + "]"
 
 
 def cel_map(values: Mapping[str, str]) -> str:
-    """A CEL map from strings to what the values say in CEL."""
+    """Write a CEL map; its keys are strings, its values CEL expressions."""
     return "{" + ", ".join(f"'{key}': {value}" for key, value in values.items()) + "}"
 
 
 def listed(values: Iterable[str], word: str = "and") -> str:
-    """`a, b and c`, for a message."""
+    """Write `a, b and c`, for a message."""
     *first_ones, last = values
     return f"{', '.join(first_ones)} {word} {last}" if first_ones else last
 
 
 def starts_with_any(value: str, prefixes: Iterable[str]) -> str:
-    """CEL: the string begins with one of the prefixes."""
+    """Write in CEL that the string begins with one of the prefixes."""
     return "(" + " || ".join(f"{value}.startsWith('{prefix}')" for prefix in prefixes) + ")"
 
 
 def exactly_one(*names: str) -> str:
-    """CEL: one of the fields of self is given, and no other."""
+    """Write in CEL that one of the fields of self is given, and no other."""
     return " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names) + " == 1"
 
 
 def at_least_zero(value: str) -> str:
-    """CEL: a quantity is not below 0."""
+    """Write in CEL that a quantity is not below 0."""
     return f"!quantity(string({value})).isLessThan(quantity('0'))"
 
 
 def first(holder: str, condition: str) -> str:
-    """CEL: the first key of a map that a condition on the key `k` holds for. All of them would cost too much."""
+    """Write in CEL the first key `k` of a map for which a condition holds. To list all such keys would cost too much."""
     return f"{holder}.filter(k, {condition})[0]"
 
 
 def whole(value: str) -> str:
-    """CEL: a quantity is a plain whole number, without a unit."""
+    """Write in CEL that a quantity is a plain whole number, without a unit."""
     return f"string({value}).matches('^[0-9]+$')"

@@ -41,7 +41,7 @@ _ROLES_OF_TASK = cel_map({task: f"'{listed(roles)}'" for task, roles in _ROLES.i
 
 
 def _only_for(field: str, tasks: Iterable[str], is_set: str, advice: str) -> Rule:
-    """A field that but some tasks have; `is_set`: CEL on spec of whether it is there."""
+    """Refuse a field for all other tasks than those that use it; `is_set`: CEL on spec, whether the field is there."""
     tasks = list(tasks)
     return Rule(
         "spec",
@@ -181,7 +181,7 @@ _GIVES_METRIC = "has(self.trainingArguments) && has(self.trainingArguments.metri
 
 
 def _metrics_of_job(form: str) -> str:
-    """CEL on spec: the metrics of the job's task, each task's written by `form`."""
+    """Write in CEL on spec the metrics of the job's task: as a list, or as the text of a message (`form`)."""
 
     def written(task: str, problem: str | None = None) -> str:
         names = list(metrics(task, problem))

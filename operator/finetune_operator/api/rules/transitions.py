@@ -24,7 +24,7 @@ _PUBLISHED = "has(oldSelf.status.model) && has(oldSelf.status.model.hub)"
 
 
 def _same(path: str) -> str:
-    """CEL: an optional field of spec is as it was."""
+    """Write in CEL that an optional field of spec is as it was."""
     new, old = f"self.spec.{path}", f"oldSelf.spec.{path}"
     return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
 

@@ -21,7 +21,7 @@ __all__ = ["Kind", "Problem", "check", "normalised"]
 
 
 def check(manifest: dict[str, Any]) -> tuple[Problem, ...]:
-    """Everything that is wrong with a manifest; empty for a good FineTuneJob."""
+    """Return everything that is wrong with a manifest; nothing for a good FineTuneJob."""
     if wrong := tuple(_identity_problems(manifest)):
         return wrong
     applied = normalised(manifest)
@@ -35,7 +35,7 @@ def check(manifest: dict[str, Any]) -> tuple[Problem, ...]:
 
 
 def normalised(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest as `kubectl apply` sends it: fields that are null are left out, status is not the user's."""
+    """Return the manifest as `kubectl apply` sends it: without fields that are null, and without a status."""
     applied: dict[str, Any] = structure.without_nulls(crd.schema(), manifest)
     return {name: value for name, value in applied.items() if name != "status"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def _extension() -> Any:
-    """The compiled module `cel.cel`, loaded on its own."""
+    """Load the compiled module `cel.cel` on its own."""
     package = find_spec("cel")
     extension = PathFinder.find_spec("cel.cel", package.submodule_search_locations) if package else None
     if extension is None or extension.loader is None:

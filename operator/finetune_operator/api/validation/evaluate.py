@@ -21,7 +21,7 @@ _KINDS = {
 
 
 def broken_rules(manifest: dict[str, Any], bad: tuple[str, ...]) -> Iterator[Problem]:
-    """The rules that the manifest breaks. Left out: those about a value that has, or holds, a field of `bad`."""
+    """Yield the rules that the manifest breaks, but for those about a value that is, or holds, a field of `bad`."""
     for rule in RULES:
         if rule.is_transition:
             continue
@@ -33,7 +33,7 @@ def broken_rules(manifest: dict[str, Any], bad: tuple[str, ...]) -> Iterator[Pro
 
 
 def _values(value: Any, path: list[str], field: str) -> Iterator[tuple[str, Any]]:
-    """Every value that a rule's path leads to, with its field."""
+    """Yield every value that a rule's path leads to, with its field."""
     if not path:
         yield field, value
         return
@@ -53,13 +53,13 @@ def _values(value: Any, path: list[str], field: str) -> Iterator[tuple[str, Any]
 
 
 def _within(field: str, holder: str) -> bool:
-    """Whether a field is another one, or lies in it. The API server writes a map's key as `.key` or as `[key]`."""
+    """Tell whether a field is another one, or lies in it. The API server writes a map's key as `.key` or as `[key]`."""
     plain, outer = (path.replace("[", ".").replace("]", "") for path in (field, holder))
     return plain == outer or plain.startswith(f"{outer}.")
 
 
 def _holds(rule: str, value: Any) -> bool:
-    """Whether a rule holds. One that cannot be evaluated does not: the API server has it so."""
+    """Tell whether a rule holds. As on the API server, a rule that cannot be evaluated does not."""
     try:
         return _program(rule).execute(_context(value)) is True
     except (RuntimeError, TypeError, ValueError):
@@ -76,7 +76,7 @@ def _message(rule: Rule, value: Any) -> str:
 
 
 def _shown(value: Any, field: str) -> Any:
-    """What is to blame: a scalar as it is, anything else by the name of its type."""
+    """Return the value to blame: a scalar as it is, anything else by the name of its type."""
     for name in field.split(".")[1:]:
         value = value.get(name) if isinstance(value, dict) else None
     return type_name(value) if isinstance(value, dict | list) else value

@@ -36,7 +36,7 @@ SCHEMA: Schema = {
 
 
 def problems(metadata: Any) -> Iterator[Problem]:
-    """What is wrong with an object's metadata, but for its name, which is a rule of the API."""
+    """Yield what is wrong with an object's metadata, but for its name, for which the API has a rule."""
     yield from structure.problems(SCHEMA, metadata, "metadata")
     if not isinstance(metadata, dict):
         return

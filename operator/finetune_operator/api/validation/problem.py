@@ -37,7 +37,7 @@ class Problem:
     """The value that was given, or the name of its type."""
 
     def __str__(self) -> str:
-        """One line, the API server's."""
+        """Write the problem in one line, as the API server does."""
         parts = [self.field, str(self.kind)]
         if self.kind in _WITH_VALUE:
             parts.append(json.dumps(self.value, ensure_ascii=False))

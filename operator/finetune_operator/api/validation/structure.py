@@ -26,7 +26,7 @@ _WORDS_READ_AS_BOOLEANS = {True: "yes", False: "no"}
 
 
 def problems(schema: Schema, value: Any, field: str) -> Iterator[Problem]:
-    """What the schema has against the value, and against what is in it."""
+    """Yield what the schema has against the value and against all values in it."""
     if (problem := _type_problem(schema, value, field)) is not None:
         yield problem
         return
@@ -44,7 +44,7 @@ def problems(schema: Schema, value: Any, field: str) -> Iterator[Problem]:
 
 
 def without_nulls(schema: Schema, value: Any) -> Any:
-    """A value without the fields that are null: `kubectl apply` leaves them out."""
+    """Return a value without the fields that are null: `kubectl apply` leaves them out."""
     if isinstance(value, dict) and not schema.get(PRESERVE_UNKNOWN):
         return {
             name: without_nulls(child_schema(schema, name) or {}, child)
@@ -57,13 +57,13 @@ def without_nulls(schema: Schema, value: Any) -> Any:
 
 
 def child_schema(schema: Schema, name: str) -> Schema | None:
-    """The schema of a field of an object; None where it has no such field."""
+    """Return the schema of a field of an object; None where the object has no such field."""
     child: Schema | None = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
     return child
 
 
 def type_name(value: Any) -> str:
-    """The JSON type of a value, in the API server's word."""
+    """Return the JSON type of a value, in the API server's word."""
     for name in ("boolean", "object", "array", "string", "integer", "number"):
         if isinstance(value, _TYPES[name]):
             return name
@@ -128,7 +128,7 @@ def _list_problems(schema: Schema, value: list[Any], field: str) -> Iterator[Pro
 
 
 def _string_problems(schema: Schema, value: str, field: str) -> Iterator[Problem]:
-    """The first that is wrong, as the API server has it."""
+    """Yield the first thing that is wrong with a string: the API server tells no more."""
     most, least = schema.get("maxLength"), schema.get("minLength", 0)
     if most is not None and len(value) > most:
         yield Problem(field, Kind.TOO_LONG, f"may not be more than {most} bytes")
@@ -149,5 +149,5 @@ def _number_problems(schema: Schema, value: float, field: str) -> Iterator[Probl
 
 
 def _number(bound: float) -> str:
-    """A bound without a useless fraction."""
+    """Write a bound without a useless fraction."""
     return str(int(bound)) if bound == int(bound) else repr(bound)

@@ -16,7 +16,7 @@ from finetune_operator.api.validation.problem import Kind, Problem
 
 
 def unknown_field(field: str, name: str, schema: Schema) -> Problem:
-    """The problem of a name that the object does not have."""
+    """Return the problem of a field that the object does not have."""
     known = list(schema.get("properties", {}))
     if same := [candidate for candidate in known if _plain(candidate) == _plain(name)]:
         return _meant(field, same)
@@ -95,7 +95,7 @@ OF_TUTORIALS: dict[str, str] = {
 
 
 def near_names(name: str, known: Iterable[str], most: int | None = None) -> list[str]:
-    """The names that are fewest letters away, and at most `most` (default: one letter in three)."""
+    """Return the names that are fewest letters away, and at most `most` letters (default: one in three)."""
     allowed = most if most is not None else max(1, len(name) // 3)
     near = [candidate for candidate in known if abs(len(candidate) - len(name)) <= allowed]
     distances = {candidate: _distance(name, candidate) for candidate in near}
@@ -108,19 +108,19 @@ def _meant(field: str, names: Iterable[str]) -> Problem:
 
 
 def _why_not(name: str) -> str:
-    """Why an argument of the Trainer is none of a job."""
+    """Say why an argument of the Trainer is no field of a job; empty where it is no such argument."""
     if name in REMOVED:
         return f"is of older releases and has no successor: {REMOVED[name]}"
     return next((f"not offered: {why}" for why, names in LEFT_OUT.items() if name in names), "")
 
 
 def _holder(field: str) -> str:
-    """The object that a field is in, as `kubectl explain` knows it."""
+    """Name the object that a field is in, as `kubectl explain` knows it."""
     return re.sub(r"\[[^]]*\]", "", f"finetunejob.{field.lstrip('.')}").rpartition(".")[0]
 
 
 def _distance(name: str, other: str) -> int:
-    """Letters to add, drop, change or swap with their neighbour until one is the other."""
+    """Count the letters to add, drop, change or swap with their neighbour until one name is the other."""
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, left in enumerate(name, 1):
@@ -134,19 +134,19 @@ def _distance(name: str, other: str) -> int:
 
 
 def nearest(value: Any, choices: Iterable[str]) -> str:
-    """`; did you mean "x"?` where one of the choices is near."""
+    """Write `; did you mean "x"?` where one of the choices is near, else nothing."""
     match = get_close_matches(value, list(choices), n=1) if isinstance(value, str) else []
     return f'; did you mean "{match[0]}"?' if match else ""
 
 
 def _plain(name: str) -> str:
-    """A name without what tells snake_case from camelCase."""
+    """Return a name without what tells snake_case from camelCase."""
     return name.replace("_", "").replace("-", "").lower()
 
 
 @cache
 def _places() -> tuple[str, ...]:
-    """The path of every field of spec."""
+    """Return the path of every field of spec."""
     return tuple(_paths(structural_schema(FineTuneJobSpec), "spec"))
 
 
