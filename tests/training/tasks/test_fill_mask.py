@@ -18,8 +18,8 @@ from finetune_trainer.data.columns import IGNORED_LABEL
 from finetune_trainer.data.dataset import DRAW
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.tasks.mlm_collator import CONTINUES, Masked
-from finetune_trainer.tasks.plain_text import Padded
+from finetune_trainer.tasks.mlm_collator import CONTINUES, MaskingCollator
+from finetune_trainer.tasks.plain_text import PaddingCollator
 from tests.support.ranks import Finished, run_ranks
 from tests.support.tiny import BAD, GOOD, NEUTRAL, reviews, tiny_bert
 from tests.support.tiny_gpt2 import tiny_gpt2
@@ -48,9 +48,9 @@ def config(tmp_path: Path) -> Callable[..., RunConfig]:
     return lambda **given: token_config(tmp_path, "fill-mask", **given)
 
 
-def masked(**changes: Any) -> Masked:
+def masked(**changes: Any) -> MaskingCollator:
     settings: dict[str, Any] = {"mask": MASK, "tokens": TOKENS, "probability": 0.15, "seed": 42, **changes}
-    return Masked(padded=Padded(pad=0, masked=True, multiple=1, width=None), **settings)
+    return MaskingCollator(padded=PaddingCollator(pad=0, masked=True, multiple=1, width=None), **settings)
 
 
 def long_row(tokens: int = 500, **columns: list[int]) -> dict[str, Any]:

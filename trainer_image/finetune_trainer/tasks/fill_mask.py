@@ -26,7 +26,7 @@ from finetune_trainer.tasks import packing, plain_text
 from finetune_trainer.tasks.base import Checked, Evaluated, Limits, Reading, Tokenised, Training, require_known
 from finetune_trainer.tasks.encoding import SpecialTokens, unmarked
 from finetune_trainer.tasks.loading import load
-from finetune_trainer.tasks.mlm_collator import CONTINUES, PROBABILITY, Masked
+from finetune_trainer.tasks.mlm_collator import CONTINUES, PROBABILITY, MaskingCollator
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
 
 TEXT, EXAMPLE = "text", "_example"
@@ -108,8 +108,8 @@ class FillMask(TokenTask):
         """Return the collator, which draws the tokens to hide and then pads."""
         wanted, tokenizer = run.config.preprocessing.mask_probability, run.tokenizer
         known = getattr(run.model.config, "vocab_size", None) or len(tokenizer)
-        return Masked(
-            padded=plain_text.Padded.of(run, DEFAULT_TOKENS),
+        return MaskingCollator(
+            padded=plain_text.PaddingCollator.of(run, DEFAULT_TOKENS),
             mask=tokenizer.mask_token_id,
             tokens=min(len(tokenizer), known),
             probability=PROBABILITY if wanted is None else wanted,

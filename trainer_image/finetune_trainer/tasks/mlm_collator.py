@@ -18,10 +18,10 @@ PROBABILITY, HIDDEN, REPLACED = 0.15, 0.8, 0.1
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskingCollator:
     """Hides tokens of each row, then makes a batch; an object, because loader processes need to unpickle it."""
 
-    padded: plain_text.Padded
+    padded: plain_text.PaddingCollator
     mask: int
     tokens: int
     """Ids that another token is drawn from."""

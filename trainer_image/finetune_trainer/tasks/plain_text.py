@@ -64,7 +64,7 @@ def batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
 
 
 @dataclass(frozen=True)
-class Padded:
+class PaddingCollator:
     """A batch of rows of tokens, filled up on the right; an object, because loader processes need to unpickle it."""
 
     pad: int
@@ -75,7 +75,7 @@ class Padded:
     """Always this wide; None is as wide as the longest."""
 
     @classmethod
-    def of(cls, run: Training, longest: int) -> Padded:
+    def of(cls, run: Training, longest: int) -> PaddingCollator:
         import inspect
 
         takes = inspect.signature(run.model.forward).parameters

@@ -150,11 +150,11 @@ class SequenceToSequence(TokenTask):
 
     def collator(self, run: Training) -> Any:
         """Return the collator, which pads sources and targets, each to their longest or to their limit."""
-        from finetune_trainer.tasks.seq2seq_collator import Pairs, Shift
+        from finetune_trainer.tasks.seq2seq_collator import Seq2SeqCollator, Shift
 
         config, tokenizer = run.model.config, run.tokenizer
         pad, fixed = tokenizer.pad_token_id, run.config.preprocessing.padding == "max_length"
-        return Pairs(
+        return Seq2SeqCollator(
             shift=Shift.of(run.model, pad),
             fill={"input_ids": pad, "token_type_ids": tokenizer.pad_token_type_id},
             left=tokenizer.padding_side == "left",

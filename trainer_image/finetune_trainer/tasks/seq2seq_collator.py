@@ -52,7 +52,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Seq2SeqCollator:
     """Makes a batch of rows; an object without the model, because loader processes need to unpickle it."""
 
     shift: Shift

@@ -145,7 +145,7 @@ class TextGeneration(TokenTask):
 
     def collator(self, run: Training) -> Any:
         """Return the collator, which pads on the right: what comes after a token changes nothing for it."""
-        return plain_text.Padded.of(run, DEFAULT_TOKENS)
+        return plain_text.PaddingCollator.of(run, DEFAULT_TOKENS)
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:
         """Yield each row of the data with its loss, perplexity and accuracy."""

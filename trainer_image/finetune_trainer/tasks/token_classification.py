@@ -92,12 +92,12 @@ class TokenClassification(Task):
         """Yield token ids without padding, and for each token a tag or the mark of ignored labels."""
         limit = reading.limits.tokens
         for batch in rows.to_batches(max_chunksize=classes.BATCH_ROWS):
-            spread = [Spread(words) for words in batch.column(WORDS).to_pylist()]
-            encoded = reading.tokenizer([row.text for row in spread], truncation=limit is not None, max_length=limit)
+            joined = [JoinedWords(words) for words in batch.column(WORDS).to_pylist()]
+            encoded = reading.tokenizer([row.text for row in joined], truncation=limit is not None, max_length=limit)
             ids = encoded["input_ids"]
             require_known(ids, reading.model)
             labels, tagged = [], []
-            for row, tags, encoding in zip(spread, batch.column(TAGS).to_pylist(), encoded.encodings, strict=True):
+            for row, tags, encoding in zip(joined, batch.column(TAGS).to_pylist(), encoded.encodings, strict=True):
                 mine = [IGNORED_LABEL] * len(encoding.ids)
                 counted = []
                 for token, word in zip(*row.first_tokens(encoding.offsets), strict=True):
@@ -176,7 +176,7 @@ class TokenClassification(Task):
             }
 
 
-class Spread:
+class JoinedWords:
     """Words as one text, and where each of them stands."""
 
     def __init__(self, words: list[str]) -> None:
