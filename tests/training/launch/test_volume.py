@@ -58,9 +58,9 @@ def test_no_permission_on_the_volume(closed_volume: tuple[Launches, int]) -> Non
 
 AWAY = """
 import errno, os, sys
-from finetune_trainer.launch import run, saving
+from finetune_trainer.launch import checkpoint_coordinator, run
 from finetune_trainer.launch.run import main
-run.VOLUME_LOOK_SECONDS = saving.MODEL_AGAIN_SECONDS = 0.1
+run.VOLUME_LOOK_SECONDS = checkpoint_coordinator.MODEL_AGAIN_SECONDS = 0.1
 run.VOLUME_SECONDS = float(os.environ.get("PATIENCE", "60"))
 real, left = os.rename, {"new": int(os.environ["PROBES"]), "model": 2}
 def rename(source, target):

@@ -165,7 +165,7 @@ class RunConfig(Document):
     device_memory_bytes: Annotated[int | None, Effect.NOTHING] = None
     """Memory of each accelerator, at most; null where nobody knows before a rank asks it."""
     output: Annotated[PodPath, Effect.NOTHING]
-    """Where the job's claim is mounted. The layout below it is `finetune_trainer.volume`'s."""
+    """Where the job's claim is mounted. The layout below it is `finetune_trainer.shared.volume`'s."""
     checkpoint_interval_seconds: Annotated[int, Effect.NOTHING] = 600
     resume_from: Annotated[str, Effect.NOTHING] = "auto"
     """`auto`, `required` (as `auto`, but never anew where there was a checkpoint), `never`, or an absolute path of one."""
