@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "tests/support/README.md", *sorted((ROOT / "docs/development").glob("*.md"))]
+PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "tests/support/README.md", *sorted((ROOT / "docs/development").glob("*.md"))]
 PATH = re.compile(r"`((?:operator|trainer_image|tests|scripts|docs|examples)/[\w/.-]*)(?:::(\w+))?`")
 """A file or folder, and the test in it where one is named."""
 
