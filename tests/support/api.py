@@ -42,9 +42,15 @@ class Api:
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
-        current = next(one["context"] for one in config["contexts"] if one["name"] == config["current-context"])
-        cluster = next(one["cluster"] for one in config["clusters"] if one["name"] == current["cluster"])
-        user = next(one["user"] for one in config["users"] if one["name"] == current["user"])
+        current = next(
+            context["context"] for context in config["contexts"] if context["name"] == config["current-context"]
+        )
+        cluster = next(
+            cluster_entry["cluster"]
+            for cluster_entry in config["clusters"]
+            if cluster_entry["name"] == current["cluster"]
+        )
+        user = next(user_entry["user"] for user_entry in config["users"] if user_entry["name"] == current["user"])
         self.server: str = cluster["server"]
         self.token: str = user["token"]
         self.authority: str = cluster["certificate-authority"]

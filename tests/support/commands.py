@@ -25,8 +25,8 @@ def run(
     command = [str(arg) for arg in args]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, env=env)
     if check and done.returncode:
-        said = "\n".join(filter(None, (done.stdout.strip()[-2000:], done.stderr.strip()[-6000:])))
-        raise CommandFailed(f"`{' '.join(command)}` exited with {done.returncode}:\n{said}")
+        printed = "\n".join(filter(None, (done.stdout.strip()[-2000:], done.stderr.strip()[-6000:])))
+        raise CommandFailed(f"`{' '.join(command)}` exited with {done.returncode}:\n{printed}")
     return done
 
 

@@ -111,10 +111,10 @@ class Story:
         """Wait until the job is in this phase; fails at once when the job has ended otherwise."""
 
         def reached() -> bool:
-            found = self.last.get("phase")
-            if found in {"Succeeded", "Failed"} and found != phase:
-                raise AssertionError(f"the job is {found}, not {phase}: {json.dumps(self.last, indent=1)}")
-            return bool(found == phase)
+            shown = self.last.get("phase")
+            if shown in {"Succeeded", "Failed"} and shown != phase:
+                raise AssertionError(f"the job is {shown}, not {phase}: {json.dumps(self.last, indent=1)}")
+            return bool(shown == phase)
 
         wait_for(f"{phase} (last: {self.last.get('phase')})", reached, timeout_seconds=timeout_seconds)
         return self.last
@@ -199,18 +199,18 @@ def wait_for_metrics(
     api: Api, job: str, beyond_step: int, timeout_seconds: float = PATIENCE_SECONDS
 ) -> dict[str, float]:
     """The metrics of a job that is training, once it has passed a step."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
 
     def training() -> bool:
         body = api.get("FineTuneJob", job) or {}
         status = body.get("status") or {}
         assert status.get("phase") != "Failed", json.dumps(status, indent=1)
-        found.update(pod_metrics(api, job))
-        return found.get("finetune_global_step", 0) > beyond_step
+        metrics.update(pod_metrics(api, job))
+        return metrics.get("finetune_global_step", 0) > beyond_step
 
     not_yet = (OSError, urllib.error.URLError, LookupError)
     wait_for("metrics of a training step", training, timeout_seconds=timeout_seconds, not_yet=not_yet)
-    return found
+    return metrics
 
 
 def node_pod(api: Api, job: str, node: int, attempt: int) -> Manifest:
@@ -218,10 +218,12 @@ def node_pod(api: Api, job: str, node: int, attempt: int) -> Manifest:
     pods = api.list(
         "Pod", labelSelector=f"finetune.dev/job={job},finetune.dev/role=train,finetune.dev/attempt={attempt}"
     )
-    found = [pod for pod in pods if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == str(node)]
-    if len(found) != 1:
-        raise LookupError(f"{len(found)} pods of node {node} of attempt {attempt} of {job}")
-    return found[0]
+    of_node = [
+        pod for pod in pods if pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == str(node)
+    ]
+    if len(of_node) != 1:
+        raise LookupError(f"{len(of_node)} pods of node {node} of attempt {attempt} of {job}")
+    return of_node[0]
 
 
 def children(api: Api) -> dict[str, list[str]]:

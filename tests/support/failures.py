@@ -61,19 +61,19 @@ class Case:
 
     @property
     def observed(self) -> Observed:
-        given = self.document
-        job = FineTuneJob.parse(given["job"])
+        document = self.document
+        job = FineTuneJob.parse(document["job"])
         events = {
-            uid: tuple(PodEvent(one["reason"], one["message"]) for one in items)
-            for uid, items in given.get("events", {}).items()
+            uid: tuple(PodEvent(event["reason"], event["message"]) for event in items)
+            for uid, items in document.get("events", {}).items()
         }
         return Observed(
             job=job,
-            now=datetime.fromisoformat(given["now"]),
+            now=datetime.fromisoformat(document["now"]),
             settings=SETTINGS,
-            objects=tuple(given["objects"]),
-            gone=frozenset(given.get("gone", ())),
-            nodes={node["metadata"]["name"]: node for node in given.get("nodes", ())},
+            objects=tuple(document["objects"]),
+            gone=frozenset(document.get("gone", ())),
+            nodes={node["metadata"]["name"]: node for node in document.get("nodes", ())},
             events=events,
         )
 
@@ -90,17 +90,17 @@ class Case:
         """What the pure functions say of it."""
         gang, observed = self.gang, self.observed
         if gang.fallen:
-            found = diagnose(gang)
-            told = found.diagnosis
+            verdict = diagnose(gang)
+            diagnosis = verdict.diagnosis
             values = {
-                "final": found.final,
-                "cause": told.cause.value,
-                "reason": str(told.reason),
-                "node": told.node,
-                "rank": told.rank,
-                "exitCode": told.exit_code,
-                "message": told.message,
-                "resolution": told.resolution,
+                "final": verdict.final,
+                "cause": diagnosis.cause.value,
+                "reason": str(diagnosis.reason),
+                "node": diagnosis.node,
+                "rank": diagnosis.rank,
+                "exitCode": diagnosis.exit_code,
+                "message": diagnosis.message,
+                "resolution": diagnosis.resolution,
             }
             return {"failure": {key: value for key, value in values.items() if value is not None}}
         started = min(pod.created for pod in gang.pods)
@@ -111,11 +111,11 @@ class Case:
 
     def assert_said(self) -> None:
         """Compare with what the file expects; `UPDATE_GOLDEN=1` writes it anew."""
-        said = self.said()
+        words = self.said()
         if os.environ.get("UPDATE_GOLDEN"):
-            write(self.name, {**self.document, "said": said})
+            write(self.name, {**self.document, "said": words})
             return
-        assert said == self.document["said"], f"{self.name} differs; UPDATE_GOLDEN=1 writes it anew"
+        assert words == self.document["said"], f"{self.name} differs; UPDATE_GOLDEN=1 writes it anew"
 
 
 def cases() -> list[Case]:
@@ -186,15 +186,17 @@ def _trimmed(item: Manifest) -> Manifest:
     metadata["labels"] = {key: value for key, value in metadata.get("labels", {}).items() if LABELS.match(key)}
     owners = item["metadata"].get("ownerReferences") or ()
     if owners:
-        metadata["ownerReferences"] = [{key: one[key] for key in ("name", "uid", "controller")} for one in owners]
+        metadata["ownerReferences"] = [{key: owner[key] for key in ("name", "uid", "controller")} for owner in owners]
     spec = item.get("spec") or {}
     kept = {key: spec[key] for key in ("nodeName", "containers", "suspend", "completions", "taints") if key in spec}
     status = {key: value for key, value in (item.get("status") or {}).items() if key in STATUS[item["kind"]]}
     if "conditions" in status:
-        status["conditions"] = [{key: one[key] for key in CONDITION if key in one} for one in status["conditions"]]
+        status["conditions"] = [
+            {key: condition[key] for key in CONDITION if key in condition} for condition in status["conditions"]
+        ]
     for containers in ("containerStatuses", "initContainerStatuses"):
         if containers in status:
-            status[containers] = [_container(one) for one in status[containers]]
+            status[containers] = [_container(container) for container in status[containers]]
     return {"kind": item["kind"], "metadata": metadata, "spec": kept, "status": status}
 
 
@@ -203,8 +205,8 @@ def _container(status: Manifest) -> Manifest:
     for state in ("state", "lastState"):
         if state in kept:
             kept[state] = {
-                name: {key: value for key, value in told.items() if key not in SAID_OF_CONTAINER}
-                for name, told in kept[state].items()
+                name: {key: value for key, value in details.items() if key not in SAID_OF_CONTAINER}
+                for name, details in kept[state].items()
             }
     return kept
 

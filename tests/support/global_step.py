@@ -56,7 +56,7 @@ def steps(run: Training, *, ranks: int, accumulation: int, batch_rows: int = 8) 
     order = GlobalBatchOrder(rows.lengths, batch_rows, seed=42)
     batches = list(MicroBatchSampler(order, batch_size=batch_rows // ranks // accumulation, world_size=ranks))
     collate, loss = Collator(task.collator(run), keep_draw=task.draws), task.loss(run)
-    found = []
+    made = []
     for start in range(0, len(batches), ranks * accumulation):
         part = batches[start : start + ranks * accumulation]
         collated = [collate(rows.__getitems__(batch)) for batch in part]
@@ -67,8 +67,8 @@ def steps(run: Training, *, ranks: int, accumulation: int, batch_rows: int = 8) 
                 labels = batch.pop(LABELS)
                 total += float(loss(run.model(**batch), labels, num_items_in_batch=items))
         counted = sorted(pick.row for batch in part for pick in batch if pick.counts)
-        found.append(Step(tuple(counted), total))
-    return found
+        made.append(Step(tuple(counted), total))
+    return made
 
 
 def evaluated(run: Training, role: str = "validation", batch_rows: int = 4) -> Evaluated:

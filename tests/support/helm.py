@@ -35,7 +35,7 @@ def render(values: Manifest | None = None, *, name: str = RELEASE, chart: Path =
     with helm_python.Chart.load(chart) as loaded:
         files = loaded.render(values, name=name, namespace=SYSTEM_NAMESPACE)
     texts = [text for file, text in sorted(files.items()) if not file.endswith("NOTES.txt")]
-    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
 
 
 def notes(values: Manifest | None = None) -> str:
@@ -46,14 +46,14 @@ def notes(values: Manifest | None = None) -> str:
 
 def rights(values: Manifest | None = None) -> list[Manifest]:
     """The service account of a release and what it may do."""
-    return [one for one in render(values) if one["kind"] in RBAC]
+    return [document for document in render(values) if document["kind"] in RBAC]
 
 
 def lint(values: Manifest | None = None) -> list[str]:
     """What `helm lint --strict` objects to."""
     report = helm_python.lint(CHART, values, strict=True)
     errors: list[str] = report["errors"]
-    return [*(one["error"] for one in report["messages"] if one["severity"] > 1), *errors]
+    return [*(finding["error"] for finding in report["messages"] if finding["severity"] > 1), *errors]
 
 
 class Release:

@@ -36,12 +36,12 @@ class HostilePod:
     def answer(self) -> dict[str, Any]:
         """Of the ways that answer with JSON."""
         number = next(self.numbers)
-        said = {**self.says, "updated": datetime.now(UTC).isoformat(), "step": number}
+        progress = {**self.says, "updated": datetime.now(UTC).isoformat(), "step": number}
         if self.way == "metrics":
-            return {**said, "evaluation": {f"metric {one}": 0.5 for one in range(120_000)}}
+            return {**progress, "evaluation": {f"metric {index}": 0.5 for index in range(120_000)}}
         if self.way == "many metrics":
-            return {**said, "evaluation": {f"metric {one}": 0.5 for one in range(5_000)}}
-        return {**said, "messages": [f"\x1b[31mcall 0800 {number} {one}" for one in range(32)]}
+            return {**progress, "evaluation": {f"metric {index}": 0.5 for index in range(5_000)}}
+        return {**progress, "messages": [f"\x1b[31mcall 0800 {number} {index}" for index in range(32)]}
 
 
 class _Handler(Handler):

@@ -30,8 +30,8 @@ def models(folder: Path) -> dict[str, Repository]:
     _copy(tiny, folder / "no-tokenizer", [name for name in files if not name.startswith("tokenizer")])
     _write(folder / "gguf", {"README.md": "# Weights of another library", "tiny.gguf": "GGUF"})
     _write(folder / "adapter", {"adapter_config.json": "{}", "adapter_model.safetensors": "weights"})
-    found = {f"us/{name}": Repository(folder / name) for name in ("no-weights", "no-tokenizer", "gguf", "adapter")}
-    return found | {
+    broken = {f"us/{name}": Repository(folder / name) for name in ("no-weights", "no-tokenizer", "gguf", "adapter")}
+    return broken | {
         "us/tiny": Repository(tiny),
         "us/gated": Repository(tiny, gated=True),
         "us/private": Repository(tiny, private=True),
@@ -50,8 +50,8 @@ def datasets(folder: Path) -> dict[str, Repository]:
     _write(folder / "script", {"script.py": "import datasets"})
     _write(folder / "broken", {"train.jsonl": '{"review": "good", "stars": 1}\n{"review": "bad\n'})
     names = ("reviews", "configs", "only-test", "no-files", "script", "broken")
-    found = {f"us/{name}": Repository(folder / name) for name in names}
-    return found | {"us/gated": Repository(folder / "reviews", gated=True)}
+    plain = {f"us/{name}": Repository(folder / name) for name in names}
+    return plain | {"us/gated": Repository(folder / "reviews", gated=True)}
 
 
 def closed_doors(hub: StubHub) -> None:

@@ -45,10 +45,10 @@ class InstalledOperator:
 
         def ready() -> list[str]:
             pods = self._cluster.get("pods", f"--selector={LABEL}", IN_SYSTEM)["items"]
-            conditions = [one for pod in pods for one in pod["status"].get("conditions", ())]
+            conditions = [condition for pod in pods for condition in pod["status"].get("conditions", ())]
             good = {"type": "Ready", "status": "True"}
-            there = len(pods) == 1 and any(good.items() <= one.items() for one in conditions)
-            return [pod["metadata"]["uid"] for pod in pods] if there else []
+            is_ready = len(pods) == 1 and any(good.items() <= condition.items() for condition in conditions)
+            return [pod["metadata"]["uid"] for pod in pods] if is_ready else []
 
         wait_for("the operator's pod", ready)
         (uid,) = ready()

@@ -41,14 +41,14 @@ def phase(api: Api, name: str = "yelp") -> str | None:
 def status(api: Api, name: str = "yelp") -> Manifest:
     body = api.get("FineTuneJob", name)
     assert body is not None
-    found: Manifest = body.get("status") or {}
-    return found
+    shown: Manifest = body.get("status") or {}
+    return shown
 
 
 def condition(api: Api, kind: str, name: str = "yelp") -> Manifest:
     """One condition of a job; empty before it has that."""
     conditions: list[Manifest] = status(api, name).get("conditions") or []
-    return next((one for one in conditions if one["type"] == kind), {})
+    return next((item for item in conditions if item["type"] == kind), {})
 
 
 def eventually(

@@ -88,8 +88,8 @@ class LocalRun:
     def status(self) -> dict[str, Any]:
         """The status as the run last wrote it."""
         path = self.work_dir / "jobs" / "reviews" / "state.json"
-        found: dict[str, Any] = json.loads(path.read_text())["status"] if path.exists() else {}
-        return found
+        status: dict[str, Any] = json.loads(path.read_text())["status"] if path.exists() else {}
+        return status
 
     def wait_until(self, holds: Callable[[dict[str, Any]], bool], number: int = -1) -> dict[str, Any]:
         """Wait for a status; fails where the run of this number ends before."""

@@ -26,7 +26,7 @@ class Operator:
         """`under`: a command that starts it."""
         self.log = log
         self.metrics_port = free_port("127.0.0.1")
-        given = {
+        variables = {
             "kubeconfig": kubeconfig,
             "metrics_host": "127.0.0.1",
             "metrics_port": self.metrics_port,
@@ -37,7 +37,7 @@ class Operator:
             **({"namespaces": f'["{namespace}"]'} if namespace else {}),
             **settings,
         }
-        environment = {f"FINETUNE_OPERATOR_{name.upper()}": str(value) for name, value in given.items()}
+        environment = {f"FINETUNE_OPERATOR_{name.upper()}": str(value) for name, value in variables.items()}
         with open(log, "ab") as output:
             self.process = subprocess.Popen(
                 [*under, sys.executable, "-m", "finetune_operator"],

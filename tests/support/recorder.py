@@ -114,12 +114,12 @@ def restricted_namespace(cluster: Client, name: str) -> Iterator[str]:
 def sayings(job: Manifest) -> list[tuple[str, str]]:
     """(reason, message) of a FineTuneJob's failure and of the conditions that do not hold."""
     status = job.get("status") or {}
-    stages = [one for one in status.get("conditions", ()) if one["type"] in ("Prepared", "Running", "Published")]
-    said = [(one["reason"], one["message"]) for one in stages if one["status"] == "False"]
+    stages = [item for item in status.get("conditions", ()) if item["type"] in ("Prepared", "Running", "Published")]
+    reasons = [(stage["reason"], stage["message"]) for stage in stages if stage["status"] == "False"]
     failure = status.get("failure")
-    return [*said, *([(failure["reason"], f"{failure['message']} {failure['resolution']}")] if failure else [])]
+    return [*reasons, *([(failure["reason"], f"{failure['message']} {failure['resolution']}")] if failure else [])]
 
 
 def says(reason: str, message: str, job: Manifest) -> bool:
     """Whether a state of a FineTuneJob says this."""
-    return any(said == reason and message in text for said, text in sayings(job))
+    return any(word == reason and message in text for word, text in sayings(job))

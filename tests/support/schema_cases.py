@@ -201,9 +201,9 @@ def _text(path: str, length: int) -> str:
     """A good string of a length for a field: of a few kinds the one that fits."""
     two = "a" * (length // 2) + "/" + "a" * (length - length // 2 - 1)
     kinds = ("a" * length, two, "/" + "a" * (length - 1), "https://a".ljust(length, "a"), "auto", "1" * length)
-    found = [kind for kind in kinds if not validate(manifest(good_patch(path, kind)))]
-    assert found, (path, length, validate(manifest(good_patch(path, kinds[0]))))
-    return found[0]
+    accepted = [kind for kind in kinds if not validate(manifest(good_patch(path, kind)))]
+    assert accepted, (path, length, validate(manifest(good_patch(path, kinds[0]))))
+    return accepted[0]
 
 
 def _items(path: str, count: int) -> list[Any]:
@@ -251,13 +251,13 @@ def _option_patch(path: str, value: Any) -> Patch:
     for scheduler in schedulers["enum"]:
         needed = {} if option == "min_lr_rate" else SCHEDULERS.get(scheduler, {})
         options = {**needed, option: value}
-        found = {
+        patch = {
             **_EVALUATED,
             "trainingArguments.lr_scheduler_type": scheduler,
             "trainingArguments.lr_scheduler_kwargs": options,
         }
-        if not validate(manifest(found)):
-            return found
+        if not validate(manifest(patch)):
+            return patch
     raise AssertionError(f"no scheduler takes {option}={value}")
 
 

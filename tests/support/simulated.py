@@ -200,9 +200,9 @@ class World(SimulatedCluster):
 
     def _act(self, action: Action) -> None:
         if isinstance(action, Create):
-            there = self.create(action.manifest)
-            if not is_controlled_by(there, self.job()):
-                self.hidden.discard(there["metadata"]["uid"])
+            stored = self.create(action.manifest)
+            if not is_controlled_by(stored, self.job()):
+                self.hidden.discard(stored["metadata"]["uid"])
                 self.conflict = True
         elif isinstance(action, Suspend):
             self.suspend(action.name)

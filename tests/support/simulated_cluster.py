@@ -85,9 +85,9 @@ class SimulatedCluster:
 
     def create(self, manifest: Manifest) -> Manifest:
         """POST. A name that is there already answers 409, which is success where the object is ours."""
-        there = self.find(manifest["kind"], manifest["metadata"]["name"])
-        if there is not None:
-            return there
+        existing = self.find(manifest["kind"], manifest["metadata"]["name"])
+        if existing is not None:
+            return existing
         self.made += 1
         item = copy.deepcopy(manifest)
         item["metadata"] |= {"uid": f"uid-{self.made}", "creationTimestamp": stamp(self.now)}
@@ -131,8 +131,8 @@ class SimulatedCluster:
         if item is None:
             return
         if kind == "Job":
-            for one in (item, *self.pods_of(name)):
-                self.gone.add(one["metadata"]["uid"])
+            for member in (item, *self.pods_of(name)):
+                self.gone.add(member["metadata"]["uid"])
         else:
             del self.objects[item["metadata"]["uid"]]
 
@@ -189,7 +189,9 @@ class SimulatedCluster:
         job = self.find("Job", pod["metadata"]["ownerReferences"][0]["name"])
         if job is not None:
             pods = self.pods_of(job["metadata"]["name"])
-            if len(pods) == job["spec"]["completions"] and all(one["status"]["phase"] == "Succeeded" for one in pods):
+            if len(pods) == job["spec"]["completions"] and all(
+                sibling["status"]["phase"] == "Succeeded" for sibling in pods
+            ):
                 self.finish_job(job["metadata"]["name"])
 
     def ask_to_end(self, pod: Manifest, grace: int = 30) -> None:
@@ -208,7 +210,7 @@ class SimulatedCluster:
     def finish_job(self, name: str, kind: str = "Complete") -> None:
         job = self.find("Job", name)
         assert job is not None, name
-        if not any(one["type"] == kind for one in self._conditions(job)):
+        if not any(known["type"] == kind for known in self._conditions(job)):
             self._conditions(job).append(condition(kind, self.now))
 
     def fail_job(self, name: str) -> None:
@@ -250,11 +252,11 @@ class SimulatedCluster:
 
     # --- what pods say --------------------------------------------------------------------------------------------
 
-    def tell(self, attempt: int, *, begun: bool = True, phase: PodPhase = PodPhase.TRAINING, **told: Any) -> None:
+    def tell(self, attempt: int, *, begun: bool = True, phase: PodPhase = PodPhase.TRAINING, **fields: Any) -> None:
         """Node 0's /progress."""
         before = self.progress.begun if self.progress and self.progress.attempt == attempt else None
         moment = (before or self.now) if begun else None
-        self.progress = Progress(uid=UID, attempt=attempt, begun=moment, phase=phase, updated=self.now, **told)
+        self.progress = Progress(uid=UID, attempt=attempt, begun=moment, phase=phase, updated=self.now, **fields)
 
     def record(
         self,
@@ -265,7 +267,7 @@ class SimulatedCluster:
         cause: Cause = Cause.ERROR,
         outcome: Outcome | None = None,
         role: str = "train",
-        **told: Any,
+        **fields: Any,
     ) -> ResultRecord:
         if outcome is Outcome.STOPPED:
             reason, cause = Reason.STOPPED, Cause.PREEMPTION
@@ -280,7 +282,7 @@ class SimulatedCluster:
                 "failure": failure,
                 "started": self.now,
                 "finished": self.now,
-                **told,
+                **fields,
             }
         )
 
@@ -289,8 +291,8 @@ class SimulatedCluster:
         path = f"/output/{self.name}/runs/{UID}/attempts/{attempt}/model"
         for pod in self.pods_of(f"{self.name}-train-{attempt}"):
             node = int(pod["metadata"]["annotations"][INDEX])
-            told: dict[str, Any] = {"model_path": path, "evaluation": {"accuracy": 0.9}, "step": 100}
-            record = self.record(attempt, node, **(told if node == 0 else {}))
+            of_node_0: dict[str, Any] = {"model_path": path, "evaluation": {"accuracy": 0.9}, "step": 100}
+            record = self.record(attempt, node, **(of_node_0 if node == 0 else {}))
             self.end(pod, record, exit_code=0, reason="Completed")
         self.finish_job(f"{self.name}-train-{attempt}")
 
@@ -299,11 +301,11 @@ class SimulatedCluster:
         pod = self.pod(number, 0, "publish")
         self.end(pod, self.record(number, role="publish", hub=HUB), exit_code=0, reason="Completed")
 
-    def crash(self, attempt: int, node: int = 0, reason: Reason = Reason.RANK_FAILED, **told: Any) -> None:
+    def crash(self, attempt: int, node: int = 0, reason: Reason = Reason.RANK_FAILED, **fields: Any) -> None:
         """One node's rank dies, its peers lose it."""
         for pod in self.pods_of(f"{self.name}-train-{attempt}"):
             index = int(pod["metadata"]["annotations"][INDEX])
-            self.end(pod, self.record(attempt, index, reason=reason if index == node else Reason.PEER_LOST, **told))
+            self.end(pod, self.record(attempt, index, reason=reason if index == node else Reason.PEER_LOST, **fields))
         self.finish_job(f"{self.name}-train-{attempt}", "Failed")
 
 

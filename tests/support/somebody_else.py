@@ -26,13 +26,13 @@ def as_somebody_else(folder: Path, work: Callable[[], T], *, may_write: bool = T
                 os.chown(path, owner, owner, follow_symlinks=False)
     else:
         folders = [Path(parent) for parent, _, _ in os.walk(folder)]
-        for one in folders if not may_write else ():
-            one.chmod(0o555)
+        for path in folders if not may_write else ():
+            path.chmod(0o555)
         try:
             return work()
         finally:
-            for one in folders:
-                one.chmod(0o755)
+            for path in folders:
+                path.chmod(0o755)
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
@@ -49,5 +49,5 @@ def as_somebody_else(folder: Path, work: Callable[[], T], *, may_write: bool = T
         content = stream.read()
     os.waitpid(child, 0)
     assert content, "the work raised"
-    found: T = pickle.loads(content)  # noqa: S301 - of our own child
-    return found
+    outcome: T = pickle.loads(content)  # noqa: S301 - of our own child
+    return outcome

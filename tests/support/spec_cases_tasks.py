@@ -28,12 +28,12 @@ _ROLE_CASES = tuple(
         {"task": other, "dataset.columns": {to_camel(role): "mine"}},
         f"spec.dataset.columns.{to_camel(role)}",
         f'"{other}" reads no column of this role: leave it out, or name one of its roles: '
-        f"{listed([to_camel(one) for one in TASKS[other].roles])}",
+        f"{listed([to_camel(role_name) for role_name in TASKS[other].roles])}",
     )
     for task, facts in TASKS.items()
     for role in facts.roles
     for together in [next((roles for roles in _TOGETHER if role in roles), (role,))]
-    for other in [next(one for one in reversed(list(TASKS)) if role not in TASKS[one].roles)]
+    for other in [next(name for name in reversed(list(TASKS)) if role not in TASKS[name].roles)]
 )
 _PREPROCESSING_VALUES: dict[str, Any] = {
     "sourcePrefix": "summarize: ",
@@ -54,7 +54,7 @@ _PREPROCESSING_CASES = tuple(
     )
     for field, tasks in PREPROCESSING.items()
     for task in tasks
-    for other in [next(one for one in TASKS if one not in tasks)]
+    for other in [next(name for name in TASKS if name not in tasks)]
 )
 _METRIC_CASES = tuple(
     Case(
@@ -77,13 +77,13 @@ TASK_CASES = (
     *_METRIC_CASES,
     *(
         Case(
-            f"column-{given}-alone",
+            f"column-{column}-alone",
             _of("text-generation", dataset__columns={"prompt": "question", "completion": "answer"}),
-            _of("text-generation", dataset__columns={given: "mine"}),
-            f"spec.dataset.columns.{given}",
+            _of("text-generation", dataset__columns={column: "mine"}),
+            f"spec.dataset.columns.{column}",
             f'"mine" needs the other half of each pair: name its column in {missing}',
         )
-        for given, missing in (("prompt", "completion"), ("completion", "prompt"))
+        for column, missing in (("prompt", "completion"), ("completion", "prompt"))
     ),
     Case(
         "column-tools-alone",
@@ -95,12 +95,12 @@ TASK_CASES = (
     *(
         Case(
             f"column-{'-and-'.join(columns)}",
-            _of("text-generation", dataset__columns={given: "mine"}),
+            _of("text-generation", dataset__columns={column: "mine"}),
             _of("text-generation", dataset__columns=dict.fromkeys(columns, "mine")),
-            f"spec.dataset.columns.{given}",
+            f"spec.dataset.columns.{column}",
             '"mine" is one way to give the text, and another is named too: choose',
         )
-        for given, columns in (
+        for column, columns in (
             ("text", ("text", "messages")),
             ("text", ("text", "prompt", "completion")),
             ("messages", ("messages", "prompt", "completion")),

@@ -110,14 +110,14 @@ OWN: Mapping[str, Mapping[str, Any]] = {
 """Kind -> fields that the rules do not get right."""
 
 
-def tiny_config(kind: str, **given: Any) -> Any:
+def tiny_config(kind: str, **overrides: Any) -> Any:
     """The configuration of a model of a few thousand parameters."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return _shrunk(CONFIG_MAPPING[kind], given)
+    return _shrunk(CONFIG_MAPPING[kind], overrides)
 
 
-def _shrunk(config: Any, given: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> Any:
+def _shrunk(config: Any, overrides: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> Any:
     """A configuration of a class; `usual` is what a whole sets in it as its part, as large as published."""
     values: dict[str, Any] = dict(usual or {})
     parts = config.sub_configs_defaults
@@ -128,7 +128,7 @@ def _shrunk(config: Any, given: Mapping[str, Any], usual: Mapping[str, Any] | No
         tiny = _tiny(field.name, default)
         if tiny is not None:
             values[field.name] = tiny
-    own = {**OWN.get(config.model_type, {}), **given}
+    own = {**OWN.get(config.model_type, {}), **overrides}
     values.update({name: _shrunk(kind, own.pop(name, {})) for name, kind in _chosen_parts(config).items()})
     for name, part in parts.items():
         of_part = own.pop(name, {})
@@ -163,14 +163,14 @@ def _tiny(name: str, default: Any) -> Any:
     return next((value for pattern, value in RULES if re.fullmatch(pattern, name)), None)
 
 
-def tiny_whole(folder: Path, kind: str, *, dtype: str = "float32", **given: Any) -> Path:
+def tiny_whole(folder: Path, kind: str, *, dtype: str = "float32", **overrides: Any) -> Path:
     """Save a model of this kind that continues text, with all its parts, and a tokenizer in `folder`; return the folder."""
     import torch
     from transformers import AutoModelForCausalLM, set_seed
 
     from finetune_trainer.tasks.loading import model_class
 
-    config = tiny_config(kind, **given)
+    config = tiny_config(kind, **overrides)
     set_seed(0)
     made = model_class("AutoModelForCausalLM", config)
     model = made.from_config(config) if made is AutoModelForCausalLM else made(config)

@@ -89,8 +89,8 @@ class Ready:
             labels = batch.pop("labels")
             with torch.no_grad():
                 parts.append(reduce(self.run.model(**batch).logits, labels))
-        found = tuple(np.concatenate([part[kept].numpy() for part in parts]) for kept in range(len(parts[0])))
-        return Evaluated(found, None, rows, examples(self.run.prepared, role))
+        gathered = tuple(np.concatenate([part[kept].numpy() for part in parts]) for kept in range(len(parts[0])))
+        return Evaluated(gathered, None, rows, examples(self.run.prepared, role))
 
     def first_step(self, ranks: int, accumulation: int) -> Step:
         """What a global batch is made of, and what it gives, shared among so many."""
@@ -158,9 +158,9 @@ def require_same_step(of: Ready) -> None:
     for step in (of.first_step, of.last_step):
         expected = step(1, 1)
         for ranks, accumulation in SHARES[1:]:
-            found = step(ranks, accumulation)
-            assert found.rows == expected.rows
-            assert found.items == expected.items
-            assert abs(found.loss - expected.loss) < 1e-5
+            taken = step(ranks, accumulation)
+            assert taken.rows == expected.rows
+            assert taken.items == expected.items
+            assert abs(taken.loss - expected.loss) < 1e-5
             for name, gradient in expected.gradient.items():
-                torch.testing.assert_close(found.gradient[name], gradient, atol=1e-6, rtol=1e-4)
+                torch.testing.assert_close(taken.gradient[name], gradient, atol=1e-6, rtol=1e-4)

@@ -18,7 +18,7 @@ MODULES = ("api", "operator", "hub", "data", "pods")
 
 def all_rows() -> tuple[BadInput, ...]:
     """The rows of every tier, in the order of the documentation."""
-    found: list[BadInput] = []
+    rows: list[BadInput] = []
     for name in MODULES:
-        found.extend(import_module(f"tests.support.bad_input.{name}").ROWS)
-    return tuple(found)
+        rows.extend(import_module(f"tests.support.bad_input.{name}").ROWS)
+    return tuple(rows)

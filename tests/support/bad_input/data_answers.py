@@ -16,7 +16,7 @@ _CONTEXT = "the soup was fresh and the bread was cold"
 def _answers(
     name: str, what: str, message: str, *answers: object, reason: str = _DATA, context: str = _CONTEXT, **spec: Any
 ) -> Mistake:
-    rows = [{"question": "how was the soup", "context": context, "answers": given} for given in answers]
+    rows = [{"question": "how was the soup", "context": context, "answers": answer} for answer in answers]
     content = "".join(json.dumps(row) + "\n" for row in rows)
     fixed = {"task": "question-answering", "dataset__columns": None, "dataset__files__validation": None}
     return in_train(name, what, reason, message, content, "jsonl", **fixed, **spec)

@@ -21,8 +21,8 @@ _LINES = "".join(json.dumps(row) + "\n" for row in _ROWS)
 _MARK = b"\xef\xbb\xbf"
 
 
-def _split(name: str, what: str, message: str, said: str, role: str = "train", reason: str = _DATASET) -> Mistake:
-    return mistake(name, what, reason, message, lambda place: None, **{f"dataset__splits__{role}": said})
+def _split(name: str, what: str, message: str, split: str, role: str = "train", reason: str = _DATASET) -> Mistake:
+    return mistake(name, what, reason, message, lambda place: None, **{f"dataset__splits__{role}": split})
 
 
 FORMATS: tuple[Mistake, ...] = (

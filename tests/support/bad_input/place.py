@@ -103,8 +103,8 @@ def in_model(
 
 
 def rows_of(mistakes: Sequence[Mistake]) -> tuple[BadInput, ...]:
-    return tuple(one.row for one in mistakes)
+    return tuple(mistake.row for mistake in mistakes)
 
 
 def makers_of(mistakes: Sequence[Mistake]) -> dict[str, Make]:
-    return {one.row.setup: one.make for one in mistakes}
+    return {mistake.row.setup: mistake.make for mistake in mistakes}

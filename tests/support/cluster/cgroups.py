@@ -67,13 +67,13 @@ class Cgroup:
 
     def pids(self) -> set[int]:
         """Every process in this group and below."""
-        found: set[int] = set()
+        pids: set[int] = set()
         for file in self.processes.rglob("cgroup.procs"):
             try:
-                found |= {int(pid) for pid in file.read_text().split()}
+                pids |= {int(pid) for pid in file.read_text().split()}
             except OSError:  # the group went while we looked
                 continue
-        return found
+        return pids
 
     def kill(self) -> None:
         """End every process below, also those that are born meanwhile."""

@@ -55,10 +55,10 @@ class Client:
     def kubeconfig_of(self, account: str, namespace: str, folder: Path) -> Path:
         """Write a kubeconfig for a service account: what it does is in the audit log under its own name."""
         token = self.kubectl("create", "token", account, f"--namespace={namespace}", "--duration=4h").stdout.strip()
-        given = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--output=json").stdout)
-        given["users"] = [{"name": given["contexts"][0]["context"]["user"], "user": {"token": token}}]
+        config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--output=json").stdout)
+        config["users"] = [{"name": config["contexts"][0]["context"]["user"], "user": {"token": token}}]
         path = folder / f"{namespace}-{account}.kubeconfig"
-        path.write_text(json.dumps(given))
+        path.write_text(json.dumps(config))
         path.chmod(0o600)
         return path
 

@@ -36,8 +36,8 @@ def yelp(folder: Path) -> None:
     from datasets import ClassLabel, Features, Value
 
     def rows(count: int, seed: int) -> Rows:
-        found = enumerate(texts(count, seed))
-        return [{"label": number % 5, "text": text} for number, text in found]
+        numbered = enumerate(texts(count, seed))
+        return [{"label": number % 5, "text": text} for number, text in numbered]
 
     features = Features({"label": ClassLabel(names=list(STARS)), "text": Value("string")})
     _write(folder, "yelp_review_full", {"train": rows(40, 0), "test": rows(20, 1)}, features)
@@ -45,8 +45,10 @@ def yelp(folder: Path) -> None:
 
 def cnn_dailymail(folder: Path) -> None:
     def rows(count: int, seed: int) -> Rows:
-        found = texts(count, seed)
-        return [{"article": text, "highlights": text.split(" and ")[0], "id": str(at)} for at, text in enumerate(found)]
+        sentences = texts(count, seed)
+        return [
+            {"article": text, "highlights": text.split(" and ")[0], "id": str(at)} for at, text in enumerate(sentences)
+        ]
 
     splits = {"train": rows(200, 0), "validation": rows(10, 1), "test": rows(10, 2)}
     _write(folder, "3.0.0", splits)
@@ -72,7 +74,7 @@ def conll2003(folder: Path) -> None:
         }
     )
     counts = {"train": (40, 0), "validation": (20, 1), "test": (20, 2)}
-    _write(folder, "conll2003", {split: list(rows(*given)) for split, given in counts.items()}, features)
+    _write(folder, "conll2003", {split: list(rows(*arguments)) for split, arguments in counts.items()}, features)
 
 
 def squad(folder: Path) -> None:
@@ -87,16 +89,16 @@ def squad(folder: Path) -> None:
 
 
 def opus_books(folder: Path) -> None:
-    found = texts(200)
-    rows = [{"id": str(at), "translation": {"en": text, "fr": f"le {text}"}} for at, text in enumerate(found)]
+    sentences = texts(200)
+    rows = [{"id": str(at), "translation": {"en": text, "fr": f"le {text}"}} for at, text in enumerate(sentences)]
     _write(folder, "en-fr", {"train": rows})
 
 
 def no_robots(folder: Path) -> None:
     def rows(count: int, seed: int) -> Iterator[dict[str, Any]]:
         for number, pair in enumerate(pairs(count, seed=seed)):
-            said = [("system", "You know the tale."), ("user", pair["prompt"]), ("assistant", pair["completion"])]
-            messages = [{"content": content, "role": role} for role, content in said]
+            turns = [("system", "You know the tale."), ("user", pair["prompt"]), ("assistant", pair["completion"])]
+            messages = [{"content": content, "role": role} for role, content in turns]
             yield {"prompt": pair["prompt"], "prompt_id": str(number), "messages": messages, "category": "Chat"}
 
     _write(folder, "default", {"train": list(rows(40, 0)), "test": list(rows(20, 1))})

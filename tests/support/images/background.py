@@ -53,8 +53,8 @@ class Preparation:
     def wait(self) -> None:
         """Wait until everything is built and stored."""
         if self.process.wait():
-            said = self.log.read_text()[-8000:] if self.log else "see above"
-            raise RuntimeError(f"what the tests need could not be built: {said}")
+            output = self.log.read_text()[-8000:] if self.log else "see above"
+            raise RuntimeError(f"what the tests need could not be built: {output}")
 
     def end(self) -> None:
         """Stop building."""

@@ -25,10 +25,10 @@ def image_name(target: str) -> str:
 @cache
 def sources_hash() -> str:
     """A short name for everything in this checkout that the images are made from."""
-    found = [REPOSITORY / name for name in SOURCES if (REPOSITORY / name).is_file()]
+    files = [REPOSITORY / name for name in SOURCES if (REPOSITORY / name).is_file()]
     for folder in (BUILDERS, *(REPOSITORY / name for name in SOURCES if (REPOSITORY / name).is_dir())):
-        found += [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    return content_hash(found, *(str(path.relative_to(REPOSITORY)) for path in sorted(found)))
+        files += [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return content_hash(files, *(str(path.relative_to(REPOSITORY)) for path in sorted(files)))
 
 
 def build(storage: Storage) -> list[str]:

@@ -68,12 +68,12 @@ class Storage:
 
     def image(self, name: str) -> Image:
         """Look an image up."""
-        found = json.loads(self.buildah("inspect", "--type", "image", name))
-        manifest = found["Manifest"].encode()
+        inspected = json.loads(self.buildah("inspect", "--type", "image", name))
+        manifest = inspected["Manifest"].encode()
         listed = json.loads((self.root / "overlay-layers" / "layers.json").read_text())
         ids = {layer["diff-digest"]: layer["id"] for layer in listed if "diff-digest" in layer}
         layers = [Layer(ids[e["digest"]], e["digest"], e["size"]) for e in json.loads(manifest)["layers"]]
-        return Image(name, manifest, found["Config"].encode(), tuple(layers))
+        return Image(name, manifest, inspected["Config"].encode(), tuple(layers))
 
     def _where(self) -> tuple[str | Path, ...]:
         return ("--root", self.root, "--runroot", self.runtime, "--storage-driver", "overlay")

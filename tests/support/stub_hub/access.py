@@ -25,16 +25,16 @@ def owns(account: Account, namespace: str) -> bool:
 
 def readable(hub: StubHub, kind: str, name: str, account: Account | None) -> Repository:
     """A repository that the account may know of."""
-    found = hub.repositories(kind).get(name)
-    if found is None or (found.private and not _granted(found, name, account)):
+    repository = hub.repositories(kind).get(name)
+    if repository is None or (repository.private and not _granted(repository, name, account)):
         raise Refused(404 if account else 401, "Repository not found", "RepoNotFound")
-    return found
+    return repository
 
 
 def visible(hub: StubHub, kind: str, account: Account | None) -> list[str]:
     """Names of the repositories that the account may know of."""
-    found = hub.repositories(kind).items()
-    return sorted(name for name, repository in found if not repository.private or _granted(repository, name, account))
+    named = hub.repositories(kind).items()
+    return sorted(name for name, repository in named if not repository.private or _granted(repository, name, account))
 
 
 def check_gate(repository: Repository, name: str, account: Account | None) -> None:

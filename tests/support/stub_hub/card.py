@@ -11,10 +11,10 @@ import yaml
 def metadata(text: str) -> dict[str, Any]:
     """The YAML block of a card; empty where there is none or it is broken."""
     try:
-        found = yaml.safe_load(_block(text) or "{}")
+        metadata = yaml.safe_load(_block(text) or "{}")
     except yaml.YAMLError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def problems(text: str) -> list[str]:
@@ -23,21 +23,21 @@ def problems(text: str) -> list[str]:
     if block is None:
         return []
     try:
-        found = yaml.safe_load(block)
+        metadata = yaml.safe_load(block)
     except yaml.YAMLError as error:
         return [f"YAML Metadata Error: {error}"]
-    if not isinstance(found, dict):
+    if not isinstance(metadata, dict):
         return ["YAML Metadata Error: must be an object"]
     wrong = [
-        f'"{key}" must be a string' for key in ("license", "pipeline_tag") if not isinstance(found.get(key, ""), str)
+        f'"{key}" must be a string' for key in ("license", "pipeline_tag") if not isinstance(metadata.get(key, ""), str)
     ]
-    wrong += [f'"{key}" must be an array of strings' for key in ("tags",) if not _is_list(found.get(key, []))]
-    return wrong + [problem for entry in found.get("model-index", []) for problem in _index_problems(entry)]
+    wrong += [f'"{key}" must be an array of strings' for key in ("tags",) if not _is_list(metadata.get(key, []))]
+    return wrong + [problem for entry in metadata.get("model-index", []) for problem in _index_problems(entry)]
 
 
 def _block(text: str) -> str | None:
-    found = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
-    return found[1] if found else None
+    match = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+    return match[1] if match else None
 
 
 def _is_list(value: object) -> bool:

@@ -47,16 +47,16 @@ def information(repository: Repository, name: str, revision: str) -> Answer:
 def listing(names: list[str], request: Request) -> Answer:
     """`GET /api/models?author=...`."""
     wanted = parse_qs(request.query).get("author", [""])[0]
-    found = [name for name in names if not wanted or name.split("/")[0] == wanted]
-    return answer([{"_id": name, "id": name, "modelId": name, "tags": []} for name in found])
+    listed = [name for name in names if not wanted or name.split("/")[0] == wanted]
+    return answer([{"_id": name, "id": name, "modelId": name, "tags": []} for name in listed])
 
 
 def references(repository: Repository) -> Answer:
     """`GET /api/models/{id}/refs`."""
     return answer(
         {
-            "branches": [_reference("heads", *found) for found in repository.branches.items()],
-            "tags": [_reference("tags", *found) for found in repository.tags.items()],
+            "branches": [_reference("heads", *branch) for branch in repository.branches.items()],
+            "tags": [_reference("tags", *tag) for tag in repository.tags.items()],
             "converts": [],
             "pullRequests": [],
         }
@@ -70,11 +70,11 @@ def _reference(kind: str, name: str, commit: str) -> dict[str, str]:
 def history(repository: Repository, revision: str) -> Answer:
     """`GET /api/models/{id}/commits/{revision}`: newest first."""
     by_oid = {commit.oid: commit for commit in repository.commits}
-    oid, found = commit_of(repository, revision), []
+    oid, commits = commit_of(repository, revision), []
     while oid in by_oid:
-        found.append((oid, by_oid[oid].message, by_oid[oid].description))
+        commits.append((oid, by_oid[oid].message, by_oid[oid].description))
         oid = by_oid[oid].parent
-    found.append((oid, "initial commit", ""))
+    commits.append((oid, "initial commit", ""))
     return answer(
         [
             {
@@ -84,7 +84,7 @@ def history(repository: Repository, revision: str) -> Answer:
                 "date": "2026-01-01T00:00:00.000Z",
                 "authors": [{"user": "me"}],
             }
-            for oid, title, text in found
+            for oid, title, text in commits
         ]
     )
 

@@ -85,8 +85,8 @@ class Repository:
                 return {path: Blob(path, content) for path, content in sorted(commit.files.items())}
         if self.folder is None:
             return {".gitattributes": Blob(".gitattributes", GIT_ATTRIBUTES)}
-        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        return {str(path.relative_to(self.folder)): Blob(path.name, path) for path in found}
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): Blob(path.name, path) for path in files}
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
         """What a branch holds now: path -> content."""

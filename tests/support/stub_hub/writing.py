@@ -50,15 +50,15 @@ def validate_yaml(request: Request) -> Answer:
 
 def preupload(repository: Repository, revision: str, request: Request) -> Answer:
     """`POST /api/models/{id}/preupload/{revision}`: how each file is to be sent, and what is there under its path."""
-    there = repository.tree(commit_of(repository, revision))
+    tree = repository.tree(commit_of(repository, revision))
     files: list[dict[str, Any]] = []
-    gitignore = there[".gitignore"].content.decode() if ".gitignore" in there else ""
+    gitignore = tree[".gitignore"].content.decode() if ".gitignore" in tree else ""
     ignored = request.json().get("gitIgnore", gitignore).split()
     for file in request.json()["files"]:
-        path, blob = file["path"], there.get(file["path"])
+        path, blob = file["path"], tree.get(file["path"])
         mode = "lfs" if is_lfs(path, file["size"]) else "regular"
-        found = {"oid": blob.sha256 if mode == "lfs" else blob.git_oid} if blob else {}
-        files.append({"path": path, "uploadMode": mode, "shouldIgnore": path in ignored, **found})
+        known = {"oid": blob.sha256 if mode == "lfs" else blob.git_oid} if blob else {}
+        files.append({"path": path, "uploadMode": mode, "shouldIgnore": path in ignored, **known})
     return answer({"files": files, "commitOid": commit_of(repository, revision)})
 
 
@@ -68,14 +68,14 @@ def lfs_batch(repository: Repository, prefix: str, request: Request) -> Answer:
     objects = []
     for wanted in request.json()["objects"]:
         oid, size = wanted["oid"], wanted["size"]
-        found: dict[str, Any] = {"oid": oid, "size": size}
+        entry: dict[str, Any] = {"oid": oid, "size": size}
         if oid not in stored:
             href = f"{request.origin}/lfs/{prefix}/{oid}"
-            found["actions"] = {
+            entry["actions"] = {
                 "upload": {"href": href, "header": {}},
                 "verify": {"href": f"{href}/verify", "header": {}},
             }
-        objects.append(found)
+        objects.append(entry)
     return answer({"transfer": "basic", "objects": objects})
 
 
