@@ -161,15 +161,20 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
 def test_xet_is_the_users_to_turn_off_and_no_mirror_need_speak_it(hub: StubHub, tmp_path: Path) -> None:
     mirrored = config(hub, tmp_path)
     public = mirrored.model_copy(update={"hub": mirrored.hub.model_copy(update={"endpoint": None})})
-    assert "HF_HUB_DISABLE_XET" not in environment(public, tmp_path), "what the pod was given stays"
-    assert environment(mirrored, tmp_path)["HF_HUB_DISABLE_XET"] == "1"
+    assert "HF_HUB_DISABLE_XET" not in environment(public.hub, tmp_path), "what the pod was given stays"
+    assert environment(mirrored.hub, tmp_path)["HF_HUB_DISABLE_XET"] == "1"
+
+
+def read_splits(run: RunConfig, asked: ColumnRequest, folder: Path) -> dict[str, Split]:
+    client = HubReader(run.hub)
+    found = splits.find(run.dataset, client, folder / "output/.finetune/hub")
+    return splits.read(run.dataset, client, found, asked, folder / "scratch", seed=42)
 
 
 def chosen_of(named: dict[str, str], role: str) -> Split | None:
     there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
     source = DatasetSource(name="us/reviews", splits=named)
-    run = run_config(Path("/tmp"), model="us/tiny").model_copy(update={"dataset": source})
-    return chosen(role, run, list(there), there.__getitem__)
+    return chosen(role, source, list(there), there.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +237,7 @@ def test_what_the_hub_refuses(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ExpectedError) as raised:
-        HubReader(config(hub, tmp_path, model=model, token=token)).model(
+        HubReader(config(hub, tmp_path, model=model, token=token).hub).model(
             ModelSource(name=model, revision=revision), tmp_path / "cache"
         )
     assert (raised.value.reason, raised.value.cause) == (reason, Cause.USER)
@@ -243,7 +248,7 @@ def test_what_the_hub_refuses(
 
 def test_a_bad_minute_of_the_hub_is_waited_out(hub: StubHub, tmp_path: Path) -> None:
     hub.failing = 1
-    folder, commit = HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+    folder, commit = HubReader(config(hub, tmp_path).hub).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert commit == COMMITS["main"]
     assert (folder / "model.safetensors").is_file()
 
@@ -251,7 +256,7 @@ def test_a_bad_minute_of_the_hub_is_waited_out(hub: StubHub, tmp_path: Path) -> 
 def test_a_bad_day_of_the_hub_is_for_the_next_try(hub: StubHub, tmp_path: Path) -> None:
     hub.failing = 1000
     with pytest.raises(ExpectedError) as raised:
-        HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(config(hub, tmp_path).hub).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
     assert "503" in str(raised.value)
 
@@ -260,7 +265,7 @@ def test_a_hub_that_refuses_connections_is_for_the_next_try(hub: StubHub, tmp_pa
     run = config(hub, tmp_path)
     run = run.model_copy(update={"hub": run.hub.model_copy(update={"endpoint": "http://127.0.0.1:9"})})
     with pytest.raises(ExpectedError) as raised:
-        HubReader(run).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(run.hub).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.HUB_UNAVAILABLE, Cause.ERROR)
 
 
@@ -424,8 +429,7 @@ def test_conversations_of_a_hub_dataset_with_the_tools_that_they_may_call(
         found = {}
         for name in ("with", "without"):
             run = config(hub, tmp_path, name=f"us/{name}", streaming=streaming)
-            client = HubReader(run)
-            split = splits.read(run, client, splits.find(run, client), asked, tmp_path / "scratch")["train"]
+            split = read_splits(run, asked, tmp_path)["train"]
             found[name] = conversations(split, *columns).table
             told = ("The data has a column 'functions' beside messages: it is there and is not read.",)
             assert split.messages == (told if name == "with" else ())
@@ -453,11 +457,8 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
         settings: dict[str, Any]
         for settings in ({"splits": said}, streams):
             run = config(hub, tmp_path, name="us/tagged", **settings)
-            client = HubReader(run)
             columns = ("tokens", "ner_tags", "translation.en")
-            read = splits.read(
-                run, client, splits.find(run, client), ColumnRequest(columns, ("translation.en",)), tmp_path / "scratch"
-            )
+            read = read_splits(run, ColumnRequest(columns, ("translation.en",)), tmp_path)
             assert {role: split.table.num_rows for role, split in read.items()} == {"train": 10, "validation": 2}
             assert read["validation"].table.to_pylist() == [
                 {"tokens": row["tokens"], "ner_tags": [0, 1], "translation.en": row["translation"]["en"]}
@@ -467,7 +468,5 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
             with pytest.raises(
                 ExpectedError, match=r"the objects in column 'translation' have no key 'de'; they have en, fr"
             ):
-                splits.read(
-                    run, client, splits.find(run, client), ColumnRequest(("translation.de",)), tmp_path / "scratch"
-                )
+                read_splits(run, ColumnRequest(("translation.de",)), tmp_path)
     assert read["train"].place(3) == "split 'train[:10]' of us/tagged, row 3 of those taken"

@@ -93,7 +93,9 @@ def test_gptq_base_without_packages_is_refused(tmp_path: Path) -> None:
 def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
     model = prepare_model.load(quantised(tmp_path / "model", FP8), "The model")
     with pytest.raises(ExpectedError) as raised:
-        adapters.check(text_job(tmp_path, model.folder, **fields), model, "AutoModelForCausalLM")
+        adapters.check(
+            model, "AutoModelForCausalLM", **{"peft": None, "quantization": None, "accelerators": False, **fields}
+        )
     assert raised.value.reason is Reason.ARGUMENTS_INVALID
     assert said in str(raised.value)
     assert "has weights in few bits already (fp8)" in str(raised.value)

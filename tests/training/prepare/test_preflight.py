@@ -38,38 +38,42 @@ def job(hub: StubHub, folder: Path, token: str = TOKEN, **publish: Any) -> RunCo
     return config(folder / "output", publish=publish, hub=access, model={"name": str(folder / "no-such-model")})
 
 
+def checked(run: RunConfig) -> tuple[str, ...]:
+    return preflight.check(run.publish, run.hub)
+
+
 def refusal(run: RunConfig) -> ExpectedError:
     with pytest.raises(ExpectedError) as raised:
-        preflight.check(run)
+        preflight.check(run.publish, run.hub)
     assert raised.value.cause is Cause.USER
     assert str(raised.value).startswith("The model could not be published: ")
     return raised.value
 
 
 def test_a_good_token_is_let_through_and_nothing_is_made(hub: StubHub, tmp_path: Path) -> None:
-    assert preflight.check(job(hub, tmp_path)) == ()
+    assert checked(job(hub, tmp_path)) == ()
     assert "me/reviews" not in hub.models
     hub.models["me/reviews"] = Repository()
-    assert preflight.check(job(hub, tmp_path)) == ()
-    assert preflight.check(job(hub, tmp_path, revision="made-later")) == ()
-    assert preflight.check(job(hub, tmp_path, repo_id="reviews")) == ()
+    assert checked(job(hub, tmp_path)) == ()
+    assert checked(job(hub, tmp_path, revision="made-later")) == ()
+    assert checked(job(hub, tmp_path, repo_id="reviews")) == ()
     assert set(hub.asked) == HARMLESS
     assert hub.models["me/reviews"] == Repository()
-    assert preflight.check(job(hub, tmp_path, repo_id="team/reviews")) == ()
+    assert checked(job(hub, tmp_path, repo_id="team/reviews")) == ()
 
 
 def test_public_repository_for_private_model_is_refused(hub: StubHub, tmp_path: Path) -> None:
     """A public repository for what is to be private is refused before training."""
     hub.models["me/reviews"] = Repository()
     with pytest.raises(ExpectedError, match="me/reviews is public") as raised:
-        preflight.check(job(hub, tmp_path, private=True))
+        checked(job(hub, tmp_path, private=True))
     assert raised.value.reason is Reason.REPO_PUBLIC
     hub.models["me/reviews"] = Repository(private=True)
-    assert preflight.check(job(hub, tmp_path, private=True)) == ()
+    assert checked(job(hub, tmp_path, private=True)) == ()
 
 
 def test_a_job_that_is_not_published_asks_nothing(hub: StubHub, tmp_path: Path) -> None:
-    assert preflight.check(job(hub, tmp_path).model_copy(update={"publish": None})) == ()
+    assert preflight.check(None, job(hub, tmp_path).hub) == ()
     assert not hub.asked
 
 
@@ -104,9 +108,9 @@ def test_a_job_without_a_token(hub: StubHub, tmp_path: Path) -> None:
 def test_a_hub_that_is_down_keeps_nobody_from_training(hub: StubHub, tmp_path: Path, path: str) -> None:
     hub.models["me/there"] = Repository()
     hub.faults.append(Fault(path=path, times=2))
-    assert preflight.check(job(hub, tmp_path, repo_id="me/there")) == (), "it came back"
+    assert checked(job(hub, tmp_path, repo_id="me/there")) == (), "it came back"
     hub.faults.append(Fault(path=path, times=99))
-    (message,) = preflight.check(job(hub, tmp_path, repo_id="me/there"))
+    (message,) = checked(job(hub, tmp_path, repo_id="me/there"))
     assert message.startswith("Whether the model can be published to me/there is not known before it is trained: ")
     assert "it answered 503" in message
 
@@ -114,7 +118,7 @@ def test_a_hub_that_is_down_keeps_nobody_from_training(hub: StubHub, tmp_path: P
 def test_a_mirror_that_tells_no_names(hub: StubHub, tmp_path: Path) -> None:
     hub.models["me/there"] = Repository()
     hub.faults.append(Fault(path="whoami", times=99, status=404, error="Cannot GET /api/whoami-v2"))
-    assert preflight.check(job(hub, tmp_path, repo_id="me/there")) == ()
+    assert checked(job(hub, tmp_path, repo_id="me/there")) == ()
     assert refusal(job(hub, tmp_path, READ_TOKEN, repo_id="me/there")).reason is Reason.ACCESS_DENIED
 
 

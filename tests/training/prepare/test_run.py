@@ -18,7 +18,7 @@ import pytest
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
-from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare import warnings
 from finetune_trainer.prepare.command import attempt
 from finetune_trainer.prepare.run import prepare
@@ -123,8 +123,7 @@ def test_what_hardly_can_work_is_said_before_an_accelerator_is_taken(
     arguments: dict[str, Any], lora: bool, says: str | None, tmp_path: Path
 ) -> None:
     config = run_config(tmp_path, model="/models/any", arguments=arguments)
-    config = config.model_copy(update={"peft": Peft() if lora else None})
-    said = warnings.of_training(config, 50)
+    said = warnings.of_training(config.training_arguments, 50, ranks=config.world_size, adapter=lora)
     assert said == [] if says is None else says in " ".join(said)
 
 

@@ -118,7 +118,7 @@ def test_untrusted_address_is_asked_once(web: StubWeb) -> None:
 
 def test_a_hub_that_is_not_trusted_is_asked_once(hub: StubHub, tmp_path: Path) -> None:
     with pytest.raises(ExpectedError) as raised:
-        HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(config(hub, tmp_path).hub).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
     assert f"The certificate of the Hub at {hub.endpoint} (spec.hub.endpoint) is not trusted" in str(raised.value)
 
@@ -128,7 +128,7 @@ def test_publishing_says_that_hub_is_not_trusted(hub: StubHub, tmp_path: Path) -
     publishing = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
     seal_model(publishing.layout)
     with pytest.raises(ExpectedError) as before:
-        check(publishing.config())
+        check(publishing.config().publish, publishing.config().hub)
     with pytest.raises(ExpectedError) as after:
         publishing.run()
     for raised in (before, after):
@@ -160,7 +160,7 @@ def test_variable_without_certificates_is_said_first(
         web_files.found(f"{web.endpoint}/train.jsonl")
     assert raised.value.reason is Reason.CERTIFICATE_NOT_TRUSTED
     with pytest.raises(ExpectedError, match=says):
-        HubReader(config(hub, tmp_path)).model(ModelSource(name="us/tiny"), tmp_path / "cache")
+        HubReader(config(hub, tmp_path).hub).model(ModelSource(name="us/tiny"), tmp_path / "cache")
     assert not hub.asked
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import Peft, Quantization
 from finetune_trainer.data.errors import names
 from finetune_trainer.data.model import ModelDescription, quantization_of
 from finetune_trainer.prepare import probes
@@ -25,37 +25,52 @@ LEFT_MOST = 0.1
 """Share of the weights that may stay in full precision where four bits are asked for."""
 
 
-def check(config: RunConfig, model: ModelDescription, auto: str) -> None:
-    """ExpectedError where the model's weights cannot be trained as asked; `auto` is the class that loads them."""
-    if config.quantization is not None:
-        _require_accelerator(config)
+def check(
+    model: ModelDescription,
+    model_class: str,
+    *,
+    peft: Peft | None,
+    quantization: Quantization | None,
+    accelerators: bool,
+) -> None:
+    """Raise ExpectedError where the model's weights cannot be trained as asked; `model_class` is what loads them."""
+    if quantization is not None:
+        _require_accelerator(peft, accelerators)
     saved = quantization_of(model.config)
     if saved is not None:
-        _require_trainable_upon(config, model, str(saved.get("quant_method")))
-    if config.peft is not None:
-        _require_modules(config.peft.target_modules, model)
-    if config.quantization is not None:
-        _require_few_bits(model, auto)
+        _require_adapter_upon(model, str(saved.get("quant_method")), peft, accelerators)
+        _require_nothing_else(model, str(saved.get("quant_method")), peft, quantization)
+    if peft is not None:
+        _require_modules(peft.target_modules, model)
+    if quantization is not None:
+        _require_few_bits(model, model_class)
 
 
-def _require_accelerator(config: RunConfig) -> None:
-    if not config.accelerators:
+def _require_accelerator(peft: Peft | None, accelerators: bool) -> None:
+    if not accelerators:
         raise _refusal(
             "spec.quantization: weights in four bits need a CUDA accelerator, and the job asks for none. Ask for one in "
             "spec.resources, or leave spec.quantization out: spec.peft alone trains on a CPU too."
         )
-    if config.peft is None:
+    if peft is None:
         raise _refusal("spec.quantization: weights in four bits cannot be trained themselves; add spec.peft.")
 
 
-def _require_trainable_upon(config: RunConfig, model: ModelDescription, method: str) -> None:
-    """Weights that somebody has put into few bits already take adapters, which stay beside them."""
-    if config.peft is None or not config.accelerators:
+def _require_adapter_upon(model: ModelDescription, method: str, peft: Peft | None, accelerators: bool) -> None:
+    """Weights that somebody has put into few bits already take adapters alone."""
+    if peft is None or not accelerators:
         raise _refusal(
             f"{model.name} has weights in few bits already ({method}), which only train with spec.peft on a CUDA accelerator. "
             "Choose the model that it was made from."
         )
-    refused = {"spec.peft.saveMerged": config.peft.save_merged, "spec.quantization": config.quantization is not None}
+
+
+def _require_nothing_else(
+    model: ModelDescription, method: str, peft: Peft | None, quantization: Quantization | None
+) -> None:
+    """Adapters stay beside such weights, which nothing changes."""
+    merged = peft is not None and peft.save_merged
+    refused = {"spec.peft.saveMerged": merged, "spec.quantization": quantization is not None}
     for field, asked in refused.items():
         if asked:
             raise _refusal(
@@ -64,9 +79,9 @@ def _require_trainable_upon(config: RunConfig, model: ModelDescription, method: 
             )
 
 
-def _require_few_bits(model: ModelDescription, auto: str) -> None:
+def _require_few_bits(model: ModelDescription, model_class: str) -> None:
     """Four bits that most weights would not have are none: the model would take the memory of a whole one."""
-    answer = probes.ask("four_bit_probe", str(model.folder), auto)
+    answer = probes.ask("four_bit_probe", str(model.folder), model_class)
     left = answer.get("left", 0.0)
     if left > LEFT_MOST:
         raise _refusal(

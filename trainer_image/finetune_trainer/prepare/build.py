@@ -15,8 +15,10 @@ from typing import Any
 from finetune_trainer.contract.prepared import SplitReport
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import arguments, cores, splits, store, summary, tokens, warnings
+from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.base import Checked, Limits, Reading, Task
@@ -47,7 +49,8 @@ def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], objec
         taken = {}
         for role, table in checked.splits.items():
             _require_rows(role, table.num_rows, checked.dropped.get(role, {}))
-            order, said = splits.sampled(table.num_rows, role, job.config)
+            limit = job.config.dataset.max_samples.get(role)
+            order, said = splits.sampled(table.num_rows, role, limit, seed(job.config.training_arguments))
             messages += [said] if said else []
             reading = Reading(job.config, job.model, job.limits, checked.label_names, role)
             taken[role] = tokens.Taken(table, order, reading)
@@ -61,12 +64,26 @@ def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], objec
 def _checked(job: Job, scratch: Path) -> Checked:
     task, config = job.task, job.config
     try:
-        read = splits.read(config, job.hub, job.found, task.asked(config), scratch)
+        read = splits.read(
+            config.dataset,
+            job.hub,
+            job.found,
+            task.asked(config),
+            scratch,
+            seed=seed(config.training_arguments),
+            class_column=class_column(config),
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
     checked = task.check(read, config)
     of_reading = dict.fromkeys(message for split in read.values() for message in split.messages)
     return replace(checked, messages=(*of_reading, *checked.messages))
+
+
+def class_column(config: RunConfig) -> str | None:
+    """Return the column that holds the class of a row as a whole; None where rows have none, or several."""
+    has_class = TASKS[config.task].labels_rows and config.problem_type in (None, "single_label_classification")
+    return config.dataset.columns.get("label", "label") if has_class else None
 
 
 def _bytes(rows: tokens.Taken) -> int:

@@ -36,7 +36,7 @@ def main() -> int:
     # Process 1 of a container is not ended by a signal that it does not handle; so, what was begun is removed, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.STOPPED))
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
-    os.environ.update({**connections.environment(os.environ), **environment(config, Layout.of(config).hub_cache)})
+    os.environ.update({**connections.environment(os.environ), **environment(config.hub, Layout.of(config).hub_cache)})
     if config.dataset.name is None:
         startup.use_arrow_without_pandas()
     outcome = attempt(config, import_transformers, _first_attempt())

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare import local_files, remote, s3, web
 from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.fingerprint import file_digest
@@ -21,7 +20,6 @@ from finetune_trainer.prepare.hub import HubFile, HubReader
 from finetune_trainer.prepare.remote import Remote
 from finetune_trainer.shared.addresses import shown
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.volume import Layout
 
 HUB = "hf://"
 DATASETS = "hf://datasets/"
@@ -41,17 +39,17 @@ class FileSource:
     """Of the dataset on the Hub that it belongs to."""
 
 
-def found(paths: Sequence[str], config: RunConfig, client: HubReader) -> Iterator[FileSource]:
-    """The files that paths, patterns and addresses mean, in the order given."""
-    streaming = config.dataset.streaming
+def found(paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming: bool) -> Iterator[FileSource]:
+    """Find the files that paths, patterns and addresses mean, in the order given."""
+    fetched = downloads(hub_cache)
     for path in paths:
         if path.startswith(s3.SCHEME):
-            yield from (_remote(file, config) for file in s3.found(path))
+            yield from (_remote(file, fetched, streaming=streaming) for file in s3.found(path))
         elif path.startswith(HUB):
-            yield from _of_hub(path, config, client)
+            yield from _of_hub(path, client, hub_cache, streaming=streaming)
         elif path.startswith(("https://", "http://")):
             _require_known_kind(shown(path))
-            yield _remote(web.found(path), config)
+            yield _remote(web.found(path), fetched, streaming=streaming)
         elif streaming:
             raise ExpectedError(
                 Reason.DATA_INVALID,
@@ -66,29 +64,26 @@ def _local(content: Content) -> FileSource:
     return FileSource(_identity(content, file_digest(content.path)), lambda: content)
 
 
-def _remote(file: Remote, config: RunConfig) -> FileSource:
+def _remote(file: Remote, cache: Path, *, streaming: bool) -> FileSource:
     _require_known_kind(file.name)
     if file.size == 0:
         raise ExpectedError(Reason.DATA_INVALID, f"{file.name} is empty.")
-    if config.dataset.streaming:
+    if streaming:
         content = remote.far(file)
         return FileSource([file.name, file.version, file.size], lambda: content)
-    cache = downloads(config)
     if file.version is None:  # the server tells nothing that its content could be known by
-        fetched = remote.fetched(file, cache)
-        return _local(fetched)
+        return _local(remote.fetched(file, cache))
     return FileSource([file.name, file.version, file.size], lambda: remote.fetched(file, cache))
 
 
-def _of_hub(address: str, config: RunConfig, client: HubReader) -> Iterator[FileSource]:
+def _of_hub(address: str, client: HubReader, cache: Path, *, streaming: bool) -> Iterator[FileSource]:
     if not address.startswith(DATASETS):
         raise ExpectedError(
             Reason.DATASET_NOT_FOUND, f"{address}: of the Hub data is read from datasets: {DATASETS}owner/name/path."
         )
-    cache = Layout.of(config).hub_cache
     for file in client.dataset_files(address.removeprefix(DATASETS)):
         _require_known_kind(file.name)
-        fetch = _read_from_hub if config.dataset.streaming else _fetched_from_hub
+        fetch = _read_from_hub if streaming else _fetched_from_hub
         yield FileSource([file.name, file.commit], partial(fetch, file, client, cache), file.commit)
 
 
@@ -101,9 +96,9 @@ def _read_from_hub(file: HubFile, client: HubReader, cache: Path) -> Content:
     return remote.far(web.found(address, headers, file.name))
 
 
-def downloads(config: RunConfig) -> Path:
-    """The claim's folder of files that were fetched: shared by its jobs, safe to empty between runs."""
-    return Layout.of(config).hub_cache.parent / DOWNLOADS
+def downloads(hub_cache: Path) -> Path:
+    """Return the claim's folder of files that were fetched: shared by its jobs, safe to empty between runs."""
+    return hub_cache.parent / DOWNLOADS
 
 
 def _require_known_kind(name: str) -> None:

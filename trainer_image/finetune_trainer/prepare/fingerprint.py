@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ def _sampled(path: Path) -> list[object]:
     return [path.name, size, state.hexdigest()]
 
 
-def seed(config: RunConfig) -> int:
-    """Seed of the shuffle before `maxSamples`."""
-    value = config.training_arguments.get("seed")
+def seed(training_arguments: Mapping[str, Any]) -> int:
+    """Return the seed of the shuffle before `maxSamples`."""
+    value = training_arguments.get("seed")
     return value if isinstance(value, int) else 42
 
 
@@ -91,6 +92,6 @@ def data_key(config: RunConfig, *, data: Any, model: Any, limits: tuple[int | No
             "data": data,
             "model": model,
             "limits": limits,
-            "seed": seed(config) if drawn else None,
+            "seed": seed(config.training_arguments) if drawn else None,
         }
     )[:32]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from finetune_trainer.contract.records import Cause
-from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, HubSettings, ModelSource
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import hub_errors
 from finetune_trainer.prepare.hub_dataset import load, stream
@@ -26,6 +26,7 @@ from finetune_trainer.prepare.patterns import fitting, is_pattern
 from finetune_trainer.prepare.remote import tell_of_pause
 from finetune_trainer.shared import connections, retry
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.hub.account import endpoint_of
 from finetune_trainer.shared.hub.environment import SILENCE_SECONDS
 from finetune_trainer.shared.hub.token import read_token
 
@@ -54,9 +55,9 @@ class HubFile:
 class HubReader:
     """The Hub as one job sees it: its endpoint, token and cache."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self._endpoint = config.hub.endpoint.rstrip("/") if config.hub.endpoint else None
-        self._token = read_token(config)
+    def __init__(self, settings: HubSettings) -> None:
+        self._endpoint = endpoint_of(settings)
+        self._token = read_token(settings)
 
     @cached_property
     def _api(self) -> HfApi:

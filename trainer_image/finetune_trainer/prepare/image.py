@@ -30,7 +30,7 @@ def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:
 
     `model` is the folder of the weights, once it is there.
     """
-    missing = [*_of_kind(config, model), *_of_weights(config, model)] if model is not None else [*_of_arguments(config)]
+    missing = [*_of_arguments(config)] if model is None else [*_of_model(config.model.name, model, config.accelerators)]
     if not missing:
         return ()
     elsewhere = os.environ.get(Env.OTHER_IMAGE)
@@ -70,30 +70,35 @@ def _of_arguments(config: RunConfig) -> Iterator[str]:
         )
 
 
-def _of_kind(config: RunConfig, model: Path) -> Iterator[str]:
+def _of_model(name: str, model: Path, accelerators: bool) -> Iterator[str]:
+    yield from _of_kind(name, model)
+    yield from _of_weights(name, model, accelerators)
+
+
+def _of_kind(name: str, model: Path) -> Iterator[str]:
     """Of kinds whose layers come from another library."""
     package = OF_KINDS.get(_kind(model) or "")
     if package is not None and importlib.util.find_spec(package) is None:
         yield (
-            f"there is no package {package}, in which transformers finds layers of {config.model.name}. Name an image that has it "
+            f"there is no package {package}, in which transformers finds layers of {name}. Name an image that has it "
             "in spec.image, or choose a model of another kind."
         )
 
 
-def _of_weights(config: RunConfig, model: Path) -> Iterator[str]:
+def _of_weights(name: str, model: Path, accelerators: bool) -> Iterator[str]:
     """Of weights that another library has put into few bits: what loads them, and whether they can be trained upon."""
-    if not config.accelerators or not _is_quantized(model):
+    if not accelerators or not _is_quantized(model):
         return  # without an accelerator they are refused in any case
     answer = probes.ask("quantizer_probe", str(model))
     if "missing" in answer:
         yield (
-            f"there is not what loads the weights of {config.model.name}: {answer['missing']} Name an image that has it in "
+            f"there is not what loads the weights of {name}: {answer['missing']} Name an image that has it in "
             "spec.image, or choose the model that these weights were made from."
         )
     if "untrainable" in answer:
         raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
-            f"The model {config.model.name} has weights in few bits ({answer['untrainable']}), upon which transformers can "
+            f"The model {name} has weights in few bits ({answer['untrainable']}), upon which transformers can "
             "train nothing. Choose the model that they were made from.",
         )
 

@@ -11,8 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from finetune_trainer.contract.base import Document
-from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.prepare.fingerprint import config_digest, file_digest, sha256
+from finetune_trainer.prepare.fingerprint import file_digest, sha256
 from finetune_trainer.shared.volume import Layout, make_folder, read_document, write_document
 
 SMALL_BYTES = 32 << 20
@@ -26,13 +25,13 @@ class Known(Document):
     """What the user was told of the model and its limits."""
 
 
-def place(layout: Layout, config: RunConfig, model: Path, data: object) -> Path | None:
-    """The file for this config, this model in this folder, and this data; None for a model that cannot be read."""
+def place(layout: Layout, settings: str, model: Path, data: object) -> Path | None:
+    """Return the file for these settings (their digest), the model in a folder, and data; None if no one can read the model."""
     try:
         files = [_told(path) for path in sorted(model.iterdir()) if path.is_file()]
     except OSError:
         return None  # whoever loads it says why
-    name = sha256([config_digest(config), str(model), files, data, metadata.version("transformers")])
+    name = sha256([settings, str(model), files, data, metadata.version("transformers")])
     return layout.all_prepared.with_name("known") / f"{name[:32]}.json"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finetune_trainer.contract.run_config import Publish, RunConfig
+from finetune_trainer.contract.run_config import HubSettings, Publish
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub import account
@@ -24,30 +24,29 @@ BACKOFF = Backoff(first_seconds=1.0, most_seconds=3.0, factor=3.0, jitter=(1.0, 
 NOT_FOUND = 404
 
 
-def check(config: RunConfig) -> tuple[str, ...]:
-    """What the user should know of it. ExpectedError where publishing is sure to fail."""
-    if config.publish is None:
+def check(publish: Publish | None, hub: HubSettings) -> tuple[str, ...]:
+    """Return what the user should know of it. Raise ExpectedError where publishing is sure to fail."""
+    if publish is None:
         return ()
     from finetune_trainer.shared.hub.client import one_try
 
-    repo_id = config.publish.repo_id
     try:
         connections.require_usable()
-        token = account.required_token(config)
+        token = account.required_token(hub)
         with one_try():
-            return _check(config, config.publish, token)
+            return _check(publish, account.endpoint_of(hub), token)
     except ExpectedError as error:
         raise ExpectedError(error.reason, f"The model could not be published: {error}", cause=error.cause) from error
     except Passing as error:
-        return (f"Whether the model can be published to {repo_id} is not known before it is trained: {error}.",)
+        return (f"Whether the model can be published to {publish.repo_id} is not known before it is trained: {error}.",)
 
 
-def _check(config: RunConfig, publish: Publish, token: str) -> tuple[str, ...]:
+def _check(publish: Publish, endpoint: str | None, token: str) -> tuple[str, ...]:
     from huggingface_hub import HfApi
     from huggingface_hub.utils._validators import validate_repo_id
 
     repo_id = publish.repo_id
-    api = HfApi(endpoint=account.endpoint_of(config), token=token)
+    api = HfApi(endpoint=endpoint, token=token)
     _ask(lambda: validate_repo_id(repo_id), repo_id, token)
     who = _ask(lambda: _who(api), repo_id, token)
     if who is not None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer import tasks
+from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved, SplitReport
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import ModelSource, RunConfig
 from finetune_trainer.contract.text import log_line
 from finetune_trainer.data import model
 from finetune_trainer.data.model import ModelDescription
@@ -68,14 +69,18 @@ def prepare(
     attempt `first_attempt`; None where a Job prepares.
     """
     layout = Layout.of(config)
-    told = (*probe(layout, worked=has_worked(layout)), *preflight.check(config), *image.check(config))
+    told = (
+        *probe(layout, worked=has_worked(layout)),
+        *preflight.check(config.publish, config.hub),
+        *image.check(config),
+    )
     notes = _Notes()
     earlier = _earlier(layout)
     if earlier is not None and (earlier.config_digest != config_digest(config) or not _is_there(earlier, notes)):
         earlier = None
     if earlier is not None and first_attempt is not None and earlier.first_attempt == first_attempt:
         return _also_told(earlier, (*told, *notes.said, *image.check(config, to_local(earlier.model))))
-    hub = HubReader(config)  # a token that can't be read fails in any case
+    hub = HubReader(config.hub)  # a token that can't be read fails in any case
     try:
         prepared = _looked_at(config, hub, layout, before_model, notes)
     except ExpectedError as error:
@@ -107,13 +112,14 @@ def _looked_at(
     config: RunConfig, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: _Notes
 ) -> Prepared:
     """Resolve, and find or make what is prepared."""
-    folder, commit = _model_folder(config, hub, layout)
+    folder, commit = _model_folder(config.model, hub, layout.hub_cache)
     size = _fits(config, folder)
     notes.said.extend(image.check(config, folder))
     if (problem := layerdrop.problem(config, layerdrop.shares_of(folder))) is not None:
         raise ExpectedError(Reason.ARGUMENTS_INVALID, problem)
-    found = splits.find(config, hub)
-    place = model_cache.place(layout, config, folder, found.identity)
+    found = splits.find(config.dataset, hub, layout.hub_cache)
+    identity = _rows_identity(config, found)
+    place = model_cache.place(layout, config_digest(config), folder, identity)
     facts = model_cache.read(place) if place is not None else None
     if facts is None or not _is_sound(layout.prepared(facts.key), notes):
         before_model()
@@ -143,9 +149,20 @@ def _made_from(
     loaded = model.load(folder, f"The model {config.model.name}")
     task = tasks.find(config.task)
     task.check_model(loaded, config)
-    adapters.check(config, loaded, task.facts.model_class)
+    adapters.check(
+        loaded,
+        task.facts.model_class,
+        peft=config.peft,
+        quantization=config.quantization,
+        accelerators=config.accelerators,
+    )
     limits, of_limits = task.limits(config, loaded)
-    key = data_key(config, data=found.identity, model=_in_tokens(loaded), limits=(limits.tokens, limits.target_tokens))
+    key = data_key(
+        config,
+        data=_rows_identity(config, found),
+        model=_in_tokens(loaded),
+        limits=(limits.tokens, limits.target_tokens),
+    )
     meta = _made(build.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key), notes)
     told = task.model_messages(loaded, tuple(meta["labelNames"]))
     return model_cache.Known(key=key, messages=(*of_limits, *told))
@@ -173,9 +190,16 @@ def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model
             *facts.messages,
             *meta["messages"],
             *arguments.check(config, rows),
-            *warnings.of_training(config, rows["train"]),
+            *warnings.of_training(
+                config.training_arguments, rows["train"], ranks=config.world_size, adapter=config.peft is not None
+            ),
         ),
     )
+
+
+def _rows_identity(config: RunConfig, found: splits.Found) -> dict[str, Any]:
+    """Return what decides which rows there are: what they are taken from, and what `spec.dataset` says of them."""
+    return {**found.identity, "settings": parts(config, Effect.TOKENS, mode="json", exclude_defaults=True)["dataset"]}
 
 
 def _in_tokens(loaded: ModelDescription) -> object:
@@ -222,10 +246,10 @@ def _is_sound(folder: Path, notes: _Notes) -> bool:
     return problem is None and eviction.touch(folder)
 
 
-def _model_folder(config: RunConfig, hub: HubReader, layout: Layout) -> tuple[Path, str | None]:
-    if config.model.name.startswith("/"):
-        return model.local_model(config.model.name), None
-    return hub.model(config.model, layout.hub_cache)
+def _model_folder(source: ModelSource, hub: HubReader, hub_cache: Path) -> tuple[Path, str | None]:
+    if source.name.startswith("/"):
+        return model.local_model(source.name), None
+    return hub.model(source, hub_cache)
 
 
 def _made(job: build.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[str, Any]:

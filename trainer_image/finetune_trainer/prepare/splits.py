@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.contract.task_facts import TASKS
+from finetune_trainer.contract.run_config import DatasetSource
 from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import file_sources, holdout, hub, split_expression, streamed
 from finetune_trainer.prepare.file_sources import FileSource
 from finetune_trainer.prepare.files import read_files
-from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.formats import columns as named
 from finetune_trainer.prepare.hub_errors import split_missing
 from finetune_trainer.prepare.streamed import Taking
@@ -36,71 +34,71 @@ Indices = npt.NDArray[np.int64]
 class Found:
     """Where the data of a run is, before a row of it is read: resolved once, so that what is read is what was named."""
 
-    identity: object
-    """As JSON, everything that decides which rows there are: commit, digests, versions of remote files, settings."""
+    identity: dict[str, Any]
+    """As JSON, what the rows are taken from: commit, or digests and versions of files."""
     commit: str | None = None
     """Of the one Hub dataset that is read, as a whole or some of its files."""
     files: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
     """Split of `spec.dataset.files` -> its files, patterns resolved; those that are used."""
 
 
-def find(config: RunConfig, client: hub.HubReader) -> Found:
-    """What identifies the data without parsing it, and the commit where it is the Hub's.
-
-    The key of prepared data must hold `identity` and the seed; it need not know what else there is in `spec.dataset`.
-    """
-    dataset = config.dataset
+def find(dataset: DatasetSource, client: hub.HubReader, hub_cache: Path) -> Found:
+    """Find what identifies the data without parsing it, and the commit where it is the Hub's."""
     if dataset.validation_fraction is not None and (dataset.splits.get(VALIDATION) or dataset.files.get(VALIDATION)):
         raise ExpectedError(
             Reason.DATASET_NOT_FOUND,
             "spec.dataset.validationFraction cuts off a validation split, and one is named as well: leave one of them out.",
         )
-    settings = parts(config, Effect.TOKENS, mode="json", exclude_defaults=True)["dataset"]
     if dataset.name is not None:
         commit = client.dataset_commit(dataset)
-        return Found({"commit": commit, "settings": settings}, commit)
-    used = _used_files(config)
-    files = {name: tuple(file_sources.found(dataset.files[name], config, client)) for name in used}
+        return Found({"commit": commit}, commit)
+    used = _used_files(dataset)
+    files = {
+        name: tuple(file_sources.found(dataset.files[name], client, hub_cache, streaming=dataset.streaming))
+        for name in used
+    }
     identities = {name: [place.identity for place in found] for name, found in files.items()}
     commits = {place.commit for found in files.values() for place in found}
-    return Found({"files": identities, "settings": settings}, commits.pop() if len(commits) == 1 else None, files)
+    return Found({"files": identities}, commits.pop() if len(commits) == 1 else None, files)
 
 
 def read(
-    config: RunConfig,
+    dataset: DatasetSource,
     client: hub.HubReader,
     data: Found,
     asked: ColumnRequest,
     scratch: Path,
+    *,
+    seed: int,
+    class_column: str | None = None,
 ) -> dict[str, Split]:
-    """The splits by role (`train`, and `validation` and `test` where there are such), as they were read.
+    """Read the splits by role (`train`, and `validation` and `test` where there are such), as they were read.
 
-    A validation split that is to be cut off the training data is cut off here. Tables hold the needed columns under the
+    A validation split that is to be cut off the training data is cut off here, with each class of `class_column` in both
+    parts. Tables hold the needed columns under the
     names given, also where that is a path into objects (`translation.en`). `scratch` is a folder with room for them,
     which may be removed as soon as this returns.
     """
-    if config.dataset.streaming:
-        splits = _streamed(config, client, data, asked, scratch)
+    if dataset.streaming:
+        splits = _streamed(dataset, seed, client, data, asked, scratch)
     else:
-        there, read_one = _of_files(data, asked, scratch) if data.files else _of_hub(config, client, data, asked)
-        found = {role: chosen(role, config, there, read_one) for role in ROLES}
+        there, read_one = _of_files(data, asked, scratch) if data.files else _of_hub(dataset, client, data, asked)
+        found = {role: chosen(role, dataset, there, read_one) for role in ROLES}
         splits = {role: split for role, split in found.items() if split is not None}
-    fraction = config.dataset.validation_fraction
+    fraction = dataset.validation_fraction
     if fraction is not None:
-        label = config.dataset.columns.get("label", "label") if _has_classes(config) else None
-        splits[TRAIN], splits[VALIDATION] = holdout.cut(splits[TRAIN], fraction, seed(config), label, scratch)
+        splits[TRAIN], splits[VALIDATION] = holdout.cut(splits[TRAIN], fraction, seed, class_column, scratch)
     return {role: splits[role] for role in ROLES if role in splits}
 
 
-def chosen(role: str, config: RunConfig, there: Sequence[str], read_one: Callable[[str], Split]) -> Split | None:
+def chosen(role: str, dataset: DatasetSource, there: Sequence[str], read_one: Callable[[str], Split]) -> Split | None:
     """The split for a role; None where there is none and none was asked for."""
-    said = _said(role, config, there)
+    said = _said(role, dataset, there)
     return None if said is None else split_expression.chosen(said, role, there, read_one)
 
 
-def _said(role: str, config: RunConfig, there: Sequence[str]) -> str | None:
+def _said(role: str, dataset: DatasetSource, there: Sequence[str]) -> str | None:
     """What is read for a role. A test split of the Hub is read if it is named: many have no labels."""
-    dataset = config.dataset
     said = dataset.splits.get(role)
     if said is not None or role == TRAIN:
         return said or TRAIN
@@ -109,14 +107,10 @@ def _said(role: str, config: RunConfig, there: Sequence[str]) -> str | None:
     return None if cut_off or unasked or role not in there else role
 
 
-def _has_classes(config: RunConfig) -> bool:
-    return TASKS[config.task].labels_rows and config.problem_type in (None, "single_label_classification")
-
-
 def _of_hub(
-    config: RunConfig, client: hub.HubReader, data: Found, asked: ColumnRequest
+    dataset: DatasetSource, client: hub.HubReader, data: Found, asked: ColumnRequest
 ) -> tuple[Sequence[str], Callable[[str], Split]]:
-    there = client.dataset(config.dataset, str(data.commit))
+    there = client.dataset(dataset, str(data.commit))
 
     def read_one(name: str) -> Split:
         split = there[name]
@@ -143,12 +137,12 @@ def _of_files(data: Found, asked: ColumnRequest, scratch: Path) -> tuple[Sequenc
 
 
 def _streamed(
-    config: RunConfig, client: hub.HubReader, data: Found, asked: ColumnRequest, scratch: Path
+    dataset: DatasetSource, seed: int, client: hub.HubReader, data: Found, asked: ColumnRequest, scratch: Path
 ) -> dict[str, Split]:
     def wanted(there: Sequence[str]) -> Iterator[tuple[str, str, Taking]]:
         for role in ROLES:
-            if (said := _said(role, config, there)) is not None:
-                yield role, said, Taking.of(role, config)
+            if (said := _said(role, dataset, there)) is not None:
+                yield role, said, Taking.of(role, dataset, seed)
 
     if data.files:
         files = {name: [place.content() for place in found] for name, found in data.files.items()}
@@ -157,18 +151,18 @@ def _streamed(
             for role, said, taking in wanted(list(files))
         }
     return client.streamed(
-        config.dataset,
+        dataset,
         str(data.commit),
         lambda there: {
-            role: streamed.from_hub(there, said, role, taking, asked, config.dataset, scratch)
+            role: streamed.from_hub(there, said, role, taking, asked, dataset, scratch)
             for role, said, taking in wanted(list(there))
         },
     )
 
 
-def _used_files(config: RunConfig) -> list[str]:
-    """The splits of `files` that some role reads."""
-    dataset, used = config.dataset, []
+def _used_files(dataset: DatasetSource) -> list[str]:
+    """List the splits of `files` that some role reads."""
+    used: list[str] = []
     for role in ROLES:
         said = dataset.splits.get(role)
         if said is None:
@@ -185,14 +179,13 @@ def _used_files(config: RunConfig) -> list[str]:
     return list(dict.fromkeys(used))
 
 
-def sampled(split_rows: int, role: str, config: RunConfig) -> tuple[Indices | None, str | None]:
-    """Rows to take, in order, or None for all; and what to tell the user."""
-    limit = config.dataset.max_samples.get(role)
+def sampled(split_rows: int, role: str, limit: int | None, seed: int) -> tuple[Indices | None, str | None]:
+    """Draw the rows to take, in order, or None for all; and what to tell the user."""
     if limit is None or limit == split_rows:
         return None, None
     if limit > split_rows:
         return None, f"maxSamples.{role} is {limit}, the data has {split_rows} rows: all of them are used."
-    return np.random.RandomState(seed(config) % 2**32).permutation(split_rows)[:limit], None
+    return np.random.RandomState(seed % 2**32).permutation(split_rows)[:limit], None
 
 
 def take(table: pa.Table, rows: Indices) -> pa.Table:

@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import DatasetSource, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource
 from finetune_trainer.data.columns import ColumnRequest
 from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
 from finetune_trainer.prepare.content import Content
-from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.split_expression import parts_of
 from finetune_trainer.prepare.spool import spooled
@@ -48,12 +47,11 @@ class Taking:
         return min(BUFFER_ROWS, max(FEWEST_BUFFER_ROWS, wanted))
 
     @classmethod
-    def of(cls, role: str, config: RunConfig) -> Taking:
-        dataset = config.dataset
+    def of(cls, role: str, dataset: DatasetSource, seed: int) -> Taking:
         rows = dataset.max_samples.get(role)
         if role == "train" and rows is not None and dataset.validation_fraction is not None:
             rows = ceil(rows / (1 - dataset.validation_fraction))  # what is held out is not trained on
-        return cls(rows, seed(config) % 2**32)
+        return cls(rows, seed % 2**32)
 
 
 def from_hub(

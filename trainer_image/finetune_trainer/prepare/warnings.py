@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_trainer.contract.prepared import SplitReport
-from finetune_trainer.contract.run_config import LEARNING_RATE, LORA_LEARNING_RATE, RunConfig
+from finetune_trainer.contract.run_config import LEARNING_RATE, LORA_LEARNING_RATE
 from finetune_trainer.data.errors import names
 from finetune_trainer.prepare.arguments import global_batch_rows
 from finetune_trainer.tasks.base import Limits
@@ -100,14 +100,14 @@ def _unjudged(train: Mapping[str, int], validation: Mapping[str, int]) -> list[s
             f"{names(missing, 10)}."]  # fmt: skip
 
 
-def of_training(config: RunConfig, rows: int) -> list[str]:
-    """Steps too few to learn in, a learning rate that does not fit the method; `rows` are those that make batches."""
-    return [*_steps(config, rows), *_rate(config)]
+def of_training(training_arguments: Mapping[str, Any], rows: int, *, ranks: int, adapter: bool) -> list[str]:
+    """Warn of too few steps to learn in, and of a learning rate that does not fit the method; `rows` make batches."""
+    batch = global_batch_rows(training_arguments, ranks)
+    return [*_steps(training_arguments, rows, batch), *_rate(training_arguments, adapter=adapter)]
 
 
-def _steps(config: RunConfig, rows: int) -> list[str]:
-    given = config.training_arguments
-    batch, steps = global_batch_rows(config), total_steps(config, rows)
+def _steps(training_arguments: Mapping[str, Any], rows: int, batch: int) -> list[str]:
+    steps = total_steps(training_arguments, rows, batch)
     how = f"{rows} rows, {batch} in a step"
     said = []
     if steps < FEW_STEPS:
@@ -115,7 +115,7 @@ def _steps(config: RunConfig, rows: int) -> list[str]:
             f"Training is {steps} optimizer step{'s' * (steps > 1)} in all ({how}), in which little is learnt: more "
             "epochs (num_train_epochs), or fewer rows in a step (per_device_train_batch_size)."
         )
-    warmup = _number(given.get("warmup_steps"), 0.0)
+    warmup = _number(training_arguments.get("warmup_steps"), 0.0)
     if 1 <= steps <= warmup:
         said.append(
             f"warmup_steps is {warmup:g}, training is {steps} optimizer steps in all ({how}): it ends before the "
@@ -124,26 +124,24 @@ def _steps(config: RunConfig, rows: int) -> list[str]:
     return said
 
 
-def total_steps(config: RunConfig, rows: int) -> int:
-    """Optimizer steps of the run, as the Trainer counts them."""
-    given = config.training_arguments
-    most = _number(given.get("max_steps"), -1.0)
+def total_steps(training_arguments: Mapping[str, Any], rows: int, batch: int) -> int:
+    """Count the optimizer steps of the run, as the Trainer does."""
+    most = _number(training_arguments.get("max_steps"), -1.0)
     if most > 0:
         return int(most)
-    full, rest = divmod(rows, global_batch_rows(config))
-    per_epoch = max(1, full + (1 if rest and not given.get("dataloader_drop_last") else 0))
-    return math.ceil(per_epoch * _number(given.get("num_train_epochs"), DEFAULT_EPOCHS))
+    full, rest = divmod(rows, batch)
+    per_epoch = max(1, full + (1 if rest and not training_arguments.get("dataloader_drop_last") else 0))
+    return math.ceil(per_epoch * _number(training_arguments.get("num_train_epochs"), DEFAULT_EPOCHS))
 
 
-def _rate(config: RunConfig) -> list[str]:
-    given = config.training_arguments
-    if given.get("learning_rate") is None and config.peft is not None:
+def _rate(training_arguments: Mapping[str, Any], *, adapter: bool) -> list[str]:
+    if training_arguments.get("learning_rate") is None and adapter:
         return [
             f"learning_rate is not given: {LORA_LEARNING_RATE:g} is used, which suits LoRA ({LEARNING_RATE:g} without spec.peft)."
         ]
-    if any(part in str(given.get("optim", "")) for part in OTHER_SCALE):
+    if any(part in str(training_arguments.get("optim", "")) for part in OTHER_SCALE):
         return []
-    rate, rates = _number(given.get("learning_rate"), LEARNING_RATE), LORA if config.peft is not None else FULL
+    rate, rates = _number(training_arguments.get("learning_rate"), LEARNING_RATE), LORA if adapter else FULL
     if rate < rates.lowest:
         return [f"learning_rate {rate:g} {rates.too_low}"]
     return [f"learning_rate {rate:g} {rates.too_high}"] if rate > rates.highest else []

@@ -80,7 +80,7 @@ def environment(config: RunConfig) -> dict[str, str]:
 
     trusted = connections.environment(os.environ)
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_VERBOSITY": "error", "HF_HUB_OFFLINE": "0"}
-    return {**trusted, **hub_environment(config, Layout.of(config).hub_cache), **quiet}
+    return {**trusted, **hub_environment(config.hub, Layout.of(config).hub_cache), **quiet}
 
 
 def work(config: RunConfig, deadline: datetime, result: Result) -> None:

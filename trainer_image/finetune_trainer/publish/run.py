@@ -39,13 +39,13 @@ def publish(config: RunConfig, backoff: Backoff, traffic: Traffic, say: Callable
     if wanted is None:
         raise ExpectedError(Reason.REPO_INVALID, "The job names no repository: there is nothing to publish.")
     model = sealed.find(Layout.of(config))
-    token = required_token(config)
+    token = required_token(config.hub)
     connections.require_usable()
     say(f"{_described(model)} to {wanted.repo_id}, branch {wanted.revision}")
     if model.left_out:
         say(f"not uploaded: {', '.join(model.left_out)}")
     with one_try(traffic):
-        api = HfApi(endpoint=endpoint_of(config), token=token)
+        api = HfApi(endpoint=endpoint_of(config.hub), token=token)
         target = Target(api, wanted, token, say)
         facts = partial(_base_facts, config, model, api, backoff, say)
         published = until_hub_answers(lambda: _push(target, config, model, facts), backoff, say)
@@ -65,7 +65,9 @@ def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable
     """One try. The base model's card is asked for when the Hub has answered: while it is down there is time."""
 
     def text(known: Callable[[], BaseFacts]) -> Callable[[str], str]:
-        return lambda repo_id: card.render(config, model.report, known(), repo_id=repo_id, endpoint=endpoint_of(config))
+        return lambda repo_id: card.render(
+            config, model.report, known(), repo_id=repo_id, endpoint=endpoint_of(config.hub)
+        )
 
     message = _message(target.publish, config)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import HubSettings
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.token import read_token
 
@@ -18,9 +18,9 @@ READS_ALONE = ("read", "no_access")
 """Roles in an organisation whose members make no repository."""
 
 
-def required_token(config: RunConfig) -> str:
-    """The token of the job. ExpectedError where there is none."""
-    token = read_token(config)
+def required_token(settings: HubSettings) -> str:
+    """Read the token of the job. Raise ExpectedError where there is none."""
+    token = read_token(settings)
     if token is None:
         raise ExpectedError(
             Reason.ACCESS_DENIED,
@@ -29,9 +29,9 @@ def required_token(config: RunConfig) -> str:
     return token
 
 
-def endpoint_of(config: RunConfig) -> str | None:
-    """Address of the Hub; None is the library's default."""
-    return config.hub.endpoint.rstrip("/") if config.hub.endpoint else None
+def endpoint_of(settings: HubSettings) -> str | None:
+    """Return the address of the Hub; None is the library's default."""
+    return settings.endpoint.rstrip("/") if settings.endpoint else None
 
 
 def full_name(who: Mapping[str, Any], repo_id: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import HubSettings
 
 SILENCE_SECONDS = 60.0
 """Between two bytes of an answer. The client library alone would wait without end."""
 
 
-def environment(config: RunConfig, cache: Path) -> dict[str, str]:
-    """Variables that huggingface_hub and datasets read when they are imported."""
+def environment(settings: HubSettings, cache: Path) -> dict[str, str]:
+    """Return the variables that huggingface_hub and datasets read when they are imported."""
     variables = {
         "HF_HOME": str(cache),
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -21,7 +21,7 @@ def environment(config: RunConfig, cache: Path) -> dict[str, str]:
         "HF_HUB_ETAG_TIMEOUT": str(int(SILENCE_SECONDS)),
         "HF_HUB_DOWNLOAD_TIMEOUT": str(int(SILENCE_SECONDS)),
     }
-    if config.hub.endpoint:
+    if settings.endpoint:
         # A mirror need not speak Xet, and the client does not fall back.
-        variables |= {"HF_ENDPOINT": config.hub.endpoint.rstrip("/"), "HF_HUB_DISABLE_XET": "1"}
+        variables |= {"HF_ENDPOINT": settings.endpoint.rstrip("/"), "HF_HUB_DISABLE_XET": "1"}
     return variables

@@ -73,12 +73,12 @@ def test_the_owner_is_the_accounts_where_none_is_named() -> None:
 
 def test_the_token_is_read_or_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ExpectedError, match=r"name a Secret with one in spec\.hub\.tokenSecretRef"):
-        required_token(config(tmp_path))
+        required_token(config(tmp_path).hub)
     run = config(tmp_path, hub={"token_file": str(tmp_path / "token")})
     with pytest.raises(ExpectedError, match="cannot be read: No such file"):
-        required_token(run)
+        required_token(run.hub)
     (tmp_path / "token").write_text(" \n")
     with pytest.raises(ExpectedError, match="is empty"):
-        required_token(run)
+        required_token(run.hub)
     (tmp_path / "token").write_text("hf_x\n")
-    assert required_token(run) == "hf_x"
+    assert required_token(run.hub) == "hf_x"
