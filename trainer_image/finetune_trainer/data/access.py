@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def refusal(path: Path, name: str) -> str | None:
-    """Why the file or folder cannot be read; None where it can, or is not there. `name` is what messages call it."""
+    """Say why the file or folder cannot be read; None where it can, or is not there. `name` is what messages call it."""
     for above in reversed(path.parents):
         if above.is_dir() and not os.access(above, os.X_OK, effective_ids=True):
             closed = _pod_name(above, path, name)
@@ -30,7 +30,7 @@ def _may_not(what: str, path: Path, name: str) -> str:
 
 
 def _pod_name(above: Path, path: Path, name: str) -> str:
-    """What the pods call a folder above a file that they call `name`."""
+    """Return what the pods call a folder above a file that they call `name`."""
     steps = len(path.parts) - len(above.parts)
     parents = Path(name).parents
     return str(parents[steps - 1]) if steps <= len(parents) else str(above)

@@ -39,11 +39,11 @@ class PreparedDataset(Dataset[dict[str, Any]]):
             return cls(pa.ipc.open_stream(source).read_all())
 
     def ordered(self, order: npt.NDArray[np.int64]) -> PreparedDataset:
-        """The same rows, index i standing for row `order[i]`."""
+        """Return the same rows, index i standing for row `order[i]`."""
         return PreparedDataset(self._table, order, self._columns)
 
     def reading(self, columns: Collection[str]) -> PreparedDataset:
-        """The same rows with the labels and, of the rest, only what a model of these arguments takes."""
+        """Return the same rows with the labels and, of the rest, only what a model of these arguments takes."""
         return PreparedDataset(self._table, self._order, columns)
 
     @property
@@ -58,11 +58,11 @@ class PreparedDataset(Dataset[dict[str, Any]]):
         return lengths
 
     def number(self, index: int) -> int:
-        """The row of the file that an index stands for."""
+        """Return the row of the file that an index stands for."""
         return index if self._order is None else int(self._order[index])
 
     def own(self, index: int, name: str) -> Any:
-        """What a task has kept beside a row, in a column of its own."""
+        """Return what a task has kept beside a row, in a column of its own."""
         chunk, offset = self._place(self.number(index))
         return chunk.column(name)[offset].as_py()
 
@@ -78,7 +78,7 @@ class PreparedDataset(Dataset[dict[str, Any]]):
         return row if pick.counts else {**row, LABELS: _ignored(row[LABELS])}
 
     def __getitems__(self, indices: Sequence[int | Pick]) -> list[dict[str, Any]]:
-        """What torch's fetcher calls for a whole batch."""
+        """Return a whole batch to torch's fetcher."""
         return [self[index] for index in indices]
 
     def _place(self, number: int) -> tuple[pa.RecordBatch, int]:

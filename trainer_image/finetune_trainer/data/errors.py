@@ -11,7 +11,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 
 def names(values: object, limit: int = 20) -> str:
-    """A few names or values for a message: `review, stars and 3 more`; in quotes where white space would not be seen."""
+    """Write a few names or values for a message: `review, stars and 3 more`; in quotes where white space would not be seen."""
     found = [_plain(value) for value in values] if isinstance(values, list | tuple | set | dict) else [_plain(values)]
     if len(found) <= limit:
         return ", ".join(found)
@@ -19,13 +19,13 @@ def names(values: object, limit: int = 20) -> str:
 
 
 def _plain(value: object) -> str:
-    """A name as it is; one that would not be seen as it is (white space around it, what does not print) as Python writes it."""
+    """Write a name as it is; as Python does where it would not be seen as it is (white space around it, what does not print)."""
     text = str(value)
     return text if text and text == text.strip() and text.isprintable() else repr(text)
 
 
 def half_character(value: Any) -> str | None:
-    r"""Half a character (a lone surrogate) in a value from json, its lists, objects and keys; None where there is none.
+    r"""Find half a character (a lone surrogate) in a value from json, its lists, objects and keys; None where there is none.
 
     An escape such as `\ud83d` may stand for one, where a text was cut in the middle of an emoji. UTF-8 has no such thing.
     """
@@ -40,7 +40,7 @@ def half_character(value: Any) -> str | None:
 
 
 def half_a_character(place: str, half: str) -> ExpectedError:
-    """The error for a value in which `half_character` found one."""
+    """Make the error for a value in which `half_character` found one."""
     return ExpectedError(
         Reason.DATA_INVALID,
         f"{place} holds half a character ({half!r}), which is no text in UTF-8: was a text cut in the middle of an emoji? "
@@ -49,18 +49,18 @@ def half_a_character(place: str, half: str) -> ExpectedError:
 
 
 def shown(value: object, limit: int = 40) -> str:
-    """A value from the data, short enough for a message."""
+    """Write a value from the data, short enough for a message."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def others(count: int) -> str:
-    """How many rows are wrong in the same way as the one that a message names."""
+    """Say how many rows are wrong in the same way as the one that a message names."""
     return f" (and {count - 1} more row{'s' if count > 2 else ''})" if count > 1 else ""
 
 
 def column_missing(column: str, there: Sequence[str], name: str, hint: str = "") -> ExpectedError:
-    """The error for a column that is not in the data; one that is spelt almost the same is suggested."""
+    """Make the error for a column that is not in the data; one that is spelt almost the same is suggested."""
     by_plain_name = {other.strip().casefold(): other for other in there}
     close = get_close_matches(column.casefold(), by_plain_name, 1)
     meant = (
@@ -74,7 +74,7 @@ def column_missing(column: str, there: Sequence[str], name: str, hint: str = "")
 
 
 def _around(name: str) -> str:
-    """Says that white space is around a name: quotes alone are easily overlooked."""
+    """Say that white space is around a name: quotes alone are easily overlooked."""
     begins, ends = name != name.lstrip(), name != name.rstrip()
     if not begins and not ends:
         return ""

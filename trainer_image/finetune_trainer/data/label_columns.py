@@ -22,7 +22,7 @@ NO, YES = ("0", "0.0", "false"), ("1", "1.0", "true")
 
 
 def ids(split: Split, columns: Sequence[str]) -> pa.ChunkedArray:
-    """For each row the numbers of the columns that hold a 1, as a list."""
+    """Return for each row the numbers of the columns that hold a 1, as a list."""
     table = np.stack([_yes(split, column) for column in columns], axis=1)
     offsets = np.concatenate([[0], np.cumsum(table.sum(axis=1))])
     chosen = np.nonzero(table)[1].astype(np.int32)
@@ -30,7 +30,7 @@ def ids(split: Split, columns: Sequence[str]) -> pa.ChunkedArray:
 
 
 def about(split: Split, columns: Sequence[str], found: pa.ChunkedArray) -> tuple[str, ...]:
-    """What to tell of labels that training never shows; ExpectedError where it shows none at all."""
+    """Say which labels training never shows. Raise ExpectedError where it shows none at all."""
     used = set(pc.unique(pc.list_flatten(found)).to_pylist())
     missing = [column for number, column in enumerate(columns) if number not in used]
     if not used:
@@ -42,7 +42,7 @@ def about(split: Split, columns: Sequence[str], found: pa.ChunkedArray) -> tuple
 
 
 def _yes(split: Split, column: str) -> npt.NDArray[np.bool_]:
-    """Whether each row has the label."""
+    """Tell of each row whether it has the label."""
     values = without_nulls(split, column)
     text = _as_text(values)
     yes = pc.is_in(text, pa.array(YES))

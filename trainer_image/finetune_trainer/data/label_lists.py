@@ -51,7 +51,7 @@ class Lists:
 
     @classmethod
     def read(cls, split: Split, column: str, *, noun: str, separator: str | None = None) -> Lists:
-        """A column as it came; with `separator` it may be text."""
+        """Read a column as it came; with `separator` it may be text."""
         values = split.table.column(column)
         if separator is not None and _is_text(values.type):
             cut = _parsed(split, column, values) if separator == BRACKETS else _parts(values, separator)
@@ -78,7 +78,7 @@ class Lists:
         return self._written - len(self.items.values)
 
     def names(self, *, at_least: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the classes by id; and what to tell the user."""
+        """Return the names of the classes by id; and what to tell the user."""
         items = self.items
         if len(items.values) == 0:
             raise ExpectedError(
@@ -91,7 +91,7 @@ class Lists:
         return found
 
     def ids(self, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
-        """The same lists with the ids of the classes; what does not count stays what it is."""
+        """Return the same lists with the ids of the classes; what does not count stays what it is."""
         ids = pa.concat_arrays([pa.array([], pa.int32()), *ids_of(self.items, class_labels).cast(pa.int32()).chunks])
         if self._counted is not None:
             whole = np.full(self._written, NOT_COUNTED, np.int32)
@@ -102,7 +102,7 @@ class Lists:
         return pa.chunked_array([lists])
 
     def require_no_doubles(self) -> None:
-        """A 0 or a 1 for each class looks like a list of ids, but for what it repeats."""
+        """Refuse lists with a repeated label: they are a 0 or a 1 for each class, which look like lists of ids otherwise."""
         items = self.items
         if not items.integers or len(items.values) == 0:
             return
@@ -121,7 +121,7 @@ class Lists:
         )
 
     def require_difference(self) -> None:
-        """A 0 and a 1 for either of two classes looks like a list of both ids in every row."""
+        """Refuse rows that all have all labels: a 0 and a 1 for either of two classes looks like a list of both ids."""
         items = self.items
         different = len(pc.unique(items.values))
         if not items.integers or different < 2 or len(items.values) < different * len(self._lengths):
@@ -138,7 +138,7 @@ class Lists:
 
 
 def separator(splits: Iterable[Split], column: str) -> str | None:
-    """What separates labels where lists are written as text; None where they are lists."""
+    """Find what separates labels where lists are written as text; None where they are lists."""
     texts = [split.table.column(column) for split in splits]
     texts = [values for values in texts if _is_text(values.type)]
     if not texts:
@@ -159,14 +159,14 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _parts(values: pa.ChunkedArray, sign: str) -> pa.ChunkedArray:
-    """Text cut at a sign, without the white space around; no text is no label. Numbers of classes are taken for those."""
+    """Cut text at a sign, without the white space around; no text is no label. Numbers of classes are taken for those."""
     lists = [[part for part in map(str.strip, (text or "").split(sign)) if part] for text in values.to_pylist()]
     cut = pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
     return cut.cast(pa.list_(pa.int64())) if are_ids(pc.unique(pc.list_flatten(cut))) else cut
 
 
 def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Lists that are written as text; no text is no label."""
+    """Parse lists that are written as text; no text is no label."""
     lists: list[list[Any]] = []
     for row, text in enumerate(values.to_pylist()):
         found = _list(text) if text and text.strip() else []
@@ -185,7 +185,7 @@ def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArr
 
 
 def _list(text: str) -> list[Any] | None:
-    """The list of texts or numbers that a text is."""
+    """Parse the list of texts or numbers that a text is."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -204,7 +204,7 @@ def _list(text: str) -> list[Any] | None:
 def _items(
     split: Split, column: str, values: pa.ChunkedArray, row_of: Callable[[int], int], noun: str
 ) -> pa.ChunkedArray:
-    """All items one after another, as integers or text."""
+    """Return all items one after another, as integers or text."""
     flat = pc.list_flatten(values)
     if pa.types.is_dictionary(flat.type):
         flat = flat.cast(flat.type.value_type)

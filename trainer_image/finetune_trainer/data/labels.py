@@ -55,7 +55,7 @@ class Items:
         return self.split.class_names.get(self.column)
 
     def wrong(self, item: int, message: str, *, name: str = "") -> ExpectedError:
-        """An error at an item; `name` stands before its value: `the label 'ugly' in column 'stars' ...`."""
+        """Make the error at an item; `name` stands before its value: `the label 'ugly' in column 'stars' ...`."""
         value = self.values[item].as_py()
         said = shown(value) if name else value
         where = self.split.place(self.row(item))
@@ -65,7 +65,7 @@ class Items:
 
 
 def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the classes by id, as the training rows have them; and what to tell the user."""
+    """Return the names of the classes by id, as the training rows have them; and what to tell the user."""
     items = Items(split, column, _values(split, column))
     found, messages = names_of(items)
     if len(pc.unique(items.values)) < 2:
@@ -74,12 +74,12 @@ def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, 
 
 
 def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
-    """The id of each row's class; a class that training does not know is an error."""
+    """Return the id of each row's class. Raise ExpectedError for a class that training does not know."""
     return ids_of(Items(split, column, _values(split, column)), class_labels)
 
 
 def names_of(items: Items) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the classes by id, as the data declares them or as they occur; and what to tell the user."""
+    """Return the names of the classes by id, as the data declares them or as they occur; and what to tell the user."""
     if items.declared is not None:
         require_range(items, len(items.declared))
         return items.declared, ()
@@ -92,13 +92,13 @@ def names_of(items: Items) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _by_number(digits: str) -> tuple[int, str, str]:
-    """2 before 10."""
+    """Sort numbers as numbers: 2 before 10."""
     number = digits.lstrip("0")
     return len(number), number, digits
 
 
 def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
-    """The id of each item's class."""
+    """Return the id of each item's class."""
     if items.integers and (items.declared == class_labels or class_labels == numbered(len(class_labels))):
         # They are ids: the data declares these names for them, or they were numbers in training, too.
         require_range(items, len(class_labels))
@@ -119,12 +119,12 @@ def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Names of classes that have none but their numbers."""
+    """Name classes that have none but their numbers."""
     return tuple(str(label) for label in range(count))
 
 
 def alike(items: Items, found: Sequence[str]) -> tuple[str, ...]:
-    """What to tell of classes whose names a person would take for one."""
+    """Warn of classes whose names a person would take for one."""
     groups: dict[str, list[str]] = {}
     for name in found:
         groups.setdefault(_plain(name), []).append(name)
@@ -140,19 +140,19 @@ def alike(items: Items, found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plain(name: str) -> str:
-    """What a person sees of a name; marks without a width (category Cf) are not seen."""
+    """Return what a person sees of a name; marks without a width (category Cf) are not seen."""
     normal = unicodedata.normalize("NFKC", name).casefold()
     return " ".join("".join(sign for sign in normal if unicodedata.category(sign) != "Cf").split())
 
 
 def _told_apart(name: str, group: Sequence[str]) -> str:
-    """A name as it is, or in escapes where another one looks like it."""
+    """Write a name as it is, or in escapes where another one looks like it."""
     forms = [unicodedata.normalize("NFKC", other) for other in group]
     return shown(name) if forms.count(unicodedata.normalize("NFKC", name)) == 1 else ascii(name)
 
 
 def _missing(items: Items, found: Sequence[str]) -> tuple[str, ...]:
-    """What to tell of a class whose name is what programs write where there is none."""
+    """Warn of a class whose name is what programs write where there is none."""
     written = [name for name in found if name.strip().casefold() in MISSING]
     if not written or items.declared is not None:
         return ()
@@ -164,7 +164,7 @@ def _missing(items: Items, found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _about_count(items: Items, found: Sequence[str]) -> tuple[str, ...]:
-    """What to tell of a column in which hardly any label occurs twice."""
+    """Warn of a column in which hardly any label occurs twice."""
     rows, labels = len(items.values), len(found)
     if items.declared is not None or labels < MANY or labels * 2 <= rows:
         return ()
@@ -175,7 +175,7 @@ def _about_count(items: Items, found: Sequence[str]) -> tuple[str, ...]:
 
 
 def _about_text(items: Items, found: Sequence[str]) -> tuple[str, ...]:
-    """What to tell of text that could be something else."""
+    """Warn of text that could be something else."""
     if items.integers or items.declared is not None:
         return ()
     if all(_is(name, SERIALISED) for name in found):
@@ -202,7 +202,7 @@ def _is(name: str, pattern: str) -> bool:
 
 
 def nothing_to_tell_apart(items: Items) -> ExpectedError:
-    """One class is none."""
+    """Make the error for a single class."""
     return ExpectedError(
         Reason.LABELS_INVALID,
         f"{items.split.name}: all rows have the {items.noun} {shown(items.values[0].as_py())} in column "
@@ -211,7 +211,7 @@ def nothing_to_tell_apart(items: Items) -> ExpectedError:
 
 
 def without_nulls(split: Split, column: str) -> pa.ChunkedArray:
-    """The values of a column of labels, or of numbers to be predicted; none of them missing."""
+    """Return the values of a column of labels, or of numbers to be predicted. Raise ExpectedError where one is missing."""
     values = split.table.column(column)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
@@ -228,7 +228,7 @@ def without_nulls(split: Split, column: str) -> pa.ChunkedArray:
 
 
 def _values(split: Split, column: str) -> pa.ChunkedArray:
-    """Labels as integers or as text, whatever type they came in; none of them missing."""
+    """Return labels as integers or as text, whatever type they came in. Raise ExpectedError where one is missing."""
     values = without_nulls(split, column)
     if pa.types.is_boolean(values.type):
         return pc.if_else(values, "true", "false")
@@ -251,12 +251,12 @@ def _values(split: Split, column: str) -> pa.ChunkedArray:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Lists of whatever width."""
+    """Tell whether a type is a list, of whatever width."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text is text. Csv alone has no numbers, only text that looks like them."""
+    """Make numbers of text that looks like them where it comes from csv, which has no numbers; else text is text."""
     empty = pc.index(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0), True).as_py()
     if empty >= 0:
         raise ExpectedError(
@@ -274,7 +274,7 @@ def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.Chunked
 
 
 def are_ids(distinct: pa.Array) -> bool:
-    """Whether text is the numbers of classes, counted from 0 (or is meant to be, and a negative one is among them)."""
+    """Tell whether text is the numbers of classes, counted from 0 (or is meant to be, and a negative one is among them)."""
     if not len(distinct) or not pc.all(pc.match_substring_regex(distinct, NUMBER)).as_py():
         return False
     numbers = sorted(int(number) for number in distinct.to_pylist())
@@ -282,12 +282,12 @@ def are_ids(distinct: pa.Array) -> bool:
 
 
 def _other_than_ids(distinct: Sequence[int]) -> bool:
-    """Whether numbers, ascending, begin above 0 or leave out too many to be those of classes."""
+    """Tell whether numbers, ascending, begin above 0 or leave out too many to be those of classes."""
     return distinct[0] > 0 or distinct[-1] + 1 > 2 * len(distinct)
 
 
 def _fraction(items: Items, row: int, *, whole: bool) -> ExpectedError:
-    """The error for numbers in place of classes; `whole`: nothing is behind any decimal point."""
+    """Make the error for numbers in place of classes; `whole`: nothing is behind any decimal point."""
     way_out = (
         f" Write classes without it (pandas adds it where a value is missing): df[{items.column!r}].astype('Int64')."
     )
@@ -314,7 +314,7 @@ def _of_integers(items: Items, distinct: list[int]) -> tuple[tuple[str, ...], tu
 
 
 def require_range(items: Items, count: int) -> None:
-    """Integers are ids of so many classes."""
+    """Refuse integers that are not ids of so many classes."""
     if not items.integers:
         return
     bad = pc.or_(pc.less(items.values, 0), pc.greater_equal(items.values, count))

@@ -59,7 +59,7 @@ class ModelDescription:
 
 
 def local_model(path: PodPath) -> Path:
-    """The folder of a model on a mounted volume, or what is wrong with it."""
+    """Return the folder of a model on a mounted volume. Raise ExpectedError with what is wrong with it."""
     folder = to_local(path)
     refusal = access.refusal(folder, path)
     if refusal:
@@ -75,7 +75,7 @@ def local_model(path: PodPath) -> Path:
 
 
 def load(folder: Path, name: str) -> ModelDescription:
-    """Configuration and tokenizer of the model in `folder`."""
+    """Load configuration and tokenizer of the model in `folder`."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoTokenizer
 
@@ -119,7 +119,7 @@ def load(folder: Path, name: str) -> ModelDescription:
 
 
 def _said(error: Exception) -> str:
-    """An error's text on one line; what it says of code that comes with a model is no way out here."""
+    """Write an error's text on one line; what it says of code that comes with a model is no way out here."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
         return (
@@ -141,7 +141,7 @@ def _is_tokenizer_file(name: str) -> bool:
 
 
 def text_config(config: Any) -> Any:
-    """What a configuration says of its text: a part of it, where the model reads pictures or sounds too."""
+    """Return what a configuration says of its text: a part of it, where the model reads pictures or sounds too."""
     try:
         return config.get_text_config()
     except ValueError:  # several of its parts are text
@@ -149,13 +149,13 @@ def text_config(config: Any) -> Any:
 
 
 def quantization_of(config: Any) -> dict[str, Any] | None:
-    """How another library has put the weights into few bits, as the model or its part for text has it; None for plain ones."""
+    """Return how another library has put the weights into few bits, as the model or its part for text has it; None for plain ones."""
     owners = (config, text_config(config))
     return next((found for owner in owners if (found := getattr(owner, "quantization_config", None)) is not None), None)
 
 
 def max_tokens(config: Any, tokenizer: Any) -> int | None:
-    """The longest row that model and tokenizer can read; None where neither has a limit."""
+    """Return the length of the longest row that model and tokenizer can read; None where neither has a limit."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < NO_LIMIT else []
     text = text_config(config)
     positions = next((number for name in POSITIONS if (number := getattr(text, name, None))), None)

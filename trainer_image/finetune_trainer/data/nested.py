@@ -13,12 +13,12 @@ import pyarrow as pa
 
 
 def values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """The values of a column, objects without the keys that are null, JSON text that is marked as such (`arrow.json`) parsed."""
+    """Return the values of a column, objects without the keys that are null, JSON text that is marked as such (`arrow.json`) parsed."""
     return [_value(value, column.type) for value in column.to_pylist()]
 
 
 def as_text(table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
-    """The table with lists and objects in `columns` written as JSON text. Text stays what it is."""
+    """Write lists and objects in `columns` as JSON text. Text stays what it is."""
     for index, field in enumerate(table.schema):
         if field.name in columns and not (pa.types.is_string(field.type) or pa.types.is_null(field.type)):
             texts = pa.array([text(value) for value in values(table.column(index))], pa.string())
@@ -27,12 +27,12 @@ def as_text(table: pa.Table, columns: tuple[str, ...]) -> pa.Table:
 
 
 def text(value: Any) -> str | None:
-    """A value as JSON text; None and text stay what they are."""
+    """Write a value as JSON text; None and text stay what they are."""
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def without_nulls(value: Any) -> Any:
-    """A value of Python's without keys that are null: what writes JSON from a table gives every object the keys of all."""
+    """Drop keys that are null from a value: what writes JSON from a table gives every object the keys of all."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value

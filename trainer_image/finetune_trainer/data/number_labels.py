@@ -16,7 +16,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def numbers(split: Split, column: str) -> pa.ChunkedArray:
-    """The numbers of a column; ExpectedError where one is missing, is none, or is more than a model can say."""
+    """Return the numbers of a column. Raise ExpectedError where one is missing, is none, or is more than a model can say."""
     values = without_nulls(split, column)
     kind = values.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -36,7 +36,7 @@ def numbers(split: Split, column: str) -> pa.ChunkedArray:
 
 
 def require_spread(split: Split, column: str, values: pa.ChunkedArray) -> None:
-    """There is something to learn."""
+    """Refuse numbers that are all the same: there would be nothing to learn."""
     found = pc.min_max(values)
     if found["min"] == found["max"]:
         raise ExpectedError(

@@ -67,7 +67,7 @@ class GlobalBatchOrder:
         return full if self.drop_last or not rest else full + 1
 
     def epoch(self, epoch: int) -> Indices:
-        """Rows in order; where the last batch is dropped its rows are left out."""
+        """Return the rows in order; where the last batch is dropped its rows are left out."""
         order = self._order(epoch)
         if epoch == 0 and self.longest_first and self.strategy is not Strategy.SEQUENTIAL:
             order = self._longest_first(order)
@@ -94,7 +94,7 @@ class GlobalBatchOrder:
         return np.concatenate(groups)
 
     def _longest_first(self, order: Indices) -> Indices:
-        """The batches with the longest rows change places with the first ones; all others stay where they are.
+        """Let the batches with the longest rows change places with the first ones; all others stay where they are.
 
         All rows of a batch are as long as its longest, once padded.
         """
@@ -113,7 +113,7 @@ class GlobalBatchOrder:
         return np.concatenate([batches.reshape(-1), rest])
 
     def tokens(self, first_step: int, last_step: int) -> int:
-        """Tokens of the optimizer steps after `first_step` up to `last_step`, counted from the start of the run."""
+        """Count the tokens of the optimizer steps after `first_step` up to `last_step`, counted from the start of the run."""
         total = 0
         for epoch in range(first_step // self.steps, -(-last_step // self.steps)):
             order = self.epoch(epoch)
@@ -123,7 +123,7 @@ class GlobalBatchOrder:
         return total
 
     def samples(self, step: int) -> int:
-        """Rows that the first `step` optimizer steps have seen."""
+        """Count the rows that the first `step` optimizer steps have seen."""
         epochs, rest = divmod(step, self.steps)
         per_epoch = self.steps * self.batch_rows if self.drop_last else self.rows
         return epochs * per_epoch + min(rest * self.batch_rows, per_epoch)
@@ -157,7 +157,7 @@ class MicroBatchSampler:
         return full * per_global + (0 if self.order.drop_last else self._last(rest))
 
     def _last(self, rest: int) -> int:
-        """Micro-batches of an incomplete global batch."""
+        """Return the micro-batches of an incomplete global batch."""
         return -(-rest // (self.batch_size * self._world_size)) * self._world_size
 
     def __iter__(self) -> Iterator[list[Pick]]:
@@ -173,5 +173,5 @@ class MicroBatchSampler:
 
 
 def by_length(lengths: Sequence[int] | npt.NDArray[np.int32]) -> Indices:
-    """Rows from long to short, for evaluation, where the order means nothing and padding costs."""
+    """Order rows from long to short, for evaluation, where the order means nothing and padding costs."""
     return np.argsort(-np.asarray(lengths), kind="stable").astype(np.int64)

@@ -27,7 +27,7 @@ class Source:
     """Row of this part, from 0, -> its place for a person: `line 17`, `row 16`."""
 
     def sliced(self, start: int, stop: int) -> Source:
-        """Some of its rows; their places stay what they are."""
+        """Return some of its rows; their places stay what they are."""
         return Source(self.name, stop - start, lambda row: self.place(row + start))
 
 
@@ -47,7 +47,7 @@ class Split:
     """What the user should know of how it was read."""
 
     def place(self, row: int) -> str:
-        """`/data/train.csv, line 17`: where a row of the split came from."""
+        """Name where a row of the split came from: `/data/train.csv, line 17`."""
         if self.picked is not None:
             row = int(self.picked[row])
         for source in self.sources:
@@ -70,7 +70,7 @@ class Split:
         return 'Write each as a list, ["a", "b"] (in Python text.split() or ast.literal_eval makes one of text)'
 
     def sliced(self, start: int, stop: int) -> Split:
-        """Rows from `start` up to, not including, `stop`."""
+        """Return some of its rows; their places stay what they are."""
         kept, first = [], 0
         for source in self.sources:
             begins, ends = max(start - first, 0), min(stop - first, source.rows)
@@ -81,5 +81,5 @@ class Split:
 
 
 def row_place(row: int) -> str:
-    """Place in a part that has no lines: rows counted from 0, as in Python."""
+    """Name a place in a part that has no lines: rows counted from 0, as in Python."""
     return f"row {row}"

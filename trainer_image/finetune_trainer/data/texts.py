@@ -22,7 +22,7 @@ MOST = 0.5
 
 
 def strings(split: Split, column: str) -> pa.ChunkedArray:
-    """A column as text; values may be missing or blank."""
+    """Return a column as text; values may be missing or blank."""
     values = split.table.column(column)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
@@ -38,12 +38,12 @@ def strings(split: Split, column: str) -> pa.ChunkedArray:
 
 
 def blanks(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which values are missing, or white space alone."""
+    """Tell of each value whether it is missing, or white space alone."""
     return pc.fill_null(pc.match_substring_regex(values, BLANK), True)
 
 
 def require_text(split: Split, column: str) -> pa.ChunkedArray:
-    """A column of which every value is text, and some text."""
+    """Return a column of which every value is text. Raise ExpectedError where one is not, or there is none."""
     values = strings(split, column)
     blank = blanks(values)
     count = pc.sum(blank).as_py()
@@ -59,7 +59,7 @@ def require_text(split: Split, column: str) -> pa.ChunkedArray:
 
 
 def serialised(split: Split, column: str, hint: str = "") -> tuple[str, ...]:
-    """What to tell of texts that are another value, as Python or JSON write it: brackets and quotes would be learnt."""
+    """Warn of texts that are another value, as Python or JSON write it: brackets and quotes would be learnt."""
     values = strings(split, column)
     for what, pattern in SERIALISED.items():
         matches = pc.fill_null(pc.match_substring_regex(values, pattern), False)

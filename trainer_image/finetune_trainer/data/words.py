@@ -18,7 +18,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 
 def require_words(split: Split, column: str) -> int:
-    """Each row has a list of words; how many of them are blank."""
+    """Require a list of words in each row; return how many of them are blank."""
     values = split.table.column(column)
     if not is_list(values.type):
         raise ExpectedError(
@@ -54,7 +54,7 @@ def require_words(split: Split, column: str) -> int:
 
 
 def _chunks(values: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]]:
-    """Parts of a column with the number of their first row: joined, its words could be too many for an offset."""
+    """Yield parts of a column with the number of their first row: joined, its words could be too many for an offset."""
     starts = np.cumsum([0, *(len(chunk) for chunk in values.chunks)])
     for (start, _), chunk in zip(pairwise(starts.tolist()), values.chunks, strict=True):
         if len(chunk):

@@ -57,7 +57,7 @@ def _require_accelerator(peft: Peft | None, accelerators: bool) -> None:
 
 
 def _require_adapter_upon(model: ModelDescription, method: str, peft: Peft | None, accelerators: bool) -> None:
-    """Weights that somebody has put into few bits already take adapters alone."""
+    """Refuse all but adapters on a CUDA accelerator where the saved weights have few bits already."""
     if peft is None or not accelerators:
         raise _refusal(
             f"{model.name} has weights in few bits already ({method}), which only train with spec.peft on a CUDA accelerator. "
@@ -68,7 +68,7 @@ def _require_adapter_upon(model: ModelDescription, method: str, peft: Peft | Non
 def _require_nothing_else(
     model: ModelDescription, method: str, peft: Peft | None, quantization: Quantization | None
 ) -> None:
-    """Adapters stay beside such weights, which nothing changes."""
+    """Refuse what would change saved weights of few bits: adapters stay beside them."""
     merged = peft is not None and peft.save_merged
     refused = {"spec.peft.saveMerged": merged, "spec.quantization": quantization is not None}
     for field, asked in refused.items():
@@ -80,7 +80,7 @@ def _require_nothing_else(
 
 
 def _require_few_bits(model: ModelDescription, model_class: str) -> None:
-    """Four bits that most weights would not have are none: the model would take the memory of a whole one."""
+    """Refuse four bits that most weights would not have: the model would take the memory of a whole one."""
     answer = probes.ask("four_bit_probe", str(model.folder), model_class)
     left = answer.get("left", 0.0)
     if left > LEFT_MOST:
@@ -108,7 +108,7 @@ def _require_modules(wanted: tuple[str, ...], model: ModelDescription) -> None:
 
 
 def _matrices(folder: Path) -> list[str]:
-    """Paths of the modules whose weight is a matrix; empty where the files do not tell without torch."""
+    """Return the paths of the modules whose weight is a matrix; empty where the files do not tell without torch."""
     found = []
     for file in sorted(folder.glob("model*.safetensors")):
         for name, shape in _shapes(file):
@@ -118,7 +118,7 @@ def _matrices(folder: Path) -> list[str]:
 
 
 def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:
-    """From the header of the file alone."""
+    """Yield name and shape of each tensor, from the header of the file alone."""
     with file.open("rb") as opened:
         header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
     for name, entry in header.items():

@@ -87,7 +87,7 @@ def class_column(config: RunConfig) -> str | None:
 
 
 def _bytes(rows: tokens.Taken) -> int:
-    """About what rows take as tokens: seldom more than the text does, and the rows themselves may be kept beside them."""
+    """Estimate what rows take as tokens: seldom more than the text does, and the rows themselves may be kept beside them."""
     text: int = rows.table.nbytes * rows.rows // max(1, rows.table.num_rows)
     return ROOM_BYTES + 3 * text
 
@@ -100,7 +100,7 @@ class _Made:
     """Split -> training rows that it has too."""
 
     def noted(self, checked: Checked, messages: list[str]) -> dict[str, Any]:
-        """What is kept beside the data."""
+        """Return what is kept beside the data."""
         train = self.tallies["train"]
         short = summary.short(self.reports, checked.label_names, single_label=train.single_label)
         return {

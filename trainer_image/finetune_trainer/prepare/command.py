@@ -69,7 +69,7 @@ def import_transformers() -> None:
 
 
 def _first_attempt() -> int | None:
-    """Of the round, where a node of an attempt prepares."""
+    """Return the number of the first attempt of the round, where a node of an attempt prepares."""
     number = os.environ.get(Env.FIRST_ATTEMPT)
     return int(number) if number is not None else None
 
@@ -103,7 +103,7 @@ def attempt(
 
 
 def unexpected(error: Exception) -> Failure:
-    """An error that nobody thought of: the log has all of it, the record its end."""
+    """Make the failure of an error that nobody thought of: the log has all of it, the record its end."""
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
     log_line("prepare", "\n".join(lines), lines=True)
     return Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message="\n".join(lines[-LAST_LINES:]))

@@ -46,12 +46,12 @@ class Content:
         return COMPRESSIONS.get(PurePosixPath(self.name).suffix.lower())
 
     def open(self) -> BinaryIO:
-        """The unpacked bytes. What is damaged raises ExpectedError while it is read."""
+        """Open the unpacked bytes. Damaged ones raise ExpectedError while they are read."""
         stored = self.open_stored()
         return io.BufferedReader(_Unpacked(self, stored), BUFFER_BYTES) if self.compression else stored
 
     def web_page(self, head: bytes | None = None) -> str | None:
-        """What to say of a page that was saved in place of the data; `head`: how the file begins, where that is known."""
+        """Say that a page was saved in place of the data; `head`: how the file begins, where that is known."""
         if head is None:
             with self.open_stored() as file:
                 head = file.read(HEAD_BYTES)
@@ -63,17 +63,17 @@ class Content:
         )
 
     def for_arrow(self) -> Any:
-        """What pyarrow reads the unpacked bytes from: by itself where it can."""
+        """Return what pyarrow reads the unpacked bytes from: by itself where it can."""
         return str(self.path) if self.path is not None and not self.compression else self.open()
 
 
 def local(path: Path, name: str) -> Content:
-    """A file of this machine."""
+    """Return a file of this machine."""
     return Content(name, lambda: path.open("rb"), path)
 
 
 def kind_of(name: str) -> str:
-    """How a file's name ends but for what packed it: `.csv` of `train.csv.gz`."""
+    """Return how a file's name ends but for what packed it: `.csv` of `train.csv.gz`."""
     pure = PurePosixPath(name)
     return (PurePosixPath(pure.stem) if pure.suffix.lower() in COMPRESSIONS else pure).suffix.lower()
 

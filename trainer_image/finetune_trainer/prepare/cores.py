@@ -12,7 +12,7 @@ PROCESS_BYTES = 512 << 20
 
 
 def processes(wanted: int | None, cgroup: Path = CGROUP) -> int:
-    """Processes that tokenise: those asked for, else one for each core."""
+    """Return the number of processes that tokenise: those asked for, else one for each core."""
     if wanted is not None:
         return wanted
     room = memory_limit(cgroup)
@@ -20,14 +20,14 @@ def processes(wanted: int | None, cgroup: Path = CGROUP) -> int:
 
 
 def cores(cgroup: Path = CGROUP) -> int:
-    """Cores that this process may use: a limit of 1.5 is two that are not always there."""
+    """Count the cores that this process may use: a limit of 1.5 is two that are not always there."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return max(1, min(allowed, math.ceil(quota))) if quota is not None else allowed
 
 
 def memory_limit(cgroup: Path = CGROUP) -> int | None:
-    """Bytes that the container may use; None where it has no limit."""
+    """Return the bytes that the container may use; None where it has no limit."""
     for file in ("memory.max", "memory/memory.limit_in_bytes"):
         text = _read(cgroup / file)
         if text.isdecimal() and int(text) < 1 << 60:  # version 1 says "no limit" as a huge number

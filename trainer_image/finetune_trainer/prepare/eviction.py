@@ -67,7 +67,7 @@ def make_room(layout: Layout, wanted: int) -> list[str]:
 
 
 def candidates(layout: Layout) -> list[Entry]:
-    """Entries that may go, the least recently used first."""
+    """Return the entries that may go, the least recently used first."""
     named, found = in_use(layout), []
     for name in names_in(layout.all_prepared):
         if "." in name or name in named:
@@ -79,12 +79,12 @@ def candidates(layout: Layout) -> list[Entry]:
 
 
 def in_use(layout: Layout) -> set[str]:
-    """Names of entries that a run needs which may go on."""
+    """Return the names of entries that a run needs which may go on."""
     return {name for run in _may_go_on(layout) if (name := _named_by(run)) is not None}
 
 
 def _named_by(run: Run) -> str | None:
-    """The entry that a run has named; None where that can't be told: such a run prepares again before it goes on."""
+    """Return the entry that a run has named; None where that can't be told: such a run prepares again before it goes on."""
     try:  # not as `Prepared`: another release may have written it
         return PurePosixPath(json.loads(run.prepared.read_bytes())["data"]).name
     except (OSError, ValueError, KeyError, TypeError):
@@ -92,7 +92,7 @@ def _named_by(run: Run) -> str | None:
 
 
 def _may_go_on(layout: Layout) -> Iterator[Run]:
-    """Of each job the newest run, unless it has a model; an object of the same name that came later ended those before."""
+    """Select of each job the newest run, unless it has a model; an object of the same name that came later ended those before."""
     for job in names_in(layout.output):
         runs = replace(layout, job=job).runs
         prepared = [(run.prepared.stat().st_mtime, run) for run in map(Run, _folders(runs)) if run.prepared.is_file()]

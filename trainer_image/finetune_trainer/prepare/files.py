@@ -22,7 +22,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 
 def read_files(contents: Sequence[Content], asked: ColumnRequest, scratch: Path) -> Split:
-    """The rows of all files, in the order given; `scratch` is a folder with room for the columns that are asked for."""
+    """Read the rows of all files, in the order given; `scratch` is a folder with room for the columns that are asked for."""
     tables, sources = [], []
     told: list[str] = []
     asked = replace(asked, tell=told.append)

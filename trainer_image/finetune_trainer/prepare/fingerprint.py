@@ -19,12 +19,12 @@ FORMAT = 5
 
 
 def sha256(value: Any) -> str:
-    """Digest of a JSON value, whatever the order of its keys."""
+    """Return the digest of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file's content."""
+    """Return the digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -34,7 +34,7 @@ SAMPLES, SAMPLE_BYTES = 16, 64 << 10
 
 
 def model_digest(folder: Path) -> str:
-    """Tells one base model from another: its configuration, and the size and samples of its weights.
+    """Tell one base model from another: by its configuration, and the size and samples of its weights.
 
     No proof that every byte is there; two trainings of one model differ everywhere. A copy of a model is the same one.
     """
@@ -59,7 +59,7 @@ def seed(training_arguments: Mapping[str, Any]) -> int:
 
 
 def config_digest(config: RunConfig) -> str:
-    """Digest of the parts of a run config that `prepare` reads: another one means prepare again.
+    """Return the digest of the parts of a run config that `prepare` reads: another one means prepare again.
 
     How it is trained is among them: whether that fits the data is said here, before an accelerator is taken.
     """
@@ -76,7 +76,7 @@ def config_digest(config: RunConfig) -> str:
 
 
 def data_key(config: RunConfig, *, data: Any, model: Any, limits: tuple[int | None, ...]) -> str:
-    """Name of the folder of prepared data.
+    """Return the name of the folder of prepared data.
 
     `data` says which rows there are (commit or digests of files, and what `spec.dataset` says of them), `model` what tokens
     depend on of the model.

@@ -31,7 +31,7 @@ PART_ROWS = 10_000
 
 
 def cut(split: Split, fraction: float, seed: int, label: str | None, scratch: Path) -> tuple[Split, Split]:
-    """Rows to train on and rows held out, each in the order of the data; `label` is a column of classes, if there is one."""
+    """Cut rows into those to train on and those held out, each in the order of the data; `label` is a column of classes, if any."""
     held = held_out(split.table.num_rows, fraction, seed, _classes(split, label))
     rest = np.setdiff1d(np.arange(split.table.num_rows), held, assume_unique=True)
     if not len(held) or not len(rest):
@@ -44,7 +44,7 @@ def cut(split: Split, fraction: float, seed: int, label: str | None, scratch: Pa
 
 
 def held_out(rows: int, fraction: float, seed: int, classes: Indices | None) -> Indices:
-    """Rows that are held out, ascending."""
+    """Choose the rows that are held out, ascending."""
     order = np.random.RandomState(seed % 2**32).permutation(rows)
     wanted = max(1, int(rows * fraction + 0.5)) if rows > 1 else 0
     if classes is None:
@@ -62,7 +62,7 @@ def held_out(rows: int, fraction: float, seed: int, classes: Indices | None) -> 
 
 
 def _classes(split: Split, label: str | None) -> Indices | None:
-    """Each row's class as a number; None where the column has no classes to speak of."""
+    """Return each row's class as a number; None where the column has no classes to speak of."""
     if label is None or label not in split.table.column_names:
         return None
     column = split.table.column(label)

@@ -84,7 +84,7 @@ class HubReader:
         return Path(folder), commit
 
     def dataset_commit(self, source: DatasetSource) -> str:
-        """The commit that a dataset's revision stands for now; who may not read the dataset is told so here."""
+        """Return the commit that a dataset's revision stands for now. Raise ExpectedError for who may not read the dataset."""
         return str(self._dataset_info(source).sha)
 
     def _dataset_info(self, source: DatasetSource) -> DatasetInfo:
@@ -97,7 +97,7 @@ class HubReader:
         return info
 
     def dataset_files(self, address: str) -> list[HubFile]:
-        """The files that `owner/name[@revision]/path` means, a pattern of them by name."""
+        """Find the files that `owner/name[@revision]/path` means, a pattern of them by name."""
         parts = address.split("/")
         repository, path = "/".join(parts[:2]), "/".join(parts[2:])
         name, _, revision = repository.partition("@")
@@ -110,7 +110,7 @@ class HubReader:
         return [HubFile(f"hf://datasets/{repository}/{file}", source, str(info.sha), file) for file in found]
 
     def dataset_file(self, file: HubFile, cache: Path) -> Path:
-        """The file, in the cache."""
+        """Download the file into the cache."""
         wanted = Wanted.of(file.dataset, self._endpoint)
         name, commit = str(file.dataset.name), file.commit
         there = self._ask(
@@ -122,7 +122,7 @@ class HubReader:
         return Path(there)
 
     def direct(self, file: HubFile) -> tuple[str, dict[str, str]]:
-        """Where the file can be read from, and what is to be sent with a request for it."""
+        """Return where the file can be read from, and what is to be sent with a request for it."""
         from huggingface_hub import hf_hub_url
 
         address = hf_hub_url(
@@ -142,12 +142,12 @@ class HubReader:
                 raise
 
     def dataset(self, source: DatasetSource, commit: str) -> dict[str, Split]:
-        """All splits of the dataset at a commit, by their names on the Hub."""
+        """Load all splits of the dataset at a commit, by their names on the Hub."""
         wanted = Wanted.of(source, self._endpoint)
         return self._ask(lambda: load(wanted, source.config, commit, self._token), wanted)
 
     def streamed(self, source: DatasetSource, commit: str, take: Callable[[Any], T]) -> T:
-        """What `take` makes of the streams of a dataset's splits; nothing of the dataset is kept."""
+        """Return what `take` makes of the streams of a dataset's splits; nothing of the dataset is kept."""
         wanted = Wanted.of(source, self._endpoint)
         return self._ask(lambda: stream(wanted, source.config, commit, self._token, take), wanted)
 
@@ -168,7 +168,7 @@ class HubReader:
         return retry.until_done(one_try, BACKOFF, _seconds_to_wait, tell=tell_of_pause)
 
     def _problem(self, error: Exception, wanted: Wanted) -> ExpectedError | None:
-        """What an error means, with what there is instead of a name that is not there."""
+        """Say what an error means, with what there is instead of a name that is not there."""
         from huggingface_hub import errors
 
         if isinstance(error, errors.RevisionNotFoundError):
@@ -200,7 +200,7 @@ def _seconds_to_wait(error: Exception) -> float | None:
 
 
 def _if_told(ask: Callable[[], T]) -> T | None:
-    """What would make a message better; None where the Hub does not tell: the message does without."""
+    """Ask for what would make a message better; None where the Hub does not answer: the message does without."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -211,7 +211,7 @@ def _if_told(ask: Callable[[], T]) -> T | None:
 
 
 def _client() -> httpx2.Client:
-    """The library's own client, but with a limit to the silence that it bears."""
+    """Make the library's own client, but with a limit to the silence that it bears."""
     import httpx2
     from huggingface_hub.utils._http import default_client_factory
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> dict[str, Split]:
-    """All splits of a dataset, by their names on the Hub. What the Hub refuses is raised as it comes."""
+    """Load all splits of a dataset, by their names on the Hub. What the Hub refuses is raised as it comes."""
     builder = _builder(wanted, config, commit, token)
     try:
         builder.download_and_prepare()
@@ -29,7 +29,7 @@ def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> 
 
 
 def stream(wanted: Wanted, config: str | None, commit: str, token: str | None, take: Callable[[Any], T]) -> T:
-    """What `take` makes of the splits of a dataset, read from where they are."""
+    """Return what `take` makes of the splits of a dataset, read from where they are."""
     builder = _builder(wanted, config, commit, token)
     try:
         return take(builder.as_streaming_dataset())
@@ -61,7 +61,7 @@ def _builder(wanted: Wanted, config: str | None, commit: str, token: str | None)
 
 
 def _unreadable(error: Exception, wanted: Wanted) -> Exception:
-    """The error to raise: what the Hub or the volume said is judged elsewhere, the rest is wrong with the data."""
+    """Return the error to raise: what the Hub or the volume said is judged elsewhere, the rest is wrong with the data."""
     full = next((link for link in chain(error) if isinstance(link, OSError) and link.errno in DISK_FULL), None)
     if full is not None:
         return full
@@ -76,7 +76,7 @@ def _unreadable(error: Exception, wanted: Wanted) -> Exception:
 
 
 def _split(rows: Any, name: str) -> Split:
-    """A `datasets.Dataset` as a table, its class names beside it."""
+    """Make a split of a `datasets.Dataset`: its table, and its class names beside it."""
     import datasets
 
     table = rows.data.table if rows._indices is None else rows.flatten_indices().data.table

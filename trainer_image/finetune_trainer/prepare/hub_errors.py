@@ -47,7 +47,7 @@ class Wanted:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from: libraries wrap the Hub's answer in errors of their own, some of them in a circle."""
+    """Yield an error and what it came from: libraries wrap the Hub's answer in errors of their own, some of them in a circle."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -56,7 +56,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> ExpectedError | None:
-    """What an error of the client means to the user; None where it is none of the Hub's."""
+    """Say what an error of the client means to the user; None where it is none of the Hub's."""
     from huggingface_hub import errors
 
     status = _status(error)
@@ -83,7 +83,7 @@ def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> Expected
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether it passes: the Hub is down, busy or out of reach, or a connection was cut."""
+    """Tell whether it passes: the Hub is down, busy or out of reach, or a connection was cut."""
     import httpx2
     from huggingface_hub import errors
 
@@ -101,7 +101,7 @@ def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> Expect
 
 
 def unavailable(wanted: Wanted, said: str) -> ExpectedError:
-    """The error for a Hub that may answer later."""
+    """Make the error for a Hub that may answer later."""
     place = _place(wanted.endpoint)
     return ExpectedError(
         Reason.HUB_UNAVAILABLE,
@@ -124,7 +124,7 @@ def _entrance(has_token: bool) -> str:
 
 
 def revision_missing(wanted: Wanted, there: dict[str, Sequence[str]]) -> ExpectedError:
-    """The error for a revision; `there`: `branches` and `tags` of the repository, as far as they are known."""
+    """Make the error for a revision; `known`: `branches` and `tags` of the repository, as far as they are known."""
     known = [name for found in there.values() for name in found]
     listed = " and ".join(f"the {kind} {names(list(found))}" for kind, found in there.items() if found)
     return ExpectedError(
@@ -135,7 +135,7 @@ def revision_missing(wanted: Wanted, there: dict[str, Sequence[str]]) -> Expecte
 
 
 def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool) -> ExpectedError:
-    """The error for a repository; `there`: others of the same owner, as far as they are known."""
+    """Make the error for a repository; `known`: others of the same owner, as far as they are known."""
     hint = (
         "If it is private, the account of the token must have access to it."
         if has_token
@@ -146,7 +146,7 @@ def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool)
 
 
 def config_missing(wanted: Wanted, config: str | None, there: Sequence[str]) -> ExpectedError:
-    """The error for a configuration that a dataset does not have, or that must be chosen."""
+    """Make the error for a configuration that a dataset does not have, or that must be chosen."""
     if config is None:
         return ExpectedError(
             Reason.DATASET_NOT_FOUND,
@@ -160,7 +160,7 @@ def config_missing(wanted: Wanted, config: str | None, there: Sequence[str]) -> 
 
 
 def split_missing(wanted: str, there: Sequence[str], field: str) -> ExpectedError:
-    """The error for a split that a dataset does not have."""
+    """Make the error for a split that a dataset does not have."""
     return ExpectedError(
         Reason.DATASET_NOT_FOUND,
         f"The dataset has no split {wanted!r}; it has {names(list(there))}.{meant(wanted, there)} "
@@ -169,7 +169,7 @@ def split_missing(wanted: str, there: Sequence[str], field: str) -> ExpectedErro
 
 
 def file_missing(wanted: Wanted, path: str, there: Sequence[str]) -> ExpectedError:
-    """The error for a file that a dataset does not have, or a pattern that none of its files fits."""
+    """Make the error for a file that a dataset does not have, or a pattern that none of its files fits."""
     return ExpectedError(
         Reason.FILE_NOT_FOUND,
         f"The {wanted} has no file {path!r}; it has {names(list(there)) or 'none'}.{meant(path, there)} "
@@ -178,14 +178,14 @@ def file_missing(wanted: Wanted, path: str, there: Sequence[str]) -> ExpectedErr
 
 
 def meant(name: str, there: Sequence[str], shown: Sequence[str] = ()) -> str:
-    """` Did you mean 'x'?` where a name is spelt almost like one that is there; `shown`: what to call those."""
+    """Return ` Did you mean 'x'?` where a name is spelt almost like a known one; `shown`: what to call those."""
     by_plain_name = {other.casefold(): known for other, known in zip(there, shown or there, strict=True)}
     close = get_close_matches(name.casefold(), by_plain_name, 1)
     return f" Did you mean {by_plain_name[close[0]]!r}?" if close else ""
 
 
 def _status(error: BaseException) -> int | None:
-    """HTTP status of an error or of what caused it."""
+    """Return the HTTP status of an error or of what caused it."""
     response = next((found for link in chain(error) if (found := getattr(link, "response", None)) is not None), None)
     return None if response is None else int(response.status_code)
 

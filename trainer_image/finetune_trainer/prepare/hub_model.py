@@ -18,14 +18,14 @@ TEXT_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
 def needed_files(there: Sequence[str]) -> list[str]:
-    """Of a model's files those that training reads: at the top level, and weights in one format only."""
+    """Select of a model's files those that training reads: at the top level, and weights in one format only."""
     top = [name for name in there if "/" not in name]
     kind = next((stem for stem in WEIGHTS if any(_is_weight(name, stem) for name in top)), None)
     return [name for name in top if name.endswith(TEXT_FILES) or (kind and _is_weight(name, kind))]
 
 
 def check_files(wanted: Wanted, there: Sequence[str]) -> None:
-    """Gigabytes of a repository that is no model need not be fetched to know it."""
+    """Refuse a repository that is no model: gigabytes need not be fetched to know it."""
     top = [name for name in there if "/" not in name]
     holds = f"it holds {names(top) or 'nothing'}."
     if "config.json" not in top and "adapter_config.json" in top:
@@ -42,5 +42,5 @@ def check_files(wanted: Wanted, there: Sequence[str]) -> None:
 
 
 def _is_weight(name: str, stem: str) -> bool:
-    """`model.safetensors`, or a part of it as `model-00001-of-00002.safetensors`."""
+    """Tell whether a file is `model.safetensors`, or a part of it as `model-00001-of-00002.safetensors`."""
     return name.endswith(WEIGHTS[stem]) and name.startswith((f"{stem}.", f"{stem}-"))

@@ -26,7 +26,7 @@ COMPILERS = {True: ("CC", ("cc", "gcc", "clang")), False: ("CXX", ("c++", "g++",
 
 
 def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:
-    """ExpectedError for what is not there; a message in its place where the job runs in another image than this.
+    """Raise ExpectedError for what is not there; return a message in its place where the job runs in another image than this.
 
     `model` is the folder of the weights, once it is there.
     """
@@ -42,7 +42,7 @@ def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:
 
 
 def has_compiler(*, accelerator: bool) -> bool:
-    """Whether torch.compile finds what it compiles its kernels with."""
+    """Tell whether torch.compile finds what it compiles its kernels with."""
     variable, usual = COMPILERS[accelerator]
     named = os.environ.get(variable)
     return any(shutil.which(name) for name in ((named,) if named else usual))
@@ -76,7 +76,7 @@ def _of_model(name: str, model: Path, accelerators: bool) -> Iterator[str]:
 
 
 def _of_kind(name: str, model: Path) -> Iterator[str]:
-    """Of kinds whose layers come from another library."""
+    """Name what a model lacks whose layers come from another library."""
     package = OF_KINDS.get(_kind(model) or "")
     if package is not None and importlib.util.find_spec(package) is None:
         yield (
@@ -86,7 +86,7 @@ def _of_kind(name: str, model: Path) -> Iterator[str]:
 
 
 def _of_weights(name: str, model: Path, accelerators: bool) -> Iterator[str]:
-    """Of weights that another library has put into few bits: what loads them, and whether they can be trained upon."""
+    """Name what weights lack that another library has put into few bits. Raise ExpectedError if nothing can be trained upon them."""
     if not accelerators or not _is_quantized(model):
         return  # without an accelerator they are refused in any case
     answer = probes.ask("quantizer_probe", str(model))
@@ -112,7 +112,7 @@ def _kind(model: Path) -> str | None:
 
 
 def _is_quantized(model: Path) -> bool:
-    """Whether the configuration speaks of it, without transformers, which takes seconds to import."""
+    """Tell whether the configuration speaks of few bits, without transformers, which takes seconds to import."""
     try:
         return '"quantization_config"' in (model / "config.json").read_text(encoding="utf-8")
     except (OSError, ValueError):

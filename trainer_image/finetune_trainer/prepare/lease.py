@@ -61,11 +61,11 @@ class Holder:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def text(self, renewed: int) -> str:
-        """Always of one length."""
+        """Write the lease's text, always of one length."""
         return json.dumps({**asdict(self), "renewed": f"{renewed:010}"}) + "\n"
 
     def is_gone(self) -> bool:
-        """Whether this machine knows that the process has ended."""
+        """Tell whether this machine knows that the process has ended."""
         return self.machine is not None and self.machine == _machine() and _started(self.pid) != self.started
 
 
@@ -86,7 +86,7 @@ class Lease:
         return self._target.with_name(f"{self._target.name}.partial-{self._number}-{self._holder.token[:8]}")
 
     def is_lost(self) -> bool:
-        """Whether somebody took this holder for dead."""
+        """Tell whether somebody took this holder for dead."""
         numbers = _numbers(self._target)
         return self._number not in numbers or numbers[-1] != self._number
 
@@ -132,7 +132,7 @@ class Lease:
 
 
 def _unsaid(_: str) -> None:
-    """Nobody wants to know."""
+    """Tell nobody."""
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def held(
     waiting: Callable[[str], None] = _unsaid,
     waited: Callable[[str], None] = _unsaid,
 ) -> Iterator[Lease | None]:
-    """The lease for making `target`, once nobody else has it; None where it is done meanwhile."""
+    """Hold the lease for making `target`, once nobody else has it; None where it is done meanwhile."""
     make_folder(target.parent)
     watch = _Watch()
     lease = None
@@ -236,14 +236,14 @@ def _lease_file(target: Path, number: int) -> Path:
 
 
 def _numbers(target: Path) -> list[int]:
-    """Leases of a key, the newest last."""
+    """List the leases of a key, the newest last."""
     start = f"{target.name}.lease-"
     found = (name.removeprefix(start) for name in names_in(target.parent) if name.startswith(start))
     return sorted(int(number) for number in found if number.isdecimal())
 
 
 def _holder(text: str) -> Holder | None:
-    """None for one that is just being written, or by another release."""
+    """Parse a lease; None for one that is just being written, or by another release."""
     try:
         fields = json.loads(text)
         fields.pop("renewed", None)
@@ -272,7 +272,7 @@ def _machine() -> str | None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, in its own count; None where it is over."""
+    """Return when a process of this machine began, in its own count; None where it is over."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

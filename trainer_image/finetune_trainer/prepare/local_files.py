@@ -17,7 +17,7 @@ from finetune_trainer.shared.paths import to_local, to_pod
 
 
 def found(pod_path: PodPath) -> list[Content]:
-    """The files that a path means: itself, or all that fit a pattern, by name."""
+    """Return the files that a path means: itself, or all that fit a pattern, by name."""
     if not glob.has_magic(pod_path) or to_local(pod_path).exists():
         return [existing(pod_path)]
     matches = sorted(glob.glob(str(to_local(pod_path)), recursive=True))
@@ -27,7 +27,7 @@ def found(pod_path: PodPath) -> list[Content]:
 
 
 def existing(pod_path: PodPath) -> Content:
-    """The local file, or why it cannot be used."""
+    """Return the local file. Raise ExpectedError with what is wrong where it cannot be used."""
     path = to_local(pod_path)
     refusal = access.refusal(path, pod_path)
     if refusal:

@@ -36,7 +36,7 @@ def place(layout: Layout, settings: str, model: Path, data: object) -> Path | No
 
 
 def read(file: Path) -> Known | None:
-    """What was found out, if it was."""
+    """Read what was found out, if it was."""
     try:
         return read_document(file, Known)
     except (OSError, ValueError):

@@ -8,19 +8,19 @@ from collections.abc import Iterable
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path stands for several."""
+    """Tell whether a path stands for several."""
     return glob.has_magic(path)
 
 
 def fitting(pattern: str, there: Iterable[str]) -> list[str]:
-    """The names that fit, sorted."""
+    """Return the names that fit, sorted."""
     from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
     return sorted(filter(re.compile(glob_translate(pattern)).match, there))
 
 
 def fixed_folder(pattern: str) -> str:
-    """The folder that a pattern begins with, up to which nothing is left open; empty where there is none."""
+    """Return the folder that a pattern begins with, up to which nothing is left open; empty where there is none."""
     while is_pattern(pattern):
         pattern = pattern.rpartition("/")[0]
     return pattern

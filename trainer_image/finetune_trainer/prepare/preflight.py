@@ -61,7 +61,7 @@ def _check(publish: Publish, endpoint: str | None, token: str) -> tuple[str, ...
 
 
 def _who(api: HfApi) -> Mapping[str, Any] | None:
-    """Whose the token is; None on a mirror that cannot tell."""
+    """Ask whose the token is; None on a mirror that cannot tell."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:

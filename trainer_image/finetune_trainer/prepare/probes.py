@@ -17,7 +17,7 @@ SECONDS = 600.0
 
 
 def ask(probe: str, *arguments: str) -> dict[str, Any]:
-    """What a probe of `finetune_trainer.train` says; nothing where it comes to no answer: then the ranks will see."""
+    """Ask a probe of `finetune_trainer.train`; the answer is empty where it comes to none: then the ranks will see."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", f"finetune_trainer.train.{probe}", *arguments],

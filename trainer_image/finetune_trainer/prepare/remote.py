@@ -48,11 +48,11 @@ class Remote(Protocol):
         ...
 
     def chunks(self, start: int) -> Iterator[bytes]:
-        """Its bytes from there on; BeginAgain where the server cannot begin there."""
+        """Yield its bytes from `start` on. Raise BeginAgain where the server cannot begin there."""
         ...
 
     def read(self, start: int, length: int) -> bytes:
-        """A part of it."""
+        """Read a part of it."""
         ...
 
 
@@ -61,12 +61,12 @@ class BeginAgain(Exception):
 
 
 def unavailable(name: str, said: str) -> ExpectedError:
-    """The error for what may be there later."""
+    """Make the error for what may be there later."""
     return ExpectedError(Reason.HUB_UNAVAILABLE, f"{name} cannot be read now: {said}.", cause=Cause.ERROR)
 
 
 def changed(name: str) -> ExpectedError:
-    """The error for a file that is not what it was when it was looked up."""
+    """Make the error for a file that is not what it was when it was looked up."""
     return unavailable(name, "it was changed while it was read; the next try reads it as it is then")
 
 
@@ -85,7 +85,7 @@ def tell_of_pause(error: Exception, pause_seconds: float) -> None:
 
 
 def fetched(remote: Remote, cache: Path) -> Content:
-    """The file on this machine: fetched as a whole, or found as an earlier try has left it.
+    """Fetch the file to this machine as a whole, or find it as an earlier try has left it.
 
     Without a version nothing says that it is still the same, so it is fetched anew.
     """
@@ -103,7 +103,7 @@ def fetched(remote: Remote, cache: Path) -> Content:
 
 
 def far(remote: Remote) -> Content:
-    """The file, read from where it is."""
+    """Open the file where it is."""
     return Content(remote.name, lambda: io.BufferedReader(_Far(remote), FAR_BYTES), far=True)
 
 
@@ -131,7 +131,7 @@ def _copy(remote: Remote, file: BinaryIO) -> None:
 
 @contextmanager
 def _partial(file: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """What an earlier try has fetched, to go on from; one that grows in other hands is left alone."""
+    """Open what an earlier try has fetched, to go on from; one that grows in other hands is left alone."""
     path = file.with_name(file.name + PARTIAL)
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "rb+") as shared:
         if _locked(shared) and path.exists() and os.path.samestat(os.fstat(shared.fileno()), path.stat()):

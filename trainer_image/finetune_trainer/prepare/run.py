@@ -131,7 +131,7 @@ def _looked_at(
 
 
 def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
-    """What is to be said of the memory that the model takes; ExpectedError where no device of the job can hold it."""
+    """Return what the user should know of the memory that the model takes. Raise ExpectedError where no device can hold it."""
     if not config.accelerators:
         return ()
     if config.device_memory_bytes is None:
@@ -169,7 +169,7 @@ def _made_from(
 
 
 def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model: Path, resolved: Resolved) -> Prepared:
-    """What ranks and people are told of data that is there."""
+    """Describe data that is there to ranks and people."""
     folder = layout.prepared(facts.key)
     meta = store.read_meta(folder)
     assert meta is not None, "it was found, and is not evicted so soon"
@@ -203,7 +203,7 @@ def _rows_identity(config: RunConfig, found: splits.Found) -> dict[str, Any]:
 
 
 def _in_tokens(loaded: ModelDescription) -> object:
-    """What tokens depend on of a model, and whether they are known to it."""
+    """Return what tokens depend on of a model, and whether they are known to it."""
     config = loaded.config
     return [
         loaded.tokenizer_digest,
@@ -215,12 +215,12 @@ def _in_tokens(loaded: ModelDescription) -> object:
 
 
 def _also_told(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
-    """With what concerns this try alone: it is not kept on the volume."""
+    """Add what concerns this try alone: it is not kept on the volume."""
     return prepared.model_copy(update={"messages": (*messages, *prepared.messages)})
 
 
 def _earlier(layout: Layout) -> Prepared | None:
-    """What an earlier try of this run has left; what can't be read is prepared again."""
+    """Read what an earlier try of this run has left; what can't be read is prepared again."""
     try:
         return read_checked(layout.run.prepared, Prepared)
     except (OSError, ValueError):
@@ -234,7 +234,7 @@ def _is_there(prepared: Prepared, notes: _Notes) -> bool:
 
 
 def _is_sound(folder: Path, notes: _Notes) -> bool:
-    """Whether prepared data is there, every byte as it was sealed. What is not is set aside."""
+    """Tell whether prepared data is there, every byte as it was sealed. Data that is not is set aside."""
     if not os.path.lexists(folder):
         return False
     if eviction.touch(folder) and (folder in notes.sound or data_digests.problem(folder) is None):
@@ -253,7 +253,7 @@ def _model_folder(source: ModelSource, hub: HubReader, hub_cache: Path) -> tuple
 
 
 def _made(job: build.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[str, Any]:
-    """What is noted of the prepared data, which is made where it is not there, or not what was sealed."""
+    """Make the prepared data where it is not there, or not what was sealed; return what is noted of it."""
 
     def make_room(wanted: int) -> bool:
         gone = eviction.make_room(layout, wanted)

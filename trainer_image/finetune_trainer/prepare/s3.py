@@ -70,14 +70,14 @@ class S3File:
 
 
 def found(address: str) -> list[S3File]:
-    """The object at an address, or all whose keys fit a pattern, by name."""
+    """Return the object at an address, or all whose keys fit a pattern, by name."""
     matches = patiently(lambda: _fitting(address)) if is_pattern(address) else [address]
     return [patiently(partial(_looked_up, match)) for match in matches]
 
 
 @cache
 def filesystem() -> S3FileSystem:
-    """The client, for the credentials, the endpoint and the region of the environment."""
+    """Make the client, for the credentials, the endpoint and the region of the environment."""
     from pyarrow.fs import S3FileSystem
 
     require_usable()
@@ -95,7 +95,7 @@ def filesystem() -> S3FileSystem:
 
 
 def _proxy(endpoint: str) -> str | None:
-    """The proxy of the environment (HTTPS_PROXY, NO_PROXY): pyarrow does not ask for it."""
+    """Return the proxy of the environment (HTTPS_PROXY, NO_PROXY): pyarrow does not ask for it."""
     parts = urlsplit(endpoint)
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 

@@ -19,12 +19,12 @@ SIGNS = re.compile(r"[\[\]+:%()]")
 
 
 def names_in(said: str) -> list[str]:
-    """The splits that are read for it, each once."""
+    """Return the splits that are read for it, each once."""
     return list(dict.fromkeys(re.sub(r"[\[(].*", "", part).strip() for part in said.split("+")))
 
 
 def chosen(said: str, role: str, there: Sequence[str], read: Callable[[str], Split]) -> Split:
-    """The rows that `splits.<role>` names; `read` gives a whole split, `there` are those that can be read."""
+    """Read the rows that `spec.dataset.splits.<role>` names; `read` gives a whole split, `available` are those that can be read."""
     if said in there or not SIGNS.search(said):
         return read(_known(said, role, there))
     whole = {name: read(_known(name, role, there)) for name in names_in(said)}
@@ -38,7 +38,7 @@ def chosen(said: str, role: str, there: Sequence[str], read: Callable[[str], Spl
 
 
 def parts_of(said: str, role: str, there: Sequence[str]) -> list[tuple[str, int, int | None]]:
-    """The same where rows are not counted beforehand: split, first row, and the one after the last (None: the end)."""
+    """Return the parts where rows are not counted beforehand: split, first row, and the one after the last (None: the end)."""
     if said in there or not SIGNS.search(said):
         return [(_known(said, role, there), 0, None)]
     if "%" in said or "[-" in said or ":-" in said:
@@ -54,7 +54,7 @@ def parts_of(said: str, role: str, there: Sequence[str]) -> list[tuple[str, int,
 
 
 def joined(parts: Sequence[Split]) -> Split:
-    """Rows of several splits, one after the other."""
+    """Join the rows of several splits, one after the other."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -92,7 +92,7 @@ def require_same_types(tables: Sequence[pa.Table], places: Sequence[str]) -> Non
 
 
 def _fit(one: pa.DataType, other: pa.DataType) -> bool:
-    """Equal; or lists and objects of which one knows less (an empty list, a key that no row has)."""
+    """Tell whether types are equal, or lists and objects of which one knows less (an empty list, a key that no row has)."""
     if one == other or pa.types.is_null(one) or pa.types.is_null(other):
         return True
     if pa.types.is_list(one) and pa.types.is_list(other):

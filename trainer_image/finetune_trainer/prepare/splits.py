@@ -92,13 +92,13 @@ def read(
 
 
 def chosen(role: str, dataset: DatasetSource, there: Sequence[str], read_one: Callable[[str], Split]) -> Split | None:
-    """The split for a role; None where there is none and none was asked for."""
+    """Read the split for a role; None where there is none and none was asked for."""
     said = _said(role, dataset, there)
     return None if said is None else split_expression.chosen(said, role, there, read_one)
 
 
 def _said(role: str, dataset: DatasetSource, there: Sequence[str]) -> str | None:
-    """What is read for a role. A test split of the Hub is read if it is named: many have no labels."""
+    """Return what is read for a role. A test split of the Hub is read if it is named: many have no labels."""
     said = dataset.splits.get(role)
     if said is not None or role == TRAIN:
         return said or TRAIN
@@ -189,7 +189,7 @@ def sampled(split_rows: int, role: str, limit: int | None, seed: int) -> tuple[I
 
 
 def take(table: pa.Table, rows: Indices) -> pa.Table:
-    """Rows in the order given. `Table.take` joins all text of a column first, which fails beyond 2 GiB."""
+    """Take rows in the order given. `Table.take` joins all text of a column first, which fails beyond 2 GiB."""
     ascending = np.sort(rows)
     parts, start = [], 0
     for batch in table.to_batches():

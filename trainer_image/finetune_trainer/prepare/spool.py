@@ -21,7 +21,7 @@ class TypesDifferError(Exception):
 
 
 def spooled(tables: Iterable[pa.Table], folder: Path) -> pa.Table | None:
-    """The tables as one that takes no memory of its own; None where there are none.
+    """Write the tables to a file, and return them as one that takes no memory of its own; None where there are none.
 
     A column whose type widens on the way (integers, then fractions) begins a new file, and is cast in the end.
     """

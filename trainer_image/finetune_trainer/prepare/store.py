@@ -26,17 +26,17 @@ DAMAGED = ".damaged-"
 
 
 def split_file(folder: Path, role: str) -> Path:
-    """Where the tokens of a split lie."""
+    """Return where the tokens of a split lie."""
     return folder / f"{role}.arrow"
 
 
 def examples_file(folder: Path, role: str) -> Path:
-    """Where the rows of a split lie as they were before they became tokens: what metrics and predictions read."""
+    """Return where the rows of a split lie as they were before they became tokens: what metrics and predictions read."""
     return folder / f"{role}.examples.arrow"
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
-    """What was noted beside the data; None where there is no complete prepared data, or the note is damaged."""
+    """Return what was noted beside the data; None where there is no complete prepared data, or the note is damaged."""
     try:
         return data_digests.read_meta(folder)
     except (FileNotFoundError, ValueError):
@@ -45,7 +45,7 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def building(partial: Path) -> Iterator[Path]:
-    """A folder to write in; what is in it when the work fails is removed: where the volume is full, it must not stay so."""
+    """Make a folder to write in, and remove it when the work fails: where the volume is full, it must not stay so."""
     partial.mkdir()
     try:
         yield partial

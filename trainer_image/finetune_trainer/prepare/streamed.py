@@ -57,7 +57,7 @@ class Taking:
 def from_hub(
     there: Any, said: str, role: str, taking: Taking, asked: ColumnRequest, dataset: DatasetSource, scratch: Path
 ) -> Split:
-    """Rows of a Hub dataset's streams by split (an IterableDatasetDict)."""
+    """Take rows of a Hub dataset's streams by split (an IterableDatasetDict)."""
     import datasets
 
     name = f"split {said!r} of {dataset.name}"
@@ -86,7 +86,7 @@ def from_hub(
 
 
 def _picked(tables: Iterator[pa.Table], asked: ColumnRequest, name: str) -> Iterator[pa.Table]:
-    """The needed columns, in which text is text."""
+    """Yield the needed columns, in which text is text."""
     first = 0
     for table in tables:
         there = columns.of_those_there(asked, table.column_names)
@@ -99,7 +99,7 @@ def _picked(tables: Iterator[pa.Table], asked: ColumnRequest, name: str) -> Iter
 def from_files(
     files: Mapping[str, Sequence[Content]], said: str, role: str, taking: Taking, asked: ColumnRequest, scratch: Path
 ) -> Split:
-    """Rows of files, by split, that are read from where they are."""
+    """Take rows of files, by split, that are read from where they are."""
     parts = parts_of(said, role, list(files))
     used = [content for split, _, _ in parts for content in files[split]]
     name = used[0].name if len(used) == 1 else f"{used[0].name} and {len(used) - 1} more files"
@@ -131,7 +131,7 @@ def _place(row: int) -> str:
 
 
 def _mixed(tables: Iterator[pa.Table], seed: int, buffer: int) -> Iterator[pa.Table]:
-    """The rows in another order: a full buffer gives as many at random as come in."""
+    """Yield the rows in another order: a full buffer gives as many at random as come in."""
     draws = np.random.RandomState(seed)
     held: pa.Table | None = None
     for table in tables:
@@ -155,7 +155,7 @@ def _rows(contents: Sequence[Content], asked: ColumnRequest) -> Iterator[pa.Tabl
 
 
 def _between(tables: Iterator[pa.Table], start: int, stop: int | None) -> Iterator[pa.Table]:
-    """Rows from one number up to, not including, another; what comes after it is not read."""
+    """Yield the rows from one number up to, not including, another; what comes after it is not read."""
     first = 0
     for table in tables:
         low, high = max(start - first, 0), table.num_rows if stop is None else min(stop - first, table.num_rows)

@@ -52,13 +52,13 @@ class Tally:
             self.label_counts = counts if self.label_counts is None else self.label_counts + counts
 
     def lengths(self) -> dict[str, int]:
-        """Percentile -> tokens."""
+        """Return the token counts by percentile."""
         reached = np.cumsum(self._lengths)
         wanted = {name: max(1.0, share * self.sequences) for name, share in PERCENTILES.items()}
         return {name: int(np.searchsorted(reached, count)) for name, count in wanted.items()}
 
     def report(self, taken: int, dropped: Mapping[str, int], example: str | None) -> SplitReport:
-        """All of it; `dropped` are rows that were left out before the others were taken."""
+        """Report all of it; `dropped` are rows that were left out before the others were taken."""
         counts = [] if self.label_counts is None else self.label_counts.tolist()
         rows = taken - self.dropped.total()
         return SplitReport(
@@ -81,7 +81,7 @@ def _sum(one: Counts, other: Counts) -> Counts:
 
 
 def _label_counts(labels: pa.Array, names: int) -> Counts | None:
-    """How often each class is there; None where labels are not classes (numbers, tokens)."""
+    """Count how often each class is there; None where labels are not classes (numbers, tokens)."""
     if not names:
         return None
     nested = pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type)
@@ -97,7 +97,7 @@ def _label_counts(labels: pa.Array, names: int) -> Counts | None:
 
 
 def short(splits: Mapping[str, SplitReport], label_names: Sequence[str], *, single_label: bool) -> PrepareSummary:
-    """What a status has room for."""
+    """Shorten the reports to what a status has room for."""
     train = splits["train"]
     judged = splits.get("validation", train)
     counts = judged.labels.values() if single_label else ()
@@ -119,7 +119,7 @@ def decoded(
     label_names: Sequence[str],
     tokens_of: Callable[[Mapping[str, Any]], list[int]],
 ) -> str | None:
-    """The first sequence as text, and what is learnt from it where that is text or the name of a class."""
+    """Decode the first sequence to text, and what is learnt from it where that is text or the name of a class."""
     if first is None or not first.get("input_ids"):
         return None
     read, labels = list(first["input_ids"]), first.get(LABELS)
@@ -135,12 +135,12 @@ def decoded(
 
 
 def _cut(text: str, limit: int) -> str:
-    """A long text without its middle."""
+    """Cut the middle out of a long text."""
     return text if len(text) <= limit else f"{text[: limit * 2 // 3]} [...] {text[-limit // 3 :]}"
 
 
 def lines(splits: Mapping[str, SplitReport]) -> list[str]:
-    """The summary as a person reads it in a log: a line for each split, then labels and an example."""
+    """Write the summary as a person reads it in a log: a line for each split, then labels and an example."""
     told = [role for role in ("train", "validation", "test") if role in splits]
     if not told:
         return []

@@ -45,13 +45,13 @@ class Taken:
         return self.table.num_rows if self.order is None else len(self.order)
 
     def part(self, place: RowRange) -> pa.Table:
-        """Some of them. A sample is taken a part at a time, or it would be in memory as a whole."""
+        """Return some of the rows. A sample is taken a part at a time, or it would be in memory as a whole."""
         if self.order is None:
             return self.table.slice(place.start, place.stop - place.start)
         return splits.take(self.table, self.order[place.start : place.stop])
 
     def places(self, role: str) -> list[RowRange]:
-        """All parts, in order."""
+        """List all parts, in order."""
         of_row = self.table.nbytes / max(1, self.table.num_rows)
         rows = max(1, min(PART_ROWS, int(PART_BYTES / max(1.0, of_row))))
         return [RowRange(role, start, min(start + rows, self.rows)) for start in range(0, self.rows, rows)]
@@ -78,7 +78,7 @@ class Part:
     dropped: Mapping[str, int]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """From process to process as an Arrow stream: a slice without what it was cut from."""
+        """Travel from process to process as an Arrow stream: a slice without what it was cut from."""
         sink = pa.BufferOutputStream()
         if self.batches:
             with pa.ipc.new_stream(sink, self.batches[0].schema) as writer:
@@ -93,7 +93,7 @@ def _unpacked(place: RowRange, stream: bytes, *rest: Any) -> Part:
 
 
 def tokenised(task: Task, taken: Mapping[str, Taken], processes: int) -> Iterator[Part]:
-    """The parts of all splits, in the order given."""
+    """Tokenise the parts of all splits, in the order given."""
     places = [place for role, rows in taken.items() for place in rows.places(role)]
     return in_order(lambda piece: _part(task, taken[places[piece].role], places[piece]), len(places), processes)
 
@@ -113,7 +113,7 @@ def _part(task: Task, taken: Taken, place: RowRange) -> Part:
 
 
 def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
-    """Rows of the split where a task wrote rows of the part."""
+    """Give tokenised rows the numbers of the split where a task wrote those of the part."""
     index = batch.schema.get_field_index(EXAMPLE)
     if index < 0 or first == 0:
         return batch
@@ -123,7 +123,7 @@ def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
 
 
 def digests(rows: pa.Table) -> Digests:
-    """A number for each row, of what it reads; none where no role says that."""
+    """Return a number for each row, of what it reads; none where no role says that."""
     columns = [_hashable(rows.column(role).to_pylist()) for role in READ if role in rows.column_names]
     return np.array([hash(values) for values in zip(*columns, strict=True)], dtype=np.int64)
 
@@ -140,7 +140,7 @@ class Overlap:
         self.counts: Counter[str] = Counter()
 
     def add(self, part: Part) -> None:
-        """Parts of the training data come after those that they are compared with."""
+        """Add a part. Those of the training data come after those that they are compared with."""
         role = part.place.role
         if role != splits.TRAIN:
             known = self._known.get(role, part.digests[:0])

@@ -55,7 +55,7 @@ OTHER_SCALE = ("sgd", "adagrad", "rmsprop", "lomo", "schedule_free", "apollo", "
 def of_data(
     splits: Mapping[str, SplitReport], overlaps: Mapping[str, int], limits: Limits, reads: int | None
 ) -> list[str]:
-    """Rows that are cut, classes that are not judged, rows in two splits; `reads` is what the model reads at most."""
+    """Warn of rows that are cut, classes that are not judged, rows in two splits; `reads` is what the model reads at most."""
     said = []
     for role, split in splits.items():
         if split.truncated:
@@ -148,7 +148,7 @@ def _rate(training_arguments: Mapping[str, Any], *, adapter: bool) -> list[str]:
 
 
 def _number(value: Any, default: float) -> float:
-    """What the user gave, which the resource has checked; text is what YAML made of 5e-5."""
+    """Return the number that the user gave, which the resource has checked; text is what YAML made of 5e-5."""
     if isinstance(value, str):
         try:
             return float(value)

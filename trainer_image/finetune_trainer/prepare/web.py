@@ -75,7 +75,7 @@ class WebFile:
 
 
 def found(address: str, headers: Mapping[str, str] | None = None, name: str | None = None) -> WebFile:
-    """The file at an address; messages call it `name`, or else by its address."""
+    """Return the file at an address; messages call it `name`, or else by its address."""
     file = WebFile(name or shown(address), address, headers=headers or {})
     return patiently(lambda: _looked_up(file))
 
@@ -106,7 +106,7 @@ def _described(file: WebFile, answer: httpx2.Response, length: str | None) -> We
 
 
 def _version(answer: httpx2.Response) -> str | None:
-    """The ETag; else when it was changed."""
+    """Return the ETag; else when the file was changed."""
     return answer.headers.get("ETag") or (
         f"W/{answer.headers['Last-Modified']}" if "Last-Modified" in answer.headers else None
     )
@@ -118,7 +118,7 @@ class _RefusedError(ExpectedError):
 
 @contextmanager
 def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any]:
-    """A request's answer, if it is a good one."""
+    """Make a request, and yield its answer if it is a good one."""
     import httpx2
 
     require_usable()

@@ -30,7 +30,7 @@ class WorkerError(RuntimeError):
 
 
 def in_order(work: Callable[[int], T], pieces: int, processes: int) -> Iterator[T]:
-    """`work(0)`, `work(1)`, ...: the same whatever the number of processes."""
+    """Yield `work(0)`, `work(1)`, ...: the same whatever the number of processes."""
     processes = min(processes, pieces) if CAN_FORK else 1
     if processes <= 1:
         yield from map(work, range(pieces))
@@ -65,7 +65,7 @@ class _Gang:
             self._workers.append(worker)
 
     def result(self, piece: int) -> Any:
-        """Of one piece; others that are ready are taken meanwhile, a few for each worker."""
+        """Return the result of one piece; others that are ready are taken meanwhile, a few for each worker."""
         while piece not in self._waiting:
             for pipe in wait(self._open(piece)):
                 assert isinstance(pipe, Connection)
@@ -92,7 +92,7 @@ class _Gang:
         self._next[index] += len(self._pipes)
 
     def end(self) -> None:
-        """No worker is left behind, whether its work is done or not wanted any more."""
+        """End all workers, whether their work is done or not wanted any more."""
         for pipe in self._pipes:
             pipe.close()
         for worker in self._workers:

@@ -40,7 +40,7 @@ NOTHING = BaseFacts()
 
 
 def facts_of(text: str, home: str | None = None) -> BaseFacts:
-    """From a card's text; what is not as the Hub has it is left out. `home` is the page of its repository."""
+    """Parse a card's text; what is not as the Hub has it is left out. `home` is the page of its repository."""
     from huggingface_hub import ModelCard
 
     try:
@@ -67,7 +67,7 @@ def _text(value: Any) -> str | None:
 def known(
     config: RunConfig, commit: str | None, api: HfApi, memory: Path, backoff: Backoff, say: Callable[[str], None]
 ) -> BaseFacts:
-    """Remembered, or asked for with the backoff given. Not to know is no failure."""
+    """Return what was remembered, or ask with the backoff given. Not to know is no failure."""
     if config.model.name.startswith("/"):
         card = to_local(config.model.name) / CARD
         return facts_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else NOTHING
@@ -83,7 +83,7 @@ def known(
 
 
 def remember(memory: Path, facts: BaseFacts, say: Callable[[str], None]) -> None:
-    """For the next try; one that finds nothing asks again."""
+    """Write the facts down for the next try; one that finds nothing asks again."""
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_document(memory, facts)

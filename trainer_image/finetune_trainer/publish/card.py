@@ -30,14 +30,14 @@ LABELS_IN_CODE = 100
 
 
 def is_local(name: str) -> bool:
-    """Whether a model lies on a volume."""
+    """Tell whether a model lies on a volume."""
     return name.startswith("/")
 
 
 def render(
     config: RunConfig, report: TrainingReport | None, base: BaseFacts, *, repo_id: str, endpoint: str | None
 ) -> str:
-    """The card's text, its metadata in front."""
+    """Render the card's text, its metadata in front."""
     import jinja2
 
     hub = endpoint or DEFAULT_ENDPOINT
@@ -66,12 +66,12 @@ def render(
 
 
 def is_adapter(config: RunConfig) -> bool:
-    """Whether what was trained is loaded on top of the base model."""
+    """Tell whether what was trained is loaded on top of the base model."""
     return config.peft is not None and not config.peft.save_merged
 
 
 def _model_options(config: RunConfig, report: TrainingReport | None) -> str | None:
-    """What must be said where an adapter is loaded: how many labels, and their names, are the base model's else."""
+    """Return what must be said where an adapter is loaded: how many labels, and their names, are the base model's else."""
     labels = report.summary.labels if report is not None and report.summary is not None else ()
     if not is_adapter(config) or not TASKS[config.task].labelled or not labels:
         return None
@@ -121,21 +121,21 @@ def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
 
 
 def _format(config: RunConfig) -> str:
-    """What the datasets library would call the files: no id of a dataset on the Hub."""
+    """Return what the datasets library would call the files: no id of a dataset on the Hub."""
     files = config.dataset.files.get("validation") or next(iter(config.dataset.files.values()), ())
     suffixes = PurePosixPath(address_shown(files[0])).suffixes if files else []
     return next((FORMATS[suffix] for suffix in reversed(suffixes) if suffix in FORMATS), "text")
 
 
 def _base(name: str, commit: str | None, hub: str) -> str:
-    """The base model in Markdown: a link and its commit, or what its folder was called."""
+    """Return the base model in Markdown: a link and its commit, or what its folder was called."""
     if is_local(name):
         return f"{code(PurePosixPath(name).name)} (a folder on a volume)"
     return _linked(name, commit, hub)
 
 
 def _linked(name: str, commit: str | None, hub: str, kind: str = "") -> str:
-    """A model or dataset of the Hub in Markdown: a link and its commit."""
+    """Return a model or dataset of the Hub in Markdown: a link and its commit."""
     at = f" at commit {code(commit)}" if commit else ""
     return f"[{cell(name)}]({address(f'{hub}/{kind}{name}')}){at}"
 
@@ -151,7 +151,7 @@ def _data(config: RunConfig, resolved: Resolved, hub: str) -> str:
 
 
 def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, str]]:
-    """Rows of the table of how it was trained."""
+    """Return the rows of the table of how it was trained."""
     if report is None:
         return []
     rows = [("Hardware", cell(report.hardware)), ("Precision", cell(report.precision)), *_method(config)]
@@ -193,7 +193,7 @@ def _labels(labels: tuple[str, ...]) -> str:
 
 
 def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: str) -> Mapping[str, Any] | None:
-    """The table of evaluations, oldest first, with every metric that any of them has."""
+    """Make the table of evaluations, oldest first, with every metric that any of them has."""
     if not evaluations:
         return None
     names = list(dict.fromkeys(name for one in evaluations for name in one.metrics))
@@ -218,11 +218,11 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: s
 
 
 def title(metric: str, task: str) -> str:
-    """How a metric is called in a table."""
+    """Return the name of a metric in a table."""
     called = TITLES.get(metric, metric.replace("_", " "))
     return f"{called} (macro)" if metric in TASKS[task].class_means else called
 
 
 def number(value: float | None) -> str:
-    """A number as short as it is still of use."""
+    """Write a number as short as it is still of use."""
     return "" if value is None else f"{value:.4g}"

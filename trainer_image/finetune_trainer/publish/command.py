@@ -32,7 +32,7 @@ OVERTIME_SECONDS = 15.0
 
 
 def say(text: str) -> None:
-    """One line of the log."""
+    """Write one line of the log."""
     log_line("publish", text, lines=True)
 
 
@@ -46,7 +46,7 @@ class Result:
     failure: Failure | None = None
 
     def stop(self, *_: object) -> None:
-        """SIGTERM."""
+        """Stop at a SIGTERM."""
         self.stopped = True
         self.over.set()
 
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def environment(config: RunConfig) -> dict[str, str]:
-    """Variables that huggingface_hub reads when it is imported."""
+    """Return the variables that huggingface_hub reads when it is imported."""
     from finetune_trainer.shared.hub.environment import environment as hub_environment
 
     trusted = connections.environment(os.environ)
@@ -84,7 +84,7 @@ def environment(config: RunConfig) -> dict[str, str]:
 
 
 def work(config: RunConfig, deadline: datetime, result: Result) -> None:
-    """The thread: publish, and tell how it went."""
+    """Publish in a thread, and tell how it went."""
     try:
         from finetune_trainer.publish.run import publish, size
         from finetune_trainer.shared.hub.client import Traffic, monotonic_deadline
@@ -99,7 +99,7 @@ def work(config: RunConfig, deadline: datetime, result: Result) -> None:
 
 
 def tell_of(state: Callable[[], str], over: threading.Event) -> None:
-    """A line now and then of how far it is, seldom while that does not change."""
+    """Write a line now and then of how far it is, seldom while that does not change."""
 
     def tell() -> None:
         told, silent = "", 0
@@ -113,7 +113,7 @@ def tell_of(state: Callable[[], str], over: threading.Event) -> None:
 
 
 def failure_of(error: Exception, config: RunConfig) -> Failure:
-    """What an exception means."""
+    """Say what an exception means."""
     from finetune_trainer.shared.failures import ExpectedError
     from finetune_trainer.shared.hub.errors import clean
 
@@ -130,7 +130,7 @@ def failure_of(error: Exception, config: RunConfig) -> Failure:
 
 
 def record_of(config: RunConfig, result: Result, started: datetime) -> ResultRecord:
-    """How it ended: with a result, stopped, or with the time over."""
+    """Make the record of how it ended: with a result, stopped, or with the time over."""
     failure = result.failure
     if result.hub is None and failure is None and not result.stopped:
         failure = Failure(
@@ -154,7 +154,7 @@ def record_of(config: RunConfig, result: Result, started: datetime) -> ResultRec
 
 
 def leave(config: RunConfig, record: ResultRecord) -> None:
-    """On the volume for people, in the termination log for the operator: there also if the volume takes nothing more."""
+    """Leave the record on the volume for people, and in the termination log for the operator, even if the volume is full."""
     file = Layout.of(config).run.publish_record
     try:
         make_folder(file.parent)

@@ -25,34 +25,34 @@ _ADDRESS_SAFE = ":/?#@!$&'*+,;=%~"
 
 
 def cell(text: str) -> str:
-    """As text of a paragraph or of a table's cell: on one line, no character of it has a meaning in Markdown or HTML."""
+    """Escape text of a paragraph or of a table's cell: on one line, no character of it has a meaning in Markdown or HTML."""
     return _MARKUP.sub(lambda found: found[0] if _within_word(found) else f"\\{found[0]}", _one_line(text) or NOTHING)
 
 
 def _within_word(found: re.Match[str]) -> bool:
-    """A `_` between letters emphasises nothing; several beside each other are one, so that all are looked at as one."""
+    """Tell whether a `_` stands between letters, where it emphasises nothing; several beside each other are looked at as one."""
     before, behind = found.string[: found.start()].rstrip("_"), found.string[found.end() :].lstrip("_")
     return found[0] == "_" and before[-1:].isalnum() and behind[:1].isalnum()
 
 
 def code(value: Any) -> str:
-    """Between backticks, also in a table: neither mark is in it."""
+    """Write text between backticks, also in a table: neither mark is in it."""
     text = _one_line(str(value)).replace("`", "'").replace("|", "/")
     return f"`{text or NOTHING}`"
 
 
 def address(text: str) -> str:
-    """As the target of a link."""
+    """Escape an address as the target of a link."""
     return quote(text, safe=_ADDRESS_SAFE)
 
 
 def literal(text: str) -> str:
-    """As a string of Python or JSON, on one line."""
+    """Write text as a string of Python or JSON, on one line."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def front_matter(data: Mapping[str, Any]) -> str:
-    """As the YAML in front of a card. Every value is on one line: none can look like the end of the block."""
+    """Write the YAML in front of a card. Every value is on one line: none can look like the end of the block."""
     text = _dumped(data, allow_unicode=True)
     return text if text.replace("\n", "").isprintable() else _dumped(data, allow_unicode=False)
 

@@ -45,13 +45,13 @@ class Target:
     _who: Mapping[str, Any] | None = None
 
     def who(self) -> Mapping[str, Any]:
-        """Whose the token is, asked for once: the Hub answers this one seldom."""
+        """Ask whose the token is, once: the Hub answers this one seldom."""
         if self._who is None:
             self._who = dict(self.api.whoami())
         return self._who
 
     def push(self, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
-        """One try. Passing where it is worth another one, ExpectedError where not."""
+        """Make one try. Raise Passing where another one is worth it, ExpectedError where not."""
         repo_id = self.publish.repo_id
         try:
             repo_id = repo_id if "/" in repo_id else account.full_name(self.who(), repo_id)
@@ -63,7 +63,7 @@ class Target:
             raise self._explained(meant, repo_id) from error
 
     def _explained(self, meant: ExpectedError | Passing, repo_id: str) -> ExpectedError | Passing:
-        """A refusal in better words, where the Hub tells what the token may do."""
+        """Say a refusal in better words, where the Hub tells what the token may do."""
         if not isinstance(meant, ExpectedError) or meant.reason not in (Reason.ACCESS_DENIED, Reason.REPO_INVALID):
             return meant
         try:
@@ -129,7 +129,7 @@ class Target:
 
 
 def operations(model: SealedModel, card: str) -> list[CommitOperationAdd]:
-    """What the commit consists of. The library changes these objects: new ones for each try."""
+    """List what the commit consists of. The library changes these objects: new ones for each try."""
     from huggingface_hub import CommitOperationAdd
 
     found = [CommitOperationAdd(CARD, card.encode())]

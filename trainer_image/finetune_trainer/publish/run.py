@@ -62,7 +62,7 @@ def _base_facts(
 
 
 def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable[[], BaseFacts]) -> PublishedModel:
-    """One try. The base model's card is asked for when the Hub has answered: while it is down there is time."""
+    """Make one try. The base model's card is asked for when the Hub has answered: while it is down there is time."""
 
     def text(known: Callable[[], BaseFacts]) -> Callable[[str], str]:
         return lambda repo_id: card.render(
@@ -89,12 +89,12 @@ def _described(model: SealedModel) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes for people."""
+    """Write a number of bytes for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def deadline_of(config: RunConfig, text: str | None, started: datetime) -> datetime:
-    """Until when it is tried: as the operator says, the same moment for all tries; else counted from this one's start."""
+    """Return until when it is tried: as the operator says, the same moment for all tries; else counted from this one's start."""
     if text:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -85,12 +85,12 @@ class SealedModel:
 
 
 def is_of_a_model(name: str) -> bool:
-    """Whether a file of this name belongs to a model or its tokenizer."""
+    """Tell whether a file of this name belongs to a model or its tokenizer."""
     return any(fnmatchcase(name, pattern) and name.count("/") == pattern.count("/") for pattern in MODEL_FILES)
 
 
 def find(layout: Layout) -> SealedModel:
-    """The final model of this run. ExpectedError where there is none that is whole."""
+    """Return the final model of this run. Raise ExpectedError where there is none that is whole."""
     folder = final_model(layout.run)
     if folder is None:
         mark = newest_attempt_record(layout.run)

@@ -23,7 +23,7 @@ print(tokenizer.decode(inputs.input_ids[0, start : end + 1]))"""
 
 
 def code(config: RunConfig, repo_id: str, revision: str | None, options: str | None) -> str:
-    """Python that loads the model; `options`: what a pipeline must be told of an adapter."""
+    """Write Python that loads the model; `options`: what a pipeline must be told of an adapter."""
     at = f", revision={literal(revision)}" if revision else ""
     where = f"{literal(repo_id)}{at}"
     facts = TASKS[config.task]

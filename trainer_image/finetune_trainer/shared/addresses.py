@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 def shown(address: str) -> str:
-    """The address without what may be secret: who signs in, and what follows a question mark."""
+    """Return the address without what may be secret: who signs in, and what follows a question mark."""
     if "://" not in address:
         return address  # a path, in which a question mark is a letter as any other
     parts = urlsplit(address)

@@ -32,7 +32,7 @@ PASSES = re.compile(r"has expired|not yet valid|\bExpired\b|NotValidYet", re.IGN
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """What is to be set before any client is imported: the authorities that are named for older libraries."""
+    """Return what is to be set before any client is imported: the authorities that are named for older libraries."""
     if given.get(FILE) or given.get(FOLDER):
         return {}
     path = next((given[name] for name in OLDER if given.get(name)), None)
@@ -65,7 +65,7 @@ def _require_usable(name: str, path: str) -> None:
 
 
 def refusal(error: BaseException | str, place: str) -> tuple[Reason, str] | None:
-    """Why nothing will come of asking `place` again, for the user; None where it may pass, or is about something else."""
+    """Say why nothing will come of asking `place` again, for the user; None where it may pass, or is about something else."""
     for text in (error,) if isinstance(error, str) else map(str, _chain(error)):
         said = " ".join(printable(text, SAID_CHARACTERS).split()).rstrip(". ")
         if NOT_TRUSTED.search(text) and not PASSES.search(text):
@@ -81,7 +81,7 @@ def refusal(error: BaseException | str, place: str) -> tuple[Reason, str] | None
 
 
 def _not_trusted(place: str, said: str) -> str:
-    """Whose certificate, and the two lines that mend it."""
+    """Say whose certificate is not trusted, and the two lines that mend it."""
     name = next((name for name in (FILE, FOLDER) if os.environ.get(name)), None)
     trusted = (
         f"{_named(name, os.environ[name])} does not hold the authority that signed it: add its certificate there."
@@ -93,13 +93,13 @@ def _not_trusted(place: str, said: str) -> str:
 
 
 def _named(name: str, path: str) -> str:
-    """The variable that the user set."""
+    """Name the variable that the user set."""
     older = next((other for other in OLDER if os.environ.get(other) == path), None)
     return f"{older or name} ({path})"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from, said or not; some came from themselves."""
+    """Yield an error and what it came from, said or not; some came from themselves."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -29,7 +29,7 @@ THREADS_MOST = 8
 
 
 def of_folder(folder: Path) -> dict[str, Any]:
-    """Size and digests of each file but `META`, as JSON: what `problem` compares with."""
+    """Compute size and digests of each file but `META`, as JSON: what `problem` compares with."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != META)
     sizes = {name: (folder / name).stat().st_size for name in names}
     with ThreadPoolExecutor(_threads()) as pool:
@@ -41,7 +41,7 @@ def of_folder(folder: Path) -> dict[str, Any]:
 
 
 def content_of(meta: Mapping[str, Any]) -> str:
-    """Digest of what a model learns from prepared data: rows in their order, and the names of the classes.
+    """Return the digest of what a model learns from prepared data: rows in their order, and the names of the classes.
 
     Two preparations of one content have one digest, whatever the files were called that they were made from.
     """
@@ -50,7 +50,7 @@ def content_of(meta: Mapping[str, Any]) -> str:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What was noted beside the data. FileNotFoundError where there is none; ValueError for one that has changed."""
+    """Read what was noted beside the data. Raise FileNotFoundError where there is none, ValueError for one that has changed."""
     meta = parse_with_digest((folder / META).read_bytes())
     if FILES not in meta:
         raise ValueError("it names no files")
@@ -58,7 +58,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def problem(folder: Path, content: str | None = None) -> str | None:
-    """Why prepared data is not what was sealed (as `content` says, where it is given); None if it is. Reads every byte."""
+    """Say why prepared data is not what was sealed (as `content` says, where it is given); None if it is. Reads every byte."""
     try:
         meta = read_meta(folder)
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def _first_problem(folder: Path, files: Mapping[str, Any]) -> str | None:
 
 
 def _places(sizes: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    """File and number of each block; an empty file has one."""
+    """List file and number of each block; an empty file has one."""
     for name, size in sizes:
         for number in range(max(1, -(-size // BLOCK_BYTES))):
             yield name, number

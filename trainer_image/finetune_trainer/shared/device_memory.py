@@ -59,7 +59,7 @@ class Need:
 
 
 def problem(config: RunConfig, model: Path, device_bytes: int) -> str | None:
-    """Why the model cannot fit into a device of so much memory; None where it may."""
+    """Say why the model cannot fit into a device of so much memory; None where it may."""
     parameters = parameters_of(model, config.task)
     if parameters is None:
         return None
@@ -73,7 +73,7 @@ def problem(config: RunConfig, model: Path, device_bytes: int) -> str | None:
 
 
 def note(config: RunConfig, model: Path) -> str | None:
-    """What a rank needs, where that is much; for a job whose devices nobody knows."""
+    """Say what a rank needs, where that is much; for a job whose devices nobody knows."""
     parameters = parameters_of(model, config.task)
     need = needed(config, parameters) if parameters is not None else None
     if need is None or need.total_bytes < TOLD_FROM:
@@ -82,7 +82,7 @@ def note(config: RunConfig, model: Path) -> str | None:
 
 
 def needed(config: RunConfig, parameters: int) -> Need:
-    """For a model of so many parameters, trained as the job says."""
+    """Return the need of a model of so many parameters, trained as the job says."""
     if config.quantization is not None:
         return Need(parameters, FOUR_BIT_BYTES, "four bits")
     if config.peft is not None:
@@ -95,7 +95,7 @@ def needed(config: RunConfig, parameters: int) -> Need:
 
 
 def parameters_of(model: Path, task: str) -> int | None:
-    """Weights that a task loads, at least; None where the files do not tell without being loaded."""
+    """Count the weights that a task loads, at least; None where the files do not tell without being loaded."""
     try:
         shapes = {
             name: tuple(map(int, entry["shape"])) for name, entry in _tensors(model) if _is_weight(entry["dtype"])
@@ -117,7 +117,7 @@ def _is_weight(kind: str) -> bool:
 
 
 def _tensors(model: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and description of each tensor, from the headers of the files that transformers would load."""
+    """Yield name and description of each tensor, from the headers of the files that transformers would load."""
     for file in _files(model):
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
@@ -141,7 +141,7 @@ def _told(config: RunConfig, need: Need) -> str:
 
 
 def _ways_out(config: RunConfig, parameters: int, device_bytes: int) -> str:
-    """Other ways to train it that are smaller, those that may fit."""
+    """Name other ways to train it that are smaller, those that may fit."""
     adapter = WEIGHT_BYTES * parameters
     full = config.peft is None and config.quantization is None
     state = OPTIMIZER_BYTES.get(str(config.training_arguments.get("optim") or DEFAULT_OPTIMIZER), 0)

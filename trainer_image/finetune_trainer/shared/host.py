@@ -21,7 +21,7 @@ _NOWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
 
 
 def own_address(*towards: tuple[str, int]) -> str:
-    """The address that this machine has towards another, or at all; loopback where it has no network."""
+    """Return the address that this machine has towards another, or at all; loopback where it has no network."""
     return reachable(_source_addresses(towards or _NOWHERE)) or "127.0.0.1"
 
 
@@ -43,7 +43,7 @@ def reachable(addresses: Iterable[str]) -> str | None:
 
 
 def interface_of(address: str) -> str | None:
-    """Name of the network interface that holds an address: what gloo and NCCL must be told."""
+    """Return the name of the network interface that holds an address: what gloo and NCCL must be told."""
     for name, entries in psutil.net_if_addrs().items():
         if any(entry.address.partition("%")[0] == address for entry in entries):
             return name
@@ -51,7 +51,7 @@ def interface_of(address: str) -> str | None:
 
 
 def free_port(address: str) -> int:
-    """A TCP port that nobody has at any address of that family, and that nobody is given by chance until it is bound.
+    """Find a TCP port that nobody has at any address of that family, and that nobody is given by chance until it is bound.
 
     Not one that the system would choose: from those it takes the ports of outgoing connections too, and torchrun binds
     seconds later. Above lies what Kubernetes hands out for services of type NodePort.
@@ -65,14 +65,14 @@ def free_port(address: str) -> int:
 
 
 def cores(cgroup: Path = _CGROUP) -> int:
-    """CPU cores that this container may use: affinity, cut by its cgroup's quota (v2 and v1)."""
+    """Count the CPU cores that this container may use: affinity, cut by its cgroup's quota (v2 and v1)."""
     available = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return max(1, min(available, int(quota))) if quota else available
 
 
 def threads_per_rank(processes: int, cgroup: Path = _CGROUP) -> int:
-    """OMP threads for each of a node's ranks: its share of the container's CPU limit, one where there is no limit.
+    """Count the OMP threads for each of a node's ranks: its share of the container's CPU limit, one where there is no limit.
 
     Pods without a limit that share a machine would each start a thread per core, and threads that wait for a core spin:
     two such pods on a busy machine of two cores trained many times slower than with one thread each.
@@ -93,7 +93,7 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def out_of_memory_kills(cgroup: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Processes of this container that the kernel has killed for memory so far (cgroup v2 and v1)."""
+    """Count the processes of this container that the kernel has killed for memory so far (cgroup v2 and v1)."""
     for file in _memory_event_files(cgroup, own):
         if file.exists():
             lines = dict(line.split(maxsplit=1) for line in file.read_text().splitlines())

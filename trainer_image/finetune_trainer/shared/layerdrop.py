@@ -20,7 +20,7 @@ PROMISES = {"ddp_find_unused_parameters": False, "ddp_static_graph": True}
 
 
 def shares(config: Mapping[Any, Any]) -> dict[str, float]:
-    """Name in a configuration, or in a part of one -> share of the layers that is left out in training."""
+    """Return the share of the layers that is left out in training, by its name in a configuration or in a part of one."""
     found: dict[str, float] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -31,7 +31,7 @@ def shares(config: Mapping[Any, Any]) -> dict[str, float]:
 
 
 def shares_of(model: Path) -> dict[str, float]:
-    """Those of the model in a folder; nothing where its configuration can't be read: who loads it says why."""
+    """Return those of the model in a folder; nothing where its configuration can't be read: who loads it says why."""
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -40,7 +40,7 @@ def shares_of(model: Path) -> dict[str, float]:
 
 
 def problem(run: RunConfig, left_out: Mapping[str, float]) -> str | None:
-    """Why several ranks cannot train a model that leaves layers out as the user wants it; None where they can."""
+    """Say why several ranks cannot train a model that leaves layers out as the user wants it; None where they can."""
     if run.world_size == 1 or not left_out:
         return None
     given = run.training_arguments
@@ -55,5 +55,5 @@ def problem(run: RunConfig, left_out: Mapping[str, float]) -> str | None:
 
 
 def told(left_out: Mapping[str, float]) -> str:
-    """As messages name them."""
+    """Write the shares as messages name them."""
     return ", ".join(f"{name} {share:g}" for name, share in left_out.items())

@@ -25,11 +25,11 @@ class Paths:
 
     @classmethod
     def from_text(cls, text: str | None) -> Paths:
-        """From the value of `FINETUNE_PATHS`; absent or empty maps nothing."""
+        """Parse the value of `FINETUNE_PATHS`; absent or empty maps nothing."""
         return cls(json.loads(text) if text else {})
 
     def to_local(self, path: PodPath) -> Path:
-        """The folder or file of this machine behind a pod's path."""
+        """Return the folder or file of this machine behind a pod's path."""
         pure = PurePosixPath(os.path.normpath(path))
         for mount, folder in self._mounts:
             if pure.is_relative_to(mount):
@@ -37,7 +37,7 @@ class Paths:
         return Path(pure)
 
     def to_pod(self, path: Path) -> PodPath:
-        """The pod's path of a local one: what records, status and manifests hold."""
+        """Return the pod's path of a local one: what records, status and manifests hold."""
         local = Path(os.path.abspath(path))
         fitting = [(mount, folder) for mount, folder in self._mounts if local.is_relative_to(folder)]
         if not fitting:
@@ -52,15 +52,15 @@ def _of_text(text: str | None) -> Paths:
 
 
 def current() -> Paths:
-    """The mapping of this process."""
+    """Return the mapping of this process."""
     return _of_text(os.environ.get(Env.PATHS))
 
 
 def to_local(path: PodPath) -> Path:
-    """The folder or file of this machine behind a pod's path."""
+    """Return the folder or file of this machine behind a pod's path."""
     return current().to_local(path)
 
 
 def to_pod(path: Path) -> PodPath:
-    """The pod's path of a local one."""
+    """Return the pod's path of a local one."""
     return current().to_pod(path)

@@ -27,7 +27,7 @@ PEER_GONE = re.compile(
 
 
 def failure_of(error: BaseException, rank: int, output: Path | None = None) -> Failure:
-    """What an exception means. `output`: where the job's volume is; what fails there may pass."""
+    """Say what an exception means. `output`: where the job's volume is; what fails there may pass."""
     if isinstance(error, ExpectedError):
         return error.failure.model_copy(update={"rank": rank})
     if output is not None and isinstance(error, OSError) and passes(error) and is_of_volume(error, output):
@@ -54,7 +54,7 @@ def _reason(error: BaseException) -> Reason:
 
 
 def last_lines(error: BaseException) -> str:
-    """What was said, then the end of the traceback: where it happened."""
+    """Return the error's first line, then the end of the traceback: where it happened."""
     said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
     return f"{said}\n" + "\n".join(lines[-TRACEBACK_LINES:])[len(said) + 1 - MESSAGE_CHARACTERS :]

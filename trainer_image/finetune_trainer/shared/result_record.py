@@ -41,7 +41,7 @@ def fit(record: ResultRecord, limit: int = RESULT_RECORD_MAX_BYTES) -> ResultRec
 
 
 def fit_gang(records: Iterable[ResultRecord], limit: int = EARLIER_MAX_BYTES) -> tuple[ResultRecord, ...]:
-    """As many of a gang's records as fit in `limit` bytes: node 0's first, then those that may tell the cause, each short."""
+    """Select as many of a gang's records as fit in `limit` bytes: node 0's first, then those that may tell the cause, each short."""
     kept, size = [], 0
     for record in sorted(records, key=lambda one: (one.node != 0, _is_echo(one), one.node)):
         shown = record if record.node == 0 else _short(record)
@@ -57,7 +57,7 @@ def _is_echo(record: ResultRecord) -> bool:
 
 
 def _short(record: ResultRecord) -> ResultRecord:
-    """What of a node other than 0 nobody else knows: how it ended, and where it was."""
+    """Keep what of a node other than 0 nobody else knows: how it ended, and where it was."""
     bare = {"messages": (), "evaluation": None, "resolved": None, "prepared": None}
     return fit(record.model_copy(update=bare), _EARLIER_RECORD_MAX_BYTES)
 
@@ -67,7 +67,7 @@ def _size(record: ResultRecord) -> int:
 
 
 def _cut(text: str, length: int) -> str:
-    """The beginning (which says what failed) and more of the end (which says where) of a text."""
+    """Keep the beginning (which says what failed) and more of the end (which says where) of a text."""
     if len(text) <= length:
         return text
     head = length // 3
@@ -75,7 +75,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def write_to_volume(attempt: Attempt, record: ResultRecord) -> None:
-    """For node 0 of the next attempt; durable."""
+    """Write the record, durably, for node 0 of the next attempt."""
     make_folder(attempt.results)
     write_document(attempt.result(record.node), record)
 
@@ -88,7 +88,7 @@ def leave_for_kubelet(record: ResultRecord) -> None:
 
 
 def write_to_termination_log(file: Path, record: ResultRecord) -> None:
-    """For kubelet, which reads the file after the container has ended. It is a mount: no rename there."""
+    """Write the record for kubelet, which reads the file after the container has ended. It is a mount: no rename there."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         os.write(descriptor, record.to_json().encode())

@@ -159,13 +159,13 @@ class Run:
         return Attempt(self.attempts / str(number))
 
     def numbered(self) -> list[Attempt]:
-        """Attempts that have a folder, oldest first, whether they have begun or not."""
+        """List the attempts that have a folder, oldest first, whether they have begun or not."""
         return [
             self.attempt(number) for number in sorted(int(name) for name in names_in(self.attempts) if name.isdigit())
         ]
 
     def begun(self) -> list[Attempt]:
-        """Attempts that have left a mark, oldest first. Whether it can be read, `launch` finds out."""
+        """List the attempts that have left a mark, oldest first. Whether it can be read, `launch` finds out."""
         return [one for one in self.numbered() if there(one.mark) or there(one.mark_copy)]
 
 
@@ -196,7 +196,7 @@ class Layout:
         return self.output / ".finetune" / "prepared"
 
     def prepared(self, key: str) -> Path:
-        """Tokenised splits by content: made under another name, then renamed."""
+        """Return the folder of tokenised splits by content: made under another name, then renamed."""
         return self.all_prepared / key
 
     @property
@@ -213,12 +213,12 @@ class Layout:
         return Run(self.runs / self.uid)
 
     def other_runs(self) -> list[Run]:
-        """Runs of earlier objects of the same name."""
+        """List the runs of earlier objects of the same name."""
         return [Run(self.runs / name) for name in sorted(names_in(self.runs)) if name != self.uid]
 
 
 def there(path: Path) -> bool:
-    """Whether anything has this name, whatever it is and whether or not it can be read."""
+    """Tell whether anything has this name, whatever it is and whether or not it can be read."""
     try:
         os.lstat(path)
     except OSError as error:
@@ -227,7 +227,7 @@ def there(path: Path) -> bool:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Names in a folder; none if it is not there, or is something else."""
+    """List the names in a folder; none if it is not there, or is something else."""
     try:
         return os.listdir(folder)
     except OSError as error:
@@ -237,7 +237,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def has_worked(layout: Layout) -> bool:
-    """Whether the run was prepared on the volume before, so that what is wrong now was right once. In doubt it was."""
+    """Tell whether the run was prepared on the volume before, so that what is wrong now was right once. In doubt it was."""
     return there(layout.run.prepared)
 
 
@@ -278,7 +278,7 @@ def make_folder(folder: Path, own: Path | None = None) -> Path:
 
 
 def aside(path: Path) -> Path:
-    """A name beside a path that nothing has: for what is not what it should be."""
+    """Find a name beside a path that nothing has: for what is not what it should be."""
     return path.with_name(f"{path.name}.aside-{uuid.uuid4().hex[:8]}")
 
 
@@ -299,7 +299,7 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
 
 
 def _set_mode(descriptor: int, mode: int) -> None:
-    """Where the volume has modes: a temporary file begins as one that nobody else may read."""
+    """Set the mode, where the volume has modes: a temporary file begins as one that nobody else may read."""
     with suppress(OSError):
         os.fchmod(descriptor, mode)
 
@@ -314,12 +314,12 @@ def _replace(temporary: str, file: Path) -> None:
 
 
 def write_document(file: Path, document: Document, mode: int = 0o644) -> None:
-    """`write_text` of a document's JSON."""
+    """Write a document's JSON, as `write_text` does."""
     write_text(file, document.to_json() + "\n", mode)
 
 
 def read_document(file: Path, kind: type[D]) -> D | None:
-    """A document from the volume; None if the file is not there. ValueError for one that can't be parsed."""
+    """Read a document from the volume; None if the file is not there. Raise ValueError for one that can't be parsed."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -334,12 +334,12 @@ DIGEST = "contentDigest"
 
 
 def with_digest(value: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with its own digest in it."""
+    """Add the digest of a JSON object to it."""
     return {**value, DIGEST: _digest(value)}
 
 
 def parse_with_digest(text: str | bytes) -> dict[str, Any]:
-    """The JSON object that `with_digest` made, without the digest. ValueError for one that is not what was written."""
+    """Parse the JSON object that `with_digest` made, without the digest. Raise ValueError for one that is not what was written."""
     value = json.loads(text)
     if not isinstance(value, dict) or DIGEST not in value:
         raise ValueError("it holds no digest")
@@ -354,12 +354,12 @@ def _digest(value: dict[str, Any]) -> str:
 
 
 def write_checked(file: Path, document: Document) -> None:
-    """`write_document` of a document that carries its own digest."""
+    """Write a document that carries its own digest."""
     write_text(file, json.dumps(with_digest(json.loads(document.to_json())), ensure_ascii=False) + "\n")
 
 
 def read_checked(file: Path, kind: type[D], *, digest_required: bool = True) -> D | None:
-    """What `write_checked` wrote; None if the file is not there. ValueError where it is not what was written.
+    """Read what `write_checked` wrote; None if the file is not there. Raise ValueError where it is not what was written.
 
     An older release wrote some documents without a digest: they are taken where none is required.
     """
@@ -416,7 +416,7 @@ def probe(layout: Layout, *, worked: bool = False) -> tuple[str, ...]:
 
 
 def _seal_in(own: Path, output: Path, *, worked: bool) -> None:
-    """What sealing a checkpoint does, step by step."""
+    """Do what sealing a checkpoint does, step by step."""
 
     def replace() -> None:
         write_text(own / "new.partial" / "file", "new\n", mode=0o600)
@@ -453,7 +453,7 @@ def _unsuitable(what: str, error: OSError, output: Path) -> Failure:
 
 
 def _beside(own: Path) -> tuple[str, ...]:
-    """What training can do without."""
+    """Try what training can do without."""
     said = []
     try:
         for _ in range(2):
@@ -474,7 +474,7 @@ def _beside(own: Path) -> tuple[str, ...]:
 
 
 def explain(error: OSError, output: Path, *, worked: bool = False) -> Failure:
-    """What an error of the volume means for the user.
+    """Say what an error of the volume means for the user.
 
     Where the run has `worked` on it before, what passes is nobody's mistake: it is waited for. Else it is set up wrong.
     """
@@ -498,12 +498,12 @@ def explain(error: OSError, output: Path, *, worked: bool = False) -> Failure:
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an error of the volume may be over when the same is tried again later."""
+    """Tell whether an error of the volume may be over when the same is tried again later."""
     return isinstance(error, OSError) and error.errno in PASSING
 
 
 def concerns(error: OSError, output: Path) -> bool:
-    """Whether an error is about the volume: one that names a file elsewhere is not."""
+    """Tell whether an error is about the volume: one that names a file elsewhere is not."""
     return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(output)
 
 

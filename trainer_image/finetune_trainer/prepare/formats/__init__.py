@@ -41,7 +41,7 @@ PACKED = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 
 def unknown_kind(name: str) -> str | None:
-    """Why a file of this name cannot be read."""
+    """Say why a file of this name cannot be read."""
     kind, packed = kind_of(name), PurePosixPath(name).suffix.lower() in COMPRESSIONS
     if kind in READERS and (not packed or kind in PACKED):
         return None
@@ -54,7 +54,7 @@ def unknown_kind(name: str) -> str | None:
 
 
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
-    """The rows of a file: all columns that are asked for."""
+    """Read the rows of a file: all columns that are asked for."""
     if asked.field is not None and content.kind != ".json":
         raise ExpectedError(
             Reason.DATA_INVALID,
@@ -65,7 +65,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
 
 
 def places(content: Content, asked: ColumnRequest) -> Callable[[int], str]:
-    """How a person finds a row of this file: a function from row to `line 17` or `row 16`."""
+    """Return how a person finds a row of this file: a function from row to `line 17` or `row 16`."""
     kind = content.kind
     if kind in (".parquet", ".arrow") or (kind == ".json" and (asked.field is not None or jsons.is_array(content))):
         return row_place

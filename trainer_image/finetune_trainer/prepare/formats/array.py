@@ -46,13 +46,13 @@ SCANNER = json.JSONDecoder()
 
 
 def elements(content: Content, field: str | None = None) -> Iterator[str]:
-    """The text of each element on a line of its own; of the array under key `field`, if named."""
+    """Yield the text of each element on a line of its own; of the array under key `field`, if named."""
     with _window(content) as array:
         yield from array.elements() if field is None else array.elements_of(field)
 
 
 def keys(content: Content) -> dict[str, str]:
-    """The keys of the object that a document is, and how their values begin."""
+    """Return the keys of the object that a document is, and how their values begin."""
     with _window(content) as array:
         return dict(array.members())
 
@@ -93,7 +93,7 @@ class _Array:
         self._end()
 
     def elements_of(self, field: str) -> Iterator[str]:
-        """The elements of the array that a document has under a key."""
+        """Yield the elements of the array that a document has under a key."""
         there, found = [], False
         for key, first in self.members(but=field):
             there.append(key)
@@ -112,7 +112,7 @@ class _Array:
             raise self._invalid(f"there is no key {field!r}; it has {names(there) or 'none'}. Set spec.dataset.field.")
 
     def members(self, but: str | None = None) -> Iterator[tuple[str, str]]:
-        """Keys of an object and how their values begin; values are passed over, but that of `but` is left to the caller."""
+        """Yield the keys of an object and how their values begin; values are passed over, but that of `but` is left to the caller."""
         self._take("{", "Expecting an object")
         if self._next() == "}":
             self._at += 1
@@ -140,7 +140,7 @@ class _Array:
                 yield self._element()
 
     def _comma(self) -> bool:
-        """Whether another element follows; if so the window stands before it."""
+        """Tell whether another element follows; if so the window stands before it."""
         match = COMMA.match(self._text, self._at)
         if match and match.end() < len(self._text):
             self._at = match.end()
@@ -180,7 +180,7 @@ class _Array:
         return found
 
     def _next(self) -> str:
-        """The next character that is not blank; empty at the end."""
+        """Return the next character that is not blank; empty at the end."""
         while True:
             match = BLANK.match(self._text, self._at)
             self._at = match.end() if match else self._at

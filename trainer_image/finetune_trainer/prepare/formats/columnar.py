@@ -22,7 +22,7 @@ ARROW_FILE = b"ARROW1"
 
 
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
-    """Tables of the needed columns of a parquet file."""
+    """Yield the tables of the needed columns of a parquet file."""
     try:
         with pyarrow.parquet.ParquetFile(content.for_arrow()) as file:
             if file.metadata.num_rows == 0:
@@ -40,7 +40,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
 
 
 def read_arrow(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
-    """The same of an Arrow file, or of a stream as `datasets` leaves it in its cache."""
+    """Yield the tables of an Arrow file, or of a stream as `datasets` leaves it in its cache."""
     with content.open() as file:
         is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
     try:
@@ -92,7 +92,7 @@ def _unreadable(content: Content, what: str, error: Exception) -> Exception:
 
 
 def declared_classes(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
-    """Class names by column, where `datasets` wrote the file and left its features beside the schema."""
+    """Return the class names by column, where `datasets` wrote the file and left its features beside the schema."""
     note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = note.get("info", {}).get("features", {})
     # A list of classes (tags of words, several labels) has its names one level down.

@@ -17,7 +17,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 
 def holder(column: str, there: Collection[str]) -> str | None:
-    """The column that is read for it: itself, or the one that the path begins with; None where neither is there."""
+    """Return the column that is read for it: itself, or the one that the path begins with; None where neither is there."""
     if column in there:
         return column
     first = column.split(".")[0]
@@ -25,7 +25,7 @@ def holder(column: str, there: Collection[str]) -> str | None:
 
 
 def require(columns: Sequence[str], there: Sequence[str], name: str, hint: str = "") -> list[str]:
-    """The columns that are read for those that are needed, each once."""
+    """Return the columns that are read for those that are needed, each once."""
     found: dict[str, None] = {}
     for column in columns:
         read = holder(column, there)
@@ -36,7 +36,7 @@ def require(columns: Sequence[str], there: Sequence[str], name: str, hint: str =
 
 
 def of_those_there(asked: ColumnRequest, there: Collection[str]) -> ColumnRequest:
-    """What is asked for without the optional columns that are not there; what is there beside it is told."""
+    """Leave optional columns that are absent out of the request; tell of those that are there beside it."""
     tell_beside(asked, there)
     kept = [column for column in asked.columns if column not in asked.optional or holder(column, there) is not None]
     return replace(asked, columns=tuple(kept))
@@ -52,7 +52,7 @@ def tell_beside(asked: ColumnRequest, there: Collection[str]) -> None:
 
 
 def completed(table: pa.Table, asked: ColumnRequest) -> pa.Table:
-    """The table with the columns that are asked for and are not there, in which all is null."""
+    """Add the columns that are asked for and are not there, in which all is null."""
     for column in asked.columns:
         if column not in table.column_names:
             table = table.append_column(column, pa.nulls(table.num_rows))
@@ -60,7 +60,7 @@ def completed(table: pa.Table, asked: ColumnRequest) -> pa.Table:
 
 
 def picked(table: pa.Table, columns: Sequence[str], name: str) -> pa.Table:
-    """The needed columns under the names that they are asked for."""
+    """Pick the needed columns, under the names that they are asked for."""
     require(columns, table.column_names, name)
     found = {
         column: table.column(column) if column in table.column_names else _within(table, column, name)
@@ -70,7 +70,7 @@ def picked(table: pa.Table, columns: Sequence[str], name: str) -> pa.Table:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """Text and lists in the types that everything else knows, where another library wrote the file."""
+    """Cast text and lists to the types that everything else knows, where another library wrote the file."""
     schema = pa.schema([field.with_type(_plain(field.type)) for field in table.schema], table.schema.metadata)
     return table if schema == table.schema else table.cast(schema)
 
@@ -106,7 +106,7 @@ def _plain(type_: pa.DataType) -> pa.DataType:
 
 
 def key_missing(column: str, at: str, there: Sequence[str], name: str) -> ExpectedError:
-    """The error for a key that the objects of a column do not have."""
+    """Make the error for a key that the objects of a column do not have."""
     key = column[len(at) + 1 :].split(".")[0]
     return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
@@ -116,7 +116,7 @@ def key_missing(column: str, at: str, there: Sequence[str], name: str) -> Expect
 
 
 def no_keys(column: str, at: str, what: object, name: str) -> ExpectedError:
-    """The error for a path into a column that holds no objects."""
+    """Make the error for a path into a column that holds no objects."""
     return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
         f"{name}: {column!r} asks for a key of column {at!r}, which holds {what}, no objects with keys. "
@@ -140,7 +140,7 @@ def _within(table: pa.Table, column: str, name: str) -> pa.ChunkedArray:
 
 
 def value(row: Mapping[str, Any], column: str) -> Any:
-    """What a row of Python's has in a column; None where it has nothing there."""
+    """Return what a row of Python's has in a column; None where it has nothing there."""
     if column in row or "." not in column:
         return row.get(column)
     found: Any = row

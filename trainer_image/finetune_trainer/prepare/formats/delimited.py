@@ -52,7 +52,7 @@ class Dialect:
 
 
 def dialect(content: Content) -> Dialect:
-    """How a file writes its values, told by all of it (of one that is far away, by its first block).
+    """Find out how a file writes its values, from all of it (of one that is far away, from its first block).
 
     Csv has quotes. So has tsv that a table was exported to, while in corpora a quote is a character: it is one where quotes
     do not end the values that they begin, or join lines, and all lines have as many values without them.
@@ -74,7 +74,7 @@ def dialect(content: Content) -> Dialect:
 
 
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
-    """Tables of the needed columns; an unquoted empty value is a null."""
+    """Yield the tables of the needed columns; an unquoted empty value is a null."""
     require_rows(content)
     how = dialect(content)
     if how.quoted and how.misplaced:
@@ -158,7 +158,7 @@ class _SeenQuotes(io.RawIOBase):
 
 
 def rows(content: Content, how: Dialect | None = None) -> Iterator[tuple[list[str], int]]:
-    """Rows with the line on which each begins, header first, blank lines left out."""
+    """Yield the rows with the line on which each begins, header first, blank lines left out."""
     how = how or dialect(content)
     csv.field_size_limit(1 << 30)
     with io.TextIOWrapper(content.open(), encoding="utf-8-sig", newline="") as file:
@@ -176,7 +176,7 @@ def rows(content: Content, how: Dialect | None = None) -> Iterator[tuple[list[st
 
 
 def _quote_problem(content: Content, misplaced: Misplaced) -> ExpectedError:
-    """pyarrow takes what comes up to the next quote for one value, if it is the rest of the file, and says nothing."""
+    """Make the error that pyarrow does not: it takes all up to the next quote for one value, be it the rest of the file."""
     said = (
         'a quote (") that begins here is never closed.'
         if misplaced.goes_on is None
@@ -196,7 +196,7 @@ def _quote_problem(content: Content, misplaced: Misplaced) -> ExpectedError:
 
 
 def _characters(content: Content, how: Dialect) -> str:
-    """What to tell of a file whose quotes are none."""
+    """Say why the quotes of a file are read as characters."""
     why = "they join lines that have as many values as the header"
     if how.misplaced:
         why = f"the one that begins a value on line {how.misplaced.begins} does not end it"

@@ -31,7 +31,7 @@ EXACT = 2**53
 
 
 def read_lines(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
-    """Tables of the needed columns of an object a line; a value that is not there is a null."""
+    """Yield the tables of the needed columns of an object a line; a value that is not there is a null."""
     require_rows(content)
     seen = ColumnKinds(content, asked)
     for first, block in blocks(content):
@@ -41,7 +41,7 @@ def read_lines(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
 
 
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
-    """The same of a file that holds an array of objects, alone or under a key, or an object a line."""
+    """Yield the tables of a file that holds an array of objects, alone or under a key, or an object a line."""
     require_rows(content)
     if asked.field is None and not is_array(content):
         yield from read_lines(content, asked)
@@ -56,7 +56,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
 
 
 def is_array(content: Content) -> bool:
-    """Whether the file begins as an array does."""
+    """Tell whether the file begins as an array does."""
     with content.open() as file:
         while part := file.read(HEAD_BYTES):  # not a line: it may be all there is
             if text := part.removeprefix(BYTE_ORDER_MARK).strip():
@@ -65,7 +65,7 @@ def is_array(content: Content) -> bool:
 
 
 def _parsed(block: bytes, seen: ColumnKinds) -> pa.Table | None:
-    """The block as pyarrow parses it; None where Python should have a look."""
+    """Return the block as pyarrow parses it; None where Python should have a look."""
     needed, texts = seen.asked.columns, seen.asked.text
     if seen.asked.nested:  # of objects pyarrow would make one type, with the keys of all of them
         return None
@@ -94,7 +94,7 @@ def _parsed(block: bytes, seen: ColumnKinds) -> pa.Table | None:
 
 
 def _schema(texts: Sequence[str]) -> pa.Schema:
-    """Text as text, also where it is the key of an object."""
+    """Make the schema by which text stays text, also where it is the key of an object."""
     tree: dict[str, Any] = {}
     for column in texts:
         *holders, last = column.split(".")
@@ -110,7 +110,7 @@ def _fields(tree: dict[str, Any]) -> list[pa.Field]:
 
 
 def _kind(values: pa.ChunkedArray) -> type | None:
-    """Kind of a column's values, as Python would have them; None where pyarrow may have changed them."""
+    """Return the kind of a column's values, as Python would have them; None where pyarrow may have changed them."""
     if pa.types.is_integer(values.type):
         return float
     if pa.types.is_floating(values.type):  # integers that are too large become this, too
@@ -126,7 +126,7 @@ def _kind(values: pa.ChunkedArray) -> type | None:
 
 
 def _is_kept(type_: pa.DataType) -> bool:
-    """Whether pyarrow has read lists and objects as they are: no text as a date, no large integer as a fraction."""
+    """Tell whether pyarrow has read lists and objects as they are: no text as a date, no large integer as a fraction."""
     if pa.types.is_list(type_):
         return _is_kept(type_.value_type)
     if pa.types.is_struct(type_):
@@ -183,7 +183,7 @@ def _hint(line: bytes, number: int, content: Content, asked: ColumnRequest) -> s
 
 
 def _parts(elements: Iterator[str]) -> Iterator[list[str]]:
-    """Elements, a block of characters at a time."""
+    """Yield the elements, a block of characters at a time."""
     part: list[str] = []
     size = 0
     for text in elements:

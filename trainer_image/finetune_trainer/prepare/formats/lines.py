@@ -15,7 +15,7 @@ COLUMN = "text"
 
 
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
-    """Tables of the one column."""
+    """Yield the tables of the one column."""
     if page := content.web_page(require_text(content)):
         asked.tell(f"{page}; unless the text of this page is what is to be learnt.")
     columns.require(
@@ -38,7 +38,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
 
 
 def numbers(content: Content) -> Iterator[int]:
-    """Numbers of the lines that are not blank."""
+    """Yield the numbers of the lines that are not blank."""
     with content.open() as file:
         for number, line in enumerate(file, start=1):
             if line.removeprefix(BYTE_ORDER_MARK).strip():

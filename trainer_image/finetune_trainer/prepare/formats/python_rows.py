@@ -34,7 +34,7 @@ class ColumnKinds:
     """Whether all of them have been seen."""
 
     def table(self, rows: Iterable[Placed]) -> pa.Table:
-        """Rows as a table, each looked at."""
+        """Make a table of the rows, each looked at."""
         values: dict[str, list[Any]] = {column: [] for column in self.asked.columns}
         places: list[str] = []
         there = There(self.asked.columns)
@@ -57,7 +57,7 @@ class ColumnKinds:
         return pa.table({column: self._array(column, found, places) for column, found in values.items()})
 
     def _way_out(self, row: Any) -> str:
-        """What a line or an element is that is no row."""
+        """Say what a line or an element that is a list must be, to be a row."""
         if not isinstance(row, list):
             return ""
         if self.content.kind == ".jsonl" and all(isinstance(item, dict) for item in row):
@@ -166,7 +166,7 @@ class There:
             raise columns.no_keys(column, at, shown(self._values[at]), content.name)
 
     def _hint(self, content: Content) -> str:
-        """A document on one line looks like a row."""
+        """Name the key that may hold the rows, where a whole document on one line looks like a row."""
         lists = {key: value for key, value in self._values.items() if isinstance(value, list)}
         holders = [key for key, value in lists.items() if any(isinstance(item, dict) for item in value[:1])]
         if self._rows == 1 and content.kind == ".json" and holders:
@@ -175,7 +175,7 @@ class There:
 
 
 def _doubled(value: Any) -> str | None:
-    """A key that is twice in an object within a value."""
+    """Find a key that is twice in an object within a value."""
     if isinstance(value, Doubled):
         return value.key
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -183,7 +183,7 @@ def _doubled(value: Any) -> str | None:
 
 
 def _first_that_does_not_fit(values: list[Any]) -> int:
-    """The first row up to which pyarrow finds no common type: by halving, the rows before it have one."""
+    """Find the first row up to which pyarrow finds no common type: by halving, the rows before it have one."""
     low, high = 0, len(values)
     while high - low > 1:
         middle = (low + high) // 2

@@ -63,7 +63,7 @@ class Quotes:
             self._rest.append(part[end:])
 
     def finish(self) -> None:
-        """There are no more."""
+        """End the walk: there are no more blocks."""
         self._lines(b"".join(self._rest))
         self._rest = []
         if self._open is not None and self.misplaced is None:
@@ -87,7 +87,7 @@ class Quotes:
             self._one_by_one(block, places, line_ends)
 
     def _all_fit(self, signs: npt.NDArray[np.uint8], places: Positions, line_ends: Positions) -> bool:
-        """The usual case, all at once: quotes begin and end values by turns."""
+        """Look at the usual case, all at once: quotes begin and end values by turns."""
         is_open = self._open is not None
         begin, end = places[int(is_open) :: 2], places[1 - int(is_open) :: 2]
         before, behind = begin[begin > 0] - 1, end[end < len(signs) - 1] + 1
@@ -122,7 +122,7 @@ class Quotes:
 
 
 def _single_quotes(block: bytes) -> bytes:
-    """The block with those quotes alone that may begin or end a value.
+    """Keep of the block those quotes alone that may begin or end a value.
 
     Two quotes are one within a value in quotes, and an empty value elsewhere: either way nothing begins or ends. Of an odd
     number in a row one is left, an even number becomes other characters, so that what stands around it does not meet.

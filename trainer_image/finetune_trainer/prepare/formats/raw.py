@@ -36,7 +36,7 @@ def require_rows(content: Content) -> None:
 
 
 def require_text(content: Content) -> bytes:
-    """The first bytes. Raises where they say that this is something else than UTF-8 text."""
+    """Return the first bytes. Raise where they say that this is something else than UTF-8 text."""
     with content.open() as file:
         head = file.read(HEAD_BYTES)
     for first, what in OTHER_CONTENT.items():
@@ -54,7 +54,7 @@ def require_text(content: Content) -> bytes:
 
 
 def nul_problem(part: bytes, first: int, name: str) -> ExpectedError | None:
-    """What is wrong with a part of a file that holds a NUL byte, which no text does; `first` is the number of its line."""
+    """Make the error for a NUL byte in a part of a file, as no text has; None where there is none. `first` is the number of its line."""
     at = part.find(NUL)
     if at < 0:
         return None
@@ -66,7 +66,7 @@ def nul_problem(part: bytes, first: int, name: str) -> ExpectedError | None:
 
 
 def encoding_problem(content: Content) -> ExpectedError:
-    """The error for a file that is not UTF-8, with the line; the file is read again to find it."""
+    """Make the error for a file that is not UTF-8, with the line; the file is read again to find it."""
     with content.open() as file:
         for number, line in enumerate(file, start=1):
             problem = not_utf8(line, number, content.name)
@@ -76,7 +76,7 @@ def encoding_problem(content: Content) -> ExpectedError:
 
 
 def not_utf8(line: bytes, number: int, name: str) -> ExpectedError | None:
-    """What is wrong with the encoding of one line."""
+    """Say what is wrong with the encoding of one line."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -91,7 +91,7 @@ def not_utf8(line: bytes, number: int, name: str) -> ExpectedError | None:
 
 
 def blocks(content: Content) -> Iterator[tuple[int, bytes]]:
-    """The file in blocks of whole lines, each with the number of its first line."""
+    """Yield the file in blocks of whole lines, each with the number of its first line."""
     with content.open() as file:
         number, head = 1, file.read(len(BYTE_ORDER_MARK))
         kept = b"" if head == BYTE_ORDER_MARK else head
@@ -106,7 +106,7 @@ def blocks(content: Content) -> Iterator[tuple[int, bytes]]:
 
 
 def _require_no_mark(block: bytes, first: int, name: str) -> None:
-    """A mark at the beginning of a file is no part of its text; one at the beginning of a later line would be."""
+    """Refuse a mark at the beginning of a later line: at the beginning of a file it is no part of its text."""
     at = 0 if block.startswith(BYTE_ORDER_MARK) else block.find(b"\n" + BYTE_ORDER_MARK) + 1
     if at or block.startswith(BYTE_ORDER_MARK):
         line = first + block.count(b"\n", 0, at)

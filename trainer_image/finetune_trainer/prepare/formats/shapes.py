@@ -19,14 +19,14 @@ IN_PARTS = f'this is one document of columns and data, as to_json(orient="split"
 
 
 def of_document(begins: Mapping[str, str], needed: Sequence[str]) -> str | None:
-    """What to say of a document that is no row; `begins`: its keys, and the first characters of their values."""
+    """Say what a document is that is no row; `begins`: its keys, and the first characters of their values."""
     if all(begins.get(column) in ("{", "[") for column in needed):
         return BY_COLUMN
     return _of_keys(begins, all(first == "{" for first in begins.values()))
 
 
 def of_row(row: Mapping[str, Any], needed: Sequence[str], text: Sequence[str]) -> str | None:
-    """The same of what is on one line; columns of `text` hold no lists."""
+    """Say the same of what is on one line; columns of `text` hold no lists."""
     values = [row.get(column if column in row else column.split(".")[0]) for column in needed]
     if all(_is_numbered(value) for value in values):
         return BY_COLUMN
@@ -45,7 +45,7 @@ def _of_keys(keys: Mapping[str, Any], of_objects: bool) -> str | None:
 
 
 def _is_numbered(value: Any) -> bool:
-    """`{"0": ..., "1": ...}`"""
+    """Tell whether the keys are numbers: `{"0": ..., "1": ...}`."""
     return isinstance(value, dict) and bool(value) and all(key.isdecimal() for key in value)
 
 

@@ -50,7 +50,7 @@ def write_attempt_record(attempt: Attempt, mark: AttemptRecord) -> None:
 
 
 def read_attempt_record(attempt: Attempt) -> AttemptRecord | None:
-    """The mark of an attempt; None if it has not begun: what is empty, torn or changed counts as not begun.
+    """Read the mark of an attempt; None if it has not begun: what is empty, torn or changed counts as not begun.
 
     VolumeError where there may be a mark that can't be read.
     """
@@ -72,7 +72,7 @@ def read_attempt_record(attempt: Attempt) -> AttemptRecord | None:
 
 
 def unreadable(what: str, folder: Path, error: OSError) -> VolumeError:
-    """What a run has left can't be read, so that what it goes on from can't be told; with the way out."""
+    """Make the error for what can't be read of a run, so that what it goes on from can't be told; with the way out."""
     message = (
         f"{what} can't be read: {error}. Let the pods' user read {to_pod(folder)}; or move it away, and training goes on "
         "without it."
@@ -81,7 +81,7 @@ def unreadable(what: str, folder: Path, error: OSError) -> VolumeError:
 
 
 def newest_attempt_record(run: Run, before: int | None = None) -> AttemptRecord | None:
-    """The mark of the newest attempt that has begun (with a lower number than `before`)."""
+    """Return the mark of the newest attempt that has begun (with a lower number than `before`)."""
     return next(_newest_first(run, before=before), None)
 
 
@@ -94,13 +94,13 @@ def _newest_first(run: Run, *, before: int | None = None, after: int = 0) -> Ite
 
 
 def successor(run: Run, attempt: int) -> int | None:
-    """Number of a newer attempt that has begun: then `attempt` may change nothing any more."""
+    """Return the number of a newer attempt that has begun: then `attempt` may change nothing any more."""
     newest = next(_newest_first(run, after=attempt), None)
     return newest.attempt if newest is not None else None
 
 
 def last_attempts(run: Run, before: int | None = None) -> list[Attempt]:
-    """The attempts that nobody has superseded, oldest first: the newest that has a mark, and those after it that have none.
+    """Return the attempts that nobody has superseded, oldest first: the newest that has a mark, and those after it that have none.
 
     Only an attempt that has begun seals anything. So what one of the latter has sealed is as good as the former's: its
     mark was lost.
@@ -111,7 +111,7 @@ def last_attempts(run: Run, before: int | None = None) -> list[Attempt]:
 
 
 def final_model(run: Run, before: int | None = None) -> Path | None:
-    """The folder of the final model that an attempt (before `before`) has sealed; whether it still holds is not known."""
+    """Return the folder of the final model that an attempt (before `before`) has sealed; whether it still holds is not known."""
     mark = newest_attempt_record(run, before)
     folders = [attempt.model for attempt in reversed(last_attempts(run, before))]
     folders += [to_local(mark.model)] if mark is not None and mark.model is not None else []
@@ -119,7 +119,7 @@ def final_model(run: Run, before: int | None = None) -> Path | None:
 
 
 def read_results(attempt: Attempt) -> tuple[ResultRecord, ...]:
-    """The result records of an attempt's nodes, in the order of the nodes; unreadable ones are left out."""
+    """Read the result records of an attempt's nodes, in the order of the nodes; unreadable ones are left out."""
     records = []
     for file in attempt.results.glob("node-*.json"):
         try:

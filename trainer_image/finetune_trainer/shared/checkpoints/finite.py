@@ -42,7 +42,7 @@ _NO_TENSORS = (
 
 
 def _table(chosen: Callable[[int], bool]) -> bytes:
-    """A table for `bytes.translate`: 1 for a byte that is chosen, else 0."""
+    """Make a table for `bytes.translate`: 1 for a byte that is chosen, else 0."""
     return bytes(chosen(byte) for byte in range(256))
 
 
@@ -57,7 +57,7 @@ class Format:
     """Table of the bytes below, where the exponent reaches into them."""
 
     def not_finite(self, chunk: bytes) -> bool:
-        """Whether any number of the chunk is NaN or infinite."""
+        """Tell whether any number of the chunk is NaN or infinite."""
         highest = chunk[self.width - 1 :: self.width].translate(self.highest)
         if 1 not in highest:
             return False
@@ -94,7 +94,7 @@ class _Numbers:
 
 
 def not_finite(file: Path) -> tuple[str, ...]:
-    """The tensors of a file that hold NaN or infinity, `NAMES_MAX` of them at most."""
+    """Return the tensors of a file that hold NaN or infinity, `NAMES_MAX` of them at most."""
     found: list[str] = []
     with file.open("rb") as stream:
         for numbers in _tensors(file, stream):
@@ -106,7 +106,7 @@ def not_finite(file: Path) -> tuple[str, ...]:
 
 
 def without_those_of(base: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """The names but for tensors that hold such values in the model that training began with: a mask of its own, say.
+    """Leave out tensors that hold such values in the model that training began with: a mask of its own, say.
 
     A name may have grown or lost a prefix on the way from there.
     """
@@ -191,7 +191,7 @@ def _of_torch(stream: BinaryIO) -> Iterator[_Numbers]:
 
 
 def _views(value: object, path: str) -> Iterator[tuple[str, _View]]:
-    """The tensors of nested dictionaries and lists, each with the way to it."""
+    """Yield the tensors of nested dictionaries and lists, each with the way to it."""
     if isinstance(value, _View):
         yield path, value
         return

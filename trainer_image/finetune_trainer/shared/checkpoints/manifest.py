@@ -39,7 +39,7 @@ class Manifest(Document):
     files: dict[FileName, FileDigest]
 
     def ref(self, folder: Path) -> CheckpointRef:
-        """As records and status name it."""
+        """Return the reference that records and status hold."""
         return CheckpointRef(step=self.step, path=to_pod(folder), time=self.time, attempt=self.attempt)
 
     @property
@@ -49,7 +49,7 @@ class Manifest(Document):
 
 
 def digest(file: Path) -> FileDigest:
-    """Size and SHA-256 of a file."""
+    """Return size and SHA-256 of a file."""
     state = hashlib.sha256()
     size = 0
     with file.open("rb") as stream:
@@ -65,7 +65,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest of a folder; None if there is none that can be read."""
+    """Read the manifest of a folder; None if there is none that can be read."""
     try:
         return read_checked(folder / NAME, Manifest, digest_required=False)
     except (ValueError, OSError):
@@ -73,7 +73,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def verified(folder: Path) -> Manifest:
-    """The manifest of a folder, once every byte of it was read and is what was sealed.
+    """Return the manifest of a folder, once every byte of it was read and is what was sealed.
 
     BrokenError where it is not, OSError where it can't be read.
     """
@@ -107,7 +107,7 @@ def _verified(folder: Path) -> Manifest:
 
 
 def problem(folder: Path) -> str | None:
-    """Why a folder can't be used as what was sealed; None if it can. Reads every byte."""
+    """Say why a folder can't be used as what was sealed; None if it can. Reads every byte."""
     try:
         verified(folder)
     except (BrokenError, OSError) as error:
@@ -116,12 +116,12 @@ def problem(folder: Path) -> str | None:
 
 
 def why(error: Exception) -> str:
-    """What kept a folder from being verified, in words."""
+    """Say in words what kept a folder from being verified."""
     return str(error) if isinstance(error, BrokenError) else f"it can't be read: {error}"
 
 
 def unfit(folder: Path) -> str | None:
-    """Why nothing may go on from a sealed folder; None if it is what was sealed, and all its numbers are finite."""
+    """Say why nothing may go on from a sealed folder; None if it is what was sealed, and all its numbers are finite."""
     try:
         poison = not_finite(folder, verified(folder))
     except (BrokenError, OSError) as error:
@@ -130,7 +130,7 @@ def unfit(folder: Path) -> str | None:
 
 
 def not_finite(folder: Path, manifest: Manifest) -> str | None:
-    """Which numbers of a sealed folder are not finite, in words; None if all are. Looks where nobody has."""
+    """Return the which numbers of a sealed folder are not finite, in words; None if all are. Looks where nobody has."""
     names = manifest.not_finite
     if manifest.finite is None:
         names = tuple(f"{name}: {tensor}" for name in manifest.files for tensor in finite.not_finite(folder / name))

@@ -18,12 +18,12 @@ LABELS_SHOWN = 10
 
 
 def of(prepared: Prepared) -> dict[str, Any]:
-    """The part of a note that tells what is learnt from and which model learns it."""
+    """Return the part of a note that tells what is learnt from and which model learns it."""
     return {DATA: prepared.data_digest, MODEL: prepared.model_digest, LABELS: list(prepared.label_names)}
 
 
 def read(checkpoint: Path) -> dict[str, Any]:
-    """The note of a checkpoint; empty where there is none that can be read."""
+    """Read the note of a checkpoint; empty where there is none that can be read."""
     try:
         note = json.loads((checkpoint / NOTE).read_bytes())
     except (OSError, ValueError):
@@ -32,12 +32,12 @@ def read(checkpoint: Path) -> dict[str, Any]:
 
 
 def tells_data(note: dict[str, Any]) -> bool:
-    """Whether a note says what the checkpoint was trained on: those of older releases do not."""
+    """Tell whether a note says what the checkpoint was trained on: those of older releases do not."""
     return note.get(DATA) is not None
 
 
 def difference(note: dict[str, Any], prepared: Prepared) -> str | None:
-    """Of what else a checkpoint is than of the prepared data and model; None where it is the same, or the note does not say."""
+    """Say of what else a checkpoint is than of the prepared data and model; None where it is the same, or the note does not say."""
     now = of(prepared)
     other = [
         name for name in (DATA, MODEL, LABELS) if None not in (note.get(name), now[name]) and note[name] != now[name]

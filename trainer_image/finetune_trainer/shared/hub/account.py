@@ -35,12 +35,12 @@ def endpoint_of(settings: HubSettings) -> str | None:
 
 
 def full_name(who: Mapping[str, Any], repo_id: str) -> str:
-    """A repository's name with its owner: without one it is the account's."""
+    """Return a repository's name with its owner: without one it is the account's."""
     return repo_id if "/" in repo_id else f"{who['name']}/{repo_id}"
 
 
 def problem(who: Mapping[str, Any], repo_id: str) -> ExpectedError | None:
-    """Why a token cannot write to a repository, as far as `whoami` tells; None if it does not tell."""
+    """Say why a token cannot write to a repository, as far as `whoami` tells; None if it does not tell."""
     name = str(who.get("name", ""))
     token = (who.get("auth") or {}).get("accessToken") or {}
     if token.get("role") == "read":
@@ -69,7 +69,7 @@ def problem(who: Mapping[str, Any], repo_id: str) -> ExpectedError | None:
 
 
 def is_public(repo_id: str) -> ExpectedError:
-    """What is to be private goes nowhere where all can see it: that could not be undone."""
+    """Make the error for a public repository: what is to be private goes nowhere where all can see it, for that can't be undone."""
     return ExpectedError(
         Reason.REPO_PUBLIC,
         f"{repo_id} is public, and spec.publish.private is true: nothing was uploaded. Make the repository private in "

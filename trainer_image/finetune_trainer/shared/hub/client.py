@@ -73,13 +73,13 @@ class OneTryClient(httpx2.Client):
 
 
 def _place(request: httpx2.Request) -> str:
-    """Where a request went, without what may be signed."""
+    """Say where a request went, without what may be signed."""
     return f"{request.url.host}{request.url.path}"
 
 
 @contextmanager
 def one_try(traffic: Traffic | None = None) -> Iterator[None]:
-    """Within the block the client library makes each request once."""
+    """Let the client library make each request once within the block."""
 
     def make() -> OneTryClient:
         stock = default_client_factory()
@@ -95,5 +95,5 @@ def one_try(traffic: Traffic | None = None) -> Iterator[None]:
 
 
 def monotonic_deadline(moment: datetime) -> float:
-    """A moment of the clock on the wall as one that no clock change moves."""
+    """Turn a moment of the clock on the wall into one that no clock change moves."""
     return time.monotonic() + (moment - datetime.now(UTC)).total_seconds()

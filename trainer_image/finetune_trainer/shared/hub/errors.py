@@ -54,12 +54,12 @@ def asked_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def passes(status: int) -> bool:
-    """Whether an answer of this status may be another one later."""
+    """Tell whether an answer of this status may be another one later."""
     return status in BUSY or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in FULL)
 
 
 def clean(text: str, token: str | None = None) -> str:
-    """Somebody else's words, fit for a log and a status: short, one line, nothing signed or secret."""
+    """Make somebody else's words fit for a log and a status: short, one line, nothing signed or secret."""
     text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(printable(text, READ_CHARACTERS).split()))
     if token:
         text = text.replace(token, "<token>")
@@ -67,7 +67,7 @@ def clean(text: str, token: str | None = None) -> str:
 
 
 def translated(error: Exception, repo_id: str, token: str | None) -> ExpectedError | Passing | None:
-    """What an error of the client library means; None where it is none of the Hub's."""
+    """Say what an error of the client library means; None where it is none of the Hub's."""
     from huggingface_hub import errors
 
     if isinstance(error, ValueError) and "metadata in README.md" in str(error):
@@ -94,7 +94,7 @@ def translated(error: Exception, repo_id: str, token: str | None) -> ExpectedErr
 
 
 def _of_words(error: Exception, said: str, repo_id: str) -> ExpectedError | Passing | None:
-    """LFS answers errors file by file, Xet has no types of its own: words are all there is."""
+    """Judge an error by its words: LFS answers errors file by file, and Xet has no types of its own."""
     if isinstance(error, ValueError):
         if "LFS batch API" not in said:
             return None
@@ -111,7 +111,7 @@ def _of_words(error: Exception, said: str, repo_id: str) -> ExpectedError | Pass
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from; the client library leaves some that came from themselves."""
+    """Yield an error and what it came from; the client library leaves some that came from themselves."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -120,7 +120,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def refused(status: int, said: str, repo_id: str) -> ExpectedError | Passing:
-    """What an answer of the Hub means, by its status and words."""
+    """Say what an answer of the Hub means, by its status and words."""
     if _is_full(status, said):
         return _no_room(repo_id, said)
     if passes(status):
@@ -147,12 +147,12 @@ def refused(status: int, said: str, repo_id: str) -> ExpectedError | Passing:
 
 
 def _sentence(said: str) -> str:
-    """Somebody else's words, so that ours may follow."""
+    """End somebody else's words as a sentence, so that ours may follow."""
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def _is_full(status: int, said: str) -> bool:
-    """Whether an answer means that the account may not store so much."""
+    """Tell whether an answer means that the account may not store so much."""
     if status in FULL:
         return True
     return status != HTTPStatus.UNAUTHORIZED and not passes(status) and bool(NO_ROOM.search(said))
