@@ -229,7 +229,7 @@ def test_servers_that_can_do_less(lacks: str, web: StubWeb, model: Path, tmp_pat
 
 
 def test_what_grows_in_other_hands_is_left_alone(web: StubWeb, tmp_path: Path) -> None:
-    file = web_files.found(f"{web.endpoint}/train.jsonl")
+    file = web_files.find(f"{web.endpoint}/train.jsonl")
     there = remote.fetched(file, tmp_path).path
     assert there is not None
     there.unlink()

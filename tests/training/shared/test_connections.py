@@ -71,7 +71,7 @@ def test_an_authority_is_trusted_under_each_of_its_names(
     given = {variable: str(company.certificate)}
     for name, value in {**given, **connections.environment(given)}.items():
         monkeypatch.setenv(name, value)
-    assert web_files.found(f"{web.endpoint}/train.jsonl").size == len(LINES)
+    assert web_files.find(f"{web.endpoint}/train.jsonl").size == len(LINES)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_prepare_command_trusts_whom_older_libraries_would(
 def test_untrusted_address_is_asked_once(web: StubWeb) -> None:
     """An address that is not trusted is asked once, and the way out is named."""
     with pytest.raises(ExpectedError) as raised:
-        web_files.found(f"{web.endpoint}/train.jsonl")
+        web_files.find(f"{web.endpoint}/train.jsonl")
     assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
     assert f"The certificate of {web.endpoint}/train.jsonl is not trusted" in str(raised.value)
     assert "name the file in spec.env as SSL_CERT_FILE" in str(raised.value)
@@ -141,7 +141,7 @@ def test_a_file_with_another_authority_is_named(web: StubWeb, tmp_path: Path, mo
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
     monkeypatch.setenv("SSL_CERT_FILE", str(other))
     with pytest.raises(ExpectedError, match="does not hold the authority that signed it") as raised:
-        web_files.found(f"{web.endpoint}/train.jsonl")
+        web_files.find(f"{web.endpoint}/train.jsonl")
     assert f"REQUESTS_CA_BUNDLE ({other})" in str(raised.value)
 
 
@@ -157,7 +157,7 @@ def test_variable_without_certificates_is_said_first(
         file.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     with pytest.raises(ExpectedError, match=f"{file}.*{says}") as raised:
-        web_files.found(f"{web.endpoint}/train.jsonl")
+        web_files.find(f"{web.endpoint}/train.jsonl")
     assert raised.value.reason is Reason.CERTIFICATE_NOT_TRUSTED
     with pytest.raises(ExpectedError, match=says):
         HubReader(config(hub, tmp_path).hub).model(ModelSource(name="us/tiny"), tmp_path / "cache")
@@ -192,10 +192,10 @@ def test_the_one_way_out_is_a_proxy(company: Authority, web: StubWeb, monkeypatc
     monkeypatch.setenv("SSL_CERT_FILE", str(company.certificate))
     with proxy() as way:
         monkeypatch.setenv("HTTPS_PROXY", way.endpoint)
-        assert web_files.found(f"{address}/train.jsonl").size == len(LINES)
+        assert web_files.find(f"{address}/train.jsonl").size == len(LINES)
         assert way.asked == [address.removeprefix("https://")]
         monkeypatch.setenv("NO_PROXY", "localhost")
-        assert web_files.found(f"{address}/train.jsonl").size == len(LINES)
+        assert web_files.find(f"{address}/train.jsonl").size == len(LINES)
         assert len(way.asked) == 1
 
 
@@ -207,8 +207,8 @@ def test_a_proxy_that_wants_a_name_is_not_asked_for_ever(
     with proxy("me:a-password") as way:
         monkeypatch.setenv("HTTPS_PROXY", way.endpoint.replace("http://", "http://me:a-wrong-one@"))
         with pytest.raises(ExpectedError, match="The proxy lets nobody through") as raised:
-            web_files.found(f"{address}/train.jsonl")
+            web_files.find(f"{address}/train.jsonl")
         assert (raised.value.reason, raised.value.cause) == (Reason.ACCESS_DENIED, Cause.USER)
         assert "a-wrong-one" not in str(raised.value)
         monkeypatch.setenv("HTTPS_PROXY", way.endpoint.replace("http://", "http://me:a-password@"))
-        assert web_files.found(f"{address}/train.jsonl").size == len(LINES)
+        assert web_files.find(f"{address}/train.jsonl").size == len(LINES)

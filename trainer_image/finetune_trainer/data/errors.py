@@ -12,10 +12,12 @@ from finetune_trainer.shared.failures import ExpectedError
 
 def names(values: object, limit: int = 20) -> str:
     """Write a few names or values for a message: `review, stars and 3 more`; in quotes where white space would not be seen."""
-    found = [_plain(value) for value in values] if isinstance(values, list | tuple | set | dict) else [_plain(values)]
-    if len(found) <= limit:
-        return ", ".join(found)
-    return f"{', '.join(found[:limit])} and {len(found) - limit} more"
+    shown_values = (
+        [_plain(value) for value in values] if isinstance(values, list | tuple | set | dict) else [_plain(values)]
+    )
+    if len(shown_values) <= limit:
+        return ", ".join(shown_values)
+    return f"{', '.join(shown_values[:limit])} and {len(shown_values) - limit} more"
 
 
 def _plain(value: object) -> str:
@@ -59,16 +61,16 @@ def others(count: int) -> str:
     return f" (and {count - 1} more row{'s' if count > 2 else ''})" if count > 1 else ""
 
 
-def column_missing(column: str, there: Sequence[str], name: str, hint: str = "") -> ExpectedError:
+def column_missing(column: str, columns: Sequence[str], name: str, hint: str = "") -> ExpectedError:
     """Make the error for a column that is not in the data; one that is spelt almost the same is suggested."""
-    by_plain_name = {other.strip().casefold(): other for other in there}
+    by_plain_name = {other.strip().casefold(): other for other in columns}
     close = get_close_matches(column.casefold(), by_plain_name, 1)
     meant = (
         f" Did you mean {by_plain_name[close[0]]!r}{_around(by_plain_name[close[0]])}?" if close and not hint else ""
     )
     return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
-        f"{name} has no column {column!r}; it has {names(list(there)) or 'none'}.{meant}{hint} "
+        f"{name} has no column {column!r}; it has {names(list(columns)) or 'none'}.{meant}{hint} "
         "Name the right one in spec.dataset.columns.",
     )
 

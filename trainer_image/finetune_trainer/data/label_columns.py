@@ -29,9 +29,9 @@ def ids(split: Split, columns: Sequence[str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(chosen))])
 
 
-def about(split: Split, columns: Sequence[str], found: pa.ChunkedArray) -> tuple[str, ...]:
+def about(split: Split, columns: Sequence[str], labels: pa.ChunkedArray) -> tuple[str, ...]:
     """Say which labels training never shows. Raise ExpectedError where it shows none at all."""
-    used = set(pc.unique(pc.list_flatten(found)).to_pylist())
+    used = set(pc.unique(pc.list_flatten(labels)).to_pylist())
     missing = [column for number, column in enumerate(columns) if number not in used]
     if not used:
         raise ExpectedError(
@@ -55,8 +55,8 @@ def _yes(split: Split, column: str) -> npt.NDArray[np.bool_]:
             f"{split.place(bad)}: column {column!r} (spec.dataset.labelColumns) holds {shown(value)}, where a 1 says that the "
             f"text has the label and a 0 that it has not.{hint}",
         )
-    found: npt.NDArray[np.bool_] = yes.to_numpy().astype(np.bool_)
-    return found
+    has_label: npt.NDArray[np.bool_] = yes.to_numpy().astype(np.bool_)
+    return has_label
 
 
 def _as_text(values: pa.ChunkedArray) -> Any:

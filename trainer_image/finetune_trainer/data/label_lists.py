@@ -85,10 +85,10 @@ class Lists:
                 Reason.LABELS_INVALID,
                 f"{items.split.name}: no row has a {items.noun} in column {items.column!r}; there is nothing to learn.",
             )
-        found = names_of(items)
+        class_names = names_of(items)
         if len(pc.unique(items.values)) < at_least:
             raise nothing_to_tell_apart(items)
-        return found
+        return class_names
 
     def ids(self, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
         """Return the same lists with the ids of the classes; what does not count stays what it is."""
@@ -145,7 +145,7 @@ def separator(splits: Iterable[Split], column: str) -> str | None:
         return None
     written = [values.filter(pc.invert(pc.match_substring_regex(values, BLANK))) for values in texts]
     if any(map(len, written)) and all(
-        pc.all(pc.match_substring_regex(one, SERIALISED)).as_py() for one in written if len(one)
+        pc.all(pc.match_substring_regex(texts, SERIALISED)).as_py() for texts in written if len(texts)
     ):
         return BRACKETS
     for sign in SEPARATORS:
@@ -169,16 +169,16 @@ def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArr
     """Parse lists that are written as text; no text is no label."""
     lists: list[list[Any]] = []
     for row, text in enumerate(values.to_pylist()):
-        found = _list(text) if text and text.strip() else []
-        if found is None:
+        items = _list(text) if text and text.strip() else []
+        if items is None:
             raise ExpectedError(
                 Reason.LABELS_INVALID,
                 f"{split.place(row)}: column {column!r} holds {shown(text)}, which looks like a list and is none. Write it "
                 'as ["a", "b"], which json.dumps does, or as a|b.',
             )
-        if (half := half_character(found)) is not None:
+        if (half := half_character(items)) is not None:
             raise half_a_character(f"{split.place(row)}: column {column!r}", half)
-        lists.append(found)
+        lists.append(items)
     if {type(item) for items in lists for item in items} == {int}:
         return pa.chunked_array([pa.array(lists, pa.list_(pa.int64()))])
     return pa.chunked_array([pa.array([list(map(str, items)) for items in lists], pa.list_(pa.string()))])
@@ -187,18 +187,18 @@ def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArr
 def _list(text: str) -> list[Any] | None:
     """Parse the list of texts or numbers that a text is."""
     try:
-        found = json.loads(text)
+        items = json.loads(text)
     except (ValueError, RecursionError):
         if not _LIST.fullmatch(text):
             return None
         try:
             # One item at a time: between two of them Python would read more than there is.
-            found = [ast.literal_eval(item) for item in re.findall(_ITEM, text, re.DOTALL)]
+            items = [ast.literal_eval(item) for item in re.findall(_ITEM, text, re.DOTALL)]
         except (ValueError, SyntaxError):
             return None
-    if not isinstance(found, list) or not all(type(item) in (int, str) for item in found):
+    if not isinstance(items, list) or not all(type(item) in (int, str) for item in items):
         return None
-    return found if all(type(item) is str or abs(item) < 2**63 for item in found) else None
+    return items if all(type(item) is str or abs(item) < 2**63 for item in items) else None
 
 
 def _items(

@@ -57,20 +57,20 @@ class Items:
     def wrong(self, item: int, message: str, *, name: str = "") -> ExpectedError:
         """Make the error at an item; `name` stands before its value: `the label 'ugly' in column 'stars' ...`."""
         value = self.values[item].as_py()
-        said = shown(value) if name else value
+        shown_value = shown(value) if name else value
         where = self.split.place(self.row(item))
         return ExpectedError(
-            Reason.LABELS_INVALID, f"{where}: {name}{self.noun} {said} in column {self.column!r} {message}"
+            Reason.LABELS_INVALID, f"{where}: {name}{self.noun} {shown_value} in column {self.column!r} {message}"
         )
 
 
 def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the classes by id, as the training rows have them; and what to tell the user."""
     items = Items(split, column, _values(split, column))
-    found, messages = names_of(items)
+    classes, messages = names_of(items)
     if len(pc.unique(items.values)) < 2:
         raise nothing_to_tell_apart(items)
-    return found, (*messages, *_about_text(items, found), *_about_count(items, found))
+    return classes, (*messages, *_about_text(items, classes), *_about_count(items, classes))
 
 
 def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
@@ -87,8 +87,8 @@ def names_of(items: Items) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if items.integers:
         return _of_integers(items, sorted(distinct))
     digits = all(name.isdecimal() for name in distinct)
-    found = tuple(sorted(distinct, key=_by_number) if digits else sorted(distinct))
-    return found, (*alike(items, found), *_missing(items, found))
+    classes = tuple(sorted(distinct, key=_by_number) if digits else sorted(distinct))
+    return classes, (*alike(items, classes), *_missing(items, classes))
 
 
 def _by_number(digits: str) -> tuple[int, str, str]:
@@ -111,8 +111,8 @@ def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
     if ids.null_count:
         item = pc.index(pc.is_null(ids), True).as_py()
         hint = SECRET if values[item].as_py() == "-1" else ""
-        told = Items(items.split, items.column, values, items.row, items.noun)
-        raise told.wrong(
+        as_integers = Items(items.split, items.column, values, items.row, items.noun)
+        raise as_integers.wrong(
             item, f"does not occur in the training data, which has {names(list(class_labels))}.{hint}", name="the "
         )
     return ids.cast(pa.int64())
@@ -123,10 +123,10 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(str(label) for label in range(count))
 
 
-def alike(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+def alike(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
     """Warn of classes whose names a person would take for one."""
     groups: dict[str, list[str]] = {}
-    for name in found:
+    for name in classes:
         groups.setdefault(_plain(name), []).append(name)
     several = [" and ".join(_told_apart(name, group) for name in group) for group in groups.values() if len(group) > 1]
     if not several:
@@ -151,9 +151,9 @@ def _told_apart(name: str, group: Sequence[str]) -> str:
     return shown(name) if forms.count(unicodedata.normalize("NFKC", name)) == 1 else ascii(name)
 
 
-def _missing(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+def _missing(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
     """Warn of a class whose name is what programs write where there is none."""
-    written = [name for name in found if name.strip().casefold() in MISSING]
+    written = [name for name in classes if name.strip().casefold() in MISSING]
     if not written or items.declared is not None:
         return ()
     count = pc.sum(pc.is_in(items.values, pa.array(written, items.values.type))).as_py()
@@ -163,35 +163,35 @@ def _missing(items: Items, found: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _about_count(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+def _about_count(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
     """Warn of a column in which hardly any label occurs twice."""
-    rows, labels = len(items.values), len(found)
+    rows, labels = len(items.values), len(classes)
     if items.declared is not None or labels < MANY or labels * 2 <= rows:
         return ()
     return (
-        f"Column {items.column!r} has {labels} different {items.noun}s in {rows} rows, such as {names(list(found[:2]))}: hardly "
+        f"Column {items.column!r} has {labels} different {items.noun}s in {rows} rows, such as {names(list(classes[:2]))}: hardly "
         "any of them can be learnt. Is it the column with the labels?",
     )
 
 
-def _about_text(items: Items, found: Sequence[str]) -> tuple[str, ...]:
+def _about_text(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
     """Warn of text that could be something else."""
     if items.integers or items.declared is not None:
         return ()
-    if all(_is(name, SERIALISED) for name in found):
+    if all(_is(name, SERIALISED) for name in classes):
         return (
-            f"The labels in column {items.column!r} look like lists written as text, such as {shown(found[0])}: each "
+            f"The labels in column {items.column!r} look like lists written as text, such as {shown(classes[0])}: each "
             "different one is a class of its own. If a row has several labels set spec.problemType: "
             "multi_label_classification.",
         )
-    if items.split.untyped and all(_is(name, NUMBER) for name in found):
+    if items.split.untyped and all(_is(name, NUMBER) for name in classes):
         return (
-            f"The labels in column {items.column!r} are numbers that do not count classes from 0 ({names(list(found))}): "
+            f"The labels in column {items.column!r} are numbers that do not count classes from 0 ({names(list(classes))}): "
             "each is the name of a class.",
         )
-    if all(_is(name, FLOAT) for name in found) and any("." in name for name in found):
+    if all(_is(name, FLOAT) for name in classes) and any("." in name for name in classes):
         return (
-            f"The labels in column {items.column!r} are text that looks like numbers, such as {shown(found[0])}: each "
+            f"The labels in column {items.column!r} are text that looks like numbers, such as {shown(classes[0])}: each "
             "different one is a class. For numbers to be predicted set spec.problemType: regression.",
         )
     return ()

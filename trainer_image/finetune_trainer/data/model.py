@@ -66,8 +66,12 @@ def local_model(path: PodPath) -> Path:
         raise ExpectedError(Reason.MODEL_NOT_FOUND, f"The model {path} cannot be read: {refusal}")
     if not folder.exists():
         parent = folder.parent
-        there = names(sorted(entry.name for entry in parent.iterdir())) if parent.is_dir() else None
-        hint = f"{os.path.dirname(path)} holds {there or 'nothing'}." if there is not None else "Is the volume mounted?"
+        siblings = names(sorted(entry.name for entry in parent.iterdir())) if parent.is_dir() else None
+        hint = (
+            f"{os.path.dirname(path)} holds {siblings or 'nothing'}."
+            if siblings is not None
+            else "Is the volume mounted?"
+        )
         raise ExpectedError(Reason.MODEL_NOT_FOUND, f"The model folder {path} does not exist. {hint}")
     if not folder.is_dir():
         raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{path} is a file; spec.model.name takes the folder of a model.")
@@ -82,24 +86,24 @@ def load(folder: Path, name: str) -> ModelDescription:
     refusal = access.refusal(folder, to_pod(folder))
     if refusal:
         raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} cannot be read: {refusal}")
-    there = sorted(entry.name for entry in folder.iterdir())
-    if "config.json" not in there:
+    files = sorted(entry.name for entry in folder.iterdir())
+    if "config.json" not in files:
         raise ExpectedError(
-            Reason.MODEL_NOT_FOUND, f"{name} is no model: it has no config.json; it holds {names(there) or 'nothing'}."
+            Reason.MODEL_NOT_FOUND, f"{name} is no model: it has no config.json; it holds {names(files) or 'nothing'}."
         )
-    weights.check(folder, there, name)
-    tokenizer_files = [entry for entry in there if _is_tokenizer_file(entry)]
+    weights.check(folder, files, name)
+    tokenizer_files = [entry for entry in files if _is_tokenizer_file(entry)]
     _require_readable(folder, ["config.json", *tokenizer_files], name)
     try:
         # Without a word on remote code transformers asks on the terminal.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ExpectedError(
-            Reason.MODEL_NOT_FOUND, f"{name}: its configuration cannot be used: {_said(error)}"
+            Reason.MODEL_NOT_FOUND, f"{name}: its configuration cannot be used: {_one_line(error)}"
         ) from error
     missing = ExpectedError(
         Reason.MODEL_NOT_FOUND,
-        f"{name} has no tokenizer (tokenizer.json, vocab.txt, ...); it holds {names(there)}. "
+        f"{name} has no tokenizer (tokenizer.json, vocab.txt, ...); it holds {names(files)}. "
         "Save one beside it with tokenizer.save_pretrained().",
     )
     try:
@@ -108,7 +112,7 @@ def load(folder: Path, name: str) -> ModelDescription:
         if not tokenizer_files:
             raise missing from error
         raise ExpectedError(
-            Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_said(error)}"
+            Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_one_line(error)}"
         ) from error
     # One that reads bytes or characters has no vocabulary. Any other is made empty where its files are missing.
     if not tokenizer_files and type(tokenizer).vocab_files_names:
@@ -118,7 +122,7 @@ def load(folder: Path, name: str) -> ModelDescription:
     )
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """Write an error's text on one line; what it says of code that comes with a model is no way out here."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
@@ -151,7 +155,10 @@ def text_config(config: Any) -> Any:
 def quantization_of(config: Any) -> dict[str, Any] | None:
     """Return how another library has put the weights into few bits, as the model or its part for text has it; None for plain ones."""
     owners = (config, text_config(config))
-    return next((found for owner in owners if (found := getattr(owner, "quantization_config", None)) is not None), None)
+    return next(
+        (quantization for owner in owners if (quantization := getattr(owner, "quantization_config", None)) is not None),
+        None,
+    )
 
 
 def max_tokens(config: Any, tokenizer: Any) -> int | None:

@@ -44,8 +44,8 @@ def _value(value: Any, type_: pa.DataType) -> Any:
     if isinstance(type_, pa.JsonType):
         return json.loads(value)
     if pa.types.is_struct(type_):
-        found = {field.name: _value(value[field.name], field.type) for field in type_}
-        return {key: item for key, item in found.items() if item is not None}
+        fields = {field.name: _value(value[field.name], field.type) for field in type_}
+        return {key: item for key, item in fields.items() if item is not None}
     if isinstance(value, list):
         return [_value(item, type_.value_type) for item in value]
     return value

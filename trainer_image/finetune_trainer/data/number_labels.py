@@ -37,8 +37,8 @@ def numbers(split: Split, column: str) -> pa.ChunkedArray:
 
 def require_spread(split: Split, column: str, values: pa.ChunkedArray) -> None:
     """Refuse numbers that are all the same: there would be nothing to learn."""
-    found = pc.min_max(values)
-    if found["min"] == found["max"]:
+    extremes = pc.min_max(values)
+    if extremes["min"] == extremes["max"]:
         raise ExpectedError(
             Reason.LABELS_INVALID,
             f"{split.name}: all rows have the number {values[0].as_py()} in column {column!r}; there is nothing to learn.",

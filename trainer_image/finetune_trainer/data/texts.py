@@ -63,11 +63,11 @@ def serialised(split: Split, column: str, hint: str = "") -> tuple[str, ...]:
     values = strings(split, column)
     for what, pattern in SERIALISED.items():
         matches = pc.fill_null(pc.match_substring_regex(values, pattern), False)
-        found = pc.sum(matches).as_py() or 0
-        if found > MOST * len(values):
+        count = pc.sum(matches).as_py() or 0
+        if count > MOST * len(values):
             example = shown(values[pc.index(matches, True).as_py()].as_py(), 60)
             return (
-                f"{found} of {len(values)} texts in column {column!r} look like {what} written as text, such as {example}: they "
+                f"{count} of {len(values)} texts in column {column!r} look like {what} written as text, such as {example}: they "
                 f"are read as they stand. Write the text itself into the column if that is not meant.{hint}",
             )
     return ()

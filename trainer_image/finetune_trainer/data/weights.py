@@ -19,14 +19,14 @@ ADAPTER = "adapter_config.json"
 GIT_LFS = b"version https://git-lfs"
 
 
-def check(folder: Path, there: Sequence[str], name: str) -> None:
-    """Raise what is wrong with the weights in `folder`, which holds `there`; `name` is what messages call the model."""
-    first = next((file for file in LOADED if file in there), None)
+def check(folder: Path, listing: Sequence[str], name: str) -> None:
+    """Raise what is wrong with the weights in `folder`, which holds `listing`; `name` is what messages call the model."""
+    first = next((file for file in LOADED if file in listing), None)
     if first is None:
-        hint = " It is an adapter: merge it into its base model and save that." if ADAPTER in there else ""
+        hint = " It is an adapter: merge it into its base model and save that." if ADAPTER in listing else ""
         raise ExpectedError(
             Reason.MODEL_NOT_FOUND,
-            f"{name} has no weights (model.safetensors); it holds {names(list(there))}.{hint}",
+            f"{name} has no weights (model.safetensors); it holds {names(list(listing))}.{hint}",
         )
     files = _parts(folder / first, name) if first.endswith(".json") else [first]
     missing = [file for file in files if not (folder / file).exists()]
@@ -63,8 +63,8 @@ def _problem(file: Path) -> str | None:
             with safe_open(file, framework="np"):
                 return None
         except SafetensorError as error:
-            said = str(error).removeprefix("Error while deserializing header: ")
-            return f"({file.stat().st_size} bytes) is not whole: {said}"
+            message = str(error).removeprefix("Error while deserializing header: ")
+            return f"({file.stat().st_size} bytes) is not whole: {message}"
     if first.startswith(b"PK") and not zipfile.is_zipfile(file):
         return f"({file.stat().st_size} bytes) is not whole"
     return None if first else "is empty"

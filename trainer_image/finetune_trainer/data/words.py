@@ -45,11 +45,11 @@ def require_words(split: Split, column: str) -> int:
                 f"{split.place(row)}: a word in column {column!r} is null{others(words.null_count)}. Leave such rows out.",
             )
         empty = pc.match_substring_regex(words, BLANK)
-        found = pc.sum(empty).as_py() or 0
-        if found:
+        blank_words = pc.sum(empty).as_py() or 0
+        if blank_words:
             all_blank = np.bincount(rows.filter(empty).to_numpy(), minlength=len(chunk)) == lengths.to_numpy()
             _refuse(split, column, first, pa.array(all_blank), "holds blank words alone")
-        blank += found
+        blank += blank_words
     return blank
 
 

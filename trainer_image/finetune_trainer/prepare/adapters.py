@@ -100,21 +100,21 @@ def _require_modules(wanted: tuple[str, ...], model: ModelDescription) -> None:
     known = {part for path in saved for part in path.split(".")}
     missing = [name for name in wanted if name.rpartition(".")[2] not in {*known, *NEW, ALL_LINEAR}]
     if missing:
-        there = sorted({path.rpartition(".")[2] for path in saved if not path.rpartition(".")[2].isdigit()})
+        modules = sorted({path.rpartition(".")[2] for path in saved if not path.rpartition(".")[2].isdigit()})
         raise _refusal(
-            f"spec.peft.targetModules: {model.name} has no module {names(missing)}. Choose from {names(there)}, or "
+            f"spec.peft.targetModules: {model.name} has no module {names(missing)}. Choose from {names(modules)}, or "
             f"say {ALL_LINEAR}."
         )
 
 
 def _matrices(folder: Path) -> list[str]:
     """Return the paths of the modules whose weight is a matrix; empty where the files do not tell without torch."""
-    found = []
+    paths = []
     for file in sorted(folder.glob("model*.safetensors")):
         for name, shape in _shapes(file):
             if name.endswith(".weight") and len(shape) == MATRIX:
-                found.append(name.removesuffix(".weight"))
-    return found
+                paths.append(name.removesuffix(".weight"))
+    return paths
 
 
 def _shapes(file: Path) -> Iterator[tuple[str, list[int]]]:

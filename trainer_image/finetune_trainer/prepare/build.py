@@ -36,7 +36,7 @@ class Job:
     config: RunConfig
     task: Task
     hub: HubReader
-    found: splits.Found
+    source: splits.DataSource
     model: ModelDescription
     limits: Limits
 
@@ -50,8 +50,8 @@ def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], objec
         for role, table in checked.splits.items():
             _require_rows(role, table.num_rows, checked.dropped.get(role, {}))
             limit = job.config.dataset.max_samples.get(role)
-            order, said = splits.sampled(table.num_rows, role, limit, seed(job.config.training_arguments))
-            messages += [said] if said else []
+            order, message = splits.sampled(table.num_rows, role, limit, seed(job.config.training_arguments))
+            messages += [message] if message else []
             reading = Reading(job.config, job.model, job.limits, checked.label_names, role)
             taken[role] = tokens.Taken(table, order, reading)
         arguments.check(job.config, {role: rows.rows for role, rows in taken.items()})
@@ -67,7 +67,7 @@ def _checked(job: Job, scratch: Path) -> Checked:
         read = splits.read(
             config.dataset,
             job.hub,
-            job.found,
+            job.source,
             task.asked(config),
             scratch,
             seed=seed(config.training_arguments),

@@ -91,20 +91,20 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            found = self._stream.read(len(buffer))
+            block = self._stream.read(len(buffer))
         except (OSError, EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
             if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
                 raise
             if page := self._content.web_page():
                 raise ExpectedError(Reason.DATA_INVALID, f"{page}.") from error
-            said = " ".join(str(error).split()).rstrip(".")
+            message = " ".join(str(error).split()).rstrip(".")
             raise ExpectedError(
                 Reason.DATA_INVALID,
-                f"{self._content.name} cannot be unpacked as {self._content.compression}: {said}. "
+                f"{self._content.name} cannot be unpacked as {self._content.compression}: {message}. "
                 "Was it copied as a whole?",
             ) from error
-        buffer[: len(found)] = found
-        return len(found)
+        buffer[: len(block)] = block
+        return len(block)
 
     def close(self) -> None:
         if not self.closed:

@@ -49,7 +49,7 @@ def touch(folder: Path) -> bool:
 
 def make_room(layout: Layout, wanted: int) -> list[str]:
     """Evict until the volume has so many free bytes or nothing more can go; says what went."""
-    said = []
+    messages = []
     if shutil.disk_usage(layout.output).free < wanted:
         for name in names_in(layout.all_prepared):
             if DAMAGED in name:
@@ -59,23 +59,23 @@ def make_room(layout: Layout, wanted: int) -> list[str]:
             break
         size = entry.size
         if evict(layout, entry):
-            said.append(
+            messages.append(
                 f"The volume is short of room: prepared data {entry.folder.name[:12]} ({size >> 20} MiB, last used "
                 f"{time.strftime('%Y-%m-%d', time.gmtime(entry.used))}) was removed; no unfinished job uses it."
             )
-    return said
+    return messages
 
 
 def candidates(layout: Layout) -> list[Entry]:
     """Return the entries that may go, the least recently used first."""
-    named, found = in_use(layout), []
+    named, entries = in_use(layout), []
     for name in names_in(layout.all_prepared):
         if "." in name or name in named:
             continue
         used = _used(layout.all_prepared / name)
         if used is not None and time.time() - used > RECENT_SECONDS:
-            found.append(Entry(layout.all_prepared / name, used))
-    return sorted(found, key=lambda entry: entry.used)
+            entries.append(Entry(layout.all_prepared / name, used))
+    return sorted(entries, key=lambda entry: entry.used)
 
 
 def in_use(layout: Layout) -> set[str]:
@@ -96,7 +96,7 @@ def _may_go_on(layout: Layout) -> Iterator[Run]:
     for job in names_in(layout.output):
         runs = replace(layout, job=job).runs
         prepared = [(run.prepared.stat().st_mtime, run) for run in map(Run, _folders(runs)) if run.prepared.is_file()]
-        newest = max(prepared, key=lambda one: one[0], default=None)
+        newest = max(prepared, key=lambda entry: entry[0], default=None)
         if newest is not None and not any(attempt.model.is_dir() for attempt in newest[1].begun()):
             yield newest[1]
 

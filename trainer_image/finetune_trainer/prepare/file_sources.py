@@ -39,24 +39,24 @@ class FileSource:
     """Of the dataset on the Hub that it belongs to."""
 
 
-def found(paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming: bool) -> Iterator[FileSource]:
+def find(paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming: bool) -> Iterator[FileSource]:
     """Find the files that paths, patterns and addresses mean, in the order given."""
     fetched = downloads(hub_cache)
     for path in paths:
         if path.startswith(s3.SCHEME):
-            yield from (_remote(file, fetched, streaming=streaming) for file in s3.found(path))
+            yield from (_remote(file, fetched, streaming=streaming) for file in s3.find(path))
         elif path.startswith(HUB):
             yield from _of_hub(path, client, hub_cache, streaming=streaming)
         elif path.startswith(("https://", "http://")):
             _require_known_kind(shown(path))
-            yield _remote(web.found(path), fetched, streaming=streaming)
+            yield _remote(web.find(path), fetched, streaming=streaming)
         elif streaming:
             raise ExpectedError(
                 Reason.DATA_INVALID,
                 f"{path} lies on a mounted volume: there is nothing to stream. Leave spec.dataset.streaming out.",
             )
         else:
-            yield from (_local(content) for content in local_files.found(path))
+            yield from (_local(content) for content in local_files.find(path))
 
 
 def _local(content: Content) -> FileSource:
@@ -93,7 +93,7 @@ def _fetched_from_hub(file: HubFile, client: HubReader, cache: Path) -> Content:
 
 def _read_from_hub(file: HubFile, client: HubReader, cache: Path) -> Content:
     address, headers = client.direct(file)
-    return remote.far(web.found(address, headers, file.name))
+    return remote.far(web.find(address, headers, file.name))
 
 
 def downloads(hub_cache: Path) -> Path:

@@ -24,8 +24,8 @@ from finetune_trainer.shared.failures import ExpectedError
 def read_files(contents: Sequence[Content], asked: ColumnRequest, scratch: Path) -> Split:
     """Read the rows of all files, in the order given; `scratch` is a folder with room for the columns that are asked for."""
     tables, sources = [], []
-    told: list[str] = []
-    asked = replace(asked, tell=told.append)
+    messages: list[str] = []
+    asked = replace(asked, tell=messages.append)
     class_names: dict[str, tuple[str, ...]] = {}
     for content in contents:
         place = formats.places(content, asked)
@@ -46,5 +46,5 @@ def read_files(contents: Sequence[Content], asked: ColumnRequest, scratch: Path)
         tuple(sources),
         class_names,
         untyped=any(content.kind in formats.UNTYPED for content in contents),
-        messages=tuple(dict.fromkeys(told)),
+        messages=tuple(dict.fromkeys(messages)),
     )

@@ -73,11 +73,11 @@ class HubReader:
         info = self._ask(
             lambda: self._api.model_info(source.name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
         )
-        commit, there = str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
-        check_files(wanted, there)
+        commit, files = str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+        check_files(wanted, files)
         folder = self._ask(
             lambda: self._api.snapshot_download(
-                source.name, revision=commit, allow_patterns=needed_files(there), cache_dir=cache / "hub", max_workers=4
+                source.name, revision=commit, allow_patterns=needed_files(files), cache_dir=cache / "hub", max_workers=4
             ),
             wanted,
         )
@@ -103,23 +103,23 @@ class HubReader:
         name, _, revision = repository.partition("@")
         source = DatasetSource(name=name, revision=unquote(revision) or None)
         info = self._dataset_info(source)
-        there = sorted(sibling.rfilename for sibling in info.siblings or [])
-        found = [path] if path in there else fitting(path, there) if is_pattern(path) else []
-        if not found:
-            raise hub_errors.file_missing(Wanted.of(source, self._endpoint), path, there)
-        return [HubFile(f"hf://datasets/{repository}/{file}", source, str(info.sha), file) for file in found]
+        files = sorted(sibling.rfilename for sibling in info.siblings or [])
+        paths = [path] if path in files else fitting(path, files) if is_pattern(path) else []
+        if not paths:
+            raise hub_errors.file_missing(Wanted.of(source, self._endpoint), path, files)
+        return [HubFile(f"hf://datasets/{repository}/{file}", source, str(info.sha), file) for file in paths]
 
     def dataset_file(self, file: HubFile, cache: Path) -> Path:
         """Download the file into the cache."""
         wanted = Wanted.of(file.dataset, self._endpoint)
         name, commit = str(file.dataset.name), file.commit
-        there = self._ask(
+        path = self._ask(
             lambda: self._api.hf_hub_download(
                 name, file.path, repo_type="dataset", revision=commit, cache_dir=cache / "hub"
             ),
             wanted,
         )
-        return Path(there)
+        return Path(path)
 
     def direct(self, file: HubFile) -> tuple[str, dict[str, str]]:
         """Return where the file can be read from, and what is to be sent with a request for it."""
@@ -179,7 +179,7 @@ class HubReader:
         return translated(error, wanted, has_token=self._token is not None)
 
     def _revisions(self, wanted: Wanted) -> dict[str, Sequence[str]]:
-        refs = _if_told(lambda: self._api.list_repo_refs(wanted.name, repo_type=wanted.kind))
+        refs = _if_answered(lambda: self._api.list_repo_refs(wanted.name, repo_type=wanted.kind))
         if refs is None:
             return {}
         return {"branches": [ref.name for ref in refs.branches], "tags": [ref.name for ref in refs.tags]}
@@ -189,7 +189,9 @@ class HubReader:
         if not name:
             return ()
         listing = self._api.list_models if wanted.kind == "model" else self._api.list_datasets
-        return _if_told(lambda: [found.id for found in listing(author=owner, limit=SUGGESTIONS_FROM)]) or ()
+        return (
+            _if_answered(lambda: [repository.id for repository in listing(author=owner, limit=SUGGESTIONS_FROM)]) or ()
+        )
 
 
 def _seconds_to_wait(error: Exception) -> float | None:
@@ -199,7 +201,7 @@ def _seconds_to_wait(error: Exception) -> float | None:
     return hub_errors.asked_seconds(error)
 
 
-def _if_told(ask: Callable[[], T]) -> T | None:
+def _if_answered(ask: Callable[[], T]) -> T | None:
     """Ask for what would make a message better; None where the Hub does not answer: the message does without."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError

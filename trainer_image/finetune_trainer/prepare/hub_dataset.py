@@ -48,10 +48,10 @@ def _builder(wanted: Wanted, config: str | None, commit: str, token: str | None)
     try:
         builder = datasets.load_dataset_builder(place, config, revision=commit, token=token or False)
     except ValueError as error:
-        there = datasets.get_dataset_config_names(place, revision=commit, token=token or False)
-        if config in there:
+        configs = datasets.get_dataset_config_names(place, revision=commit, token=token or False)
+        if config in configs:
             raise _unreadable(error, wanted) from error
-        raise config_missing(wanted, config, there) from error
+        raise config_missing(wanted, config, configs) from error
     except Exception as error:
         raise _unreadable(error, wanted) from error
     if isinstance(builder, Cache):

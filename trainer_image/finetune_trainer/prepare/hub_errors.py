@@ -96,16 +96,18 @@ def is_busy(error: Exception) -> bool:
 
 def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> ExpectedError:
     root = list(chain(error))[-1]
-    said = f"it answered {status}" if status else " ".join(f"{type(root).__name__}: {root}".split())[:SAID_CHARACTERS]
-    return unavailable(wanted, said.rstrip("."))
+    message = (
+        f"it answered {status}" if status else " ".join(f"{type(root).__name__}: {root}".split())[:SAID_CHARACTERS]
+    )
+    return unavailable(wanted, message.rstrip("."))
 
 
-def unavailable(wanted: Wanted, said: str) -> ExpectedError:
+def unavailable(wanted: Wanted, message: str) -> ExpectedError:
     """Make the error for a Hub that may answer later."""
     place = _place(wanted.endpoint)
     return ExpectedError(
         Reason.HUB_UNAVAILABLE,
-        f"{place[0].upper()}{place[1:]} cannot be reached for the {wanted}: {said}.",
+        f"{place[0].upper()}{place[1:]} cannot be reached for the {wanted}: {message}.",
         cause=Cause.ERROR,
     )
 
@@ -123,10 +125,10 @@ def _entrance(has_token: bool) -> str:
     return f"Ask for access on its page, then name a Secret with your token in {TOKEN_FIELD}."
 
 
-def revision_missing(wanted: Wanted, there: dict[str, Sequence[str]]) -> ExpectedError:
-    """Make the error for a revision; `known`: `branches` and `tags` of the repository, as far as they are known."""
-    known = [name for found in there.values() for name in found]
-    listed = " and ".join(f"the {kind} {names(list(found))}" for kind, found in there.items() if found)
+def revision_missing(wanted: Wanted, refs: dict[str, Sequence[str]]) -> ExpectedError:
+    """Make the error for a revision; `refs`: `branches` and `tags` of the repository, as far as they are known."""
+    known = [name for of_kind in refs.values() for name in of_kind]
+    listed = " and ".join(f"the {kind} {names(list(of_kind))}" for kind, of_kind in refs.items() if of_kind)
     return ExpectedError(
         wanted.not_found,
         f"The {wanted} has no revision {wanted.revision!r}{f'; it has {listed}' if listed else ''}."
@@ -134,63 +136,65 @@ def revision_missing(wanted: Wanted, there: dict[str, Sequence[str]]) -> Expecte
     )
 
 
-def repository_missing(wanted: Wanted, there: Sequence[str], *, has_token: bool) -> ExpectedError:
+def repository_missing(wanted: Wanted, known: Sequence[str], *, has_token: bool) -> ExpectedError:
     """Make the error for a repository; `known`: others of the same owner, as far as they are known."""
     hint = (
         "If it is private, the account of the token must have access to it."
         if has_token
         else f"If it is private, name a Secret with your token in {TOKEN_FIELD}."
     )
-    close = meant(wanted.name.split("/")[-1], [name.split("/")[-1] for name in there], there)
+    close = meant(wanted.name.split("/")[-1], [name.split("/")[-1] for name in known], known)
     return ExpectedError(wanted.not_found, f"The {wanted} is not on the Hub.{close} {hint}")
 
 
-def config_missing(wanted: Wanted, config: str | None, there: Sequence[str]) -> ExpectedError:
+def config_missing(wanted: Wanted, config: str | None, configs: Sequence[str]) -> ExpectedError:
     """Make the error for a configuration that a dataset does not have, or that must be chosen."""
     if config is None:
         return ExpectedError(
             Reason.DATASET_NOT_FOUND,
-            f"The {wanted} has several configs: {names(list(there))}. Choose one in spec.dataset.config.",
+            f"The {wanted} has several configs: {names(list(configs))}. Choose one in spec.dataset.config.",
         )
     return ExpectedError(
         Reason.DATASET_NOT_FOUND,
-        f"The {wanted} has no config {config!r}; it has {names(list(there))}.{meant(config, there)} "
+        f"The {wanted} has no config {config!r}; it has {names(list(configs))}.{meant(config, configs)} "
         "Set spec.dataset.config.",
     )
 
 
-def split_missing(wanted: str, there: Sequence[str], field: str) -> ExpectedError:
+def split_missing(wanted: str, splits: Sequence[str], field: str) -> ExpectedError:
     """Make the error for a split that a dataset does not have."""
     return ExpectedError(
         Reason.DATASET_NOT_FOUND,
-        f"The dataset has no split {wanted!r}; it has {names(list(there))}.{meant(wanted, there)} "
+        f"The dataset has no split {wanted!r}; it has {names(list(splits))}.{meant(wanted, splits)} "
         f"Set spec.dataset.splits.{field}.",
     )
 
 
-def file_missing(wanted: Wanted, path: str, there: Sequence[str]) -> ExpectedError:
+def file_missing(wanted: Wanted, path: str, files: Sequence[str]) -> ExpectedError:
     """Make the error for a file that a dataset does not have, or a pattern that none of its files fits."""
     return ExpectedError(
         Reason.FILE_NOT_FOUND,
-        f"The {wanted} has no file {path!r}; it has {names(list(there)) or 'none'}.{meant(path, there)} "
+        f"The {wanted} has no file {path!r}; it has {names(list(files)) or 'none'}.{meant(path, files)} "
         "Set spec.dataset.files.",
     )
 
 
-def meant(name: str, there: Sequence[str], shown: Sequence[str] = ()) -> str:
+def meant(name: str, known_names: Sequence[str], shown: Sequence[str] = ()) -> str:
     """Return ` Did you mean 'x'?` where a name is spelt almost like a known one; `shown`: what to call those."""
-    by_plain_name = {other.casefold(): known for other, known in zip(there, shown or there, strict=True)}
+    by_plain_name = {
+        other.casefold(): name_shown for other, name_shown in zip(known_names, shown or known_names, strict=True)
+    }
     close = get_close_matches(name.casefold(), by_plain_name, 1)
     return f" Did you mean {by_plain_name[close[0]]!r}?" if close else ""
 
 
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status of an error or of what caused it."""
-    response = next((found for link in chain(error) if (found := getattr(link, "response", None)) is not None), None)
+    response = next((answer for link in chain(error) if (answer := getattr(link, "response", None)) is not None), None)
     return None if response is None else int(response.status_code)
 
 
 def asked_seconds(error: BaseException) -> float:
     """Return how long the Hub asks to wait; 0 where it does not say."""
-    response = next((found for link in chain(error) if (found := getattr(link, "response", None)) is not None), None)
+    response = next((answer for link in chain(error) if (answer := getattr(link, "response", None)) is not None), None)
     return 0.0 if response is None else errors.asked_seconds(response.headers) or 0.0

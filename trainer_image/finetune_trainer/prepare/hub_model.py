@@ -17,16 +17,16 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 TEXT_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
-def needed_files(there: Sequence[str]) -> list[str]:
+def needed_files(files: Sequence[str]) -> list[str]:
     """Select of a model's files those that training reads: at the top level, and weights in one format only."""
-    top = [name for name in there if "/" not in name]
+    top = [name for name in files if "/" not in name]
     kind = next((stem for stem in WEIGHTS if any(_is_weight(name, stem) for name in top)), None)
     return [name for name in top if name.endswith(TEXT_FILES) or (kind and _is_weight(name, kind))]
 
 
-def check_files(wanted: Wanted, there: Sequence[str]) -> None:
+def check_files(wanted: Wanted, files: Sequence[str]) -> None:
     """Refuse a repository that is no model: gigabytes need not be fetched to know it."""
-    top = [name for name in there if "/" not in name]
+    top = [name for name in files if "/" not in name]
     holds = f"it holds {names(top) or 'nothing'}."
     if "config.json" not in top and "adapter_config.json" in top:
         problem = "is an adapter (adapter_config.json), not a whole model: merge it with its base model first."

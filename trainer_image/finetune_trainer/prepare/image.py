@@ -49,9 +49,9 @@ def has_compiler(*, accelerator: bool) -> bool:
 
 
 def _of_arguments(config: RunConfig) -> Iterator[str]:
-    given = config.training_arguments
+    training_arguments = config.training_arguments
     wanted = {
-        "trainingArguments.use_liger_kernel": bool(given.get("use_liger_kernel")) and config.accelerators,
+        "trainingArguments.use_liger_kernel": bool(training_arguments.get("use_liger_kernel")) and config.accelerators,
         "spec.peft": config.peft is not None,
         "spec.quantization": config.quantization is not None,
     }
@@ -61,7 +61,7 @@ def _of_arguments(config: RunConfig) -> Iterator[str]:
                 f"there is no package {package}, which {field} needs. Name an image that has it in spec.image, or leave the "
                 "field out."
             )
-    if (given.get("torch_compile") or given.get("torch_compile_mode")) and not has_compiler(
+    if (training_arguments.get("torch_compile") or training_arguments.get("torch_compile_mode")) and not has_compiler(
         accelerator=config.accelerators
     ):
         yield (

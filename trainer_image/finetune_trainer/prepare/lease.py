@@ -106,9 +106,9 @@ class Lease:
         now = os.fstat(self._descriptor).st_mtime
         by_key: dict[str, list[Path]] = {}
         for name in names_in(self._target.parent):
-            found = LEFT.match(name)
-            if found is not None:
-                by_key.setdefault(found["key"], []).append(self._target.with_name(name))
+            match = LEFT.match(name)
+            if match is not None:
+                by_key.setdefault(match["key"], []).append(self._target.with_name(name))
         mine = by_key.pop(self._target.name, [])
         dead = [path for path in mine if ".partial-" in path.name and path != self.partial]
         gone = (path for path in mine if ".evicted-" in path.name or ".damaged-" in path.name)
@@ -131,7 +131,7 @@ class Lease:
         os.fsync(self._descriptor)
 
 
-def _unsaid(_: str) -> None:
+def _tell_nobody(_: str) -> None:
     """Tell nobody."""
 
 
@@ -141,8 +141,8 @@ def held(
     job: str,
     *,
     done: Callable[[], bool],
-    waiting: Callable[[str], None] = _unsaid,
-    waited: Callable[[str], None] = _unsaid,
+    waiting: Callable[[str], None] = _tell_nobody,
+    waited: Callable[[str], None] = _tell_nobody,
 ) -> Iterator[Lease | None]:
     """Hold the lease for making `target`, once nobody else has it; None where it is done meanwhile."""
     make_folder(target.parent)
@@ -154,12 +154,12 @@ def held(
         if lease is not None:
             break
         now = time.monotonic()
-        if watch.said is None or now - reminded > REMIND_SECONDS:
-            watch.said, reminded = watch.text, now
+        if watch.last_told is None or now - reminded > REMIND_SECONDS:
+            watch.last_told, reminded = watch.text, now
             waiting(f"{_name(watch.text)} is preparing the same data: waiting for it ({now - began:.0f} s so far).")
         time.sleep(POLL_SECONDS)
-    if watch.said is not None:
-        waited(f"Waited {time.monotonic() - began:.0f} s for {_name(watch.said)}, which prepared the same data.")
+    if watch.last_told is not None:
+        waited(f"Waited {time.monotonic() - began:.0f} s for {_name(watch.last_told)}, which prepared the same data.")
     if lease is None:
         yield None
         return
@@ -178,7 +178,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.text = ""
-        self.said: str | None = None
+        self.last_told: str | None = None
         self._seen: tuple[int, str] | None = None
         self._since = 0.0
 
@@ -238,8 +238,8 @@ def _lease_file(target: Path, number: int) -> Path:
 def _numbers(target: Path) -> list[int]:
     """List the leases of a key, the newest last."""
     start = f"{target.name}.lease-"
-    found = (name.removeprefix(start) for name in names_in(target.parent) if name.startswith(start))
-    return sorted(int(number) for number in found if number.isdecimal())
+    numbers = (name.removeprefix(start) for name in names_in(target.parent) if name.startswith(start))
+    return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def _holder(text: str) -> Holder | None:

@@ -16,7 +16,7 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 
 
-def found(pod_path: PodPath) -> list[Content]:
+def find(pod_path: PodPath) -> list[Content]:
     """Return the files that a path means: itself, or all that fit a pattern, by name."""
     if not glob.has_magic(pod_path) or to_local(pod_path).exists():
         return [existing(pod_path)]
@@ -46,8 +46,8 @@ def existing(pod_path: PodPath) -> Content:
 
 
 def _files_in(folder: Path) -> str:
-    there = sorted(entry.name for entry in folder.iterdir() if unknown_kind(entry.name) is None)
-    return f"name the files in it: {names(there)}." if there else f"it holds no {names(list(READERS))}."
+    readable = sorted(entry.name for entry in folder.iterdir() if unknown_kind(entry.name) is None)
+    return f"name the files in it: {names(readable)}." if readable else f"it holds no {names(list(READERS))}."
 
 
 def _nothing_fits(pattern: PodPath) -> str:
@@ -66,5 +66,5 @@ def _neighbours(path: Path, pod_path: PodPath) -> str:
         return f"The folder {pod_folder} does not exist either: is the volume mounted (spec.volumes)?"
     if access.refusal(folder, pod_folder):
         return f"What else {pod_folder} holds may not be read."
-    there = sorted(entry.name for entry in folder.iterdir())
-    return f"{pod_folder} holds {names(there) if there else 'nothing'}."
+    siblings = sorted(entry.name for entry in folder.iterdir())
+    return f"{pod_folder} holds {names(siblings) if siblings else 'nothing'}."

@@ -28,7 +28,7 @@ class Known(Document):
 def place(layout: Layout, settings: str, model: Path, data: object) -> Path | None:
     """Return the file for these settings (their digest), the model in a folder, and data; None if no one can read the model."""
     try:
-        files = [_told(path) for path in sorted(model.iterdir()) if path.is_file()]
+        files = [_file_identity(path) for path in sorted(model.iterdir()) if path.is_file()]
     except OSError:
         return None  # whoever loads it says why
     name = sha256([settings, str(model), files, data, metadata.version("transformers")])
@@ -50,7 +50,7 @@ def write(file: Path, known: Known) -> None:
         write_document(file, known)
 
 
-def _told(path: Path) -> list[object]:
+def _file_identity(path: Path) -> list[object]:
     status = path.stat()
     if status.st_size <= SMALL_BYTES:
         return [path.name, file_digest(path)]

@@ -12,11 +12,11 @@ def is_pattern(path: str) -> bool:
     return glob.has_magic(path)
 
 
-def fitting(pattern: str, there: Iterable[str]) -> list[str]:
+def fitting(pattern: str, names: Iterable[str]) -> list[str]:
     """Return the names that fit, sorted."""
     from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
-    return sorted(filter(re.compile(glob_translate(pattern)).match, there))
+    return sorted(filter(re.compile(glob_translate(pattern)).match, names))
 
 
 def fixed_folder(pattern: str) -> str:

@@ -60,9 +60,9 @@ class BeginAgain(Exception):
     """What was fetched so far cannot be gone on from."""
 
 
-def unavailable(name: str, said: str) -> ExpectedError:
+def unavailable(name: str, message: str) -> ExpectedError:
     """Make the error for what may be there later."""
-    return ExpectedError(Reason.HUB_UNAVAILABLE, f"{name} cannot be read now: {said}.", cause=Cause.ERROR)
+    return ExpectedError(Reason.HUB_UNAVAILABLE, f"{name} cannot be read now: {message}.", cause=Cause.ERROR)
 
 
 def changed(name: str) -> ExpectedError:
@@ -122,11 +122,11 @@ def _copy(remote: Remote, file: BinaryIO) -> None:
             for chunk in remote.chunks(0):
                 file.write(chunk)
     if remote.size is not None and file.tell() != remote.size:
-        there = file.tell()
-        if there > remote.size:
+        fetched_bytes = file.tell()
+        if fetched_bytes > remote.size:
             file.seek(0)
             file.truncate()
-        raise unavailable(remote.name, f"the connection ended after {there} of {remote.size} bytes")
+        raise unavailable(remote.name, f"the connection ended after {fetched_bytes} of {remote.size} bytes")
 
 
 @contextmanager
@@ -182,7 +182,7 @@ class _Far(io.RawIOBase):
         length = min(len(buffer), self._size - self._at)
         if length <= 0:
             return 0
-        found = patiently(lambda: self._remote.read(self._at, length))
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+        part = patiently(lambda: self._remote.read(self._at, length))
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)

@@ -69,7 +69,7 @@ def prepare(
     attempt `first_attempt`; None where a Job prepares.
     """
     layout = Layout.of(config)
-    told = (
+    messages = (
         *probe(layout, worked=has_worked(layout)),
         *preflight.check(config.publish, config.hub),
         *image.check(config),
@@ -79,10 +79,10 @@ def prepare(
     if earlier is not None and (earlier.config_digest != config_digest(config) or not _is_there(earlier, notes)):
         earlier = None
     if earlier is not None and first_attempt is not None and earlier.first_attempt == first_attempt:
-        return _also_told(earlier, (*told, *notes.said, *image.check(config, to_local(earlier.model))))
+        return _with_messages(earlier, (*messages, *notes.messages, *image.check(config, to_local(earlier.model))))
     hub = HubReader(config.hub)  # a token that can't be read fails in any case
     try:
-        prepared = _looked_at(config, hub, layout, before_model, notes)
+        prepared = _resolved(config, hub, layout, before_model, notes)
     except ExpectedError as error:
         if earlier is None or error.reason not in GONE:
             raise
@@ -91,43 +91,43 @@ def prepare(
     prepared = prepared.model_copy(update={"first_attempt": first_attempt})
     make_folder(layout.run.folder)
     write_checked(layout.run.prepared, prepared)
-    return _also_told(prepared, (*told, *notes.said))
+    return _with_messages(prepared, (*messages, *notes.messages))
 
 
 @dataclass
 class _Notes:
     """Of this try."""
 
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     """What it took: a wait, room that was made, data that was damaged."""
     sound: set[Path] = field(default_factory=set)
     """Prepared data of which every byte was read, and was as it was sealed."""
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
         _say(text)
 
 
-def _looked_at(
+def _resolved(
     config: RunConfig, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: _Notes
 ) -> Prepared:
     """Resolve, and find or make what is prepared."""
     folder, commit = _model_folder(config.model, hub, layout.hub_cache)
     size = _fits(config, folder)
-    notes.said.extend(image.check(config, folder))
+    notes.messages.extend(image.check(config, folder))
     if (problem := layerdrop.problem(config, layerdrop.shares_of(folder))) is not None:
         raise ExpectedError(Reason.ARGUMENTS_INVALID, problem)
-    found = splits.find(config.dataset, hub, layout.hub_cache)
-    identity = _rows_identity(config, found)
+    source = splits.find(config.dataset, hub, layout.hub_cache)
+    identity = _rows_identity(config, source)
     place = model_cache.place(layout, config_digest(config), folder, identity)
     facts = model_cache.read(place) if place is not None else None
     if facts is None or not _is_sound(layout.prepared(facts.key), notes):
         before_model()
-        facts = _made_from(config, layout, hub, folder, found, notes)
+        facts = _made_from(config, layout, hub, folder, source, notes)
     if place is not None:
         model_cache.write(place, facts)
-    resolved = Resolved(model_revision=commit, dataset_revision=found.commit)
-    return _also_told(_prepared(config, layout, facts, folder, resolved), size)
+    resolved = Resolved(model_revision=commit, dataset_revision=source.commit)
+    return _with_messages(_prepared(config, layout, facts, folder, resolved), size)
 
 
 def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
@@ -135,15 +135,15 @@ def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
     if not config.accelerators:
         return ()
     if config.device_memory_bytes is None:
-        said = device_memory.note(config, model)
-        return () if said is None else (said,)
+        message = device_memory.note(config, model)
+        return () if message is None else (message,)
     if (problem := device_memory.problem(config, model, config.device_memory_bytes)) is not None:
         raise ExpectedError(Reason.MODEL_TOO_LARGE, problem)
     return ()
 
 
 def _made_from(
-    config: RunConfig, layout: Layout, hub: HubReader, folder: Path, found: splits.Found, notes: _Notes
+    config: RunConfig, layout: Layout, hub: HubReader, folder: Path, source: splits.DataSource, notes: _Notes
 ) -> model_cache.Known:
     """Look at the model, and see that there is prepared data for it; what is to be known of both."""
     loaded = model.load(folder, f"The model {config.model.name}")
@@ -159,13 +159,13 @@ def _made_from(
     limits, of_limits = task.limits(config, loaded)
     key = data_key(
         config,
-        data=_rows_identity(config, found),
+        data=_rows_identity(config, source),
         model=_in_tokens(loaded),
         limits=(limits.tokens, limits.target_tokens),
     )
-    meta = _made(build.Job(config, task, hub, found, loaded, limits), layout, layout.prepared(key), notes)
-    told = task.model_messages(loaded, tuple(meta["labelNames"]))
-    return model_cache.Known(key=key, messages=(*of_limits, *told))
+    meta = _made(build.Job(config, task, hub, source, loaded, limits), layout, layout.prepared(key), notes)
+    of_labels = task.model_messages(loaded, tuple(meta["labelNames"]))
+    return model_cache.Known(key=key, messages=(*of_limits, *of_labels))
 
 
 def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model: Path, resolved: Resolved) -> Prepared:
@@ -197,9 +197,9 @@ def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model
     )
 
 
-def _rows_identity(config: RunConfig, found: splits.Found) -> dict[str, Any]:
+def _rows_identity(config: RunConfig, source: splits.DataSource) -> dict[str, Any]:
     """Return what decides which rows there are: what they are taken from, and what `spec.dataset` says of them."""
-    return {**found.identity, "settings": parts(config, Effect.TOKENS, mode="json", exclude_defaults=True)["dataset"]}
+    return {**source.identity, "settings": parts(config, Effect.TOKENS, mode="json", exclude_defaults=True)["dataset"]}
 
 
 def _in_tokens(loaded: ModelDescription) -> object:
@@ -214,7 +214,7 @@ def _in_tokens(loaded: ModelDescription) -> object:
     ]
 
 
-def _also_told(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
+def _with_messages(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
     """Add what concerns this try alone: it is not kept on the volume."""
     return prepared.model_copy(update={"messages": (*messages, *prepared.messages)})
 

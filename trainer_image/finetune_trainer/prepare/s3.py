@@ -53,9 +53,9 @@ class S3File:
 
     def chunks(self, start: int) -> Iterator[bytes]:
         while start < self._length:
-            found = self.read(start, min(FAR_BYTES, self._length - start))
-            yield found
-            start += len(found)
+            part = self.read(start, min(FAR_BYTES, self._length - start))
+            yield part
+            start += len(part)
 
     def read(self, start: int, length: int) -> bytes:
         if self._stream is None:
@@ -63,13 +63,13 @@ class S3File:
             if _version(stream) != self.version:
                 raise changed(self.name)
             self._stream = stream
-        found = bytes(_asked(self.name, lambda: self._stream.read_at(length, start)))
-        if not found:
+        part = bytes(_asked(self.name, lambda: self._stream.read_at(length, start)))
+        if not part:
             raise unavailable(self.name, f"it ended after {start} of {self._length} bytes")
-        return found
+        return part
 
 
-def found(address: str) -> list[S3File]:
+def find(address: str) -> list[S3File]:
     """Return the object at an address, or all whose keys fit a pattern, by name."""
     matches = patiently(lambda: _fitting(address)) if is_pattern(address) else [address]
     return [patiently(partial(_looked_up, match)) for match in matches]
@@ -81,14 +81,18 @@ def filesystem() -> S3FileSystem:
     from pyarrow.fs import S3FileSystem
 
     require_usable()
-    given = os.environ.get
+    variable = os.environ.get
     options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "request_timeout": REQUEST_SECONDS}
-    if given(KEY) and given(SECRET):
-        options |= {"access_key": given(KEY), "secret_key": given(SECRET), "session_token": given(SESSION) or None}
-    elif not any(given(name) for name in OTHER_CREDENTIALS):
+    if variable(KEY) and variable(SECRET):
+        options |= {
+            "access_key": variable(KEY),
+            "secret_key": variable(SECRET),
+            "session_token": variable(SESSION) or None,
+        }
+    elif not any(variable(name) for name in OTHER_CREDENTIALS):
         options["anonymous"] = True
-    endpoint = given("AWS_ENDPOINT_URL_S3") or given("AWS_ENDPOINT_URL")
-    region = given("AWS_REGION") or given("AWS_DEFAULT_REGION")
+    endpoint = variable("AWS_ENDPOINT_URL_S3") or variable("AWS_ENDPOINT_URL")
+    region = variable("AWS_REGION") or variable("AWS_DEFAULT_REGION")
     options["region"] = region or ("us-east-1" if endpoint else None)
     proxy = _proxy(endpoint or AWS)
     return S3FileSystem(endpoint_override=endpoint or None, proxy_options=proxy, **options)
@@ -113,8 +117,8 @@ def _looked_up(address: str) -> S3File:
 
 
 def _version(stream: Any) -> str | None:
-    told = stream.metadata() or {}
-    value = told.get(b"ETag") or told.get("ETag")
+    metadata = stream.metadata() or {}
+    value = metadata.get(b"ETag") or metadata.get("ETag")
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -123,11 +127,11 @@ def _fitting(pattern: str) -> list[str]:
     folder = fixed_folder(path)
     if not folder:
         raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pattern}: a pattern is for keys; name the bucket.")
-    there = _listed(pattern, folder, recursive="/" in path[len(folder) + 1 :])
-    found = fitting(path, (key for key in there if not key.endswith("/")))
-    if not found:
-        raise ExpectedError(Reason.FILE_NOT_FOUND, f"No file fits {pattern}. {_holds(folder, there)}")
-    return [SCHEME + key for key in found]
+    keys = _listed(pattern, folder, recursive="/" in path[len(folder) + 1 :])
+    matches = fitting(path, (key for key in keys if not key.endswith("/")))
+    if not matches:
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"No file fits {pattern}. {_holds(folder, keys)}")
+    return [SCHEME + key for key in matches]
 
 
 def _listed(name: str, folder: str, *, recursive: bool) -> list[str]:
@@ -151,8 +155,8 @@ def _missing(address: str, bucket: str, key: str) -> str:
         return f"{address} does not exist."
 
 
-def _holds(folder: str, there: list[str]) -> str:
-    return f"{SCHEME}{folder}/ holds {names([key[len(folder) + 1 :] for key in there]) or 'nothing'}."
+def _holds(folder: str, keys: list[str]) -> str:
+    return f"{SCHEME}{folder}/ holds {names([key[len(folder) + 1 :] for key in keys]) or 'nothing'}."
 
 
 def _asked(name: str, request: Callable[[], T]) -> T:
@@ -162,27 +166,27 @@ def _asked(name: str, request: Callable[[], T]) -> T:
     except OSError as error:
         if error.errno is not None:
             raise
-        said = _without_secrets(" ".join(str(error).split()).removesuffix("."))
-    raise _refused(name, said)
+        message = _without_secrets(" ".join(str(error).split()).removesuffix("."))
+    raise _refused(name, message)
 
 
-def _refused(name: str, said: str) -> ExpectedError:
-    if "NO_SUCH_BUCKET" in said:
+def _refused(name: str, message: str) -> ExpectedError:
+    if "NO_SUCH_BUCKET" in message:
         bucket = name.removeprefix(SCHEME).partition("/")[0]
         return ExpectedError(Reason.FILE_NOT_FOUND, f"{name}: there is no bucket {bucket!r}.")
-    if DENIED.search(said):
+    if DENIED.search(message):
         who = (
             f"The credentials of {SECRET_FIELD} may not read it, or are not valid (any more)."
             if os.environ.get(KEY)
             else f"Without credentials it may not be read: name a Secret with {KEY} and {SECRET} in {SECRET_FIELD}."
         )
-        return ExpectedError(Reason.ACCESS_DENIED, f"Access to {name} was refused. {who} ({said})")
-    if "HTTP status 301" in said or "PermanentRedirect" in said:
+        return ExpectedError(Reason.ACCESS_DENIED, f"Access to {name} was refused. {who} ({message})")
+    if "HTTP status 301" in message or "PermanentRedirect" in message:
         return ExpectedError(
             Reason.FILE_NOT_FOUND, f"{name} is in another region: set AWS_REGION in the Secret of {SECRET_FIELD}."
         )
-    hopeless = refusal(said, name)
-    return ExpectedError(*hopeless) if hopeless is not None else unavailable(name, said)
+    hopeless = refusal(message, name)
+    return ExpectedError(*hopeless) if hopeless is not None else unavailable(name, message)
 
 
 def _without_secrets(text: str) -> str:

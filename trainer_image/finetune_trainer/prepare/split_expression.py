@@ -18,38 +18,38 @@ from finetune_trainer.shared.failures import ExpectedError
 SIGNS = re.compile(r"[\[\]+:%()]")
 
 
-def names_in(said: str) -> list[str]:
+def names_in(expression: str) -> list[str]:
     """Return the splits that are read for it, each once."""
-    return list(dict.fromkeys(re.sub(r"[\[(].*", "", part).strip() for part in said.split("+")))
+    return list(dict.fromkeys(re.sub(r"[\[(].*", "", part).strip() for part in expression.split("+")))
 
 
-def chosen(said: str, role: str, there: Sequence[str], read: Callable[[str], Split]) -> Split:
+def chosen(expression: str, role: str, available: Sequence[str], read: Callable[[str], Split]) -> Split:
     """Read the rows that `spec.dataset.splits.<role>` names; `read` gives a whole split, `available` are those that can be read."""
-    if said in there or not SIGNS.search(said):
-        return read(_known(said, role, there))
-    whole = {name: read(_known(name, role, there)) for name in names_in(said)}
+    if expression in available or not SIGNS.search(expression):
+        return read(_known(expression, role, available))
+    whole = {name: read(_known(name, role, available)) for name in names_in(expression)}
     rows = {name: split.table.num_rows for name, split in whole.items()}
-    parts = [whole[name].sliced(start, stop) for name, start, stop in _slices(said, role, rows)]
+    parts = [whole[name].sliced(start, stop) for name, start, stop in _slices(expression, role, rows)]
     kept = [part for part in parts if part.sources]
     if not kept:
         has = " and ".join(f"{name} has {count} row{'s' if count != 1 else ''}" for name, count in rows.items())
-        raise _invalid(role, said, f"that is no row at all: {has}.")
+        raise _invalid(role, expression, f"that is no row at all: {has}.")
     return joined(kept)
 
 
-def parts_of(said: str, role: str, there: Sequence[str]) -> list[tuple[str, int, int | None]]:
+def parts_of(expression: str, role: str, available: Sequence[str]) -> list[tuple[str, int, int | None]]:
     """Return the parts where rows are not counted beforehand: split, first row, and the one after the last (None: the end)."""
-    if said in there or not SIGNS.search(said):
-        return [(_known(said, role, there), 0, None)]
-    if "%" in said or "[-" in said or ":-" in said:
+    if expression in available or not SIGNS.search(expression):
+        return [(_known(expression, role, available), 0, None)]
+    if "%" in expression or "[-" in expression or ":-" in expression:
         raise _invalid(
             role,
-            said,
+            expression,
             "with spec.dataset.streaming the rows are not counted beforehand, so a share of them or one counted from the "
             "end is not known. Write train[:1000], or leave streaming out.",
         )
     endless = 2**62
-    parts = _slices(said, role, {_known(name, role, there): endless for name in names_in(said)})
+    parts = _slices(expression, role, {_known(name, role, available): endless for name in names_in(expression)})
     return [(name, start, None if stop == endless else stop) for name, start, stop in parts]
 
 
@@ -91,36 +91,36 @@ def require_same_types(tables: Sequence[pa.Table], places: Sequence[str]) -> Non
                 )
 
 
-def _fit(one: pa.DataType, other: pa.DataType) -> bool:
+def _fit(left: pa.DataType, right: pa.DataType) -> bool:
     """Tell whether types are equal, or lists and objects of which one knows less (an empty list, a key that no row has)."""
-    if one == other or pa.types.is_null(one) or pa.types.is_null(other):
+    if left == right or pa.types.is_null(left) or pa.types.is_null(right):
         return True
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return _fit(one.value_type, other.value_type)
-    if pa.types.is_struct(one) and pa.types.is_struct(other):
-        both = {field.name for field in one} & {field.name for field in other}
-        return all(_fit(one.field(name).type, other.field(name).type) for name in both)
+    if pa.types.is_list(left) and pa.types.is_list(right):
+        return _fit(left.value_type, right.value_type)
+    if pa.types.is_struct(left) and pa.types.is_struct(right):
+        both = {field.name for field in left} & {field.name for field in right}
+        return all(_fit(left.field(name).type, right.field(name).type) for name in both)
     return False
 
 
-def _known(name: str, role: str, there: Sequence[str]) -> str:
-    if name not in there:
-        raise split_missing(name, list(there), role)
+def _known(name: str, role: str, available: Sequence[str]) -> str:
+    if name not in available:
+        raise split_missing(name, list(available), role)
     return name
 
 
-def _slices(said: str, role: str, rows: dict[str, int]) -> list[tuple[str, int, int]]:
+def _slices(expression: str, role: str, rows: dict[str, int]) -> list[tuple[str, int, int]]:
     from datasets import ReadInstruction  # a second, which most jobs need not wait
 
     try:
-        absolute = ReadInstruction.from_spec(said).to_absolute(rows)
+        absolute = ReadInstruction.from_spec(expression).to_absolute(rows)
     except (ValueError, TypeError) as error:
         reason = str(error).rstrip(".")
         if "Unrecognized" in reason:
             reason = "slices are written as train[:10%] or train[100:200], several of them with +"
-        raise _invalid(role, said, f"{reason}.") from error
+        raise _invalid(role, expression, f"{reason}.") from error
     return [(part.splitname, part.from_, part.to) for part in absolute]
 
 
-def _invalid(role: str, said: str, reason: str) -> ExpectedError:
-    return ExpectedError(Reason.DATASET_NOT_FOUND, f"spec.dataset.splits.{role} is {said!r}: {reason}")
+def _invalid(role: str, expression: str, reason: str) -> ExpectedError:
+    return ExpectedError(Reason.DATASET_NOT_FOUND, f"spec.dataset.splits.{role} is {expression!r}: {reason}")

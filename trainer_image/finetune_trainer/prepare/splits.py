@@ -31,7 +31,7 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Found:
+class DataSource:
     """Where the data of a run is, before a row of it is read: resolved once, so that what is read is what was named."""
 
     identity: dict[str, Any]
@@ -42,7 +42,7 @@ class Found:
     """Split of `spec.dataset.files` -> its files, patterns resolved; those that are used."""
 
 
-def find(dataset: DatasetSource, client: hub.HubReader, hub_cache: Path) -> Found:
+def find(dataset: DatasetSource, client: hub.HubReader, hub_cache: Path) -> DataSource:
     """Find what identifies the data without parsing it, and the commit where it is the Hub's."""
     if dataset.validation_fraction is not None and (dataset.splits.get(VALIDATION) or dataset.files.get(VALIDATION)):
         raise ExpectedError(
@@ -51,21 +51,21 @@ def find(dataset: DatasetSource, client: hub.HubReader, hub_cache: Path) -> Foun
         )
     if dataset.name is not None:
         commit = client.dataset_commit(dataset)
-        return Found({"commit": commit}, commit)
+        return DataSource({"commit": commit}, commit)
     used = _used_files(dataset)
     files = {
-        name: tuple(file_sources.found(dataset.files[name], client, hub_cache, streaming=dataset.streaming))
+        name: tuple(file_sources.find(dataset.files[name], client, hub_cache, streaming=dataset.streaming))
         for name in used
     }
-    identities = {name: [place.identity for place in found] for name, found in files.items()}
-    commits = {place.commit for found in files.values() for place in found}
-    return Found({"files": identities}, commits.pop() if len(commits) == 1 else None, files)
+    identities = {name: [place.identity for place in sources] for name, sources in files.items()}
+    commits = {place.commit for sources in files.values() for place in sources}
+    return DataSource({"files": identities}, commits.pop() if len(commits) == 1 else None, files)
 
 
 def read(
     dataset: DatasetSource,
     client: hub.HubReader,
-    data: Found,
+    data: DataSource,
     asked: ColumnRequest,
     scratch: Path,
     *,
@@ -82,50 +82,52 @@ def read(
     if dataset.streaming:
         splits = _streamed(dataset, seed, client, data, asked, scratch)
     else:
-        there, read_one = _of_files(data, asked, scratch) if data.files else _of_hub(dataset, client, data, asked)
-        found = {role: chosen(role, dataset, there, read_one) for role in ROLES}
-        splits = {role: split for role, split in found.items() if split is not None}
+        available, read_one = _of_files(data, asked, scratch) if data.files else _of_hub(dataset, client, data, asked)
+        by_role = {role: chosen(role, dataset, available, read_one) for role in ROLES}
+        splits = {role: split for role, split in by_role.items() if split is not None}
     fraction = dataset.validation_fraction
     if fraction is not None:
         splits[TRAIN], splits[VALIDATION] = holdout.cut(splits[TRAIN], fraction, seed, class_column, scratch)
     return {role: splits[role] for role in ROLES if role in splits}
 
 
-def chosen(role: str, dataset: DatasetSource, there: Sequence[str], read_one: Callable[[str], Split]) -> Split | None:
+def chosen(
+    role: str, dataset: DatasetSource, available: Sequence[str], read_one: Callable[[str], Split]
+) -> Split | None:
     """Read the split for a role; None where there is none and none was asked for."""
-    said = _said(role, dataset, there)
-    return None if said is None else split_expression.chosen(said, role, there, read_one)
+    expression = _expression(role, dataset, available)
+    return None if expression is None else split_expression.chosen(expression, role, available, read_one)
 
 
-def _said(role: str, dataset: DatasetSource, there: Sequence[str]) -> str | None:
+def _expression(role: str, dataset: DatasetSource, available: Sequence[str]) -> str | None:
     """Return what is read for a role. A test split of the Hub is read if it is named: many have no labels."""
-    said = dataset.splits.get(role)
-    if said is not None or role == TRAIN:
-        return said or TRAIN
+    expression = dataset.splits.get(role)
+    if expression is not None or role == TRAIN:
+        return expression or TRAIN
     cut_off = role == VALIDATION and dataset.validation_fraction is not None
     unasked = role == TEST and dataset.name is not None
-    return None if cut_off or unasked or role not in there else role
+    return None if cut_off or unasked or role not in available else role
 
 
 def _of_hub(
-    dataset: DatasetSource, client: hub.HubReader, data: Found, asked: ColumnRequest
+    dataset: DatasetSource, client: hub.HubReader, data: DataSource, asked: ColumnRequest
 ) -> tuple[Sequence[str], Callable[[str], Split]]:
-    there = client.dataset(dataset, str(data.commit))
+    splits = client.dataset(dataset, str(data.commit))
 
     def read_one(name: str) -> Split:
-        split = there[name]
+        split = splits[name]
         if split.table.num_rows == 0:
             raise ExpectedError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
-        told: list[str] = []
-        there_asked = named.of_those_there(replace(asked, tell=told.append), split.table.column_names)
+        messages: list[str] = []
+        there_asked = named.of_those_there(replace(asked, tell=messages.append), split.table.column_names)
         table = named.picked(split.table, there_asked.columns, split.name)
         named.require_utf8(table, split.name, 0)
-        return Split(named.completed(table, asked), split.sources, split.class_names, messages=tuple(told))
+        return Split(named.completed(table, asked), split.sources, split.class_names, messages=tuple(messages))
 
-    return list(there), read_one
+    return list(splits), read_one
 
 
-def _of_files(data: Found, asked: ColumnRequest, scratch: Path) -> tuple[Sequence[str], Callable[[str], Split]]:
+def _of_files(data: DataSource, asked: ColumnRequest, scratch: Path) -> tuple[Sequence[str], Callable[[str], Split]]:
     known: dict[str, Split] = {}
 
     def read_one(name: str) -> Split:
@@ -137,25 +139,25 @@ def _of_files(data: Found, asked: ColumnRequest, scratch: Path) -> tuple[Sequenc
 
 
 def _streamed(
-    dataset: DatasetSource, seed: int, client: hub.HubReader, data: Found, asked: ColumnRequest, scratch: Path
+    dataset: DatasetSource, seed: int, client: hub.HubReader, data: DataSource, asked: ColumnRequest, scratch: Path
 ) -> dict[str, Split]:
-    def wanted(there: Sequence[str]) -> Iterator[tuple[str, str, Taking]]:
+    def wanted(available: Sequence[str]) -> Iterator[tuple[str, str, Taking]]:
         for role in ROLES:
-            if (said := _said(role, dataset, there)) is not None:
-                yield role, said, Taking.of(role, dataset, seed)
+            if (expression := _expression(role, dataset, available)) is not None:
+                yield role, expression, Taking.of(role, dataset, seed)
 
     if data.files:
-        files = {name: [place.content() for place in found] for name, found in data.files.items()}
+        files = {name: [place.content() for place in sources] for name, sources in data.files.items()}
         return {
-            role: streamed.from_files(files, said, role, taking, asked, scratch)
-            for role, said, taking in wanted(list(files))
+            role: streamed.from_files(files, expression, role, taking, asked, scratch)
+            for role, expression, taking in wanted(list(files))
         }
     return client.streamed(
         dataset,
         str(data.commit),
-        lambda there: {
-            role: streamed.from_hub(there, said, role, taking, asked, dataset, scratch)
-            for role, said, taking in wanted(list(there))
+        lambda streams: {
+            role: streamed.from_hub(streams, expression, role, taking, asked, dataset, scratch)
+            for role, expression, taking in wanted(list(streams))
         },
     )
 
@@ -164,12 +166,12 @@ def _used_files(dataset: DatasetSource) -> list[str]:
     """List the splits of `files` that some role reads."""
     used: list[str] = []
     for role in ROLES:
-        said = dataset.splits.get(role)
-        if said is None:
+        expression = dataset.splits.get(role)
+        if expression is None:
             skipped = role == VALIDATION and dataset.validation_fraction is not None
             used += [role] if dataset.files.get(role) and not skipped else []
         else:
-            wanted = [said] if said in dataset.files else split_expression.names_in(said)
+            wanted = [expression] if expression in dataset.files else split_expression.names_in(expression)
             for name in wanted:
                 if not dataset.files.get(name):
                     raise split_missing(name, [name for name in dataset.files if dataset.files[name]], role)

@@ -55,20 +55,26 @@ class Taking:
 
 
 def from_hub(
-    there: Any, said: str, role: str, taking: Taking, asked: ColumnRequest, dataset: DatasetSource, scratch: Path
+    streams: Any,
+    expression: str,
+    role: str,
+    taking: Taking,
+    asked: ColumnRequest,
+    dataset: DatasetSource,
+    scratch: Path,
 ) -> Split:
     """Take rows of a Hub dataset's streams by split (an IterableDatasetDict)."""
     import datasets
 
-    name = f"split {said!r} of {dataset.name}"
+    name = f"split {expression!r} of {dataset.name}"
     parts = []
-    for split, start, stop in parts_of(said, role, list(there)):
-        rows = there[split]
+    for split, start, stop in parts_of(expression, role, list(streams)):
+        rows = streams[split]
         rows = rows.skip(start) if start else rows
         parts.append(rows if stop is None else rows.take(stop - start))
     stream = parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
-    told: list[str] = []
-    asked = replace(asked, tell=told.append)
+    messages: list[str] = []
+    asked = replace(asked, tell=messages.append)
     known = stream.column_names
     if known is not None:
         needed = columns.of_those_there(asked, known).columns
@@ -82,29 +88,34 @@ def from_hub(
     }
     batches = stream.with_format("arrow").iter(BATCH_ROWS)
     read = _split(_picked(batches, asked, name), name, scratch, classes)
-    return replace(read, messages=tuple(dict.fromkeys(told)))
+    return replace(read, messages=tuple(dict.fromkeys(messages)))
 
 
 def _picked(tables: Iterator[pa.Table], asked: ColumnRequest, name: str) -> Iterator[pa.Table]:
     """Yield the needed columns, in which text is text."""
     first = 0
     for table in tables:
-        there = columns.of_those_there(asked, table.column_names)
-        found = columns.picked(table, there.columns, name)
-        columns.require_utf8(found, name, first)
-        yield columns.completed(columns.plain(found), asked)
+        request = columns.of_those_there(asked, table.column_names)
+        picked = columns.picked(table, request.columns, name)
+        columns.require_utf8(picked, name, first)
+        yield columns.completed(columns.plain(picked), asked)
         first += table.num_rows
 
 
 def from_files(
-    files: Mapping[str, Sequence[Content]], said: str, role: str, taking: Taking, asked: ColumnRequest, scratch: Path
+    files: Mapping[str, Sequence[Content]],
+    expression: str,
+    role: str,
+    taking: Taking,
+    asked: ColumnRequest,
+    scratch: Path,
 ) -> Split:
     """Take rows of files, by split, that are read from where they are."""
-    parts = parts_of(said, role, list(files))
+    parts = parts_of(expression, role, list(files))
     used = [content for split, _, _ in parts for content in files[split]]
     name = used[0].name if len(used) == 1 else f"{used[0].name} and {len(used) - 1} more files"
-    told: list[str] = []
-    asked = replace(asked, tell=told.append)
+    messages: list[str] = []
+    asked = replace(asked, tell=messages.append)
     tables: Iterator[pa.Table] = (
         table for split, start, stop in parts for table in _between(_rows(files[split], asked), start, stop)
     )
@@ -112,7 +123,7 @@ def from_files(
         tables = _between(_mixed(tables, taking.seed, taking.buffer), 0, taking.rows)
     split = _split(tables, name, scratch, {})
     return replace(
-        split, untyped=any(content.kind in formats.UNTYPED for content in used), messages=tuple(dict.fromkeys(told))
+        split, untyped=any(content.kind in formats.UNTYPED for content in used), messages=tuple(dict.fromkeys(messages))
     )
 
 

@@ -73,10 +73,10 @@ class Tally:
         )
 
 
-def _sum(one: Counts, other: Counts) -> Counts:
-    longer = np.zeros(max(len(one), len(other)), dtype=np.int64)
-    longer[: len(one)] += one
-    longer[: len(other)] += other
+def _sum(left: Counts, right: Counts) -> Counts:
+    longer = np.zeros(max(len(left), len(right)), dtype=np.int64)
+    longer[: len(left)] += left
+    longer[: len(right)] += right
     return longer
 
 
@@ -88,8 +88,8 @@ def _label_counts(labels: pa.Array, names: int) -> Counts | None:
     kind = labels.type.value_type if nested else labels.type
     if nested and pa.types.is_floating(kind):  # one number for each class: there or not
         values = labels.flatten().to_numpy(zero_copy_only=False).reshape(-1, names)
-        found: Counts = (values > 0).sum(axis=0).astype(np.int64)
-        return found
+        counts: Counts = (values > 0).sum(axis=0).astype(np.int64)
+        return counts
     if not pa.types.is_integer(kind):
         return None
     values = (labels.flatten() if nested else labels).to_numpy(zero_copy_only=False)
@@ -141,18 +141,18 @@ def _cut(text: str, limit: int) -> str:
 
 def lines(splits: Mapping[str, SplitReport]) -> list[str]:
     """Write the summary as a person reads it in a log: a line for each split, then labels and an example."""
-    told = [role for role in ("train", "validation", "test") if role in splits]
-    if not told:
+    roles = [role for role in ("train", "validation", "test") if role in splits]
+    if not roles:
         return []
     headings = ("split", "rows", "sequences", "dropped", "cut", *PERCENTILES)
-    cells = [headings, *(_cells(role, splits[role]) for role in told)]
+    cells = [headings, *(_cells(role, splits[role]) for role in roles)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
     table = [
         "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in
                   enumerate(zip(row, widths, strict=True)))
         for row in cells
     ]  # fmt: skip
-    return [*table, *(line for role in told for line in _said(role, splits[role]))]
+    return [*table, *(line for role in roles for line in _split_lines(role, splits[role]))]
 
 
 def _cells(role: str, split: SplitReport) -> tuple[str, ...]:
@@ -167,13 +167,13 @@ def _cells(role: str, split: SplitReport) -> tuple[str, ...]:
     )
 
 
-def _said(role: str, split: SplitReport) -> list[str]:
-    said = [f"{role}: {count:,} rows dropped: {why}" for why, count in split.dropped.items()]
+def _split_lines(role: str, split: SplitReport) -> list[str]:
+    text = [f"{role}: {count:,} rows dropped: {why}" for why, count in split.dropped.items()]
     if split.labels:
         total = max(1, sum(split.labels.values()))
         named = [f"{name} {count:,} ({count / total:.0%})" for name, count in split.labels.items()]
         more = f" and {len(named) - LABELS_SHOWN} more" if len(named) > LABELS_SHOWN else ""
-        said.append(f"{role} labels: {', '.join(named[:LABELS_SHOWN])}{more}")
+        text.append(f"{role} labels: {', '.join(named[:LABELS_SHOWN])}{more}")
     if split.example is not None and role == "train":
-        said.append(f"first {role} row: {split.example}")
-    return said
+        text.append(f"first {role} row: {split.example}")
+    return text

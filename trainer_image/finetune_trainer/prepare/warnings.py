@@ -56,37 +56,37 @@ def of_data(
     splits: Mapping[str, SplitReport], overlaps: Mapping[str, int], limits: Limits, reads: int | None
 ) -> list[str]:
     """Warn of rows that are cut, classes that are not judged, rows in two splits; `reads` is what the model reads at most."""
-    said = []
+    messages = []
     for role, split in splits.items():
         if split.truncated:
-            said.append(
+            messages.append(
                 f"{split.truncated} of {split.rows} {role} rows are longer than {limits.tokens} tokens and are cut."
             )
         if split.truncated > MANY_CUT * split.rows:
-            said.append(_many_cut(role, split, limits, reads))
+            messages.append(_many_cut(role, split, limits, reads))
         if split.truncated_targets:
-            said.append(
+            messages.append(
                 f"{split.truncated_targets} of {split.rows} {role} rows have a target longer than "
                 f"{limits.target_tokens} tokens, which is cut."
             )
     if "validation" in splits:
-        said += _unjudged(splits["train"].labels, splits["validation"].labels)
+        messages += _unjudged(splits["train"].labels, splits["validation"].labels)
     for role, count in overlaps.items():
-        said.append(
+        messages.append(
             f"{count} of {splits['train'].rows} train rows occur in the {role} data too ({count / splits['train'].rows:.1%}): "
             f"metrics on the {role} data look better than they are. Leave them out of one of the two."
         )
-    return said
+    return messages
 
 
 def _many_cut(role: str, split: SplitReport, limits: Limits, reads: int | None) -> str:
-    said = f"{split.truncated / split.rows:.0%} of the {role} rows lose their end"
+    message = f"{split.truncated / split.rows:.0%} of the {role} rows lose their end"
     if limits.tokens is not None and (reads is None or reads > limits.tokens):
         field = "maxLength" if limits.target_tokens is None else "maxSourceLength"
         room = f" (the model reads {reads} tokens)" if reads is not None else ""
-        return f"{said}: raise preprocessing.{field}{room}, unless what is cut off does not matter."
+        return f"{message}: raise preprocessing.{field}{room}, unless what is cut off does not matter."
     return (
-        f"{said}, and the model reads no more: choose one that reads longer texts, or split them, unless what is cut off "
+        f"{message}, and the model reads no more: choose one that reads longer texts, or split them, unless what is cut off "
         "does not matter."
     )
 
@@ -109,19 +109,19 @@ def of_training(training_arguments: Mapping[str, Any], rows: int, *, ranks: int,
 def _steps(training_arguments: Mapping[str, Any], rows: int, batch: int) -> list[str]:
     steps = total_steps(training_arguments, rows, batch)
     how = f"{rows} rows, {batch} in a step"
-    said = []
+    messages = []
     if steps < FEW_STEPS:
-        said.append(
+        messages.append(
             f"Training is {steps} optimizer step{'s' * (steps > 1)} in all ({how}), in which little is learnt: more "
             "epochs (num_train_epochs), or fewer rows in a step (per_device_train_batch_size)."
         )
     warmup = _number(training_arguments.get("warmup_steps"), 0.0)
     if 1 <= steps <= warmup:
-        said.append(
+        messages.append(
             f"warmup_steps is {warmup:g}, training is {steps} optimizer steps in all ({how}): it ends before the "
             "learning rate is reached. A number below 1 is a share of the steps: warmup_steps: 0.1."
         )
-    return said
+    return messages
 
 
 def total_steps(training_arguments: Mapping[str, Any], rows: int, batch: int) -> int:

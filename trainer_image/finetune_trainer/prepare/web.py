@@ -58,10 +58,10 @@ class WebFile:
                     f"{self.name}: the server does not answer requests for a part of a file. Leave "
                     "spec.dataset.streaming out: the file is fetched then.",
                 )
-            found = bytes(self._checked(answer).read())
-        if len(found) != length:
-            raise unavailable(self.name, f"the server answered {len(found)} of {length} bytes")
-        return found
+            part = bytes(self._checked(answer).read())
+        if len(part) != length:
+            raise unavailable(self.name, f"the server answered {len(part)} of {length} bytes")
+        return part
 
     @property
     def _can_resume(self) -> bool:
@@ -74,7 +74,7 @@ class WebFile:
         return answer
 
 
-def found(address: str, headers: Mapping[str, str] | None = None, name: str | None = None) -> WebFile:
+def find(address: str, headers: Mapping[str, str] | None = None, name: str | None = None) -> WebFile:
     """Return the file at an address; messages call it `name`, or else by its address."""
     file = WebFile(name or shown(address), address, headers=headers or {})
     return patiently(lambda: _looked_up(file))
@@ -144,13 +144,13 @@ def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any
 
 def _refused(name: str, answer: httpx2.Response) -> ExpectedError:
     status = answer.status_code
-    said = (
+    answered = (
         f"the server answered {status} ({answer.reason_phrase})"
         if answer.reason_phrase
         else f"the server answered {status}"
     )
     if status >= 500 or status in BUSY:
-        return unavailable(name, said)
+        return unavailable(name, answered)
     if status in (401, 403):
         reason, why = (
             Reason.ACCESS_DENIED,
@@ -160,6 +160,6 @@ def _refused(name: str, answer: httpx2.Response) -> ExpectedError:
         reason, why = Reason.FILE_NOT_FOUND, "there is no such file"
     else:
         reason, why = Reason.FILE_NOT_FOUND, "correct the address in spec.dataset.files"
-    refused = _RefusedError(reason, f"{name} cannot be read: {said}; {why}.")
+    refused = _RefusedError(reason, f"{name} cannot be read: {answered}; {why}.")
     refused.status = status
     return refused

@@ -56,7 +56,7 @@ def facts_of(text: str, home: str | None = None) -> BaseFacts:
         license_name=_text(data.get("license_name")),
         license_link=link,
         # YAML reads the language `no` as false
-        language=tuple(one for one in (language if isinstance(language, list) else [language]) if _text(one)),
+        language=tuple(name for name in (language if isinstance(language, list) else [language]) if _text(name)),
     )
 
 
@@ -77,9 +77,9 @@ def known(
         remembered = None
     if remembered is not None:
         return remembered
-    found = _ask(config.model.name, commit, api, backoff, say)
-    remember(memory, found, say)
-    return found
+    facts = _ask(config.model.name, commit, api, backoff, say)
+    remember(memory, facts, say)
+    return facts
 
 
 def remember(memory: Path, facts: BaseFacts, say: Callable[[str], None]) -> None:

@@ -196,7 +196,7 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: s
     """Make the table of evaluations, oldest first, with every metric that any of them has."""
     if not evaluations:
         return None
-    names = list(dict.fromkeys(name for one in evaluations for name in one.metrics))
+    names = list(dict.fromkeys(name for evaluation in evaluations for name in evaluation.metrics))
     best = kept_step if kept_step != evaluations[-1].step else None
     return {
         "head": [
@@ -207,12 +207,12 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: s
         ],
         "rows": [
             [
-                number(one.epoch),
-                f"{one.step} (kept)" if one.step == best else str(one.step),
-                number(one.loss),
-                *(number(one.metrics.get(name)) for name in names),
+                number(evaluation.epoch),
+                f"{evaluation.step} (kept)" if evaluation.step == best else str(evaluation.step),
+                number(evaluation.loss),
+                *(number(evaluation.metrics.get(name)) for name in names),
             ]
-            for one in evaluations
+            for evaluation in evaluations
         ],
     }
 

@@ -102,12 +102,12 @@ def tell_of(state: Callable[[], str], over: threading.Event) -> None:
     """Write a line now and then of how far it is, seldom while that does not change."""
 
     def tell() -> None:
-        told, silent = "", 0
+        last, silent = "", 0
         while not over.wait(TELL_SECONDS):
             now, silent = state(), silent + 1
-            if now != told or silent == SILENT_TELLS:
+            if now != last or silent == SILENT_TELLS:
                 say(now or "under way")
-                told, silent = now, 0
+                last, silent = now, 0
 
     threading.Thread(target=tell, daemon=True).start()
 

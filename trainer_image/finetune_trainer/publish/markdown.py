@@ -26,13 +26,13 @@ _ADDRESS_SAFE = ":/?#@!$&'*+,;=%~"
 
 def cell(text: str) -> str:
     """Escape text of a paragraph or of a table's cell: on one line, no character of it has a meaning in Markdown or HTML."""
-    return _MARKUP.sub(lambda found: found[0] if _within_word(found) else f"\\{found[0]}", _one_line(text) or NOTHING)
+    return _MARKUP.sub(lambda match: match[0] if _within_word(match) else f"\\{match[0]}", _one_line(text) or NOTHING)
 
 
-def _within_word(found: re.Match[str]) -> bool:
+def _within_word(match: re.Match[str]) -> bool:
     """Tell whether a `_` stands between letters, where it emphasises nothing; several beside each other are looked at as one."""
-    before, behind = found.string[: found.start()].rstrip("_"), found.string[found.end() :].lstrip("_")
-    return found[0] == "_" and before[-1:].isalnum() and behind[:1].isalnum()
+    before, behind = match.string[: match.start()].rstrip("_"), match.string[match.end() :].lstrip("_")
+    return match[0] == "_" and before[-1:].isalnum() and behind[:1].isalnum()
 
 
 def code(value: Any) -> str:

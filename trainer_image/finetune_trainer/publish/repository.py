@@ -132,10 +132,10 @@ def operations(model: SealedModel, card: str) -> list[CommitOperationAdd]:
     """List what the commit consists of. The library changes these objects: new ones for each try."""
     from huggingface_hub import CommitOperationAdd
 
-    found = [CommitOperationAdd(CARD, card.encode())]
+    additions = [CommitOperationAdd(CARD, card.encode())]
     for name in model.files:
         operation = CommitOperationAdd(name, str(model.folder / name))
         # known from the manifest, and compared: no need to read every byte once more
         operation.upload_info.sha256 = bytes.fromhex(model.manifest.files[name].sha256)
-        found.append(operation)
-    return found
+        additions.append(operation)
+    return additions

@@ -31,11 +31,11 @@ PASSES = re.compile(r"has expired|not yet valid|\bExpired\b|NotValidYet", re.IGN
 """Whoever runs the server renews it; or a clock is wrong."""
 
 
-def environment(given: Mapping[str, str]) -> dict[str, str]:
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return what is to be set before any client is imported: the authorities that are named for older libraries."""
-    if given.get(FILE) or given.get(FOLDER):
+    if variables.get(FILE) or variables.get(FOLDER):
         return {}
-    path = next((given[name] for name in OLDER if given.get(name)), None)
+    path = next((variables[name] for name in OLDER if variables.get(name)), None)
     if path is None:
         return {}
     return {FOLDER if os.path.isdir(path) else FILE: path}
@@ -56,10 +56,10 @@ def _require_usable(name: str, path: str) -> None:
         else:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except OSError as error:  # ssl.SSLError is one
-        said = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+        problem = "it holds no certificates" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
         raise ExpectedError(
             Reason.CERTIFICATE_NOT_TRUSTED,
-            f"{_named(name, path)} cannot be used: {said}. Mount the file with your authority's certificate (PEM) there "
+            f"{_named(name, path)} cannot be used: {problem}. Mount the file with your authority's certificate (PEM) there "
             "(spec.volumes), or correct the path in spec.env.",
         ) from error
 
@@ -67,20 +67,20 @@ def _require_usable(name: str, path: str) -> None:
 def refusal(error: BaseException | str, place: str) -> tuple[Reason, str] | None:
     """Say why nothing will come of asking `place` again, for the user; None where it may pass, or is about something else."""
     for text in (error,) if isinstance(error, str) else map(str, _chain(error)):
-        said = " ".join(printable(text, SAID_CHARACTERS).split()).rstrip(". ")
+        message = " ".join(printable(text, SAID_CHARACTERS).split()).rstrip(". ")
         if NOT_TRUSTED.search(text) and not PASSES.search(text):
-            return Reason.CERTIFICATE_NOT_TRUSTED, _not_trusted(place, said)
+            return Reason.CERTIFICATE_NOT_TRUSTED, _not_trusted(place, message)
         if PROXY_REFUSES.search(text):
             return (
                 Reason.ACCESS_DENIED,
-                f"The proxy lets nobody through to {place} without a name ({said}). Put them into its address, "
+                f"The proxy lets nobody through to {place} without a name ({message}). Put them into its address, "
                 "http://NAME:PASSWORD@HOST:PORT, in a Secret, and name that in spec.env: {name: HTTPS_PROXY, valueFrom: "
                 "{secretKeyRef: ...}}.",
             )
     return None
 
 
-def _not_trusted(place: str, said: str) -> str:
+def _not_trusted(place: str, message: str) -> str:
     """Say whose certificate is not trusted, and the two lines that mend it."""
     name = next((name for name in (FILE, FOLDER) if os.environ.get(name)), None)
     trusted = (
@@ -89,7 +89,7 @@ def _not_trusted(place: str, said: str) -> str:
         else "Where a proxy of your company opens connections, mount its authority's certificate (spec.volumes) and name the "
         f"file in spec.env as {FILE}."
     )
-    return f"The certificate of {place} is not trusted ({said}). {trusted}"
+    return f"The certificate of {place} is not trusted ({message}). {trusted}"
 
 
 def _named(name: str, path: str) -> str:

@@ -76,11 +76,11 @@ def _first_problem(folder: Path, files: Mapping[str, Any]) -> str | None:
     sizes = {name: entry["bytes"] for name, entry in files.items()}
     for name, size in sizes.items():
         try:
-            there = (folder / name).stat().st_size
+            found_bytes = (folder / name).stat().st_size
         except OSError as error:
             return f"{name} can't be read: {error.strerror or error}"
-        if there != size:
-            return f"{name} has {there} bytes, {size} were written"
+        if found_bytes != size:
+            return f"{name} has {found_bytes} bytes, {size} were written"
 
     def differs(place: tuple[str, int]) -> str | None:
         name, number = place
@@ -92,7 +92,9 @@ def _first_problem(folder: Path, files: Mapping[str, Any]) -> str | None:
 
     pool = ThreadPoolExecutor(_threads())
     try:
-        return next((found for found in pool.map(differs, _places(sizes.items())) if found is not None), None)
+        return next(
+            (difference for difference in pool.map(differs, _places(sizes.items())) if difference is not None), None
+        )
     finally:
         pool.shutdown(cancel_futures=True)
 

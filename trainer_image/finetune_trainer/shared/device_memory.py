@@ -67,7 +67,7 @@ def problem(config: RunConfig, model: Path, device_bytes: int) -> str | None:
     if need.total_bytes <= device_bytes:
         return None
     return (
-        f"The model {config.model.name} does not fit: {_told(config, need)}. A device has {_gib(device_bytes)} at most. Each rank holds "
+        f"The model {config.model.name} does not fit: {_text(config, need)}. A device has {_gib(device_bytes)} at most. Each rank holds "
         f"all of it, so that more of them do not help. {_ways_out(config, parameters, device_bytes)}"
     )
 
@@ -78,7 +78,7 @@ def note(config: RunConfig, model: Path) -> str | None:
     need = needed(config, parameters) if parameters is not None else None
     if need is None or need.total_bytes < TOLD_FROM:
         return None
-    return f"Each device needs more than {_gib(need.total_bytes)} of memory: {_told(config, need)}."
+    return f"Each device needs more than {_gib(need.total_bytes)} of memory: {_text(config, need)}."
 
 
 def needed(config: RunConfig, parameters: int) -> Need:
@@ -134,7 +134,7 @@ def _files(model: Path) -> list[Path]:
     return [model / part for part in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
 
 
-def _told(config: RunConfig, need: Need) -> str:
+def _text(config: RunConfig, need: Need) -> str:
     how = "holding" if config.peft is not None else "training all of"
     each = f"{need.bytes_each:g} bytes each ({need.made_of})" if config.quantization is None else "four bits each"
     return f"{how} its {need.parameters / 1e9:.2f} billion weights takes {each}, {_gib(need.total_bytes)} in all before the first row"

@@ -37,9 +37,9 @@ def reachable(addresses: Iterable[str]) -> str | None:
     """The first that other machines can reach. Pods of clusters with IPv6 alone may have an address of IPv4, for the way out
     of the cluster, that ends at their own machine.
     """
-    found = list(addresses)
-    far = (address for address in found if not ipaddress.ip_address(address.partition("%")[0]).is_link_local)
-    return next(far, found[0] if found else None)
+    candidates = list(addresses)
+    far = (address for address in candidates if not ipaddress.ip_address(address.partition("%")[0]).is_link_local)
+    return next(far, candidates[0] if candidates else None)
 
 
 def interface_of(address: str) -> str | None:

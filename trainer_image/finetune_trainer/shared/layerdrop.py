@@ -21,13 +21,13 @@ PROMISES = {"ddp_find_unused_parameters": False, "ddp_static_graph": True}
 
 def shares(config: Mapping[Any, Any]) -> dict[str, float]:
     """Return the share of the layers that is left out in training, by its name in a configuration or in a part of one."""
-    found: dict[str, float] = {}
+    left_out: dict[str, float] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found |= shares(value)
+            left_out |= shares(value)
         elif str(name).endswith(ENDING) and isinstance(value, int | float) and value > 0:
-            found[str(name)] = float(value)
-    return found
+            left_out[str(name)] = float(value)
+    return left_out
 
 
 def shares_of(model: Path) -> dict[str, float]:
@@ -43,17 +43,17 @@ def problem(run: RunConfig, left_out: Mapping[str, float]) -> str | None:
     """Say why several ranks cannot train a model that leaves layers out as the user wants it; None where they can."""
     if run.world_size == 1 or not left_out:
         return None
-    given = run.training_arguments
-    promise = next((name for name, value in PROMISES.items() if given.get(name) is value), None)
+    training_arguments = run.training_arguments
+    promise = next((name for name, value in PROMISES.items() if training_arguments.get(name) is value), None)
     if promise is None:
         return None
     return (
         f"trainingArguments.{promise}: {str(PROMISES[promise]).lower()} says that every weight takes part in every step, and "
-        f"the model leaves out layers at random ({told(left_out)} in its config.json): ranks would wait for their gradients for "
+        f"the model leaves out layers at random ({described(left_out)} in its config.json): ranks would wait for their gradients for "
         "ever. Leave it out."
     )
 
 
-def told(left_out: Mapping[str, float]) -> str:
+def described(left_out: Mapping[str, float]) -> str:
     """Write the shares as messages name them."""
     return ", ".join(f"{name} {share:g}" for name, share in left_out.items())

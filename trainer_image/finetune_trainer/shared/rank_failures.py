@@ -34,8 +34,8 @@ def failure_of(error: BaseException, rank: int, output: Path | None = None) -> F
         return explain(error, output, worked=True).model_copy(update={"rank": rank})
     reason = _reason(error)
     if reason is Reason.VOLUME_FULL:
-        said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
-        message = f"The volume is full: a checkpoint or the model does not fit. {said}"
+        first_line = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+        message = f"The volume is full: a checkpoint or the model does not fit. {first_line}"
         return Failure(reason=reason, cause=Cause.USER, message=message, rank=rank)
     return Failure(reason=reason, cause=Cause.ERROR, message=last_lines(error), rank=rank)
 
@@ -55,6 +55,6 @@ def _reason(error: BaseException) -> Reason:
 
 def last_lines(error: BaseException) -> str:
     """Return the error's first line, then the end of the traceback: where it happened."""
-    said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+    message = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
-    return f"{said}\n" + "\n".join(lines[-TRACEBACK_LINES:])[len(said) + 1 - MESSAGE_CHARACTERS :]
+    return f"{message}\n" + "\n".join(lines[-TRACEBACK_LINES:])[len(message) + 1 - MESSAGE_CHARACTERS :]

@@ -166,7 +166,7 @@ class Run:
 
     def begun(self) -> list[Attempt]:
         """List the attempts that have left a mark, oldest first. Whether it can be read, `launch` finds out."""
-        return [one for one in self.numbered() if there(one.mark) or there(one.mark_copy)]
+        return [attempt for attempt in self.numbered() if there(attempt.mark) or there(attempt.mark_copy)]
 
 
 @dataclass(frozen=True)
@@ -343,7 +343,7 @@ def parse_with_digest(text: str | bytes) -> dict[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict) or DIGEST not in value:
         raise ValueError("it holds no digest")
-    content = {name: one for name, one in value.items() if name != DIGEST}
+    content = {name: field for name, field in value.items() if name != DIGEST}
     if value[DIGEST] != _digest(content):
         raise ValueError("its content has changed since it was written")
     return content
@@ -454,23 +454,23 @@ def _unsuitable(what: str, error: OSError, output: Path) -> Failure:
 
 def _beside(own: Path) -> tuple[str, ...]:
     """Try what training can do without."""
-    said = []
+    problems = []
     try:
         for _ in range(2):
             replace_link(own / "link", own / "new")
     except OSError as error:
-        said.append(
+        problems.append(
             f"The volume makes no symbolic links ({error}): the folder `model` of the job will not lead to its newest model; "
             "`status.model.path` names it."
         )
     try:
         os.utime(own / "new" / "file")
     except OSError as error:
-        said.append(
+        problems.append(
             f"The volume sets no times of files ({error}): where it runs short of room, the prepared data that was made first "
             "goes first, however lately it was used."
         )
-    return tuple(said)
+    return tuple(problems)
 
 
 def explain(error: OSError, output: Path, *, worked: bool = False) -> Failure:

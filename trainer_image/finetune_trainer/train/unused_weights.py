@@ -48,7 +48,7 @@ def settle(arguments: Any, run: RunConfig, model: Any) -> str | None:
 def _looks_for_unused(arguments: Any, run: RunConfig, left_out: Mapping[str, float]) -> str | None:
     """Why ranks must look for weights that take no part, said of the reentrant way; None where they need not."""
     if left_out:
-        why = f"of a model that leaves out layers at random ({layerdrop.told(left_out)})"
+        why = f"of a model that leaves out layers at random ({layerdrop.described(left_out)})"
     elif run.peft is not None:
         why = "of adapters, of which a step may leave some out,"
     elif arguments.ddp_find_unused_parameters:

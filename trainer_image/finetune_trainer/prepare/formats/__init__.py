@@ -47,10 +47,8 @@ def unknown_kind(name: str) -> str | None:
         return None
     if kind in READERS:
         return f"cannot read {kind} that is packed as a whole; unpack it"
-    said = kind or ("a packed file of an unknown kind" if packed else "a file without suffix")
-    return (
-        f"cannot read {said}; use {names(list(READERS))}, the text formats also packed as {names(list(COMPRESSIONS))}"
-    )
+    kind_name = kind or ("a packed file of an unknown kind" if packed else "a file without suffix")
+    return f"cannot read {kind_name}; use {names(list(READERS))}, the text formats also packed as {names(list(COMPRESSIONS))}"
 
 
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:

@@ -33,11 +33,11 @@ class Doubled:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Doubled:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
     keys = [key for key, _ in pairs]
-    return Doubled(next(key for key in found if keys.count(key) > 1))
+    return Doubled(next(key for key in members if keys.count(key) > 1))
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object)
@@ -65,14 +65,16 @@ def _window(content: Content) -> Iterator[_Array]:
         except UnicodeDecodeError as error:
             raise encoding_problem(content) from error
         except _BrokenError as broken:
-            message = f"{content.name}, line {broken.line} is not valid JSON: {broken.said} at column {broken.column}."
+            message = (
+                f"{content.name}, line {broken.line} is not valid JSON: {broken.problem} at column {broken.column}."
+            )
             raise ExpectedError(Reason.DATA_INVALID, message) from broken
 
 
 class _BrokenError(Exception):
-    def __init__(self, said: str, line: int, column: int) -> None:
-        super().__init__(said)
-        self.said, self.line, self.column = said, line, column
+    def __init__(self, problem: str, line: int, column: int) -> None:
+        super().__init__(problem)
+        self.problem, self.line, self.column = problem, line, column
 
 
 class _Array:
@@ -94,22 +96,24 @@ class _Array:
 
     def elements_of(self, field: str) -> Iterator[str]:
         """Yield the elements of the array that a document has under a key."""
-        there, found = [], False
+        keys_read, is_found = [], False
         for key, first in self.members(but=field):
-            there.append(key)
+            keys_read.append(key)
             if key == field:
-                if found:
+                if is_found:
                     raise self._invalid(f"key {field!r} is there twice.")
                 if first != "[":
                     raise self._invalid(
                         f"key {field!r} (spec.dataset.field) holds {shown(json.loads(self._element()))} where a list of rows is "
                         "needed."
                     )
-                found = True
+                is_found = True
                 yield from self._values()
         self._end()
-        if not found:
-            raise self._invalid(f"there is no key {field!r}; it has {names(there) or 'none'}. Set spec.dataset.field.")
+        if not is_found:
+            raise self._invalid(
+                f"there is no key {field!r}; it has {names(keys_read) or 'none'}. Set spec.dataset.field."
+            )
 
     def members(self, but: str | None = None) -> Iterator[tuple[str, str]]:
         """Yield the keys of an object and how their values begin; values are passed over, but that of `but` is left to the caller."""
@@ -173,11 +177,11 @@ class _Array:
             return text.replace("\n", " ").replace("\r", " ")
 
     def _take(self, wanted: str, otherwise: str) -> str:
-        found = self._next()
-        if not found or found not in wanted:
+        character = self._next()
+        if not character or character not in wanted:
             raise self._broken(otherwise, self._at)
         self._at += 1
-        return found
+        return character
 
     def _next(self) -> str:
         """Return the next character that is not blank; empty at the end."""
@@ -202,8 +206,8 @@ class _Array:
         self._text += chunk
         return True
 
-    def _broken(self, said: str, at: int) -> _BrokenError:
+    def _broken(self, problem: str, at: int) -> _BrokenError:
         before = self._text[:at]
         ends = before.count("\n")
         column = len(before) - before.rfind("\n") if ends else self._before + len(before) + 1
-        return _BrokenError(said, self._lines + ends + 1, column)
+        return _BrokenError(problem, self._lines + ends + 1, column)

@@ -33,7 +33,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
             for batch in file.iter_batches(BATCH_ROWS, columns=needed):
                 # `datasets` leaves the names of classes beside the schema, which batches may lack.
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
-                yield _looked_at(table, asked, content, first)
+                yield _checked(table, asked, content, first)
                 first += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(content, "parquet", error) from error
@@ -50,16 +50,16 @@ def read_arrow(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
                 if batch.num_rows:
                     asked = columns.of_those_there(asked, batch.schema.names)
                     _needed(asked, batch.schema.names, content.name)
-                    yield _looked_at(pa.Table.from_batches([batch]), asked, content, first)
+                    yield _checked(pa.Table.from_batches([batch]), asked, content, first)
                     first += batch.num_rows
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(content, "Arrow", error) from error
 
 
-def _looked_at(table: pa.Table, asked: ColumnRequest, content: Content, first: int) -> pa.Table:
-    found = columns.picked(table, asked.columns, content.name)
-    columns.require_utf8(found, content.name, first)
-    return nested.as_text(columns.plain(found), asked.nested)
+def _checked(table: pa.Table, asked: ColumnRequest, content: Content, first: int) -> pa.Table:
+    picked = columns.picked(table, asked.columns, content.name)
+    columns.require_utf8(picked, content.name, first)
+    return nested.as_text(columns.plain(picked), asked.nested)
 
 
 def _batches(source: pa.NativeFile, is_file: bool) -> Iterator[pa.RecordBatch]:
@@ -70,9 +70,9 @@ def _batches(source: pa.NativeFile, is_file: bool) -> Iterator[pa.RecordBatch]:
         yield from pa.ipc.open_stream(source)
 
 
-def _needed(asked: ColumnRequest, there: Sequence[str], name: str) -> list[str]:
-    needed = columns.require(asked.columns, there, name)
-    doubled = sorted({column for column in needed if list(there).count(column) > 1})
+def _needed(asked: ColumnRequest, available: Sequence[str], name: str) -> list[str]:
+    needed = columns.require(asked.columns, available, name)
+    doubled = sorted({column for column in needed if list(available).count(column) > 1})
     if doubled:
         raise ExpectedError(
             Reason.DATA_INVALID, f"{name}: column {names(doubled)} is there twice. Give each a name of its own."
@@ -85,9 +85,9 @@ def _unreadable(content: Content, what: str, error: Exception) -> Exception:
         return error
     if page := content.web_page():
         return ExpectedError(Reason.DATA_INVALID, f"{page}.")
-    said = str(error).splitlines()[0].rstrip(".")
+    message = str(error).splitlines()[0].rstrip(".")
     return ExpectedError(
-        Reason.DATA_INVALID, f"{content.name} is not a readable {what} file: {said}. Was it copied as a whole?"
+        Reason.DATA_INVALID, f"{content.name} is not a readable {what} file: {message}. Was it copied as a whole?"
     )
 
 

@@ -16,36 +16,36 @@ from finetune_trainer.data.errors import column_missing, names
 from finetune_trainer.shared.failures import ExpectedError
 
 
-def holder(column: str, there: Collection[str]) -> str | None:
+def holder(column: str, available: Collection[str]) -> str | None:
     """Return the column that is read for it: itself, or the one that the path begins with; None where neither is there."""
-    if column in there:
+    if column in available:
         return column
     first = column.split(".")[0]
-    return first if first != column and first in there else None
+    return first if first != column and first in available else None
 
 
-def require(columns: Sequence[str], there: Sequence[str], name: str, hint: str = "") -> list[str]:
+def require(columns: Sequence[str], available: Sequence[str], name: str, hint: str = "") -> list[str]:
     """Return the columns that are read for those that are needed, each once."""
-    found: dict[str, None] = {}
+    holders: dict[str, None] = {}
     for column in columns:
-        read = holder(column, there)
+        read = holder(column, available)
         if read is None:
-            raise column_missing(column, there, name, hint)
-        found[read] = None
-    return list(found)
+            raise column_missing(column, available, name, hint)
+        holders[read] = None
+    return list(holders)
 
 
-def of_those_there(asked: ColumnRequest, there: Collection[str]) -> ColumnRequest:
+def of_those_there(asked: ColumnRequest, available: Collection[str]) -> ColumnRequest:
     """Leave optional columns that are absent out of the request; tell of those that are there beside it."""
-    tell_beside(asked, there)
-    kept = [column for column in asked.columns if column not in asked.optional or holder(column, there) is not None]
+    tell_beside(asked, available)
+    kept = [column for column in asked.columns if column not in asked.optional or holder(column, available) is not None]
     return replace(asked, columns=tuple(kept))
 
 
-def tell_beside(asked: ColumnRequest, there: Collection[str]) -> None:
+def tell_beside(asked: ColumnRequest, available: Collection[str]) -> None:
     """Tell of columns that mean something and that nobody asks for."""
     for column in asked.beside:
-        if column in there and column not in asked.columns:
+        if column in available and column not in asked.columns:
             asked.tell(
                 f"The data has a column {column!r} beside {names(asked.columns[:1])}: it is there and is not read."
             )
@@ -62,11 +62,11 @@ def completed(table: pa.Table, asked: ColumnRequest) -> pa.Table:
 def picked(table: pa.Table, columns: Sequence[str], name: str) -> pa.Table:
     """Pick the needed columns, under the names that they are asked for."""
     require(columns, table.column_names, name)
-    found = {
+    arrays = {
         column: table.column(column) if column in table.column_names else _within(table, column, name)
         for column in columns
     }
-    return pa.table(found).replace_schema_metadata(table.schema.metadata)
+    return pa.table(arrays).replace_schema_metadata(table.schema.metadata)
 
 
 def plain(table: pa.Table) -> pa.Table:
@@ -105,12 +105,12 @@ def _plain(type_: pa.DataType) -> pa.DataType:
     return type_
 
 
-def key_missing(column: str, at: str, there: Sequence[str], name: str) -> ExpectedError:
+def key_missing(column: str, at: str, known: Sequence[str], name: str) -> ExpectedError:
     """Make the error for a key that the objects of a column do not have."""
     key = column[len(at) + 1 :].split(".")[0]
     return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
-        f"{name}: the objects in column {at!r} have no key {key!r}; they have {names(list(there)) or 'none'}. "
+        f"{name}: the objects in column {at!r} have no key {key!r}; they have {names(list(known)) or 'none'}. "
         "Name the right one in spec.dataset.columns.",
     )
 
@@ -132,9 +132,9 @@ def _within(table: pa.Table, column: str, name: str) -> pa.ChunkedArray:
             return values
         if not pa.types.is_struct(values.type):
             raise no_keys(column, at, values.type, name)
-        there = [field.name for field in values.type]
-        if key not in there:
-            raise key_missing(column, at, there, name)
+        known = [field.name for field in values.type]
+        if key not in known:
+            raise key_missing(column, at, known, name)
         values, at = pc.struct_field(values, [key]), f"{at}.{key}"
     return values
 
@@ -143,7 +143,7 @@ def value(row: Mapping[str, Any], column: str) -> Any:
     """Return what a row of Python's has in a column; None where it has nothing there."""
     if column in row or "." not in column:
         return row.get(column)
-    found: Any = row
+    inner: Any = row
     for key in column.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        inner = inner.get(key) if isinstance(inner, Mapping) else None
+    return inner

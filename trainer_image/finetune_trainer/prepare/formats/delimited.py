@@ -136,16 +136,16 @@ class _SeenQuotes(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        found = self._file.read(len(buffer))
-        if problem := nul_problem(found, self._line, self._content.name):
+        block = self._file.read(len(buffer))
+        if problem := nul_problem(block, self._line, self._content.name):
             raise problem
-        self._line += found.count(LINE_END)
-        if found:
-            self.quotes.add(found)
+        self._line += block.count(LINE_END)
+        if block:
+            self.quotes.add(block)
         else:  # who parses it complains of the last value before anybody else knows that it was the last
             self.quotes.finish()
-        buffer[: len(found)] = found
-        return len(found)
+        buffer[: len(block)] = block
+        return len(block)
 
     def close(self) -> None:
         self._file.close()
@@ -177,7 +177,7 @@ def rows(content: Content, how: Dialect | None = None) -> Iterator[tuple[list[st
 
 def _quote_problem(content: Content, misplaced: Misplaced) -> ExpectedError:
     """Make the error that pyarrow does not: it takes all up to the next quote for one value, be it the rest of the file."""
-    said = (
+    problem = (
         'a quote (") that begins here is never closed.'
         if misplaced.goes_on is None
         else f'a value begins with a quote ("), and behind the quote that should end it, on line {misplaced.goes_on}, text '
@@ -190,7 +190,7 @@ def _quote_problem(content: Content, misplaced: Misplaced) -> ExpectedError:
     )
     return ExpectedError(
         Reason.DATA_INVALID,
-        f"{content.name}, line {misplaced.begins}: {said} Write a quote within a value twice and quotes around the value "
+        f"{content.name}, line {misplaced.begins}: {problem} Write a quote within a value twice and quotes around the value "
         f'("say ""so"" again"), or take the quote away.{tabs}',
     )
 

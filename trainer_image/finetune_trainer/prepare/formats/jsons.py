@@ -80,16 +80,16 @@ def _parsed(block: bytes, seen: ColumnKinds) -> pa.Table | None:
         table = columns.picked(table, needed, seen.content.name)
     except (pa.ArrowInvalid, ExpectedError):
         return None
-    if not seen.found and table.num_rows == 1:  # it may be a document that is no row
+    if not seen.all_seen and table.num_rows == 1:  # it may be a document that is no row
         return None
     # A column of the schema is in the table whether the block has it or not.
-    if not seen.found and any(table.column(column).null_count == table.num_rows for column in texts):
+    if not seen.all_seen and any(table.column(column).null_count == table.num_rows for column in texts):
         return None
     for column in needed:
         kind = str if column in texts else _kind(table.column(column))
         if kind is None or seen.kinds.setdefault(column, kind) is not kind:
             return None
-    seen.found = True
+    seen.all_seen = True
     return table
 
 
@@ -168,18 +168,18 @@ def _hint(line: bytes, number: int, content: Content, asked: ColumnRequest) -> s
     if number > 1 or line.strip() != b"{":
         return ""
     try:
-        there = keys(content)
+        members = keys(content)
     except ExpectedError:  # broken further on: that line would be no help here
-        there = {}
-    if there and (shape := shapes.of_document(there, asked.columns)):
+        members = {}
+    if members and (shape := shapes.of_document(members, asked.columns)):
         return f" But {shape}"
     if content.kind != ".json":
         return " An object a line is needed, or an array of objects in a file whose name ends in .json."
-    if not there:
+    if not members:
         return (
             " An object a line is needed, or an array of objects, or a document with a key (spec.dataset.field) of one."
         )
-    return f" This is one document; if one of its keys ({names(there)}) holds the rows, set spec.dataset.field to it."
+    return f" This is one document; if one of its keys ({names(members)}) holds the rows, set spec.dataset.field to it."
 
 
 def _parts(elements: Iterator[str]) -> Iterator[list[str]]:

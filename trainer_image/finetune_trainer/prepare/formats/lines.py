@@ -32,9 +32,9 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
                 if problem := not_utf8(line, number, content.name):
                     raise problem from None
             raise
-        found = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
-        if found:
-            yield pa.table({COLUMN: pa.array(found, pa.string())})
+        lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+        if lines:
+            yield pa.table({COLUMN: pa.array(lines, pa.string())})
 
 
 def numbers(content: Content) -> Iterator[int]:

@@ -30,31 +30,33 @@ class ColumnKinds:
     content: Content
     asked: ColumnRequest
     kinds: dict[str, type] = field(default_factory=dict)
-    found: bool = False
+    all_seen: bool = False
     """Whether all of them have been seen."""
 
     def table(self, rows: Iterable[Placed]) -> pa.Table:
         """Make a table of the rows, each looked at."""
         values: dict[str, list[Any]] = {column: [] for column in self.asked.columns}
         places: list[str] = []
-        there = There(self.asked.columns)
+        seen = SeenColumns(self.asked.columns)
         for place, row in rows:
             if isinstance(row, Doubled):
                 raise self._invalid(place, f"column {row.key!r} is there twice. Give each a name of its own.")
             if not isinstance(row, dict):
                 raise self._invalid(place, f"{shown(row)} where an object is needed.{self._way_out(row)}")
-            if not self.found:
+            if not self.all_seen:
                 if not places:
                     self._require_row(place, row)
-                there.add(row)
+                seen.add(row)
             places.append(place)
             columns.tell_beside(self.asked, row)
-            for column, found in values.items():
+            for column, column_values in values.items():
                 value = columns.value(row, column)
                 self._check(place, column, value)
-                found.append(value)
-        self._require(there)
-        return pa.table({column: self._array(column, found, places) for column, found in values.items()})
+                column_values.append(value)
+        self._require(seen)
+        return pa.table(
+            {column: self._array(column, column_values, places) for column, column_values in values.items()}
+        )
 
     def _way_out(self, row: Any) -> str:
         """Say what a line or an element that is a list must be, to be a row."""
@@ -66,16 +68,16 @@ class ColumnKinds:
 
     def _require_row(self, place: str, row: dict[str, Any]) -> None:
         """Raise where the first row is none, but a document that holds a whole table."""
-        if self.asked.field is None and (said := shapes.of_row(row, self.asked.columns, self.asked.text)):
-            raise self._invalid(place, said)
+        if self.asked.field is None and (problem := shapes.of_row(row, self.asked.columns, self.asked.text)):
+            raise self._invalid(place, problem)
 
-    def _require(self, there: There) -> None:
+    def _require(self, seen: SeenColumns) -> None:
         """Raise where a column is in none of the first block's rows: later ones would come too late."""
-        if not self.found:
+        if not self.all_seen:
             for column in self.asked.columns:
                 if column not in self.asked.optional:
-                    there.require(column, self.content)
-        self.found = True
+                    seen.require(column, self.content)
+        self.all_seen = True
 
     def _check(self, place: str, column: str, value: Any) -> None:
         if value is None:
@@ -115,7 +117,7 @@ class ColumnKinds:
         return ExpectedError(Reason.DATA_INVALID, f"{self.content.name}, {place}: {message}")
 
 
-class There:
+class SeenColumns:
     """What the first rows have, for messages."""
 
     def __init__(self, needed: Sequence[str]) -> None:
@@ -140,15 +142,15 @@ class There:
 
     def _walk(self, row: dict[str, Any], column: str) -> None:
         at = ""
-        found: Any = row
+        inner: Any = row
         for key in column.split("."):
-            if not isinstance(found, dict):
+            if not isinstance(inner, dict):
                 return
             if at:
-                self._keys.setdefault(at, {}).update(dict.fromkeys(found))
-            if key not in found:
+                self._keys.setdefault(at, {}).update(dict.fromkeys(inner))
+            if key not in inner:
                 return
-            at, found = f"{at}.{key}".lstrip("."), found[key]
+            at, inner = f"{at}.{key}".lstrip("."), inner[key]
         self._paths.add(column)
 
     def require(self, column: str, content: Content) -> None:
@@ -179,7 +181,7 @@ def _doubled(value: Any) -> str | None:
     if isinstance(value, Doubled):
         return value.key
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((found for item in inner if (found := _doubled(item)) is not None), None)
+    return next((key for item in inner if (key := _doubled(item)) is not None), None)
 
 
 def _first_that_does_not_fit(values: list[Any]) -> int:

@@ -93,7 +93,7 @@ class Quotes:
         before, behind = begin[begin > 0] - 1, end[end < len(signs) - 1] + 1
         if not (np.isin(signs[before], self._begins).all() and np.isin(signs[behind], self._begins).all()):
             return False
-        first, last = (np.searchsorted(line_ends, found) for found in (begin, end))
+        first, last = (np.searchsorted(line_ends, place) for place in (begin, end))
         if is_open and len(last):
             self.span_lines = True
             last = last[1:]

@@ -107,7 +107,9 @@ def last_attempts(run: Run, before: int | None = None) -> list[Attempt]:
     """
     mark = newest_attempt_record(run, before)
     first = mark.attempt if mark is not None else 0
-    return [one for one in run.numbered() if one.number >= first and (before is None or one.number < before)]
+    return [
+        attempt for attempt in run.numbered() if attempt.number >= first and (before is None or attempt.number < before)
+    ]
 
 
 def final_model(run: Run, before: int | None = None) -> Path | None:

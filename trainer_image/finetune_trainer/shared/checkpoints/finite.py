@@ -95,14 +95,14 @@ class _Numbers:
 
 def not_finite(file: Path) -> tuple[str, ...]:
     """Return the tensors of a file that hold NaN or infinity, `NAMES_MAX` of them at most."""
-    found: list[str] = []
+    names: list[str] = []
     with file.open("rb") as stream:
         for numbers in _tensors(file, stream):
             if _holds_not_finite(stream, numbers):
-                found.append(numbers.name)
-            if len(found) == NAMES_MAX:
+                names.append(numbers.name)
+            if len(names) == NAMES_MAX:
                 break
-    return tuple(found)
+    return tuple(names)
 
 
 def without_those_of(base: Path, names: Iterable[str]) -> tuple[str, ...]:
@@ -200,8 +200,8 @@ def _views(value: object, path: str) -> Iterator[tuple[str, _View]]:
         pairs = value.items()
     elif isinstance(value, list | tuple):
         pairs = enumerate(value)
-    for key, one in pairs:
-        yield from _views(one, f"{path}.{key}" if path else str(key))
+    for key, part in pairs:
+        yield from _views(part, f"{path}.{key}" if path else str(key))
 
 
 class _Ignored:

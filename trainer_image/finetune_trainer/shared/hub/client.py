@@ -61,8 +61,8 @@ class OneTryClient(httpx2.Client):
         except httpx2.TransportError as error:
             if (refused := refusal(error, request.url.host)) is not None:
                 raise ExpectedError(*refused) from error
-            said = clean(str(error)) or "no answer"
-            raise Passing(f"{request.method} {_place(request)}: {type(error).__name__}: {said}") from error
+            message = clean(str(error)) or "no answer"
+            raise Passing(f"{request.method} {_place(request)}: {type(error).__name__}: {message}") from error
         if passes(response.status_code):
             response.close()
             raise Passing(

@@ -82,32 +82,32 @@ def translated(error: Exception, repo_id: str, token: str | None) -> ExpectedErr
                 Reason.REPO_INVALID, f"spec.publish.repoId {repo_id!r} is no repository's name: {clean(str(link))}"
             )
         if isinstance(link, errors.HfHubHTTPError):
-            said = clean(str(link.server_message or link), token)
+            message = clean(str(link.server_message or link), token)
             if isinstance(link, errors.RevisionNotFoundError):
-                return _no_branch(repo_id, said)
+                return _no_branch(repo_id, message)
             status = int(link.response.status_code)
-            if link.response.request.method == "PUT" and not _is_full(status, said):
+            if link.response.request.method == "PUT" and not _is_full(status, message):
                 # The storage knows no tokens: a signed address was over, or too slow. The next try gets another one.
-                return Passing(f"the storage refused a file (it answered {status}): {said}")
-            return refused(status, said, repo_id)
+                return Passing(f"the storage refused a file (it answered {status}): {message}")
+            return refused(status, message, repo_id)
     return _of_words(error, clean(str(error), token), repo_id)
 
 
-def _of_words(error: Exception, said: str, repo_id: str) -> ExpectedError | Passing | None:
+def _of_words(error: Exception, message: str, repo_id: str) -> ExpectedError | Passing | None:
     """Judge an error by its words: LFS answers errors file by file, and Xet has no types of its own."""
     if isinstance(error, ValueError):
-        if "LFS batch API" not in said:
+        if "LFS batch API" not in message:
             return None
     elif not isinstance(error, RuntimeError | ConnectionError | TimeoutError):
         return None
     if (hopeless := refusal(error, "the storage of the Hub")) is not None:
         return ExpectedError(*hopeless)
-    status = XET_STATUS.search(said)
+    status = XET_STATUS.search(message)
     if status is not None:
-        return refused(int(status[1]), said, repo_id)
-    if NO_ROOM.search(said) and not RATE_LIMIT.search(said):
-        return _no_room(repo_id, said)
-    return Passing(said or type(error).__name__)
+        return refused(int(status[1]), message, repo_id)
+    if NO_ROOM.search(message) and not RATE_LIMIT.search(message):
+        return _no_room(repo_id, message)
+    return Passing(message or type(error).__name__)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -119,54 +119,54 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def refused(status: int, said: str, repo_id: str) -> ExpectedError | Passing:
+def refused(status: int, message: str, repo_id: str) -> ExpectedError | Passing:
     """Say what an answer of the Hub means, by its status and words."""
-    if _is_full(status, said):
-        return _no_room(repo_id, said)
+    if _is_full(status, message):
+        return _no_room(repo_id, message)
     if passes(status):
-        return Passing(f"it answered {status}: {said}")
-    said = _sentence(said)
+        return Passing(f"it answered {status}: {message}")
+    message = _sentence(message)
     if status == HTTPStatus.UNAUTHORIZED:
         return ExpectedError(
             Reason.ACCESS_DENIED,
-            f"The Hub refuses the token for {repo_id}: {said} Put a valid one that may write into the Secret of "
+            f"The Hub refuses the token for {repo_id}: {message} Put a valid one that may write into the Secret of "
             "spec.hub.tokenSecretRef.",
         )
     if status == HTTPStatus.FORBIDDEN:
         return ExpectedError(
             Reason.ACCESS_DENIED,
-            f"The token may not write to {repo_id}: {said} Give it write access to that repository, or name one of "
+            f"The token may not write to {repo_id}: {message} Give it write access to that repository, or name one of "
             "your own in spec.publish.repoId.",
         )
     if status == HTTPStatus.NOT_FOUND:
         return ExpectedError(
             Reason.REPO_INVALID,
-            f"The Hub finds no repository {repo_id} that the token may write to: {said} Look at spec.publish.repoId.",
+            f"The Hub finds no repository {repo_id} that the token may write to: {message} Look at spec.publish.repoId.",
         )
-    return ExpectedError(Reason.REPO_INVALID, f"The Hub refuses {repo_id} (it answered {status}): {said}")
+    return ExpectedError(Reason.REPO_INVALID, f"The Hub refuses {repo_id} (it answered {status}): {message}")
 
 
-def _sentence(said: str) -> str:
+def _sentence(message: str) -> str:
     """End somebody else's words as a sentence, so that ours may follow."""
-    return said if said.endswith((".", "!", "?")) else f"{said}."
+    return message if message.endswith((".", "!", "?")) else f"{message}."
 
 
-def _is_full(status: int, said: str) -> bool:
+def _is_full(status: int, message: str) -> bool:
     """Tell whether an answer means that the account may not store so much."""
     if status in FULL:
         return True
-    return status != HTTPStatus.UNAUTHORIZED and not passes(status) and bool(NO_ROOM.search(said))
+    return status != HTTPStatus.UNAUTHORIZED and not passes(status) and bool(NO_ROOM.search(message))
 
 
-def _no_branch(repo_id: str, said: str) -> ExpectedError:
+def _no_branch(repo_id: str, message: str) -> ExpectedError:
     return ExpectedError(
         Reason.REPO_INVALID,
-        f"spec.publish.revision names no branch of {repo_id} that can be committed to (a tag or a commit?): {_sentence(said)}",
+        f"spec.publish.revision names no branch of {repo_id} that can be committed to (a tag or a commit?): {_sentence(message)}",
     )
 
 
-def _no_room(repo_id: str, said: str) -> ExpectedError:
+def _no_room(repo_id: str, message: str) -> ExpectedError:
     return ExpectedError(
         Reason.QUOTA_EXCEEDED,
-        f"The account has no room for {repo_id} on the Hub: {_sentence(said)} Delete what is not needed there, or enlarge its plan.",
+        f"The account has no room for {repo_id} on the Hub: {_sentence(message)} Delete what is not needed there, or enlarge its plan.",
     )
