@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from finetune_trainer.contract import try_model
 from finetune_trainer.contract.prepared import Resolved
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.contract.training_report import Evaluation, TrainingReport
-from finetune_trainer.publish import usage
 from finetune_trainer.publish.base_model_card import BaseFacts
 from finetune_trainer.publish.markdown import address, cell, code, front_matter
 from finetune_trainer.shared.addresses import shown as address_shown
@@ -46,7 +46,13 @@ def render(
     text = jinja2.Template(TEMPLATE.read_text(encoding="utf-8")).render(
         card_data=front_matter(_metadata(config, report, base, repo_id).to_dict()),
         name=cell(repo_id.rsplit("/", 1)[-1]),
-        usage=usage.code(config, repo_id, revision, _model_options(config, report)),
+        usage=try_model.block(
+            config.task,
+            repo_id,
+            revision=revision,
+            prefix=config.preprocessing.source_prefix or "",
+            options=_model_options(config, report),
+        ),
         task=config.task,
         adapter=is_adapter(config),
         base=_base(config.model.name, resolved.model_revision, hub),

@@ -1,11 +1,10 @@
-"""Somebody's words in a model card: in its metadata, a cell of a table, between backticks, in an address, in Python. Pure.
+"""Somebody's words in a model card: in its metadata, a cell of a table, between backticks, in an address. Pure.
 
 A name of a dataset, a column, a label or a metric can hold anything. It is shown as it is, and is never markup.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -44,11 +43,6 @@ def code(value: Any) -> str:
 def address(text: str) -> str:
     """Escape an address as the target of a link."""
     return quote(text, safe=_ADDRESS_SAFE)
-
-
-def literal(text: str) -> str:
-    """Write text as a string of Python or JSON, on one line."""
-    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def front_matter(data: Mapping[str, Any]) -> str:
