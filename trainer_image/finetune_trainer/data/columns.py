@@ -10,24 +10,24 @@ LABELS, LENGTH = "labels", "length"
 OWN = "_"
 """Columns whose names begin so are not the model's: they are for metrics and predictions."""
 IGNORED_LABEL = -100
-"""What losses, metrics and the count of items leave out."""
+"""The label that losses, metrics and the count of items leave out."""
 
 
 @dataclass(frozen=True)
 class ColumnRequest:
-    """What a reader is to find."""
+    """The columns that a reader is to find."""
 
     columns: tuple[str, ...]
-    """All that are needed; `translation.en` is a key of the objects in a column."""
+    """The needed columns; `translation.en` is a key of the objects in a column."""
     text: tuple[str, ...] = ()
-    """Those of them that hold text (or lists of it): no reader may take `007` for a number."""
+    """The needed columns that hold text (or lists of it): no reader may take `007` for a number."""
     field: str | None = None
     """Key of a json document that holds the rows."""
     nested: tuple[str, ...] = ()
-    """Those of them that hold lists and objects of any shape: files are read with these as JSON text."""
+    """The needed columns that hold lists and objects of any shape: files are read with these as JSON text."""
     optional: tuple[str, ...] = ()
-    """Those of them that need not be there: then they are null in all rows."""
+    """The needed columns that may be absent: then they are null in all rows."""
     beside: tuple[str, ...] = ()
-    """Columns that would mean something beside those that are asked for: that they are there is told."""
+    """Columns that would mean something beside the needed ones: the user is told that they are there."""
     tell: Callable[[str], None] = lambda _: None
-    """Hears what the user should know of how a file was read."""
+    """The function that is told what the user should know of how a file was read."""

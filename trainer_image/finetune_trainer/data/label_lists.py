@@ -23,9 +23,9 @@ from finetune_trainer.data.texts import BLANK
 from finetune_trainer.shared.failures import ExpectedError
 
 SEPARATORS = ("|", ";", ",")
-"""Where lists are written as text: the first of them that occurs anywhere separates."""
+"""Separators of lists that are written as text: the first of them that occurs anywhere is taken."""
 BRACKETS = "[]"
-"""In place of a separator: each text is a list as JSON or Python write it (there also a tuple, or a set)."""
+"""The mark, in place of a separator, that each text is a list as JSON or Python write it (there also a tuple, or a set)."""
 _ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9]+"""
 _LIST = re.compile(rf"\s*[\[({{]\s*(?:(?:{_ITEM})\s*(?:,\s*(?:{_ITEM})\s*)*,?\s*)?[\])}}]\s*", re.DOTALL)
 TAG = "tag"

@@ -29,7 +29,7 @@ GROUPS_SHOWN = 3
 MISSING = ("nan", "none", "null", "n/a", "#n/a", "<na>", "nat")
 """What pandas, Excel and databases write as text where a value is missing."""
 MANY = 20
-"""Labels below which it says nothing that each occurs once."""
+"""The number of labels below which it says nothing that each occurs once."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Items:
     row: Callable[[int], int] = int
     """Number of an item -> its row."""
     noun: str = "label"
-    """What messages call one."""
+    """The word for a label in messages."""
 
     @property
     def integers(self) -> bool:

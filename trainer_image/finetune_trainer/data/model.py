@@ -19,7 +19,7 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 
 NO_LIMIT = 1_000_000
-"""Tokenizers without a limit of their own say 10^30."""
+"""The limit from which on a tokenizer has none of its own: such tokenizers say 10^30."""
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_encoder_position_embeddings")
 """What configurations call the number of their positions."""
 BEHIND_PADDING = frozenset(
@@ -43,14 +43,14 @@ BEHIND_PADDING = frozenset(
 torch and can't ask the embeddings; a test asks those of every kind that transformers has.
 """
 FIXED_PADDING = {"mpnet": 1}
-"""Those among them with a padding index of their own, whatever the configuration says."""
+"""Kinds among them with a padding index of their own, whatever the configuration says."""
 
 
 @dataclass(frozen=True)
 class ModelDescription:
     folder: Path
     name: str
-    """What messages call it."""
+    """The model's name in messages."""
     config: Any
     tokenizer: Any
     max_tokens: int | None

@@ -23,7 +23,7 @@ Indices = npt.NDArray[np.int64]
 GROUPED_BATCHES = 50
 """Global batches that are sorted by length together: enough for little padding, few enough to stay random."""
 LEADING_BATCHES = 2
-"""Of the first epoch, from the longest down: with the second one the states of the optimizer are in memory, too."""
+"""The number of batches that lead the first epoch, longest first: with the second one the optimizer's states are in memory, too."""
 
 
 class Strategy(StrEnum):
@@ -37,7 +37,7 @@ class Pick(NamedTuple):
 
     row: int
     epoch: int = 0
-    """What is drawn at random for a row (which tokens are masked) differs from epoch to epoch."""
+    """The epoch: what is drawn at random for a row (which tokens are masked) differs from one to the next."""
     counts: bool = True
     """False for one that only fills up a batch."""
 

@@ -21,7 +21,7 @@ class Source:
     """A part of a split: a file, or the whole split of a Hub dataset."""
 
     name: str
-    """What messages call it: a path, or `split 'train' of yelp_review_full`."""
+    """The name in messages: a path, or `split 'train' of yelp_review_full`."""
     rows: int
     place: Callable[[int], str]
     """Row of this part, from 0, -> its place for a person: `line 17`, `row 16`."""

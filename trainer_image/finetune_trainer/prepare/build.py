@@ -31,7 +31,7 @@ ROOM_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """What prepared data is made from."""
+    """All that prepared data is made from."""
 
     config: RunConfig
     task: Task

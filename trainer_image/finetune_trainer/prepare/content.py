@@ -28,13 +28,13 @@ class Content:
     """A file of rows."""
 
     name: str
-    """What messages call it: the pods' path, or the address without what is secret in it."""
+    """The name in messages: the pods' path, or the address without what is secret in it."""
     open_stored: Callable[[], BinaryIO]
-    """Its bytes as they are stored; each call begins anew."""
+    """The function that opens its bytes as they are stored; each call begins anew."""
     path: Path | None = None
-    """Where it is a file of this machine."""
+    """The path of a file of this machine; None for one that is not."""
     far: bool = False
-    """It is read over the network, so that what would read all of it beforehand is left out."""
+    """Whether it is read over the network, so that what would read all of it beforehand is left out."""
 
     @property
     def kind(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 PROCESS_BYTES = 512 << 20
-"""Of the container's memory limit for each process: far more than one takes, the page cache counts too."""
+"""The share of the container's memory limit for each process: far more than one takes, the page cache counts too."""
 
 
 def processes(wanted: int | None, cgroup: Path = CGROUP) -> int:

@@ -22,14 +22,14 @@ from finetune_trainer.shared.volume import Layout, Run, names_in
 
 RECENT_SECONDS = 3600.0
 EVICTED = ".evicted-"
-"""In the name of prepared data that is about to be removed; `lease` knows what a killed try has left."""
+"""The part of a name that marks prepared data which is about to be removed; `lease` knows what a killed try has left."""
 
 
 @dataclass(frozen=True)
 class Entry:
     folder: Path
     used: float
-    """When it was made, or found again, by the volume's clock."""
+    """The time when it was made, or found again, by the volume's clock."""
 
     @property
     def size(self) -> int:

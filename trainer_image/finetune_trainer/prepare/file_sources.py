@@ -24,7 +24,7 @@ from finetune_trainer.shared.failures import ExpectedError
 HUB = "hf://"
 DATASETS = "hf://datasets/"
 DOWNLOADS = "downloads"
-"""Beside the Hub's cache on the claim: what was fetched from other places."""
+"""The folder, beside the Hub's cache on the claim, of what was fetched from other places."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class FileSource:
     """A file that was found, and not been read yet."""
 
     identity: object
-    """As JSON: another value means other content."""
+    """The identity of its content, as JSON: another value means other content."""
     content: Callable[[], Content]
-    """The file; one from far away is fetched first."""
+    """The function that opens the file; one from far away is fetched first."""
     commit: str | None = None
-    """Of the dataset on the Hub that it belongs to."""
+    """The commit of the dataset on the Hub that it belongs to."""
 
 
 def find(paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming: bool) -> Iterator[FileSource]:

@@ -15,7 +15,7 @@ from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.run_config import RunConfig
 
 FORMAT = 5
-"""Raised with every change of this code that makes other files from the same input."""
+"""The version of the files: raised with every change of this code that makes others from the same input."""
 
 
 def sha256(value: Any) -> str:

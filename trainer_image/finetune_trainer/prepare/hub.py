@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BACKOFF = retry.Backoff(first_seconds=1.0, most_seconds=15.0, tries=6, asked_most_seconds=900.0)
-"""A Hub that asks for more is left to the next try of the Job."""
+"""The pauses before tries; a Hub that asks for a longer one is left to the next try of the Job."""
 SUGGESTIONS_FROM = 200
-"""Repositories of an owner that a misspelt name is compared with."""
+"""The number of an owner's repositories that a misspelt name is compared with."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class HubFile:
     """A file of a dataset at a commit."""
 
     name: str
-    """As the user named it, a pattern resolved."""
+    """The name as the user wrote it, a pattern resolved."""
     dataset: DatasetSource
     commit: str
     path: str

@@ -31,7 +31,7 @@ class Wanted:
     name: str
     revision: str | None
     endpoint: str | None = None
-    """What `spec.hub.endpoint` says."""
+    """The address in `spec.hub.endpoint`."""
 
     @classmethod
     def of(cls, source: ModelSource | DatasetSource, endpoint: str | None) -> Wanted:

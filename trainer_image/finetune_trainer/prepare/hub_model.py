@@ -13,7 +13,7 @@ from finetune_trainer.shared.failures import ExpectedError
 WEIGHTS = {"model": ".safetensors", "pytorch_model": ".bin"}
 """How files that transformers loads begin -> how they end; the first kind that is there is taken."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
-"""A tokenizer that reads bytes or characters has this file and no vocabulary."""
+"""The file that a tokenizer of bytes or characters has, which has no vocabulary."""
 TEXT_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 

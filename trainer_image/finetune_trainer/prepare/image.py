@@ -22,7 +22,7 @@ PACKAGES = {"liger_kernel": "liger-kernel", "peft": "peft", "bitsandbytes": "bit
 OF_KINDS = {"gemma3n": "timm"}
 """Kind of model -> package that some of its layers come from."""
 COMPILERS = {True: ("CC", ("cc", "gcc", "clang")), False: ("CXX", ("c++", "g++", "clang++"))}
-"""For an accelerator or not: the variable that names torch.compile's compiler, and the ones that it looks for."""
+"""The variable that names torch.compile's compiler, and the compilers that it looks for, for an accelerator or not."""
 
 
 def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:

@@ -39,10 +39,10 @@ from finetune_trainer.shared.volume import make_folder, names_in
 
 RENEW_SECONDS = 5.0
 EXPIRY_SECONDS = 30.0
-"""Without a sign of its holder a lease is over."""
+"""The time without a sign of its holder after which a lease is over."""
 POLL_SECONDS = 1.0
 FORGOTTEN_SECONDS = 600.0
-"""Leftovers of other keys are removed once nobody has touched them for so long, by the volume's clock."""
+"""The time after which leftovers of other keys are removed, if nobody has touched them, by the volume's clock."""
 REMIND_SECONDS = 60.0
 LEFT = re.compile(r"^(?P<key>[^.]+)\.(?P<kind>lease|partial|evicted|damaged)-(?P<name>.+)$")
 BOOT_ID, PID_NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
@@ -50,14 +50,14 @@ BOOT_ID, PID_NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/se
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lease says of who holds it."""
+    """The holder of a lease, as its file names it."""
 
     job: str
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     started: str | None = field(default_factory=lambda: _started(os.getpid()))
     machine: str | None = field(default_factory=lambda: _machine())
-    """Where a process id means the same: this boot, this container. None where that can't be told."""
+    """The boot and the container, within which a process id means the same. None where that can't be told."""
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def text(self, renewed: int) -> str:
@@ -70,7 +70,7 @@ class Holder:
 
 
 class Lease:
-    """One that is held, and renewed beside the work."""
+    """A lease that is held, and renewed beside the work."""
 
     def __init__(self, target: Path, number: int, descriptor: int, holder: Holder) -> None:
         self._target, self._number, self._descriptor, self._holder = target, number, descriptor, holder
@@ -82,7 +82,7 @@ class Lease:
 
     @property
     def partial(self) -> Path:
-        """Where its holder may write: nobody else ever does."""
+        """The folder in which its holder may write: nobody else ever does."""
         return self._target.with_name(f"{self._target.name}.partial-{self._number}-{self._holder.token[:8]}")
 
     def is_lost(self) -> bool:
@@ -174,7 +174,7 @@ def held(
 
 
 class _Watch:
-    """Whether a lease changes, judged by this process's own clock: those of nodes differ."""
+    """A watch on whether a lease changes, by this process's own clock: those of nodes differ."""
 
     def __init__(self) -> None:
         self.text = ""

@@ -15,14 +15,14 @@ from finetune_trainer.prepare.fingerprint import file_digest, sha256
 from finetune_trainer.shared.volume import Layout, make_folder, read_document, write_document
 
 SMALL_BYTES = 32 << 20
-"""Files up to this size are read (configuration, tokenizer); of larger ones, the weights, size and time are told."""
+"""The size up to which files are read (configuration, tokenizer); larger ones, the weights, are known by size and time."""
 
 
 class Known(Document):
     key: str
-    """Of the prepared data."""
+    """The key of the prepared data."""
     messages: tuple[str, ...] = ()
-    """What the user was told of the model and its limits."""
+    """Messages to the user about the model and its limits."""
 
 
 def place(layout: Layout, settings: str, model: Path, data: object) -> Path | None:

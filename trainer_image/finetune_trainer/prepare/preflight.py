@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BACKOFF = Backoff(first_seconds=1.0, most_seconds=3.0, factor=3.0, jitter=(1.0, 1.0), tries=3)
-"""Short, whatever the Hub asks for: publishing asks again."""
+"""The pauses before tries: short, whatever the Hub asks for, because publishing asks again."""
 NOT_FOUND = 404
 
 

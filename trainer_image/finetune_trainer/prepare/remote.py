@@ -27,7 +27,7 @@ from finetune_trainer.shared.volume import make_folder, sync_folder
 T = TypeVar("T")
 BACKOFF = Backoff(first_seconds=1.0, most_seconds=15.0, tries=6)
 FAR_BYTES = 4 << 20
-"""What is asked for at a time where a file is read from where it is."""
+"""The bytes that are asked for at a time where a file is read from where it is."""
 PARTIAL = ".partial"
 
 
@@ -44,7 +44,7 @@ class Remote(Protocol):
 
     @property
     def version(self) -> str | None:
-        """What changes with its content (an ETag), if the server tells any."""
+        """The value that changes with its content (an ETag), if the server tells any."""
         ...
 
     def chunks(self, start: int) -> Iterator[bytes]:
@@ -57,7 +57,7 @@ class Remote(Protocol):
 
 
 class BeginAgain(Exception):
-    """What was fetched so far cannot be gone on from."""
+    """The server cannot go on from what was fetched so far."""
 
 
 def unavailable(name: str, message: str) -> ExpectedError:

@@ -57,7 +57,7 @@ GONE = frozenset(
         Reason.MODEL_NOT_FOUND,
     }
 )
-"""Why model and data can't be looked at again: no reason to lose what was prepared of them."""
+"""Reasons why model and data can't be looked at again, which are no reason to lose what was prepared of them."""
 
 
 def prepare(
@@ -96,10 +96,10 @@ def prepare(
 
 @dataclass
 class _Notes:
-    """Of this try."""
+    """What there is to note of this try."""
 
     messages: list[str] = field(default_factory=list)
-    """What it took: a wait, room that was made, data that was damaged."""
+    """Messages about what it took: a wait, room that was made, data that was damaged."""
     sound: set[Path] = field(default_factory=set)
     """Prepared data of which every byte was read, and was as it was sealed."""
 

@@ -33,7 +33,7 @@ OTHER_CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_PROFILE",
 )
-"""Where one of these is set pyarrow finds credentials by itself. Without any it would ask a machine that may not be there."""
+"""Variables by which pyarrow finds credentials by itself. Without any it would ask a machine that may not be there."""
 SECRET_FIELD = "spec.dataset.credentialsSecretRef"
 DENIED = re.compile(
     "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|INVALID_(CLIENT_)?TOKEN|EXPIRED|(Invalid|Expired)Token|HTTP status 40[03]"

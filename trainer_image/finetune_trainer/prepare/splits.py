@@ -35,9 +35,9 @@ class DataSource:
     """Where the data of a run is, before a row of it is read: resolved once, so that what is read is what was named."""
 
     identity: dict[str, Any]
-    """As JSON, what the rows are taken from: commit, or digests and versions of files."""
+    """What the rows are taken from, as JSON: commit, or digests and versions of files."""
     commit: str | None = None
-    """Of the one Hub dataset that is read, as a whole or some of its files."""
+    """The commit of the one Hub dataset that is read, as a whole or some of its files."""
     files: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
     """Split of `spec.dataset.files` -> its files, patterns resolved; those that are used."""
 

@@ -22,7 +22,7 @@ from finetune_trainer.shared.data_digests import META
 from finetune_trainer.shared.volume import sync_file, sync_folder, with_digest
 
 DAMAGED = ".damaged-"
-"""In the name of prepared data that was set aside."""
+"""The part of a name that marks prepared data which was set aside."""
 
 
 def split_file(folder: Path, role: str) -> Path:

@@ -37,7 +37,7 @@ class Taking:
     """How many rows of a split are taken, and in which order."""
 
     rows: int | None
-    """None for all of them, in their own order."""
+    """The number of rows; None for all of them, in their own order."""
     seed: int
 
     @property

@@ -18,7 +18,7 @@ from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
 EXAMPLE_CHARACTERS = 600
-"""Of a decoded row; a long one is cut in the middle."""
+"""The length of a decoded row; a longer one is cut in the middle."""
 LABELS_SHOWN = 12
 Counts = npt.NDArray[np.int64]
 

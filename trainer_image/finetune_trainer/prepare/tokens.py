@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PART_ROWS = 5_000
 PART_BYTES = 8 << 20
-"""Of rows before they become tokens: a book in each row makes smaller parts."""
+"""The size of a part, before its rows become tokens: a book in each row makes smaller parts."""
 EXAMPLE = "_example"
 READ = ("text", "text_pair", "words", "question", "context", "source", "prompt", "messages", "tools")
 """Roles that say which row it is; two rows that differ in the label alone are the same."""
@@ -67,7 +67,7 @@ class RowRange(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """What became of some rows."""
+    """The tokens of some rows."""
 
     place: RowRange
     batches: Sequence[pa.RecordBatch]

@@ -21,7 +21,7 @@ MANY_CUT = 0.05
 FEW_STEPS = 10
 """Optimizer steps in which hardly a model learns anything: the rate has hardly been more than the optimizer's start."""
 DEFAULT_EPOCHS = 3.0
-"""Of transformers."""
+"""The number of epochs that transformers trains by default."""
 
 
 @dataclass(frozen=True)

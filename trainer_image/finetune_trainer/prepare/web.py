@@ -22,7 +22,7 @@ SILENCE_SECONDS = 60.0
 BUSY = (408, 425, 429)
 PARTIAL_CONTENT = 206
 NO_HEAD = (400, 403, 404, 405, 501)
-"""Some servers refuse to be asked for the head alone, signed addresses among them."""
+"""Answers of servers that refuse to be asked for the head alone, signed addresses among them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class WebFile:
     size: int | None = None
     version: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What is sent with each request: who asks."""
+    """The headers that are sent with each request: who asks."""
 
     def chunks(self, start: int) -> Iterator[bytes]:
         asked = {"Range": f"bytes={start}-"} if start else {}

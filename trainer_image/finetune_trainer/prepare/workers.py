@@ -20,9 +20,9 @@ from finetune_trainer.shared.failures import ExpectedError
 
 T = TypeVar("T")
 AHEAD = 2
-"""Results of one process that wait for those before them."""
+"""The number of results of one process that may wait for those before them."""
 CAN_FORK = sys.platform == "linux"
-"""Elsewhere system libraries forbid it."""
+"""Whether processes may be forked: elsewhere than on Linux system libraries forbid it."""
 
 
 class WorkerError(RuntimeError):
@@ -102,7 +102,7 @@ class _Gang:
 
 
 class _Failed:
-    """How a piece of work failed, as it travels from process to process."""
+    """The failure of a piece of work, as it travels from process to process."""
 
     def __init__(self, error: Exception) -> None:
         self._expected = error.failure if isinstance(error, ExpectedError) else None

@@ -28,7 +28,7 @@ CARD = "README.md"
 
 
 class BaseFacts(Document):
-    """Of the base model."""
+    """Facts of the base model that its card tells."""
 
     license: str | None = None
     license_name: str | None = None

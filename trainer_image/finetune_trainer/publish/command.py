@@ -26,9 +26,9 @@ from finetune_trainer.shared.volume import Layout, concerns, explain, make_folde
 LAST_LINES = 12
 TELL_SECONDS = 15.0
 SILENT_TELLS = 20
-"""After so many without a change a line says that it goes on: what Xet sends is not counted."""
+"""The number of silent moments after which a line says that it goes on: what Xet sends is not counted."""
 OVERTIME_SECONDS = 15.0
-"""What a try that began before the deadline may take beyond it."""
+"""The time that a try which began before the deadline may take beyond it."""
 
 
 def say(text: str) -> None:

@@ -16,9 +16,9 @@ import yaml
 from finetune_trainer.contract.text import printable
 
 NOTHING = "?"
-"""In place of a name that has nothing to show."""
+"""The text in place of a name that has nothing to show."""
 NAME_MAX = 200
-"""Characters of one name."""
+"""The most characters of one name."""
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+#=]|(?<=^\d)[.)](?=\s|$)")
 _ADDRESS_SAFE = ":/?#@!$&'*+,;=%~"
 

@@ -30,7 +30,7 @@ class Head:
     """A branch as it is before our commit."""
 
     repo_id: str
-    """As the Hub has it."""
+    """The repository's name as the Hub has it."""
     commit: str | None
 
 

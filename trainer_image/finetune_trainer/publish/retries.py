@@ -13,7 +13,7 @@ from finetune_trainer.shared.retry import Backoff, until_done
 
 T = TypeVar("T")
 BACKOFF = Backoff(first_seconds=2.0, most_seconds=120.0, jitter=(0.5, 1.0))
-"""Without its deadline, which the operator sets."""
+"""The pauses between tries, without the deadline, which the operator sets."""
 
 
 def until_hub_answers(work: Callable[[], T], backoff: Backoff, say: Callable[[str], None]) -> T:

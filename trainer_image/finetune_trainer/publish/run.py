@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 BASE_CARD_SECONDS = 30.0
-"""How long the base model's card is asked for while the Hub answers: to know its licence is not worth more."""
+"""The time for which the base model's card is asked for while the Hub answers: its licence is not worth more."""
 
 
 def publish(config: RunConfig, backoff: Backoff, traffic: Traffic, say: Callable[[str], None]) -> PublishedModel:

@@ -80,7 +80,7 @@ class SealedModel:
 
     @property
     def size_bytes(self) -> int:
-        """Of what is uploaded."""
+        """The size of what is uploaded."""
         return sum(self.manifest.files[name].size for name in self.files)
 
 

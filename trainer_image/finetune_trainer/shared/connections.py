@@ -18,17 +18,17 @@ from finetune_trainer.shared.failures import ExpectedError
 
 FILE, FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
 OLDER = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""What requests, and so older libraries of Hugging Face, read."""
+"""Variables that requests, and so older libraries of Hugging Face, read."""
 SAID_CHARACTERS = 200
 NOT_TRUSTED = re.compile(
     r"certificate.verify.failed|invalid peer certificate|SSL peer certificate|unknown.?issuer|unable to get local issuer",
     re.IGNORECASE,
 )
-"""What OpenSSL, rustls and curl say; libraries in between keep the words alone."""
+"""The words of OpenSSL, rustls and curl; libraries in between keep those alone."""
 PROXY_REFUSES = re.compile(r"407 Proxy Auth|HTTP code 407 from proxy|response 407", re.IGNORECASE)
-"""What httpx, curl and Xet say."""
+"""The words of httpx, curl and Xet."""
 PASSES = re.compile(r"has expired|not yet valid|\bExpired\b|NotValidYet", re.IGNORECASE)
-"""Whoever runs the server renews it; or a clock is wrong."""
+"""The words for what passes: whoever runs the server renews its certificate, or a clock is set right."""
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 from finetune_trainer.shared.volume import parse_with_digest
 
 META = "meta.json"
-"""What is noted beside prepared data, with its own digest and those of all other files."""
+"""The file of what is noted beside prepared data, with its own digest and those of all other files."""
 FILES = "files"
 LEARNT_FROM = ("train.arrow", "validation.arrow")
 """Files that decide what is learnt: a model is chosen by the second one. What it is tried on afterwards is not among them."""
@@ -25,7 +25,7 @@ LEARNT_FROM = ("train.arrow", "validation.arrow")
 BLOCK_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
 THREADS_MOST = 8
-"""SHA-256 keeps up with a disk of 5 GB/s then."""
+"""The most threads that compute digests: SHA-256 keeps up with a disk of 5 GB/s then."""
 
 
 def of_folder(folder: Path) -> dict[str, Any]:

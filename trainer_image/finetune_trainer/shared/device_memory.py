@@ -19,21 +19,21 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.task_facts import TASKS
 
 WEIGHT_BYTES = 4
-"""Of each weight as ranks load it (`tasks.loading`), frozen ones too; half precision has a copy in fp32 to be right."""
+"""The bytes of each weight as ranks load it (`tasks.loading`), frozen ones too; half precision has a copy in fp32 to be right."""
 GRADIENT_BYTES = 4
 FOUR_BIT_BYTES = 0.5
 OPTIMIZER_BYTES = {"adamw_torch": 8, "adamw_torch_fused": 8, "adagrad": 4, "rmsprop": 4, "adafactor": 0, "sgd": 0}
-"""State of each weight that is trained, at least."""
+"""The bytes of an optimizer's state for each weight that is trained, at least."""
 DEFAULT_OPTIMIZER = "adamw_torch_fused"
 SMALLER_OPTIMIZER = "adafactor"
 GIB = 1 << 30
 TOLD_FROM = 20 * GIB
-"""Where nobody knows the device, from there on it is said what is needed: less fits into most."""
+"""The need from which on the user is told of it, where nobody knows the device: less fits into most."""
 HEADER_MAX_BYTES = 100_000_000
-"""As safetensors has it."""
+"""The longest header that safetensors allows."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 COUNTS = ("I64", "I32", "BOOL")
-"""Positions and the like, which are saved with the weights of some models; all other types are of quantised ones."""
+"""Types of positions and the like, which are saved with the weights of some models; all other types are of quantised ones."""
 EMBEDDINGS = re.compile(r"(embed|shared|lm_head|wte|embeddings|decoder|generator|output_projection)[^.]*[.]weight$")
 """Weights that may be saved twice and loaded once, because one is the other."""
 LEFT_OUT = re.compile(
@@ -46,12 +46,12 @@ ENCODER, DECODER = re.compile(r"\bencoder[.]"), re.compile(r"\bdecoder[.]")
 
 @dataclass(frozen=True)
 class Need:
-    """What a rank holds, at least."""
+    """The memory that a rank holds, at least."""
 
     parameters: int
     bytes_each: float
     made_of: str
-    """Of what the bytes of a weight are."""
+    """What the bytes of a weight are made of, in words."""
 
     @property
     def total_bytes(self) -> int:

@@ -15,7 +15,7 @@ import psutil
 _CGROUP = Path("/sys/fs/cgroup")
 _PORTS = range(20_000, 30_000)
 _RANDOM = random.SystemRandom()
-"""Whose choice no seed repeats: a training sets the seed of all others."""
+"""A generator whose choice no seed repeats: a training sets the seed of all others."""
 _NOWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
 """Documentation addresses: connecting a datagram socket sends nothing, but picks the source address."""
 

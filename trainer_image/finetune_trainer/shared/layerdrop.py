@@ -14,7 +14,7 @@ from typing import Any
 from finetune_trainer.contract.run_config import RunConfig
 
 ENDING = "layerdrop"
-"""`encoder_layerdrop`, `decoder_layerdrop`, `layerdrop`."""
+"""The end of the fields' names: `encoder_layerdrop`, `decoder_layerdrop`, `layerdrop`."""
 PROMISES = {"ddp_find_unused_parameters": False, "ddp_static_graph": True}
 """Arguments, and the value that says of each step that all weights take part in it."""
 

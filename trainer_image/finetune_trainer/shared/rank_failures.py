@@ -17,13 +17,13 @@ DISK_FULL = re.compile(
     r"No space left on device|Disk quota exceeded|inline_container.*unexpected pos|PytorchStreamWriter failed writing",
     re.DOTALL,
 )
-"""What Python, safetensors and torch say when a checkpoint does not fit; torch does not name the cause."""
+"""The words of Python, safetensors and torch when a checkpoint does not fit; torch does not name the cause."""
 PEER_GONE = re.compile(
     r"Connection (reset|closed|refused)|Broken pipe|\bGloo\b.*(closed|timed? ?out|failure)|gloo/transport|"
     r"NCCL.*(remote process|unhandled system error|connection|timeout)|DistNetworkError|Timed out waiting",
     re.IGNORECASE,
 )
-"""What gloo, NCCL and the store say when the other end of a connection has gone."""
+"""The words of gloo, NCCL and the store when the other end of a connection has gone."""
 
 
 def failure_of(error: BaseException, rank: int, output: Path | None = None) -> Failure:

@@ -11,10 +11,10 @@ from finetune_trainer.contract.run_config import Env
 from finetune_trainer.shared.volume import Attempt, make_folder, write_document
 
 EARLIER_MAX_BYTES = 160 * 2**10
-"""Of the records of a whole gang on `/progress`: the operator reads 256 KiB of an answer, and no more."""
+"""The size of the records of a whole gang on `/progress`: the operator reads 256 KiB of an answer, and no more."""
 _EARLIER_RECORD_MAX_BYTES = 1024
 _ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
-"""Of a thousand nodes one falls, and the others because of it."""
+"""Reasons of nodes that fell because of another one: of a thousand nodes one falls, and the others with it."""
 _CUT = " [...] "
 
 

@@ -19,20 +19,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait between tries, and when to give up."""
+    """The pauses between tries, and when to give up."""
 
     first_seconds: float
     most_seconds: float
     factor: float = 2.0
-    """How much longer each pause is than the one before."""
+    """The factor by which each pause is longer than the one before."""
     jitter: tuple[float, float] = (1.0, 1.25)
     """The smallest and the largest share of a pause that is waited: many jobs that failed together come back one by one."""
     tries: int | None = None
-    """At most so many, while nothing gets on; None for no limit."""
+    """The most tries while there is no progress; None for no limit."""
     deadline: float | None = None
     """The moment of `time.monotonic` after which no try begins; None for none."""
     asked_most_seconds: float = inf
-    """A server that asks for a longer pause is not asked again."""
+    """The longest pause that a server may ask for: one that asks for a longer one is not asked again."""
 
     def pause_seconds(self, number: int, asked_seconds: float = 0.0) -> float:
         """Return the wait after try `number` (from 1 on), never shorter than the server asks for."""

@@ -40,17 +40,17 @@ LINKS_BROKEN = frozenset(
     )
     if hasattr(errno, name)
 )
-"""What a file system says while its server, its disk or its daemon is away."""
+"""Errors of a file system while its server, its disk or its daemon is away."""
 OF_DISKS_ALONE = frozenset(
     getattr(errno, name) for name in ("EIO", "ESTALE", "EREMOTEIO", "EUCLEAN") if hasattr(errno, name)
 )
-"""Those that no socket ever says."""
+"""Errors among them that no socket ever raises."""
 PASSING = DISK_FULL | LINKS_BROKEN | {errno.EROFS}
-"""What is mended from outside, or by itself, while a training waits."""
+"""Errors that are mended from outside, or by themselves, while a training waits."""
 NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""Nothing has the name, or nothing can lie there."""
+"""Errors that say that nothing has the name, or that nothing can lie there."""
 NOT_A_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
-"""Something else has the file's name: a matter of what lies there, not of whether it can be read."""
+"""Errors that say that something else has the file's name: a matter of what lies there, not of whether it can be read."""
 
 D = TypeVar("D", bound=Document)
 
@@ -74,7 +74,7 @@ class Attempt:
 
     @property
     def secret(self) -> Path:
-        """Authenticates the nodes of the attempt to each other; mode 0600."""
+        """The secret by which the nodes of the attempt know each other; mode 0600."""
         return self.folder / "secret"
 
     @property
@@ -84,7 +84,7 @@ class Attempt:
 
     @property
     def mark(self) -> Path:
-        """Says that the attempt has begun."""
+        """The file that says that the attempt has begun."""
         return self.folder / "attempt.json"
 
     @property
@@ -101,7 +101,7 @@ class Attempt:
 
     @property
     def staging(self) -> Path:
-        """Where ranks write; nothing in it is ever read by a later attempt."""
+        """The folder in which ranks write; nothing in it is ever read by a later attempt."""
         return self.folder / "staging"
 
     @property
@@ -142,7 +142,7 @@ class Run:
 
     @property
     def publish_record(self) -> Path:
-        """How the newest try to publish ended."""
+        """The record of how the newest try to publish ended."""
         return self.folder / "publish" / "record.json"
 
     @property
@@ -183,7 +183,7 @@ class Layout:
 
     @property
     def hub_cache(self) -> Path:
-        """HF_HOME: shared by the jobs of a claim."""
+        """The folder for HF_HOME: shared by the jobs of a claim."""
         return self.output / ".finetune" / "hub"
 
     @property
@@ -201,7 +201,7 @@ class Layout:
 
     @property
     def model_link(self) -> Path:
-        """For people: always the newest finished model of this job's name."""
+        """The link for people to the newest finished model of this job's name."""
         return self.job_folder / "model"
 
     @property

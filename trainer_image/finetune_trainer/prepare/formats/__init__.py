@@ -23,7 +23,7 @@ from finetune_trainer.shared.failures import ExpectedError
 __all__ = ["READERS", "UNTYPED", "declared_classes", "places", "read", "unknown_kind"]
 
 Reader = Callable[[Content, ColumnRequest], Iterator[pa.Table]]
-"""From a file to tables of the needed columns."""
+"""A function from a file to tables of the needed columns."""
 
 READERS: dict[str, Reader] = {
     ".csv": delimited.read,
@@ -77,7 +77,7 @@ def places(content: Content, asked: ColumnRequest) -> Callable[[int], str]:
 
 
 class _Lines:
-    """The lines of rows. Asked for in order they take one walk through the file, not one each."""
+    """The line numbers of rows: asked for in order they take one walk through the file, not one each."""
 
     def __init__(self, numbers: Callable[[], Iterator[int]]) -> None:
         self._numbers = numbers

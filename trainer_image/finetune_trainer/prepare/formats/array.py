@@ -20,7 +20,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 CHUNK_CHARACTERS = 1 << 20
 MAYBE_CUT_CHARACTERS = 16
-"""An error so near to the end of what was read may be that end's."""
+"""The distance from the end of what was read within which an error may be that end's."""
 BLANK = re.compile(r"[ \t\r\n]*")
 COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
@@ -42,7 +42,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Doubled:
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object)
 SCANNER = json.JSONDecoder()
-"""Finds where a value ends, quicker."""
+"""A decoder without the hook, which finds quicker where a value ends."""
 
 
 def elements(content: Content, field: str | None = None) -> Iterator[str]:

@@ -46,9 +46,9 @@ class Dialect:
     quoted: bool = True
     """Whether a value may stand in quotes; if not, a quote is a character like any other."""
     misplaced: Misplaced | None = None
-    """What speaks against values in quotes."""
+    """The value that speaks against quotes around values."""
     behind_space: int | None = None
-    """Line on which a quote begins a value but for white space."""
+    """The line on which a quote begins a value but for white space."""
 
 
 def dialect(content: Content) -> Dialect:

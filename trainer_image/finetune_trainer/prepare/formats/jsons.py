@@ -27,7 +27,7 @@ from finetune_trainer.prepare.formats.raw import BLOCK_BYTES, BYTE_ORDER_MARK, b
 from finetune_trainer.shared.failures import ExpectedError
 
 EXACT = 2**53
-"""Beyond it a fraction may be an integer that has lost digits."""
+"""The number beyond which a fraction may be an integer that has lost digits."""
 
 
 def read_lines(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:

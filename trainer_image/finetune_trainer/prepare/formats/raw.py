@@ -10,7 +10,7 @@ from finetune_trainer.prepare.content import HEAD_BYTES, Content
 from finetune_trainer.shared.failures import ExpectedError
 
 BLOCK_BYTES = 4 << 20
-"""What is read and parsed at a time; a row that is longer makes its block longer; in csv it is refused.
+"""The bytes that are read and parsed at a time; a row that is longer makes its block longer; in csv it is refused.
 
 pyarrow reads some thirty blocks of csv ahead."""
 LINE_END, NUL = b"\n", b"\0"

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 NAMES_MAX = 4
-"""Of one file: who reads them knows enough."""
+"""The most names of one file: who reads them knows enough."""
 _HEADER_BYTES_MAX = 100 << 20
-"""Of a safetensors file; the format allows no more."""
+"""The longest header of a safetensors file; the format allows no more."""
 _PICKLE_BYTES_MAX = 256 << 20
-"""Of what torch saves beside the numbers."""
+"""The most that is read of what torch saves beside the numbers."""
 _CHUNK_BYTES = 1 << 20
-"""A multiple of every width, so that no number is cut in two."""
+"""The bytes that are looked at together: a multiple of every width, so that no number is cut in two."""
 _LOCAL_HEADER = struct.Struct("<26xHH")
-"""Of a member of a zip archive: the lengths of its name and of its extra field."""
+"""The header of a member of a zip archive: the lengths of its name and of its extra field."""
 _NO_TENSORS = (
     ValueError,
     LookupError,
@@ -38,7 +38,7 @@ _NO_TENSORS = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
 )
-"""What a file of another kind than its name says, or a torn one, raises."""
+"""Errors that a torn file raises, or one of another kind than its name says."""
 
 
 def _table(chosen: Callable[[int], bool]) -> bytes:

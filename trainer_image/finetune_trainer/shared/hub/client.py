@@ -21,11 +21,11 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.errors import Passing, asked_seconds, clean, passes
 
 TIMEOUT = httpx2.Timeout(connect=15.0, write=60.0, read=300.0, pool=None)
-"""Between two bytes. Reading is slow where the Hub works on a large commit."""
+"""The longest silences between two bytes. Reading is slow where the Hub works on a large commit."""
 
 
 class Traffic:
-    """How many bytes of files were sent; several threads send."""
+    """A count of the bytes of files that were sent; several threads send."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class _Counted(httpx2.SyncByteStream):
 
 
 class OneTryClient(httpx2.Client):
-    """What may pass is raised as `Passing`, which the library does not know and so does not try again."""
+    """A client that raises what may pass as `Passing`, which the library does not know and so does not try again."""
 
     def __init__(self, traffic: Traffic, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -7,7 +7,7 @@ from pathlib import Path
 from finetune_trainer.contract.run_config import HubSettings
 
 SILENCE_SECONDS = 60.0
-"""Between two bytes of an answer. The client library alone would wait without end."""
+"""The longest silence between two bytes of an answer. The client library alone would wait without end."""
 
 
 def environment(settings: HubSettings, cache: Path) -> dict[str, str]:

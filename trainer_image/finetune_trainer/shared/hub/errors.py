@@ -19,9 +19,9 @@ SAID_CHARACTERS = 300
 READ_CHARACTERS = 20_000
 NO_ROOM = re.compile(r"storage|quota|payment required|billing|upgrade your plan", re.IGNORECASE)
 XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
-"""Xet has no types of errors for answers, and says it so."""
+"""The status in the words of Xet, which has no types of errors for answers."""
 RATE_LIMIT = re.compile(r"rate.?limit", re.IGNORECASE)
-"""It has a quota too, and passes."""
+"""The words for a limit to the rate, which speaks of a quota too, and passes."""
 FULL = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 BUSY = (
     HTTPStatus.REQUEST_TIMEOUT,
