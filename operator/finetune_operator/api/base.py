@@ -9,7 +9,7 @@ Name = Annotated[str, Field(min_length=1, max_length=253)]
 
 
 class ApiModel(BaseModel):
-    """Frozen, camelCase on the wire, unknown fields refused; the docstring under a field becomes its description."""
+    """Base of all models: frozen, camelCase on the wire, unknown fields refused. The docstring under a field becomes its description."""
 
     model_config = ConfigDict(
         frozen=True,

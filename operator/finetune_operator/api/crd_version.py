@@ -1,4 +1,4 @@
-"""Whether the definition of FineTuneJob in the cluster is new enough for this operator. Pure.
+"""Compares the definition of FineTuneJob in the cluster with the one that this operator needs. Pure.
 
 The API server drops what an older definition does not know, from `status` too: counters of attempts would be lost and
 restarts would have no end. So the operator does not begin before the definition has all that it writes.

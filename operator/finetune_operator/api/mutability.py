@@ -12,12 +12,12 @@ NEW_JOB = "apply a job of another name for another run"
 
 @dataclass(frozen=True)
 class Immutable:
-    """The field is fixed once training has started."""
+    """Says of a field that it is fixed once training has started."""
 
     next_step: str = NEW_JOB
     """What the message tells a user who wanted to change it."""
     publishing_only: bool = False
-    """Training does not depend on the field, publishing does: an edit that raises `retry` may change it."""
+    """Whether publishing alone depends on the field: then an edit that raises `retry` may change it."""
 
 
 FIXED = Immutable()
@@ -28,12 +28,12 @@ PUBLISHING = Immutable(
 
 @dataclass(frozen=True)
 class Mutable:
-    """The field may change at any time."""
+    """Says of a field that it may change at any time."""
 
 
 @dataclass(frozen=True)
 class Decides:
-    """Nothing that a job becomes depends on the field: the operator reads it itself, when it decides."""
+    """Says of a field what the operator decides by it: nothing that a job becomes depends on it."""
 
     what: str
 

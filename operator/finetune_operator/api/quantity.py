@@ -13,7 +13,7 @@ _SUFFIXES = {
     "": Fraction(1),
 }
 _MOST_EXPONENT = 60
-"""Kubernetes counts to 2^63. A tenant's `1e999999999` would be computed for ever."""
+"""Largest exponent that is computed: Kubernetes counts to 2^63, and a tenant's `1e999999999` would take for ever."""
 
 
 def is_quantity(text: str) -> bool:

@@ -35,15 +35,15 @@ KEYWORDS = frozenset(
         *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
     }
 )
-"""What a structural schema can say and the models use."""
+"""Keywords that a structural schema has and the models use."""
 
 
 class NotStructuralError(ValueError):
-    """A model says something that a structural schema cannot."""
+    """Raised where a model says something that a structural schema cannot."""
 
 
 class StructuralSchema(GenerateJsonSchema):
-    """Translates where the core schema still tells what was meant: null, defaults, literals."""
+    """Generator of JSON schema that translates where the core schema still tells what was meant: null, defaults, literals."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         """Drop the null: None means that the field is not given, and no user writes null."""

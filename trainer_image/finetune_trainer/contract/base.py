@@ -1,4 +1,4 @@
-"""What the documents of the contract are made of: frozen JSON objects, paths in pods, finite numbers."""
+"""Parts that the documents of the contract are made of: frozen JSON objects, paths in pods, finite numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _finite(metrics: Any) -> Any:
 
 FiniteMetrics = Annotated[dict[str, float], BeforeValidator(_finite)]
 """Names and finite numbers. JSON has no NaN and no infinity: written they become null, which no reader takes for a number, so
-that a single one would have the whole document refused. They are left out here; who measured them says so (`left_out`)."""
+that a single one would have the whole document refused. They are left out here, and whoever measured them tells the user (`left_out`)."""
 
 
 def left_out(what: str, metrics: Mapping[str, float]) -> str | None:

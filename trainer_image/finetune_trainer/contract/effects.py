@@ -1,4 +1,4 @@
-"""What another value of a field means for data and checkpoints that lie on a volume: each field says it in its annotation.
+"""Effects of a field's value on data and checkpoints that lie on a volume: each field says them in its annotation.
 
 `prepare` names its data after what `parts` picks out, and `launch` compares trainings by it.
 """
@@ -30,15 +30,15 @@ class Effect(Flag):
 
 
 ROWS = Effect.CHECKS | Effect.TOKENS | Effect.TRAINING
-"""Of a field that decides what the rows and tokens are."""
+"""Effect of a field that decides what the rows and tokens are."""
 LEARNING = Effect.CHECKS | Effect.TRAINING
-"""Of a field that decides how rows are learnt: `prepare` tells whether it fits them before a pod takes an accelerator."""
+"""Effect of a field that decides how rows are learnt: `prepare` tells whether it fits them before a pod takes an accelerator."""
 RESOLVED = Effect.CHECKS | Effect.TRAINING
-"""Of the name of something that may change under its name: tokens depend on the commit or the content that is found."""
+"""Effect of a name under which something else may be found later: tokens depend on the commit or the content, not on it."""
 
 
 class UndeclaredEffectError(TypeError):
-    """A field says nothing of its effect."""
+    """Raised where a field says nothing of its effect."""
 
 
 def parts(document: Document, effect: Effect, **options: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What ranks and nodes say to `launch` over HTTP: the bodies of /rank/*, /peer/* and /healthz.
+"""Messages of ranks and nodes to `launch` over HTTP: the bodies of /rank/*, /peer/* and /healthz.
 
 Ranks import this module, so it is pydantic only. All times are UTC, all names of files relative to the folder of the
 checkpoint or model that they belong to.
@@ -59,9 +59,9 @@ class RankProgress(Document):
     loss_scale: float | None = None
     samples_per_second: float | None = None
     tokens_total: int | None = None
-    """Since the start of this attempt."""
+    """Tokens since the start of this attempt."""
     samples_total: int | None = None
-    """Since the start of this attempt."""
+    """Rows since the start of this attempt."""
     step_seconds: tuple[float, ...] = ()
     """Duration of each optimizer step since the last report."""
     evaluation: FiniteMetrics | None = None
@@ -79,13 +79,13 @@ class RankCheckpoint(Document):
     step: int = Field(ge=0)
     rank: int = Field(ge=0)
     files: tuple[FileName, ...]
-    """Each file is listed by the one rank that wrote it."""
+    """Files that this rank wrote; no other rank lists them."""
     best: bool = False
     """Whether this is the best one so far by `metric_for_best_model`: rotation never takes the best."""
     problem: str | None = None
-    """Why this rank could not write its files: a word for the metric, a colon, and what was said."""
+    """Why this rank could not write its files: a word for the metric, a colon, and the error."""
     size_bytes: int | None = Field(default=None, ge=0)
-    """About what a checkpoint takes, where the volume was full."""
+    """Approximate size of a checkpoint, where the volume was full."""
 
 
 class Saved(Document):
@@ -93,7 +93,7 @@ class Saved(Document):
 
     sealed: int | None = None
     given_up: int | None = None
-    """Another one is made soon, in its place."""
+    """Step of a checkpoint that could not be kept; another one is made soon in its place."""
 
 
 class SealedCheckpoint(Document):
@@ -173,7 +173,7 @@ class NodeCheckpoint(Document):
     problem: str | None = None
     """Why this node's part can't be had: the checkpoint is given up."""
     size_bytes: int | None = Field(default=None, ge=0)
-    """About what the whole checkpoint takes, where the volume was full."""
+    """Approximate size of the whole checkpoint, where the volume was full."""
 
 
 class NodeEnded(Document):

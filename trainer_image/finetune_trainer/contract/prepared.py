@@ -1,4 +1,4 @@
-"""What `prepare` leaves for the ranks and tells the user: rows, tokens, labels, and where they lie."""
+"""Documents that `prepare` leaves for the ranks and the user: rows, tokens, labels, and where they lie."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Resolved(Document):
 
 
 class TokenLengths(Document):
-    """Tokens per training row."""
+    """How many tokens training rows have."""
 
     median: int
     p95: int
@@ -25,7 +25,7 @@ class TokenLengths(Document):
 
 
 class PrepareSummary(Document):
-    """What was prepared, short enough for a status."""
+    """Summary of what was prepared, short enough for a status."""
 
     train_rows: int
     validation_rows: int | None = None
@@ -62,7 +62,7 @@ class SplitReport(Document):
     """One prepared split, as the log and the report tell it."""
 
     rows: int
-    """Of the data, as they were taken."""
+    """Rows of the data that were taken."""
     sequences: int | None = None
     """Rows that the model reads, where they are not as many: windows of long contexts, packed texts."""
     dropped: dict[str, int] = Field(default_factory=dict)
@@ -70,7 +70,7 @@ class SplitReport(Document):
     truncated: int = 0
     """Rows that lost tokens to a limit."""
     truncated_targets: int = 0
-    """Rows whose target did."""
+    """Rows whose target lost tokens to a limit."""
     lengths: dict[str, int] = Field(default_factory=dict)
     """Percentile (`p50`, `p90`, `p95`, `p99`, `max`) -> tokens."""
     labels: dict[str, int] = Field(default_factory=dict)
@@ -80,20 +80,20 @@ class SplitReport(Document):
 
 
 class Prepared(Document):
-    """What `prepare` leaves at `<run>/prepared.json` for the ranks."""
+    """Document that `prepare` leaves at `<run>/prepared.json` for the ranks."""
 
     config_digest: str
     """SHA-256 of the parts of the RunConfig that it was made from: another digest means prepare again."""
     data: PodPath
     """Folder with the tokenised splits as Arrow files."""
     data_digest: str | None = None
-    """Of the rows that are learnt from, in their order, and the names of the classes: what a checkpoint belongs to."""
+    """Digest of the rows that are learnt from, in their order, and of the names of the classes: a checkpoint belongs to them."""
     model: PodPath
     """Folder to load model and tokenizer from, offline."""
     model_digest: str | None = None
-    """Tells one base model from another, whatever they are called."""
+    """Digest that tells one base model from another, whatever they are called."""
     first_attempt: int | None = None
-    """Of the round of attempts in which node 0 looked at model and data; null where a prepare Job did."""
+    """First attempt of the round in which node 0 looked at model and data; null where a prepare Job did."""
     label_names: tuple[str, ...]
     """Class names by label id."""
     label_counts: tuple[int, ...] = ()
@@ -105,4 +105,4 @@ class Prepared(Document):
     messages: tuple[str, ...] = ()
     """What the user should know: rows clamped, texts truncated, ..."""
     content_digest: str | None = None
-    """Of all the rest, in the file: one that has changed on the volume is not believed."""
+    """Digest of the rest of the file: one that has changed on the volume is not believed."""

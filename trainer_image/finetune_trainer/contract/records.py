@@ -1,4 +1,4 @@
-"""What comes out of the pods: `Progress` while they train, a `ResultRecord` at the end, and why something failed."""
+"""Documents that come out of the pods: `Progress` while they train, a `ResultRecord` at the end, and why something failed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PodPhase(StrEnum):
     """What an attempt is doing, as node 0 knows it."""
 
     WAITING = "waiting"
-    """For the other nodes, or for the attempt before to be over."""
+    """Node 0 waits for the other nodes, or for the attempt before to be over."""
     PREPARING = "preparing"
     STARTING = "starting"
     """Ranks import, load, and build their process group."""
@@ -41,13 +41,13 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     STOPPED = "stopped"
-    """Ended by SIGTERM."""
+    """A SIGTERM ended it."""
     SUPERSEDED = "superseded"
     """A newer attempt has begun; this one left everything as it was."""
 
 
 class Cause(StrEnum):
-    """Who pays for a failure."""
+    """Cause of a failure: it decides who pays for it."""
 
     USER = "user"
     """Trying again cannot help: the job fails at once."""
@@ -69,7 +69,7 @@ class Reason(StrEnum):
     LABELS_INVALID = "LabelsInvalid"
     MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_NOT_LOADED = "ModelNotLoaded"
-    """Its files are there, and transformers makes no model of them that can do the task."""
+    """The model's files are there, and transformers makes no model of them that can do the task."""
     DATASET_NOT_FOUND = "DatasetNotFound"
     ACCESS_DENIED = "AccessDenied"
     """401 or 403 from the Hub."""
@@ -101,9 +101,9 @@ class Reason(StrEnum):
     """What the run has left can't be read: whether there is something to go on from is not known."""
     VOLUME_FULL = "VolumeFull"
     VOLUME_FAILED = "VolumeFailed"
-    """Its disk, its server or the way there is away, for a while or for good."""
+    """The volume's disk, its server or the way there is away, for a while or for good."""
     VOLUME_UNSUITABLE = "VolumeUnsuitable"
-    """It can't do what a checkpoint needs to be sealed: rename folders, for one."""
+    """The volume can't do what sealing a checkpoint needs, such as renaming folders."""
     NON_FINITE = "NonFiniteLoss"
     OUT_OF_MEMORY = "OutOfMemory"
     RANK_FAILED = "RankFailed"
@@ -130,7 +130,7 @@ class Failure(Document):
     reason: Reason
     cause: Cause
     message: str
-    """In the user's words, last lines of the traceback where there is one."""
+    """Explanation in words of the user, with the last lines of a traceback where there is one."""
     node: int | None = None
     rank: int | None = None
     exit_code: int | None = None
@@ -139,7 +139,7 @@ class Failure(Document):
 
 class PublishedModel(Document):
     repo_id: str
-    """With its owner, as the Hub names it."""
+    """Name of the repository with its owner, as the Hub writes it."""
     url: str
     """Page of the model."""
     commit: str
@@ -180,7 +180,7 @@ class Progress(Document):
     uid: str
     attempt: int
     begun: datetime | None = None
-    """When the attempt began: it wrote its mark on the volume. Null while it waits."""
+    """When the attempt began: it wrote its record on the volume then. Null while it waits."""
     waiting_for: str | None = None
     """Nodes that have not come after 10 s: `node 1`, `nodes 1, 3`."""
     phase: PodPhase

@@ -44,7 +44,7 @@ class DatasetSource(Document):
     validation_fraction: float | None = None
     """Part of the training rows that is held out where there is no validation split."""
     streaming: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    """Read rows from where they are; only the tokens of those that are taken reach the volume."""
+    """Whether rows are read from where they are: only the tokens of those that are taken reach the volume."""
 
 
 class Preprocessing(Document):
@@ -57,7 +57,7 @@ class Preprocessing(Document):
     max_target_length: int | None = None
     """Summarization, translation: tokens at most of the text that is written."""
     source_prefix: str | None = None
-    """Put before each source text: `summarize: `."""
+    """Words before each source text: `summarize: `."""
     source_language: str | None = None
     """Summarization, translation: language of the source, by a multilingual tokenizer's code (`en_XX`, `eng_Latn`)."""
     target_language: str | None = None
@@ -65,7 +65,7 @@ class Preprocessing(Document):
     padding: Annotated[
         Literal["longest", "max_length"], Field(exclude_if=lambda value: value == "longest"), LEARNING
     ] = "longest"
-    """To the longest row of the batch, or always to the limit."""
+    """How far rows are filled up: to the longest of the batch, or always to the limit."""
     truncation_side: Literal["left", "right"] | None = None
     """Which end of a long text is cut; null is the tokenizer's own."""
     stride: int | None = None
@@ -81,11 +81,11 @@ class Preprocessing(Document):
 
 
 LEARNING_RATE, LORA_LEARNING_RATE = 5e-5, 2e-4
-"""Where the job gives none: that of transformers for all weights; for adapters, which begin at zero, that of the QLoRA paper."""
+"""Learning rate where the job gives none: that of transformers; for adapters, which begin at zero, that of the QLoRA paper."""
 
 
 class Peft(Document):
-    """Train an adapter in place of all weights."""
+    """Adapter that is trained in place of all weights."""
 
     method: Literal["lora"] = "lora"
     r: int = 8
@@ -97,7 +97,7 @@ class Peft(Document):
     """Names of the modules that get adapters, or `all-linear`; empty is peft's choice for the architecture, which is
     all of them where it has none."""
     save_merged: bool = False
-    """Leave a plain model with the adapter merged into it, not the adapter."""
+    """Whether the result is a plain model with the adapter merged into it, not the adapter."""
 
 
 class Quantization(Document):
@@ -120,7 +120,7 @@ class HubSettings(Document):
 
 
 class Publish(Document):
-    """Where the finished model goes."""
+    """Target of the finished model on the Hub."""
 
     repo_id: str
     """Repository on the Hub: `me/yelp-bert`; without an owner, the token's account."""
@@ -131,7 +131,7 @@ class Publish(Document):
     commit_message: str | None = None
     """First line of the commit; null is one that names the job."""
     deadline_seconds: int = 86400
-    """How long what may pass (the Hub is down, or busy) is tried again."""
+    """Seconds in which publishing is tried again while the Hub is down or busy."""
 
 
 class RunConfig(Document):
@@ -152,7 +152,7 @@ class RunConfig(Document):
     training_arguments: Annotated[dict[str, Scalar | dict[str, Scalar | None] | list[str] | None], LEARNING] = Field(
         default_factory=dict
     )
-    """What the user gave, under the pinned release's names (older names are translated by the planner)."""
+    """What the user gave, under the pinned release's names (the operator translates older names)."""
     peft: Annotated[Peft | None, LEARNING] = None
     quantization: Annotated[Quantization | None, LEARNING] = None
     early_stopping: Annotated[EarlyStopping | None, LEARNING] = None
@@ -165,7 +165,7 @@ class RunConfig(Document):
     device_memory_bytes: Annotated[int | None, Effect.NOTHING] = None
     """Memory of each accelerator, at most; null where nobody knows before a rank asks it."""
     output: Annotated[PodPath, Effect.NOTHING]
-    """Where the job's claim is mounted. The layout below it is `finetune_trainer.shared.volume`'s."""
+    """Where the job's claim is mounted. The layout below it is that of `finetune_trainer.shared.volume`."""
     checkpoint_interval_seconds: Annotated[int, Effect.NOTHING] = 600
     resume_from: Annotated[str, Effect.NOTHING] = "auto"
     """`auto`, `required` (as `auto`, but never anew where there was a checkpoint), `never`, or an absolute path of one."""
@@ -187,7 +187,7 @@ class RunConfig(Document):
 
 
 class Env(StrEnum):
-    """Environment variables that `launch` and `prepare` read; the planner (or the local backend) sets them."""
+    """Environment variables that `launch` and `prepare` read; the operator (or the local backend) sets them."""
 
     CONFIG = "FINETUNE_CONFIG"
     """Path of the RunConfig file, as the process itself sees it."""

@@ -19,9 +19,9 @@ _ESCAPES = re.compile(
 )
 _BREAKS = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 LINE_MAX = 4000
-"""Characters of a line of a log."""
+"""Characters of a line of a log, at most."""
 _JOINERS = "\u200c\u200d"
-"""Of Persian, of Indic scripts and of emoji: they hide nothing and turn nothing round."""
+"""Joiners of Persian, of Indic scripts and of emoji: they hide nothing and turn nothing round."""
 
 
 def printable(text: str, limit: int, *, lines: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""What rank 0 leaves beside the final model: how it came about, for its card."""
+"""Report that rank 0 leaves beside the final model: how it came about, for its card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Evaluation(Document):
     loss: float | None = None
     """Training loss as last logged before it."""
     metrics: FiniteMetrics
-    """Without the `eval_` of the Trainer's names."""
+    """Metrics by name, without the `eval_` of the Trainer's names."""
 
 
 class TrainingReport(Document):
@@ -27,7 +27,7 @@ class TrainingReport(Document):
 
     task: str
     started: datetime
-    """Of the attempt that finished."""
+    """Start of the attempt that finished."""
     finished: datetime
     steps: int
     epochs: float
@@ -36,20 +36,20 @@ class TrainingReport(Document):
     """Rows per optimizer step, all ranks and accumulation steps together."""
     precision: str
     hardware: str
-    """`2 x NVIDIA H200`, `CPU (2 ranks)`."""
+    """Devices: `2 x NVIDIA H200`, `CPU (2 ranks)`."""
     versions: dict[str, str]
     """Package -> version: transformers, torch, datasets, tokenizers, accelerate."""
     training_arguments: dict[str, Any]
     """Arguments that differ from the defaults of transformers, by their own names; nothing of the system's and no secret."""
     evaluations: tuple[Evaluation, ...] = ()
-    """Oldest first; those of the attempts before the resume are among them."""
+    """All evaluations, oldest first; those of the attempts before the resume are among them."""
     evaluation: FiniteMetrics | None = None
-    """The last one's metrics: what `status.evaluation` shows."""
+    """Metrics of the last evaluation: what `status.evaluation` shows."""
     kept_step: int | None = None
     """Step of the weights that were saved: an earlier one than `steps` where the best checkpoint was kept."""
     summary: PrepareSummary | None = None
     splits: dict[str, SplitReport] = Field(default_factory=dict)
-    """What was prepared, split by split."""
+    """Role of the split -> what was prepared of it."""
     test: FiniteMetrics | None = None
     """Metrics of the test split."""
     details: dict[str, Any] = Field(default_factory=dict)

@@ -25,7 +25,7 @@ BATCH_ROWS = 1000
 
 @dataclass
 class Read:
-    """The answers of a split, all of them where they are said to be."""
+    """Answers of a split, each with the character at which it really begins."""
 
     answers: pa.ChunkedArray
     """`TYPE`; empty lists where a question has no answer."""
@@ -86,7 +86,7 @@ def moved_message(split: Split, role: str, rows: list[int]) -> str:
 
 @dataclass(frozen=True)
 class _AnswerRow:
-    """A row, for messages."""
+    """A row of answers, which messages can name."""
 
     split: Split
     row: int

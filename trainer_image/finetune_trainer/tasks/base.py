@@ -50,7 +50,7 @@ class Limits:
     """Tokens at most; None is no limit."""
 
     tokens: int | None
-    """Of a row; of the source text where there is a target."""
+    """Tokens of a row, or of the source text where there is a target."""
     target_tokens: int | None = None
 
 
@@ -77,11 +77,11 @@ class Reading:
 @dataclass(frozen=True)
 class Tokenised:
     batch: pa.RecordBatch
-    """What the model reads, `labels`, `length`, and columns of the task's own (`_...`)."""
+    """Columns that the model reads, `labels`, `length`, and columns of the task's own (`_...`)."""
     truncated: int
     """Rows that lost tokens to a limit."""
     truncated_targets: int = 0
-    """Rows whose target did: counted apart."""
+    """Rows whose target lost tokens to a limit, counted apart."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Why -> rows that were left out because nothing in their tokens could be learnt."""
 
@@ -126,11 +126,11 @@ class Evaluated:
     predictions: Any
     """What `reduce` kept of the outputs, after what `generate` wrote: arrays, one entry for each row of `rows`."""
     labels: Any
-    """As the collator made them, filled up with `IGNORED_LABEL`."""
+    """Labels as the collator made them, filled up with `IGNORED_LABEL`."""
     rows: PreparedDataset
     """The prepared rows in the order of the predictions."""
     examples: pa.Table | None
-    """The rows before tokenising (`Checked.splits`), in the order of the data: see `Rows.number`."""
+    """The rows before tokenising (`Checked.splits`), in the order of the data: see `PreparedDataset.number`."""
 
 
 class Task(ABC):
@@ -142,11 +142,11 @@ class Task(ABC):
     head: ClassVar[str]
     """How messages call that head: `text classification`."""
     draws: ClassVar[bool] = False
-    """Its collator draws at random: each row comes with `dataset.DRAW`, the seed of its draws."""
+    """Whether its collator draws at random: each row then comes with `dataset.DRAW`, the seed of its draws."""
     collates: ClassVar[tuple[str, ...]] = ()
     """Columns that its collator takes beside what the model does."""
     reads_labels: ClassVar[bool] = True
-    """Its metrics need the labels; if not, `reduce` alone sees them: those of long rows would fill the memory."""
+    """Whether its metrics need the labels; else `reduce` alone sees them: those of long rows would fill the memory."""
 
     @property
     def facts(self) -> TaskFacts:

@@ -41,7 +41,7 @@ BESIDE = (
 WEIGHTS, SWITCHES = ("weight", "loss_weight"), ("train", "training", "loss")
 """Keys of a message that say whether it is learnt: 0 or 1, false or true."""
 SAMPLES = 8
-"""Conversations with a key in which it is looked for whether a template writes it."""
+"""Conversations of each key that are looked at, to see whether a template writes the key."""
 BATCH_ROWS = 1000
 Message = dict[str, Any]
 

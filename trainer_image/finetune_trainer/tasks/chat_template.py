@@ -23,9 +23,9 @@ from finetune_trainer.tasks.chat import ASSISTANT, MESSAGES, PLACE, TOOLS, Conve
 from finetune_trainer.tasks.tools import CALLS, FUNCTION, Call, bad, with_arguments
 
 SAYS_ITSELF = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""What a template has that marks itself what the assistant generates."""
+"""Mark in templates that tell themselves what the assistant generates."""
 REFUSALS = (TemplateError, TypeError, ValueError, AttributeError)
-"""How a template says that it does not take a conversation."""
+"""Exceptions by which a template refuses a conversation."""
 Spans = list[tuple[int, int]]
 
 
@@ -75,7 +75,7 @@ class _Writer:
     template: str
     arguments_as_text: bool = False
     null_content: bool = False
-    """A message that calls has the content null, by which some templates know it; in others "None" would be written."""
+    """Whether a message with calls gets the content null, by which some templates know it; others would write "None"."""
 
     @classmethod
     def of(cls, model: ModelDescription, has_tools: bool) -> _Writer:

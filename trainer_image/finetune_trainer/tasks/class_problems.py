@@ -37,7 +37,7 @@ class Labels:
 
 
 class LabelProblem(ABC):
-    """What follows from what a label is."""
+    """Kind of label, and all that follows from it."""
 
     name: ProblemType
 

@@ -16,7 +16,7 @@ from finetune_trainer.tasks.loading import load
 
 BATCH_ROWS = 1000
 SHOWN_CLASSES = 100
-"""A confusion matrix of more classes than that is not for people."""
+"""Classes of a confusion matrix at most: a larger one is not for people."""
 
 
 def load_with_labels(

@@ -1,6 +1,6 @@
 """Text that a model writes: how it is generated, and how token ids become text again.
 
-What evaluation uses is what the saved model carries, so that a plain `generate` gives what the metrics were of.
+What evaluation uses is what the saved model carries, so that a plain `generate` gives the texts that were measured.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from finetune_trainer.tasks.base import Limits
 from finetune_trainer.tasks.encoding import SpecialTokens, unmarked, without_offsets
 
 SOURCE_TOKENS, TARGET_TOKENS = 1024, 128
-"""Where the user says nothing; a model that reads less reads less."""
+"""Limits where the user says nothing; a model with fewer positions has its own."""
 TEXT_KINDS = ("t5", "bart", "mbart", "pegasus", "marian", "m2m_100", "mt5", "led", "longt5", "umt5", "encoder-decoder")
 START_OF_THEIR_OWN = ("mbart", "plbart", "fsmt", "t5gemma", "t5gemma2")
 """Kinds whose decoder starts with a token that is not `decoder_start_token_id`."""

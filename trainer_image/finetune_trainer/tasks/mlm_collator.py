@@ -24,7 +24,7 @@ class MaskingCollator:
     padded: plain_text.PaddingCollator
     mask: int
     tokens: int
-    """Ids that another token is drawn from."""
+    """Number of token ids from which a replacement is drawn."""
     probability: float
     seed: int
 

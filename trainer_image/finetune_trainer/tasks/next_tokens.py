@@ -52,7 +52,7 @@ class _TokenRows:
     kind: str
     rows: list[packing.Row] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    """Of each row, the row of the part that it came from."""
+    """For each row, the number of the row of the part that it came from."""
     truncated: int = 0
     dropped: int = 0
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Row = npt.NDArray[np.int32]
-"""Channels x tokens."""
+"""Array of channels x tokens."""
 SHORTEST = 2
 """Tokens of a row from which something can be learnt: the first has nothing before it."""
 

@@ -19,7 +19,7 @@ from finetune_trainer.tasks.base import Checked, Evaluated, Training
 TEXT = "text"
 BATCH_ROWS = 1000
 BATCH_BYTES = 4 << 20
-"""Of text that is tokenised together: what a tokenizer says of each token takes a hundred times its bytes."""
+"""Bytes of text that are tokenised together: the result takes a hundred times as many."""
 NO_TEXT = "they hold no text"
 EXAMPLE = "_example"
 
@@ -65,14 +65,14 @@ def batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
 
 @dataclass(frozen=True)
 class PaddingCollator:
-    """A batch of rows of tokens, filled up on the right; an object, because loader processes need to unpickle it."""
+    """Collator that fills rows of tokens up on the right; an object, because loader processes need to unpickle it."""
 
     pad: int
     masked: bool
     """Whether the model takes an attention mask."""
     multiple: int
     width: int | None
-    """Always this wide; None is as wide as the longest."""
+    """Fixed width; None is that of the longest row."""
 
     @classmethod
     def of(cls, run: Training, longest: int) -> PaddingCollator:

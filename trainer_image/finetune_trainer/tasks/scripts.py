@@ -12,7 +12,7 @@ WORD = regex.compile(rf"[{UNSPACED}]\p{{M}}*|(?:(?![{UNSPACED}])[\p{{L}}\p{{M}}\
 PLAIN = regex.compile(r"[a-zA-Z0-9]+")
 LETTER = regex.compile(r"\p{L}")
 MIXED = 0.05
-"""Share of words with other letters than a to z from which on a metric that knows no others would lie."""
+"""Share of words with other letters than a to z above which a metric that knows no others misleads."""
 
 
 class Words:

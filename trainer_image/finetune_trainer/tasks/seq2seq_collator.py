@@ -25,7 +25,7 @@ class Shift:
     """How labels become what the decoder reads: one to the right, after a start token."""
 
     start: int | None
-    """None: the last token of the labels, which is the language of the target."""
+    """Start token; None is the last token of the labels, which is the language of the target."""
     pad: int
 
     @classmethod
@@ -53,13 +53,13 @@ class Shift:
 
 @dataclass(frozen=True)
 class Seq2SeqCollator:
-    """Makes a batch of rows; an object without the model, because loader processes need to unpickle it."""
+    """Collator of sources and targets; an object without the model, because loader processes need to unpickle it."""
 
     shift: Shift
     fill: dict[str, int]
     """Input of the encoder -> what it is filled up with; 0 where it is not named."""
     left: bool
-    """The tokenizer fills sources up on the left."""
+    """Whether the tokenizer fills sources up on the left."""
     source_tokens: int | None
     """Length that all sources are filled up to; None is that of the longest."""
     target_tokens: int | None

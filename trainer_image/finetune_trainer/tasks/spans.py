@@ -35,7 +35,7 @@ class Scored(NamedTuple):
     """The most likely first tokens, and their logits."""
     start_scores: npt.NDArray[np.float32]
     ends: npt.NDArray[np.int64]
-    """The same for the last token."""
+    """The most likely last tokens, and their logits."""
     end_scores: npt.NDArray[np.float32]
     no_answer: npt.NDArray[np.float32]
     """Score of the first token of all, which stands for no answer."""
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
 
 @dataclass
 class _Candidate:
-    """The best of a question so far."""
+    """The best answer to a question so far."""
 
     score: float = -np.inf
     span: tuple[int, int] = (0, 0)

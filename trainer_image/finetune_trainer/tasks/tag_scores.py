@@ -1,7 +1,7 @@
 """Scores of tags: seqeval's, given tags in the one form that it understands.
 
 seqeval takes the first letter of a tag for its place in an entity, whatever the tag: `NOUN` would be an `OUN` at `N`,
-`OTHER` no entity at all, and neighbours of one tag a single entity. So what a set of tags means is settled first.
+`OTHER` no entity at all, and neighbours of one tag a single entity. So what a set of tags means is found out first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Scheme:
     average: str
     """How the scores of the kinds of entities become one number."""
     message: str | None = None
-    """What to tell the user."""
+    """Message for the user about it."""
 
 
 def scheme_of(tags: Sequence[str]) -> Scheme:

@@ -31,7 +31,7 @@ from finetune_trainer.tasks.encoding import inputs_of
 WORDS, TAGS = "words", "tags"
 DEFAULT_COLUMNS = {WORDS: "tokens", TAGS: "ner_tags"}
 TAGGED = "_tagged"
-"""Words that have a tag among the labels, by their number in the row, where predictions are told."""
+"""Column of the words that have a tag among the labels, by their number in the row; kept for predictions."""
 HEAD = "ForTokenClassification"
 
 

@@ -79,7 +79,7 @@ def perplexity(mean_loss: float) -> float:
 
 
 class _SummedLoss(torch.autograd.Function):
-    """Its gradient is made while the loss is: softmax minus what was wanted.
+    """Summed cross entropy whose gradient is made with the loss: softmax minus the labels.
 
     Of a large vocabulary every look at the logits costs: there is one exponential for both, and where most tokens count
     and are fp32 the softmax is written where the gradient stays.

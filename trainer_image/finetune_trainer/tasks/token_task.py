@@ -10,7 +10,7 @@ from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks.base import Evaluated, Limits, Task, Training
 
 DEFAULT_TOKENS = 1024
-"""Of rows that nobody gave a limit: models read more, rows that long are for who asks for them."""
+"""Limit of rows where nobody gave one: models read more, but longer rows are for those who ask for them."""
 
 
 class TokenTask(Task):

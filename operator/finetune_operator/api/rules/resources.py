@@ -20,7 +20,7 @@ MISSPELT_ACCELERATORS: dict[str, str] = {
     "nvidia.com/gpu": "(www[.])?nvidia([.](com|io|org))?/gpus?",
     "amd.com/gpu": "(www[.])?amd([.](com|io|org))?/gpus?",
 }
-"""Names so near to an accelerator's that no device plugin can mean another thing by them."""
+"""Names so near to an accelerator's name that no device plugin can mean another thing by them."""
 
 _EXTENDED = "k.contains('/') && !k.contains('kubernetes.io/')"
 _COUNT = (

@@ -17,19 +17,19 @@ class Rule:
 
     The narrowest that the rule needs: the API server tolerates a value that broke a rule before the rule came."""
     rule: str
-    """CEL. One that speaks of `oldSelf` holds wherever `self.spec == oldSelf.spec`, or status could not be written."""
+    """The condition in CEL. One that speaks of `oldSelf` holds wherever `self.spec == oldSelf.spec`, or status could not be written."""
     message: str
     """What is wrong and what to do, without naming the field: the API server puts its path before it."""
     value: str = ""
     """CEL of the value that is wrong: the message then begins with it. Wherever `self` is not the value
-    itself: the API server shows but the type of what `self` is."""
+    itself: the API server shows only the type of what `self` is."""
     detail: str = ""
     """CEL of what the message ends with, after a colon: the choices there are, where they depend on the object."""
     field: str = ""
     """Path below `at` of the field that is to blame: `.name`."""
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
     optional_old_self: bool = False
-    """Evaluated at creation too, `oldSelf` being an optional."""
+    """Whether the rule is evaluated at creation too; `oldSelf` is an optional then."""
 
     @property
     def message_expression(self) -> str:

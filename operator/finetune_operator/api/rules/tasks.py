@@ -27,7 +27,7 @@ ADVICE: Mapping[str, str] = {
     "maxSourceLength": "give maxLength in its place",
     "sourcePrefix": "leave it out, or put the words into the text",
 }
-"""Way out, where it is not just to leave the field out."""
+"""Field of `preprocessing` -> the way out, where it is not just to leave the field out."""
 LEAVE_OUT = "leave it out"
 GENERATION_ARGUMENTS = ("predict_with_generate", "generation_max_length", "generation_num_beams")
 

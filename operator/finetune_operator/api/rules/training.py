@@ -39,7 +39,7 @@ _LEARNING_RATE = (
     f"(has({_OF_JOB}learning_rate) ? double({_OF_JOB}learning_rate) : "
     f"has(self.peft) ? {LORA_LEARNING_RATE:.5f} : {LEARNING_RATE:.5f})"
 )
-"""CEL on spec."""
+"""CEL on spec: the learning rate of the job."""
 _WORKERS = "has(self.dataloader_num_workers) && self.dataloader_num_workers > 0"
 _MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _NEEDS_EVALUATION = ("reduce_lr_on_plateau", "greedy")

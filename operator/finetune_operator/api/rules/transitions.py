@@ -1,4 +1,4 @@
-"""What may change in the life of a job. These rules need status, which only the root of the schema sees.
+"""Rules of what may change in the life of a job. They need status, which only the root of the schema sees.
 
 Each is true wherever `self.spec == oldSelf.spec`: a status write must pass, whatever the object holds.
 """
@@ -16,7 +16,7 @@ _EDITS = mutability(FineTuneJobSpec)
 IMMUTABLE: dict[str, Immutable] = {
     field: edit for field in dict.fromkeys([*_REQUIRED, *_EDITS]) if isinstance(edit := _EDITS[field], Immutable)
 }
-"""Field of spec -> what is said of an edit once training has started. The others may change at any time."""
+"""Field of spec that is fixed once training has started -> what is said of an edit. The others may change at any time."""
 
 _RETRY = "(has({0}.spec.retry) ? {0}.spec.retry : 0)"
 _RAISED = f"{_RETRY.format('self')} > {_RETRY.format('oldSelf')}"

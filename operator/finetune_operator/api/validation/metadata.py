@@ -32,7 +32,7 @@ SCHEMA: Schema = {
         "finalizers": {"type": "array", "items": _TEXT},
     },
 }
-"""ObjectMeta."""
+"""Schema of Kubernetes' ObjectMeta."""
 
 
 def problems(metadata: Any) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """What the API server says between the field and the detail."""
+    """Kind of a problem, in the words that the API server puts between field and detail."""
 
     INVALID = "Invalid value"
     UNSUPPORTED = "Unsupported value"

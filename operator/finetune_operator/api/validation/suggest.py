@@ -1,4 +1,4 @@
-"""What somebody probably meant: the nearest name, or where the name belongs. Pure."""
+"""Finds what a user probably meant: the nearest name, or where the name belongs. Pure."""
 
 from __future__ import annotations
 
