@@ -52,7 +52,7 @@ class _Webhook(Handler):
 
 @contextmanager
 def webhook_on_jobs(cluster: ControlPlane, api: Api) -> Iterator[Admission]:
-    """A webhook that is asked about each Job of one namespace, and is in force."""
+    """Put a webhook in force that is asked about each Job of one namespace; yield it."""
     admission = Admission()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(cluster.pki / "api.crt", cluster.pki / "api.key")

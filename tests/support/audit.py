@@ -17,6 +17,6 @@ def is_request(event: dict[str, Any], verb: str, resource: str) -> bool:
 
 
 def code(event: dict[str, Any]) -> int:
-    """HTTP status of the answer."""
+    """Return the HTTP status of the answer."""
     answered: int = event["responseStatus"]["code"]
     return answered

@@ -19,7 +19,7 @@ class Authority:
 
 
 def authority(folder: Path) -> Authority:
-    """A new one, whose files are in `folder`."""
+    """Make a new authority, whose files are in `folder`."""
     folder.mkdir(parents=True)
     certificate, key = folder / "ca.pem", folder / "ca.key"
     usage = ("-addext", "keyUsage=critical,keyCertSign")

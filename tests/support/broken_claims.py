@@ -22,12 +22,12 @@ class BrokenClaims:
         self._made: list[str] = []
 
     def read_only(self, name: str) -> None:
-        """As an NFS export that is."""
+        """Make a claim that is read-only, as an NFS export may be."""
         self._mount(self._folder(name), "ro")
         self._claim(name)
 
     def of_root(self, name: str) -> None:
-        """As an NFS export that nobody has handed over: kubelet sets no group on a folder of the host."""
+        """Make a claim of root's, as an NFS export that nobody has handed over: kubelet sets no group on a folder of the host."""
         self._folder(name).chmod(0o755)
         self._claim(name)
 
@@ -38,12 +38,12 @@ class BrokenClaims:
         self._claim(name)
 
     def small(self, name: str) -> None:
-        """Room for the prepared data, and in all less than a checkpoint takes: waiting does not help."""
+        """Make a claim with room for the prepared data, and for less than a checkpoint in all: waiting does not help."""
         self._mount(self._folder(name), f"size={SMALL_BYTES},mode=1777")
         self._claim(name)
 
     def remove(self) -> None:
-        """The volumes; the claims go with their namespace."""
+        """Remove the volumes; the claims go with their namespace."""
         for name in self._made:
             self._cluster.kubectl("delete", "persistentvolume", name, "--ignore-not-found", "--wait=false")
 
@@ -53,7 +53,7 @@ class BrokenClaims:
         return folder
 
     def _mount(self, folder: Path, options: str) -> None:
-        """Memory, mounted for the node alone: it is gone with the node."""
+        """Mount memory for the node alone: it is gone with the node."""
         self._inside("mount", "-t", "tmpfs", "-o", options, "tmpfs", folder)
 
     def _inside(self, *command: str | Path) -> None:

@@ -18,7 +18,7 @@ from tests.support.commands import output
 
 
 def cache_folder(*parts: str) -> Path:
-    """A folder below the cache of this project, made if it is not there."""
+    """Return a folder below the cache of this project; make it where it is not there."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base, "finetune-operator", *parts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def cache_folder(*parts: str) -> Path:
 
 
 def content_hash(files: Iterable[Path], *parameters: str) -> str:
-    """A short name for the content of these files and the parameters with which something is made from them."""
+    """Return a short name for the content of these files and the parameters with which something is made from them."""
     digest = hashlib.sha256()
     for parameter in parameters:
         digest.update(parameter.encode() + b"\0")
@@ -37,7 +37,7 @@ def content_hash(files: Iterable[Path], *parameters: str) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time changes this folder; the lock goes with its holder, however that ends."""
+    """Let only one process at a time change this folder; the lock goes with its holder, however that ends."""
     with open(folder / ".lock", "w") as lock:
         flock(lock, LOCK_EX)
         yield
@@ -51,5 +51,5 @@ def keep_newest(folder: Path, count: int) -> None:
 
 
 def size_bytes(folder: Path) -> int:
-    """What a folder takes on the disk, hard links counted once."""
+    """Return what a folder takes on the disk, hard links counted once."""
     return int(output("du", "-s", "--block-size=1", folder).split()[0])

@@ -37,7 +37,7 @@ def run_config(uid: str = "u", **fields: object) -> RunConfig:
 
 
 def prepared(labels: tuple[str, ...] = ("bad", "good"), data: str = "a", model: str = "m", key: str = "k") -> Prepared:
-    """What an attempt trains on."""
+    """Return what an attempt trains on."""
     return Prepared(
         config_digest="0",
         data=f"/output/.finetune/prepared/{key}",
@@ -121,7 +121,7 @@ def seal(
 
 
 def safetensors(file: Path, tensors: Mapping[str, Sequence[float]]) -> None:
-    """Tensors of single precision, as safetensors writes them."""
+    """Write tensors of single precision, as safetensors does."""
     header, data = {}, b""
     for name, values in tensors.items():
         packed = struct.pack(f"<{len(values)}f", *values)
@@ -132,7 +132,7 @@ def safetensors(file: Path, tensors: Mapping[str, Sequence[float]]) -> None:
 
 
 def seal_model(run: Run, attempt: int) -> Path:
-    """A sealed final model."""
+    """Seal a final model; return its folder."""
     own = run.attempt(attempt)
     make_folder(own.staging / "model")
     (own.staging / "model" / "model.safetensors").write_text("weights")
@@ -146,14 +146,14 @@ def layout(folder: Path, uid: str = "u") -> Layout:
 
 
 def two_sealed(place: Layout) -> None:
-    """An attempt 1 with checkpoints of steps 10 and 20."""
+    """Leave an attempt 1 with checkpoints of steps 10 and 20."""
     begin(place.run, 1)
     seal(place.run, 1, 10)
     seal(place.run, 1, 20)
 
 
 def newest_good(place: Layout) -> int:
-    """The step from which attempt 2 would go on."""
+    """Return the step from which attempt 2 would go on."""
     decision = decide(place, run_config(), 2)
     assert decision.resume is not None
     return decision.resume.step

@@ -31,7 +31,7 @@ def run(
 
 
 def output(*args: Argument, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
-    """The standard output of a command that must succeed, without surrounding white space."""
+    """Return the standard output of a command that must succeed, without surrounding white space."""
     return run(*args, stdin=stdin, env=env).stdout.strip()
 
 

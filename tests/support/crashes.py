@@ -13,7 +13,7 @@ OPERATIONS = ("open", "mkdir", "rename", "fsync", "unlink", "rmdir", "write")
 
 
 def killed_at(operation: int, work: Callable[[], object]) -> bool:
-    """Run `work` in a forked process that SIGKILLs itself before its n-th file operation; whether it got so far."""
+    """Run `work` in a forked process that SIGKILLs itself before its n-th file operation; return whether it got so far."""
     child = os.fork()
     if child == 0:
         counted = 0
@@ -39,7 +39,7 @@ def killed_at(operation: int, work: Callable[[], object]) -> bool:
 
 
 def every_moment(folder: Path, set_up: Callable[[Layout], None], work: Callable[[Layout], object]) -> list[Layout]:
-    """The volume after a SIGKILL before the first, second, ... file operation of `work`."""
+    """Yield the volume after a SIGKILL before the first, second, ... file operation of `work`."""
     volumes = []
     for operation in range(1, 500):
         place = layout(folder / str(operation))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def flip(file: Path, place: float = 0.5) -> None:
-    """One bit, at a place between the first byte (0.0) and the last one (1.0). The time of the file stays."""
+    """Flip one bit, at a place between the first byte (0.0) and the last one (1.0). The time of the file stays."""
     before = file.stat()
     content = bytearray(file.read_bytes())
     content[min(len(content) - 1, int(place * len(content)))] ^= 1
@@ -17,7 +17,7 @@ def flip(file: Path, place: float = 0.5) -> None:
 
 
 def tear(file: Path) -> None:
-    """The second half never reached the disk."""
+    """Lose the second half, which never reached the disk."""
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
 
@@ -27,7 +27,7 @@ def empty(file: Path) -> None:
 
 
 def zero(file: Path) -> None:
-    """As after a power cut: the length is there, the content is not."""
+    """Zero the content, as after a power cut: the length is there, the content is not."""
     file.write_bytes(bytes(file.stat().st_size))
 
 

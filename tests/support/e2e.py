@@ -28,7 +28,7 @@ NEVER_BACKWARDS = ["Pending", "Preparing", "Starting", "Running", "Restarting", 
 
 
 def make_data(cluster: NodeCluster, namespace: str) -> Path:
-    """A claim with a tiny model without dropout and reviews to train it on; its folder on this machine."""
+    """Make a claim with a tiny model without dropout and reviews to train it on; return its folder on this machine."""
     cluster.apply(claim_manifest(DATA_CLAIM), namespace=namespace)
     folder = cluster.volume_path(DATA_CLAIM, namespace)
     tiny.tiny_bert(folder / "model", dropout=0.0, size="small")
@@ -40,13 +40,13 @@ def make_data(cluster: NodeCluster, namespace: str) -> Path:
 
 
 def claim_manifest(name: str) -> Manifest:
-    """A claim that all nodes can mount."""
+    """Return a claim that all nodes can mount."""
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
 
 
 def job_manifest(name: str, *, nodes: int = 2, batch: int = BATCH, arguments: Manifest | None = None) -> Manifest:
-    """A job on the data of `make_data`; `batch` rows a rank and step, whatever the number of nodes."""
+    """Return a job on the data of `make_data`; `batch` rows a rank and step, whatever the number of nodes."""
     training_arguments = {
         "max_steps": STEPS,
         "per_device_train_batch_size": batch,
@@ -108,7 +108,7 @@ class Story:
         return self.statuses[-1] if self.statuses else {}
 
     def wait_for(self, phase: str, timeout_seconds: float = PATIENCE_SECONDS) -> Manifest:
-        """Wait until the job is in this phase; fails at once when the job has ended otherwise."""
+        """Wait until the job is in this phase; fail at once where it has ended otherwise."""
 
         def reached() -> bool:
             shown = self.last.get("phase")
@@ -123,7 +123,7 @@ class Story:
         return subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
 
     def _read(self) -> None:
-        """The API server ends the watches of a definition that changes: then there is another one."""
+        """Read the watch; the API server ends that of a definition that changes: then another one is begun."""
         while True:
             assert self._process.stdout is not None
             pending = ""
@@ -150,7 +150,7 @@ def run_undisturbed(
     batch: int = BATCH,
     **arguments: int,
 ) -> Path:
-    """Run a job to its end; the folder of its only attempt."""
+    """Run a job to its end; return the folder of its only attempt."""
     saving = {"save_steps": 1} if arguments else {}
     api.create(job_manifest(name, nodes=nodes, batch=batch, arguments={**arguments, **saving}))
     with Story(cluster, namespace, name) as story:
@@ -160,19 +160,19 @@ def run_undisturbed(
 
 
 def is_in_order(seen: list[str], allowed: list[str]) -> bool:
-    """Whether the phases seen are some of the allowed ones, in their order."""
+    """Tell whether the phases seen are some of the allowed ones, in their order."""
     rest = iter(allowed)
     return all(phase in rest for phase in seen)
 
 
 def attempt_folder(volume: Path, job: str, attempt: int) -> Path:
-    """What an attempt of the only run of this job has left on its volume."""
+    """Return what an attempt of the only run of this job has left on its volume."""
     (run,) = (volume / job / "runs").iterdir()
     return run / "attempts" / str(attempt)
 
 
 def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: float = PATIENCE_SECONDS) -> Path:
-    """The first sealed checkpoint of an attempt, once there is one."""
+    """Wait for the first sealed checkpoint of an attempt; return it."""
 
     def sealed() -> list[Path]:
         return sorted(attempt_folder(volume, job, attempt).glob("checkpoints/checkpoint-*[0-9]/manifest.json"))
@@ -182,13 +182,13 @@ def wait_for_checkpoint(volume: Path, job: str, attempt: int, timeout_seconds: f
 
 
 def losses(checkpoint: Path) -> list[tuple[int, float]]:
-    """(step, training loss) as the Trainer logged them, up to this checkpoint."""
+    """Return (step, training loss) as the Trainer logged them, up to this checkpoint."""
     history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
     return [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
 
 
 def pod_metrics(api: Api, job: str, attempt: int = 1) -> dict[str, float]:
-    """The samples of node 0's `/metrics`, over the pod network."""
+    """Return the samples of node 0's `/metrics`, over the pod network."""
     pod = node_pod(api, job, 0, attempt)
     with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8080/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
@@ -198,7 +198,7 @@ def pod_metrics(api: Api, job: str, attempt: int = 1) -> dict[str, float]:
 def wait_for_metrics(
     api: Api, job: str, beyond_step: int, timeout_seconds: float = PATIENCE_SECONDS
 ) -> dict[str, float]:
-    """The metrics of a job that is training, once it has passed a step."""
+    """Wait until a job trains and has passed a step; return its metrics."""
     metrics: dict[str, float] = {}
 
     def training() -> bool:
@@ -214,7 +214,7 @@ def wait_for_metrics(
 
 
 def node_pod(api: Api, job: str, node: int, attempt: int) -> Manifest:
-    """The pod of a node of an attempt."""
+    """Return the pod of a node of an attempt."""
     pods = api.list(
         "Pod", labelSelector=f"finetune.dev/job={job},finetune.dev/role=train,finetune.dev/attempt={attempt}"
     )
@@ -227,7 +227,7 @@ def node_pod(api: Api, job: str, node: int, attempt: int) -> Manifest:
 
 
 def children(api: Api) -> dict[str, list[str]]:
-    """What is in the namespace, of all kinds that jobs make, without what Kubernetes puts into each."""
+    """Return what is in the namespace, of all kinds that jobs make, without what Kubernetes puts into each."""
     kinds = ("FineTuneJob", "Job", "Pod", "ConfigMap", "Service", "PersistentVolumeClaim")
     named = {kind: [item["metadata"]["name"] for item in api.list(kind)] for kind in kinds}
     return {kind: left for kind, names in named.items() if (left := sorted({*names} - {"kube-root-ca.crt"}))}
@@ -242,7 +242,7 @@ def wait_until_only(api: Api, expected: dict[str, list[str]], timeout_seconds: f
 
 
 def evidence(cluster: NodeCluster, namespace: str) -> str:
-    """All that may explain a failure: objects, statuses, events, the logs of all pods."""
+    """Return all that may explain a failure: objects, statuses, events, the logs of all pods."""
     shown = [
         cluster.kubectl("get", "finetunejobs,jobs,pods,persistentvolumeclaims", "-o=wide", "-n", namespace),
         cluster.kubectl("get", "finetunejobs", "--output=jsonpath={.items[*].status}", "-n", namespace),
@@ -254,7 +254,7 @@ def evidence(cluster: NodeCluster, namespace: str) -> str:
 
 
 def accuracy(model: Path | str, rows: list[tiny.Row]) -> float:
-    """What share of the rows the model in a folder, or on the Hub, gets right, by its own label names."""
+    """Return the share of the rows that the model in a folder, or on the Hub, gets right, by its own label names."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

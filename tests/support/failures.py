@@ -87,7 +87,7 @@ class Case:
         return Gang(role, number, nodes=1, job=job, pods=pods, lost=lost_nodes(observed))
 
     def said(self) -> Manifest:
-        """What the pure functions say of it."""
+        """Return what the pure functions say of it."""
         gang, observed = self.gang, self.observed
         if gang.fallen:
             verdict = diagnose(gang)
@@ -128,7 +128,7 @@ def write(name: str, document: Manifest) -> None:
 
 
 def record(name: str, recorder: Recorder, job: str, *, recorded: str, nodes: tuple[Manifest, ...] = ()) -> Case:
-    """The case as the cluster shows it now; written to its file where golden files are to be updated."""
+    """Record the case as the cluster shows it now; write its file where golden files are to be updated."""
     newest = recorder.newest(job)
     children = recorder.children(job)
     pods = [item for item in children if item["kind"] == "Pod"]
@@ -154,7 +154,7 @@ def record(name: str, recorder: Recorder, job: str, *, recorded: str, nodes: tup
 
 
 def newest_gang(pods: list[Manifest]) -> tuple[str, int]:
-    """Role and number of the first pods of the last stage that there are."""
+    """Return role and number of the first pods of the last stage that there are."""
     made = [
         (pod["metadata"]["labels"]["finetune.dev/role"], int(pod["metadata"]["labels"]["finetune.dev/attempt"]))
         for pod in pods
@@ -212,7 +212,7 @@ def _container(status: Manifest) -> Manifest:
 
 
 def _anonymous(value: Any, uids: dict[str, str], namespace: str) -> Any:
-    """Without what belongs to the one cluster that it was recorded on."""
+    """Remove what belongs to the one cluster that it was recorded on."""
     if isinstance(value, dict):
         return {_text(key, uids, namespace): _anonymous(item, uids, namespace) for key, item in value.items()}
     if isinstance(value, list):

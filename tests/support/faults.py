@@ -76,7 +76,7 @@ class FaultProxy:
         self._thread.join(PATIENCE_SECONDS)
 
     def kubeconfig(self, folder: Path) -> Path:
-        """For an operator with the credentials of the API that was given."""
+        """Write a kubeconfig for an operator with the credentials of the API that was given."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -90,19 +90,19 @@ class FaultProxy:
         return path
 
     def break_watches(self) -> None:
-        """From now on watches are silent."""
+        """Silence watches from now on."""
         self._loop.call_soon_threadsafe(self._blind)
 
     def restore_watches(self) -> None:
-        """They are told that their version is too old: the operator has to list again."""
+        """Tell watches that their version is too old: the operator has to list again."""
         self._loop.call_soon_threadsafe(self._sighted.set)
 
     def deafen(self) -> None:
-        """The connections that there are take every request from now on and answer none; new ones are well."""
+        """Deafen the connections that there are: they take every request from now on and answer none; new ones are well."""
         self._deaf = frozenset(self._connections)
 
     def leave(self) -> None:
-        """The API server is away, and with it every connection."""
+        """Take the API server away, and with it every connection."""
         self.away = True
         self._loop.call_soon_threadsafe(self._cancel_watches)
 

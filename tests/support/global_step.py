@@ -35,7 +35,7 @@ class Step:
 
 
 def training(config: RunConfig, prepared: Prepared) -> Training:
-    """What a task knows while a rank trains."""
+    """Return what a task knows while a rank trains."""
     torch.manual_seed(0)  # the head's weights are drawn while loading
     model, tokenizer = tasks.find(config.task).load(Path(prepared.model), prepared, config, {})
     smoothing = config.training_arguments.get("label_smoothing_factor", 0.0)
@@ -44,13 +44,13 @@ def training(config: RunConfig, prepared: Prepared) -> Training:
 
 
 def rows_of(run: Training, role: str = "train") -> PreparedDataset:
-    """Prepared rows as the model takes them."""
+    """Return prepared rows as the model takes them."""
     rows = PreparedDataset.from_file(Path(run.prepared.data) / f"{role}.arrow")
     return rows.reading(set(inspect.signature(run.model.forward).parameters))
 
 
 def steps(run: Training, *, ranks: int, accumulation: int, batch_rows: int = 8) -> list[Step]:
-    """Rows and loss of each global batch of the first epoch."""
+    """Return rows and loss of each global batch of the first epoch."""
     task = tasks.find(run.config.task)
     rows = rows_of(run)
     order = GlobalBatchOrder(rows.lengths, batch_rows, seed=42)
@@ -72,7 +72,7 @@ def steps(run: Training, *, ranks: int, accumulation: int, batch_rows: int = 8) 
 
 
 def evaluated(run: Training, role: str = "validation", batch_rows: int = 4) -> Evaluated:
-    """What an evaluation of a split gathers, as the Trainer does: from long to short, filled up with -100."""
+    """Return what an evaluation of a split gathers, as the Trainer does: from long to short, filled up with -100."""
     task = tasks.find(run.config.task)
     data = Path(run.prepared.data)
     rows = rows_of(run, role)

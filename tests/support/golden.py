@@ -31,5 +31,5 @@ def assert_golden_text(name: str, text: str) -> None:
 
 
 def load(name: str) -> Any:
-    """The one YAML document of tests/data/<name>."""
+    """Return the one YAML document of tests/data/<name>."""
     return yaml.safe_load((DATA / name).read_text())

@@ -12,7 +12,7 @@ WIDTH, VOCABULARY = 4096, 128_256
 
 
 def llama_8b() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an 8 billion parameter model as it lies on the Hub."""
+    """Return names and shapes of an 8 billion parameter model as it lies on the Hub."""
     layer = {
         "self_attn.q_proj": (WIDTH, WIDTH),
         "self_attn.k_proj": (1024, WIDTH),
@@ -31,7 +31,7 @@ def llama_8b() -> dict[str, tuple[int, ...]]:
 
 
 def write_headers(folder: Path, shapes: Shapes, *, kind: str = "BF16", parts: int = 1) -> Path:
-    """The files of a model in one part, or in several with an index."""
+    """Write the files of a model in one part, or in several with an index."""
     folder.mkdir(parents=True, exist_ok=True)
     names = list(shapes)
     if parts == 1:

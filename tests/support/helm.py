@@ -31,7 +31,7 @@ HelmFailed = helm_python.HelmError
 
 
 def render(values: Manifest | None = None, *, name: str = RELEASE, chart: Path = CHART) -> list[Manifest]:
-    """What `helm template` prints."""
+    """Return what `helm template` prints."""
     with helm_python.Chart.load(chart) as loaded:
         files = loaded.render(values, name=name, namespace=SYSTEM_NAMESPACE)
     texts = [text for file, text in sorted(files.items()) if not file.endswith("NOTES.txt")]
@@ -39,18 +39,18 @@ def render(values: Manifest | None = None, *, name: str = RELEASE, chart: Path =
 
 
 def notes(values: Manifest | None = None) -> str:
-    """What Helm says after an installation."""
+    """Return what Helm says after an installation."""
     with helm_python.Chart.load(CHART) as loaded:
         return loaded.render(values, name=RELEASE, namespace=SYSTEM_NAMESPACE)[f"{CHART.name}/templates/NOTES.txt"]
 
 
 def rights(values: Manifest | None = None) -> list[Manifest]:
-    """The service account of a release and what it may do."""
+    """Return the service account of a release and what it may do."""
     return [document for document in render(values) if document["kind"] in RBAC]
 
 
 def lint(values: Manifest | None = None) -> list[str]:
-    """What `helm lint --strict` objects to."""
+    """Return what `helm lint --strict` objects to."""
     report = helm_python.lint(CHART, values, strict=True)
     errors: list[str] = report["errors"]
     return [*(finding["error"] for finding in report["messages"] if finding["severity"] > 1), *errors]

@@ -34,7 +34,7 @@ class HostilePod:
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def answer(self) -> dict[str, Any]:
-        """Of the ways that answer with JSON."""
+        """Return the answer of those ways that answer with JSON."""
         number = next(self.numbers)
         progress = {**self.says, "updated": datetime.now(UTC).isoformat(), "step": number}
         if self.way == "metrics":
@@ -74,7 +74,7 @@ _sending = threading.Lock()
 
 @contextmanager
 def hostile_pod(address: str, **says: Any) -> Iterator[HostilePod]:
-    """A server on the address of a pod, at the port of its progress."""
+    """Serve on the address of a pod, at the port of its progress."""
     pod = HostilePod(address, says)
     with serving(_Handler, address, PORT, pod=pod):
         yield pod

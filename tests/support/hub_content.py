@@ -23,7 +23,7 @@ configs:
 
 
 def models(folder: Path) -> dict[str, Repository]:
-    """Model repositories by name."""
+    """Return model repositories by name."""
     tiny = tiny_bert(folder / "tiny")
     files = [path.name for path in tiny.iterdir()]
     _copy(tiny, folder / "no-weights", [name for name in files if not name.endswith(".safetensors")])
@@ -40,7 +40,7 @@ def models(folder: Path) -> dict[str, Repository]:
 
 
 def datasets(folder: Path) -> dict[str, Repository]:
-    """Dataset repositories by name."""
+    """Return dataset repositories by name."""
     for name in ("reviews", "configs"):
         write_rows(folder / name / "data/train.parquet", reviews(40, labels=(0, 1)))
         write_rows(folder / name / "data/test.parquet", reviews(20, seed=1, labels=(0, 1)))
@@ -55,7 +55,7 @@ def datasets(folder: Path) -> dict[str, Repository]:
 
 
 def closed_doors(hub: StubHub) -> None:
-    """What is there and not for `me`: gated repositories where nobody was let in, and one of somebody else."""
+    """Return what is there and not for `me`: gated repositories where nobody was let in, and one of somebody else."""
     tiny, rows = hub.models["us/tiny"].folder, hub.datasets["us/reviews"].folder
     hub.models["us/closed"] = Repository(tiny, gated=True, granted=set())
     hub.datasets["us/closed"] = Repository(rows, gated=True, granted=set())

@@ -31,7 +31,7 @@ CONSTANTS = "huggingface_hub.constants"
 
 @contextmanager
 def hub_of_this_process(hub: StubHub, cache: Path) -> Iterator[None]:
-    """Within the block the client libraries talk to the stub, and keep what they fetch in `cache`."""
+    """Let the client libraries talk to the stub within the block, and keep what they fetch in `cache`."""
     from datasets.utils.logging import disable_progress_bar
     from huggingface_hub import HfFileSystem, set_client_factory
     from huggingface_hub.utils._http import default_client_factory
@@ -75,7 +75,7 @@ class HubJobs:
         return self.folder / "claim"
 
     def prepare(self, spec: Mapping[str, Any] | None = None, name: str = "reviews") -> Prepared | Failure:
-        """What becomes of the good job with these changes: dotted path below spec -> value, None takes it away."""
+        """Prepare the good job with these changes: dotted path below spec -> value, None takes it away."""
         from huggingface_hub import HfFileSystem
 
         HfFileSystem.clear_instance_cache()  # each job has a process of its own
@@ -120,7 +120,7 @@ class HubJobs:
 
 
 def changed(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec with changes: dotted path -> value, None takes the field away."""
+    """Return a spec with changes: dotted path -> value, None takes the field away."""
     result: dict[str, Any] = copy.deepcopy(dict(spec))
     for path, value in changes.items():
         *parents, last = path.split(".")

@@ -29,19 +29,19 @@ class InstalledOperator:
         self._release = helm.Release(cluster.kubeconfig)
 
     def install(self, **values: object) -> None:
-        """Blocks until the operator is ready."""
+        """Install the chart; block until the operator is ready."""
         self._cluster.apply(helm.SYSTEM)
         self._release.install({**VALUES, **values})
 
     def upgrade(self, chart: Path = helm.CHART, **values: object) -> None:
-        """Blocks until the operator is ready again."""
+        """Upgrade the release; block until the operator is ready again."""
         self._release.upgrade({**VALUES, **values}, chart)
 
     def uninstall(self) -> None:
         self._release.uninstall()
 
     def pod(self) -> str:
-        """uid of its pod, once there is one alone and it is ready."""
+        """Return the uid of its pod, once there is one alone and it is ready."""
 
         def ready() -> list[str]:
             pods = self._cluster.get("pods", f"--selector={LABEL}", IN_SYSTEM)["items"]
@@ -55,16 +55,16 @@ class InstalledOperator:
         return uid
 
     def kill(self) -> None:
-        """At once, without a word; the Deployment starts another one."""
+        """Kill it at once, without a word; the Deployment starts another one."""
         self._cluster.kubectl("delete", "pod", f"--selector={LABEL}", IN_SYSTEM, "--grace-period=0", "--force")
 
     def log(self, lines: int = 100) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         asked = ("logs", f"--selector={LABEL}", IN_SYSTEM, f"--tail={lines}")
         return self._cluster.kubectl(*asked, check=False).stdout
 
     def objects(self) -> list[str]:
-        """Every object of the cluster that carries the release's label, and Helm's own records of it."""
+        """Return every object of the cluster that carries the release's label, and Helm's own records of it."""
         listed = self._cluster.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
         everything = ("get", ",".join(sorted(listed)), "--all-namespaces", "--output=name")
         labelled = self._cluster.kubectl(*everything, f"--selector={LABEL}").stdout.split()

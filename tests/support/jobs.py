@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def finetune_job(name: str = "yelp", **spec: Any) -> Manifest:
-    """A job of two nodes whose model and data lie on the claim `shared`."""
+    """Return a job of two nodes whose model and data lie on the claim `shared`."""
     usual = {
         "task": "text-classification",
         "model": {"name": "/data/model"},
@@ -34,7 +34,7 @@ def finetune_job(name: str = "yelp", **spec: Any) -> Manifest:
 
 
 def phase(api: Api, name: str = "yelp") -> str | None:
-    """Phase of a job; None before it has one."""
+    """Return the phase of a job; None before it has one."""
     return status(api, name).get("phase")
 
 
@@ -46,7 +46,7 @@ def status(api: Api, name: str = "yelp") -> Manifest:
 
 
 def condition(api: Api, kind: str, name: str = "yelp") -> Manifest:
-    """One condition of a job; empty before it has that."""
+    """Return one condition of a job; empty before it has that."""
     conditions: list[Manifest] = status(api, name).get("conditions") or []
     return next((item for item in conditions if item["type"] == kind), {})
 
@@ -54,7 +54,7 @@ def condition(api: Api, kind: str, name: str = "yelp") -> Manifest:
 def eventually(
     what: str, check: Callable[[], T | None], seconds: float = PATIENCE_SECONDS, show: Callable[[], object] = lambda: ""
 ) -> T:
-    """The first true answer of `check`; an AssertionError that says what was there if none comes in time."""
+    """Return the first true answer of `check`; raise an AssertionError that says what was there if none comes in time."""
     deadline = time.monotonic() + seconds
     while True:
         if answer := check():
@@ -64,7 +64,7 @@ def eventually(
 
 
 def wait_for_phase(api: Api, wanted: str, name: str = "yelp", seconds: float = PATIENCE_SECONDS) -> Manifest:
-    """The status in which the job first has this phase."""
+    """Wait for a phase; return the status in which the job first has it."""
 
     def check() -> Manifest | None:
         seen = status(api, name)

@@ -75,7 +75,7 @@ class Taken:
 
 
 def job_for(task: str, folder: Path) -> RunConfig:
-    """A run of a task on the model in `folder`/model."""
+    """Return a run of a task on the model in `folder`/model."""
     config = run_config(folder / "output", model=folder / "model")
     return RunConfig.model_validate({**config.model_dump(), "task": task})
 
@@ -93,14 +93,14 @@ def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
 
 
 def outline(job: RunConfig, config: Any) -> Any:
-    """The model with the head of the task, without weights."""
+    """Return the model with the head of the task, without weights."""
     chosen = model_class(tasks.find(job.task).facts.model_class, config)
     with torch.device("meta"):
         return chosen.from_config(config) if hasattr(chosen, "from_config") else chosen(config)
 
 
 def places_for_tokens(model: Any) -> int | None:
-    """How many tokens the embeddings of positions of a text have places for; None for a model that has none."""
+    """Count the tokens that the embeddings of positions of a text have places for; None for a model that has none."""
     places = [
         embedding.num_embeddings - (0 if embedding.padding_idx is None else embedding.padding_idx + 1)
         for name, embedding in model.named_modules()
@@ -144,7 +144,7 @@ def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
 
 
 def _prepared(job: RunConfig) -> tuple[PreparedDataset, Prepared]:
-    """Rows of tokens as prepare makes them of the task's rows, each as long as the model can read at most."""
+    """Return rows of tokens as prepare makes them of the task's rows, each as long as the model can read at most."""
     task, folder = tasks.find(job.task), Path(job.model.name)
     loaded = prepare_model.load(folder, "The model")
     limits, _ = task.limits(job, loaded)
@@ -173,7 +173,7 @@ def _arguments(folder: Path) -> TrainingArguments:
 
 
 def _trainer(run: Training, rows: PreparedDataset) -> RankTrainer:
-    """As `recipe` builds it."""
+    """Build the trainer as `recipe` does."""
     task, model = tasks.find(run.config.task), run.model
     model.accepts_loss_kwargs = False
     takes = {*inspect.signature(model.forward).parameters, *task.collates}
@@ -205,7 +205,7 @@ def _different(trained: Mapping[str, Any], loaded: Mapping[str, Any]) -> tuple[s
 
 
 def _different_in_row(row: int, trained: Mapping[str, Any], loaded: Mapping[str, Any]) -> tuple[str, ...]:
-    """Weights that differ in one row alone."""
+    """Return weights that differ in one row alone."""
     names = [name for name in _different(trained, loaded) if name in trained and name in loaded]
     differing = {
         name: (trained[name] != loaded[name]).flatten(1).any(dim=1).nonzero().flatten().tolist() for name in names

@@ -42,7 +42,7 @@ class PlayedKubelet:
         self._servers.close()
 
     def pods(self, attempt: int, role: str = "train") -> list[Manifest]:
-        """The attempt's pods by index."""
+        """Return the attempt's pods by index."""
         selector = f"finetune.dev/job={self.job},finetune.dev/role={role},finetune.dev/attempt={attempt}"
         pods = self.api.list("Pod", labelSelector=selector)
         return sorted(
@@ -53,11 +53,11 @@ class PlayedKubelet:
         )
 
     def run(self, attempt: int, role: str = "train") -> list[Manifest]:
-        """All pods of the attempt get an address and a running container."""
+        """Give all pods of the attempt an address and a running container."""
         return [self._start(pod, attempt, index) for index, pod in enumerate(self.pods(attempt, role))]
 
     def report(self, attempt: int, step: int = 0, total_steps: int = 100, **more: Any) -> None:
-        """Node 0 has begun, and trains."""
+        """Report that node 0 has begun, and trains."""
         body = self.api.get("FineTuneJob", self.job)
         assert body is not None
         now = datetime.now(UTC)
@@ -73,20 +73,20 @@ class PlayedKubelet:
         self.progress[attempt] = Progress(uid=body["metadata"]["uid"], attempt=attempt, **values)
 
     def succeed(self, attempt: int, role: str = "train", **more: Any) -> None:
-        """All pods end with a record of success."""
+        """End all pods with a record of success."""
         for index, pod in enumerate(self.pods(attempt, role)):
             self.end(pod, self.record(attempt, role, index, Outcome.SUCCEEDED, **more))
 
     def crash(self, pod: Manifest, exit_code: int = 1) -> None:
-        """The container ends without a record."""
+        """End the container without a record."""
         self._terminate(pod, exit_code, "")
 
     def end(self, pod: Manifest, record: ResultRecord) -> None:
-        """The container ends with this record."""
+        """End the container with this record."""
         self._terminate(pod, 0 if record.outcome is Outcome.SUCCEEDED else 1, record.to_json())
 
     def record(self, attempt: int, role: Any, index: int, outcome: Outcome, **more: Any) -> ResultRecord:
-        """What the container of a node leaves behind; `more` is of node 0 alone."""
+        """Return what the container of a node leaves behind; `more` is of node 0 alone."""
         body = self.api.get("FineTuneJob", self.job)
         assert body is not None
         now = datetime.now(UTC)
@@ -122,7 +122,7 @@ class PlayedKubelet:
         return self.api.patch("Pod", pod["metadata"]["name"], {"status": status}, "status")
 
     def remove(self, pod: Manifest) -> None:
-        """The pod's containers are gone: kubelet confirms its deletion."""
+        """Remove the pod, whose containers are gone: kubelet confirms its deletion."""
         try:
             self.api.delete("Pod", pod["metadata"]["name"], gracePeriodSeconds=0)
         except ApiFailed as error:
@@ -131,7 +131,7 @@ class PlayedKubelet:
 
     @classmethod
     def _address(cls) -> str:
-        """One of this process alone: tests of several processes may run on a machine."""
+        """Return an address of this process alone: tests of several processes may run on a machine."""
         cls._addresses += 1
         return f"127.{16 + os.getpid() % 200}.{os.getpid() // 200 % 250}.{cls._addresses % 250 + 1}"
 

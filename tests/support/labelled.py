@@ -19,7 +19,7 @@ OPINIONS = {"complaint": BAD[:1], "hungry": DISHES[:1], "praise": GOOD[:1]}
 
 
 def opinions(count: int, *, seed: int = 0) -> list[Row]:
-    """Texts with none to three labels: `{"review": text, "about": [labels]}`."""
+    """Return texts with none to three labels: `{"review": text, "about": [labels]}`."""
     source = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -33,7 +33,7 @@ def opinions(count: int, *, seed: int = 0) -> list[Row]:
 
 
 def ratings(count: int, *, seed: int = 0) -> list[Row]:
-    """Texts whose number is that of their good words less that of their bad ones: `{"review": text, "score": number}`."""
+    """Return texts whose number is that of their good words less that of their bad ones: `{"review": text, "score": number}`."""
     source = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -46,7 +46,7 @@ def ratings(count: int, *, seed: int = 0) -> list[Row]:
 
 
 def tagged(count: int, *, seed: int = 0, ids: bool = False) -> list[Row]:
-    """Words of which dishes (of one or two words) and praise are tagged: `{"tokens": [words], "ner_tags": [tags]}`."""
+    """Return words of which dishes (of one or two words) and praise are tagged: `{"tokens": [words], "ner_tags": [tags]}`."""
     source = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -79,7 +79,7 @@ def config(
     processes: int = 1,
     **fields: Any,
 ) -> RunConfig:
-    """A run on local files, by the role of the split."""
+    """Return a run on local files, by the role of the split."""
     folder.mkdir(parents=True, exist_ok=True)
     source = {"files": {role: (str(path),) for role, path in files.items()}, "columns": dict(columns or {})}
     return RunConfig.model_validate(

@@ -57,7 +57,7 @@ class NodeProcess:
         return content
 
     def ask(self, method: str, path: str, token: str | None = None, body: str | None = None) -> tuple[int, bytes]:
-        """One request: status and content of the answer."""
+        """Send one request; return status and content of the answer."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_SECONDS)
         try:
             connection.request(method, path, body, {"Authorization": f"Bearer {token}"} if token else {})
@@ -67,7 +67,7 @@ class NodeProcess:
             connection.close()
 
     def progress(self) -> Progress | None:
-        """What /progress answers; None while nobody listens."""
+        """Return what /progress answers; None while nobody listens."""
         try:
             return Progress.model_validate_json(self.get("/progress"))
         except OSError:

@@ -33,11 +33,11 @@ class Link:
             connection.close()
 
     def cut(self) -> None:
-        """From now on nothing arrives, on old connections or new ones."""
+        """Cut the link: from now on nothing arrives, on old connections or new ones."""
         self._silent = True
 
     def mend(self) -> None:
-        """New connections work again; what was sent meanwhile is lost."""
+        """Mend the link for new connections; what was sent meanwhile is lost."""
         self._silent = False
 
     def _accept(self) -> None:

@@ -76,7 +76,7 @@ class LocalRun:
         return process
 
     def finish(self, *options: str) -> int:
-        """Run to the end; returns the exit code."""
+        """Run to the end; return the exit code."""
         return self.start(*options).wait(PATIENCE_SECONDS)
 
     def output(self, number: int = -1) -> str:
@@ -86,13 +86,13 @@ class LocalRun:
         return self._file(range(len(self.started))[number], "err").read_text()
 
     def status(self) -> dict[str, Any]:
-        """The status as the run last wrote it."""
+        """Return the status as the run last wrote it."""
         path = self.work_dir / "jobs" / "reviews" / "state.json"
         status: dict[str, Any] = json.loads(path.read_text())["status"] if path.exists() else {}
         return status
 
     def wait_until(self, holds: Callable[[dict[str, Any]], bool], number: int = -1) -> dict[str, Any]:
-        """Wait for a status; fails where the run of this number ends before."""
+        """Wait for a status; fail where the run of this number ends before."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             status = self.status()
@@ -103,12 +103,12 @@ class LocalRun:
         raise AssertionError(f"waited in vain: {self.output()}{self.errors()}{self.status()}")
 
     def heads(self, number: int = -1) -> list[str]:
-        """First words of the lines that have one: the phases in order."""
+        """Return the first words of the lines that have one: the phases in order."""
         text = self.output(number) + self.errors(number)
         return [match[1] for line in text.splitlines() if (match := re.match(r"([A-Z][a-z]+)  ", line))]
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of a pod of this folder."""
+        """Return every process of a pod of this folder."""
         from finetune_operator.cli.local.processes import processes_of
 
         return processes_of(self.work_dir)
@@ -126,6 +126,6 @@ class LocalRun:
 
 
 def _as_in_a_terminal() -> None:
-    """A shell that runs these tests in the background has Ctrl-C switched off, which the run would honour."""
+    """Turn Ctrl-C on, as in a terminal: a shell that runs these tests in the background has it off, which the run would honour."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -27,12 +27,12 @@ FOR_IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "containers-st
 
 
 def in_ci() -> bool:
-    """Whether a tier that cannot run is a failure."""
+    """Tell whether a tier that cannot run is a failure."""
     return os.environ.get("CI", "").lower() in {"1", "true"}
 
 
 def why_no_own_cluster() -> str | None:
-    """What keeps this machine from running a cluster of its own; None if nothing does."""
+    """Say what keeps this machine from running a cluster of its own; None if nothing does."""
     if sys.platform != "linux":
         return "a cluster of its own needs Linux"
     if os.geteuid() != 0:
@@ -43,7 +43,7 @@ def why_no_own_cluster() -> str | None:
 
 
 def has_cuda() -> bool:
-    """Whether torch sees a CUDA device; torch is imported only where there may be one."""
+    """Tell whether torch sees a CUDA device; torch is imported only where there may be one."""
     if not shutil.which("nvidia-smi") and not Path("/dev/nvidiactl").exists():
         return False
     import torch
@@ -52,18 +52,18 @@ def has_cuda() -> bool:
 
 
 def given_kubeconfig() -> Path | None:
-    """The cluster to use where this machine can't run one."""
+    """Return the cluster to use where this machine can't run one."""
     path = os.environ.get("KUBECONFIG")
     return Path(path) if path else None
 
 
 def missing_packages(commands: dict[str, str]) -> list[str]:
-    """The packages whose commands are not here."""
+    """Return the packages whose commands are not here."""
     return sorted({package for command, package in commands.items() if not shutil.which(command)})
 
 
 def install(commands: dict[str, str]) -> None:
-    """Bring the commands that are missing. On Debian and its kin only; elsewhere say what is needed."""
+    """Install the commands that are missing. On Debian and its kin only; elsewhere say what is needed."""
     with locked(cache_folder("packages")):
         _install(missing_packages(commands))
 

@@ -10,7 +10,7 @@ from finetune_trainer.shared.volume import with_digest
 
 
 def sealed_data(folder: Path, labels: tuple[str, ...] = ("bad", "good"), rows: bytes = b"rows ") -> str:
-    """Make the folder; returns the digest of its content."""
+    """Make the folder; return the digest of its content."""
     folder.mkdir()
     (folder / "train.arrow").write_bytes((rows * 500)[:2500])
     (folder / "validation.arrow").write_bytes(rows)

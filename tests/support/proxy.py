@@ -23,7 +23,7 @@ class Proxy:
 
 @contextmanager
 def proxy(account: str = "") -> Iterator[Proxy]:
-    """On an address of this machine, until the block ends."""
+    """Serve on an address of this machine, until the block ends."""
     made = Proxy(account)
     with serving(_Handler, proxy=made) as made.endpoint:
         yield made

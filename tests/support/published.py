@@ -34,7 +34,7 @@ FILES: dict[str, bytes] = {
 
 
 def report(**fields: Any) -> TrainingReport:
-    """Of a training over two epochs, the second one the best."""
+    """Return the report of a training over two epochs, the second one the best."""
     base: dict[str, Any] = {
         "task": "text-classification",
         "started": MOMENT,
@@ -60,7 +60,7 @@ def report(**fields: Any) -> TrainingReport:
 
 
 def config(output: Path | str, *, publish: Mapping[str, Any] | None = None, **fields: Any) -> RunConfig:
-    """A run on models and data of the Hub that publishes to `me/reviews`."""
+    """Return a run on models and data of the Hub that publishes to `me/reviews`."""
     return checkpoints.run_config(
         **{
             "model": {"name": "us/tiny"},
@@ -75,7 +75,7 @@ def config(output: Path | str, *, publish: Mapping[str, Any] | None = None, **fi
 def seal_model(
     layout: Layout, files: Mapping[str, bytes] | None = None, *, attempt: int = 1, whole: bool = False
 ) -> Path:
-    """An attempt that has begun and sealed its final model: these files beside ours, or (`whole`) in their place."""
+    """Leave an attempt that has begun and sealed its final model: these files beside ours, or (`whole`) in their place."""
     run = layout.run
     checkpoints.begin(run, attempt)
     own = run.attempt(attempt)
@@ -119,7 +119,7 @@ class Publishing:
         publish: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> PublishedModel:
-        """Publish; raises as the product does."""
+        """Publish; raise as the product does."""
         from finetune_trainer.publish.run import publish as run_publish
 
         backoff = replace(BACKOFF, deadline=time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
@@ -129,7 +129,7 @@ class Publishing:
 
 @contextmanager
 def hub_with_base(folder: Path) -> Iterator[StubHub]:
-    """A Hub that has the card of the base model, and so its licence."""
+    """Serve a Hub that has the card of the base model, and so its licence."""
     (folder / "tiny").mkdir()
     (folder / "tiny/README.md").write_text("---\nlicense: mit\n---\n")
     with stub_hub() as stub:
@@ -139,7 +139,7 @@ def hub_with_base(folder: Path) -> Iterator[StubHub]:
 
 @contextmanager
 def _without_xet() -> Iterator[None]:
-    """As the command's environment has it where an endpoint is named; this process may have imported the library."""
+    """Turn xet off, as the command's environment does where an endpoint is named; this process may have imported the library."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_DISABLE_XET

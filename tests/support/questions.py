@@ -18,7 +18,7 @@ NO_ANSWER_SHARE = 0.25
 def questions(
     count: int, *, seed: int = 0, unanswerable: bool = True, words: tuple[int, ...] = (4, 9, 40)
 ) -> list[Row]:
-    """Rows as SQuAD has them. The answer is the judgement in a context, of one word or two; some contexts have none."""
+    """Return rows as SQuAD has them. The answer is the judgement in a context, of one word or two; some contexts have none."""
     random_source = random.Random(seed)
     rows = []
     for number in range(count):
@@ -35,7 +35,7 @@ def questions(
 
 
 def at(answer: str, context: str) -> dict[str, list[Any]]:
-    """One answer, where it stands."""
+    """Return one answer, where it stands."""
     return {"text": [answer], "answer_start": [context.index(answer)]}
 
 
@@ -49,7 +49,7 @@ def config(
     processes: int = 1,
     **fields: Any,
 ) -> RunConfig:
-    """A run that answers questions, with windows of 32 tokens."""
+    """Return a run that answers questions, with windows of 32 tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     return RunConfig(
         namespace="default",

@@ -37,7 +37,7 @@ class Heard:
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def last(self, name: str) -> Any:
-        """The newest value of a field of the progress reports."""
+        """Return the newest value of a field of the progress reports."""
         return next(report[name] for report in reversed(self.progress) if name in report)
 
     def messages(self) -> list[str]:
@@ -58,14 +58,14 @@ class Finished:
 
     @property
     def failure(self) -> dict[str, Any]:
-        """Of the first rank that failed."""
+        """The failure of the first rank that failed."""
         return next(result["failure"] for _, result in sorted(self.heard.results.items()) if "failure" in result)
 
     def checkpoint(self, step: int) -> Path:
         return self.sealed / f"checkpoint-{step}"
 
     def log(self, step: int | None = None) -> list[dict[str, Any]]:
-        """`log_history` of a checkpoint, the newest if none is named."""
+        """Return `log_history` of a checkpoint, the newest if none is named."""
         steps = [int(path.name.split("-")[1]) for path in self.sealed.iterdir()]
         state = json.loads((self.checkpoint(step or max(steps)) / "trainer_state.json").read_text())
         return list(state["log_history"])
@@ -137,7 +137,7 @@ def run_ranks(
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to torchrun and its ranks, which it starts in sessions of their own."""
+    """Send SIGKILL to torchrun and its ranks, which it starts in sessions of their own."""
     whole = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for member in whole:
         member.kill()
@@ -158,7 +158,7 @@ class PlayedLaunch:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def served(self) -> AbstractContextManager[str]:
-        """Its address."""
+        """Serve, and yield the address."""
         return serving(_Handler, launch=self)
 
     def post(self, path: str, body: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ class Recorder:
         self._ended.set()
 
     def children(self, job: str) -> list[Manifest]:
-        """Jobs and pods of a FineTuneJob."""
+        """Return jobs and pods of a FineTuneJob."""
         items = (item for item in list(self.objects.values()) if item["kind"] in ("Job", "Pod"))
         return [item for item in items if item["metadata"].get("labels", {}).get(LABEL_JOB) == job]
 
@@ -55,13 +55,13 @@ class Recorder:
         return [item for item in self.children(job) if item["kind"] == "Pod"]
 
     def events_about(self, uid: str) -> list[Manifest]:
-        """Oldest first."""
+        """Return the events about an object, oldest first."""
         events = [item for item in list(self.objects.values()) if item["kind"] == "Event"]
         about = [event for event in events if event["involvedObject"].get("uid") == uid]
         return sorted(about, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     def first(self, job: str, true: Callable[[Manifest], bool]) -> Manifest | None:
-        """The first state of a job of which this is true."""
+        """Return the first state of a job of which this is true."""
         return next((version for version in list(self.versions.get(job, ())) if true(version)), None)
 
     def newest(self, job: str) -> Manifest:
@@ -80,7 +80,7 @@ class Recorder:
                 self._take(change["type"], {"kind": kind, **change["object"]})
 
     def _opened(self, request: urllib.request.Request, context: ssl.SSLContext) -> Any:
-        """The stream, once the API server gives it: of a kind that was just defined it says 429 for a moment."""
+        """Open the stream, once the API server gives it: of a kind that was just defined it says 429 for a moment."""
         while True:
             try:
                 return urllib.request.urlopen(request, context=context)  # noqa: S310
@@ -101,7 +101,7 @@ class Recorder:
 
 @contextmanager
 def restricted_namespace(cluster: Client, name: str) -> Iterator[str]:
-    """A namespace for the tests of one module, with the restricted Pod Security Standard; gone afterwards."""
+    """Make a namespace for the tests of one module, with the restricted Pod Security Standard; it is gone afterwards."""
     namespace = f"{name}-{uuid.uuid4().hex[:8]}"
     cluster.create_namespace(namespace)
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
@@ -112,7 +112,7 @@ def restricted_namespace(cluster: Client, name: str) -> Iterator[str]:
 
 
 def sayings(job: Manifest) -> list[tuple[str, str]]:
-    """(reason, message) of a FineTuneJob's failure and of the conditions that do not hold."""
+    """Return (reason, message) of a FineTuneJob's failure and of the conditions that do not hold."""
     status = job.get("status") or {}
     stages = [item for item in status.get("conditions", ()) if item["type"] in ("Prepared", "Running", "Published")]
     reasons = [(stage["reason"], stage["message"]) for stage in stages if stage["status"] == "False"]
@@ -121,5 +121,5 @@ def sayings(job: Manifest) -> list[tuple[str, str]]:
 
 
 def says(reason: str, message: str, job: Manifest) -> bool:
-    """Whether a state of a FineTuneJob says this."""
+    """Tell whether a state of a FineTuneJob says this."""
     return any(word == reason and message in text for word, text in sayings(job))

@@ -23,7 +23,7 @@ def run_config(
     hub: Mapping[str, Any] | None = None,
     checkpoint_interval_seconds: int = 600,
 ) -> RunConfig:
-    """A run that classifies column `review` into column `stars`."""
+    """Return a run that classifies column `review` into column `stars`."""
     output.mkdir(parents=True, exist_ok=True)
     files = {}
     if train is not None:

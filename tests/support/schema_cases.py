@@ -85,7 +85,7 @@ WRONG_TYPES: dict[str, Any] = {
 
 
 def schema_cases() -> Iterator[Case]:
-    """Every case that the schema of spec gives rise to."""
+    """Return every case that the schema of spec gives rise to."""
     spec: Schema = crd.schema()["properties"]["spec"]
     for name, schema in spec["properties"].items():
         yield from _cases(schema, name)
@@ -120,7 +120,7 @@ def _cases(schema: Schema, path: str) -> Iterator[Case]:
 
 
 def _bounds(schema: Schema) -> Iterator[tuple[str, Any, Any, str]]:
-    """Kind, good value, bad value and message for each bound of a number."""
+    """Yield kind, good value, bad value and message for each bound of a number."""
     step = 1 if schema["type"] == "integer" else 0.001
     for kind, sign, word in (("minimum", 1, "greater than"), ("maximum", -1, "less than")):
         if kind in schema:
@@ -154,7 +154,7 @@ def _counts(schema: Schema, path: str) -> Iterator[tuple[str, Any, Any, str]]:
 
 
 def usual_value(schema: Schema, path: str) -> Any:
-    """Some good value."""
+    """Return some good value."""
     if INT_OR_STRING in schema:
         return 1
     match schema["type"]:
@@ -178,7 +178,7 @@ def usual_value(schema: Schema, path: str) -> Any:
 
 
 def other_value(schema: Schema, path: str) -> Any:
-    """A good value that is not the usual one; the usual one where there is no other."""
+    """Return a good value that is not the usual one; the usual one where there is no other."""
     usual = usual_value(schema, path)
     if INT_OR_STRING in schema:
         return usual + 1
@@ -198,7 +198,7 @@ def other_value(schema: Schema, path: str) -> Any:
 
 
 def _text(path: str, length: int) -> str:
-    """A good string of a length for a field: of a few kinds the one that fits."""
+    """Return a good string of a length for a field: of a few kinds the one that fits."""
     two = "a" * (length // 2) + "/" + "a" * (length - length // 2 - 1)
     kinds = ("a" * length, two, "/" + "a" * (length - 1), "https://a".ljust(length, "a"), "auto", "1" * length)
     accepted = [kind for kind in kinds if not validate(manifest(good_patch(path, kind)))]
@@ -217,13 +217,13 @@ def _items(path: str, count: int) -> list[Any]:
 
 
 def _resources(path: str, count: int) -> dict[str, int]:
-    """Devices; who prepares and publishes has none, but pages of many sizes."""
+    """Return devices; who prepares and publishes has none, but pages of many sizes."""
     name = "hugepages-{}Mi" if path.startswith("helperResources") else "example.com/device{}"
     return {name.format(number): 1 for number in range(count)}
 
 
 def good_patch(path: str, value: Any) -> Patch:
-    """A patch that sets a field, with all around it that a good spec needs."""
+    """Return a patch that sets a field, with all around it that a good spec needs."""
     if path.startswith("resources.requests") and isinstance(value, dict):
         return {path: value, "resources.limits": value}
     if path == "trainingArguments.metric_for_best_model":
@@ -236,14 +236,14 @@ def good_patch(path: str, value: Any) -> Patch:
 
 
 def _metric_patch(path: str, metric: str) -> Patch:
-    """A metric, with the first task that has it."""
+    """Return a patch that names a metric, with the first task that has it."""
     kinds = ((task, problem) for task, facts in TASKS.items() for problem in (None, *facts.of_problem))
     task, problem = next(kind for kind in kinds if metric.removeprefix("eval_") in metrics(*kind))
     return {"task": task, **({"problemType": problem} if problem else {}), path: metric}
 
 
 def _option_patch(path: str, value: Any) -> Patch:
-    """An option of a scheduler, with the first scheduler that takes it."""
+    """Return a patch that sets an option of a scheduler, with the first scheduler that takes it."""
     schedulers = crd.schema()["properties"]["spec"]["properties"]["trainingArguments"]["properties"][
         "lr_scheduler_type"
     ]
@@ -262,7 +262,7 @@ def _option_patch(path: str, value: Any) -> Patch:
 
 
 def patch(path: str, value: Any) -> Patch:
-    """A patch that sets a field, `[]` being the first of a list, within what must be around it."""
+    """Return a patch that sets a field, `[]` being the first of a list, within what must be around it."""
     around: Patch = {}
     for beginning, surroundings in SURROUNDINGS.items():
         if path == beginning or path.startswith((f"{beginning}.", f"{beginning}[")):

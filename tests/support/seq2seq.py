@@ -36,7 +36,7 @@ def pair_config(
     columns: Mapping[str, str] | None = None,
     processes: int = 1,
 ) -> RunConfig:
-    """A run on rows that are written into `folder`."""
+    """Return a run on rows that are written into `folder`."""
     splits = {"train": train, "validation": validation, "test": test}
     files = {name: (str(write_rows(folder / f"{name}.jsonl", rows)),) for name, rows in splits.items() if rows}
     (folder / "output").mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class InProcess:
         return rows.reading({"input_ids", "attention_mask", "decoder_input_ids"})
 
     def batch(self, rows: Iterable[dict[str, Any]]) -> Any:
-        """As the ranks collate it."""
+        """Collate rows as the ranks do."""
         from finetune_trainer.data.dataset import Collator
 
         return Collator(self.task.collator(self.run), keep_draw=self.task.draws)(list(rows))
@@ -105,7 +105,7 @@ class InProcess:
                 optimizer.zero_grad()
 
     def judge(self, role: str = "validation", batch_rows: int = 8) -> Evaluated:
-        """As the Trainer evaluates: from long to short, what batches give joined together."""
+        """Evaluate as the Trainer does: from long to short, what batches give joined together."""
         import torch
 
         from finetune_trainer.data.sampler import by_length
@@ -132,7 +132,7 @@ class InProcess:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Along the first axis; those of two are filled up with -100, as the Trainer does."""
+    """Join along the first axis; arrays of two axes are filled up with -100, as the Trainer does."""
     arrays = [np.asarray(part) for part in parts]
     if arrays[0].ndim == 1:
         return np.concatenate(arrays)

@@ -20,7 +20,7 @@ def serving(
     tls: ssl.SSLContext | None = None,
     **known: Any,
 ) -> Iterator[str]:
-    """The address of a server, until the block ends. What is `known` is an attribute of its handlers."""
+    """Serve until the block ends; yield the address. What is `known` is an attribute of the handlers."""
     methods = {f"do_{method}": handler.serve for method in handler.methods}
     server = _Server((host, port), type(handler.__name__, (handler,), {**known, **methods}))
     if tls is not None:
@@ -37,7 +37,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up or are killed in the middle of a request are what tests are about."""
+        """Ignore clients that hang up or are killed in the middle of a request: that is what tests are about."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(
         self, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None, *, cut: bool = False
     ) -> None:
-        """The whole answer; where it is cut, the connection is closed in the middle of it."""
+        """Send the whole answer; where it is cut, close the connection in the middle of it."""
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def part_of(content: bytes, asked: str) -> tuple[bytes, dict[str, str]] | None:
-    """What a Range header asks for, and the header that says so. Empty: it begins behind the end. None: it asks for all."""
+    """Return what a Range header asks for, and the header that says so. Empty: it begins behind the end. None: it asks for all."""
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
     if match is None:
         return None

@@ -124,7 +124,7 @@ class World(SimulatedCluster):
         )
 
     def wake(self) -> Decision:
-        """As the engine does it: decide and act until nothing is left to do now. Raises Killed where told to."""
+        """Decide and act, as the engine does, until nothing is left to do now. Raise Killed where told to."""
         listed = False
         wanted = self.decision.wants_references
         self.asked_nodes &= {ref.name for ref in wanted if ref.kind == "Node"}
@@ -149,7 +149,7 @@ class World(SimulatedCluster):
         raise AssertionError(f"no rest after {ROUNDS} decisions: {decision}")
 
     def restart(self) -> None:
-        """Another operator process: what only the memory of the old one held is gone."""
+        """Start another operator process: what only the memory of the old one held is gone."""
         self.kill_after, self.effects = None, 0
         for uid in self.gone:
             del self.objects[uid]
@@ -169,7 +169,7 @@ class World(SimulatedCluster):
         return self.wake()
 
     def _carry_out(self, decision: Decision) -> bool:
-        """Actions, events, status; whether anything was done."""
+        """Carry out actions, events and status; return whether anything was done."""
         done = False
         for action in decision.actions:
             self._effect()
@@ -223,7 +223,7 @@ class World(SimulatedCluster):
 
 
 def trained(**spec: Any) -> World:
-    """A world with `publish` whose training has succeeded, and whose pods have ended."""
+    """Return a world with `publish` whose training has succeeded, and whose pods have ended."""
     world = World(spec={**PUBLISH_SPEC, **spec})
     world.wake()
     world.run(1, "prepare")
@@ -235,7 +235,7 @@ def trained(**spec: Any) -> World:
 
 
 def begun(world: World | None = None, *, attempt: int = 1, step: int = 10) -> World:
-    """A world whose attempt trains."""
+    """Return a world whose attempt trains."""
     world = world or World()
     world.wake()
     world.run(attempt)

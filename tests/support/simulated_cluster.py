@@ -84,7 +84,7 @@ class SimulatedCluster:
         )
 
     def create(self, manifest: Manifest) -> Manifest:
-        """POST. A name that is there already answers 409, which is success where the object is ours."""
+        """POST an object. A name that is there already answers 409, which is success where the object is ours."""
         existing = self.find(manifest["kind"], manifest["metadata"]["name"])
         if existing is not None:
             return existing
@@ -137,12 +137,12 @@ class SimulatedCluster:
             del self.objects[item["metadata"]["uid"]]
 
     def pods_of(self, job: str) -> list[Manifest]:
-        """Living pods of a Job."""
+        """Return living pods of a Job."""
         living = [item for uid, item in self.objects.items() if item["kind"] == "Pod" and uid not in self.gone]
         return [pod for pod in living if pod["metadata"]["ownerReferences"][0]["name"] == job]
 
     def pod(self, attempt: int, node: int, role: str = "train") -> Manifest:
-        """The newest pod of a node, gone or not."""
+        """Return the newest pod of a node, gone or not."""
         labels = {LABEL_JOB: self.name, LABEL_ROLE: role, LABEL_ATTEMPT: str(attempt)}
         pods = [
             i for i in self.objects.values() if i["kind"] == "Pod" and i["metadata"]["labels"].items() >= labels.items()
@@ -152,7 +152,7 @@ class SimulatedCluster:
     # --- what happens to pods -------------------------------------------------------------------------------------
 
     def run(self, attempt: int, role: str = "train") -> None:
-        """All pods of a gang start."""
+        """Start all pods of a gang."""
         for pod in self.pods_of(f"{self.name}-{role}-{attempt}"):
             self.start(pod)
 
@@ -176,7 +176,7 @@ class SimulatedCluster:
         reason: str = "Error",
         message: str = "",
     ) -> None:
-        """The container ends; the record is its termination message."""
+        """End the container; the record is its termination message."""
         ended = {
             "exitCode": exit_code,
             "reason": reason,
@@ -195,7 +195,7 @@ class SimulatedCluster:
                 self.finish_job(job["metadata"]["name"])
 
     def ask_to_end(self, pod: Manifest, grace: int = 30) -> None:
-        """DELETE, as anybody may do it."""
+        """DELETE the pod, as anybody may do it."""
         self.deletions.setdefault(pod["metadata"]["uid"], len(self.deletions) + 1)
         pod["metadata"].setdefault("deletionTimestamp", stamp(self.now + timedelta(seconds=grace)))
         pod["metadata"].setdefault("deletionGracePeriodSeconds", grace)
@@ -214,14 +214,14 @@ class SimulatedCluster:
             self._conditions(job).append(condition(kind, self.now))
 
     def fail_job(self, name: str) -> None:
-        """As the Job controller does with backoffLimit 0: it gives up, and deletes what still runs."""
+        """Fail the Job, as its controller does with backoffLimit 0: it gives up, and deletes what still runs."""
         self.finish_job(name, "FailureTarget")
         for pod in self.pods_of(name):
             if pod["status"]["phase"] in ("Pending", "Running"):
                 self.ask_to_end(pod)
 
     def lose_machine(self, name: str, *, taint: str = UNREACHABLE, counted: bool = True) -> None:
-        """The machine falls silent: its pods stay as they are, but for Ready. Where too many are, no time is counted."""
+        """Silence a machine: its pods stay as they are, but for Ready. Where too many are silent, no time is counted."""
         assert self.nodes is not None
         taints = [{"key": taint, "effect": "NoExecute"}] if counted else []
         ready = "Unknown" if taint == UNREACHABLE else "True"
@@ -232,13 +232,13 @@ class SimulatedCluster:
                 pod["status"]["conditions"] = [condition("Ready", self.now, status="False")]
 
     def remove_machine(self, name: str) -> None:
-        """Its Node object is deleted."""
+        """Delete the Node object of a machine."""
         self.lose_machine(name)
         assert self.nodes is not None
         self.nodes[name] = {"metadata": {"name": name}}
 
     def find_machine(self, name: str) -> None:
-        """The machine answers again."""
+        """Let the machine answer again."""
         assert self.nodes is not None
         del self.nodes[name]
         for pod in self.objects.values():
@@ -253,7 +253,7 @@ class SimulatedCluster:
     # --- what pods say --------------------------------------------------------------------------------------------
 
     def tell(self, attempt: int, *, begun: bool = True, phase: PodPhase = PodPhase.TRAINING, **fields: Any) -> None:
-        """Node 0's /progress."""
+        """Set what node 0's /progress answers."""
         before = self.progress.begun if self.progress and self.progress.attempt == attempt else None
         moment = (before or self.now) if begun else None
         self.progress = Progress(uid=UID, attempt=attempt, begun=moment, phase=phase, updated=self.now, **fields)
@@ -287,7 +287,7 @@ class SimulatedCluster:
         )
 
     def succeed(self, attempt: int) -> None:
-        """All nodes of an attempt end well, node 0 with the model."""
+        """End all nodes of an attempt well, node 0 with the model."""
         path = f"/output/{self.name}/runs/{UID}/attempts/{attempt}/model"
         for pod in self.pods_of(f"{self.name}-train-{attempt}"):
             node = int(pod["metadata"]["annotations"][INDEX])
@@ -297,12 +297,12 @@ class SimulatedCluster:
         self.finish_job(f"{self.name}-train-{attempt}")
 
     def publish(self, number: int) -> None:
-        """The publish Job of this number has done its work."""
+        """End the publish Job of this number with success."""
         pod = self.pod(number, 0, "publish")
         self.end(pod, self.record(number, role="publish", hub=HUB), exit_code=0, reason="Completed")
 
     def crash(self, attempt: int, node: int = 0, reason: Reason = Reason.RANK_FAILED, **fields: Any) -> None:
-        """One node's rank dies, its peers lose it."""
+        """Let one node's rank die; its peers lose it."""
         for pod in self.pods_of(f"{self.name}-train-{attempt}"):
             index = int(pod["metadata"]["annotations"][INDEX])
             self.end(pod, self.record(attempt, index, reason=reason if index == node else Reason.PEER_LOST, **fields))

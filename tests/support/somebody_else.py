@@ -14,7 +14,7 @@ USER = 10001
 
 
 def as_somebody_else(folder: Path, work: Callable[[], T], *, may_write: bool = True) -> T:
-    """The result of `work`, done in a forked process by the pods' user, who owns `folder` if he may write there.
+    """Run `work` in a forked process of the pods' user, who owns `folder` if he may write there; return its result.
 
     Below a folder that everybody may enter, which pytest's own is not. Not as root, it is done by the present user.
     """

@@ -46,7 +46,7 @@ class Case:
 
 
 def manifest(patch: Patch, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The base with some fields changed."""
+    """Return the base with some fields changed."""
     job = deepcopy(BASE)
     job["metadata"].update(metadata or {})
     for path, value in patch.items():
@@ -68,12 +68,12 @@ GPU = "nvidia.com/gpu"
 
 
 def of_arguments(**arguments: Any) -> Patch:
-    """A spec with these training arguments."""
+    """Return a spec with these training arguments."""
     return {ARGUMENTS: arguments}
 
 
 def job(**patch: Any) -> FineTuneJob:
-    """The base with some fields changed, as the operator reads it."""
+    """Return the base with some fields changed, as the operator reads it."""
     body = manifest(patch)
     body["metadata"] |= {"namespace": "default", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
     return FineTuneJob.parse(body)

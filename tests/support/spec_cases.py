@@ -574,7 +574,7 @@ _NEEDED_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def _option_case(option: str) -> Case:
-    """An option with a scheduler that takes it, and without."""
+    """Return a case of an option with a scheduler that takes it, and without."""
     taker = next(scheduler for scheduler, options in reversed(SCHEDULER_OPTIONS.items()) if option in options)
     value = _OPTION_VALUES.get(option, option == "smooth" or (0.5 if option in ("factor", "min_lr_rate") else 1))
     needed = {} if option == "min_lr_rate" else _NEEDED_OPTIONS.get(taker, {})
@@ -608,7 +608,7 @@ RENAMED_CASES = tuple(
 
 
 def _reference(path: str, value: str) -> Patch:
-    """A field that names an object, within what must be around it."""
+    """Return a case of a field that names an object, within what must be around it."""
     match path.split("."):
         case ["storage", "claimName"]:
             return {"storage": {"claimName": value}}

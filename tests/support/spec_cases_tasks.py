@@ -13,7 +13,7 @@ from tests.support.spec_case import ARGUMENTS, GPU, Case, Patch, of_arguments
 
 
 def _of(task: str, **fields: Any) -> Patch:
-    """A spec of a task; `__` in a keyword is a dot."""
+    """Return a spec of a task; `__` in a keyword is a dot."""
     return {"task": task, **{path.replace("__", "."): value for path, value in fields.items()}}
 
 

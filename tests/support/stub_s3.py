@@ -34,7 +34,7 @@ class StubS3:
 
 @contextmanager
 def stub_s3() -> Iterator[StubS3]:
-    """An S3 on an address of this machine, until the block ends."""
+    """Serve an S3 on an address of this machine, until the block ends."""
     s3 = StubS3()
     with serving(_Handler, s3=s3) as s3.endpoint:
         yield s3

@@ -36,7 +36,7 @@ class StubWeb:
 
 @contextmanager
 def stub_web(tls: ssl.SSLContext | None = None) -> Iterator[StubWeb]:
-    """A server on an address of this machine, until the block ends."""
+    """Serve on an address of this machine, until the block ends."""
     web = StubWeb()
     with serving(_Handler, tls=tls, web=web) as web.endpoint:
         yield web

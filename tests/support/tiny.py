@@ -38,7 +38,7 @@ Format = Literal["csv", "json", "jsonl", "parquet"]
 
 
 def reviews(count: int, *, seed: int = 0, labels: Sequence[str | int] = ("negative", "positive")) -> list[Row]:
-    """Reviews of very different lengths, balanced over the two labels: `{"review": text, "stars": label}`."""
+    """Return reviews of very different lengths, balanced over the two labels: `{"review": text, "stars": label}`."""
     random_source = random.Random(seed)
     rows = []
     for index in range(count):
@@ -126,7 +126,7 @@ def tiny_bert(
 
 
 def word_tokenizer() -> Any:
-    """A WordPiece tokenizer with the words of the reviews, and single letters for all others."""
+    """Make a WordPiece tokenizer with the words of the reviews, and single letters for all others."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

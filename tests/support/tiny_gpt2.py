@@ -20,12 +20,12 @@ POSITIONS = 64
 
 
 def story(start: int, words: int) -> str:
-    """So many words of the cycle, from one of them on."""
+    """Return so many words of the cycle, from one of them on."""
     return " ".join(WORDS[(start + index) % len(WORDS)] for index in range(words))
 
 
 def stories(count: int, *, seed: int = 0, lengths: tuple[int, ...] = (5, 8, 13, 21)) -> list[dict[str, Any]]:
-    """Stories of different lengths that start anywhere in the cycle: `{"text": story}`."""
+    """Return stories of different lengths that start anywhere in the cycle: `{"text": story}`."""
     random_source = random.Random(seed)
     return [{"text": story(random_source.randrange(len(WORDS)), random_source.choice(lengths))} for _ in range(count)]
 
@@ -33,7 +33,7 @@ def stories(count: int, *, seed: int = 0, lengths: tuple[int, ...] = (5, 8, 13, 
 def byte_tokenizer(
     *, special: dict[str, str], template: str | None = None, size: int = 400, positions: int = POSITIONS
 ) -> Any:
-    """A byte-level BPE that was trained on the words here; `template` is what is put around a text."""
+    """Return a byte-level BPE that was trained on the words here; `template` is what is put around a text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -111,14 +111,14 @@ OWN: Mapping[str, Mapping[str, Any]] = {
 
 
 def tiny_config(kind: str, **overrides: Any) -> Any:
-    """The configuration of a model of a few thousand parameters."""
+    """Return the configuration of a model of a few thousand parameters."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     return _shrunk(CONFIG_MAPPING[kind], overrides)
 
 
 def _shrunk(config: Any, overrides: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> Any:
-    """A configuration of a class; `usual` is what a whole sets in it as its part, as large as published."""
+    """Return a configuration of a class; `usual` is what a whole sets in it as its part, as large as published."""
     values: dict[str, Any] = dict(usual or {})
     parts = config.sub_configs_defaults
     for field in dataclasses.fields(config):
@@ -138,7 +138,7 @@ def _shrunk(config: Any, overrides: Mapping[str, Any], usual: Mapping[str, Any] 
 
 
 def _chosen_parts(config: Any) -> dict[str, Any]:
-    """Part -> class of its configuration, of parts that are of any kind and are chosen as the configuration is made."""
+    """Return part -> class of its configuration, of parts that are of any kind and are chosen as the configuration is made."""
     open_parts = [name for name in config.sub_configs if name not in config.sub_configs_defaults]
     if not open_parts:
         return {}
@@ -148,7 +148,7 @@ def _chosen_parts(config: Any) -> dict[str, Any]:
 
 
 def _tiny(name: str, default: Any) -> Any:
-    """A small value in place of the default; None leaves it."""
+    """Return a small value in place of the default; None leaves it."""
     if isinstance(default, float) and ("drop" in name):
         return 0.0
     if default is None and UNSET.fullmatch(name):
@@ -180,7 +180,7 @@ def tiny_whole(folder: Path, kind: str, *, dtype: str = "float32", **overrides: 
 
 
 def byte_tokenizer() -> Any:
-    """A token a byte, `<s> text </s>`; it has all special tokens and no limit of its own."""
+    """Return a tokenizer with a token a byte, `<s> text </s>`; it has all special tokens and no limit of its own."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -55,14 +55,14 @@ TEXT_CALLING_TEMPLATE = (
 
 
 def pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """A word, and the one that follows it in the cycle of `tiny_gpt2`: `{"prompt": ..., "completion": ...}`."""
+    """Return a word, and the one that follows it in the cycle of `tiny_gpt2`: `{"prompt": ..., "completion": ...}`."""
     random_source = random.Random(seed)
     starts = [random_source.randrange(len(WORDS)) for _ in range(count)]
     return [{"prompt": f"after {WORDS[i]}", "completion": f" {WORDS[(i + 1) % len(WORDS)]}"} for i in starts]
 
 
 def chats(count: int, *, seed: int = 0, turns: int = 2) -> list[dict[str, Any]]:
-    """Conversations that ask for the word that follows: `{"messages": [...]}`."""
+    """Return conversations that ask for the word that follows: `{"messages": [...]}`."""
     random_source = random.Random(seed)
     rows = []
     for _ in range(count):

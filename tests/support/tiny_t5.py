@@ -20,7 +20,7 @@ SPECIAL = ("<pad>", "</s>", "<unk>")
 
 
 def stories(count: int, *, seed: int = 0) -> list[Row]:
-    """Stories of very different lengths and their summaries: `{"story": text, "gist": text}`."""
+    """Return stories of very different lengths and their summaries: `{"story": text, "gist": text}`."""
     source = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -33,7 +33,7 @@ def stories(count: int, *, seed: int = 0) -> list[Row]:
 
 
 def t5_tokenizer() -> Any:
-    """T5's own tokenizer, whose words are those of the stories, with letters for all others."""
+    """Return T5's own tokenizer, whose words are those of the stories, with letters for all others."""
     from transformers import T5Tokenizer
 
     words = sorted({*TOPICS, *VERDICTS, *NOISE, *SUMMARY, PREFIX.strip()})

@@ -35,7 +35,7 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 def sentences(count: int, *, seed: int = 0) -> list[Row]:
-    """`{"en": text, "de": text}`, translated word by word."""
+    """Return `{"en": text, "de": text}`, translated word by word."""
     source = random.Random(seed)
     rows = []
     for _ in range(count):
@@ -47,7 +47,7 @@ def sentences(count: int, *, seed: int = 0) -> list[Row]:
 
 
 def tiny_bart(folder: Path, *, positions: int = 64, seed: int = 0) -> Path:
-    """A BART with whole words as tokens, begun as BART begins: `<s>` ... `</s>`."""
+    """Save a BART with whole words as tokens, begun as BART begins: `<s>` ... `</s>`."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast, set_seed
 
@@ -74,7 +74,7 @@ def tiny_bart(folder: Path, *, positions: int = 64, seed: int = 0) -> Path:
 
 
 def tiny_marian(folder: Path, *, targets: tuple[str, ...] = (), seed: int = 0) -> Path:
-    """A Marian with SentencePiece models of its own; `targets` are languages that it writes if told so in the text."""
+    """Save a Marian with SentencePiece models of its own; `targets` are languages that it writes if told so in the text."""
     from transformers import MarianConfig, MarianMTModel, MarianTokenizer, set_seed
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def tiny_marian(folder: Path, *, targets: tuple[str, ...] = (), seed: int = 0) -
 
 
 def tiny_multilingual(folder: Path, family: str, *, seed: int = 0) -> Path:
-    """`m2m100`, `nllb`, `mbart` or `mbart50`: each puts its language codes elsewhere."""
+    """Save `m2m100`, `nllb`, `mbart` or `mbart50`: each puts its language codes elsewhere."""
     from transformers import (
         M2M100Config,
         M2M100ForConditionalGeneration,
@@ -120,7 +120,7 @@ def tiny_multilingual(folder: Path, family: str, *, seed: int = 0) -> Path:
 
 
 def tiny_of_kind(folder: Path, kind: str, *, seed: int = 0) -> Path:
-    """Another architecture that writes, with the tokenizer of `tiny_bart`."""
+    """Save another architecture that writes, with the tokenizer of `tiny_bart`."""
     import transformers
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, set_seed
 
@@ -172,7 +172,7 @@ def _multilingual_tokenizer(folder: Path, family: str) -> Any:
 
 
 def _pieces(file: Path, texts: list[str]) -> list[str]:
-    """Train a SentencePiece model of these texts into a file; its pieces."""
+    """Train a SentencePiece model of these texts into a file; return its pieces."""
     import sentencepiece
 
     sentencepiece.SentencePieceTrainer.train(

@@ -22,7 +22,7 @@ class _Clock:
 
 @contextmanager
 def virtual_time() -> Iterator[None]:
-    """Event loops that are made meanwhile, and `time.monotonic`, have such a clock."""
+    """Give event loops that are made meanwhile, and `time.monotonic`, such a clock."""
     clock = _Clock()
 
     class Selector(selectors.DefaultSelector):

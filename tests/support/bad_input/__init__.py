@@ -17,7 +17,7 @@ MODULES = ("api", "operator", "hub", "data", "pods")
 
 
 def all_rows() -> tuple[BadInput, ...]:
-    """The rows of every tier, in the order of the documentation."""
+    """Return the rows of every tier, in the order of the documentation."""
     rows: list[BadInput] = []
     for name in MODULES:
         rows.extend(import_module(f"tests.support.bad_input.{name}").ROWS)

@@ -8,7 +8,7 @@ from tests.support.bad_input.row import BadInput, SaidBy
 
 
 def refused(name: str, what: str, field: str, message: str, **spec: Any) -> BadInput:
-    """A row that `finetune validate` says too; `__` in a keyword is a dot of the path."""
+    """Return a row that `finetune validate` says too; `__` in a keyword is a dot of the path."""
     patch = {path.replace("__", "."): value for path, value in spec.items()}
     return BadInput(name, what, SaidBy.API_SERVER, message, reason=field, spec=patch, on_laptop=True)
 

@@ -25,7 +25,7 @@ _SPECS: dict[str, dict[str, Any]] = {
 
 
 def _rows(kind: str, name: str, what: str, reason: str, message: str, *rows: dict[str, Any]) -> Mistake:
-    """A mistake in the training rows, without validation rows."""
+    """Return a mistake in the training rows, without validation rows."""
     content = "".join(json.dumps(row) + "\n" for row in rows)
     return mistake(
         name,

@@ -31,7 +31,7 @@ def _pairs(
     task: str = "summarization",
     **spec: Any,
 ) -> Mistake:
-    """A mistake in a job on these rows, or on a good one."""
+    """Return a mistake in a job on these rows, or on a good one."""
 
     def make(place: Place) -> None:
         place.write("/data/train.jsonl", "".join(json.dumps(row) + "\n" for row in rows or (_GOOD,)))

@@ -33,7 +33,7 @@ def _generation(
     reason: str = _DATA,
     template: str | None = TEMPLATE,
 ) -> Mistake:
-    """A mistake in the training rows of a job that trains a model to continue text."""
+    """Return a mistake in the training rows of a job that trains a model to continue text."""
     return mistake(
         name,
         what,
@@ -48,14 +48,14 @@ def _generation(
 
 
 def _chat(name: str, what: str, message: str, *messages: dict[str, Any], **more: Any) -> Mistake:
-    """The conversation on the second line is a mistake."""
+    """Return the mistake of a conversation on the second line."""
     place = "/data/train.jsonl, line 2: " if more.get("reason") is None else ""
     rows = ({"messages": _GOOD}, {"messages": list(messages)})
     return _generation(name, what, f"{place}{message}", "chat", *rows, **more)
 
 
 def _base(name: str, what: str, message: str, spoil: Callable[[Path], object] | None = None, **spec: Any) -> Mistake:
-    """The good job's model, for another task."""
+    """Return the good job's model, for another task."""
 
     def make(place: Place) -> None:
         folder = place.own_model()

@@ -10,7 +10,7 @@ _ARGUMENTS = "ArgumentsInvalid"
 
 
 def _trained(name: str, what: str, message: str, **spec: Any) -> Mistake:
-    """The good job's files, trained in a way that is a mistake."""
+    """Return a mistake in how the good job's files are trained on."""
     return mistake(name, what, _ARGUMENTS, message, lambda place: None, **spec)
 
 

@@ -18,7 +18,7 @@ def _row(name: str, what: str, reason: str, message: str, *, setup: str = "", by
 
 
 def _template(name: str, what: str, message: str, **pod: Any) -> BadInput:
-    """A pod template that `finetune validate` refuses too."""
+    """Return a pod template that `finetune validate` refuses too."""
     spec = {"template": {"spec": pod}}
     return BadInput(name, what, SaidBy.OPERATOR, message, "TemplateInvalid", spec=spec, on_laptop=True)
 

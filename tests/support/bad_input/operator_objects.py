@@ -16,7 +16,7 @@ Act = Callable[[Api, str], None]
 
 
 def claim(name: str, metadata: Mapping[str, Any] | None = None, **spec: Any) -> Manifest:
-    """A claim that every node may write to, and that no provisioner looks at."""
+    """Return a claim that every node may write to, and that no provisioner looks at."""
     usual = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
     return {
         "apiVersion": "v1",
@@ -38,7 +38,7 @@ def _created(make: Callable[[str], Manifest]) -> Act:
 
 
 def _lost(name: str) -> Manifest:
-    """Bound once, to a volume that is no more: the controller says that it is lost."""
+    """Make a claim that was bound once, to a volume that is no more: the controller calls it lost."""
     bound = {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
     return claim(name, bound, volumeName=f"{name}-no-more")
 
@@ -82,7 +82,7 @@ def _create_class(api: Api, name: str) -> None:
 
 
 def delete_classes(api: Api) -> None:
-    """Storage classes are the cluster's: they do not go with the namespace."""
+    """Delete the storage classes: they are the cluster's, and do not go with the namespace."""
     for item in api.request("GET", STORAGE_CLASSES)["items"]:
         if item["provisioner"] == "test.finetune.dev/nobody":
             api.request("DELETE", f"{STORAGE_CLASSES}/{item['metadata']['name']}")

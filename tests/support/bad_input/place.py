@@ -34,7 +34,7 @@ class Place:
         return {"/data": str(self.data), "/models": str(self.models), "/output": str(self.claim)}
 
     def local(self, pod_path: str) -> Path:
-        """The file behind a pod's path."""
+        """Return the file behind a pod's path."""
         _, volume, rest = pod_path.split("/", 2)
         return Path(self.paths[f"/{volume}"]) / rest
 
@@ -45,7 +45,7 @@ class Place:
         return path
 
     def make_good(self) -> None:
-        """The files of the good job."""
+        """Write the files of the good job."""
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self.models, ignore_errors=True)
         self.models.mkdir()
@@ -54,13 +54,13 @@ class Place:
         write_rows(self.local("/data/validation.jsonl"), reviews(6, seed=1))
 
     def show_to_pods_user(self) -> None:
-        """A mistake that root would not meet; what the rows before have left on the claim is that user's, too."""
+        """Hand the claim to the pods' user: root would not meet the mistake. What the rows before have left is that user's, too."""
         self.as_pods_user = True
         for folder, _, _ in os.walk(self.claim):
             os.chmod(folder, 0o777)
 
     def own_model(self) -> Path:
-        """A copy of the model, to be spoilt."""
+        """Copy the model, to be spoilt."""
         return Path(shutil.copytree(self.base, self.models / "mine"))
 
 
@@ -76,7 +76,7 @@ class Mistake:
 
 
 def mistake(name: str, what: str, reason: str, message: str, make: Make, **spec: Any) -> Mistake:
-    """`__` in a keyword is a dot of the path in the spec."""
+    """Return a mistake; `__` in a keyword is a dot of the path in the spec."""
     patch = {path.replace("__", "."): value for path, value in spec.items()}
     return Mistake(BadInput(name, what, SaidBy.PREPARE, message, reason, spec=patch, setup=name), make)
 
@@ -84,21 +84,21 @@ def mistake(name: str, what: str, reason: str, message: str, make: Make, **spec:
 def in_train(
     name: str, what: str, reason: str, message: str, content: str | bytes, kind: str = "csv", **spec: Any
 ) -> Mistake:
-    """A mistake in the training file, of which this is the content."""
+    """Return a mistake in the training file, of which this is the content."""
     path = f"/data/train.{kind}"
     files = {} if kind == "csv" else {"dataset__files__train": [path]}
     return mistake(name, what, reason, message, lambda place: place.write(path, content), **files, **spec)
 
 
 def in_validation(name: str, what: str, reason: str, message: str, content: str) -> Mistake:
-    """A mistake in the validation file, of json lines."""
+    """Return a mistake in the validation file, of json lines."""
     return mistake(name, what, reason, message, lambda place: place.write("/data/validation.jsonl", content))
 
 
 def in_model(
     name: str, what: str, message: str, spoil: Callable[[Path], object], reason: str = "ModelNotFound"
 ) -> Mistake:
-    """A mistake in the model's folder."""
+    """Return a mistake in the model's folder."""
     return mistake(name, what, reason, message, lambda place: spoil(place.own_model()), model__name="/models/mine")
 
 

@@ -30,7 +30,7 @@ def _volume(**source: str) -> list[dict[str, str]]:
 
 
 def _shell(name: str, script: str, **more: str) -> dict[str, Any]:
-    """A container of the template."""
+    """Return a container of the template."""
     return {
         "name": name,
         "image": TRAINER_IMAGE,

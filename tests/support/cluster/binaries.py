@@ -55,13 +55,13 @@ class Binaries:
 
 @cache
 def present() -> Binaries:
-    """Where the programs of the present sources are once they are built."""
+    """Return the folder of the programs of the present sources, where they are once they are built."""
     sources = [file for module in MODULES for file in (SOURCES / module).iterdir()]
     return Binaries(cache_folder("binaries") / content_hash(sources, output("go", "version"), LINKER, *FLAGS))
 
 
 def binaries() -> Binaries:
-    """The programs of the present sources, from the cache or built now (some minutes, once a machine)."""
+    """Return the programs of the present sources, from the cache or built now (some minutes, once a machine)."""
     folder = present().folder
     home = folder.parent
     with locked(home):
@@ -89,7 +89,7 @@ def _build(folder: Path) -> None:
 
 
 def _write_image(program: Path, name: str, archive: Path) -> None:
-    """An image of one static program, in docker's archive format."""
+    """Write an image of one static program, in docker's archive format."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as files:
         files.add(program, f"/{program.name}")

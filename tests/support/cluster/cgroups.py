@@ -25,7 +25,7 @@ class Cgroup:
         self.name = name
 
     def child(self, name: str) -> "Cgroup":
-        """A group below this one."""
+        """Return a group below this one."""
         return Cgroup(f"{self.name}/{name}")
 
     @property
@@ -34,7 +34,7 @@ class Cgroup:
         return (ROOT if UNIFIED else ROOT / "pids") / self.name
 
     def exists(self) -> bool:
-        """Whether the group has been made."""
+        """Tell whether the group has been made."""
         return self.processes.exists()
 
     def create(self) -> None:
@@ -52,7 +52,7 @@ class Cgroup:
                 parent = group
 
     def spawn(self, *args: str | Path, log: Path) -> int:
-        """Start a program inside this group; its pid. It outlives its parent, and ends with the group."""
+        """Start a program inside this group; return its pid. It outlives its parent, and ends with the group."""
         self.processes.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
         # A shell enters the group and becomes the program: nothing that it starts can be born outside.
@@ -66,7 +66,7 @@ class Cgroup:
         return os.posix_spawn("/bin/sh", command, os.environ, file_actions=files, setsid=True)
 
     def pids(self) -> set[int]:
-        """Every process in this group and below."""
+        """Return every process in this group and below."""
         pids: set[int] = set()
         for file in self.processes.rglob("cgroup.procs"):
             try:
@@ -102,7 +102,7 @@ def _hierarchies() -> list[Path]:
 
 
 def _delegate(group: Path) -> None:
-    """Version 2: let the children of a group have the controllers that it has itself."""
+    """Let the children of a group of version 2 have the controllers that it has itself."""
     available = set((group / "cgroup.controllers").read_text().split())
     enabled = set((group / "cgroup.subtree_control").read_text().split())
     for controller in sorted(available.intersection(CONTROLLERS) - enabled):

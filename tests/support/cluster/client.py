@@ -25,7 +25,7 @@ class Client:
         return run(self._kubectl, f"--kubeconfig={self.kubeconfig}", *args, stdin=stdin, check=check)
 
     def get(self, *args: str) -> dict[str, Any]:
-        """`kubectl get` of one object or list, parsed."""
+        """Run `kubectl get` for one object or list; return it parsed."""
         parsed: dict[str, Any] = json.loads(self.kubectl("get", *args, "--output=json").stdout)
         return parsed
 

@@ -13,7 +13,7 @@ from tests.support.commands import wait_for
 
 
 def cgroup_of(folder: Path) -> Cgroup:
-    """The group of the cluster that lives in this folder."""
+    """Return the group of the cluster that lives in this folder."""
     return Cgroup(f"finetune-{folder.name}")
 
 
@@ -49,7 +49,7 @@ class ControlPlane(Client):
         wait_for("the first service account", lambda: self._has_account("default"))
 
     def audit_events(self, user: str | None = None) -> list[dict[str, Any]]:
-        """The requests so far, of one user (a service account: system:serviceaccount:NAMESPACE:NAME) or of all."""
+        """Return the requests so far, of one user (a service account: system:serviceaccount:NAMESPACE:NAME) or of all."""
         with open(self.audit_log) as lines:
             events = [json.loads(line) for line in lines]
         return [event for event in events if user is None or event["user"]["username"] == user]

@@ -24,7 +24,7 @@ NODES = ".nodes"  # held by the guard of the one cluster with nodes: bridges and
 
 @contextmanager
 def guarded(folder: Path, *, with_nodes: bool = False) -> Iterator[None]:
-    """While this lasts a cluster may be in `folder`; afterwards, and after the death of this process, there is none.
+    """Let a cluster be in `folder`; afterwards, and after the death of this process, there is none.
 
     The cluster with nodes of another test run is waited for. Raise LookupError for one that was started by hand.
     """
@@ -48,7 +48,7 @@ def guarded(folder: Path, *, with_nodes: bool = False) -> Iterator[None]:
 
 
 def serve(folder: Path, *, with_nodes: bool) -> None:
-    """The guard's own process."""
+    """Run the guard's own process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with ExitStack() as held:
@@ -86,7 +86,7 @@ def sweep() -> None:
 
 
 def running() -> list[Path]:
-    """The folders of all clusters of this user."""
+    """Return the folders of all clusters of this user."""
     return sorted(path for path in cache_folder("clusters").iterdir() if path.is_dir())
 
 

@@ -25,7 +25,7 @@ AUDIT_POLICY = json.dumps(
 
 
 def kubeconfig(port: int, authority: Path, *, user: str, token: str, namespace: str = "default") -> str:
-    """A kubeconfig (JSON is YAML) for one user with a bearer token."""
+    """Return a kubeconfig (JSON is YAML) for one user with a bearer token."""
     cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority": str(authority)}
     return json.dumps(
         {
@@ -41,7 +41,7 @@ def kubeconfig(port: int, authority: Path, *, user: str, token: str, namespace: 
 
 
 def corefile(kubeconfig_path: Path) -> str:
-    """CoreDNS answers for the cluster's names, and for no others: pods reach nothing outside by name."""
+    """Return CoreDNS's configuration: it answers for the cluster's names, and for no others, so that pods reach nothing outside by name."""
     return f"""\
 .:53 {{
   bind {CONTROL_ADDRESS}
@@ -55,12 +55,12 @@ def corefile(kubeconfig_path: Path) -> str:
 
 
 def pod_gateway(index: int) -> str:
-    """The address of node `index` on its own bridge."""
+    """Return the address of node `index` on its own bridge."""
     return f"10.244.{index}.1"
 
 
 def network(index: int, folder: Path) -> str:
-    """CNI: the pods of a node hang on a bridge of their own; the host routes between the bridges."""
+    """Return the CNI configuration: the pods of a node hang on a bridge of their own; the host routes between the bridges."""
     ipam = {
         "type": "host-local",
         "dataDir": str(folder / "ipam"),
@@ -79,7 +79,7 @@ def network(index: int, folder: Path) -> str:
 
 
 def containerd(root: Path, state: Path, socket: Path, network_folder: Path) -> str:
-    """restrict_oom_score_adj: where this machine's root lacks CAP_SYS_RESOURCE no process may lower its own score."""
+    """Return containerd's configuration. restrict_oom_score_adj: without CAP_SYS_RESOURCE no process may lower its own score."""
     return f'''\
 version = 2
 root = "{root}"
@@ -101,7 +101,7 @@ state = "{state}"
 
 
 def kubelet(index: int, folder: Path, cgroup: str, authority: Path, socket: Path) -> str:
-    """makeIPTablesUtilChains is off so that the host's packet filter keeps nothing of the kubelet's."""
+    """Return kubelet's configuration. makeIPTablesUtilChains is off: the host's packet filter keeps nothing of kubelet's."""
     authentication = {
         "anonymous": {"enabled": False},
         "webhook": {"enabled": True},
@@ -134,7 +134,7 @@ def kubelet(index: int, folder: Path, cgroup: str, authority: Path, socket: Path
 
 
 def shared_volumes(paths: Iterable[Path], nodes: list[str]) -> dict[str, Any]:
-    """ReadWriteMany volumes of the default class `shared`: all nodes see the same folders, as they would with NFS.
+    """Return ReadWriteMany volumes of the default class `shared`: all nodes see the same folders, as they would with NFS.
 
     They are `local` volumes, not hostPath: the kubelet applies the pod's fsGroup to them, as to a network file system.
     """

@@ -98,7 +98,7 @@ class NodeCluster(ControlPlane):
         )
 
     def kill_node(self, index: int) -> None:
-        """Power loss: the node is gone without a word, with everything on it. `start_node` brings it back."""
+        """Cut the power: the node is gone without a word, with everything on it. `start_node` brings it back."""
         set_bridge_down(index)  # first: a machine without power sends no FIN and no RST
         group = self.group.child(f"node{index}")
         group.kill()
@@ -107,7 +107,7 @@ class NodeCluster(ControlPlane):
 
     @contextmanager
     def silent(self, nodes: Sequence[int]) -> Iterator[None]:
-        """The kubelets of these nodes report nothing, as where the control plane is cut off; containers run on."""
+        """Silence these nodes: their kubelets report nothing, as where the control plane is cut off; containers run on."""
         for index in nodes:
             os.kill(self._kubelets[index], signal.SIGSTOP)
         try:
@@ -122,7 +122,7 @@ class NodeCluster(ControlPlane):
         return output("ctr", "--address", self._socket(index), "--namespace", "k8s.io", *args)
 
     def volume_path(self, claim: str, namespace: str | None = None) -> Path:
-        """The folder behind a claim, once it is bound. The namespace may be left out where the name is unique."""
+        """Return the folder behind a claim, once it is bound. The namespace may be left out where the name is unique."""
 
         def bound() -> list[str]:
             return [
@@ -161,7 +161,7 @@ class NodeCluster(ControlPlane):
             copy_store(self._image_store, self.folder / f"node{index}" / "containerd")
 
     def _make_namespace(self, index: int, state: Path) -> tuple[str, ...]:
-        """What a node keeps at fixed paths of the host is private to it, and gone when its namespace is."""
+        """Make the namespace that keeps private what a node has at fixed paths of the host, and that ends with it."""
         state.mkdir(parents=True, exist_ok=True)
         private = [state, "/run/containerd", "/var/lib/cni", "/var/log/containers"]
         mounts = " && ".join(f"mkdir -p {path} && mount -t tmpfs tmpfs {path}" for path in private)

@@ -20,7 +20,7 @@ def texts(count: int, seed: int = 0) -> list[str]:
 
 
 def _write(folder: Path, config: str, splits: dict[str, Rows], features: Any = None) -> None:
-    """Parquet files, and the card that says which of them are which split."""
+    """Write Parquet files, and the card that says which of them are which split."""
     from datasets import Dataset
 
     for split, rows in splits.items():
@@ -105,7 +105,7 @@ def no_robots(folder: Path) -> None:
 
 
 def wikitext(folder: Path) -> None:
-    """Half of the rows are empty, as in the real one."""
+    """Make rows of which half are empty, as in the real data."""
 
     def rows(count: int, seed: int) -> Rows:
         return [row for story in stories(count, seed=seed) for row in ({"text": ""}, {"text": f" {story['text']} \n"})]
@@ -133,7 +133,7 @@ DATASETS: dict[str, Callable[[Path], None]] = {
 
 
 def reports(folder: Path) -> None:
-    """The files of the claim `reports`: several csv files, json lines, one of them compressed."""
+    """Write the files of the claim `reports`: several csv files, json lines, one of them compressed."""
     import gzip
 
     def rows(count: int, seed: int, *names: str) -> Rows:

@@ -15,7 +15,7 @@ from tests.support.ranks import TOKEN, Heard, PlayedLaunch
 
 
 def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
-    """Train; returns the folder of the finished model."""
+    """Train; return the folder of the finished model."""
     from finetune_trainer.train.progress_reporter import Reporter
     from finetune_trainer.train.recipe import train
 
@@ -39,7 +39,7 @@ def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
 
 
 def _forget_the_world() -> None:
-    """The process group of one, and what accelerate keeps of it: the next training makes its own."""
+    """Forget the process group of one, and what accelerate keeps of it: the next training makes its own."""
     import torch.distributed as dist
     from accelerate.state import AcceleratorState
 

@@ -41,7 +41,7 @@ class Preparation:
         return cls(process, file)
 
     def has_built(self, tier: str) -> bool:
-        """Whether the tests of this tier could begin without waiting; they also begin, and say so, if building failed."""
+        """Tell whether the tests of this tier could begin without waiting; they also begin, and say so, if building failed."""
         if self.process.poll() is not None:
             return True
         images = tier != "e2e" or store.sources() == build.sources_hash()

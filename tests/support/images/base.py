@@ -19,7 +19,7 @@ WASTE = ("var/lib/apt/lists", "var/cache/apt", "usr/share/doc", "usr/share/man",
 
 
 def base_image(storage: Storage) -> str:
-    """The stand-in for the official Python image: the same version and the same paths."""
+    """Return the stand-in for the official Python image: the same version and the same paths."""
     mirror = _mirror()
     name = f"localhost/python:{content_hash([Path(__file__)], mirror)}"
     if not storage.has(name):
@@ -48,7 +48,7 @@ def _debootstrap(root: Path, mirror: str) -> None:
 
 
 def _mirror() -> str:
-    """The mirror that this machine installs its own packages from, where it is a Debian; else the public one."""
+    """Return the mirror that this machine installs its own packages from, where it is a Debian; else the public one."""
     released = Path("/etc/os-release").read_text()
     if "ID=debian" in released.split() and shutil.which("apt-get"):
         listed = output("apt-get", "indextargets", "--format", "$(SITE)", f"Codename: {SUITE}")

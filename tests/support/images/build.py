@@ -18,13 +18,13 @@ BUILDERS = Path(__file__).parent
 
 
 def image_name(target: str) -> str:
-    """The name under which a target of the Dockerfile is known to the nodes."""
+    """Return the name under which a target of the Dockerfile is known to the nodes."""
     return f"docker.io/finetune/{target}:dev"
 
 
 @cache
 def sources_hash() -> str:
-    """A short name for everything in this checkout that the images are made from."""
+    """Return a short name for everything in this checkout that the images are made from."""
     files = [REPOSITORY / name for name in SOURCES if (REPOSITORY / name).is_file()]
     for folder in (BUILDERS, *(REPOSITORY / name for name in SOURCES if (REPOSITORY / name).is_dir())):
         files += [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
@@ -32,7 +32,7 @@ def sources_hash() -> str:
 
 
 def build(storage: Storage) -> list[str]:
-    """Build all targets; the names of their images."""
+    """Build all targets; return the names of their images."""
     base = base_image(storage)
     mounts = [f"--volume={path}:{path}:ro" for path in HOST_SETTINGS if Path(path).exists()]
     for target in TARGETS:

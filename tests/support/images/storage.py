@@ -43,7 +43,7 @@ class Storage:
 
     @classmethod
     def open(cls) -> "Storage":
-        """Open the cached storage; start with an empty one when it has grown too large."""
+        """Open the cached storage; start with an empty one where it has grown too large."""
         root, runtime = cache_folder("images") / "storage", Path("/run/finetune-images")
         runtime.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "tmpfs", runtime)  # what it says of mounts is true in this mount namespace only
@@ -58,12 +58,12 @@ class Storage:
         return output("buildah", *self._where(), *args)
 
     def diff_command(self, layer: Layer) -> list[str]:
-        """The command that writes a layer's tar archive, byte for byte as its digest has it."""
+        """Return the command that writes a layer's tar archive, byte for byte as its digest has it."""
         where = ("--graph", str(self.root), "--run", str(self.runtime), "--storage-driver", "overlay")
         return ["containers-storage", *where, "diff", "--uncompressed", layer.id]
 
     def has(self, name: str) -> bool:
-        """Whether there is an image of this name."""
+        """Tell whether there is an image of this name."""
         return run("buildah", *self._where(), "inspect", "--type", "image", name, check=False).returncode == 0
 
     def image(self, name: str) -> Image:

@@ -21,12 +21,12 @@ SOURCES = "sources"
 
 
 def store_folder() -> Path:
-    """The store's root. Copy it only while it is locked or nobody writes to it."""
+    """Return the store's root. Copy it only while it is locked or nobody writes to it."""
     return cache_folder("nodes") / "containerd"
 
 
 def sources() -> str | None:
-    """What the images in the store were made from (`build.sources_hash`)."""
+    """Return what the images in the store were made from (`build.sources_hash`)."""
     return _held().get(SOURCES)
 
 
@@ -76,7 +76,7 @@ def _fill(storage: Storage, names: Sequence[str]) -> None:
 
 @contextmanager
 def _running_containerd() -> Iterator[tuple[str, ...]]:
-    """A containerd on the store, without any network or kubelet; the command to ask it with."""
+    """Run containerd on the store, without any network or kubelet; yield the command to ask it with."""
     state = Path("/run/finetune-images/containerd")
     state.mkdir(parents=True, exist_ok=True)
     config, socket, log = state / "config.toml", state / "containerd.sock", cache_folder("logs") / "image-store.log"

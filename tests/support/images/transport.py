@@ -20,7 +20,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def load(storage: Storage, name: str, ctr: Sequence[str]) -> int:
-    """Import an image through `ctr ...`; the bytes of the layers that had to be sent."""
+    """Import an image through `ctr ...`; return the bytes of the layers that had to be sent."""
     image = storage.image(name)
     present = set(output(*ctr, "content", "ls", "-q").split())
     with subprocess.Popen(

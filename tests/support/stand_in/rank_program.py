@@ -48,7 +48,7 @@ class RefusedError(Exception):
 
 
 def ask(method: str, path: str, body: Document | dict[str, Any] | None = None) -> bytes:
-    """One request to our own launch."""
+    """Send one request to our own launch."""
     token = Path(os.environ[RankEnv.TOKEN_FILE]).read_text(encoding="utf-8")
     data = None if body is None else (body.to_json() if isinstance(body, Document) else json.dumps(body)).encode()
     connection = http.client.HTTPConnection(urlsplit(os.environ[RankEnv.LAUNCH_URL]).netloc, timeout=120)

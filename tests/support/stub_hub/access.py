@@ -9,7 +9,7 @@ from tests.support.stub_hub.state import Account, Repository, StubHub
 
 
 def account_of(hub: StubHub, request: Request) -> Account | None:
-    """Whose token was sent; None where none was."""
+    """Return the account whose token was sent; None where none was."""
     if not request.token:
         return None
     account = hub.accounts.get(request.token)
@@ -19,12 +19,12 @@ def account_of(hub: StubHub, request: Request) -> Account | None:
 
 
 def owns(account: Account, namespace: str) -> bool:
-    """Whether a namespace is the account's own or that of an organisation of its."""
+    """Tell whether a namespace is the account's own or that of an organisation of its."""
     return namespace in (account.name, *account.orgs)
 
 
 def readable(hub: StubHub, kind: str, name: str, account: Account | None) -> Repository:
-    """A repository that the account may know of."""
+    """Return a repository that the account may know of."""
     repository = hub.repositories(kind).get(name)
     if repository is None or (repository.private and not _granted(repository, name, account)):
         raise Refused(404 if account else 401, "Repository not found", "RepoNotFound")
@@ -32,20 +32,20 @@ def readable(hub: StubHub, kind: str, name: str, account: Account | None) -> Rep
 
 
 def visible(hub: StubHub, kind: str, account: Account | None) -> list[str]:
-    """Names of the repositories that the account may know of."""
+    """Return the names of the repositories that the account may know of."""
     named = hub.repositories(kind).items()
     return sorted(name for name, repository in named if not repository.private or _granted(repository, name, account))
 
 
 def check_gate(repository: Repository, name: str, account: Account | None) -> None:
-    """Files of a gated repository are for those who were let in."""
+    """Refuse files of a gated repository to those who were not let in."""
     if repository.gated and not _granted(repository, name, account):
         problem = "you are not in the authorized list" if account else "you must have access to it and be authenticated"
         raise Refused(403 if account else 401, f"Access to this repository is restricted, {problem}", "GatedRepo")
 
 
 def writable(hub: StubHub, kind: str, name: str, account: Account | None) -> Repository:
-    """A repository that the account may change."""
+    """Return a repository that the account may change."""
     if account is None:
         raise Refused(401, "Invalid username or password.")
     repository = readable(hub, kind, name, account)
@@ -55,7 +55,7 @@ def writable(hub: StubHub, kind: str, name: str, account: Account | None) -> Rep
 
 
 def may_write(account: Account, name: str) -> bool:
-    """Whether the token may change, or make, a repository of this name."""
+    """Tell whether the token may change, or make, a repository of this name."""
     namespace = name.split("/")[0]
     if account.role == "fineGrained":
         return name in account.writes or namespace in account.writes
@@ -63,7 +63,7 @@ def may_write(account: Account, name: str) -> bool:
 
 
 def whoami(account: Account | None) -> dict[str, Any]:
-    """What the Hub tells about a token."""
+    """Return what the Hub tells about a token."""
     if account is None:
         raise Refused(401, "Invalid username or password.")
     token: dict[str, Any] = {"displayName": "test", "role": account.role}

@@ -12,7 +12,7 @@ LFS_BYTES = 10_000_000
 
 
 def is_lfs(path: str, size: int) -> bool:
-    """Whether the Hub keeps a file outside git. An empty one never."""
+    """Tell whether the Hub keeps a file outside git. An empty one never."""
     return size > 0 and (path.endswith(LFS_SUFFIXES) or size > LFS_BYTES)
 
 

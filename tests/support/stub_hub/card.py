@@ -9,7 +9,7 @@ import yaml
 
 
 def metadata(text: str) -> dict[str, Any]:
-    """The YAML block of a card; empty where there is none or it is broken."""
+    """Return the YAML block of a card; empty where there is none or it is broken."""
     try:
         metadata = yaml.safe_load(_block(text) or "{}")
     except yaml.YAMLError:
@@ -18,7 +18,7 @@ def metadata(text: str) -> dict[str, Any]:
 
 
 def problems(text: str) -> list[str]:
-    """What the Hub would refuse: YAML that cannot be read, types, and an incomplete `model-index`."""
+    """Return what the Hub would refuse: YAML that cannot be read, types, and an incomplete `model-index`."""
     block = _block(text)
     if block is None:
         return []

@@ -41,7 +41,7 @@ class Answer:
 
 
 def answer(body: Any, status: int = 200) -> Answer:
-    """An answer in JSON."""
+    """Return an answer in JSON."""
     return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 

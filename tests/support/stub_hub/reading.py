@@ -14,7 +14,7 @@ from tests.support.stub_hub.state import Repository
 
 
 def commit_of(repository: Repository, revision: str) -> str:
-    """The commit of a revision, which must be there."""
+    """Return the commit of a revision, which must be there."""
     commit = repository.commit_of(revision)
     if commit is None:
         raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
@@ -22,7 +22,7 @@ def commit_of(repository: Repository, revision: str) -> str:
 
 
 def information(repository: Repository, name: str, revision: str) -> Answer:
-    """`GET /api/models/{id}` and `/api/models/{id}/revision/{revision}`."""
+    """Answer `GET /api/models/{id}` and `/api/models/{id}/revision/{revision}`."""
     commit = commit_of(repository, revision)
     files = repository.tree(commit)
     card = metadata(files["README.md"].content.decode()) if "README.md" in files else {}
@@ -45,14 +45,14 @@ def information(repository: Repository, name: str, revision: str) -> Answer:
 
 
 def listing(names: list[str], request: Request) -> Answer:
-    """`GET /api/models?author=...`."""
+    """Answer `GET /api/models?author=...`."""
     wanted = parse_qs(request.query).get("author", [""])[0]
     listed = [name for name in names if not wanted or name.split("/")[0] == wanted]
     return answer([{"_id": name, "id": name, "modelId": name, "tags": []} for name in listed])
 
 
 def references(repository: Repository) -> Answer:
-    """`GET /api/models/{id}/refs`."""
+    """Answer `GET /api/models/{id}/refs`."""
     return answer(
         {
             "branches": [_reference("heads", *branch) for branch in repository.branches.items()],
@@ -68,7 +68,7 @@ def _reference(kind: str, name: str, commit: str) -> dict[str, str]:
 
 
 def history(repository: Repository, revision: str) -> Answer:
-    """`GET /api/models/{id}/commits/{revision}`: newest first."""
+    """Answer `GET /api/models/{id}/commits/{revision}`: newest first."""
     by_oid = {commit.oid: commit for commit in repository.commits}
     oid, commits = commit_of(repository, revision), []
     while oid in by_oid:
@@ -90,7 +90,7 @@ def history(repository: Repository, revision: str) -> Answer:
 
 
 def tree(repository: Repository, revision: str, below: str, query: str) -> Answer:
-    """`GET /api/models/{id}/tree/{revision}/{folder}`."""
+    """Answer `GET /api/models/{id}/tree/{revision}/{folder}`."""
     entries = _entries(repository, revision)
     if "recursive=true" in query.lower():
         chosen = [path for path in entries if not below or path.startswith(f"{below}/")]
@@ -102,7 +102,7 @@ def tree(repository: Repository, revision: str, below: str, query: str) -> Answe
 
 
 def paths_info(repository: Repository, revision: str, request: Request) -> Answer:
-    """`POST /api/models/{id}/paths-info/{revision}`."""
+    """Answer `POST /api/models/{id}/paths-info/{revision}`."""
     entries = _entries(repository, revision)
     wanted = request.json()["paths"]
     return answer([_entry(path, entries[path]) for path in entries if path in wanted])
@@ -122,7 +122,7 @@ def _entry(path: str, blob: Blob | None) -> dict[str, Any]:
 
 
 def file(repository: Repository, revision: str, path: str, request: Request) -> Answer:
-    """`HEAD` and `GET /{id}/resolve/{revision}/{path}`, a part of it where a range is asked for."""
+    """Answer `HEAD` and `GET /{id}/resolve/{revision}/{path}`, a part of it where a range is asked for."""
     commit = commit_of(repository, revision)
     blob = repository.tree(commit).get(path)
     if blob is None:

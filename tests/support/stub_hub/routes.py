@@ -11,7 +11,7 @@ KINDS = ("models", "datasets")
 
 
 def respond(hub: StubHub, request: Request) -> Answer:
-    """The answer to a request."""
+    """Return the answer to a request."""
     try:
         parts = list(request.parts)
         if parts[0] == "lfs":
@@ -37,7 +37,7 @@ def respond(hub: StubHub, request: Request) -> Answer:
 
 
 def _named(hub: StubHub, kind: str, parts: list[str]) -> tuple[str, list[str]]:
-    """The repository's name, with an owner or without, and what follows it."""
+    """Return the repository's name, with an owner or without, and what follows it."""
     owned = 1 if parts[0] in hub.repositories(kind) else 2
     return "/".join(parts[:owned]), parts[owned:]
 
@@ -74,7 +74,7 @@ def _repository(
 
 
 def _content(hub: StubHub, parts: list[str], request: Request, account: Account | None) -> Answer:
-    """Addresses outside the API: files, and the entrance to LFS."""
+    """Answer at addresses outside the API: files, and the entrance to LFS."""
     kind = "datasets" if parts[0] == "datasets" else "models"
     parts = parts[1:] if kind == "datasets" else parts
     if parts[-4:] == ["info", "lfs", "objects", "batch"] or parts[-3:] == ["lfs", "objects", "batch"]:

@@ -18,7 +18,7 @@ from tests.support.stub_hub.state import Fault, StubHub
 
 @contextmanager
 def stub_hub(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[StubHub]:
-    """A Hub on an address of this machine, until the block ends."""
+    """Serve a Hub on an address of this machine, until the block ends."""
     hub = StubHub()
     with serving(_Handler, host, tls=tls, hub=hub) as hub.endpoint:
         yield hub

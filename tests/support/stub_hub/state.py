@@ -72,14 +72,14 @@ class Repository:
             self.tags["v1"] = COMMITS["v1"]
 
     def commit_of(self, revision: str) -> str | None:
-        """The commit that a branch, a tag or a commit's own name stands for."""
+        """Return the commit that a branch, a tag or a commit's own name stands for."""
         known = {*COMMITS.values()} if self.folder else {INITIAL_COMMIT}
         if revision in known or any(commit.oid == revision for commit in self.commits):
             return revision
         return self.branches.get(revision) or self.tags.get(revision)
 
     def tree(self, oid: str) -> dict[str, Blob]:
-        """Files at a commit by path."""
+        """Return the files at a commit by path."""
         for commit in self.commits:
             if commit.oid == oid:
                 return {path: Blob(path, content) for path, content in sorted(commit.files.items())}
@@ -89,7 +89,7 @@ class Repository:
         return {str(path.relative_to(self.folder)): Blob(path.name, path) for path in files}
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
-        """What a branch holds now: path -> content."""
+        """Return what a branch holds now: path -> content."""
         oid = self.commit_of(revision)
         return {path: blob.content for path, blob in self.tree(oid).items()} if oid else {}
 
@@ -143,7 +143,7 @@ class StubHub:
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def repositories(self, kind: str) -> dict[str, Repository]:
-        """`models` or `datasets`."""
+        """Return `models` or `datasets`."""
         return self.datasets if kind == "datasets" else self.models
 
     def fault_for(self, method: str, path: str) -> Fault | None:

@@ -16,7 +16,7 @@ from tests.support.stub_hub.state import Account, Commit, Repository, StubHub
 
 
 def create(hub: StubHub, request: Request, account: Account | None) -> Answer:
-    """`POST /api/repos/create`."""
+    """Answer `POST /api/repos/create`."""
     if account is None:
         raise Refused(401, "Invalid username or password.")
     wanted = request.json()
@@ -34,7 +34,7 @@ def create(hub: StubHub, request: Request, account: Account | None) -> Answer:
 
 
 def create_branch(repository: Repository, branch: str, request: Request) -> Answer:
-    """`POST /api/models/{id}/branch/{branch}`."""
+    """Answer `POST /api/models/{id}/branch/{branch}`."""
     if branch in repository.branches:
         raise Refused(409, f"Reference already exists: refs/heads/{branch}")
     start = (request.json() if request.body else {}).get("startingPoint") or "main"
@@ -43,13 +43,13 @@ def create_branch(repository: Repository, branch: str, request: Request) -> Answ
 
 
 def validate_yaml(request: Request) -> Answer:
-    """`POST /api/validate-yaml`."""
+    """Answer `POST /api/validate-yaml`."""
     errors = [{"message": problem} for problem in card.problems(request.json()["content"])]
     return answer({"errors": errors, "warnings": []}, 400 if errors else 200)
 
 
 def preupload(repository: Repository, revision: str, request: Request) -> Answer:
-    """`POST /api/models/{id}/preupload/{revision}`: how each file is to be sent, and what is there under its path."""
+    """Answer `POST /api/models/{id}/preupload/{revision}`: how each file is to be sent, and what is there under its path."""
     tree = repository.tree(commit_of(repository, revision))
     files: list[dict[str, Any]] = []
     gitignore = tree[".gitignore"].content.decode() if ".gitignore" in tree else ""
@@ -63,7 +63,7 @@ def preupload(repository: Repository, revision: str, request: Request) -> Answer
 
 
 def lfs_batch(repository: Repository, prefix: str, request: Request) -> Answer:
-    """`POST /{id}.git/info/lfs/objects/batch`: where to send what is not there yet."""
+    """Answer `POST /{id}.git/info/lfs/objects/batch`: where to send what is not there yet."""
     stored = repository.lfs.keys() | {blob.sha256 for blob in _newest(repository).values() if blob.lfs}
     objects = []
     for wanted in request.json()["objects"]:
@@ -80,7 +80,7 @@ def lfs_batch(repository: Repository, prefix: str, request: Request) -> Answer:
 
 
 def lfs_put(repository: Repository, oid: str, request: Request) -> Answer:
-    """`PUT` of an LFS object; the address itself is the permission, as with signed ones."""
+    """Answer `PUT` of an LFS object; the address itself is the permission, as with signed ones."""
     if hashlib.sha256(request.body).hexdigest() != oid:
         raise Refused(400, "XAmzContentSHA256Mismatch")
     repository.lfs[oid] = request.body
@@ -88,14 +88,14 @@ def lfs_put(repository: Repository, oid: str, request: Request) -> Answer:
 
 
 def lfs_verify(repository: Repository, oid: str, request: Request) -> Answer:
-    """`POST` after an upload."""
+    """Answer `POST` after an upload."""
     if len(repository.lfs.get(oid, b"")) != request.json()["size"]:
         raise Refused(400, "The object was not uploaded completely")
     return answer({})
 
 
 def commit(repository: Repository, name: str, kind: str, revision: str, request: Request) -> Answer:
-    """`POST /api/models/{id}/commit/{revision}`: lines of JSON, a header and operations."""
+    """Answer `POST /api/models/{id}/commit/{revision}`: lines of JSON, a header and operations."""
     if revision not in repository.branches:
         raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
     parent = repository.branches[revision]
