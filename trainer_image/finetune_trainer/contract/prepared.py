@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from finetune_trainer.contract.base import Document, PodPath
+from finetune_trainer.contract.effects import Effect
 
 
 class Resolved(Document):
@@ -82,27 +85,27 @@ class SplitReport(Document):
 class Prepared(Document):
     """Document that `prepare` leaves at `<run>/prepared.json` for the ranks."""
 
-    config_digest: str
+    config_digest: Annotated[str, Effect.NOTHING]
     """SHA-256 of the parts of the RunConfig that it was made from: another digest means prepare again."""
-    data: PodPath
+    data: Annotated[PodPath, Effect.NOTHING]
     """Folder with the tokenised splits as Arrow files."""
-    data_digest: str | None = None
+    data_digest: Annotated[str | None, Effect.TRAINING] = None
     """Digest of the rows that are learnt from, in their order, and of the names of the classes: a checkpoint belongs to them."""
-    model: PodPath
+    model: Annotated[PodPath, Effect.NOTHING]
     """Folder to load model and tokenizer from, offline."""
-    model_digest: str | None = None
+    model_digest: Annotated[str | None, Effect.TRAINING] = None
     """Digest that tells one base model from another, whatever they are called."""
-    first_attempt: int | None = None
+    first_attempt: Annotated[int | None, Effect.NOTHING] = None
     """First attempt of the round in which node 0 looked at model and data; null where a prepare Job did."""
-    label_names: tuple[str, ...]
+    label_names: Annotated[tuple[str, ...], Effect.TRAINING]
     """Class names by label id."""
-    label_counts: tuple[int, ...] = ()
+    label_counts: Annotated[tuple[int, ...], Effect.NOTHING] = ()
     """Training rows (tokens) of each label, by label id."""
-    summary: PrepareSummary
-    splits: dict[str, SplitReport] = Field(default_factory=dict)
+    summary: Annotated[PrepareSummary, Effect.NOTHING]
+    splits: Annotated[dict[str, SplitReport], Effect.NOTHING] = Field(default_factory=dict)
     """Role of the split -> what was prepared of it."""
-    resolved: Resolved = Resolved()
-    messages: tuple[str, ...] = ()
+    resolved: Annotated[Resolved, Effect.NOTHING] = Resolved()
+    messages: Annotated[tuple[str, ...], Effect.NOTHING] = ()
     """What the user should know: rows clamped, texts truncated, ..."""
-    content_digest: str | None = None
+    content_digest: Annotated[str | None, Effect.NOTHING] = None
     """Digest of the rest of the file: one that has changed on the volume is not believed."""

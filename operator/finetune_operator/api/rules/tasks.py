@@ -32,11 +32,7 @@ LEAVE_OUT = "leave it out"
 GENERATION_ARGUMENTS = ("predict_with_generate", "generation_max_length", "generation_num_beams")
 
 
-def _roles(task: str) -> list[str]:
-    return [to_camel(role) for role in TASKS[task].roles]
-
-
-_ROLES = {task: _roles(task) for task in TASKS}
+_ROLES = {task: [to_camel(role) for role in facts.roles] for task, facts in TASKS.items()}
 _ROLES_OF_TASK = cel_map({task: f"'{listed(roles)}'" for task, roles in _ROLES.items()}) + "[self.task]"
 
 

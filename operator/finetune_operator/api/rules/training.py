@@ -49,11 +49,14 @@ def _takers(option: str) -> list[str]:
     return [scheduler for scheduler, options in SCHEDULER_OPTIONS.items() if option in options]
 
 
-def _both(first: str, second: str) -> str:
-    return f"!(has(self.{first}) && self.{first} && has(self.{second}) && self.{second})"
-
-
-PRECISION = (Rule(AT, _both("fp16", "bf16"), "fp16 and bf16 exclude each other: set one of them", field=".bf16"),)
+PRECISION = (
+    Rule(
+        AT,
+        "!(has(self.fp16) && self.fp16 && has(self.bf16) && self.bf16)",
+        "fp16 and bf16 exclude each other: set one of them",
+        field=".bf16",
+    ),
+)
 
 EVALUATION = (
     Rule(

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.prepared import Prepared
 
 NOTE = "finetune.json"
 DATA, MODEL, LABELS = "data", "model", "labels"
+KEYS = {"data_digest": DATA, "model_digest": MODEL, "label_names": LABELS}
+"""Field of the prepared data that training depends on -> its key in a note."""
 LABELS_SHOWN = 10
 
 
 def of(prepared: Prepared) -> dict[str, Any]:
     """Return the part of a note that tells what is learnt from and which model learns it."""
-    return {DATA: prepared.data_digest, MODEL: prepared.model_digest, LABELS: list(prepared.label_names)}
+    return {KEYS[name]: value for name, value in parts(prepared, Effect.TRAINING, mode="json").items()}
 
 
 def read(checkpoint: Path) -> dict[str, Any]:
