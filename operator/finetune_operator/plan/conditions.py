@@ -38,10 +38,12 @@ VALID = Fact(True, "Valid", "the spec is valid and what it names is there")
 
 
 def find(status: FineTuneJobStatus, kind: ConditionType) -> Condition | None:
+    """Find the condition of a type; None where the status has none."""
     return next((condition for condition in status.conditions if condition.type is kind), None)
 
 
 def holds(status: FineTuneJobStatus, kind: ConditionType) -> bool:
+    """Return whether a condition is there and True."""
     condition = find(status, kind)
     return condition is not None and condition.status == "True"
 
@@ -127,8 +129,7 @@ _RESTING: Mapping[Phase | None, str] = {
     Phase.PREPARING: "model and data are being prepared",
     Phase.PUBLISHING: "training is over",
 }
-
-
+"""Messages of the condition Running in phases without training pods."""
 WAITS_FOR: Mapping[Phase | None, ConditionType] = {
     Phase.PREPARING: ConditionType.PREPARED,
     Phase.STARTING: ConditionType.RUNNING,
@@ -139,6 +140,7 @@ WAITS_FOR: Mapping[Phase | None, ConditionType] = {
 
 
 def _derived(status: FineTuneJobStatus, facts: Facts, verdict: str) -> dict[ConditionType, Fact]:
+    """Make the facts that follow from the phase. `verdict`: reason of a job that has failed."""
     phase = status.phase or Phase.PENDING
     waiting_for = facts[WAITS_FOR.get(phase, ConditionType.VALIDATED)].message
     moving, failed = Fact(True, phase, waiting_for), Fact(False, phase, "not failed")

@@ -87,7 +87,7 @@ def _accepted(round: Round) -> Round:
     """Put into the status what is known of every valid job: when it started, its claim, its access mode."""
     started = steps.stamp(round.now)
     claim = ClaimStatus(name=manifests.claim_name(round.job), access_mode=validate.access_mode(round.observed))
-    return round.charged(started=round.status.budget.started or started).updated(
+    return round.with_budget(started=round.status.budget.started or started).with_fields(
         start_time=round.status.start_time or started, claim=claim
     )
 
@@ -132,7 +132,7 @@ def _undone(round: Round, attempt: int) -> Step | None:
     blocked = tuple(problem for problem in checked if problem is not None)
     if not blocked:
         return None
-    waiting = _invalid(round.updated(attempt=attempt - 1 or None, attempt_started=None), blocked)
+    waiting = _invalid(round.with_fields(attempt=attempt - 1 or None, attempt_started=None), blocked)
     return replace(waiting, actions=(Delete(Ref("Job", gang.job.name), gang.job.uid),))
 
 
@@ -146,7 +146,7 @@ def _invalid(round: Round, problems: tuple[SpecProblem, ...]) -> Step:
         diagnosis = Diagnosis(Cause.USER, reason, message, "Edit the spec: that starts the job again.")
         return steps.fail(round, diagnosis, facts={ConditionType.VALIDATED: fact})
     return Step(
-        round.updated(phase=Phase.PENDING).status,
+        round.with_fields(phase=Phase.PENDING).status,
         facts={ConditionType.VALIDATED: fact},
         requeue_after_seconds=_waiting_seconds(round.observed),
         wants_references=validate.needed(round.job, round.observed.references),
@@ -179,7 +179,7 @@ def _started_again(round: Round) -> Round:
         furthest_step=status.budget.furthest_step,
         checkpoint_step=status.budget.checkpoint_step,
     )
-    return round.updated(
+    return round.with_fields(
         phase=Phase.PENDING,
         budget=budget,
         attempt_started=None,
@@ -192,7 +192,7 @@ def _started_again(round: Round) -> Round:
 
 def _absorbed(round: Round) -> Round:
     """Take note of a `retry` that was raised while nothing had failed: it must not start the job again at a later failure."""
-    return round.charged(retry=round.job.spec.retry).updated(phase=round.status.phase or Phase.PENDING)
+    return round.with_budget(retry=round.job.spec.retry).with_fields(phase=round.status.phase or Phase.PENDING)
 
 
 def _rest(round: Round) -> Step:

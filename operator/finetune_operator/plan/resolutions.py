@@ -181,6 +181,7 @@ RESOLUTIONS: Mapping[str, str] = {
 
 
 def resolution(reason: str) -> str:
+    """Return the way out for a reason."""
     return RESOLUTIONS.get(reason, _LOGS)
 
 

@@ -150,7 +150,7 @@ class Observed:
     cache: ResultCache = field(default_factory=ResultCache, compare=False, repr=False)
     refusals: tuple[Refusal, ...] = ()
     """Creates that were refused or not answered, to be shown in a condition (`Validated=False` or `Running=False`).
-    One stays here until its object may be tried again (backoff of 2 to 60 s, the engine's); then `Create` it again."""
+    One stays here until its object may be tried again (backoff of 2 to 60 s, the controller's); then `Create` it again."""
 
 
 @dataclass(frozen=True)

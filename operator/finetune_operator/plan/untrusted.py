@@ -23,10 +23,12 @@ _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzin
 
 
 def mapping(value: object) -> Manifest:
+    """Return an object; empty where the value is none."""
     return value if isinstance(value, dict) else {}
 
 
 def mappings(value: object) -> Iterator[Manifest]:
+    """Yield the objects of a list."""
     items = value[:ITEMS_MAX] if isinstance(value, list | tuple) else ()
     return (item for item in items if isinstance(item, dict))
 

@@ -151,7 +151,7 @@ def train_job(
 ) -> Manifest:
     """Make the Job of an attempt: one pod per node. Whatever falls ends the gang; the operator, not the Job, makes the next one.
 
-    `first_attempt`: of the round that the attempt belongs to. `checkpoint`: step of the one that it should find.
+    `first_attempt`: since the job began, or was started again. `checkpoint`: step of the one that it should find.
 
     No podFailurePolicy: with one, a lost node is noticed four times later.
     """

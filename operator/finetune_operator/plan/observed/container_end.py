@@ -19,6 +19,8 @@ RUNTIME_PREFIX = re.compile(r"^failed to create .*?(?=exec: )", re.DOTALL)
 
 @dataclass(frozen=True)
 class Diagnosis:
+    """Cause of a failure, in the user's words, with the way out."""
+
     cause: Cause
     reason: str
     message: str

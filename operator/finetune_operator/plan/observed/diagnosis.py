@@ -27,6 +27,8 @@ LAST = math.inf
 
 @dataclass(frozen=True)
 class Verdict:
+    """Diagnosis of a gang's end, and whether it is certain."""
+
     diagnosis: Diagnosis
     final: bool
     """Whether no evidence to come can change it."""
@@ -52,6 +54,8 @@ class Weight(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
+    """Evidence of one pod or record: what it says of the gang's end."""
+
     weight: Weight
     at: datetime
     order: int

@@ -22,6 +22,8 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True)
 class Gang:
+    """The pods of one attempt, or the one pod of a Job that prepares or publishes."""
+
     role: str
     number: int
     nodes: int
@@ -105,6 +107,7 @@ class Gang:
 
 
 def training_gang(observed: Observed, owned: OwnedObjects, attempt: int) -> Gang:
+    """Make the gang of a training attempt, with what the next attempt has read of it on the volume."""
     progress = observed.progress
     later = progress if progress is not None and _is_of(progress, observed, attempt + 1) and progress.begun else None
     earlier = {record.node: record for record in later.earlier if record.attempt == attempt} if later else {}

@@ -29,6 +29,8 @@ HARMLESS = frozenset({"AlreadyMountedVolume", "DNSConfigForming", "FailedToRetri
 
 @dataclass(frozen=True)
 class Waiting:
+    """Answer to why pods wait, and to when to look again."""
+
     fact: Fact | None
     """Obstacle that keeps the pods; None where none is known."""
     ask: tuple[str, ...] = ()

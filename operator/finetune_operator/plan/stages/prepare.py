@@ -105,7 +105,7 @@ def _replaced(stage: Stage, round: Round, gang: Gang) -> Step:
     if not round.observed.listed:
         return wants_list(round)
     following = gang.number + 1
-    edited = round.charged(first_prepare=following, prepare_errors=0, quick_edits=edits + 1)
+    edited = round.with_budget(first_prepare=following, prepare_errors=0, quick_edits=edits + 1)
     return single_pod_job.start(stage, edited, following)
 
 
@@ -142,4 +142,4 @@ def _counted(round: Round, diagnosis: Diagnosis) -> Round:
     A Hub that is down is nobody's mistake, and waiting for it takes no accelerator: it costs nothing of the budget.
     """
     counts = diagnosis.counts and diagnosis.reason != Reason.HUB_UNAVAILABLE
-    return round.charged(prepare_errors=round.status.budget.prepare_errors + counts)
+    return round.with_budget(prepare_errors=round.status.budget.prepare_errors + counts)

@@ -42,8 +42,8 @@ ADVICE = {
 
 def begin(round: Round, first: int) -> Round:
     """Begin to publish. `first`: number of the first Job."""
-    begun = round.charged(first_publish=first, publish_started=stamp(round.now))
-    return begun.updated(phase=Phase.PUBLISHING, completion_time=None, failure=None)
+    begun = round.with_budget(first_publish=first, publish_started=stamp(round.now))
+    return begun.with_fields(phase=Phase.PUBLISHING, completion_time=None, failure=None)
 
 
 def beginning(publish_spec: PublishSpec) -> Fact:
@@ -59,7 +59,7 @@ def started_again(round: Round) -> Round:
     if spec.retry <= status.budget.retry or published or unasked:
         return round
     last = max(status.publish_attempt or 0, round.owned.highest("publish"))
-    return begin(round, last + 1).charged(retry=spec.retry)
+    return begin(round, last + 1).with_budget(retry=spec.retry)
 
 
 def publish(round: Round) -> Step:
@@ -184,18 +184,18 @@ def _succeeded(stage: Stage, round: Round, gang: Gang) -> Step:
     if hub is None and gang.number - stage.first < RECORDS_MAX:
         return single_pod_job.start(stage, round, gang.number + 1)
     if record is not None:
-        round = round.updated(messages=from_training.merged(round.status.messages, record.messages))
+        round = round.with_fields(messages=from_training.merged(round.status.messages, record.messages))
     text = "the model is published, but no pod has told where"
     if hub is not None and round.status.model is not None:
         model = round.status.model.model_copy(update={"hub": HubModel.model_validate(hub.model_dump())})
-        round = round.updated(model=model)
+        round = round.with_fields(model=model)
         text = f"the model is at {hub.url} (commit {hub.commit})"
-    return _finished(round.updated(publish_attempt=gang.number), Fact(True, "Published", text))
+    return _finished(round.with_fields(publish_attempt=gang.number), Fact(True, "Published", text))
 
 
 def _finished(round: Round, fact: Fact | None = None) -> Step:
     """End the job as succeeded."""
-    done = round.updated(phase=Phase.SUCCEEDED, completion_time=stamp(round.now), failure=None)
+    done = round.with_fields(phase=Phase.SUCCEEDED, completion_time=stamp(round.now), failure=None)
     grace = float(round.settings.grace_period_seconds)
     return Step(done.status, facts={ConditionType.PUBLISHED: fact} if fact else {}, requeue_after_seconds=grace)
 

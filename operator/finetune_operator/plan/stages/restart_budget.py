@@ -48,16 +48,16 @@ def charge_finished_attempts(round: Round, current: int, *, over: bool) -> Accou
 
 def charge(round: Round, attempt: int, diagnosis: Diagnosis) -> Accounts:
     """Account for the end of one attempt: its cause pays, or the job ends by it."""
-    accounted = round.charged(settled_attempt=attempt).updated(failure=failure(diagnosis, attempt))
+    accounted = round.with_budget(settled_attempt=attempt).with_fields(failure=failure(diagnosis, attempt))
     if diagnosis.cause is Cause.USER:
         return Accounts(accounted.status, attempt, diagnosis)
     if diagnosis.counts and not affordable(round, attempt):
         return Accounts(accounted.status, attempt, diagnosis, over_budget=True)
     name, restarts = diagnosis.cause.value, round.status.restarts
     restarts = restarts.model_copy(update={name: getattr(restarts, name) + 1})
-    accounted = accounted.updated(restarts=restarts)
+    accounted = accounted.with_fields(restarts=restarts)
     if _got_on(round.status, attempt):
-        accounted = accounted.charged(errors_before=restarts.error)
+        accounted = accounted.with_budget(errors_before=restarts.error)
     return Accounts(accounted.status)
 
 
@@ -92,7 +92,7 @@ def close_attempt(round: Round, gang: Gang) -> Round:
         steps.append(status.progress.step)
     reached = max((step for step in steps if step is not None), default=0)
     furthest = status.budget.furthest_step
-    return round.charged(
+    return round.with_budget(
         furthest_step=max(reached, furthest), fruitless=0 if reached > furthest else status.budget.fruitless + 1
     )
 

@@ -1,4 +1,4 @@
-"""One round of deciding on a job: what every stage is handed, and hands on with the next status."""
+"""One round of deciding on a job: every stage is handed one, and hands it on with the next status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.api.status import FineTuneJobStatus
+from finetune_operator.api.status import Budget, FineTuneJobStatus
 from finetune_operator.plan.observed import gang
 from finetune_operator.plan.observed.gang import Gang
 from finetune_operator.plan.observed.objects import OwnedObjects, owned_objects
@@ -16,7 +16,10 @@ from finetune_trainer.contract.records import Progress
 
 @dataclass(frozen=True)
 class Round:
-    """What was observed, and the next status as far as it is decided. A stage changes the status alone, and gets a new round."""
+    """The observed objects, and the next status as far as it is decided. A stage changes the status alone, in a new round.
+
+    A round of attempts or of publishing, which `spec.retry` begins, is another thing: `status.budget` says where it began.
+    """
 
     observed: Observed
     owned: OwnedObjects
@@ -47,15 +50,18 @@ class Round:
         return self.observed.job.status
 
     def with_status(self, status: FineTuneJobStatus) -> Round:
+        """Return the round with another next status."""
         return replace(self, status=status)
 
-    def updated(self, **fields: object) -> Round:
+    def with_fields(self, **fields: object) -> Round:
         """Return the round with these fields of the status changed."""
+        assert fields.keys() <= FineTuneJobStatus.model_fields.keys(), fields
         return self.with_status(self.status.model_copy(update=fields))
 
-    def charged(self, **fields: object) -> Round:
+    def with_budget(self, **fields: object) -> Round:
         """Return the round with these fields of the status' budget changed."""
-        return self.updated(budget=self.status.budget.model_copy(update=fields))
+        assert fields.keys() <= Budget.model_fields.keys(), fields
+        return self.with_fields(budget=self.status.budget.model_copy(update=fields))
 
     def attempt(self, number: int) -> Gang:
         """Make the gang of a training attempt."""

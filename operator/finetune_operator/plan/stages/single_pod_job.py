@@ -88,7 +88,7 @@ class Stage:
 
     def status(self, round: Round, number: int) -> FineTuneJobStatus:
         """Return the status while the Job of this number is there."""
-        return round.updated(**{"phase": self.phase, self.number_field: number}).status
+        return round.with_fields(**{"phase": self.phase, self.number_field: number}).status
 
 
 def digest_of(job: FineTuneJob) -> str:
@@ -105,7 +105,7 @@ def start(stage: Stage, round: Round, number: int) -> Step:
     if (waiting := blocked(round, wanted)) is not None:
         return waiting
     return Step(
-        stage.status(round.charged(last_made=stamp(round.now)), number),
+        stage.status(round.with_budget(last_made=stamp(round.now)), number),
         facts={stage.condition: ordinary(stage, number)},
         actions=(*creates(round, wanted), *_retire(stage, round.owned, number)),
         requeue_after_seconds=round.settings.pod_diagnosis_seconds,
@@ -206,10 +206,10 @@ def caught_up(stage: Stage, round: Round, number: int, counted: Callable[[Round,
         gang = stage.gang(round, earlier)
         if gang.job is not None and not stage.outdated(gang):
             diagnosis = _in_words(diagnose(gang))
-            round = counted(round, diagnosis).updated(failure=failure(diagnosis, None))
+            round = counted(round, diagnosis).with_fields(failure=failure(diagnosis, None))
     job = round.owned.job(stage.role, number)
     if job is not None and getattr(round.status, stage.number_field) != number:
-        return round.charged(last_made=job.created)
+        return round.with_budget(last_made=job.created)
     return round
 
 

@@ -28,6 +28,8 @@ SILENCE = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Step:
+    """Next status of a job, the facts that it states, and what is to be done and read: the fields of a `Decision`."""
+
     status: FineTuneJobStatus
     facts: Mapping[ConditionType, Fact] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
@@ -73,7 +75,7 @@ def refused(round: Round, planned: tuple[Manifest, ...]) -> Step | None:
         waiting, kind = False, ConditionType.PUBLISHED
     phase = Phase.PENDING if waiting else round.status.phase
     facts = {kind: _refusal_fact(refusal)}
-    return Step(round.updated(phase=phase).status, facts=facts, requeue_after_seconds=REFUSED_SECONDS)
+    return Step(round.with_fields(phase=phase).status, facts=facts, requeue_after_seconds=REFUSED_SECONDS)
 
 
 def _refusal_fact(refusal: Refusal) -> Fact:
@@ -127,7 +129,7 @@ def fail(
     if not round.observed.listed:
         return wants_list(round)
     status, owned = round.status, round.owned
-    failed = round.updated(
+    failed = round.with_fields(
         phase=Phase.FAILED,
         nodes=_without_ready(status),
         completion_time=stamp(round.now),
@@ -147,6 +149,7 @@ def _without_ready(status: FineTuneJobStatus) -> Nodes | None:
 
 
 def failure(diagnosis: Diagnosis, attempt: int | None) -> FailureStatus:
+    """Return a diagnosis as the status shows it."""
     return FailureStatus(
         reason=str(diagnosis.reason),
         attempt=attempt,
@@ -169,8 +172,10 @@ def evidence_patience(settings: PlanSettings) -> timedelta:
 
 
 def seconds_until(moment: datetime, now: datetime) -> float:
+    """Return the seconds until a moment; 0 where it has passed."""
     return max(0.0, (moment - now).total_seconds())
 
 
 def soonest(*delays: float | None) -> float | None:
+    """Return the shortest of some delays; None where there is none."""
     return min((delay for delay in delays if delay is not None), default=None)

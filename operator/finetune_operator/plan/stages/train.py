@@ -74,7 +74,7 @@ def succeed(round: Round, gang: Gang) -> Step:
             from_training.with_final_step(from_training.with_record(round.status, record), record)
         )
     path = (record.model_path if record else None) or (progress.model_path if progress else None)
-    done = round.updated(
+    done = round.with_fields(
         failure=None,
         nodes=Nodes(desired=gang.nodes, ready=gang.nodes),
         model=ModelStatus(claim_name=manifests.claim_name(round.job), path=_within_claim(round, gang.number, path)),
@@ -90,7 +90,7 @@ def succeed(round: Round, gang: Gang) -> Step:
     if round.job.spec.publish is not None:
         facts[ConditionType.PUBLISHED] = publish.beginning(round.job.spec.publish)
         return Step(publish.begin(done, 1).status, facts=facts, actions=others, requeue_after_seconds=0.0)
-    over = done.updated(phase=Phase.SUCCEEDED, completion_time=stamp(round.now))
+    over = done.with_fields(phase=Phase.SUCCEEDED, completion_time=stamp(round.now))
     grace = float(round.settings.grace_period_seconds)
     return Step(over.status, facts=facts, actions=others, requeue_after_seconds=grace)
 
@@ -123,7 +123,7 @@ def _adopted(round: Round, current: int) -> Round:
             round = restart_budget.close_attempt(round, round.attempt(attempt))
     status, job = round.status, round.owned.job("train", current)
     restarted = current > status.budget.first_attempt and not gave_up_on(status)
-    return round.updated(
+    return round.with_fields(
         phase=Phase.RESTARTING if restarted or status.phase is Phase.RESTARTING else Phase.STARTING,
         attempt=current,
         attempt_started=job.created if job else stamp(round.now),

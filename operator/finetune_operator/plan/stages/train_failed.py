@@ -36,7 +36,7 @@ def fallen(round: Round, gang: Gang) -> Step:
             return fail_by(round, accounts)
         round, accounted = round.with_status(accounts.status), True
     due = ended + restart_budget.pause(round.status, gave_up=gave_up)
-    round = round.updated(attempt_ended=ended, phase=round.status.phase if gave_up else Phase.RESTARTING)
+    round = round.with_fields(attempt_ended=ended, phase=round.status.phase if gave_up else Phase.RESTARTING)
     if round.now >= due and (accounted or may_go_on):
         return _prepare_again(round, gang) if _needs_preparing(round, gang) else start(round, gang.number + 1, {})
     again = max(0.1, seconds_until(due if round.now < due else guess_due, round.now))
@@ -60,10 +60,10 @@ def _prepare_again(round: Round, gang: Gang) -> Step:
     """Go back to preparing, within the same budget: what it makes anew is what the next attempt begins with."""
     failed = round.status.failure
     assert failed is not None
-    ahead = round.charged(first_attempt=gang.number + 1, first_prepare=(round.status.prepare_attempt or 0) + 1)
+    ahead = round.with_budget(first_attempt=gang.number + 1, first_prepare=(round.status.prepare_attempt or 0) + 1)
     damaged = Fact(False, failed.reason, failed.message)
     return Step(
-        ahead.updated(phase=Phase.PREPARING, attempt_started=None, attempt_begun=None, attempt_ended=None).status,
+        ahead.with_fields(phase=Phase.PREPARING, attempt_started=None, attempt_begun=None, attempt_ended=None).status,
         facts={ConditionType.PREPARED: damaged, ConditionType.RUNNING: damaged},
         actions=(Suspend(gang.job.name),) if gang.job is not None and gang.job.active else (),
         requeue_after_seconds=0.0,
@@ -78,8 +78,8 @@ def give_up(round: Round, gang: Gang) -> Step:
     limit = round.job.spec.start_deadline_seconds
     text = f"attempt {gang.number} had not begun after startDeadlineSeconds ({limit} s){why}"
     diagnosis = Diagnosis(Cause.PREEMPTION, reason, text, resolution(reason))
-    closed = restart_budget.close_attempt(round, gang).charged(settled_attempt=gang.number)
-    closed = closed.updated(attempt_ended=stamp(round.now), failure=failure(diagnosis, gang.number))
+    closed = restart_budget.close_attempt(round, gang).with_budget(settled_attempt=gang.number)
+    closed = closed.with_fields(attempt_ended=stamp(round.now), failure=failure(diagnosis, gang.number))
     return Step(
         from_training.with_nodes(closed.status, gang, round.now),
         facts={ConditionType.RUNNING: Fact(False, reason, text)},

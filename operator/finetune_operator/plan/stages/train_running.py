@@ -44,7 +44,7 @@ def alive(round: Round, gang: Gang) -> Step:
     round = round.with_status(from_training.with_nodes(round.status, gang, round.now))
     begun = round.status.attempt_begun is not None
     if begun:
-        round = round.updated(phase=Phase.RUNNING)
+        round = round.with_fields(phase=Phase.RUNNING)
     started = round.status.attempt_started or round.now
     waiting = why_waiting(gang, round.observed.events, started, round.now, round.settings.pod_diagnosis_seconds)
     unseen = out_of_sight(gang, trains=begun)

@@ -36,7 +36,7 @@ def start(round: Round, attempt: int, facts: Facts) -> Step:
     if attempt > 1 and not round.observed.listed:
         return wants_list(round)
     first = attempt == status.budget.first_attempt
-    started = round.updated(
+    started = round.with_fields(
         phase=Phase.STARTING if first or status.phase is not Phase.RESTARTING else Phase.RESTARTING,
         attempt=attempt,
         attempt_started=stamp(round.now),

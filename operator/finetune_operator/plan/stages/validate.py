@@ -18,6 +18,8 @@ CLAIM = "PersistentVolumeClaim"
 
 @dataclass(frozen=True)
 class SpecProblem:
+    """Problem of a spec, as the condition Validated shows it."""
+
     reason: str
     message: str
     mendable: bool = True

@@ -23,6 +23,7 @@ ROOM = MESSAGE_MAX - 64
 
 
 def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[EventNote, ...]:
+    """List the events of everything that a reader of the job's history should know of the change."""
     if old == new:
         return ()
     notes = (

@@ -114,6 +114,7 @@ def with_final_step(status: FineTuneJobStatus, record: ResultRecord) -> FineTune
 
 
 def with_nodes(status: FineTuneJobStatus, gang: Gang, now: datetime) -> FineTuneJobStatus:
+    """Return the status with the nodes of a gang, and the image that they run once all are ready."""
     nodes = api.Nodes(desired=gang.nodes, ready=gang.ready(now, READY_PATIENCE))
     images = sorted({pod.trainer.image_id for pod in gang.pods if pod.trainer is not None and pod.trainer.image_id})
     resolved = status.resolved or api.ResolvedStatus()
@@ -147,6 +148,7 @@ def merged(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Leave out metrics that JSON can't carry."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
