@@ -12,7 +12,7 @@ from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft, RunConfig
 from finetune_trainer.shared import layerdrop
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.train.unused_weights import settle
+from finetune_trainer.train.unused_weights import adjust_arguments
 from tests.support.runs import run_config
 
 CHECKPOINTING = {"activation_checkpointing": True}
@@ -35,7 +35,7 @@ def settled(
     run = run_config(folder / "output", model="/m", arguments=given, processes=ranks)
     run = run.model_copy(update={"peft": Peft() if adapters else None})
     arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, **given)
-    return arguments, settle(arguments, run, Model(**drops))
+    return arguments, adjust_arguments(arguments, run, Model(**drops))
 
 
 @pytest.mark.parametrize(

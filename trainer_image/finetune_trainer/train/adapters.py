@@ -81,7 +81,7 @@ class Adapters:
             drops_segments = self.task.facts.peft_type == DROPS_SEGMENTS
             wrapped = PeftModel(model, lora) if drops_segments else get_peft_model(model, lora)
         except ValueError as error:
-            raise _refusal(f"{error} {_names_there(model)}") from error
+            raise _refusal(f"{error} {_known_names(model)}") from error
         return wrapped
 
     def _lora(self, model: Any) -> LoraConfig:
@@ -99,7 +99,7 @@ class Adapters:
             task_type=self.task.facts.peft_type,
         )
 
-    def told(self, model: Any) -> str:
+    def summary(self, model: Any) -> str:
         """How much of the model is trained."""
         trained, everything = model.get_nb_trainable_parameters()
         return f"LoRA trains {trained:,} of {everything:,} parameters ({100 * trained / everything:.2g} %)"
@@ -111,9 +111,9 @@ class Adapters:
             precision.as_in(to_local(self.prepared.model), merged)
             merged.save_pretrained(folder)
             return
-        found = model.peft_config[model.active_adapter]
-        found.base_model_name_or_path = self.config.model.name
-        found.revision = self.prepared.resolved.model_revision or self.config.model.revision
+        peft_config = model.peft_config[model.active_adapter]
+        peft_config.base_model_name_or_path = self.config.model.name
+        peft_config.revision = self.prepared.resolved.model_revision or self.config.model.revision
         _save(model, folder)
 
     def _merged(self, model: Any, folder: Path) -> Any:
@@ -159,7 +159,7 @@ def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
         return []
     shared = Counter(id(each) for _, each in model.named_parameters(remove_duplicate=False))
     endings = {ending for name in saved for ending in _endings(name)}
-    found = []
+    unsaved = []
     for path, layer in model.named_modules():
         own = dict(layer.named_parameters(recurse=False))
         in_stack = any(part.isdigit() for part in path.split("."))
@@ -168,8 +168,8 @@ def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
         if all(shared[id(each)] == 1 for each in own.values()) and not any(
             f"{path}.{name}" in endings or any(ending in saved for ending in _endings(f"{path}.{name}")) for name in own
         ):
-            found.append(path)
-    return found
+            unsaved.append(path)
+    return unsaved
 
 
 def _endings(name: str) -> list[str]:
@@ -182,11 +182,11 @@ def saved_names(folder: Path) -> set[str]:
     """Names of the weights in a model's folder; empty where only loading them would tell."""
     from safetensors import safe_open
 
-    found: set[str] = set()
+    names: set[str] = set()
     for file in folder.glob("model*.safetensors"):
         with safe_open(file, framework="np") as opened:
-            found.update(opened.keys())
-    return {re.sub("gamma$", "weight", re.sub("beta$", "bias", name)) for name in found}
+            names.update(opened.keys())
+    return {re.sub("gamma$", "weight", re.sub("beta$", "bias", name)) for name in names}
 
 
 def require_modules(model: Any, wanted: Iterable[str]) -> None:
@@ -195,14 +195,14 @@ def require_modules(model: Any, wanted: Iterable[str]) -> None:
     for name in wanted:
         if name == ALL_LINEAR:
             continue
-        found = [layer for path, layer in layers.items() if path == name or path.endswith(f".{name}")]
-        if not found:
-            raise _refusal(f"{type(model).__name__} has no module {name!r}. {_names_there(model)}")
-        other = next((layer for layer in found if not isinstance(layer, TRAINABLE) or _is_router(layer)), None)
+        matches = [layer for path, layer in layers.items() if path == name or path.endswith(f".{name}")]
+        if not matches:
+            raise _refusal(f"{type(model).__name__} has no module {name!r}. {_known_names(model)}")
+        other = next((layer for layer in matches if not isinstance(layer, TRAINABLE) or _is_router(layer)), None)
         if other is not None:
             raise _refusal(
                 f"{name!r} is a {type(other).__name__} of {type(model).__name__}, which is no single layer. "
-                f"{_names_there(model)}"
+                f"{_known_names(model)}"
             )
 
 
@@ -215,22 +215,22 @@ def _is_router(layer: Any) -> bool:
     return isinstance(layer, torch.nn.Linear) and "Router" in type(layer).__name__
 
 
-def _names_there(model: Any) -> str:
+def _known_names(model: Any) -> str:
     heads = set(heads_of(model))
-    there = {
+    names = {
         path.rpartition(".")[2]
         for path, layer in model.named_modules()
         if isinstance(layer, torch.nn.Linear | Conv1D) and path.partition(".")[0] not in heads
     }
-    shown = sorted(name for name in there if not name.isdigit())
+    shown = sorted(name for name in names if not name.isdigit())
     more = f" and {len(shown) - NAMES_SHOWN} more" if len(shown) > NAMES_SHOWN else ""
     return f"Choose from {', '.join(shown[:NAMES_SHOWN])}{more}, or say {ALL_LINEAR}."
 
 
 def _within(paths: Iterable[str]) -> str | None:
     """A pattern that the paths of all modules below these fit."""
-    found = "|".join(re.escape(path) for path in paths)
-    return rf"({found})(\..*)?" if found else None
+    pattern = "|".join(re.escape(path) for path in paths)
+    return rf"({pattern})(\..*)?" if pattern else None
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -18,5 +18,5 @@ def weight(model: Any) -> float:
     text = text_config(model.config)
     if not any(getattr(config, "output_router_logits", False) for config in (model.config, text)):
         return 0.0
-    found = (getattr(owner, name, None) for owner in (model, model.config, text) for name in NAMES)
-    return float(next((value for value in found if value is not None), 0.0))
+    weights = (getattr(owner, name, None) for owner in (model, model.config, text) for name in NAMES)
+    return float(next((value for value in weights if value is not None), 0.0))

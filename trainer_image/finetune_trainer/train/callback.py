@@ -24,7 +24,7 @@ from finetune_trainer.train.world import World
 SMALLEST_SCALE = 1e-4
 """Of the gradient scaler, as in fairseq: it begins at 65536 and is halved for each step that is left out, so that 30 in a row
 are too many; it takes 2000 good steps to double it."""
-SAID_AT = (1, 10, 100, 1000)
+REPORTED_COUNTS = (1, 10, 100, 1000)
 """How many losses that were left out are worth a word."""
 
 
@@ -40,7 +40,7 @@ class RankCallback(TrainerCallback):
         batches: MicroBatchSampler,
         save: Save,
         *,
-        marks: StartupTimer | None = None,
+        startup_timer: StartupTimer | None = None,
         scaled: bool,
     ) -> None:
         self._world = world
@@ -49,7 +49,7 @@ class RankCallback(TrainerCallback):
         self._pulse = pulse
         self._batches = batches
         self._save = save
-        self._marks = marks if world.rank == 0 else None
+        self._startup_timer = startup_timer if world.rank == 0 else None
         self._scaled = scaled
         self._signs = SignsOfLife(client, active=world.local_rank == 0 and world.rank != 0)
         self._first_step = 0
@@ -98,15 +98,15 @@ class RankCallback(TrainerCallback):
             self._reporter.step_took(now - self._step_began)
         self._step_began = now
         self.step = state.global_step
-        if self._marks is not None:
-            self._marks.done("first step")
-            print(self._marks.newest, file=sys.stderr, flush=True)  # noqa: T201
-            self._marks = None
+        if self._startup_timer is not None:
+            self._startup_timer.done("first step")
+            print(self._startup_timer.newest, file=sys.stderr, flush=True)  # noqa: T201
+            self._startup_timer = None
         self._pulse.heard(self._reporter.saved)
         beat = self._pulse.step()
         if beat is not None:
             if self._scaled:
-                self._look_at_scale(beat, _scale(kwargs), state.global_step)
+                self._check_scale(beat, _scale(kwargs), state.global_step)
             elif not math.isfinite(beat.loss):
                 raise _not_finite("loss", beat.loss, state.global_step)
             # At the end of an epoch that is evaluated and saved anyway the checkpoint must hold the evaluation.
@@ -116,10 +116,10 @@ class RankCallback(TrainerCallback):
                 self._report(beat, state, kwargs.get("lr_scheduler"))
         return control
 
-    def _look_at_scale(self, beat: Beat, scale: float | None, step: int) -> None:
+    def _check_scale(self, beat: Beat, scale: float | None, step: int) -> None:
         """What is not finite in fp16 the scaler leaves out: said, and an error where it goes on."""
         before, self._left_out = self._left_out, self._left_out + beat.left_out
-        if any(before < count <= self._left_out for count in SAID_AT):
+        if any(before < count <= self._left_out for count in REPORTED_COUNTS):
             self._reporter.tell(
                 f"The loss was not finite at or shortly before step {step} ({self._left_out} times so far): in fp16 such steps "
                 "are left out."

@@ -54,18 +54,18 @@ class Plan:
 
 def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -> Plan:
     """Resolve the training arguments of a run; `bf16` says whether all accelerators can, `cores` what a rank has."""
-    given = {name: value for name, value in config.training_arguments.items() if value is not None}
-    if given.get("max_steps") == 0:
+    user_arguments = {name: value for name, value in config.training_arguments.items() if value is not None}
+    if user_arguments.get("max_steps") == 0:
         raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             "trainingArguments.max_steps: 0 trains nothing; leave it out for no limit.",
         )
-    strategy = Strategy(str(given.pop("train_sampling_strategy", Strategy.GROUPED)))
-    given = {name: value for name, value in given.items() if name not in GENERATION}
-    timed = "save_strategy" not in given and "save_steps" not in given
+    strategy = Strategy(str(user_arguments.pop("train_sampling_strategy", Strategy.GROUPED)))
+    user_arguments = {name: value for name, value in user_arguments.items() if name not in GENERATION}
+    timed = "save_strategy" not in user_arguments and "save_steps" not in user_arguments
     messages = []
     if not cuda:
-        refused = [name for name in ACCELERATOR_ONLY if given.pop(name, False)]
+        refused = [name for name in ACCELERATOR_ONLY if user_arguments.pop(name, False)]
         if refused:
             messages.append(f"{', '.join(refused)}: there is no accelerator, training runs in fp32 on the CPU.")
     if config.publish and config.peft and not config.peft.save_merged and config.model.name.startswith("/"):
@@ -75,11 +75,11 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
         )
     # A later one takes precedence over those before it.
     arguments = {
-        **(_on_accelerator(given, bf16=bf16, cores=cores) if cuda else {}),
-        **(_saves(given) if timed else {}),
-        **_best(config, given, timed=timed),
+        **(_accelerator_arguments(user_arguments, bf16=bf16, cores=cores) if cuda else {}),
+        **(_save_arguments(user_arguments) if timed else {}),
+        **_best_metric_arguments(config, user_arguments, timed=timed),
         **({"learning_rate": LORA_LEARNING_RATE} if config.peft is not None else {}),
-        **given,
+        **user_arguments,
         **OWNED,
         "use_cpu": not cuda,
     }
@@ -93,52 +93,52 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
     )
 
 
-def _on_accelerator(given: dict[str, Any], *, bf16: bool, cores: int) -> dict[str, Any]:
+def _accelerator_arguments(user_arguments: dict[str, Any], *, bf16: bool, cores: int) -> dict[str, Any]:
     """Half precision as the hardware has it, unless anything is said of it; batches made beside the training."""
-    found: dict[str, Any] = {}
-    if "fp16" not in given and "bf16" not in given:
-        found["bf16" if bf16 else "fp16"] = True
-    workers = given.get("dataloader_num_workers", min(MAX_WORKERS, max(cores - 1, 0)))
+    arguments: dict[str, Any] = {}
+    if "fp16" not in user_arguments and "bf16" not in user_arguments:
+        arguments["bf16" if bf16 else "fp16"] = True
+    workers = user_arguments.get("dataloader_num_workers", min(MAX_WORKERS, max(cores - 1, 0)))
     if workers:
-        found |= {"dataloader_num_workers": workers, "dataloader_persistent_workers": True}
-    return found
+        arguments |= {"dataloader_num_workers": workers, "dataloader_persistent_workers": True}
+    return arguments
 
 
-def _best(config: RunConfig, given: dict[str, Any], *, timed: bool) -> dict[str, Any]:
+def _best_metric_arguments(config: RunConfig, user_arguments: dict[str, Any], *, timed: bool) -> dict[str, Any]:
     """Which metric says what is best, and which way; who stops early wants the best weights, not the last ones."""
-    found: dict[str, Any] = {}
-    if config.early_stopping is not None and _saves_what_it_evaluates(given, timed=timed):
-        found["load_best_model_at_end"] = True
-    wanted = given.get("metric_for_best_model")
-    judged = config.early_stopping is not None or given.get("load_best_model_at_end")
-    if wanted is None and not judged and given.get("lr_scheduler_type") not in BY_METRIC:
-        return found
+    arguments: dict[str, Any] = {}
+    if config.early_stopping is not None and _saves_what_it_evaluates(user_arguments, timed=timed):
+        arguments["load_best_model_at_end"] = True
+    wanted = user_arguments.get("metric_for_best_model")
+    judged = config.early_stopping is not None or user_arguments.get("load_best_model_at_end")
+    if wanted is None and not judged and user_arguments.get("lr_scheduler_type") not in BY_METRIC:
+        return arguments
     metric = str(wanted or DEFAULT_METRIC)
     reported = task_facts.metrics(config.task, config.problem_type)
-    found["metric_for_best_model"] = metric
-    found["greater_is_better"] = reported.get(metric.removeprefix("eval_"), not metric.endswith(DEFAULT_METRIC))
-    return found
+    arguments["metric_for_best_model"] = metric
+    arguments["greater_is_better"] = reported.get(metric.removeprefix("eval_"), not metric.endswith(DEFAULT_METRIC))
+    return arguments
 
 
-def _saves_what_it_evaluates(given: dict[str, Any], *, timed: bool) -> bool:
+def _saves_what_it_evaluates(user_arguments: dict[str, Any], *, timed: bool) -> bool:
     """Whether the Trainer can find the best weights again: it wants a checkpoint of every evaluation."""
-    how = given.get("eval_strategy", "no")
-    if timed or given.get("save_strategy") == "best":
+    strategy = user_arguments.get("eval_strategy", "no")
+    if timed or user_arguments.get("save_strategy") == "best":
         return True
-    if given.get("save_strategy", "steps") != how:
+    if user_arguments.get("save_strategy", "steps") != strategy:
         return False
-    evaluates = given.get("eval_steps") or given.get("logging_steps", LOGGING_STEPS)
-    return bool(how != "steps" or given.get("save_steps", LOGGING_STEPS) == evaluates)
+    evaluates = user_arguments.get("eval_steps") or user_arguments.get("logging_steps", LOGGING_STEPS)
+    return bool(strategy != "steps" or user_arguments.get("save_steps", LOGGING_STEPS) == evaluates)
 
 
-def _saves(given: dict[str, Any]) -> dict[str, Any]:
+def _save_arguments(user_arguments: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint at each evaluation; those by the clock are the pulse's."""
-    strategy = given.get("eval_strategy", "no")
+    strategy = user_arguments.get("eval_strategy", "no")
     if strategy != "steps":
         return {"save_strategy": strategy}
     return {
         "save_strategy": "steps",
-        "save_steps": given.get("eval_steps") or given.get("logging_steps", LOGGING_STEPS),
+        "save_steps": user_arguments.get("eval_steps") or user_arguments.get("logging_steps", LOGGING_STEPS),
     }
 
 

@@ -63,12 +63,12 @@ def evaluated(history: Iterable[Mapping[str, Any]], metric: str) -> dict[int, fl
     A value that is not finite is null in the log of a checkpoint, and no improvement.
     """
     name = f"eval_{metric}"
-    found: dict[int, float] = {}
+    values: dict[int, float] = {}
     for entry in history:
         if name in entry and entry["step"] > 0:
             value = entry[name]
-            found.setdefault(int(entry["step"]), math.nan if value is None else float(value))
-    return found
+            values.setdefault(int(entry["step"]), math.nan if value is None else float(value))
+    return values
 
 
 def without_improvement(values: Iterable[float], *, greater: bool, threshold: float) -> int:

@@ -33,10 +33,10 @@ ONCE_SECONDS = 120.0
 class LaunchError(Exception):
     """`launch` refused, or does not answer any more."""
 
-    def __init__(self, message: str, status: int | None = None, said: str = "") -> None:
+    def __init__(self, message: str, status: int | None = None, answer: str = "") -> None:
         super().__init__(message)
         self.status = status
-        self.said = said
+        self.answer = answer
         """What it answered."""
 
 
@@ -96,6 +96,6 @@ class LaunchClient:
         finally:
             connection.close()
         if response.status >= HTTPStatus.BAD_REQUEST:
-            said = answer[:200].decode(errors="replace")
-            raise LaunchError(f"{method} {path}: {response.status} {said}", response.status, said)
+            text = answer[:200].decode(errors="replace")
+            raise LaunchError(f"{method} {path}: {response.status} {text}", response.status, text)
         return answer

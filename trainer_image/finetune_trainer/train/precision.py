@@ -38,8 +38,8 @@ def as_in(folder: Path, model: Any) -> torch.dtype | None:
 
 def main_dtype(saved: dict[str, torch.dtype]) -> torch.dtype | None:
     """The type that most of the weights have."""
-    found = list(saved.values())
-    return max(set(found), key=found.count) if found else None
+    dtypes = list(saved.values())
+    return max(set(dtypes), key=dtypes.count) if dtypes else None
 
 
 def named_dtype(folder: Path) -> torch.dtype | None:
@@ -51,11 +51,11 @@ def named_dtype(folder: Path) -> torch.dtype | None:
 
 def saved_dtypes(folder: Path) -> dict[str, torch.dtype]:
     """Types of the weights in a model's folder; empty where only loading them would tell."""
-    found = {}
+    dtypes = {}
     for file in sorted(folder.glob("model*.safetensors")):
         with file.open("rb") as opened:
             header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
         for name, entry in header.items():
             if name != "__metadata__" and entry["dtype"] in DTYPES:
-                found[name] = DTYPES[entry["dtype"]]
-    return found
+                dtypes[name] = DTYPES[entry["dtype"]]
+    return dtypes

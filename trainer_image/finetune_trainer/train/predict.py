@@ -30,8 +30,8 @@ from finetune_trainer.train.volume_trouble import until_written
 
 T = TypeVar("T")
 TEST = "test"
-SAID_CHARACTERS = 300
-NAMED = "test_"
+PROBLEM_CHARACTERS = 300
+TEST_PREFIX = "test_"
 """What the metrics of the test split begin with where those of the validation split stand beside them."""
 
 
@@ -46,7 +46,7 @@ class Tested:
         """The last evaluation's metrics and these, in one."""
         if self.metrics is None:
             return evaluation
-        return {**(evaluation or {}), **{f"{NAMED}{name}": value for name, value in self.metrics.items()}}
+        return {**(evaluation or {}), **{f"{TEST_PREFIX}{name}": value for name, value in self.metrics.items()}}
 
 
 @dataclass
@@ -91,10 +91,10 @@ class Judge:
 
     def test(self, trainer: RankTrainer, folder: Path) -> Tested:
         """Evaluate and predict the test split where there is one; rank 0 writes the predictions into `folder`."""
-        found = to_local(self.run.prepared.data) / f"{TEST}.arrow"
-        if not found.is_file():
+        file = to_local(self.run.prepared.data) / f"{TEST}.arrow"
+        if not file.is_file():
             return Tested()
-        rows = PreparedDataset.from_file(found)
+        rows = PreparedDataset.from_file(file)
         rows = rows.reading(trainer.train_dataset.columns).ordered(by_length(rows.lengths))
         trainer.compute_metrics = None  # it is the validation split's
         outcome = trainer.predict(rows, metric_key_prefix=TEST)
@@ -128,8 +128,8 @@ def kept_without(what: str, make: Callable[[], T], otherwise: T, tell: Callable[
         if isinstance(error, ExpectedError | LaunchError | OSError):
             raise
         traceback.print_exc()
-        said = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
-        tell(f"The {what} could not be made ({said}): the model is kept without them.")
+        problem = f"{type(error).__name__}: {error}".splitlines()[0][:PROBLEM_CHARACTERS]
+        tell(f"The {what} could not be made ({problem}): the model is kept without them.")
         return otherwise
 
 

@@ -61,23 +61,23 @@ class Trained:
 def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Trained:
     """Train as one rank; every rank of the world runs this."""
     started = datetime.now(UTC)
-    marks = StartupTimer()
+    startup_timer = StartupTimer()
     transformers_logging.disable_progress_bar()
     staging = Path(os.environ[RankEnv.STAGING])
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
     world = World.from_environment(config.accelerators)
     # All that needs no data comes first, imports too: where node 0 prepares inline it takes place beside that.
     tasks.find(config.task)
-    marks.done("imports")
+    startup_timer.done("imports")
     timeout_seconds = _timeout_seconds(config)
     world.form(timeout_seconds)
     cores = host.cores() // config.processes_per_node
     plan = defaults.plan(config, cuda=world.cuda, bf16=world.has_bf16(), cores=cores)
     arguments = defaults.training_arguments(plan, str(staging))
     world.check(arguments)
-    marks.done("process group")
+    startup_timer.done("process group")
     prepared = client.prepared()
-    marks.done("data")
+    startup_timer.done("data")
     world.require_room(config, to_local(prepared.model))
     reporter.tell(*world.messages, *plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
 
@@ -95,11 +95,13 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     )
     batches = MicroBatchSampler(run.order, batch_size=arguments.train_batch_size, world_size=world.size)
     save = Save()
-    callback = RankCallback(world, client, reporter, pulse, batches, save, marks=marks, scaled=plan.precision == "fp16")
+    callback = RankCallback(
+        world, client, reporter, pulse, batches, save, startup_timer=startup_timer, scaled=plan.precision == "fp16"
+    )
     trainer = run.trainer(batches, pulse, save, [callback, *_early_stopping(config, plan, reporter)], control)
-    marks.done("model")
+    startup_timer.done("model")
     if world.rank == 0:
-        print(marks, file=sys.stderr, flush=True)  # noqa: T201
+        print(startup_timer, file=sys.stderr, flush=True)  # noqa: T201
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     run.judge.over = True
     on_any = partial(world.on_any, group=control)
@@ -107,13 +109,13 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     if plan.load_best:
         _load_best(trainer, client, reporter, on_any)
     evaluation, tested = _last_scores(trainer, run.judge, callback, staging / "model", reporter, best=plan.load_best)
-    told = tested.beside(evaluation)
-    reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=told)
+    evaluation_and_test = tested.beside(evaluation)
+    reporter.tell(phase=PodPhase.SAVING, step=trainer.state.global_step, evaluation=evaluation_and_test)
     if world.rank == 0:
         report = training_report(
             task=config.task,
             plan=plan,
-            given=config.training_arguments,
+            user_arguments=config.training_arguments,
             prepared=prepared,
             state=trainer.state,
             world=world,
@@ -129,14 +131,14 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
         files = until_written(
             lambda: tuple(_save_model(trainer, run.adapters, base, folder, report)), staging, reporter.tell
         )
-        client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=told))
-    return Trained(trainer.state.global_step, told)
+        client.model(RankModel(files=files, step=trainer.state.global_step, evaluation=evaluation_and_test))
+    return Trained(trainer.state.global_step, evaluation_and_test)
 
 
 def _timeout_seconds(config: RunConfig) -> float:
     """Of an exchange between ranks."""
-    given = config.training_arguments.get("ddp_timeout")
-    return float(given) if isinstance(given, int | float) else DEFAULT_TIMEOUT_SECONDS
+    timeout = config.training_arguments.get("ddp_timeout")
+    return float(timeout) if isinstance(timeout, int | float) else DEFAULT_TIMEOUT_SECONDS
 
 
 class _Run:
@@ -188,7 +190,7 @@ class _Run:
         model.accepts_loss_kwargs = False
         self._freeze(model)
         defaults.require_supported(arguments, model)
-        if (message := unused_weights.settle(arguments, self._config, model)) is not None:
+        if (message := unused_weights.adjust_arguments(arguments, self._config, model)) is not None:
             self._tell(message)
         arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
         arguments.dataloader_drop_last = False  # the order of training knows; evaluations would lose rows, too
@@ -196,7 +198,7 @@ class _Run:
         checkpointing = bool(arguments.activation_checkpointing)
         trained = self.adapters.wrap(model, checkpointing=checkpointing) if self.adapters else model
         if self.adapters and self._world.rank == 0:
-            print(self.adapters.told(trained), file=sys.stderr, flush=True)  # noqa: T201
+            print(self.adapters.summary(trained), file=sys.stderr, flush=True)  # noqa: T201
         run = Training(
             self._config, self._prepared, arguments, model, tokenizer, half_precision=self._plan.precision != "fp32"
         )
@@ -263,7 +265,7 @@ def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter, o
     except LaunchError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        problem = error.said
+        problem = error.answer
     if on_any(problem is not None):
         trainer.state.best_global_step = trainer.state.best_model_checkpoint = None
         why = "another rank can't read it" if problem is None else problem
@@ -276,8 +278,8 @@ def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter, o
 
 def _kept_step(trainer: RankTrainer, *, best: bool) -> int:
     """Step of the weights that the model has at the end."""
-    found = trainer.state.best_global_step if best else None
-    return int(trainer.state.global_step if found is None else found)
+    best_step = trainer.state.best_global_step if best else None
+    return int(trainer.state.global_step if best_step is None else best_step)
 
 
 def _last_scores(

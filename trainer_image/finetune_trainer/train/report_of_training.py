@@ -21,7 +21,7 @@ from finetune_trainer.train.defaults import OWNED, Plan
 from finetune_trainer.train.world import World
 
 PACKAGES = ("transformers", "torch", "datasets", "tokenizers", "accelerate")
-NOT_TOLD = ("output_dir", "logging_dir", "run_name", "use_cpu", "local_rank", "project", "trackio_space_id")
+LEFT_OUT = ("output_dir", "logging_dir", "run_name", "use_cpu", "local_rank", "project", "trackio_space_id")
 """Where things lie and what they are called on this system: nothing that makes another model."""
 SECRETIVE = ("hub_", "push_to_hub")
 
@@ -30,7 +30,7 @@ def training_report(
     *,
     task: str,
     plan: Plan,
-    given: Mapping[str, Any],
+    user_arguments: Mapping[str, Any],
     prepared: Prepared,
     state: Any,
     world: World,
@@ -57,7 +57,7 @@ def training_report(
         precision=plan.precision,
         hardware=hardware(world),
         versions=versions((*PACKAGES, *packages)),
-        training_arguments=differing(plan, given),
+        training_arguments=differing(plan, user_arguments),
         evaluations=tuple(evaluations(state.log_history, best_again=kept_step != state.global_step)),
         evaluation=dict(evaluation) if evaluation is not None else None,
         kept_step=kept_step,
@@ -78,33 +78,33 @@ def hardware(world: World) -> str:
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of the packages that decide what comes out."""
-    found = {}
+    versions = {}
     for name in packages:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue  # an image of somebody's own may lack what its task has no use for
-    return found
+    return versions
 
 
-def differing(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
+def differing(plan: Plan, user_arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Of the arguments that the user gave those that took effect and are not the default; and the order of the rows."""
     from transformers import TrainingArguments
 
     defaults = {field.name: field.default for field in fields(TrainingArguments)}
     own_order = defaults["train_sampling_strategy"]
-    told = {
+    reported = {
         name: plan.arguments[name]
-        for name in given
+        for name in user_arguments
         if name in plan.arguments
         and name not in OWNED
-        and name not in NOT_TOLD
+        and name not in LEFT_OUT
         and not name.startswith(SECRETIVE)
         and not _same(plan.arguments[name], defaults.get(name))
     }
     if not _same(str(plan.strategy), own_order):
-        told["train_sampling_strategy"] = str(plan.strategy)
-    return dict(sorted(told.items()))
+        reported["train_sampling_strategy"] = str(plan.strategy)
+    return dict(sorted(reported.items()))
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -117,23 +117,23 @@ def evaluations(history: Iterable[Mapping[str, Any]], *, best_again: bool) -> li
     With `best_again` the last one was of the best weights, loaded after training: their own step tells it already. Of
     two of one step (a resume after the last one) the first.
     """
-    found: dict[int, Evaluation] = {}
+    by_step: dict[int, Evaluation] = {}
     entries = list(history)
     judged = [index for index, entry in enumerate(entries) if any(name.startswith("eval_") for name in entry)]
-    told = set(judged[:-1] if best_again else judged)
+    reported = set(judged[:-1] if best_again else judged)
     loss: float | None = None
     for index, entry in enumerate(entries):
         if "loss" in entry:
             loss = entry["loss"]
-        if index in told:
+        if index in reported:
             step = int(entry["step"])
             # In the log of a checkpoint what is not finite is null.
             metrics = {name: value for name, value in entry.items() if name.startswith("eval_") and value is not None}
-            one = Evaluation(
+            evaluation = Evaluation(
                 step=step,
                 epoch=float(entry.get("epoch") or 0.0),
                 loss=loss if loss is not None and math.isfinite(loss) else None,
                 metrics=plain(metrics),
             )
-            found.setdefault(step, one)
-    return list(found.values())
+            by_step.setdefault(step, evaluation)
+    return list(by_step.values())

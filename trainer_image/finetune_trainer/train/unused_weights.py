@@ -20,7 +20,7 @@ from finetune_trainer.shared.failures import ExpectedError
 REENTRANT = "use_reentrant"
 
 
-def settle(arguments: Any, run: RunConfig, model: Any) -> str | None:
+def adjust_arguments(arguments: Any, run: RunConfig, model: Any) -> str | None:
     """Set the Trainer's arguments to what ranks can do together; return what the user should know of it.
 
     `model` is without adapters. ExpectedError where what the user wants cannot be done.

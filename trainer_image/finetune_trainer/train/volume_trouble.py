@@ -61,17 +61,17 @@ def volume_trouble(error: BaseException, folder: Path) -> OSError | None:
     if passes(error):
         assert isinstance(error, OSError)
         return error
-    said = OS_ERROR.search(str(error))
-    if said is not None:
-        known = OSError(int(said[1]), os.strerror(int(said[1])), str(folder))
+    match = OS_ERROR.search(str(error))
+    if match is not None:
+        known = OSError(int(match[1]), os.strerror(int(match[1])), str(folder))
         return known if passes(known) else None
     if DISK_FULL.search(str(error)) is None:
         return None
     # torch says only that it could not write.
-    return _tried(folder) or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    return _try_to_write(folder) or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def _tried(folder: Path) -> OSError | None:
+def _try_to_write(folder: Path) -> OSError | None:
     """What the volume says to a file of some size."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -86,9 +86,9 @@ class World:
         """Whether something holds on any rank. All ranks must ask."""
         if self.size == 1:
             return holds
-        found = torch.tensor(int(holds))
-        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=group)
-        return bool(found.item())
+        shared = torch.tensor(int(holds))
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=group)
+        return bool(shared.item())
 
     def has_bf16(self) -> bool:
         """Whether every rank's accelerator computes in bfloat16 itself: all must train in the same precision."""
