@@ -11,7 +11,7 @@ import signal
 import sys
 
 STOPPED = 143
-"""`contract.records.Exit.STOPPED`, without an import: what stands here runs before anything else does."""
+"""`contract.records.Exit.STOPPED` without an import: this module runs before anything else."""
 
 
 def _launch() -> int:
@@ -50,22 +50,22 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; its return value is the exit code."""
+    """Run one command; return its exit code."""
     parser = argparse.ArgumentParser(prog="finetune_trainer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text, description=text)
     command = parser.parse_args(arguments).command
-    if command != "train":  # a rank is torchrun's to end
+    if command != "train":  # torchrun ends its ranks itself
         _end_when_told()
     run, _ = COMMANDS[command]
     return run()
 
 
 def _end_when_told() -> None:
-    """Process 1 of a container ignores SIGTERM unless it asks for it: a deleted pod would wait out its grace period.
+    """End this process at SIGTERM. Process 1 of a container ignores it otherwise, and a deleted pod would wait out its grace period.
 
-    Until a command has a handler of its own, and in prepare always: nothing is left half done by an end at any moment.
+    It holds until a command has a handler of its own, and in prepare always: an end at any moment leaves nothing half done.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(STOPPED))
 

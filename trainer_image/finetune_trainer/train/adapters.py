@@ -1,6 +1,6 @@
-"""Training an adapter in place of all weights: LoRA through peft, on a base model in full precision or in four bits.
+"""Training of an adapter in place of all weights: LoRA through peft, on a base model in full precision or in four bits.
 
-Imported, and peft with it, by runs that train one.
+Only runs that train an adapter import this module, and peft with it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from finetune_trainer.tasks.loading import skeleton
 from finetune_trainer.train import precision, towers
 
 DROPS_SEGMENTS = "QUESTION_ANS"
-"""Type whose class in peft drops `token_type_ids`: what tells a question from its context."""
+"""Type whose class in peft drops `token_type_ids`, which tell a question from its context."""
 HEADS = ("classifier", "score", "qa_outputs", "classification_head")
-"""How heads are called in models that name no base model."""
+"""Names of heads in models that name no base model."""
 ALL_LINEAR = "all-linear"
 TRAINABLE = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, Conv1D)
 """Kinds of layers that can have an adapter."""
@@ -41,17 +41,17 @@ NAMES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Adapters:
-    """What the run says of them."""
+    """The adapters of one run."""
 
     task: Task
     config: RunConfig
     prepared: Prepared
     precision: str
     device: int | str
-    """This rank's accelerator: its number."""
+    """Number of this rank's accelerator."""
 
     def options(self) -> dict[str, Any]:
-        """For `from_pretrained`: how the base model is held."""
+        """Return options of `from_pretrained` that say how the base model is held."""
         if self.config.quantization is None:
             return {}
         from transformers import BitsAndBytesConfig
@@ -62,19 +62,20 @@ class Adapters:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=DTYPES[self.precision],
-            llm_int8_skip_modules=new or None,  # these are trained as they are; None leaves out the output embeddings
+            llm_int8_skip_modules=new
+            or None,  # these are trained as they are; None would leave out the output embeddings
         )
         return {"quantization_config": quantization, "device_map": {"": self.device}}
 
     def wrap(self, model: Any, *, checkpointing: bool) -> Any:
-        """The model with fresh adapters; all else is frozen, but for a head that is new."""
+        """Return the model with fresh adapters; everything else is frozen, except for a new head."""
         require_modules(model, self._peft.target_modules)
         if self.config.quantization is not None:
             model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
                 model, use_gradient_checkpointing=False
             )
         if checkpointing:
-            # What is recomputed has no gradient of its own where its input, from frozen embeddings, has none.
+            # Activations that are recomputed have no gradient where their input, from frozen embeddings, has none.
             model.enable_input_require_grads()
         try:
             lora = self._lora(model)
@@ -100,12 +101,12 @@ class Adapters:
         )
 
     def summary(self, model: Any) -> str:
-        """How much of the model is trained."""
+        """Say how much of the model is trained."""
         trained, everything = model.get_nb_trainable_parameters()
         return f"LoRA trains {trained:,} of {everything:,} parameters ({100 * trained / everything:.2g} %)"
 
     def save(self, model: Any, folder: Path) -> None:
-        """The adapter, for the base model under the name that the user gave it; or a plain model with it merged in."""
+        """Save the adapter, for the base model under the name that the user gave; or a plain model with the adapter merged in."""
         if self._peft.save_merged:
             merged = self._merged(model, folder)
             precision.as_in(to_local(self.prepared.model), merged)
@@ -119,7 +120,8 @@ class Adapters:
     def _merged(self, model: Any, folder: Path) -> Any:
         if self.config.quantization is None:
             return model.merge_and_unload()
-        # Merging into four bits would round the update away: it goes into the base model as it was saved.
+        # Merging into four bits would round the update away, so the adapter is merged into the base model as it was
+        # saved.
         scratch = folder.with_name(f"{folder.name}-adapter")
         _save(model, scratch)
         gc.collect()
@@ -134,14 +136,14 @@ class Adapters:
         return self.config.peft
 
     def _new_modules(self, model: Any) -> list[str]:
-        """Those that begin at random: an adapter without them would be worth nothing."""
+        """Return the modules that begin at random: an adapter without them would be worth nothing."""
         heads = heads_of(model) if self.task.facts.new_head else []
         unsaved = unsaved_of(model, saved_names(to_local(self.prepared.model)))
         return [*heads, *(path for path in unsaved if path.partition(".")[0] not in heads)]
 
 
 def heads_of(model: Any) -> list[str]:
-    """Names of the modules beside the base model."""
+    """Return the names of the modules beside the base model."""
     base = getattr(model, "base_model", model)
     children = {name: child for name, child in model.named_children() if any(True for _ in child.parameters())}
     if base is model:
@@ -150,10 +152,11 @@ def heads_of(model: Any) -> list[str]:
 
 
 def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
-    """Paths of single layers whose weights were not among those that are saved, so that they were drawn while loading.
+    """Return the paths of single layers whose weights were not saved, so that they were drawn by chance while loading.
 
-    A model may lack its pooler, or the head that fills masks. Layers of the stack are never looked at: their weights may
-    be saved under other names. Nor are weights that two modules share, nor embeddings: places are computed in some models.
+    A model may lack its pooler, or the head that fills masks. Layers of the stack are not looked at, because their weights
+    may be saved under other names. Nor are weights that two modules share, nor embeddings, because some models compute those
+    of positions.
     """
     if not saved:
         return []
@@ -173,13 +176,13 @@ def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
 
 
 def _endings(name: str) -> list[str]:
-    """A path of parts, and what is left of it without its first ones, as long as it names a layer and a weight."""
+    """Return a path of parts, and the path without its first parts as long as it names a layer and a weight."""
     parts = name.split(".")
     return [".".join(parts[begin:]) for begin in range(max(len(parts) - 1, 1))]
 
 
 def saved_names(folder: Path) -> set[str]:
-    """Names of the weights in a model's folder; empty where only loading them would tell."""
+    """Return the names of the weights in a model's folder; none where only loading them would tell."""
     from safetensors import safe_open
 
     names: set[str] = set()
@@ -190,7 +193,7 @@ def saved_names(folder: Path) -> set[str]:
 
 
 def require_modules(model: Any, wanted: Iterable[str]) -> None:
-    """Each name that the user gave stands for layers that can have an adapter; peft itself skips what it does not find."""
+    """Raise an error where a name that the user gave stands for no layer that can have an adapter: peft would skip it silently."""
     layers = dict(model.named_modules())
     for name in wanted:
         if name == ALL_LINEAR:
@@ -207,7 +210,7 @@ def require_modules(model: Any, wanted: Iterable[str]) -> None:
 
 
 def _routers(model: Any) -> list[str]:
-    """Paths of the linear layers that choose experts: they return more than a linear layer, which an adapter has no use for."""
+    """Return the paths of the linear layers that choose experts: they return more than a linear layer, so no adapter fits them."""
     return [path for path, layer in model.named_modules() if _is_router(layer)]
 
 
@@ -228,15 +231,15 @@ def _known_names(model: Any) -> str:
 
 
 def _within(paths: Iterable[str]) -> str | None:
-    """A pattern that the paths of all modules below these fit."""
+    """Return a pattern that matches the paths of all modules below these."""
     pattern = "|".join(re.escape(path) for path in paths)
     return rf"({pattern})(\..*)?" if pattern else None
 
 
 def _save(model: Any, folder: Path) -> None:
-    """An adapter alone: no vocabulary grows here, and whether one has must not be asked of the Hub."""
+    """Save an adapter alone: no vocabulary grows here, and peft must not ask the Hub whether one has."""
     model.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # a card with gaps to fill in
+    (folder / "README.md").unlink(missing_ok=True)  # a model card with gaps to fill in
 
 
 def _refusal(what: str) -> ExpectedError:

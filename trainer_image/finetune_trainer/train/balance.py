@@ -1,6 +1,6 @@
 """The loss that spreads tokens over the experts of a model, where its configuration asks for it.
 
-Models add it to the loss that they compute themselves; here the loss is computed from their logits.
+Models add it to the loss that they compute themselves, but here the loss is computed from their logits.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 from finetune_trainer.data.model import text_config
 
 NAMES = ("router_aux_loss_coef", "aux_loss_coef")
-"""What models and configurations call its weight."""
+"""Names of its weight in models and configurations."""
 
 
 def weight(model: Any) -> float:
-    """What that loss is multiplied with; 0 where nobody asks for it."""
+    """Return the factor of that loss; 0 where nothing asks for it."""
     text = text_config(model.config)
     if not any(getattr(config, "output_router_logits", False) for config in (model.config, text)):
         return 0.0

@@ -1,4 +1,4 @@
-"""What happens at the Trainer's events: progress, agreed checkpoints, errors that must not pass as numbers."""
+"""The actions at the Trainer's events: progress, agreed checkpoints, errors for numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from finetune_trainer.train.volume_trouble import Save
 from finetune_trainer.train.world import World
 
 SMALLEST_SCALE = 1e-4
-"""Of the gradient scaler, as in fairseq: it begins at 65536 and is halved for each step that is left out, so that 30 in a row
-are too many; it takes 2000 good steps to double it."""
+"""Smallest scale of the gradient scaler, as in fairseq. It begins at 65536 and is halved for each step that is left out, so
+30 in a row are too many; it takes 2000 good steps to double it."""
 REPORTED_COUNTS = (1, 10, 100, 1000)
-"""How many losses that were left out are worth a word."""
+"""Numbers of left-out losses that are reported."""
 
 
 class RankCallback(TrainerCallback):
-    """One for each rank; only rank 0's reporter is active."""
+    """The callback of one rank; only the reporter of rank 0 is active."""
 
     def __init__(
         self,
@@ -73,14 +73,15 @@ class RankCallback(TrainerCallback):
         self._first_scale = _scale(kwargs)
         self._pulse.saved()
         self._reporter.tell(phase=PodPhase.TRAINING, step=state.global_step, total_steps=state.max_steps)
-        # After a resume from the last step of all there is nothing left to train.
+        # After a resume from the very last step there is nothing left to train.
         control.should_training_stop = control.should_training_stop or state.global_step >= state.max_steps
         return control
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # Not left to the data loader: after a resume within an epoch accelerate's wrappers do not pass the epoch on.
+        # It is not left to the data loader: after a resume within an epoch accelerate's wrappers do not pass the epoch
+        # on.
         self._batches.set_epoch(state.global_step // self._order.steps)
 
     def on_step_begin(
@@ -117,7 +118,7 @@ class RankCallback(TrainerCallback):
         return control
 
     def _check_scale(self, beat: Beat, scale: float | None, step: int) -> None:
-        """What is not finite in fp16 the scaler leaves out: said, and an error where it goes on."""
+        """Report losses that the scaler leaves out in fp16, and raise an error where that goes on."""
         before, self._left_out = self._left_out, self._left_out + beat.left_out
         if any(before < count <= self._left_out for count in REPORTED_COUNTS):
             self._reporter.tell(
@@ -136,7 +137,7 @@ class RankCallback(TrainerCallback):
         scale, steps = _scale(kwargs), state.global_step
         if self._first_scale is None or scale is None or self._first_step or not steps:
             return
-        # Each step that is left out halves it, and a good one does not: all ranks have the same.
+        # Each step that is left out halves it, and a good one does not. All ranks have the same scale.
         if scale == self._first_scale * kwargs["optimizer"].scaler.get_backoff_factor() ** steps:
             raise _left_out(f"all {steps} steps" if steps > 1 else "the only step")
 
@@ -168,7 +169,7 @@ class RankCallback(TrainerCallback):
         logs = logs or {}
         for name in ("loss", "grad_norm"):
             value = logs.get(name)
-            # With the gradient scaler a norm that is not finite is how it finds its scale: the step is left out.
+            # A norm that is not finite is how the gradient scaler finds its scale: the step is left out.
             if value is None or math.isfinite(value) or (name == "grad_norm" and self._scaled):
                 continue
             raise _not_finite(name.replace("_", "ient "), value, state.global_step)
@@ -220,7 +221,7 @@ class RankCallback(TrainerCallback):
 
 
 def own_files(folder: Path, world: World) -> list[str]:
-    """The files of a checkpoint that this rank wrote: all of them rank 0's but the other ranks' random states."""
+    """Return the files of a checkpoint that this rank wrote. Rank 0 writes all but the other ranks' random states."""
     mine = "rng_state.pth" if world.size == 1 else f"rng_state_{world.rank}.pth"
     if world.rank != 0:
         return [mine]
@@ -229,14 +230,14 @@ def own_files(folder: Path, world: World) -> list[str]:
 
 
 def plain(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics of an evaluation under their own names: `accuracy`, not `eval_accuracy`; timings left out."""
+    """Return the metrics of an evaluation under their own names, `accuracy` and not `eval_accuracy`, without timings."""
     timings = ("runtime", "per_second", "preparation_time", "epoch")
     named = {name.removeprefix("eval_"): value for name, value in metrics.items()}
     return {name: float(value) for name, value in named.items() if not name.endswith(timings)}
 
 
 def _scale(kwargs: dict[str, Any]) -> float | None:
-    """Of the gradient scaler, where there is one: asking for it makes the accelerator wait."""
+    """Return the scale of the gradient scaler, where there is one. To read it makes the accelerator wait."""
     scaler = getattr(kwargs.get("optimizer"), "scaler", None)
     return float(scaler.get_scale()) if scaler is not None else None
 

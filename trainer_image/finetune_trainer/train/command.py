@@ -1,7 +1,7 @@
-"""What `python -m finetune_trainer train` does: train as one rank, tell `launch` how it ended, and end at once.
+"""The command `python -m finetune_trainer train`: train as one rank, report the result to `launch`, and end at once.
 
-`os._exit` rather than a return: at interpreter exit gloo aborts now and then, after a good run. So everything that must
-survive is written and flushed before.
+It ends with `os._exit` and not with a return, because gloo sometimes aborts when the interpreter exits after a good run. So
+everything that must survive is written and flushed before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
 
 def main() -> NoReturn:
-    """Run the rank of torchrun's environment."""
+    """Run the rank that torchrun's environment describes."""
     rank = int(os.environ["RANK"])
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     client = LaunchClient.from_environment()

@@ -1,8 +1,8 @@
-"""Training arguments: what the user gave, where our defaults differ from Hugging Face's, and what the system owns.
+"""Training arguments: those of the user, our defaults that differ from Hugging Face's, and those that the system owns.
 
-Every default that differs stands here and nowhere else. A value that the user gives is taken verbatim; only where the
-machine cannot do it (half precision on a CPU) it is replaced, and said. (The optimizer is AdamW in its fused form, which
-is the default of transformers already.)
+Every default that differs stands here and nowhere else. A value that the user gives is taken verbatim; only where the machine
+can't do it (half precision on a CPU) is it replaced, with a message. (The optimizer is AdamW in its fused form, which is the
+default of transformers already.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from finetune_trainer.data.sampler import Strategy
 from finetune_trainer.shared.failures import ExpectedError
 
 LOGGING_STEPS = 500
-"""transformers' own default, which `eval_steps` falls back to."""
+"""Default of transformers, which `eval_steps` takes where it is not set."""
 OWNED: dict[str, Any] = {
     "report_to": "none",
     "disable_tqdm": True,
@@ -25,35 +25,35 @@ OWNED: dict[str, Any] = {
     "save_total_limit": None,  # launch rotates what is sealed on the volume; see `save_total_limit` of the job
     "train_sampling_strategy": "random",  # the sampler decides in training; the stock one would order evaluation too
     "label_names": ["labels"],
-    "remove_unused_columns": False,  # `Rows` gives what the model takes
+    "remove_unused_columns": False,  # `PreparedDataset` gives what the model takes
 }
 GENERATION = ("predict_with_generate", "generation_max_length", "generation_num_beams")
-"""Arguments of tasks that write text: they read them from the run config, the Trainer does not know them."""
+"""Arguments of tasks that write text. They read them from the run config, because the Trainer does not know them."""
 ACCELERATOR_ONLY = ("fp16", "bf16", "tf32", "use_liger_kernel")
 MAX_WORKERS = 4
-"""Processes of a rank that make batches: tokens are padded, no more, and each costs memory and a start."""
+"""Processes of a rank that make batches. They only pad tokens, and each costs memory and a start."""
 DEFAULT_METRIC = "loss"
-"""What is best where nobody says."""
+"""Metric for the best model where the user names none."""
 BY_METRIC = ("reduce_lr_on_plateau", "greedy")
-"""Schedulers that look at the metric too."""
+"""Schedulers that need a metric too."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How this run trains, resolved for this machine."""
+    """The training arguments of a run, resolved for this machine."""
 
     arguments: dict[str, Any]
     """Keyword arguments of TrainingArguments, without the output folder."""
     strategy: Strategy
     precision: str
     timed: bool
-    """Whether checkpoints are made by the clock (and at each evaluation)."""
+    """Whether the clock says when checkpoints are made (besides each evaluation)."""
     load_best: bool
     messages: tuple[str, ...]
 
 
 def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -> Plan:
-    """Resolve the training arguments of a run; `bf16` says whether all accelerators can, `cores` what a rank has."""
+    """Resolve the training arguments of a run. `bf16` says whether all accelerators support it, `cores` how many a rank has."""
     user_arguments = {name: value for name, value in config.training_arguments.items() if value is not None}
     if user_arguments.get("max_steps") == 0:
         raise ExpectedError(
@@ -73,7 +73,7 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
             f"The adapter names {config.model.name} as its base model, which nobody finds who loads it from the Hub: "
             "choose a model of the Hub, or set spec.peft.saveMerged."
         )
-    # A later one takes precedence over those before it.
+    # A later entry takes precedence over those before it.
     arguments = {
         **(_accelerator_arguments(user_arguments, bf16=bf16, cores=cores) if cuda else {}),
         **(_save_arguments(user_arguments) if timed else {}),
@@ -94,7 +94,7 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
 
 
 def _accelerator_arguments(user_arguments: dict[str, Any], *, bf16: bool, cores: int) -> dict[str, Any]:
-    """Half precision as the hardware has it, unless anything is said of it; batches made beside the training."""
+    """Return half precision as the hardware has it, unless the user chose, and workers that make batches beside the training."""
     arguments: dict[str, Any] = {}
     if "fp16" not in user_arguments and "bf16" not in user_arguments:
         arguments["bf16" if bf16 else "fp16"] = True
@@ -105,7 +105,7 @@ def _accelerator_arguments(user_arguments: dict[str, Any], *, bf16: bool, cores:
 
 
 def _best_metric_arguments(config: RunConfig, user_arguments: dict[str, Any], *, timed: bool) -> dict[str, Any]:
-    """Which metric says what is best, and which way; who stops early wants the best weights, not the last ones."""
+    """Return the metric that says what is best, and its direction; a training that may stop early keeps its best weights."""
     arguments: dict[str, Any] = {}
     if config.early_stopping is not None and _saves_what_it_evaluates(user_arguments, timed=timed):
         arguments["load_best_model_at_end"] = True
@@ -121,7 +121,7 @@ def _best_metric_arguments(config: RunConfig, user_arguments: dict[str, Any], *,
 
 
 def _saves_what_it_evaluates(user_arguments: dict[str, Any], *, timed: bool) -> bool:
-    """Whether the Trainer can find the best weights again: it wants a checkpoint of every evaluation."""
+    """Return whether the Trainer can find the best weights again: that takes a checkpoint of every evaluation."""
     strategy = user_arguments.get("eval_strategy", "no")
     if timed or user_arguments.get("save_strategy") == "best":
         return True
@@ -132,7 +132,7 @@ def _saves_what_it_evaluates(user_arguments: dict[str, Any], *, timed: bool) -> 
 
 
 def _save_arguments(user_arguments: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint at each evaluation; those by the clock are the pulse's."""
+    """Return arguments for a checkpoint at each evaluation; `pulse` makes those by the clock."""
     strategy = user_arguments.get("eval_strategy", "no")
     if strategy != "steps":
         return {"save_strategy": strategy}
@@ -143,7 +143,7 @@ def _save_arguments(user_arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_arguments(plan: Plan, staging: str) -> Any:
-    """The Trainer's arguments; what it refuses is the user's to mend."""
+    """Return the Trainer's arguments. What the Trainer refuses is the user's error."""
     from transformers import TrainingArguments
 
     try:
@@ -155,7 +155,7 @@ def training_arguments(plan: Plan, staging: str) -> Any:
 
 
 def require_supported(arguments: Any, model: Any) -> None:
-    """What the Trainer asks of a model only once training begins."""
+    """Check what the Trainer would ask of a model only once training begins."""
     if arguments.activation_checkpointing and not model.supports_gradient_checkpointing:
         raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
@@ -165,7 +165,7 @@ def require_supported(arguments: Any, model: Any) -> None:
 
 
 def _try_optimizer_and_scheduler(arguments: Any) -> None:
-    """Their arguments are looked at only once training begins, after model and data were loaded."""
+    """Make optimizer and scheduler once: their arguments would be checked only after model and data were loaded."""
     import torch
     from transformers import Trainer, get_scheduler
 

@@ -1,10 +1,10 @@
-"""What a rank says of the devices that its pod has, and that training does otherwise than they are there. Pure."""
+"""Messages of a rank where training does not use the devices of its pod as they are. Pure."""
 
 from __future__ import annotations
 
 
 def messages(*, accelerators: bool, seen: int, ranks: int) -> tuple[str, ...]:
-    """Of a pod that sees `seen` devices, with `ranks` ranks of its own; `accelerators`: whether the job asks for any."""
+    """Return messages for a pod that sees `seen` devices and has `ranks` ranks. `accelerators`: whether the job asks for any."""
     count = f"{seen} CUDA device{'s' if seen > 1 else ''}"
     if not accelerators and seen:
         return (
@@ -20,7 +20,7 @@ def messages(*, accelerators: bool, seen: int, ranks: int) -> tuple[str, ...]:
 
 
 def too_few(*, seen: int, ranks: int) -> str | None:
-    """Why ranks cannot have a device each; None where they can."""
+    """Return why ranks can't have a device each; None where they can."""
     if seen >= ranks:
         return None
     return (

@@ -1,8 +1,8 @@
-"""Ending a training whose evaluations do not improve any more, as transformers' own callback does.
+"""The end of a training whose evaluations no longer improve, as in transformers' own callback.
 
-That one counts in memory, and on a resume its count is lost or comes back together with state that is not wanted. Here
-the count is read off the evaluations in the Trainer's log, which every checkpoint holds: a run that was resumed, also
-from the very step at which it was to end, ends where an undisturbed one does.
+That callback counts in memory: on a resume its count is lost, or comes back together with unwanted state. Here the count is
+read from the evaluations in the Trainer's log, which every checkpoint holds. So a resumed run ends where an undisturbed one
+does, even if it resumes from the very step at which it was to end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class EarlyStopper(TrainerCallback):
-    """The same decision on every rank: all have the same log."""
+    """A callback that decides the same on every rank, because all have the same log."""
 
     def __init__(
         self, *, patience: int, threshold: float, metric: str, greater: bool, tell: Callable[[str], None]
@@ -58,9 +58,9 @@ class EarlyStopper(TrainerCallback):
 
 
 def evaluated(history: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float]:
-    """Step -> metric, of the evaluations in training. What was evaluated before the first step counts as nothing yet.
+    """Return the metric of the evaluations in training, by step. An evaluation before the first step does not count.
 
-    A value that is not finite is null in the log of a checkpoint, and no improvement.
+    A value that is not finite is null in the log of a checkpoint, and is no improvement.
     """
     name = f"eval_{metric}"
     values: dict[int, float] = {}
@@ -72,7 +72,7 @@ def evaluated(history: Iterable[Mapping[str, Any]], metric: str) -> dict[int, fl
 
 
 def without_improvement(values: Iterable[float], *, greater: bool, threshold: float) -> int:
-    """How many evaluations, counted back from the last one, are not better than what was best before them."""
+    """Count the evaluations, back from the last one, that are not better than the best before them."""
     count, best = 0, None
     for value in values:
         if best is None:

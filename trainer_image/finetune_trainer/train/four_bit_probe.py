@@ -1,7 +1,7 @@
-"""Asks a model's structure what four bits would leave as it is: `... FOLDER AUTO`, a line of JSON.
+"""Prints which part of a model four bits would leave as it is: `... FOLDER AUTO`, a line of JSON.
 
 `{"left": share of the weights, "where": path and class of the largest part}`. The library for four bits (bitsandbytes,
-through transformers) replaces plain linear layers. Experts that are one tensor are none: they would stay in fp32.
+through transformers) replaces plain linear layers. Experts that are one tensor are none, so they would stay in fp32.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MATRIX = 2
 
 
 def main() -> None:
-    """Answer for the folder and the class of transformers that the command line names."""
+    """Answer for the folder and the class of transformers on the command line."""
     folder, auto = sys.argv[1:]
     print(json.dumps(answer(skeleton(auto, Path(folder)))))  # noqa: T201
 
 
 def answer(model: Any) -> dict[str, Any]:
-    """What of this model stays in full precision, but for embeddings and what has no matrix."""
+    """Return the part of this model that stays in full precision, without embeddings and layers that have no matrix."""
     left: Counter[str] = Counter()
     total = sum(weight.numel() for weight in model.parameters())
     output = model.get_output_embeddings()

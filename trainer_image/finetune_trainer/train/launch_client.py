@@ -1,6 +1,6 @@
-"""What a rank says to its own pod's `launch`, over loopback HTTP.
+"""The requests of a rank to the `launch` of its own pod, over loopback HTTP.
 
-Standard library only, one connection a request: ranks send one message a second at most.
+It uses the standard library only, and a connection for each request: ranks send at most one message a second.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.shared.paths import to_local
 
 REPORT_SECONDS = 10.0
-"""For progress, which is told again."""
+"""Timeout for progress, which is reported again."""
 ONCE_SECONDS = 120.0
-"""For what is said once: a disk that stands still for some seconds must not end a training."""
+"""Timeout for reports that are made once: a disk that hangs for some seconds must not end a training."""
 
 
 class LaunchError(Exception):
-    """`launch` refused, or does not answer any more."""
+    """`launch` refused a request, or does not answer any more."""
 
     def __init__(self, message: str, status: int | None = None, answer: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.answer = answer
-        """What it answered."""
+        """Text of the answer."""
 
 
 class LaunchClient:
@@ -53,39 +53,41 @@ class LaunchClient:
         return cls(os.environ[RankEnv.LAUNCH_URL], token)
 
     def prepared(self) -> Prepared:
-        """The prepared data, once it is there. LaunchError with status 409 if preparing has failed."""
+        """Return the prepared data, once it exists. Raise LaunchError with status 409 if preparing has failed."""
         return Prepared.model_validate_json(self._ask("GET", "/rank/prepared", timeout=None))
 
     def progress(self, progress: RankProgress) -> Saved:
-        """Tell how far it is; returns what became of checkpoints."""
+        """Report progress; return what became of checkpoints."""
         answer = self._ask("POST", "/rank/progress", progress, timeout=REPORT_SECONDS)
         return Saved.model_validate_json(answer) if answer else Saved()
 
     def advanced(self) -> None:
-        """This rank got on: for the `launch` of a node that may have lost sight of node 0."""
+        """Report that this rank advanced, to the `launch` of a node that may have lost sight of node 0."""
         self._ask("POST", "/rank/advanced", timeout=REPORT_SECONDS)
 
     def checkpoint(self, checkpoint: RankCheckpoint) -> None:
-        """All files of this rank are written; `launch` makes them durable beside the training."""
+        """Report that all files of this rank are written; `launch` makes them durable beside the training."""
         self._ask("POST", "/rank/checkpoint", checkpoint)
 
     def sealed(self, step: int) -> Path:
-        """The folder of a checkpoint, once it is sealed and verified. LaunchError with status 404 says why it can't be used."""
+        """Return the folder of a checkpoint, once it is sealed and verified. Raise LaunchError with status 404 where it can't
+        be used.
+        """
         answer = self._ask("GET", f"/rank/checkpoint/{step}", timeout=None)
         return to_local(SealedCheckpoint.model_validate_json(answer).path)
 
     def model(self, model: RankModel) -> None:
-        """Seal the final model; returns when it is on the volume."""
+        """Seal the final model; return when it is on the volume."""
         self._ask("POST", "/rank/model", model, timeout=None)
 
     def result(self, result: RankResult) -> None:
-        """The last word of a rank."""
+        """Report the result of this rank."""
         self._ask("POST", "/rank/result", result)
 
     def _ask(
         self, method: str, path: str, body: Document | None = None, *, timeout: float | None = ONCE_SECONDS
     ) -> bytes:
-        """One request. Without a timeout for answers that `launch` holds back until there is one."""
+        """Send one request. It has no timeout where `launch` holds the answer back until there is one."""
         connection = http.client.HTTPConnection(self._address, timeout=timeout)
         try:
             connection.request(method, path, body.to_json().encode() if body else None, self._headers)

@@ -1,4 +1,4 @@
-"""The precision in which a finished model is left: that of the model it was made from, whatever it was trained in."""
+"""The precision of a finished model: that of the model it was made from, whatever precision it was trained in."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
-"""Name in the header of a safetensors file -> type; others stay as they are."""
+"""Types by their names in the header of a safetensors file; other types stay as they are."""
 
 
 def as_in(folder: Path, model: Any) -> torch.dtype | None:
-    """Give weights the type that the model in `folder` has them in; the type that most have, None where nothing changes.
+    """Give weights the types of the model in `folder`; return the type that most have, or None where nothing changes.
 
-    A new head, and what is saved under another name there, gets the type of the most. Nothing changes where a weight has
+    A new head, and weights that are saved under other names, get the type of most weights. Nothing changes where a weight has
     grown out of the smaller range.
     """
     saved = saved_dtypes(folder)
@@ -37,20 +37,20 @@ def as_in(folder: Path, model: Any) -> torch.dtype | None:
 
 
 def main_dtype(saved: dict[str, torch.dtype]) -> torch.dtype | None:
-    """The type that most of the weights have."""
+    """Return the type that most of the weights have."""
     dtypes = list(saved.values())
     return max(set(dtypes), key=dtypes.count) if dtypes else None
 
 
 def named_dtype(folder: Path) -> torch.dtype | None:
-    """The type that the model's configuration names: of weights in files that only loading them would read."""
+    """Return the type that the model's configuration names, for weights in files that only loading would read."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = config.get("dtype") or config.get("torch_dtype")
     return next((dtype for dtype in DTYPES.values() if str(dtype) == f"torch.{name}"), None)
 
 
 def saved_dtypes(folder: Path) -> dict[str, torch.dtype]:
-    """Types of the weights in a model's folder; empty where only loading them would tell."""
+    """Return the types of the weights in a model's folder; none where only loading them would tell."""
     dtypes = {}
     for file in sorted(folder.glob("model*.safetensors")):
         with file.open("rb") as opened:

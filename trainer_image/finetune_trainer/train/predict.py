@@ -1,7 +1,7 @@
-"""The test split, once the weights that are kept are known: evaluated and predicted by all ranks together.
+"""The test split: evaluated and predicted by all ranks together, once the weights to keep are known.
 
-What is predicted of each row goes into a file beside the model, before it is sealed. It holds the user's data: it is
-never uploaded. Which rows, which text, which metrics is the task's to say.
+The predictions of all rows go into a file beside the model, before it is sealed. They hold the user's data, so they are never
+uploaded. The task decides which rows, which text and which metrics.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ T = TypeVar("T")
 TEST = "test"
 PROBLEM_CHARACTERS = 300
 TEST_PREFIX = "test_"
-"""What the metrics of the test split begin with where those of the validation split stand beside them."""
+"""Beginning of the names of the test split's metrics, where they stand beside those of the validation split."""
 
 
 @dataclass(frozen=True)
 class Tested:
-    """What the test split gave."""
+    """Result of the test split."""
 
     metrics: dict[str, float] | None = None
-    """Under their own names; None where there is no test split."""
+    """Metrics under their own names; None where there is no test split."""
 
     def beside(self, evaluation: dict[str, float] | None) -> dict[str, float] | None:
-        """The last evaluation's metrics and these, in one."""
+        """Return the last evaluation's metrics and these together."""
         if self.metrics is None:
             return evaluation
         return {**(evaluation or {}), **{f"{TEST_PREFIX}{name}": value for name, value in self.metrics.items()}}
@@ -51,22 +51,22 @@ class Tested:
 
 @dataclass
 class Judge:
-    """Turns what the Trainer gathered of the validation split into metrics."""
+    """Turns predictions of the validation split, which the Trainer has gathered, into metrics."""
 
     task: Task
     run: Training
     rows: PreparedDataset | None
-    """In the order of the evaluation."""
+    """Rows of the validation split, in the order of the evaluation."""
     share: Callable[[Callable[[], Any]], Any] = field(default=lambda make: make())
-    """Makes something on rank 0 alone, and gives it to all: to score on every rank takes its cores and memory as often."""
+    """Makes something on rank 0 alone, and gives it to all: scores on every rank would take its cores and memory as often."""
     tell: Callable[[str], Any] = field(default=lambda message: None)
-    """Called with what the user should know."""
+    """Called with messages for the user."""
     over: bool = field(default=False, init=False)
-    """Whether training is over: from then on a model is kept without the scores that can't be had."""
+    """Whether training is over: from then on a model is kept without scores that can't be computed."""
     _newest: Evaluated | None = field(default=None, init=False)
 
     def __call__(self, outcome: Any) -> dict[str, float]:
-        """The Trainer's `compute_metrics`."""
+        """Compute metrics, as the Trainer's `compute_metrics`."""
         assert self.rows is not None, "there is no evaluation without rows"
         startup.show_packages()
         rows = self.rows
@@ -80,7 +80,7 @@ class Judge:
         return dict(self.share(scored))
 
     def details(self) -> dict[str, Any]:
-        """What the task tells of the newest evaluation beside its metrics."""
+        """Return the task's details of the newest evaluation."""
         newest = self._newest
         if newest is None:
             return {}
@@ -96,7 +96,7 @@ class Judge:
             return Tested()
         rows = PreparedDataset.from_file(file)
         rows = rows.reading(trainer.train_dataset.columns).ordered(by_length(rows.lengths))
-        trainer.compute_metrics = None  # it is the validation split's
+        trainer.compute_metrics = None  # it is for the validation split
         outcome = trainer.predict(rows, metric_key_prefix=TEST)
         trainer.compute_metrics = self
         startup.show_packages()
@@ -118,9 +118,9 @@ class Judge:
 
 
 def kept_without(what: str, make: Callable[[], T], otherwise: T, tell: Callable[[str], Any]) -> T:
-    """What is made of a model that is trained; `otherwise`, and a word, where that fails: nobody loses the model for it.
+    """Return what is made of a trained model, or `otherwise` and a message where that fails: the model must not be lost for it.
 
-    A volume that does not take it, or a `launch` that is gone, ends the attempt as ever.
+    An error of the volume, or of a `launch` that is gone, still ends the attempt.
     """
     try:
         return make()
@@ -134,7 +134,7 @@ def kept_without(what: str, make: Callable[[], T], otherwise: T, tell: Callable[
 
 
 def examples(prepared: Prepared, role: str) -> pa.Table | None:
-    """The rows of a split as they were before they became tokens, where they were kept."""
+    """Return the rows of a split as they were before they became tokens, where they were kept."""
     path = to_local(prepared.data) / f"{role}.examples.arrow"
     if not path.is_file():
         return None
@@ -143,7 +143,7 @@ def examples(prepared: Prepared, role: str) -> pa.Table | None:
 
 
 def write(path: Path, predictions: Iterable[dict[str, Any]]) -> None:
-    """An object a line. Of predictions that can't be made to their end there is no file."""
+    """Write an object a line. Where the predictions fail before their end no file is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("w", encoding="utf-8") as file:

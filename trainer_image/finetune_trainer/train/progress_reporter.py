@@ -1,6 +1,6 @@
-"""Progress on its way to `launch`: gathered at once, sent from a thread of its own, once a second at most.
+"""Progress for `launch`: gathered at once, and sent from a thread once a second at most.
 
-Training never waits for it. What was not delivered is sent again with the next report; what was refused is not.
+Training never waits for it. A report that was not delivered is sent again with the next one; a report that was refused is not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIGN_SECONDS = 5.0
 
 
 class Reporter:
-    """Rank 0's reports; on other ranks it swallows what it is told."""
+    """The reports of rank 0; on other ranks it does nothing."""
 
     def __init__(self, client: LaunchClient, *, active: bool) -> None:
         self._client = client
@@ -35,26 +35,26 @@ class Reporter:
         self._closed = threading.Event()
         self._active = active
         self.saved = Saved()
-        """What became of checkpoints, as `launch` told last."""
+        """What became of checkpoints, as `launch` last reported."""
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
         if active:
             self._thread.start()
 
     def tell(self, *messages: str, **fields: Any) -> None:
-        """Note fields of RankProgress; the last value of each counts."""
+        """Note fields of RankProgress, of which the last value counts, and messages."""
         if self._active:
             with self._lock:
                 self._fields.update(fields)
                 self._messages += messages
 
     def tell_left_out(self, what: str, metrics: Mapping[str, float]) -> None:
-        """Say which metrics are not finite, so that no report holds them."""
+        """Report which metrics are not finite, because no report can hold them."""
         message = left_out(what, metrics)
         if message is not None:
             self.tell(message)
 
     def step_took(self, seconds: float) -> None:
-        """The duration of an optimizer step."""
+        """Note the duration of an optimizer step."""
         if self._active:
             with self._lock:
                 self._step_seconds.append(seconds)
@@ -82,7 +82,7 @@ class Reporter:
         except (LaunchError, ValidationError) as error:
             print(f"progress was not delivered: {error}", file=sys.stderr)  # noqa: T201
             if isinstance(error, ValidationError) or error.status == HTTPStatus.BAD_REQUEST:
-                # What is not understood would be refused again, and all that comes after it with it.
+                # A report that is not understood would be refused again, together with everything after it.
                 what = ", ".join(sorted(fields)) or "messages"
                 self.tell(
                     f"A report of progress ({what}) was refused and is left out: {error}", *(messages if fields else ())
@@ -95,9 +95,9 @@ class Reporter:
 
 
 class SignsOfLife:
-    """Tells a node's own `launch`, from a thread and every few seconds at most, that the ranks get on.
+    """Tells the `launch` of its own node, from a thread and every few seconds at most, that the ranks advance.
 
-    Node 0's knows it from the reports. The others then don't give up a training because node 0 does not answer.
+    The `launch` of node 0 knows it from the reports. The others then do not give a training up because node 0 does not answer.
     """
 
     def __init__(self, client: LaunchClient, *, active: bool) -> None:
@@ -107,7 +107,7 @@ class SignsOfLife:
             threading.Thread(target=self._run, name="signs of life", daemon=True).start()
 
     def note(self) -> None:
-        """A part of a step is done, by all ranks together."""
+        """Note that all ranks together have done a part of a step."""
         self._noted = True
 
     def _run(self) -> None:
@@ -115,5 +115,5 @@ class SignsOfLife:
             time.sleep(SIGN_SECONDS)
             if self._noted:
                 self._noted = False
-                with suppress(LaunchError):  # the next one tells as much
+                with suppress(LaunchError):  # the next request reports as much
                     self._client.advanced()

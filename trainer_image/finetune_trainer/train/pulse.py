@@ -1,9 +1,9 @@
-"""What all ranks must decide alike: asked about once a second, in one small exchange over the CPUs.
+"""Decisions that all ranks must make alike, in one small exchange over the CPUs about once a second.
 
-Rank 0's clock says when a checkpoint is due and when to ask again; all ranks learn both in the same step, so that
-nobody waits for a save that another one does not make. The exchange also brings the loss of the whole world together,
-which is where a loss that is not finite shows without asking the accelerator at every step. In fp16 the gradient scaler
-leaves such a step out: it is counted, and the loss is that of the others.
+The clock of rank 0 says when a checkpoint is due and when the next exchange is. All ranks learn both in the same step, so
+that none waits for a save that another one does not make. The exchange also gathers the loss of the whole world: there a loss
+that is not finite shows, without asking the accelerator at every step. In fp16 the gradient scaler leaves such a step out: it
+is counted, and the loss is that of the other steps.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from finetune_trainer.contract.launch_protocol import Saved
 
 PERIOD_SECONDS = 1.0
 AGAIN_SECONDS, AGAIN_SECONDS_MOST = 15.0, 600.0
-"""After a checkpoint that was given up another one is made; the pause grows as long as none is sealed."""
+"""Pause before another checkpoint is made after one was given up; it grows as long as none is sealed."""
 LONGEST_WAIT_STEPS = 1000
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What the ranks agreed on."""
+    """What the ranks agreed on in one exchange."""
 
     save: bool
     loss: float
-    """Mean over the world and over the steps since the last beat, those left out not counted."""
+    """Mean over the world and over the steps since the last beat, without those left out."""
     left_out: int
-    """Losses of a rank's steps since the last beat that were not finite, and left out with a gradient scaler."""
+    """Losses since the last beat, of all ranks, that were not finite and that a gradient scaler left out."""
     steps: int
     """Steps since the last beat."""
     seconds: float
@@ -39,7 +39,7 @@ class Beat:
 
 
 class Pulse:
-    """Counts steps, and beats when the ranks have agreed to."""
+    """Counts steps, and makes a beat when the ranks have agreed to."""
 
     def __init__(
         self, world_size: int, rank: int, group: Any, *, save_seconds: float | None, scaled: bool = False
@@ -62,10 +62,10 @@ class Pulse:
         self._failures = 0
 
     def add(self, loss: torch.Tensor) -> torch.Tensor:
-        """Take in the loss of one forward pass, as its share of the step; all stays on its device.
+        """Add the loss of one forward pass, as its share of the step; everything stays on its device.
 
-        Returns what the Trainer may log: in place of one that is not finite, and left out, the one before. Its sum would stay
-        NaN for ever.
+        Return the loss that the Trainer may log: in place of one that is not finite, and left out, the one before. The
+        Trainer's sum would stay NaN for ever.
         """
         loss = loss.detach()
         self._step_loss = loss.clone() if self._step_loss is None else self._step_loss + loss
@@ -76,7 +76,7 @@ class Pulse:
         return self._logged
 
     def _add_step(self) -> None:
-        """The step's loss to those since the last beat, unless the scaler leaves the step out."""
+        """Add the step's loss to those since the last beat, unless the scaler leaves the step out."""
         if self._step_loss is None:
             return
         counts = torch.isfinite(self._step_loss) if self._scaled else torch.ones_like(self._step_loss, dtype=torch.bool)
@@ -86,12 +86,12 @@ class Pulse:
         self._step_loss = None
 
     def saved(self) -> None:
-        """A checkpoint was made, for whatever reason."""
+        """Note that a checkpoint was made, for whatever reason."""
         self._saved = time.monotonic()
         self._again = None
 
     def heard(self, saved: Saved) -> None:
-        """What became of checkpoints: one that was given up is made again before the next one would be due."""
+        """Take what became of checkpoints: one that was given up is made again before the next one would be due."""
         if saved.given_up is None or saved.given_up == self._given_up:
             return
         if saved.sealed is not None and self._given_up is not None and saved.sealed > self._given_up:
@@ -101,7 +101,7 @@ class Pulse:
         self._failures += 1
 
     def step(self) -> Beat | None:
-        """After each optimizer step, on every rank."""
+        """Count an optimizer step; return a beat where the ranks have agreed on one. It is called on every rank."""
         self._steps += 1
         self._add_step()
         if self._steps < self._next:
@@ -129,6 +129,6 @@ class Pulse:
         return beat
 
     def _wait(self, seconds: float) -> int:
-        """Steps until the next beat, from how long they took: soon enough for the next checkpoint as well."""
+        """Return the steps until the next beat, from the duration of the last ones: soon enough for the next checkpoint too."""
         period = PERIOD_SECONDS if self._save_seconds is None else min(PERIOD_SECONDS, self._save_seconds / 10)
         return max(1, min(LONGEST_WAIT_STEPS, 2 * self._steps, int(period * self._steps / max(seconds, 1e-6))))

@@ -1,7 +1,7 @@
-"""Asks transformers whether this image can load weights that some library put into few bits: `... FOLDER`, a line of JSON.
+"""Prints whether this image can load weights that some library has quantized: `... FOLDER`, a line of JSON.
 
-`{"missing": ...}` where packages are, `{"untrainable": method}` where nothing can be trained upon them, `{}` else. It is
-asked as if there were a device: whether there is one is not the question.
+`{"missing": ...}` where packages are missing, `{"untrainable": method}` where nothing can be trained on such weights, `{}`
+else. It pretends that there is a device: whether there is one is not the question here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from finetune_trainer.data.model import quantization_of
 from finetune_trainer.tasks.loading import MADE_WHOLE
 
 CAPABILITY = (9, 0)
-"""Of the device that is imagined: what it could do is for the ranks to see."""
+"""Capability of the imagined device; the ranks will see that of the real one."""
 
 
 def main() -> None:
-    """Answer for the folder that the command line names."""
+    """Answer for the folder on the command line."""
     from transformers import AutoConfig
 
     quantization = quantization_of(AutoConfig.from_pretrained(Path(sys.argv[1])))
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def answer(quantization: dict[str, Any]) -> dict[str, str]:
-    """What is known of weights with this `quantization_config`."""
+    """Return what is known of weights with this `quantization_config`."""
     import torch
     from transformers.quantizers.auto import AutoHfQuantizer
 

@@ -1,4 +1,4 @@
-"""One rank's training, from the prepared data to the sealed model. Read top to bottom: `train` is the whole story."""
+"""The training of one rank, from the prepared data to the sealed model. Read it from top to bottom: `train` is all of it."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS = 1800.0
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
-"""How pictures and sounds become what a model reads: nothing that training touches."""
+"""Files that say how pictures and sounds become what a model reads. Training does not change them."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How it ended."""
+    """Result of a training."""
 
     step: int
     evaluation: dict[str, float] | None
@@ -66,7 +66,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     staging = Path(os.environ[RankEnv.STAGING])
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
     world = World.from_environment(config.accelerators)
-    # All that needs no data comes first, imports too: where node 0 prepares inline it takes place beside that.
+    # Everything that needs no data comes first, imports too: where node 0 prepares inline it happens at the same time.
     tasks.find(config.task)
     startup_timer.done("imports")
     timeout_seconds = _timeout_seconds(config)
@@ -136,13 +136,13 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
 
 
 def _timeout_seconds(config: RunConfig) -> float:
-    """Of an exchange between ranks."""
+    """Return the timeout of an exchange between ranks."""
     timeout = config.training_arguments.get("ddp_timeout")
     return float(timeout) if isinstance(timeout, int | float) else DEFAULT_TIMEOUT_SECONDS
 
 
 class _Run:
-    """What the Trainer is built from."""
+    """The parts that the Trainer is built from."""
 
     def __init__(
         self,
@@ -185,15 +185,15 @@ class _Run:
         set_seed(arguments.seed)  # the weights of head and adapters are drawn here
         options = self.adapters.options() if self.adapters else {}
         model, tokenizer = self._task.load(to_local(self._prepared.model), self._prepared, self._config, options)
-        # The loss is computed here, from logits: a forward that takes **kwargs and ignores the count of items would
+        # The loss is computed here, from logits. A forward that takes **kwargs and ignores the count of items would
         # have it scaled by the number of ranks and accumulation steps.
         model.accepts_loss_kwargs = False
         self._freeze(model)
         defaults.require_supported(arguments, model)
         if (message := unused_weights.adjust_arguments(arguments, self._config, model)) is not None:
             self._tell(message)
-        arguments.load_best_model_at_end = False  # the best one is launch's to find, on the volume
-        arguments.dataloader_drop_last = False  # the order of training knows; evaluations would lose rows, too
+        arguments.load_best_model_at_end = False  # launch finds the best one, on the volume
+        arguments.dataloader_drop_last = False  # the order of training handles it; evaluations would lose rows too
         takes = {*inspect.signature(model.forward).parameters, *self._task.collates}
         checkpointing = bool(arguments.activation_checkpointing)
         trained = self.adapters.wrap(model, checkpointing=checkpointing) if self.adapters else model
@@ -231,7 +231,7 @@ class _Run:
             raise ExpectedError(Reason.ARGUMENTS_INVALID, f"trainingArguments: {error}") from error
 
     def _freeze(self, model: Any) -> None:
-        """Leave out what no text passes."""
+        """Freeze the parts of a model that no text passes."""
         frozen = towers.freeze(model)
         if frozen:
             self._tell(towers.message(frozen))
@@ -252,7 +252,7 @@ def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) 
 
 
 def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter, on_any: Callable[[bool], bool]) -> None:
-    """The weights of the best checkpoint, from the volume; those of the last step where that can't be used on some node."""
+    """Load the weights of the best checkpoint from the volume, or keep those of the last step where a node can't use it."""
     best = trainer.state.best_global_step
     if best is None:
         metric = trainer.args.metric_for_best_model
@@ -277,7 +277,7 @@ def _load_best(trainer: RankTrainer, client: LaunchClient, reporter: Reporter, o
 
 
 def _kept_step(trainer: RankTrainer, *, best: bool) -> int:
-    """Step of the weights that the model has at the end."""
+    """Return the step of the weights that the model has at the end."""
     best_step = trainer.state.best_global_step if best else None
     return int(trainer.state.global_step if best_step is None else best_step)
 
@@ -285,10 +285,10 @@ def _kept_step(trainer: RankTrainer, *, best: bool) -> int:
 def _last_scores(
     trainer: RankTrainer, judge: Judge, callback: RankCallback, folder: Path, reporter: Reporter, *, best: bool
 ) -> tuple[dict[str, float] | None, Tested]:
-    """The evaluation of the weights that are kept, and the test, whose predictions go into `folder`.
+    """Return the evaluation of the kept weights, and the test, whose predictions go into `folder`.
 
-    The model is kept without them where they fail: for memory, say, after a training that fitted. A batch that fails on one
-    rank fails on all of them, so that none waits for it.
+    The model is kept without them where they fail, for example for lack of memory after a training that had enough. A batch
+    that fails on one rank fails on all, so that none waits for it.
     """
 
     def evaluated() -> dict[str, float] | None:
@@ -304,7 +304,7 @@ def _last_scores(
 
 
 def _last_evaluation(trainer: RankTrainer, callback: RankCallback, *, best: bool) -> dict[str, float] | None:
-    """Of the weights that are kept: run again unless the newest evaluation was of them."""
+    """Evaluate the kept weights, unless the newest evaluation was of them."""
     if trainer.eval_dataset is None:
         return None
     step = trainer.state.global_step
@@ -316,8 +316,10 @@ def _last_evaluation(trainer: RankTrainer, callback: RankCallback, *, best: bool
 def _save_model(
     trainer: RankTrainer, adapters: Adapters | None, base: Path, folder: Path, report: TrainingReport
 ) -> list[str]:
-    """Model, tokenizer and processor, and the report: what else the Trainer saves (its arguments, pickled) is nothing to
-    publish. `base` is the folder of the model that it was made from.
+    """Save model, tokenizer, processor and report; return the files.
+
+    Other files that the Trainer saves (its arguments, pickled) are not to be published. `base` is the folder of the model
+    that this one was made from.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if adapters is None:

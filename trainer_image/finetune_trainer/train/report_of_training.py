@@ -1,6 +1,7 @@
-"""What rank 0 leaves beside the final model: how it came about, for its card.
+"""The report that rank 0 leaves beside the final model, for its card: how the model was made.
 
-From values that training has anyway; nothing is measured here. What the user did not choose and secrets stay out.
+It is made of values that training has anyway; nothing is measured here. Settings that the user did not choose, and secrets,
+are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from finetune_trainer.train.world import World
 
 PACKAGES = ("transformers", "torch", "datasets", "tokenizers", "accelerate")
 LEFT_OUT = ("output_dir", "logging_dir", "run_name", "use_cpu", "local_rank", "project", "trackio_space_id")
-"""Where things lie and what they are called on this system: nothing that makes another model."""
+"""Arguments that name places on this system: they do not change the model."""
 SECRETIVE = ("hub_", "push_to_hub")
 
 
@@ -42,9 +43,9 @@ def training_report(
     details: Mapping[str, Any],
     packages: Iterable[str] = (),
 ) -> TrainingReport:
-    """The report of a training that is over; `state` is the Trainer's, `kept_step` that of the saved weights.
+    """Return the report of a finished training. `state` is the Trainer's, `kept_step` the step of the saved weights.
 
-    `packages` are those that not every run trains with.
+    `packages` are those that only some runs train with.
     """
     return TrainingReport(
         task=task,
@@ -70,25 +71,25 @@ def training_report(
 
 
 def hardware(world: World) -> str:
-    """What trained, as a person would say it."""
+    """Describe what trained, for people."""
     if not world.cuda:
         return f"CPU ({world.size} {'rank' if world.size == 1 else 'ranks'})"
     return f"{world.size} x {torch.cuda.get_device_name()}"
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Versions of the packages that decide what comes out."""
+    """Return the versions of the packages that decide the result."""
     versions = {}
     for name in packages:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            continue  # an image of somebody's own may lack what its task has no use for
+            continue  # a user's own image may lack what its task does not need
     return versions
 
 
 def differing(plan: Plan, user_arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the arguments that the user gave those that took effect and are not the default; and the order of the rows."""
+    """Return the user's arguments that took effect and are not the default, and the order of the rows."""
     from transformers import TrainingArguments
 
     defaults = {field.name: field.default for field in fields(TrainingArguments)}
@@ -112,10 +113,10 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def evaluations(history: Iterable[Mapping[str, Any]], *, best_again: bool) -> list[Evaluation]:
-    """The evaluations of a Trainer's log, oldest first, each with the training loss as logged before it.
+    """Return the evaluations of a Trainer's log, oldest first, each with the training loss as logged before it.
 
-    With `best_again` the last one was of the best weights, loaded after training: their own step tells it already. Of
-    two of one step (a resume after the last one) the first.
+    With `best_again` the last one is left out: it was of the best weights, loaded after training, whose own step has it
+    already. Of two evaluations of one step (a resume after the last one) the first counts.
     """
     by_step: dict[int, Evaluation] = {}
     entries = list(history)
@@ -127,7 +128,7 @@ def evaluations(history: Iterable[Mapping[str, Any]], *, best_again: bool) -> li
             loss = entry["loss"]
         if index in reported:
             step = int(entry["step"])
-            # In the log of a checkpoint what is not finite is null.
+            # In the log of a checkpoint a value that is not finite is null.
             metrics = {name: value for name, value in entry.items() if name.startswith("eval_") and value is not None}
             evaluation = Evaluation(
                 step=step,

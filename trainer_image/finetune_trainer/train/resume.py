@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be gone on from: the Trainer itself would misread its data, or start afresh, unsaid."""
+"""A check of the checkpoint to resume from: the Trainer itself would misread its data, or start anew without a message."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from finetune_trainer.shared.failures import ExpectedError
 
 LONGEST_FIRST = "longestFirst"
 REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-"""Without the optimizer's or the scheduler's the Trainer would go on with new ones."""
+"""Files without which the Trainer would go on with a new optimizer or scheduler."""
 
 
 def note(order: GlobalBatchOrder, prepared: Prepared) -> dict[str, Any]:
-    """What a resume must agree with."""
+    """Return the note that a resume must agree with."""
     return _of_order(order) | training_note.of(prepared)
 
 
@@ -35,12 +35,12 @@ def _of_order(order: GlobalBatchOrder) -> dict[str, Any]:
 
 
 def order_of(checkpoint: Path, order: GlobalBatchOrder) -> GlobalBatchOrder:
-    """The order in which the training of a checkpoint takes its rows: those of older releases do not begin with the longest."""
+    """Return the order in which the training of a checkpoint takes its rows: that of older releases does not begin with the longest."""
     return replace(order, longest_first=bool(training_note.read(checkpoint).get(LONGEST_FIRST)))
 
 
 def check(checkpoint: Path, order: GlobalBatchOrder, prepared: Prepared) -> None:
-    """Raise CheckpointMismatch, with what differs."""
+    """Raise CheckpointMismatch with the differences, where the checkpoint does not fit."""
     missing = [name for name in REQUIRED if not (checkpoint / name).is_file()]
     if missing:
         raise _mismatch(checkpoint, f"has no {', '.join(missing)}")

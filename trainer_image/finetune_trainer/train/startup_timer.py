@@ -1,4 +1,4 @@
-"""How long a rank took to start, part by part: one line in its log when training begins."""
+"""The time that a rank took to start, part by part: one line in its log when training begins."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import psutil
 
 
 class StartupTimer:
-    """From the start of the process on; every part begins where the one before ended."""
+    """A timer that begins with the process; every part begins where the one before ended."""
 
     def __init__(self) -> None:
         self._began = self._last = psutil.Process().create_time()
         self._parts: list[str] = []
 
     def done(self, part: str) -> None:
-        """This part is over."""
+        """End a part."""
         now = time.time()
         self._parts.append(f"{part} {now - self._last:.2f} s")
         self._last = now
 
     @property
     def newest(self) -> str:
-        """The part that was over last."""
+        """The part that ended last."""
         return self._parts[-1]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""JSON as everybody reads it: Python alone writes and reads a bare NaN or Infinity."""
+"""JSON that every program reads: only Python writes and reads a bare NaN or Infinity."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 
 def as_json(value: Any) -> Any:
-    """A value that JSON can hold: numbers of arrays as plain ones, and none where there is no finite one."""
+    """Return a value that JSON can hold: numbers of arrays become plain ones, and numbers that are not finite become null."""
     if isinstance(value, dict):
         return {str(name): as_json(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy's
+    if hasattr(value, "tolist"):  # an array of numpy
         return as_json(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def make_strict(file: Path) -> None:
-    """Write null for what is not finite in a file of Python's JSON; one that has nothing of it stays as it is."""
+    """Write null for values that are not finite in a JSON file of Python's; a file without such values stays as it is."""
     text = file.read_text(encoding="utf-8")
     if "NaN" in text or "Infinity" in text:
         file.write_text(json.dumps(as_json(json.loads(text)), indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Parts of a model that no text passes: what reads pictures, films and sounds, and what joins them to the text.
+"""The parts of a model that no text passes: those that read pictures, films and sounds, and those that join them to the text.
 
 They stay in the model as they are, and have neither gradients nor optimizer states.
 """
@@ -12,11 +12,11 @@ from finetune_trainer.data.errors import names
 
 NAMES_SHOWN = 4
 TEXT = ("text_config", "text_encoder", "encoder", "decoder", "generator")
-"""What configurations call their parts that read or write text."""
+"""Names that configurations have for parts that read or write text."""
 
 
 def freeze(model: Any) -> tuple[str, ...]:
-    """Paths of the towers of a model, which nothing trains from now on."""
+    """Freeze the towers of a model; return their paths."""
     paths = tuple(towers(model))
     for path in paths:
         model.get_submodule(path).requires_grad_(False)
@@ -24,7 +24,7 @@ def freeze(model: Any) -> tuple[str, ...]:
 
 
 def message(paths: Sequence[str]) -> str:
-    """What the user should know of parts that are not trained."""
+    """Return the message on parts that are not trained."""
     return (
         f"Of the model {names(list(paths), NAMES_SHOWN)} read pictures or sounds, which no text passes: they are not trained, "
         "and are kept in the model as they are."
@@ -32,7 +32,7 @@ def message(paths: Sequence[str]) -> str:
 
 
 def towers(model: Any) -> Iterator[str]:
-    """Paths of the topmost modules that belong to pictures or sounds alone."""
+    """Yield the paths of the topmost modules that belong to pictures or sounds alone."""
     other, text = _kinds_of_parts(model.config)
     if other or text:
         yield from _towers(model, "", other, text)
@@ -40,7 +40,7 @@ def towers(model: Any) -> Iterator[str]:
 
 
 def _cross_attention(model: Any) -> Iterator[str]:
-    """Layers between those of the text that a model leaves out where there is no picture (Llama 3.2 Vision)."""
+    """Yield the layers between those of the text that a model leaves out where there is no picture (Llama 3.2 Vision)."""
     for path, module in model.named_modules():
         for number in getattr(module, "cross_attention_layers", None) or ():
             if number < len(module.layers):
@@ -66,7 +66,7 @@ def _joins(name: str) -> bool:
 
 
 def _kinds_of_parts(config: Any) -> tuple[set[type], set[type]]:
-    """Classes of the configurations of its parts: those of pictures and sounds, and those of text."""
+    """Return the classes of the configurations of its parts: those of pictures and sounds, and those of text."""
     other, text = set(), set()
     for name in config.sub_configs:
         part = getattr(config, name, None)

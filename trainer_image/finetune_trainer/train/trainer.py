@@ -1,5 +1,7 @@
-"""The stock Trainer, but for a few things: the order of rows, its loss told to the pulse, a note in each checkpoint, a
-checkpoint of every step that is the best so far, and evaluation that keeps what metrics need, text it generates too.
+"""The Trainer of a rank: the stock Trainer with a few changes.
+
+The order of rows is ours, and the loss goes to the pulse. Each checkpoint has a note, and every step that is the best so far
+has a checkpoint. Evaluation keeps what metrics need, including text that the model generates.
 """
 
 from __future__ import annotations
@@ -52,18 +54,19 @@ class RankTrainer(Trainer):
         self._reduce, self._generate, self._reads_labels = reduce, generate, reads_labels
         self._keep_best = keep_best
         self.fails_together: Callable[[bool], bool] | None = None
-        """Whether any rank says so; set once training is over, when evaluations may fail."""
+        """Returns whether a batch failed on any rank; set once training is over, when evaluations may fail."""
         self._balance = balance
-        # Keys and values of all layers would be held for tokens that nobody generates.
+        # Keys and values of all layers would be kept for tokens that nobody generates.
         self._always = {"use_cache": False} if no_cache else {}
         if self.args.world_size == 1 and self.accelerator.distributed_type is DistributedType.MULTI_CPU:
-            # On an accelerator one rank is no world to accelerate; on a CPU it would exchange gradients with itself.
+            # On an accelerator accelerate sees no world in one rank; on a CPU the rank would exchange gradients with
+            # itself.
             self.accelerator.state.distributed_type = DistributedType.NO
-        # Labels stand where their predictions do, for causal models too: each that is not ignored counts.
+        # Labels stand where their predictions do, for causal models too: every label that is not ignored counts.
         self._loss_shifts_labels = False
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Micro-batches in the order of the global batch; accelerate deals them out to the ranks in turn."""
+        """Return micro-batches in the order of the global batch; accelerate deals them out to the ranks in turn."""
         args = self.args
         workers: dict[str, Any] = {}
         if args.dataloader_num_workers > 0:
@@ -75,7 +78,7 @@ class RankTrainer(Trainer):
             }
         loader: DataLoader[Any] = DataLoader(
             self.train_dataset,
-            batch_sampler=self._batches,  # any iterable with a length will do
+            batch_sampler=self._batches,  # any iterable with a length is accepted
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
@@ -95,17 +98,20 @@ class RankTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The task's loss and, where the model is to spread tokens over its experts, what that costs."""
+        """Compute the task's loss and, for a model that spreads tokens over its experts, the loss of that."""
         loss, outputs = super().compute_loss(model, {**inputs, **self._always}, True, num_items_in_batch)
         if self._balance and outputs.get("aux_loss") is not None:
-            # Of each micro-batch by itself, where the task's is one of the global batch: their mean.
+            # It is computed for each micro-batch, and the task's loss for the global batch, so this is their mean.
             loss = loss + self._balance * outputs["aux_loss"].to(loss.device) / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
-        """What metrics need of a batch. Once training is over a batch that fails on one rank raises on all: BatchFailedError."""
+        """Return what metrics need of a batch.
+
+        Once training is over a batch that fails on one rank raises BatchFailedError on all.
+        """
         if self.fails_together is None:
             return self._predicted(model, inputs)
         predicted, failure = None, None
@@ -121,9 +127,10 @@ class RankTrainer(Trainer):
         raise BatchFailedError(f"{type(failure).__name__}: {failure}") from failure
 
     def _predicted(self, model: Any, inputs: dict[str, Any]) -> tuple[Any, Any, Any]:
-        """The loss of a batch's rows among it; text that the model writes comes first.
+        """Return the predictions for a batch, and the loss of its rows among them; text that the model writes comes first.
 
-        Logits shrink here, before the ranks' are padded to one shape: of a large vocabulary there would be two copies.
+        Logits are reduced here, before those of all ranks are padded to one shape: with a large vocabulary there would be two
+        copies.
         """
         inputs = self._prepare_inputs(inputs)
         labels = inputs["labels"]
@@ -135,23 +142,25 @@ class RankTrainer(Trainer):
                 labels = labels[:, :1]
             if self._generate is None:
                 return None, kept, labels
-            with self.accelerator.autocast():  # `generate` goes past the forward that computes in half precision
+            with self.accelerator.autocast():  # `generate` bypasses the forward that computes in half precision
                 written = self._generate(self.model, forward, outputs)
         return None, (written, *(kept if isinstance(kept, tuple) else (kept,))), labels
 
     def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
-        """A step that is the best so far is saved, or there would be nothing to load at the end."""
+        """Save a step that is the best so far, or there would be nothing to load at the end."""
         best: bool = super()._determine_best_metric(*args, **kwargs)
         self.control.should_save = self.control.should_save or (best and self._keep_best)
         return best
 
     def _run_epoch(self, **kwargs: Any) -> None:
-        """Nothing where training is over before it begins: the stock loop would take one step more, then look."""
+        """Run no epoch where training is over before it begins: the stock loop would take one step before it looks."""
         if not self.control.should_training_stop:
             super()._run_epoch(**kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """A checkpoint that the volume does not take now is not written by this rank; what all ranks do together they do."""
+        """Save a checkpoint. Where the volume does not accept it this rank writes none, but takes part in what all ranks do
+        together.
+        """
         self._own_save.begin()
         self._saving = True
         try:
@@ -177,7 +186,7 @@ class RankTrainer(Trainer):
         self._written(super()._save_rng_state, *args, **kwargs)
 
     def _written(self, write: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Write a part of a checkpoint, unless another part of it was refused by the volume."""
+        """Write a part of a checkpoint, unless the volume refused another part of it."""
         if not self._saving:
             write(*args, **kwargs)
             return
@@ -187,7 +196,7 @@ class RankTrainer(Trainer):
             write(*args, **kwargs)
         except Exception as error:
             if self._own_save.refused():
-                return  # it misses what was not written before
+                return  # the error follows from what was not written before
             trouble = volume_trouble(error, Path(self.args.output_dir))
             if trouble is None:
                 raise
@@ -201,7 +210,7 @@ class RankTrainer(Trainer):
         make_strict(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / TRAINER_STATE_NAME)
 
     def _checkpoint_bytes(self) -> int:
-        """About what a checkpoint takes: weights that are trained, and what the optimizer keeps of them."""
+        """Estimate the size of a checkpoint: trained weights, and what the optimizer keeps of them."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         kept = [
             value
@@ -213,7 +222,7 @@ class RankTrainer(Trainer):
 
 
 class _SeedWorker:
-    """Seeds a loader's worker; an object, because spawned workers need to unpickle it."""
+    """Seeds a loader's worker. It is an object, because spawned workers must unpickle it."""
 
     def __init__(self, workers: int, rank: int) -> None:
         self._workers, self._rank = workers, rank
@@ -223,8 +232,9 @@ class _SeedWorker:
 
 
 def takes_use_cache(model: Any) -> bool:
-    """Whether a model can be told to keep no keys and values: it says so, or hands on what it is told, to what writes text or to
-    its part for text.
+    """Return whether a model can be told to keep no keys and values.
+
+    It has an option for that, or it passes options on to what writes text or to its part for text.
     """
     parameters = inspect.signature(model.forward).parameters
     hands_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
@@ -233,7 +243,7 @@ def takes_use_cache(model: Any) -> bool:
 
 
 def _logits(outputs: Any) -> Any:
-    """What a task scores, by its name: what else a model gives stands before it in some, after it in others."""
+    """Return the outputs that a task scores, by name: models put other outputs before or after them."""
     if "logits" in outputs:
         return outputs["logits"]
     return outputs["start_logits"], outputs["end_logits"]

@@ -1,10 +1,10 @@
-"""Weights that take no part in a step, and what several ranks must do about them to exchange their gradients.
+"""Weights without a part in a step, and the settings with which several ranks can still exchange their gradients.
 
-torch's DDP waits for the gradient of every weight, unless it looks through the graph of each step for those without one.
-Activations that are recomputed in the older, reentrant way stand in no graph: DDP then takes all weights within for unused,
-and ends with "Expected to mark a variable ready only once". The Trainer therefore looks for none wherever activations are
-recomputed, and always with adapters: layers that are left out at random, and adapters recomputed in the reentrant way, end
-in an error.
+torch's DDP waits for the gradient of every weight, unless it searches the graph of each step for weights without one.
+Activations that are recomputed in the older, reentrant way are in no graph: DDP then takes all weights within for unused, and
+ends with "Expected to mark a variable ready only once". The Trainer therefore does not search where activations are
+recomputed, and always searches with adapters. So layers that are left out at random, and adapters that are recomputed in the
+reentrant way, end in an error.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ REENTRANT = "use_reentrant"
 
 
 def adjust_arguments(arguments: Any, run: RunConfig, model: Any) -> str | None:
-    """Set the Trainer's arguments to what ranks can do together; return what the user should know of it.
+    """Set the Trainer's arguments to what several ranks can do; return a message for the user where that is something else.
 
-    `model` is without adapters. ExpectedError where what the user wants cannot be done.
+    `model` is without adapters. Raise ExpectedError where what the user wants can't be done.
     """
     options = dict(arguments.activation_checkpointing_kwargs or {})
     if options and options.get(REENTRANT) is None:
-        # The newer way is transformers' own choice, but not where another option is given: torch would take the older one.
+        # transformers chooses the newer way, but not where another option is given: torch would then take the older
+        # one.
         options[REENTRANT] = False
         arguments.activation_checkpointing_kwargs = options
     if run.world_size == 1:
@@ -38,7 +39,7 @@ def adjust_arguments(arguments: Any, run: RunConfig, model: Any) -> str | None:
     reentrant = bool(arguments.activation_checkpointing and options.get(REENTRANT))
     why = _looks_for_unused(arguments, run, left_out) if reentrant else None
     if why is not None:
-        # Which way activations are recomputed changes no number.
+        # The way in which activations are recomputed changes no number.
         arguments.activation_checkpointing_kwargs = {**options, REENTRANT: False}
     if arguments.ddp_find_unused_parameters is None:
         arguments.ddp_find_unused_parameters = not reentrant or why is not None
@@ -46,7 +47,7 @@ def adjust_arguments(arguments: Any, run: RunConfig, model: Any) -> str | None:
 
 
 def _looks_for_unused(arguments: Any, run: RunConfig, left_out: Mapping[str, float]) -> str | None:
-    """Why ranks must look for weights that take no part, said of the reentrant way; None where they need not."""
+    """Return why ranks must search for weights without a part, as a message on the reentrant way; None where they need not."""
     if left_out:
         why = f"of a model that leaves out layers at random ({layerdrop.described(left_out)})"
     elif run.peft is not None:

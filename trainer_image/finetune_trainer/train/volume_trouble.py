@@ -1,4 +1,4 @@
-"""Writing to a volume that may be full or away for a while: what is its fault, and how long it is waited for."""
+"""Writes to a volume that may be full or away for a while: which errors are the volume's, and how long they are waited for."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from finetune_trainer.shared.volume import explain, passes
 
 T = TypeVar("T")
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How safetensors, which is written in Rust, tells what the system said."""
+"""The number of the system's error in a message of safetensors, which is written in Rust."""
 TRIED_BYTES = 1 << 20
 PATIENCE_SECONDS = 600.0
-"""For the final model, in which all is that was learnt since the last checkpoint."""
+"""Time for the final model, which holds everything that was learnt since the last checkpoint."""
 PAUSE_SECONDS = 5.0
 
 
 @dataclass
 class Save:
-    """How this rank's part of the newest checkpoint went."""
+    """State of this rank's part in the newest checkpoint."""
 
     trouble: OSError | None = None
     size_bytes: int | None = None
-    """About what the checkpoint takes, where the volume is full."""
+    """Estimated size of the checkpoint, where the volume is full."""
 
     def begin(self) -> None:
-        """Another checkpoint is written."""
+        """Begin another checkpoint."""
         self.trouble = self.size_bytes = None
 
     def refused(self) -> bool:
-        """Whether the volume did not take a part of it."""
+        """Return whether the volume refused a part of the checkpoint."""
         return self.trouble is not None
 
     def is_full(self) -> bool:
-        """Whether that was for want of room."""
+        """Return whether the volume had no room."""
         return self.trouble is not None and self.trouble.errno in FULL
 
     @property
     def problem(self) -> str | None:
-        """As `launch` is told it; None where all is well."""
+        """Problem as `launch` gets it; None where all is well."""
         if self.trouble is None:
             return None
         word = "volume_full" if self.is_full() else "volume"
@@ -57,7 +57,7 @@ class Save:
 
 
 def volume_trouble(error: BaseException, folder: Path) -> OSError | None:
-    """What the volume said, where an error of writing below `folder` is its own and may pass; else None."""
+    """Return the volume's error, where an error of writing below `folder` is the volume's and may pass; else None."""
     if passes(error):
         assert isinstance(error, OSError)
         return error
@@ -72,7 +72,7 @@ def volume_trouble(error: BaseException, folder: Path) -> OSError | None:
 
 
 def _try_to_write(folder: Path) -> OSError | None:
-    """What the volume says to a file of some size."""
+    """Write a file of some size; return the error of the volume."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(TRIED_BYTES))
@@ -84,7 +84,7 @@ def _try_to_write(folder: Path) -> OSError | None:
 
 
 def until_written(write: Callable[[], T], folder: Path, tell: Callable[[str], Any]) -> T:
-    """What `write` returns, tried again while the volume is full or away. ExpectedError where that lasts too long."""
+    """Return what `write` returns; try again while the volume is full or away. Raise ExpectedError where that lasts too long."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The rank's place in the world, and the process group, before anything of the Trainer could make its own."""
+"""The rank's place in the world, and the process group, made before the Trainer could make its own."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class World:
     size: int
     cuda: bool
     messages: tuple[str, ...] = ()
-    """What the user should know of the devices of this rank's pod."""
+    """Messages about the devices of this rank's pod."""
 
     @classmethod
     def from_environment(cls, accelerators: bool) -> World:
-        """From torchrun's variables. An accelerator that was given but cannot be used is an error, not a slow run."""
+        """Read torchrun's variables. An accelerator that was given but can't be used is an error, not a slow run."""
         seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
         ranks = int(os.environ["LOCAL_WORLD_SIZE"])
         if accelerators and not seen:
@@ -51,7 +51,7 @@ class World:
         )
 
     def require_room(self, config: RunConfig, model: Path) -> None:
-        """ExpectedError where this rank's device cannot hold what training this model takes."""
+        """Raise ExpectedError where this rank's device can't hold what the training of this model takes."""
         if not self.cuda:
             return
         size = int(torch.cuda.get_device_properties(self.local_rank).total_memory)
@@ -59,7 +59,7 @@ class World:
             raise ExpectedError(Reason.MODEL_TOO_LARGE, problem)
 
     def form(self, timeout_seconds: float) -> None:
-        """Build the process group. On the CPU the Trainer would leave its timeout at 30 minutes whatever is set."""
+        """Build the process group. On the CPU the Trainer would leave its timeout at 30 minutes, whatever is set."""
         timeout = timedelta(seconds=timeout_seconds)
         if self.cuda:
             torch.cuda.set_device(self.local_rank)
@@ -68,7 +68,7 @@ class World:
             dist.init_process_group("gloo", timeout=timeout)
 
     def control_group(self, timeout_seconds: float) -> Any:
-        """A group over the CPUs, for decisions: asking the accelerators would make them wait for each other."""
+        """Return a group over the CPUs for decisions: through the accelerators they would wait for each other."""
         if self.size == 1:
             return None
         if not self.cuda:
@@ -76,14 +76,14 @@ class World:
         return dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
 
     def share(self, make: Callable[[], Any], group: Any) -> Any:
-        """What rank 0 makes, on every rank; the others wait for it."""
+        """Return on every rank what rank 0 makes; the others wait for it."""
         box = [make() if self.rank == 0 else None]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0, group=group)
         return box[0]
 
     def on_any(self, holds: bool, group: Any) -> bool:
-        """Whether something holds on any rank. All ranks must ask."""
+        """Return whether something holds on any rank. All ranks must ask."""
         if self.size == 1:
             return holds
         shared = torch.tensor(int(holds))
@@ -91,7 +91,7 @@ class World:
         return bool(shared.item())
 
     def has_bf16(self) -> bool:
-        """Whether every rank's accelerator computes in bfloat16 itself: all must train in the same precision."""
+        """Return whether every rank's accelerator computes in bfloat16 itself, because all must train in the same precision."""
         if not self.cuda:
             return False
         has = torch.tensor(int(torch.cuda.is_bf16_supported(including_emulation=False)), device="cuda")
@@ -100,7 +100,7 @@ class World:
         return bool(has.item())
 
     def check(self, arguments: Any) -> None:
-        """The Trainer must see the world that torchrun made; else each rank would quietly train alone."""
+        """Check that the Trainer sees the world that torchrun made: else each rank would train alone without a message."""
         from transformers.training_args import ParallelMode
 
         together = arguments.parallel_mode is ParallelMode.DISTRIBUTED or self.size == 1
