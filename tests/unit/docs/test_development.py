@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "tests/support/README.md", *sorted((ROOT / "docs/development").glob("*.md"))]
 PATH = re.compile(r"`((?:operator|trainer_image|tests|scripts|docs|examples)/[\w/.-]*)(?:::(\w+))?`")
 """A file or folder, and the test in it where one is named."""
+SOURCES = ("operator", "trainer_image")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
@@ -32,3 +34,16 @@ def test_glossary_words_have_one_line_each() -> None:
     words = [word for names, _ in rows if names != "word" for word in names.split(", ")]
     assert len(words) > 20
     assert len(set(words)) == len(words)
+
+
+def test_contributing_tells_of_every_room() -> None:
+    """A room is a folder that is a layer of an import contract, but for one that has layers of its own."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layered = [contract for contract in contracts if contract["type"] == "layers"]
+    names = {contract["containers"][0]: " | ".join(contract["layers"]).split(" | ") for contract in layered}
+    modules = {f"{package}.{name}" for package, layers in names.items() for name in layers} - names.keys()
+    folders = [f"{source}/{module.replace('.', '/')}" for module in sorted(modules) for source in SOURCES]
+    rooms = [folder for folder in folders if (ROOT / folder).is_dir()]
+    named = {path for path, _ in PATH.findall((ROOT / "CONTRIBUTING.md").read_text())}
+    assert len(rooms) > 10
+    assert [room for room in rooms if room not in named] == []
