@@ -18,10 +18,11 @@ from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.explain import snapshot
 from finetune_operator.cli.explain.command import decided, explain
 from finetune_operator.plan.decide import decide
-from finetune_operator.plan.types import Manifest
+from finetune_operator.plan.types import Manifest, Ref
 from tests.support.simulated import SETTINGS, World, begun, trained
 from tests.support.simulated_cluster import stamp
 
+CLAIM = Ref("PersistentVolumeClaim", "shared")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -282,10 +283,19 @@ def changed(field: str, value: Any) -> Callable[[World], list[Manifest]]:
         (without_uid("Pod"), "Pod reviews-train-1-0-x4 has no metadata.uid: take it from the cluster"),
         (without_uid("Job"), "Job reviews-train-1 has no metadata.uid: take it from the cluster"),
         (lambda world: [job_of(world), {"kind": "Pod"}], "a Pod has no metadata.name"),
+        (lambda world: [job_of(world), {**world.cluster[CLAIM], "spec": "Gi"}], "shared: spec is no object"),
         (changed("nodes", 0), "spec.nodes: Invalid value: 0"),
         (changed("misspelt", 1), "spec.misspelt"),
     ],
-    ids=["no job", "pod without uid", "Job without uid", "object without name", "bad value", "unknown field"],
+    ids=[
+        "no job",
+        "pod without uid",
+        "Job without uid",
+        "object without name",
+        "bad object",
+        "bad value",
+        "unknown field",
+    ],
 )
 def test_explain_refuses_bad_input(documents: Callable[[World], list[Manifest]], message: str, tmp_path: Path) -> None:
     path = file_of(tmp_path, *documents(begun()))
@@ -293,6 +303,21 @@ def test_explain_refuses_bad_input(documents: Callable[[World], list[Manifest]],
         explain([path], None, None)
     assert str(refused.value).startswith(f"{path}: ")
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("status", {"phase": "Asleep"}, "status.phase: Input should be 'Pending', "),
+        ("status", {"conditions": [1]}, "status.conditions.0: "),
+        ("metadata", {"name": "reviews", "uid": "1"}, "metadata.creationTimestamp: Field required"),
+    ],
+)
+def test_explain_refuses_what_no_cluster_holds(part: str, value: Manifest, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CommandError) as refused:
+        explain([file_of(tmp_path, {**job_of(begun()), part: value})], None, None)
+    assert str(refused.value).startswith(message)
+    assert "take the job from the cluster" in str(refused.value)
 
 
 def test_explain_refuses_bad_time(tmp_path: Path) -> None:

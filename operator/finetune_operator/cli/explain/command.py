@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.explain import report, snapshot
-from finetune_operator.cli.explain.snapshot import Snapshot
+from finetune_operator.cli.explain.snapshot import FROM_CLUSTER, Snapshot
 from finetune_operator.cli.explain.trail import Call, recorded
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.status.unparsable_spec import unreadable_status
@@ -39,6 +39,7 @@ def explain(paths: Sequence[str], name: str | None, at: str | None) -> ExitCode:
     try:
         job = FineTuneJob.parse(files.body)
     except ValidationError as error:
+        _require_of_cluster(error)
         status = unreadable_status(files.body, error, now)
         print("\n".join(report.unreadable(files.body, status, now)))
         return ExitCode.SUCCEEDED
@@ -61,6 +62,16 @@ def decided(files: Snapshot, now: datetime, settings: PlanSettings) -> Explained
         references += unknown
         listed = listed or decision.wants_list
     raise CommandError("the plan does not come to rest; this is a defect, please report it", ExitCode.FAILED)
+
+
+def _require_of_cluster(error: ValidationError) -> None:
+    """Refuse a job whose metadata or status no API server would hold: only a spec may be of another version."""
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"])
+        if problem["loc"][:1] != ("spec",):
+            raise CommandError(
+                f"{field}: {problem['msg']}: take the job from the cluster ({FROM_CLUSTER})", ExitCode.FAILED
+            )
 
 
 def _moment(text: str | None) -> datetime:

@@ -139,6 +139,9 @@ def _checked(item: Manifest, source: str) -> Manifest:
     kind, metadata = item["kind"], item.get("metadata")
     if not isinstance(metadata, dict) or not _name(item):
         raise CommandError(f"{source}: a {kind} has no metadata.name", ExitCode.FAILED)
+    for part in ("spec", "status"):
+        if not isinstance(item.get(part) or {}, dict):
+            raise CommandError(f"{source}: {kind} {_name(item)}: {part} is no object", ExitCode.FAILED)
     if kind in ("Job", "Pod") and not untrusted.word(metadata.get("uid")):
         text = f"{kind} {_name(item)} has no metadata.uid: take it from the cluster ({FROM_CLUSTER})"
         raise CommandError(f"{source}: {text}", ExitCode.FAILED)
