@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False}
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "weight_block_size": [128, 128]}
 
 
+@pytest.fixture
+def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """What a test pretends of devices ends with it: transformers would remember the answer for all tests to come."""
+    from transformers.utils import import_utils
+
+    import_utils.is_torch_cuda_available.cache_clear()
+    yield monkeypatch
+    import_utils.is_torch_cuda_available.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("quantization", "kind", "said"),
     [
@@ -42,15 +53,15 @@ FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "we
     ids=lambda value: value["quant_method"] if isinstance(value, dict) else None,
 )
 def test_transformers_is_asked_for_quantized_weights(
-    quantization: dict[str, Any], kind: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+    quantization: dict[str, Any], kind: str | None, said: str, pretended_device: pytest.MonkeyPatch
 ) -> None:
     """Whether weights in few bits can be loaded here is asked of transformers."""
     import torch
 
     from finetune_trainer.train.quantizer_probe import answer
 
-    for name in ("is_available", "get_device_capability"):
-        monkeypatch.setattr(torch.cuda, name, getattr(torch.cuda, name))  # the probe has a process of its own to change
+    for name in ("is_available", "get_device_capability"):  # the probe has a process of its own to change
+        pretended_device.setattr(torch.cuda, name, getattr(torch.cuda, name))
     found = answer(quantization)
     assert list(found) == ([kind] if kind else [])
     assert said in "".join(found.values())
@@ -101,7 +112,7 @@ def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], s
     assert "has weights in few bits already (fp8)" in str(raised.value)
 
 
-def test_eight_bit_floats_are_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_bit_floats_are_made_whole(tmp_path: Path, pretended_device: pytest.MonkeyPatch) -> None:
     """What computes with them comes from the Hub: on an H100 the first step would fail."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -117,8 +128,8 @@ def test_eight_bit_floats_are_made_whole(tmp_path: Path, monkeypatch: pytest.Mon
             weights[name] = (weight / scale).to(torch.float8_e4m3fn)
             weights[f"{name}_scale_inv"] = scale.reshape(1, 1)
     save_file(weights, model / "model.safetensors", {"format": "pt"})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    pretended_device.setattr(torch.cuda, "is_available", lambda: True)
+    pretended_device.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     loaded, _ = load("AutoModelForCausalLM", model, "write text", {"device_map": "cpu"})
     whole, _ = load("AutoModelForCausalLM", plain, "write text", {})
     assert type(loaded.model.layers[0].mlp.up_proj) is torch.nn.Linear
