@@ -31,7 +31,7 @@ class Accounts:
 def charge_finished_attempts(round: Round, current: int, *, over: bool) -> Accounts:
     """Account for the attempts before `current`, as far as their evidence is in, or the time for it is.
 
-    That is `over` at the latest when the present attempt has fallen too: its end is accounted for next.
+    `over`: whether the present attempt has ended too. Its end is accounted for next, so nothing before it may wait any longer.
     """
     for attempt in range(round.status.budget.settled_attempt + 1, current):
         verdict = diagnose(round.attempt(attempt))
