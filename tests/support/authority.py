@@ -15,7 +15,7 @@ EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 class Authority:
     certificate: Path
     server: ssl.SSLContext
-    """Of a server at 127.0.0.1 or localhost."""
+    """The context of a server at 127.0.0.1 or localhost."""
 
 
 def authority(folder: Path) -> Authority:

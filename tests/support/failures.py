@@ -31,7 +31,7 @@ FOLDER = DATA / "failures"
 HERE = f"on a real cluster, cgroup v{2 if UNIFIED else 1}"
 """What a case says of where it was recorded."""
 SETTINGS = PlanSettings(trainer_image="docker.io/finetune/trainer:dev", lost_node_seconds=20)
-"""As the end-to-end tests install the operator."""
+"""The settings with which the end-to-end tests install the operator."""
 METADATA = (
     "name",
     "namespace",

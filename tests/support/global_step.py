@@ -30,7 +30,7 @@ WORLDS = ((1, 1), (1, 2), (2, 1))
 @dataclass(frozen=True)
 class Step:
     rows: tuple[int, ...]
-    """Those that count, in order."""
+    """The rows that count, in order."""
     loss: float
 
 

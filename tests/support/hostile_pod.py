@@ -28,7 +28,7 @@ class HostilePod:
     """What an honest answer would hold."""
     way: str = "redirect"
     asked: Counter[str] = field(default_factory=Counter)
-    """By way, or by path where it is not the one of progress."""
+    """The count of requests by way, or by path where it is not the one of progress."""
     sent: int = 0
     """Bytes of endless answers."""
     numbers: Iterator[int] = field(default_factory=itertools.count)

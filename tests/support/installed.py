@@ -16,7 +16,7 @@ VALUES: Manifest = {
     "progress": {"intervalSeconds": 1},
     "log": {"level": "debug"},
 }
-"""Of every installation: the images of this source tree, and little to wait for."""
+"""The values of every installation: the images of this source tree, and little to wait for."""
 LABEL = f"app.kubernetes.io/instance={helm.RELEASE}"
 IN_SYSTEM = f"--namespace={helm.SYSTEM_NAMESPACE}"
 

@@ -65,13 +65,13 @@ class Taken:
     judged: tuple[int, ...]
     """Rows of each part of what metrics are made of."""
     rows: int
-    """Of the batch."""
+    """The rows of the batch."""
     lost: tuple[str, ...]
     """Weights that are others, or not there, once the saved model is loaded."""
     padding_lost: tuple[str, ...]
-    """Those of which only the row of the token for padding is another."""
+    """The weights of which only the row of the token for padding is another."""
     kinds: tuple[str, ...]
-    """Of the model that was taken, trained, and loaded again."""
+    """The kind of the model as it was taken, as it was trained, and as it was loaded again."""
 
 
 def job_for(task: str, folder: Path) -> RunConfig:

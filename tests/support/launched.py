@@ -97,7 +97,7 @@ class Launches:
     resume_from: str = "auto"
     start_code: str = START
     host: str = "127.0.0.1"
-    """Where the nodes listen."""
+    """The address at which the nodes listen."""
     started: list[NodeProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:

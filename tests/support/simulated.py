@@ -76,7 +76,7 @@ class World(SimulatedCluster):
     notes: list[EventNote] = field(default_factory=list)
     """All that were posted."""
     phases: list[str] = field(default_factory=list)
-    """As written, without repetitions."""
+    """The phases as they were written, without repetitions."""
     writes: int = 0
     lists: int = 0
     asked_events: int = 0

@@ -62,7 +62,7 @@ class SimulatedCluster:
     name: str = "reviews"
     now: datetime = START
     objects: dict[str, Manifest] = field(default_factory=dict)
-    """By uid; deleted pods stay as they were last seen."""
+    """All objects by uid; deleted pods stay as they were last seen."""
     gone: set[str] = field(default_factory=set)
     deletions: dict[str, int] = field(default_factory=dict)
     """Pods that were deleted, by uid, in the order in which a watch has shown it."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 USER = 10001
-"""That of the pods."""
+"""The user id of the pods."""
 
 
 def as_somebody_else(folder: Path, work: Callable[[], T], *, may_write: bool = True) -> T:

@@ -39,7 +39,7 @@ class Binaries:
 
     @property
     def kubectl(self) -> Path:
-        """The same file under the name of the client."""
+        """The client: the same file as `kube`, under its name."""
         return self.folder / "kubectl"
 
     @property

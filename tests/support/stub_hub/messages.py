@@ -12,12 +12,12 @@ from typing import Any
 class Request:
     method: str
     path: str
-    """Without the query, percent-decoded."""
+    """The path without the query, percent-decoded."""
     parts: tuple[str, ...]
     """The path between slashes, decoded after it was split: a branch may have a slash in its name."""
     query: str
     headers: Mapping[str, str]
-    """By names in lower case."""
+    """Headers by names in lower case."""
     body: bytes
 
     @property

@@ -11,18 +11,18 @@ from pathlib import Path
 from tests.support.stub_hub.blobs import Blob
 
 TOKEN = "hf_token_of_the_test"
-"""Of account `me`, which is in the organisation `team`: may write."""
+"""The token of account `me`, which is in the organisation `team`: may write."""
 READ_TOKEN = "hf_token_that_may_only_read"
-"""Of the same account."""
+"""A token of the same account that may only read."""
 FINE_GRAINED_TOKEN = "hf_token_for_one_repository"
-"""Of the same account: may read, and write to `me/granted` alone."""
+"""A token of the same account: may read, and write to `me/granted` alone."""
 OTHER_TOKEN = "hf_token_of_somebody_else"
-"""Of account `somebody`, who owns whatever is below `somebody/`."""
+"""The token of account `somebody`, who owns whatever is below `somebody/`."""
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 """Branch `main` and tag `v1` of every repository that was given as a folder -> commit."""
 INITIAL_COMMIT = "c" * 40
-"""Of every repository that was made through the API; it holds .gitattributes, as on the real Hub."""
+"""The first commit of every repository that was made through the API; it holds .gitattributes, as on the real Hub."""
 GIT_ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 
@@ -36,7 +36,7 @@ class Account:
     orgs: tuple[str, ...] = ()
     """Organisations in which the account may write."""
     writes: tuple[str, ...] = ()
-    """Of a fine-grained token: repositories or namespaces that it may write to."""
+    """The scope of a fine-grained token: repositories or namespaces that it may write to."""
 
 
 @dataclass(frozen=True)
