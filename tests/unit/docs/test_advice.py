@@ -17,7 +17,7 @@ from finetune_operator.api.deprecated import REMOVED, SUCCESSORS
 ROOT = Path(__file__).parents[3]
 PACKAGES = [Path(str(package.__file__)).parent for package in (finetune_operator, finetune_trainer)]
 SOURCES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.yaml"), ROOT / "README.md"])
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.yaml"), ROOT / "README.md"])
 NAMES_IT = re.compile(r"older name|^## spec\.trainingArguments\.")
 """Lines that say of a name that it is an older one."""
 
