@@ -76,7 +76,9 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
     others = OtherOperators(cluster, settings.lease_name)
     metrics = OperatorMetrics(
         lambda: len(queue),
-        lambda: _phases(cache),
+        lambda: [
+            (entry.body.get("status") or {}).get("phase") or "Pending" for entry in cache if entry.body is not None
+        ],
         lambda: others.count(entry.body for entry in cache if entry.body is not None),
     )
 
@@ -225,10 +227,6 @@ def _is_current(document: Manifest) -> bool:
             lacks=crd_version.in_short(lacks),
         )
     return True
-
-
-def _phases(cache: JobCache) -> list[str]:
-    return [(entry.body.get("status") or {}).get("phase") or "Pending" for entry in cache if entry.body is not None]
 
 
 def _failed(metrics: OperatorMetrics) -> Callable[[Key, Exception], None]:

@@ -171,16 +171,13 @@ def _print_interrupted(saved: state.State, stream: TextIO) -> None:
     if saved.status.get("phase") == "Publishing":
         print("Interrupted. The model is trained; the same command goes on with publishing it.", file=stream)
         return
-    records = [_record(processes.termination_message(folder)) for folder in saved.pods.glob("*-train-*")]
-    steps = [record.checkpoint.step for record in records if record is not None and record.checkpoint is not None]
+    texts = [processes.termination_message(folder) for folder in saved.pods.glob("*-train-*")]
+    records = [ResultRecord.model_validate_json(text) for text in texts if text.startswith("{")]
+    steps = [record.checkpoint.step for record in records if record.checkpoint is not None]
     known = saved.status.get("checkpoint")
     steps += [known["step"]] if known else []
     where = f"the checkpoint of step {max(steps)}" if steps else "the start: there is no checkpoint yet"
     print(f"Interrupted. The same command goes on from {where}.", file=stream)
-
-
-def _record(text: str) -> ResultRecord | None:
-    return ResultRecord.model_validate_json(text) if text.startswith("{") else None
 
 
 def _print_failed(saved: state.State, local_volumes: volumes.Volumes) -> None:

@@ -305,7 +305,8 @@ class JobCache:
         if known is None or _identity(known) != _identity(body) or (body.get("status") or {}).get("attemptBegun"):
             entry.results = ResultCache()
         entry.body = body
-        (self._running.add if _is_running(body) else self._running.discard)(entry.key)
+        is_running = (body.get("status") or {}).get("phase") == Phase.RUNNING
+        (self._running.add if is_running else self._running.discard)(entry.key)
         return True
 
     def _replace_entry(self, entry: JobEntry) -> JobEntry:
@@ -322,10 +323,6 @@ def _generation(body: Manifest) -> int:
     """Return the number that the API server raises with each change of the spec."""
     number: int = body["metadata"].get("generation", 1)
     return number
-
-
-def _is_running(body: Manifest) -> bool:
-    return (body.get("status") or {}).get("phase") == Phase.RUNNING
 
 
 def _identity(body: Manifest) -> Manifest:

@@ -77,7 +77,8 @@ class OtherOperators:
                 await self._look(lease_name, lease)
         if lease.standing is Standing.FREE:
             return None
-        return max(_duration(lease.spec) / LOOKS_PER_LEASE, LOOK_SECONDS)
+        lasts_seconds = float(lease.spec.get("leaseDurationSeconds") or UNKNOWN_LEASE_SECONDS)
+        return max(lasts_seconds / LOOKS_PER_LEASE, LOOK_SECONDS)
 
     def count(self, bodies: Iterable[Manifest]) -> int:
         """Count these jobs that other operators serve, as it was at the last look."""
@@ -102,10 +103,6 @@ class OtherOperators:
         if standing is not lease.standing:
             _log(lease_name, standing, error)
         lease.standing = standing
-
-
-def _duration(spec: Manifest) -> float:
-    return float(spec.get("leaseDurationSeconds") or UNKNOWN_LEASE_SECONDS)
 
 
 def _lease_of(body: Manifest) -> str:

@@ -24,7 +24,8 @@ class Recent:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         """Return the object as it was at most a second ago; raise what `get` raises."""
         key, now = (kind, namespace, name), time.monotonic()
-        self._forget(now)
+        for old in [old for old, (requested_at, _) in self._requests.items() if now - requested_at >= AGE_SECONDS]:
+            del self._requests[old]
         task = self._requests[key][1] if key in self._requests else None
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             self._requests.pop(key, None)
@@ -34,7 +35,3 @@ class Recent:
 
     async def _request(self, key: Name) -> Manifest:
         return await self._get(*key)
-
-    def _forget(self, now: float) -> None:
-        for key in [key for key, (requested_at, _) in self._requests.items() if now - requested_at >= AGE_SECONDS]:
-            del self._requests[key]

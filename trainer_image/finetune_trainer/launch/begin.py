@@ -68,7 +68,8 @@ async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Node
         started, address = await _as_node_zero(node, session)
     else:
         started = await node.client.join()
-        node.secret = await asyncio.to_thread(_read_secret, node)
+        secret_file = node.settings.layout.run.attempt(node.settings.attempt).secret
+        node.secret = (await asyncio.to_thread(secret_file.read_text, encoding="utf-8")).strip()
         address = host.own_address((started.master_address, started.master_port))
     node.progress_state.begun = started.begun
     node.progress_state.resumed_from = started.resume
@@ -76,10 +77,6 @@ async def begin(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, Node
     interface = host.interface_of(_LOOPBACK if node.settings.config.nodes == 1 else address)
     log.info("attempt has begun", resume=started.resume.path if started.resume else None)
     return started, NodeEndpoint(address, interface)
-
-
-def _read_secret(node: Node) -> str:
-    return node.settings.layout.run.attempt(node.settings.attempt).secret.read_text(encoding="utf-8").strip()
 
 
 async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Begin, str]:

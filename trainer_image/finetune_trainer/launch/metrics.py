@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from finetune_trainer.contract.launch_protocol import RankProgress
@@ -16,7 +18,7 @@ class AttemptMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        gauge = self._gauge
+        gauge = partial(Gauge, registry=self.registry)
         self.global_step = gauge("finetune_global_step", "Optimizer steps completed, those before a resume included")
         self.max_steps = gauge("finetune_max_steps", "Optimizer steps of the whole training")
         self.train_loss = gauge("finetune_train_loss", "Training loss as logged last")
@@ -55,9 +57,6 @@ class AttemptMetrics:
             "finetune_checkpoint_failures", "Checkpoints that were given up", ["reason"], registry=self.registry
         )
         self._totals = {self.tokens: 0, self.samples: 0}
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(name, text, registry=self.registry)
 
     def set_phase(self, phase: PodPhase) -> None:
         for each in PodPhase:

@@ -64,7 +64,8 @@ async def inline(settings: Settings, children: Children, temporary: Path) -> Pre
     if record is not None and record.failure is not None:
         return record.failure
     if code != 0 or record is None or record.outcome is not Outcome.SUCCEEDED:
-        return _failure(f"prepare ended with exit code {code}. Last lines:\n{tail.text()}", code)
+        message = f"prepare ended with exit code {code}. Last lines:\n{tail.text()}"
+        return Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=message, exit_code=code)
     log.info("prepared")
     prepared = await asyncio.to_thread(left_by_job, settings.layout.run)
     if isinstance(prepared, Failure):
@@ -76,7 +77,3 @@ async def inline(settings: Settings, children: Children, temporary: Path) -> Pre
 
 def _damaged(message: str) -> Failure:
     return Failure(reason=Reason.PREPARED_DAMAGED, cause=Cause.VOLUME, message=message)
-
-
-def _failure(message: str, exit_code: int | None = None) -> Failure:
-    return Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message=message, exit_code=exit_code)

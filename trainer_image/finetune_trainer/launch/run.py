@@ -64,7 +64,8 @@ async def _run(settings: Settings) -> ResultRecord:
     with tempfile.TemporaryDirectory(prefix="finetune-") as folder:
         async with aiohttp.ClientSession(connector=connector) as session:
             node = Node(settings, children, NodeZero(session, settings), Path(folder))
-            _listen_to_signals(node)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, node.stop)
             runner = web.AppRunner(application(node), handler_cancellation=True, access_log=None, shutdown_timeout=1)
             await runner.setup()
             try:
@@ -74,12 +75,6 @@ async def _run(settings: Settings) -> ResultRecord:
                 await node.background.cancel()
                 await runner.cleanup()
                 children.close()
-
-
-def _listen_to_signals(node: Node) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.stop)
 
 
 async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunner, started: datetime) -> ResultRecord:

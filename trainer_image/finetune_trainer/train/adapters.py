@@ -90,12 +90,14 @@ class Adapters:
         targets: Any = list(wanted.target_modules) or None
         if ALL_LINEAR in wanted.target_modules or (targets is None and model.config.model_type not in KNOWN):
             targets = ALL_LINEAR
+        # Layers that choose experts return more than a linear layer, so no adapter fits them.
+        routers = [path for path, layer in model.named_modules() if _is_router(layer)]
         return LoraConfig(
             r=wanted.r,
             lora_alpha=wanted.alpha if wanted.alpha is not None else 2 * wanted.r,  # type: ignore[arg-type]
             lora_dropout=wanted.dropout,
             target_modules=targets,
-            exclude_modules=_within([*towers.towers(model), *_routers(model)]),
+            exclude_modules=_within([*towers.towers(model), *routers]),
             modules_to_save=self._new_modules(model) or None,
             task_type=self.task.facts.peft_type,
         )
@@ -207,11 +209,6 @@ def require_modules(model: Any, wanted: Iterable[str]) -> None:
                 f"{name!r} is a {type(other).__name__} of {type(model).__name__}, which is no single layer. "
                 f"{_known_names(model)}"
             )
-
-
-def _routers(model: Any) -> list[str]:
-    """Return the paths of the linear layers that choose experts: they return more than a linear layer, so no adapter fits them."""
-    return [path for path, layer in model.named_modules() if _is_router(layer)]
 
 
 def _is_router(layer: Any) -> bool:

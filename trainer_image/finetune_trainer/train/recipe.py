@@ -188,7 +188,8 @@ class _Run:
         # The loss is computed here, from logits. A forward that takes **kwargs and ignores the count of items would
         # have it scaled by the number of ranks and accumulation steps.
         model.accepts_loss_kwargs = False
-        self._freeze(model)
+        if frozen := towers.freeze(model):
+            self._tell(towers.message(frozen))
         defaults.require_supported(arguments, model)
         if (message := unused_weights.adjust_arguments(arguments, self._config, model)) is not None:
             self._tell(message)
@@ -229,12 +230,6 @@ class _Run:
             )
         except ValueError as error:
             raise ExpectedError(Reason.ARGUMENTS_INVALID, f"trainingArguments: {error}") from error
-
-    def _freeze(self, model: Any) -> None:
-        """Freeze the parts of a model that no text passes."""
-        frozen = towers.freeze(model)
-        if frozen:
-            self._tell(towers.message(frozen))
 
 
 def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) -> list[TrainerCallback]:

@@ -11,6 +11,8 @@ from typing import Any
 from finetune_trainer.data.errors import names
 
 NAMES_SHOWN = 4
+JOINING = ("projector", "connector", "vision", "visual", "audio", "image")
+"""Parts of the names of modules that join pictures and sounds to the text."""
 TEXT = ("text_config", "text_encoder", "encoder", "decoder", "generator")
 """Names that configurations have for parts that read or write text."""
 
@@ -57,12 +59,8 @@ def _towers(module: Any, path: str, other: set[type], text: set[type]) -> Iterat
             config = getattr(child, "config", None)
             if type(config) not in text or _kinds_of_parts(config)[0]:
                 yield from _towers(child, f"{below}.", other, text)
-        elif kinds & other or _joins(name):
+        elif kinds & other or any(part in name for part in JOINING):
             yield below
-
-
-def _joins(name: str) -> bool:
-    return any(sign in name for sign in ("projector", "connector", "vision", "visual", "audio", "image"))
 
 
 def _kinds_of_parts(config: Any) -> tuple[set[type], set[type]]:

@@ -83,7 +83,9 @@ class LocalCluster:
             if pod.manifest["metadata"].get("deletionTimestamp"):
                 self.gone.add(pod.manifest["metadata"]["uid"])
         for pod in ended:
-            self._fail_gang(pod)
+            if pod.manifest["status"]["phase"] == "Failed":  # the Job controller then deletes the other pods of the Job
+                self._update_jobs()  # the failure of the Job is noted before the deletions that follow from it
+                self._delete_pods(_owner(pod))
         self._update_jobs()
         self._forget_orphans()
         return bool(ended)
@@ -227,12 +229,6 @@ class LocalCluster:
             pod.process.kill()
         else:
             pod.process.stop()
-
-    def _fail_gang(self, fallen: Pod) -> None:
-        """Delete the other pods of a failed pod's Job, as the Job controller does."""
-        if fallen.manifest["status"]["phase"] == "Failed":
-            self._update_jobs()  # the failure of the Job is noted before the deletions that follow from it
-            self._delete_pods(_owner(fallen))
 
     def _forget_orphans(self) -> None:
         """Forget pods that have ended and whose Job is gone; their folders, and so their logs, stay."""
