@@ -1,4 +1,4 @@
-"""From files to an explained decision: what is there, which way it is decided, what is done, what changes, when it is looked at next."""
+"""Explains a decision from files: what exists, how it is decided, what is done, what changes, when it is decided again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetune_operator.plan.types import Decision, Observed, PlanSettings, Ref
 from finetune_operator.settings import OperatorSettings
 
 DECISIONS_MAX = 12
-"""Before the plan comes to rest: each asks for something that the one before did not have."""
+"""Decisions before the plan must come to rest: each asks for something that the one before did not have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Explained:
     decision: Decision
     calls: Sequence[Call]
     references: Sequence[Ref]
-    """What was looked up for it."""
+    """Objects that were looked up for it."""
 
 
 def explain(paths: Sequence[str], name: str | None, at: str | None) -> ExitCode:
-    """Print what the operator would decide on the job in these files. Raises CommandError."""
+    """Print what the operator would decide on the job in these files. Raise CommandError where they hold none."""
     files, now = snapshot.read(paths, name), _moment(at)
     try:
         job = FineTuneJob.parse(files.body)
@@ -75,7 +75,7 @@ def _require_of_cluster(error: ValidationError) -> None:
 
 
 def _moment(text: str | None) -> datetime:
-    """The operator's clock."""
+    """Return the operator's clock."""
     if text is None:
         return datetime.now(UTC)
     try:
@@ -86,7 +86,7 @@ def _moment(text: str | None) -> datetime:
 
 
 def _settings(job: FineTuneJob) -> PlanSettings:
-    """The settings of the operator that serves the job: from its variables where they are set, else by default."""
+    """Return the settings of the operator that serves the job: from its variables where they are set, else by default."""
     try:
         settings = OperatorSettings().plan()
     except ValidationError as error:

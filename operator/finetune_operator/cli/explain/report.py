@@ -1,4 +1,4 @@
-"""An explained decision in plain lines, for people who know pods and Jobs and have never read this code."""
+"""The report of an explained decision in plain lines, for people who know pods and Jobs and have never read this code."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from finetune_operator.plan.types import Action, Create, Decision, Delete, Manif
 
 NOTHING = "(nothing)"
 VALUE_MAX = 300
-"""Characters of a value of the status."""
+"""Characters of a value of the status that are shown."""
 NEWS_ONLY_IF_TRUE = ("Complete", "Failed", "Stalled")
-"""Conditions that say for the whole of a job's life that something has not come yet."""
+"""Conditions that are False during a job's whole life until something has come."""
 EMPTY = ("0", "[]")
-"""Values that say no more than a field that is not there."""
+"""Values that say no more than a missing field."""
 
 
 def lines(
     files: Snapshot, observed: Observed, decision: Decision, calls: Sequence[Call], references: Sequence[Ref]
 ) -> Iterator[str]:
-    """The whole report."""
+    """Yield the whole report."""
     yield _title(files.body, observed.now)
     for hint in files.hints():
         yield from ("", f"Note: {hint}")
@@ -45,7 +45,7 @@ def lines(
 
 
 def unreadable(body: Manifest, status: Manifest, now: datetime) -> Iterator[str]:
-    """The report of a job whose spec this version does not understand."""
+    """Yield the report of a job whose spec this version does not understand."""
     yield _title(body, now)
     why = "this version does not understand the spec, so it makes and changes nothing"
     yield from _section("Why", [why])
@@ -67,7 +67,7 @@ def _title(body: Manifest, now: datetime) -> str:
 
 
 def _there(files: Snapshot, observed: Observed, references: Sequence[Ref]) -> Iterator[str]:
-    """The job's own Jobs with their pods, and what was looked up."""
+    """Yield the job's own Jobs with their pods, and what was looked up."""
     owned = owned_objects(observed)
     for job in sorted(owned.jobs, key=lambda job: (job.created, job.number)):
         gang = _gang(observed, owned, job)
@@ -113,7 +113,7 @@ def _job_state(job: JobView) -> str:
 
 
 def _pod_state(pod: PodView, now: datetime) -> str:
-    """Its phase, its container, and what has happened to it."""
+    """Return the phase of a pod, the state of its container, and its troubles."""
     parts = [pod.phase + (f" on {pod.node}" if pod.node else "")]
     container = pod.trainer
     if container is not None and container.waiting_reason:
@@ -135,7 +135,7 @@ def _pod_state(pod: PodView, now: datetime) -> str:
 
 
 def _end(gang: Gang) -> Iterator[str]:
-    """Why a gang that has fallen did so, as far as the evidence tells."""
+    """Yield why a gang has failed, as far as the evidence shows."""
     if not gang.fallen:
         return
     verdict = diagnose(gang)
@@ -153,7 +153,7 @@ def _reference_state(item: Manifest | None) -> str:
 
 
 def _why(observed: Observed, decision: Decision) -> Iterator[str]:
-    """How the newest Job has ended, and what the conditions of the next status say of where the job stands."""
+    """Yield how the newest Job has ended, and the conditions of the next status that show where the job stands."""
     if observed.job.metadata.deletion_timestamp is not None:
         yield "the job is being deleted: garbage collection removes its children, the operator has nothing to do"
         return
@@ -171,14 +171,14 @@ def _why(observed: Observed, decision: Decision) -> Iterator[str]:
 
 
 def _newest_end(observed: Observed) -> Iterator[str]:
-    """How the newest Job has ended, where it has fallen."""
+    """Yield how the newest Job has ended, where it has failed."""
     owned = owned_objects(observed)
     if (newest := _newest(owned)) is not None:
         yield from (f"Job {newest.name} {text}" for text in _end(_gang(observed, owned, newest)))
 
 
 def _telling(status: FineTuneJobStatus) -> ConditionType:
-    """The condition that tells most of a job in this phase."""
+    """Return the condition that says most about a job in this phase."""
     validated = conditions.find(status, ConditionType.VALIDATED)
     ends = {
         Phase.SUCCEEDED: ConditionType.COMPLETE,
@@ -193,7 +193,7 @@ def _telling(status: FineTuneJobStatus) -> ConditionType:
 
 
 def _way(observed: Observed, calls: Sequence[Call]) -> Iterator[str]:
-    """The functions that decided, with what each does."""
+    """Yield the functions that decided, with what each does."""
     if observed.listed:
         yield "(Jobs and pods are listed for it first: what comes next can't be undone)"
     width = max((len(call.function) for call in calls), default=0)
@@ -227,7 +227,7 @@ def _events(decision: Decision) -> Iterator[str]:
 
 
 def changes(before: Manifest, after: Manifest) -> Iterator[str]:
-    """A line for each field that differs."""
+    """Yield a line for each field that differs."""
     old, new = dict(_fields(before)), dict(_fields(after))
     shown = [name for name in dict.fromkeys((*old, *new)) if old.get(name) != new.get(name)]
     shown = [name for name in shown if name in old or new[name] not in EMPTY]
@@ -237,7 +237,7 @@ def changes(before: Manifest, after: Manifest) -> Iterator[str]:
 
 
 def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Each value of a status with its path."""
+    """Yield each value of a status with its path."""
     for name, field in value.items():
         if name == "conditions" and not path:
             yield from (
@@ -252,14 +252,14 @@ def _fields(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str
 
 
 def _condition(condition: Mapping[str, Any]) -> str:
-    """What a condition says. A reason that is the phase is no news beside it."""
+    """Return the text of a condition, without a reason that only repeats the phase."""
     reason = condition.get("reason", "")
     parts = (condition["status"], "" if reason in tuple(Phase) else reason, condition.get("message", ""))
     return one_line(" ".join(part for part in parts if part), VALUE_MAX)
 
 
 def _next(observed: Observed, decision: Decision) -> Iterator[str]:
-    """When it decides again, and what it reads for that."""
+    """Yield when the operator decides again, and what it reads for that."""
     changed = "the job, one of its Jobs or a pod changes"
     if decision.requeue_after_seconds is None:
         yield f"when {changed}"

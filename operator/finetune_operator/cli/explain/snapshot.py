@@ -1,6 +1,7 @@
-"""What the operator would see of a job, as far as files hold it. Reads manifests, decides nothing.
+"""The objects that the operator would see of a job, as far as files hold them. Reads manifests, decides nothing.
 
-Whatever no file holds is taken not to exist. `absent` and `hints` say what that is, so that nobody takes it for the cluster's word.
+An object that no file holds is taken not to exist. `absent` and `hints` list such objects, so that nobody takes that for the
+state of the cluster.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ FROM_CLUSTER = "kubectl get finetunejob,job,pod,pvc,configmap,service,event -o y
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The FineTuneJob of some files, and what else they hold of its namespace."""
+    """The FineTuneJob of some files, and the other objects of its namespace that they hold."""
 
     body: Manifest
     children: tuple[Manifest, ...]
-    """Objects of the kinds that the operator makes, whoever owns them."""
+    """Objects of the kinds that the operator creates, whoever owns them."""
     others: Mapping[Ref, Manifest] = field(default_factory=dict)
     """Storage classes and nodes."""
     warnings: Mapping[str, tuple[PodEvent, ...]] | None = None
-    """Warning events by uid of what they are about; None where the files hold no event at all."""
+    """Warning events by the uid of their object; None where the files hold no event at all."""
 
     def observed(
         self, now: datetime, settings: PlanSettings, references: Iterable[Ref] = (), *, listed: bool = False
     ) -> Observed:
-        """What `decide` is given. `references`: what it has asked for."""
+        """Return what `decide` gets. `references` are the objects that it has asked for."""
         wanted = tuple(references)
         has_nodes = any(ref.kind == "Node" for ref in self.others)
         return Observed(
@@ -52,22 +53,22 @@ class Snapshot:
         )
 
     def find(self, ref: Ref) -> Manifest | None:
-        """The object of this name; None where no file holds it."""
+        """Return the object of this name; None where no file holds it."""
         return self.others.get(ref) or next((item for item in self.children if Ref.of(item) == ref), None)
 
     def node(self, ref: Ref) -> Manifest:
-        """A node; one that no file holds exists no longer."""
+        """Return a node; one that no file holds no longer exists."""
         return self.others.get(ref) or {"kind": "Node", "metadata": {"name": ref.name}}
 
     def _events(self) -> Mapping[str, tuple[PodEvent, ...]]:
-        """The events of every pod and Job, be there any or not; empty where nobody has looked."""
+        """Return the events of every pod and Job, also where there are none; nothing where the files hold no events."""
         if self.warnings is None:
             return {}
         uids = (item["metadata"]["uid"] for item in self.children if item["kind"] in ("Pod", "Job"))
         return {uid: self.warnings.get(uid, ()) for uid in uids}
 
     def hints(self) -> Iterator[str]:
-        """What the files seem to lack."""
+        """Yield what the files seem to lack."""
         metadata, status = self.body["metadata"], self.body.get("status") or {}
         jobs = [item for item in self.children if item["kind"] == "Job"]
         labelled = [
@@ -83,7 +84,7 @@ class Snapshot:
 
 
 def read(paths: Sequence[str], name: str | None) -> Snapshot:
-    """The snapshot in these files; `name` chooses among several FineTuneJobs. Raises CommandError."""
+    """Return the snapshot in these files; `name` chooses among several FineTuneJobs. Raise CommandError where there is no choice."""
     documents = [document for path in paths for document in manifest.read(path)]
     source = ", ".join(paths)
     body = _body(_chosen([item for item in documents if is_fine_tune_job(item)], name, source), source)
@@ -102,7 +103,7 @@ def read(paths: Sequence[str], name: str | None) -> Snapshot:
 
 
 def _chosen(jobs: list[Manifest], name: str | None, source: str) -> Manifest:
-    """The one job to explain."""
+    """Return the one job to explain."""
     named = [job for job in jobs if name in (None, _name(job), f"{_namespace(job)}/{_name(job)}")]
     if len(named) == 1:
         return named[0]
@@ -123,7 +124,7 @@ def _name(document: Manifest) -> str:
 
 
 def _body(document: Manifest, source: str) -> Manifest:
-    """The job as the API server holds it. One that has no uid was never there: it is checked as `validate` does."""
+    """Return the job as the API server holds it. One without a uid was never there, so it is checked as `validate` does."""
     if not untrusted.mapping(document.get("metadata")).get("uid"):
         if wrong := problems(document):
             raise CommandError("\n".join(f"{source}: {problem}" for problem in wrong), ExitCode.FAILED)
@@ -135,7 +136,7 @@ def _body(document: Manifest, source: str) -> Manifest:
 
 
 def _checked(item: Manifest, source: str) -> Manifest:
-    """An object with what every object of a cluster has."""
+    """Return an object with the fields that every object of a cluster has."""
     kind, metadata = item["kind"], item.get("metadata")
     if not isinstance(metadata, dict) or not _name(item):
         raise CommandError(f"{source}: a {kind} has no metadata.name", ExitCode.FAILED)
@@ -149,7 +150,7 @@ def _checked(item: Manifest, source: str) -> Manifest:
 
 
 def _warnings(events: Iterable[Mapping[str, Any]]) -> Mapping[str, tuple[PodEvent, ...]] | None:
-    """Warning events by the uid of what they are about, oldest first."""
+    """Return the Warning events by the uid of their object, oldest first."""
     known = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
     by_uid: dict[str, tuple[PodEvent, ...]] = {}
     for event in known:

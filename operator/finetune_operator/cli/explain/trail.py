@@ -1,6 +1,6 @@
-"""Which functions of the plan made a decision, outermost first, each in the words of its docstring.
+"""The functions of the plan that made a decision, outermost first, each with the first sentence of its docstring.
 
-The plan itself is not touched for it: the interpreter tells of every call while `decide` runs.
+The plan itself is not changed for it: the interpreter reports every call while `decide` runs.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Call:
     """One function of the plan that was entered."""
 
     function: str
-    """`stages.train.succeed`."""
+    """Name such as `stages.train.succeed`."""
     sentence: str
-    """What it does, by its docstring."""
+    """First sentence of its docstring."""
     decided: bool = False
-    """Whether it handed back a step, or what one is made from."""
+    """Whether it returned a step, or a part of one."""
 
 
 @contextmanager
 def recorded() -> Iterator[list[Call]]:
-    """Record the calls of the plan that are made within. Those that did not decide are gone at the end."""
+    """Record the calls of the plan within the context. Those that did not decide are removed at its end."""
     calls: list[Call] = []
     entered: dict[FrameType, Call] = {}
 
@@ -58,7 +58,7 @@ def recorded() -> Iterator[list[Call]]:
 
 
 def _call(frame: FrameType) -> Call | None:
-    """The function that a frame runs; None where it is none of a module (a lambda, a method)."""
+    """Return the function that a frame runs; None where that is not a function of a module (a lambda, a method)."""
     function = frame.f_globals.get(frame.f_code.co_qualname)
     if function is None or not inspect.isfunction(function):
         return None
