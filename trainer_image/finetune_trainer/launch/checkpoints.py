@@ -30,10 +30,10 @@ from finetune_trainer.shared.volume import (
     Layout,
     Run,
     VolumeError,
+    exists,
     make_folder,
     names_in,
     sync_folder,
-    there,
     write_text,
 )
 
@@ -91,7 +91,7 @@ def usable_folders(run: Run, before: int | None = None) -> list[Path]:
             own += checkpoint_folders(attempt)
         except OSError as error:
             raise unreadable(f"What attempt {attempt.number} has sealed", attempt.checkpoints, error) from error
-    return list(dict.fromkeys([*(folder for folder in known if there(folder)), *own]))
+    return list(dict.fromkeys([*(folder for folder in known if exists(folder)), *own]))
 
 
 def choose(folders: Sequence[Path], run: Run) -> Choice:
@@ -117,7 +117,7 @@ def choose(folders: Sequence[Path], run: Run) -> Choice:
         if not_finite is None:
             messages += (_out_of_the_way(run, path, f"it can't be read: {error}") for path, error in unreadable_folders)
             passed_over.update(path for path, _ in unreadable_folders)
-            left = frozenset(path for path in passed_over if there(path))
+            left = frozenset(path for path in passed_over if exists(path))
             return Choice(Sealed(folder, content), tuple(messages), left)
         messages.append(f"{folder.name} holds numbers that are not finite ({not_finite}): nothing goes on from it")
         if content.finite is None:
@@ -125,7 +125,7 @@ def choose(folders: Sequence[Path], run: Run) -> Choice:
     if unreadable_folders:
         folder, refused = unreadable_folders[0]
         raise unreadable(f"There is no checkpoint but {folder.name}, which", folder, refused)
-    return Choice(None, tuple(messages), frozenset(path for path in passed_over if there(path)))
+    return Choice(None, tuple(messages), frozenset(path for path in passed_over if exists(path)))
 
 
 def step_of(folder: Path) -> tuple[int, int]:
@@ -149,7 +149,7 @@ def move_aside(run: Run, folder: Path, why: str) -> Path:
     make_folder(run.broken, run.broken)
     name = f"attempt-{folder.parent.parent.name}-{folder.name}" if CHECKPOINT.match(folder.name) else folder.name
     target, number = run.broken / name, 1
-    while there(target):
+    while exists(target):
         number += 1
         target = run.broken / f"{name}.{number}"
     os.rename(folder, target)

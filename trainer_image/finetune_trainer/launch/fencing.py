@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from finetune_trainer.contract.launch_protocol import NodeHealth
 from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
-from finetune_trainer.shared.volume import Attempt, there
+from finetune_trainer.shared.volume import Attempt, exists
 
 UNREACHABLE_SECONDS = 5.0
 _POLL_SECONDS = 0.25
@@ -57,7 +57,7 @@ async def _node_over(
     now = asyncio.get_running_loop().time
     began = last_seen = now()
     while True:
-        if await asyncio.to_thread(there, attempt.result(node)):
+        if await asyncio.to_thread(exists, attempt.result(node)):
             return "record"
         if now() - began >= record.grace_period_seconds:
             return "grace period"

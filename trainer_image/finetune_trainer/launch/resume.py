@@ -19,7 +19,7 @@ from finetune_trainer.launch.checkpoints import choose, move_aside, step_of, usa
 from finetune_trainer.shared.checkpoints import manifest, training_note
 from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord, final_model, newest_attempt_record
 from finetune_trainer.shared.paths import to_local, to_pod
-from finetune_trainer.shared.volume import Layout, Run, VolumeError, read_checked, read_document, there
+from finetune_trainer.shared.volume import Layout, Run, VolumeError, exists, read_checked, read_document
 
 CONTINUES = ("auto", "required")
 """Values of `resumeFrom` with which an earlier, unfinished run of the same name is resumed."""
@@ -64,7 +64,7 @@ def _from_checkpoints(layout: Layout, config: RunConfig, attempt: int, prepared:
     usable = own_folders(run, attempt, prepared)
     choice = choose(usable, run)
     messages = choice.messages
-    lineage = (folder for folder in usable if there(folder) and folder not in choice.passed_over)
+    lineage = (folder for folder in usable if exists(folder) and folder not in choice.passed_over)
     known = tuple(content.ref(folder) for folder in lineage if (content := manifest.read(folder)) is not None)
     if choice.sealed is not None:
         return ResumeDecision(resume=choice.sealed.ref, known=known, messages=messages)
@@ -150,7 +150,7 @@ def _finished_model(run: Run, attempt: int) -> tuple[PodPath | None, tuple[str, 
 
 def _named(path: PodPath, prepared: Prepared | None) -> CheckpointRef:
     folder = to_local(path)
-    problem = manifest.unfit(folder) if there(folder) else "no folder"
+    problem = manifest.unfit(folder) if exists(folder) else "no folder"
     content = manifest.read(folder)
     if problem is not None or content is None:
         message = f"resumeFrom names {path}, but that is no sealed checkpoint to go on from: {problem}."
@@ -200,7 +200,7 @@ def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Attem
     runs.sort(key=lambda pair: pair[1].begun, reverse=True)
     unfinished = []
     for run, record in runs:
-        if record.model is not None or any(there(attempt.model) for attempt in run.numbered()):
+        if record.model is not None or any(exists(attempt.model) for attempt in run.numbered()):
             break
         unfinished.append((run, record))
     return unfinished

@@ -166,7 +166,7 @@ class Run:
 
     def begun(self) -> list[Attempt]:
         """List the attempts that have left a mark, oldest first. Whether it can be read, `launch` finds out."""
-        return [attempt for attempt in self.numbered() if there(attempt.mark) or there(attempt.mark_copy)]
+        return [attempt for attempt in self.numbered() if exists(attempt.mark) or exists(attempt.mark_copy)]
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Layout:
         return [Run(self.runs / name) for name in sorted(names_in(self.runs)) if name != self.uid]
 
 
-def there(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Tell whether anything has this name, whatever it is and whether or not it can be read."""
     try:
         os.lstat(path)
@@ -238,7 +238,7 @@ def names_in(folder: Path) -> list[str]:
 
 def has_worked(layout: Layout) -> bool:
     """Tell whether the run was prepared on the volume before, so that what is wrong now was right once. In doubt it was."""
-    return there(layout.run.prepared)
+    return exists(layout.run.prepared)
 
 
 # --- writing so that a crash harms nothing ---------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def make_folder(folder: Path, own: Path | None = None) -> Path:
     ours = [path for path in (folder, *folder.parents) if own is not None and path.is_relative_to(own)]
     missing = [path for path in (folder, *folder.parents) if not (path.is_dir() if path in ours else path.exists())]
     for path in reversed(missing):
-        if path in ours and there(path):
+        if path in ours and exists(path):
             os.rename(path, aside(path))
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)

@@ -11,7 +11,7 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch.checkpoints import Sealed, choose, rotate, sealed_by, surplus, sweep, usable_folders
 from finetune_trainer.shared.checkpoints import manifest
-from finetune_trainer.shared.volume import VolumeError, there
+from finetune_trainer.shared.volume import VolumeError, exists
 from tests.support.checkpoints import begin, layout, seal, seal_model, stage
 from tests.support.somebody_else import as_somebody_else
 
@@ -107,9 +107,9 @@ def test_the_newest_good_one_is_chosen_and_a_broken_one_moved_aside(
     assert choice.sealed.folder == good
     assert len(choice.messages) == 1
     assert said in choice.messages[0]
-    assert not there(broken)
+    assert not exists(broken)
     aside = run.broken / "attempt-1-checkpoint-20"
-    assert there(aside)
+    assert exists(aside)
     assert names_in(aside) == names
     assert said in (run.broken / "attempt-1-checkpoint-20.txt").read_text()
     assert choose(usable_folders(run, 2), run) == choose([good], run)

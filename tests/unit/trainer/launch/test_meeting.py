@@ -97,10 +97,10 @@ def test_who_is_not_node_0_of_this_attempt_is_not_met(
     monkeypatch.setattr(meeting, "WAITING_AGAIN_SECONDS", 0.01)
 
     async def run() -> tuple[Peer, Peer]:
-        async with answering(other, NODE_0) as (there, here):
+        async with answering(other, NODE_0) as (exists, here):
             own = settings(tmp_path, Peer(UNKNOWN, 1))
             address = own.layout.run.attempt(1).address
-            address.write_text(f"{there}\n")
+            address.write_text(f"{exists}\n")
             looking = asyncio.create_task(found(own))
             with capture_logs() as logs:
                 await until(lambda: any(problem in line["by address"] for line in logs))

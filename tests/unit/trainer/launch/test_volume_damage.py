@@ -36,7 +36,7 @@ from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
 from finetune_trainer.shared.checkpoints.manifest import Manifest
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.result_record import write_to_volume
-from finetune_trainer.shared.volume import Attempt, Layout, VolumeError, make_folder, there, write_checked
+from finetune_trainer.shared.volume import Attempt, Layout, VolumeError, exists, make_folder, write_checked
 from tests.support.checkpoints import START, prepared, run_config
 from tests.support.damage import DAMAGE
 
@@ -320,6 +320,6 @@ def test_nothing_good_is_ever_deleted_but_by_rotation(tmp_path: Path) -> None:
     before = {file.name: file.read_bytes() for file in newest.iterdir() if file.name != "model.safetensors"}
     (newest / "model.safetensors").write_bytes(b"")
     job.attempt(0, leaves_record=True)
-    assert not there(newest)
+    assert not exists(newest)
     aside = job.layout.run.broken / "attempt-1-checkpoint-4"
     assert {name: (aside / name).read_bytes() for name in before} == before

@@ -18,9 +18,9 @@ from finetune_trainer.shared.volume import (
     Attempt,
     Run,
     VolumeError,
+    exists,
     read_checked,
     read_document,
-    there,
     write_checked,
 )
 
@@ -117,7 +117,7 @@ def final_model(run: Run, before: int | None = None) -> Path | None:
     mark = newest_attempt_record(run, before)
     folders = [attempt.model for attempt in reversed(last_attempts(run, before))]
     folders += [to_local(mark.model)] if mark is not None and mark.model is not None else []
-    return next((folder for folder in folders if there(folder)), None)
+    return next((folder for folder in folders if exists(folder)), None)
 
 
 def read_results(attempt: Attempt) -> tuple[ResultRecord, ...]:
