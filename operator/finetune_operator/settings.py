@@ -1,4 +1,4 @@
-"""What an administrator sets, from environment variables `FINETUNE_OPERATOR_<NAME>`. Knows nothing of the cluster."""
+"""The settings of an administrator, from environment variables `FINETUNE_OPERATOR_<NAME>`. Knows nothing of the cluster."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ app = typer.Typer(
 
 
 class Output(StrEnum):
-    """What `finetune run` prints on standard output."""
+    """The forms of what `finetune run` prints on standard output."""
 
     TEXT = "text"
     JSON = "json"

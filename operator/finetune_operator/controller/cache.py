@@ -58,7 +58,7 @@ class JobEntry:
     gone: set[str] = field(default_factory=set)
     """uids of pods and Jobs in `objects` that no longer exist."""
     deletions: dict[str, int] = field(default_factory=dict)
-    """For `Observed.deletions`."""
+    """Order of deletions by uid, for `Observed.deletions`."""
     incomplete: bool = False
     """Whether pods of it were dropped from `objects`: they are listed before the next decision."""
     references: dict[Ref, Manifest | None] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class JobEntry:
     decision: Decision | None = None
     """The last decision."""
     results: ResultCache = field(default_factory=ResultCache)
-    """For `Observed.cache`: kept while the job's spec and metadata stay, and until its attempt has begun."""
+    """Results for `Observed.cache`, kept while the job's spec and metadata stay, and until its attempt has begun."""
     allowance: Allowance = field(default_factory=Allowance)
     account: Account | None = None
     """Account of what its accelerators are used for."""

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 
 class Health:
-    """How far the operator has come. It is alive while it waits for something outside, and ready when it works."""
+    """State of the operator's start. It is alive while it waits for something outside, and ready when it works."""
 
     def __init__(self, working: Callable[[], bool]) -> None:
         self._working = working

@@ -21,7 +21,7 @@ from finetune_operator.plan.conditions import TERMINAL
 from finetune_operator.plan.types import Manifest
 
 WATCHED_SELECTORS = {KIND: None, "Job": LABEL_JOB, "Pod": LABEL_JOB}
-"""In this order: a pod counts when its Job is known, a Job when its FineTuneJob is."""
+"""Label selectors by kind, in the order of reading: a pod counts when its Job is known, a Job when its FineTuneJob is."""
 UNWATCHED = ("ConfigMap", "Service", "PersistentVolumeClaim")
 JOBS_ROUNDS = 4
 """Comparisons of FineTuneJobs for each one of pods and Jobs: nothing else shows a new FineTuneJob."""
@@ -56,10 +56,10 @@ class Resync:
         self._interval_seconds = interval_seconds
         self._served = served
         self._scopes: dict[Scope, asyncio.Event] = {scope: asyncio.Event() for scope in namespaces or (None,)}
-        """By namespace, an event that is set when there is a reason to look soon."""
+        """Events by namespace, each set when there is a reason to look soon."""
         self._complete: set[Scope] = set()
         self._unserved: dict[Scope, str] = {}
-        """By namespace that can't be read, the reason that was logged."""
+        """Namespaces that can't be read, with the reason that was logged."""
         self._passed_over: dict[tuple[Scope, str], Versions] = {}
         """Objects that were read and do not belong in the cache: they are not missing."""
 

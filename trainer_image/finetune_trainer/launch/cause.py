@@ -27,7 +27,7 @@ _SIGNAL_BASE = 128
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a node knows when its ranks are over, or when it ended them: after that they only report its own doing."""
+    """Evidence that a node has when its ranks are over, or when it ended them: after that they only report its own doing."""
 
     node: int
     results: Mapping[int, RankResult]

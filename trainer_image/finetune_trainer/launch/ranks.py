@@ -33,7 +33,7 @@ TORCHRUN_LINES = 200
 """Lines of torchrun that are kept. It prints many when a rank fails, after what ranks printed before they had their own streams."""
 
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-"""For glibc (mallopt(3)): memory that a step frees is needed by the next one. If it were returned to the kernel in between it
+"""Settings of glibc (mallopt(3)): memory that a step frees is needed by the next one. If it were returned to the kernel in between it
 would cost page faults: a step of a small model on a CPU took a tenth longer."""
 
 

@@ -31,7 +31,7 @@ _DEFAULT_BATCH_SIZE = 8
 
 @dataclass(frozen=True)
 class ResumeDecision:
-    """What an attempt starts from."""
+    """Decision on what an attempt starts from."""
 
     resume: CheckpointRef | None = None
     known: tuple[CheckpointRef, ...] = ()

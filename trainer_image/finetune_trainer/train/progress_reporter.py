@@ -35,7 +35,7 @@ class Reporter:
         self._closed = threading.Event()
         self._active = active
         self.saved = Saved()
-        """What became of checkpoints, as `launch` last reported."""
+        """State of checkpoints, as `launch` last reported."""
         self._thread = threading.Thread(target=self._run, name="report", daemon=True)
         if active:
             self._thread.start()

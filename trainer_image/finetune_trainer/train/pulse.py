@@ -25,7 +25,7 @@ LONGEST_WAIT_STEPS = 1000
 
 @dataclass(frozen=True)
 class Beat:
-    """What the ranks agreed on in one exchange."""
+    """Agreement of the ranks in one exchange."""
 
     save: bool
     loss: float
