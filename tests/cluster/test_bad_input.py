@@ -55,10 +55,10 @@ def _said(api: Api, method: str, path: str, job: Manifest, content_type: str) ->
 def test_the_api_server_refuses(row: BadInput, api: Api) -> None:
     job = manifest(dict(row.spec), dict(row.metadata))
 
-    said = create(api, job)
+    refusal = create(api, job)
 
-    assert row.reason in said, "the field"
-    assert row.message in said
+    assert row.reason in refusal, "the field"
+    assert row.message in refusal
     assert apply_on_the_server(api, job) != ""
     assert api.get("FineTuneJob", job["metadata"]["name"]) is None
 
@@ -69,10 +69,10 @@ def test_every_argument_misspelt_by_a_letter(api: Api) -> None:
     assert len(wrong) > 2.5 * len(ARGUMENTS)
     job = manifest({"trainingArguments": dict.fromkeys(wrong, 1)})
 
-    said = create(api, job)
+    refusal = create(api, job)
     suggested = {problem.field.rpartition(".")[2]: problem.message for problem in validate(job)}
 
-    assert [spelling for spelling in wrong if f'unknown field "spec.trainingArguments.{spelling}"' not in said] == []
+    assert [spelling for spelling in wrong if f'unknown field "spec.trainingArguments.{spelling}"' not in refusal] == []
     assert [spelling for spelling, name in wrong.items() if name not in _names_in(suggested[spelling])] == []
 
 
@@ -92,8 +92,8 @@ def test_server_side_apply_refuses_each_misspelt_argument(api: Api) -> None:
     """It names one at a time; a client that asks for no strictness is told nothing by a plain create."""
     for name in list(ARGUMENTS)[::8]:
         spelling = next(_misspelt(name))
-        said = apply_on_the_server(api, manifest({"trainingArguments": {spelling: 1}}))
-        assert f".spec.trainingArguments.{spelling}: field not declared in schema" in said
+        refusal = apply_on_the_server(api, manifest({"trainingArguments": {spelling: 1}}))
+        assert f".spec.trainingArguments.{spelling}: field not declared in schema" in refusal
 
 
 def test_a_good_job_in_the_same_namespace_succeeds(api: Api, operator: Operator) -> None:

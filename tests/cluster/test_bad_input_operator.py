@@ -36,7 +36,7 @@ def api(control_plane: Client) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def told(api: Api, operator: Operator) -> Mapping[str, Manifest]:
+def first_statuses(api: Api, operator: Operator) -> Mapping[str, Manifest]:
     """The first status that each row's job ever had."""
     api.create(claim("shared"))
     for row in ROWS:
@@ -51,12 +51,12 @@ def told(api: Api, operator: Operator) -> Mapping[str, Manifest]:
             return [row.name for row in ROWS if recorder.first(row.name, _has_status) is None]
 
         eventually("a status of each", lambda: not untold(), show=untold)
-        found = {row.name: recorder.first(row.name, _has_status) for row in ROWS}
-    return {name: body["status"] for name, body in found.items() if body is not None}
+        bodies = {row.name: recorder.first(row.name, _has_status) for row in ROWS}
+    return {name: body["status"] for name, body in bodies.items() if body is not None}
 
 
 @pytest.fixture(scope="module")
-def mended(api: Api, told: Mapping[str, Manifest]) -> None:
+def mended(api: Api, first_statuses: Mapping[str, Manifest]) -> None:
     """The mistake of each row's job is mended, from outside or by an edit."""
     for row in ROWS:
         if row.mended_by:
@@ -78,7 +78,7 @@ def _has_status(body: Manifest) -> bool:
 
 
 def _validated(status: Manifest) -> Manifest:
-    return next((one for one in status.get("conditions") or () if one["type"] == "Validated"), {})
+    return next((condition for condition in status.get("conditions") or () if condition["type"] == "Validated"), {})
 
 
 def _claim_phase(api: Api, name: str) -> str | None:
@@ -100,26 +100,26 @@ def _edit(bad: Manifest, good: Manifest) -> Manifest:
 
 
 @by_name
-def test_it_is_the_first_thing_that_is_said(row: BadInput, told: Mapping[str, Manifest]) -> None:
+def test_it_is_the_first_thing_that_is_said(row: BadInput, first_statuses: Mapping[str, Manifest]) -> None:
     """At the first look, and before anything of the job is made that runs: the next look is a pause later."""
-    found = _validated(told[row.name])
+    validated = _validated(first_statuses[row.name])
 
-    assert (found["status"], found["reason"]) == ("False", row.reason)
-    assert row.message in found["message"]
-    assert told[row.name]["phase"] == ("Failed" if row in TEMPLATES else "Pending")
-    assert told[row.name].get("attempt") is None, "nothing runs"
+    assert (validated["status"], validated["reason"]) == ("False", row.reason)
+    assert row.message in validated["message"]
+    assert first_statuses[row.name]["phase"] == ("Failed" if row in TEMPLATES else "Pending")
+    assert first_statuses[row.name].get("attempt") is None, "nothing runs"
 
 
-def test_each_is_told_in_an_event_too(api: Api, told: Mapping[str, Manifest]) -> None:
+def test_each_is_told_in_an_event_too(api: Api, first_statuses: Mapping[str, Manifest]) -> None:
     def untold() -> list[str]:
         events = {(event["involvedObject"]["name"], event["reason"]) for event in api.list("Event")}
-        return [row.name for row in ROWS if (row.name, _validated(told[row.name])["reason"]) not in events]
+        return [row.name for row in ROWS if (row.name, _validated(first_statuses[row.name])["reason"]) not in events]
 
     eventually("events", lambda: not untold(), show=untold)
-    assert len(told) == len(ROWS)
+    assert len(first_statuses) == len(ROWS)
 
 
-def test_a_good_job_beside_them_succeeds(api: Api, told: Mapping[str, Manifest]) -> None:
+def test_a_good_job_beside_them_succeeds(api: Api, first_statuses: Mapping[str, Manifest]) -> None:
     api.create(good_job("good"))
     with PlayedKubelet(api, "good") as kubelet:
         eventually("its pod", lambda: kubelet.pods(1))

@@ -75,17 +75,17 @@ EVERYTHING: Manifest = {
 
 
 def kinds(manifests: list[Manifest]) -> dict[str, int]:
-    found = [one["kind"] for one in manifests]
-    return {kind: found.count(kind) for kind in sorted(set(found))}
+    names = [manifest["kind"] for manifest in manifests]
+    return {kind: names.count(kind) for kind in sorted(set(names))}
 
 
 def of_kind(kind: str, manifests: list[Manifest]) -> list[Manifest]:
-    return [one for one in manifests if one["kind"] == kind]
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def deployment(values: Manifest | None = None) -> Manifest:
-    (found,) = of_kind("Deployment", helm.render(values))
-    return found
+    (manifest,) = of_kind("Deployment", helm.render(values))
+    return manifest
 
 
 def lost_node(seconds: int) -> list[Manifest]:
@@ -221,8 +221,8 @@ def test_the_operators_defaults_are_the_charts(monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_setting_of_the_operator_can_be_set() -> None:
     (container,) = deployment()["spec"]["template"]["spec"]["containers"]
-    given = {variable["name"].removeprefix(PREFIX).lower() for variable in container["env"]}
-    assert given == set(OperatorSettings.model_fields) - {"kubeconfig", "metrics_host"}
+    settable = {variable["name"].removeprefix(PREFIX).lower() for variable in container["env"]}
+    assert settable == set(OperatorSettings.model_fields) - {"kubeconfig", "metrics_host"}
 
 
 def test_versions_are_one() -> None:
@@ -264,7 +264,7 @@ def test_chart_and_readme_are_what_the_generators_write() -> None:
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["cluster", "namespaces"])
 def test_roles_name_no_wildcard_and_no_secret(values: Manifest) -> None:
-    rules = [rule for one in helm.rights(values) for rule in one.get("rules", ())]
+    rules = [rule for manifest in helm.rights(values) for rule in manifest.get("rules", ())]
     granted = {resource for rule in rules for resource in rule["resources"]}
     assert {"finetunejobs", "jobs"} <= granted
     assert not granted & {"secrets", "*", "pods/exec", "pods/log"}
@@ -282,7 +282,7 @@ def test_the_way_through_the_api_server_is_granted_where_it_is_taken() -> None:
 def test_a_list_of_namespaces_grants_nothing_beyond_them() -> None:
     made = helm.rights(EVERYTHING)
     assert kinds(made) == {"Role": 3, "RoleBinding": 3, "ServiceAccount": 1}
-    served = {one["metadata"]["namespace"] for one in of_kind("Role", made)} - {helm.SYSTEM_NAMESPACE}
+    served = {role["metadata"]["namespace"] for role in of_kind("Role", made)} - {helm.SYSTEM_NAMESPACE}
     assert served == {"team-a", "team-b"}
     for binding in of_kind("RoleBinding", made):
         assert binding["subjects"] == [
@@ -310,13 +310,14 @@ def test_every_object_is_accepted(control_plane: Client, values: Manifest) -> No
     control_plane.apply({**helm.SYSTEM, "metadata": {**helm.SYSTEM["metadata"], "labels": system}})
     for name in values.get("watchNamespaces", ()):
         control_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    made = [one for one in helm.render(values) if one["kind"] != "PodMonitor"]  # its definition is not there
+    # The definition of PodMonitor is not on this control plane.
+    made = [manifest for manifest in helm.render(values) if manifest["kind"] != "PodMonitor"]
     document = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
-    said = control_plane.kubectl(
+    applied = control_plane.kubectl(
         *("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"),
         stdin=document,
     )
-    assert "Warning" not in said.stderr
+    assert "Warning" not in applied.stderr
 
 
 def test_restricted_pod_security_lets_the_operators_pod_in(control_plane: Client, operator_kubeconfig: Path) -> None:

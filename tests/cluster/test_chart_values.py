@@ -18,7 +18,7 @@ VALUES = yaml.safe_load((helm.CHART / "values.yaml").read_text())
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"imge": {}}, "additional properties 'imge' not allowed"),
         ({"image": {"tagg": "1"}}, "at '/image': additional properties 'tagg' not allowed"),
@@ -41,10 +41,10 @@ VALUES = yaml.safe_load((helm.CHART / "values.yaml").read_text())
         ({"crds": {"keep": "yes"}}, "at '/crds/keep': got string, want boolean"),
     ],
 )
-def test_a_wrong_value_is_refused_by_its_name(values: Manifest, said: str) -> None:
+def test_a_wrong_value_is_refused_by_its_name(values: Manifest, message: str) -> None:
     with pytest.raises(helm.ValuesRefused) as refused:
         helm.render(values)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def objects(schema: Any, path: str = "") -> Iterator[tuple[str, Manifest]]:

@@ -59,10 +59,10 @@ def test_is_among_all(control_plane: Client, namespace: str) -> None:
 
 @pytest.mark.parametrize("command", [("create",), ("apply",), ("apply", "--server-side")], ids=" ".join)
 def test_a_misspelt_argument_is_refused(control_plane: Client, namespace: str, command: tuple[str, ...]) -> None:
-    said = create(control_plane, namespace, *command, trainingArguments={"learnin_rate": 5e-5}).stderr
+    refusal = create(control_plane, namespace, *command, trainingArguments={"learnin_rate": 5e-5}).stderr
 
-    assert "spec.trainingArguments.learnin_rate" in said
-    assert "unknown field" in said or "field not declared in schema" in said
+    assert "spec.trainingArguments.learnin_rate" in refusal
+    assert "unknown field" in refusal or "field not declared in schema" in refusal
 
 
 def test_no_without_quotes_is_refused_and_explained(control_plane: Client, namespace: str) -> None:

@@ -76,11 +76,11 @@ def test_before_training_everything_may_change(job: Job) -> None:
 @pytest.mark.parametrize("field", CHANGES)
 def test_a_field_is_fixed_while_training(training: Job, field: str) -> None:
     next_step = IMMUTABLE[field].next_step
-    given = {field: CHANGES[field]} if field != "storage" else {"storage": {"size": None, "claimName": "other"}}
+    change = {field: CHANGES[field]} if field != "storage" else {"storage": {"size": None, "claimName": "other"}}
 
-    said = training.change(given, "--dry-run=server")
+    refusal = training.change(change, "--dry-run=server")
 
-    assert f"spec.{field}: Forbidden: is fixed once training has started: {next_step}" in said
+    assert f"spec.{field}: Forbidden: is fixed once training has started: {next_step}" in refusal
 
 
 @pytest.mark.parametrize("field", ["template", "trainingArguments", "env", "resources"])
@@ -113,17 +113,17 @@ def test_some_fields_may_change_while_training(training: Job, field: str) -> Non
 
 @pytest.mark.parametrize("lower", [0, None])
 def test_retry_only_rises(job: Job, lower: int | None) -> None:
-    assert "spec.retry: Invalid value" in (said := job.change({"retry": lower}, "--dry-run=server"))
-    assert "may only rise: give the number of before, or a higher one" in said
+    assert "spec.retry: Invalid value" in (refusal := job.change({"retry": lower}, "--dry-run=server"))
+    assert "may only rise: give the number of before, or a higher one" in refusal
 
 
 @pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteOncePod"])
 def test_nodes_are_not_raised_on_a_claim_of_one_node(job: Job, mode: str) -> None:
     job.set_status({"claim": {"name": "reviews", "accessMode": mode}})
 
-    said = job.change({"nodes": 2}, "--dry-run=server")
+    refusal = job.change({"nodes": 2}, "--dry-run=server")
 
-    assert f'spec.nodes: Forbidden: "{mode}" is the claim\'s access mode, fixed once made' in said
+    assert f'spec.nodes: Forbidden: "{mode}" is the claim\'s access mode, fixed once made' in refusal
     assert job.change({"nodes": 1}, "--dry-run=server") == ""
 
 
@@ -174,9 +174,9 @@ def test_status_is_written_on_an_object_that_breaks_newer_rules(relaxed: Job) ->
     relaxed.set_status({"phase": "Running", "attempt": 1, "claim": {"name": "x", "accessMode": "ReadWriteOnce"}})
     relaxed.set_status({"phase": "Failed", "attempt": 2})
 
-    found = relaxed.client.get("ftj", relaxed.name, f"--namespace={relaxed.namespace}")
-    assert found["status"]["phase"] == "Failed"
-    assert found["spec"]["env"] == [{"name": "RANK", "value": "1"}]
+    body = relaxed.client.get("ftj", relaxed.name, f"--namespace={relaxed.namespace}")
+    assert body["status"]["phase"] == "Failed"
+    assert body["spec"]["env"] == [{"name": "RANK", "value": "1"}]
 
 
 def test_labels_are_written_on_an_object_that_breaks_newer_rules(relaxed: Job) -> None:

@@ -22,7 +22,7 @@ Answers = dict[str, str]
 @pytest.fixture(scope="module")
 def answers(control_plane: Client) -> Answers:
     """All cases in two runs of kubectl, as dry runs on the server."""
-    found: Answers = {}
+    by_case: Answers = {}
     for kind in ("good", "bad"):
         names: dict[str, str] = {}
         manifests = []
@@ -32,10 +32,10 @@ def answers(control_plane: Client) -> Answers:
                 manifest["metadata"]["name"] = f"{kind}-{number}"
             names[manifest["metadata"]["name"]] = f"{case.name} {kind}"
             manifests.append(json.dumps(manifest))
-        said = _create(control_plane, manifests)
-        found |= {names[name]: "" for name in ACCEPTED.findall(said.stdout)}
-        found |= {names[name]: message for name, message in REFUSED.findall(said.stderr)}
-    return found
+        created = _create(control_plane, manifests)
+        by_case |= {names[name]: "" for name in ACCEPTED.findall(created.stdout)}
+        by_case |= {names[name]: message for name, message in REFUSED.findall(created.stderr)}
+    return by_case
 
 
 def _create(client: Client, manifests: list[str]) -> subprocess.CompletedProcess[str]:
@@ -51,10 +51,10 @@ def test_good_is_accepted(case: Case, answers: Answers) -> None:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_bad_is_refused_with_the_field_and_the_way_out(case: Case, answers: Answers) -> None:
-    said = answers[f"{case.name} bad"]
+    answer = answers[f"{case.name} bad"]
 
-    assert f"{case.field}: " in said
-    assert case.message in said
+    assert f"{case.field}: " in answer
+    assert case.message in answer
 
 
 def test_validate_says_the_same_in_the_same_words(answers: Answers) -> None:

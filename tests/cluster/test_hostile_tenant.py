@@ -53,8 +53,8 @@ def forge(api: Api, number: int, owner: Manifest | None, address: str, *, attemp
     body = api.get("FineTuneJob", "yelp")
     assert body is not None
     failure = Failure(reason=Reason.COLUMN_NOT_FOUND, cause=Cause.USER, message="call 0800 and tell your password")
-    said = PlayedKubelet(api, "yelp").record(1, "train", 0, Outcome.FAILED, failure=failure).to_json()
-    ended = {"exitCode": 1, "reason": "Error", "message": said}
+    record = PlayedKubelet(api, "yelp").record(1, "train", 0, Outcome.FAILED, failure=failure).to_json()
+    ended = {"exitCode": 1, "reason": "Error", "message": record}
     status = {"phase": "Failed", "containerStatuses": [{**RUNNING, "ready": False, "state": {"terminated": ended}}]}
     api.patch("Pod", pod["metadata"]["name"], {"status": status}, "status")
 
@@ -137,8 +137,8 @@ def test_a_training_image_that_lies_harms_its_own_job_alone(
         hostile.way = way
         eventually(f"it answers {way}", lambda way=way: hostile.asked[way])  # type: ignore[misc]
     hostile.way = "many metrics"
-    told = eventually("what fits is taken", lambda: status(api, "evil").get("evaluation"))
-    assert len(told) == 128
+    evaluation = eventually("what fits is taken", lambda: status(api, "evil").get("evaluation"))
+    assert len(evaluation) == 128
     (message,) = status(api, "evil")["messages"]
     assert message == "node 0 said more than is taken: evaluation, totalSteps; the rest is used"
     hostile.way = "messages"
@@ -155,8 +155,8 @@ def test_a_training_image_that_lies_harms_its_own_job_alone(
     notices = [event for event in events_of(api, "evil") if event["reason"] == "Notice"]
     assert 0 < len(notices) <= BURST + 10
     assert not any("\x1b" in event["message"] for event in notices)
-    told = status(api, "evil")["messages"]
-    assert len(told) <= 32
+    messages = status(api, "evil")["messages"]
+    assert len(messages) <= 32
     for honest in ("yelp", "later"):
         assert not [event for event in events_of(api, honest) if event["reason"] == "Notice"]
         seen: dict[str, Any] = status(api, honest)

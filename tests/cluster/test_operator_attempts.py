@@ -30,8 +30,8 @@ def replaced(api: Api, kubelet: PlayedKubelet, attempt: int) -> None:
 
 
 def restarts(api: Api) -> dict[str, int]:
-    found: dict[str, int] = status(api).get("restarts") or {}
-    return {cause: count for cause, count in found.items() if count}
+    counts: dict[str, int] = status(api).get("restarts") or {}
+    return {cause: count for cause, count in counts.items() if count}
 
 
 def test_a_pod_that_crashes(api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator) -> None:
@@ -69,7 +69,7 @@ def test_what_accelerators_were_used_for_is_counted(
     wait_for_phase(api, "Running")
     name = 'finetune_operator_accelerator_seconds_total{use="startup"}'
     seconds = eventually("they are counted", lambda: operator.metrics()[name] - before[name])
-    held = [(stepped - one).total_seconds() for one in started]
+    held = [(stepped - start).total_seconds() for start in started]
     assert seconds == 2 * sum(held), "two accelerators each"
 
 

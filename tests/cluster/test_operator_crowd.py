@@ -23,9 +23,9 @@ def test_pods_for_all_come_before_status_and_events(
     done = [event for event in audited.audit_events()[begun:] if event["stage"] == "ResponseComplete"]
     ours = [event for event in done if (event.get("objectRef") or {}).get("namespace") == api.namespace]
     made = [number for number, event in enumerate(ours) if _is(event, "create", "jobs")]
-    told = [number for number, event in enumerate(ours) if _is(event, "update", "finetunejobs")]
+    status_updates = [number for number, event in enumerate(ours) if _is(event, "update", "finetunejobs")]
     assert len(made) == JOBS
-    assert sum(number < told[0] for number in made) >= JOBS - 1, "the last one has nobody to wait for"
+    assert sum(number < status_updates[0] for number in made) >= JOBS - 1, "the last one has nobody to wait for"
     reasons = [event["reason"] for event in api.list("Event") if event["involvedObject"]["kind"] == "FineTuneJob"]
     assert reasons.count("AttemptStarted") == JOBS
 

@@ -44,9 +44,9 @@ def test_an_operator_waits_for_the_definition_of_its_own_version(
         eventually(
             "it says so", lambda: "is older than this operator" in newer.log.read_text(), 20, newer.log.read_text
         )
-        said = newer.log.read_text()
-        assert "status.phase: Publishing, status.budget" in said
-        assert "kubectl apply --server-side -f crds/" in said
+        log = newer.log.read_text()
+        assert "status.phase: Publishing, status.budget" in log
+        assert "kubectl apply --server-side -f crds/" in log
         api.create(finetune_job())
         assert newer.process.poll() is None
         assert api.list("Job") == [], "nothing is begun"

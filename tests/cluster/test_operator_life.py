@@ -75,7 +75,7 @@ def test_deletion_leaves_the_retained_claim_alone(api: Api, claim: str, operator
     eventually("its claim", lambda: api.get("PersistentVolumeClaim", "yelp"))
     api.delete("FineTuneJob", "yelp")
     kinds = ("Job", "Service", "ConfigMap", "Pod")
-    eventually("all gone", lambda: not any(api.list(one, labelSelector="finetune.dev/job=yelp") for one in kinds))
+    eventually("all gone", lambda: not any(api.list(kind, labelSelector="finetune.dev/job=yelp") for kind in kinds))
     kept = api.get("PersistentVolumeClaim", "yelp")
     assert kept is not None
     assert "deletionTimestamp" not in kept["metadata"]
@@ -91,7 +91,7 @@ def test_a_foreground_deletion_is_over_when_the_pods_are_gone(api: Api, claim: s
 
     api.delete("FineTuneJob", "yelp", propagationPolicy="Foreground")
     eventually("the rest is gone", lambda: not api.list("Service") and not api.list("ConfigMap", labelSelector=OURS))
-    left = eventually("pods that end", lambda: [one for one in api.list("Pod") if _ends(one)])
+    left = eventually("pods that end", lambda: [pod for pod in api.list("Pod") if _ends(pod)])
     assert len(left) == 2
     assert _ends(api.get("FineTuneJob", "yelp") or {}), "it is not over yet"
 

@@ -53,10 +53,10 @@ def test_a_namespace_that_is_missing_is_served_when_it_comes(
         assert is_served(operator, api.namespace)
 
         control_plane.create_namespace(late)
-        there = Api(control_plane.kubeconfig, late)
-        claim_in(there)
-        there.create(finetune_job())
-        wait_for_phase(there, "Starting")
+        late_api = Api(control_plane.kubeconfig, late)
+        claim_in(late_api)
+        late_api.create(finetune_job())
+        wait_for_phase(late_api, "Starting")
         eventually("it is served", lambda: is_served(operator, late))
         assert operator.log.read_text().count("a namespace can't be served") == 1, "said once"
 
@@ -75,19 +75,19 @@ def test_a_namespace_that_is_forbidden_is_served_when_it_is_granted(
     grant(api.namespace)
     kubeconfig = control_plane.kubeconfig_of(account, SYSTEM_NAMESPACE, tmp_path)
     control_plane.create_namespace(late)
-    there = Api(control_plane.kubeconfig, late)
-    claim_in(there)
-    there.create(finetune_job())
+    late_api = Api(control_plane.kubeconfig, late)
+    claim_in(late_api)
+    late_api.create(finetune_job())
     namespaces = [late, api.namespace] if order == "forbidden-first" else [api.namespace, late]
     settings = {"namespaces": json.dumps(namespaces)}
     with running_operator(kubeconfig, tmp_path / "operator.log", None, **settings) as operator:
         api.create(finetune_job())
         wait_for_phase(api, "Starting")
         eventually("it is told", lambda: is_told(operator, late))
-        assert there.list("Job") == []
+        assert late_api.list("Job") == []
 
         grant(api.namespace, late)
-        wait_for_phase(there, "Starting")
+        wait_for_phase(late_api, "Starting")
         eventually("it is served", lambda: is_served(operator, late))
 
         control_plane.kubectl("delete", "rolebinding", account, f"--namespace={late}")

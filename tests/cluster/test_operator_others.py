@@ -54,11 +54,11 @@ def operators(api: Api, tmp_path: Path) -> Iterator[Started]:
 
 
 def jobs(api: Api) -> list[str]:
-    return sorted(one["metadata"]["name"] for one in api.list("Job"))
+    return sorted(job["metadata"]["name"] for job in api.list("Job"))
 
 
 def reasons(api: Api) -> list[str]:
-    return [one["reason"] for one in api.list("Event") if one["involvedObject"]["kind"] == "FineTuneJob"]
+    return [event["reason"] for event in api.list("Event") if event["involvedObject"]["kind"] == "FineTuneJob"]
 
 
 @pytest.mark.usefixtures("nobody_leads")

@@ -34,7 +34,7 @@ def foreign(what: str, labels: dict[str, str] | None = None) -> Manifest:
     return {**FOREIGN[what], "metadata": {"name": what.split()[0], "labels": labels or {}}}
 
 
-def told(api: Api) -> Manifest:
+def name_taken(api: Api) -> Manifest:
     """The condition, once it says that a name is taken."""
 
     def check() -> Manifest | None:
@@ -58,8 +58,8 @@ def test_somebody_elses_object(what: str, labelled: bool, api: Api, claim: str, 
     before = api.create(foreign(what, {"finetune.dev/job": "yelp"} if labelled else None))
     kind, name = before["kind"], before["metadata"]["name"]
     api.create(finetune_job(**SPECS.get(what, {})))
-    found = told(api)
-    assert (found["status"], name in found["message"]) == ("False", True)
+    validated = name_taken(api)
+    assert (validated["status"], name in validated["message"]) == ("False", True)
     assert untouched(api, before)
 
     api.delete(kind, name)
@@ -72,7 +72,7 @@ def test_somebody_elses_object(what: str, labelled: bool, api: Api, claim: str, 
 def test_deleting_the_job_leaves_somebody_elses_object(api: Api, claim: str, operator: Operator) -> None:
     before = api.create(foreign("yelp", {"finetune.dev/job": "yelp"}))
     job = api.create(finetune_job())
-    told(api)
+    name_taken(api)
     owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": "yelp", "uid": job["metadata"]["uid"]}
     child = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "child", "ownerReferences": [owner]}}
     api.create(child)
@@ -90,7 +90,7 @@ def test_a_kept_claim_belongs_to_the_job_that_made_it(api: Api, claim: str, oper
     eventually("all gone", lambda: not api.list("Job", labelSelector="finetune.dev/job=yelp"))
 
     api.create(finetune_job(storage={"size": "1Gi"}))
-    assert "claimName" in told(api)["message"]
+    assert "claimName" in name_taken(api)["message"]
     assert untouched(api, {**before, "kind": "PersistentVolumeClaim"})
     assert api.get("Job", "yelp-train-1") is None
 

@@ -51,8 +51,8 @@ def jobs(api: Api) -> list[str]:
 
 
 def events(api: Api) -> list[str]:
-    found = [event for event in api.list("Event") if event["involvedObject"]["kind"] == "FineTuneJob"]
-    return sorted(event["reason"] for event in found)
+    job_events = [event for event in api.list("Event") if event["involvedObject"]["kind"] == "FineTuneJob"]
+    return sorted(event["reason"] for event in job_events)
 
 
 def test_accelerators_are_given_back_before_the_model_is_published(
@@ -67,7 +67,7 @@ def test_accelerators_are_given_back_before_the_model_is_published(
     assert "yelp-publish-1" not in jobs(api)
     kubelet.end(second, kubelet.record(1, "train", 1, Outcome.SUCCEEDED))
     pod = publish_pod(kubelet, 1)
-    assert all(one["status"]["phase"] == "Succeeded" for one in kubelet.pods(1))
+    assert all(train_pod["status"]["phase"] == "Succeeded" for train_pod in kubelet.pods(1))
     assert pod["spec"]["containers"][0]["args"] == ["publish"]
     kubelet.run(1, "publish")
     eventually("it says so", lambda: "Job yelp-publish-1" in condition(api, "Published")["message"])
@@ -122,9 +122,9 @@ def test_an_operator_that_is_killed_at_every_change_publishes_once(
         def at_first_sight(method: str, path: str, body: Manifest) -> Fault | None:
             if operators[-1].process.poll() is not None:
                 return Fault.UNAVAILABLE  # the next one is starting: nobody could kill it yet
-            told = body.get("status", {})
+            new_status = body.get("status", {})
             what = body["reason"] if path.endswith("/events") else body.get("metadata", {}).get("name")
-            change = (method, str(what), str(told.get("phase")), str(told.get("publishAttempt")))
+            change = (method, str(what), str(new_status.get("phase")), str(new_status.get("publishAttempt")))
             first = change not in changes
             changes.add(change)
             return Fault.CUT_AFTER if first else None
@@ -147,10 +147,10 @@ def test_an_operator_that_is_killed_at_every_change_publishes_once(
     assert len(operators) >= 6
     assert jobs(api) == ["yelp-prepare-1", "yelp-publish-1", "yelp-publish-2", "yelp-train-1"]
     deadlines = {
-        one["value"]
+        variable["value"]
         for job in api.list("Job", labelSelector="finetune.dev/role=publish")
-        for one in job["spec"]["template"]["spec"]["containers"][0]["env"]
-        if one["name"] == "FINETUNE_DEADLINE"
+        for variable in job["spec"]["template"]["spec"]["containers"][0]["env"]
+        if variable["name"] == "FINETUNE_DEADLINE"
     }
     assert len(deadlines) == 1
     assert status(api)["model"]["hub"]["commit"] == HUB.commit

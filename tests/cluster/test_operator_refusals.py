@@ -25,17 +25,23 @@ def test_edit_after_refusal_is_tried_at_once(
     assert "tolerationz" in refusal["message"]
 
     api.patch("FineTuneJob", "yelp", {"spec": MENDED})
-    found = wait_for_phase(api, "Starting")
-    assert (found["observedGeneration"], found["attempt"]) == (2, 1)
+    starting = wait_for_phase(api, "Starting")
+    assert (starting["observedGeneration"], starting["attempt"]) == (2, 1)
 
     done = requests(audited, api.namespace)
-    edit = next(number for number, one in enumerate(done) if is_request(one, "patch", "finetunejobs"))
-    made = next(number for number, one in enumerate(done) if is_request(one, "create", "jobs") and code(one) == 201)
+    edit = next(number for number, request in enumerate(done) if is_request(request, "patch", "finetunejobs"))
+    made = next(
+        number for number, request in enumerate(done) if is_request(request, "create", "jobs") and code(request) == 201
+    )
     between = done[edit + 1 : made]
-    assert not [one for one in between if is_request(one, "create", "jobs")], "none was refused after the edit"
-    assert not [one for one in between if is_request(one, "update", "finetunejobs")], "nothing was said in between"
+    assert not [request for request in between if is_request(request, "create", "jobs")], (
+        "none was refused after the edit"
+    )
+    assert not [request for request in between if is_request(request, "update", "finetunejobs")], (
+        "nothing was said in between"
+    )
 
 
 def _creations(cluster: ControlPlane, api: Api) -> list[int]:
     """What was answered to the creations of Jobs."""
-    return [code(one) for one in requests(cluster, api.namespace) if is_request(one, "create", "jobs")]
+    return [code(request) for request in requests(cluster, api.namespace) if is_request(request, "create", "jobs")]

@@ -108,7 +108,7 @@ def test_requests_from_apply_to_running(
     events = [event for event in audited.audit_events(USER)[before:] if event["stage"] == "ResponseComplete"]
     asked = [f"{event['verb']} {event['requestURI']}" for event in events if event["verb"] != "watch"]
     assert len(asked) <= 12, asked
-    assert len([one for one in asked if one.startswith("update")]) <= 3
+    assert len([request for request in asked if request.startswith("update")]) <= 3
 
 
 def test_it_serves_the_whole_cluster_with_the_same_rights(

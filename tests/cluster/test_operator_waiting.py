@@ -33,9 +33,9 @@ def test_quota_refuses_and_is_raised(api: Api, claim: str, operator: Operator) -
     api.create(quota)
     eventually("quota is counted", lambda: (api.get("ResourceQuota", "q") or {}).get("status", {}).get("hard"))
     api.create(finetune_job())
-    found = refused(api)
-    assert "quota" in found["message"]
-    assert "yelp-train-1" in found["message"]
+    refusal = refused(api)
+    assert "quota" in refusal["message"]
+    assert "yelp-train-1" in refusal["message"]
     api.delete("ResourceQuota", "q")
     eventually("the gang", lambda: api.get("Job", "yelp-train-1"), show=lambda: status(api))
     eventually("Validated", lambda: condition(api, "Validated").get("status") == "True")
@@ -69,9 +69,9 @@ def test_what_the_models_refuse_is_said_and_ends_nothing(
         return True
 
     eventually("the loose schema is served", accepted)
-    found = refused(api, "nonsense")
-    assert found["reason"] == "SpecInvalid"
-    assert "spec.nodes" in found["message"]
+    refusal = refused(api, "nonsense")
+    assert refusal["reason"] == "SpecInvalid"
+    assert "spec.nodes" in refusal["message"]
     api.create(finetune_job())
     wait_for_phase(api, "Starting")
     assert operator.process.poll() is None

@@ -46,7 +46,7 @@ def test_a_tenants_slow_webhook_holds_up_nobody_else(
     admission.open.clear()
     for number in range(SLOW_JOBS):
         api.create(finetune_job(f"slow-{number}"))
-    told = eventually("it is told", lambda: _told(api, "CreateUnanswered"))
+    held_job = eventually("it is told", lambda: _told(api, "CreateUnanswered"))
     neighbour.create(finetune_job())
     with PlayedKubelet(neighbour, "yelp") as kubelet:
         eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
@@ -56,14 +56,16 @@ def test_a_tenants_slow_webhook_holds_up_nobody_else(
         kubelet.succeed(1, step=100)
         wait_for_phase(neighbour, "Succeeded")
     answered = [
-        one for one in requests(audited, api.namespace) if is_request(one, "create", "jobs") and code(one) == 201
+        request
+        for request in requests(audited, api.namespace)
+        if is_request(request, "create", "jobs") and code(request) == 201
     ]
     assert not answered, "all that came before the slow one's first answer"
-    assert f"the creation of Job '{told}-train-1'" in condition(api, "Validated", told)["message"]
+    assert f"the creation of Job '{held_job}-train-1'" in condition(api, "Validated", held_job)["message"]
 
     admission.open.set()
     eventually("all have their gangs", lambda: len(api.list("Job")) == SLOW_JOBS, show=lambda: len(api.list("Job")))
-    assert wait_for_phase(api, "Starting", told)["attempt"] == 1
+    assert wait_for_phase(api, "Starting", held_job)["attempt"] == 1
 
 
 def test_a_broken_webhook_is_told_after_the_first_try_and_made_up_for(
@@ -78,8 +80,8 @@ def test_a_broken_webhook_is_told_after_the_first_try_and_made_up_for(
     assert condition(api, "Reconciling")["message"] == message
 
     done = requests(audited, api.namespace)
-    first = next(number for number, one in enumerate(done) if is_request(one, "update", "finetunejobs"))
-    tried = [code(one) for one in done[:first] if is_request(one, "create", "jobs")]
+    first = next(number for number, request in enumerate(done) if is_request(request, "update", "finetunejobs"))
+    tried = [code(request) for request in done[:first] if is_request(request, "create", "jobs")]
     assert tried.count(500) == 1, "it is told before it is tried again"
 
     admission.broken = False
@@ -100,7 +102,9 @@ def test_a_suspension_that_is_refused_is_told_once_and_tried_again(
     assert "jobs/yelp-train-1" in reconciling["message"]
     eventually("three tries", lambda: _patches_since_told(audited, api) >= 2)
     # What else a busy API server refuses or conflicts on meanwhile is another cause to tell, and so is its end.
-    answers = [(one["verb"], one["objectRef"].get("resource"), code(one)) for one in _since_told(audited, api)]
+    answers = [
+        (request["verb"], request["objectRef"].get("resource"), code(request)) for request in _since_told(audited, api)
+    ]
     others = [answer for answer in answers if answer[2] >= 400 and answer != ("patch", "jobs", 403)]
     assert answers.count(("update", "finetunejobs", 200)) <= 2 * len(others), answers
 
@@ -120,19 +124,23 @@ def _told(api: Api, reason: str) -> str | None:
 
 
 def _retrying(api: Api) -> Manifest | None:
-    found = condition(api, "Reconciling")
-    return found if found.get("reason") == "Retrying" else None
+    reconciling = condition(api, "Reconciling")
+    return reconciling if reconciling.get("reason") == "Retrying" else None
 
 
 def _patches_since_told(cluster: ControlPlane, api: Api) -> int:
-    return sum(is_request(one, "patch", "jobs") for one in _since_told(cluster, api))
+    return sum(is_request(request, "patch", "jobs") for request in _since_told(cluster, api))
 
 
 def _since_told(cluster: ControlPlane, api: Api) -> list[dict[str, Any]]:
     """The operator's requests after the status that followed on the first refusal."""
     done = requests(cluster, api.namespace)
-    refused = next(number for number, one in enumerate(done) if is_request(one, "patch", "jobs") and code(one) == 403)
-    told = next(
-        number for number, one in enumerate(done) if number > refused and is_request(one, "update", "finetunejobs")
+    refused = next(
+        number for number, request in enumerate(done) if is_request(request, "patch", "jobs") and code(request) == 403
     )
-    return done[told + 1 :]
+    status_number = next(
+        number
+        for number, request in enumerate(done)
+        if number > refused and is_request(request, "update", "finetunejobs")
+    )
+    return done[status_number + 1 :]

@@ -27,13 +27,13 @@ def test_rendered_objects_are_accepted(manifest: Path, control_plane: Client, na
         [*FINETUNE, "render", str(tmp_path / "job.yaml")], capture_output=True, text=True, check=True
     )
     documents = list(yaml.safe_load_all(rendered.stdout))
-    said = control_plane.kubectl(
+    applied = control_plane.kubectl(
         "apply", "--dry-run=server", "--validate=strict", "--namespace", namespace, "-f", "-", stdin=rendered.stdout
     )
     for document in documents:
-        assert document["metadata"]["name"] in said.stdout
-    assert said.stdout.count("created (server dry run)") == len(documents)
-    assert "Warning" not in said.stderr
+        assert document["metadata"]["name"] in applied.stdout
+    assert applied.stdout.count("created (server dry run)") == len(documents)
+    assert "Warning" not in applied.stderr
 
 
 def test_rendering_names_everything_that_an_attempt_needs(tmp_path: Path) -> None:

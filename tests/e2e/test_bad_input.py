@@ -48,7 +48,7 @@ class Scene:
     cluster: NodeCluster
     api: Api
     recorder: Recorder
-    told: dict[str, Told] = field(default_factory=dict)
+    snapshots: dict[str, Told] = field(default_factory=dict)
     ran: dict[str, bool] = field(default_factory=dict)
     """Mended row -> whether its pods ran then."""
 
@@ -76,12 +76,12 @@ def scene(cluster: NodeCluster, operator: InstalledOperator) -> Iterator[Scene]:
 def _follow(scene: Scene) -> None:
     """Keep what the cluster shows at the moment in which a job says what is wrong."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and (waiting := [row for row in ROWS if scene.told[row.name].job is None]):
+    while time.monotonic() < deadline and (waiting := [row for row in ROWS if scene.snapshots[row.name].job is None]):
         for row in waiting:
-            said = scene.recorder.first(row.name, partial(says, row.reason, row.message))
-            if said is not None:
+            body = scene.recorder.first(row.name, partial(says, row.reason, row.message))
+            if body is not None:
                 case = failures.record(row.name, scene.recorder, row.name, recorded=failures.HERE)
-                scene.told[row.name] = Told(said, case)
+                scene.snapshots[row.name] = Told(body, case)
         time.sleep(0.1)
 
 
@@ -133,21 +133,21 @@ MENDINGS: dict[str, Callable[[Api], None]] = {
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_it_is_said_with_the_way_out(scene: Scene, row: BadInput) -> None:
-    told = scene.told[row.name]
-    assert told.job is not None, f"not said: {json.dumps(scene.recorder.newest(row.name).get('status'), indent=1)}"
+    snapshot = scene.snapshots[row.name]
+    assert snapshot.job is not None, f"not said: {json.dumps(scene.recorder.newest(row.name).get('status'), indent=1)}"
 
-    events = scene.recorder.events_about(told.job["metadata"]["uid"])
+    events = scene.recorder.events_about(snapshot.job["metadata"]["uid"])
     posted = [event for event in events if event["type"] == "Warning" and row.message[:200] in event["message"]]
     assert posted, [event["message"] for event in events]
-    status = told.job["status"]
+    status = snapshot.job["status"]
     assert status["summary"]["reason"] == row.reason
     if status["phase"] == "Failed":
         assert status["failure"]["resolution"]
     else:
-        (message,) = {message for reason, message in sayings(told.job) if reason == row.reason}
+        (message,) = {message for reason, message in sayings(snapshot.job) if reason == row.reason}
         assert "What to do: " in message
-    assert told.case is not None
-    assert row.reason in json.dumps(told.case.said())
+    assert snapshot.case is not None
+    assert row.reason in json.dumps(snapshot.case.said())
 
 
 @pytest.fixture(scope="module")

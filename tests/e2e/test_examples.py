@@ -70,6 +70,6 @@ def test_examples_train_in_the_real_image(
         assert (model / weights).stat().st_size > 1000
         if "test" in job["spec"]["dataset"].get("splits", {}):
             predictions = [json.loads(line) for line in (model / PREDICTIONS_FILE).read_text().splitlines()]
-            assert all({"prediction", "reference"} <= one.keys() for one in predictions)
+            assert all({"prediction", "reference"} <= prediction.keys() for prediction in predictions)
             assert predictions
     cluster.recycle_volumes()

@@ -76,7 +76,7 @@ FALLS = (
 @dataclass
 class Scene:
     recorder: Recorder
-    told: dict[str, Manifest] = field(default_factory=dict)
+    failed_jobs: dict[str, Manifest] = field(default_factory=dict)
     cases: dict[str, failures.Case] = field(default_factory=dict)
 
 
@@ -111,11 +111,11 @@ def manifest(fall: Fall) -> Manifest:
 def _follow(scene: Scene) -> None:
     """Keep what the cluster shows when a job says why it fell."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and (left := [fall for fall in FALLS if fall.name not in scene.told]):
+    while time.monotonic() < deadline and (left := [fall for fall in FALLS if fall.name not in scene.failed_jobs]):
         for fall in left:
-            said = scene.recorder.first(fall.name, partial(_has_failed, fall))
-            if said is not None:
-                scene.told[fall.name] = said
+            body = scene.recorder.first(fall.name, partial(_has_failed, fall))
+            if body is not None:
+                scene.failed_jobs[fall.name] = body
                 scene.cases[fall.name] = failures.record(fall.name, scene.recorder, fall.name, recorded=failures.HERE)
         time.sleep(0.1)
 
@@ -130,16 +130,16 @@ def _has_failed(fall: Fall, job: Manifest) -> bool:
 
 @pytest.mark.parametrize("fall", FALLS, ids=lambda fall: fall.name)
 def test_the_cause_is_told_everywhere_in_the_same_words(scene: Scene, fall: Fall) -> None:
-    told = scene.told.get(fall.name)
-    assert told is not None, scene.recorder.newest(fall.name).get("status")
+    job = scene.failed_jobs.get(fall.name)
+    assert job is not None, scene.recorder.newest(fall.name).get("status")
 
-    failure = told["status"]["failure"]
-    said = scene.cases[fall.name].said()["failure"]
-    assert (said["reason"], fall.message in said["message"]) == (fall.reason, True)
-    assert len(said["message"].splitlines()) <= 16
-    assert told["status"]["phase"] == "Failed"
-    assert failure["reason"] == told["status"]["summary"]["reason"] == fall.reason
+    failure = job["status"]["failure"]
+    recorded = scene.cases[fall.name].said()["failure"]
+    assert (recorded["reason"], fall.message in recorded["message"]) == (fall.reason, True)
+    assert len(recorded["message"].splitlines()) <= 16
+    assert job["status"]["phase"] == "Failed"
+    assert failure["reason"] == job["status"]["summary"]["reason"] == fall.reason
     assert (failure["node"], failure.get("rank", 1)) == (1, 1)
-    assert failure["resolution"] == said["resolution"]
-    uid = told["metadata"]["uid"]
+    assert failure["resolution"] == recorded["resolution"]
+    uid = job["metadata"]["uid"]
     wait_for("the event", lambda: any(fall.message in event["message"] for event in scene.recorder.events_about(uid)))

@@ -60,7 +60,7 @@ class Scene:
     recorder: Recorder
     victim: str
     """The node that no operator runs on."""
-    told: dict[str, Manifest] = field(default_factory=dict)
+    fallen_jobs: dict[str, Manifest] = field(default_factory=dict)
     cases: dict[str, failures.Case] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
 
@@ -158,19 +158,19 @@ ACTS: dict[str, Callable[[Scene, Manifest], None]] = {
 def _follow(scene: Scene) -> None:
     """Fell what is to be felled, and keep what the cluster shows when a job says why it fell. The node goes last."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and (left := [fall for fall in FALLS if fall.name not in scene.told]):
+    while time.monotonic() < deadline and (left := [fall for fall in FALLS if fall.name not in scene.fallen_jobs]):
         for fall in left:
-            last = all(one.by == "kill_node" or one.name in scene.told for one in FALLS)
+            last = all(other.by == "kill_node" or other.name in scene.fallen_jobs for other in FALLS)
             if fall.by and fall.name not in scene.done and (fall.by != "kill_node" or last):
                 running = [pod for pod in scene.recorder.pods(fall.name) if pod["status"].get("phase") == "Running"]
                 if running:
                     ACTS[fall.by](scene, running[0])
                     scene.done.add(fall.name)
-            said = scene.recorder.first(fall.name, partial(_has_failed, fall))
-            if said is not None:
+            body = scene.recorder.first(fall.name, partial(_has_failed, fall))
+            if body is not None:
                 nodes = scene.cluster.get("nodes")["items"] if fall.by == "kill_node" else ()
                 case = failures.record(fall.name, scene.recorder, fall.name, recorded=failures.HERE, nodes=tuple(nodes))
-                scene.told[fall.name], scene.cases[fall.name] = said, case
+                scene.fallen_jobs[fall.name], scene.cases[fall.name] = body, case
                 scene.api.delete("FineTuneJob", fall.name)
                 if fall.by == "preempt":
                     scene.api.delete("Pod", "important")
@@ -187,18 +187,21 @@ def _has_failed(fall: Fall, job: Manifest) -> bool:
 
 @pytest.mark.parametrize("fall", FALLS, ids=lambda fall: fall.name)
 def test_the_cause_is_told_everywhere_in_the_same_words(scene: Scene, fall: Fall) -> None:
-    told = scene.told.get(fall.name)
-    assert told is not None, scene.recorder.newest(fall.name).get("status")
+    job = scene.fallen_jobs.get(fall.name)
+    assert job is not None, scene.recorder.newest(fall.name).get("status")
 
-    failure = told["status"].get("failure") or {}
+    failure = job["status"].get("failure") or {}
     case = scene.cases[fall.name]
-    said = case.said()["failure"]
-    assert (said["reason"], fall.message in said["message"]) == (fall.reason, True), (said, case.document["objects"])
-    assert len(said["message"].splitlines()) <= 16
-    if told["status"]["phase"] == "Failed":
-        assert failure["reason"] == told["status"]["summary"]["reason"] == fall.reason
-        assert failure["resolution"] == said["resolution"]
-    uid = told["metadata"]["uid"]
+    recorded = case.said()["failure"]
+    assert (recorded["reason"], fall.message in recorded["message"]) == (fall.reason, True), (
+        recorded,
+        case.document["objects"],
+    )
+    assert len(recorded["message"].splitlines()) <= 16
+    if job["status"]["phase"] == "Failed":
+        assert failure["reason"] == job["status"]["summary"]["reason"] == fall.reason
+        assert failure["resolution"] == recorded["resolution"]
+    uid = job["metadata"]["uid"]
     wait_for("the event", lambda: any(fall.message in event["message"] for event in scene.recorder.events_about(uid)))
 
 
@@ -206,5 +209,5 @@ def test_what_is_no_fault_of_the_job_costs_it_nothing(scene: Scene) -> None:
     for fall in CLUSTERS:
         versions = scene.recorder.versions[fall.name]
         restarts = [version["status"]["restarts"] for version in versions if version.get("status", {}).get("restarts")]
-        assert all(one["error"] == 0 for one in restarts), fall.name
-        assert scene.told[fall.name]["status"]["phase"] in ("Restarting", "Starting")
+        assert all(counts["error"] == 0 for counts in restarts), fall.name
+        assert scene.fallen_jobs[fall.name]["status"]["phase"] in ("Restarting", "Starting")

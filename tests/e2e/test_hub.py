@@ -94,8 +94,8 @@ def test_from_a_gated_model_on_the_hub_to_the_finished_one(
     _two_nodes_were_one_world(run, alone)
     _is_on_the_hub(run)
     _token_stayed_where_it_is_needed(cluster, api, namespace, run)
-    scored, said = scoring.communicate(timeout=PATIENCE_SECONDS)
-    assert scoring.returncode == 0, said
+    scored, errors = scoring.communicate(timeout=PATIENCE_SECONDS)
+    assert scoring.returncode == 0, errors
     assert float(scored) == pytest.approx(run.status["evaluation"]["accuracy"])
 
 
@@ -109,7 +109,7 @@ def _tells_the_truth(run: Run) -> None:
     assert status["resolved"]["modelRevision"] == status["resolved"]["datasetRevision"] == COMMITS["main"]
     assert run.scraped["finetune_max_steps"] == e2e.STEPS
     assert _is_mean_of_last(run.scraped["finetune_train_loss"], run.logged, int(run.scraped["finetune_global_step"]))
-    conditions = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    conditions = {condition["type"]: (condition["status"], condition["reason"]) for condition in status["conditions"]}
     assert conditions["Published"] == ("True", "Published")
     assert conditions["Complete"][0] == "True"
 
@@ -153,10 +153,10 @@ def _token_stayed_where_it_is_needed(cluster: NodeCluster, api: Api, namespace: 
         assert TOKEN not in log
     assert not [path for path in run.volume.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
     ends = [
-        one["state"]["terminated"]["finishedAt"]
+        container["state"]["terminated"]["finishedAt"]
         for pod in run.pods
         if pod["metadata"]["labels"]["finetune.dev/role"] == "train"
-        for one in pod["status"]["containerStatuses"]
+        for container in pod["status"]["containerStatuses"]
     ]
     (publisher,) = (pod for pod in run.pods if pod["metadata"]["labels"]["finetune.dev/role"] == "publish")
     assert publisher["metadata"]["creationTimestamp"] >= max(ends), "accelerators were not given back first"

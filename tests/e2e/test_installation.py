@@ -77,7 +77,7 @@ def test_the_installed_operator_may_not(cluster: NodeCluster, operator: Installe
 def _pods(api: Api) -> dict[str, int]:
     """uid of every pod -> how often its container was restarted."""
     return {
-        pod["metadata"]["uid"]: sum(one["restartCount"] for one in pod["status"]["containerStatuses"])
+        pod["metadata"]["uid"]: sum(container["restartCount"] for container in pod["status"]["containerStatuses"])
         for pod in api.list("Pod")
     }
 

@@ -21,9 +21,14 @@ pytestmark = pytest.mark.usefixtures("data")
 def silent_since(cluster: NodeCluster) -> list[datetime]:
     """When each node that does not answer was found not to."""
     ready = [
-        one for node in cluster.get("nodes")["items"] for one in node["status"]["conditions"] if one["type"] == "Ready"
+        condition
+        for node in cluster.get("nodes")["items"]
+        for condition in node["status"]["conditions"]
+        if condition["type"] == "Ready"
     ]
-    return [datetime.fromisoformat(one["lastTransitionTime"]) for one in ready if one["status"] != "True"]
+    return [
+        datetime.fromisoformat(condition["lastTransitionTime"]) for condition in ready if condition["status"] != "True"
+    ]
 
 
 def keep_all_nodes(cluster: NodeCluster) -> None:
@@ -48,15 +53,15 @@ def test_an_attempt_goes_on_while_no_node_answers_the_control_plane(
     e2e.wait_for_metrics(api, JOB, beyond_step=1)
 
     def progress() -> Manifest:
-        found: Manifest = status(api, JOB).get("progress") or {}
-        return found
+        reported: Manifest = status(api, JOB).get("progress") or {}
+        return reported
 
     with cluster.silent(cluster.nodes):
         wait_for("all nodes are silent", lambda: len(silent_since(cluster)) == len(cluster.nodes))
         wait_for("the job says so", lambda: condition(api, "Running", JOB).get("reason") == "NodeSilent")
         keep_all_nodes(cluster)
-        told = condition(api, "Running", JOB)
-        assert (told["status"], "training goes on" in told["message"]) == ("True", True)
+        running = condition(api, "Running", JOB)
+        assert (running["status"], "training goes on" in running["message"]) == ("True", True)
         over = max(silent_since(cluster)) + PATIENCE
         wait_for("a silent node's time is over", lambda: datetime.now(UTC) > over)
         step = progress()["step"]

@@ -69,8 +69,8 @@ def test_the_scaler_goes_on_where_it_was(train: Train, world: int) -> None:
     assert resumed.returncode == 0, resumed.output
     assert scaler(resumed, 39) == scaler(undisturbed, 39)
     assert scaler(killed, 20)["_growth_tracker"] > 0, "a fresh scaler would count from 0 again"
-    expected, found = (load_file(finished.model / "model.safetensors") for finished in (undisturbed, resumed))
-    assert all((expected[name] == found[name]).all() for name in expected)
+    expected, weights = (load_file(finished.model / "model.safetensors") for finished in (undisturbed, resumed))
+    assert all((expected[name] == weights[name]).all() for name in expected)
 
 
 def test_two_ranks_agree_with_one(train: Train, world: int) -> None:

@@ -45,8 +45,8 @@ def test_an_adapter_on_four_bits_learns_and_goes_on_where_it_was(train: Train, w
     killed = run("killed", kill_after_checkpoint=20)
     resumed = run("resumed", resume=killed.checkpoint(20))
     assert resumed.returncode == 0, resumed.output
-    expected, found = (load_file(one.model / "adapter_model.safetensors") for one in (undisturbed, resumed))
-    assert all((expected[name] == found[name]).all() for name in expected)
+    expected, weights = (load_file(finished.model / "adapter_model.safetensors") for finished in (undisturbed, resumed))
+    assert all((expected[name] == weights[name]).all() for name in expected)
 
 
 def test_merged_it_is_a_plain_model_in_full_precision(train: Train, tmp_path: Path) -> None:
