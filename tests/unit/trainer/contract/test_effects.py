@@ -109,12 +109,12 @@ def test_every_field_says_its_effect_and_is_changed_here() -> None:
 
 @pytest.mark.parametrize("path", OTHER_VALUES)
 def test_a_change_has_the_effect_that_the_field_says_and_no_other(path: str) -> None:
-    one, other, effect = RunConfig.model_validate(BASE), changed(path), EFFECTS[path]
-    assert one != other
+    base, other, effect = RunConfig.model_validate(BASE), changed(path), EFFECTS[path]
+    assert base != other
 
-    assert (config_digest(one) != config_digest(other)) == bool(effect & (Effect.CHECKS | Effect.RANKS))
-    assert (_key(one) != _key(other)) == (Effect.TOKENS in effect)
-    assert (not trains_the_same(one, other)) == bool(effect & (Effect.TRAINING | Effect.RANKS))
+    assert (config_digest(base) != config_digest(other)) == bool(effect & (Effect.CHECKS | Effect.RANKS))
+    assert (_key(base) != _key(other)) == (Effect.TOKENS in effect)
+    assert (not trains_the_same(base, other)) == bool(effect & (Effect.TRAINING | Effect.RANKS))
 
 
 def _key(config: RunConfig) -> str:
@@ -127,7 +127,7 @@ def test_a_field_that_says_nothing_is_refused() -> None:
         silent: str = ""
 
     class Outer(Document):
-        told: Annotated[Within, Effect.CHECKS] = Within()
+        declared: Annotated[Within, Effect.CHECKS] = Within()
         within: Within | None = None
 
     with pytest.raises(UndeclaredEffectError, match=r"^Within.silent says nothing of its effect"):

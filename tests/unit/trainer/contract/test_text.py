@@ -45,7 +45,8 @@ def test_text_is_short_printable_and_stable(text: str, limit: int, lines: bool) 
     """Any text becomes short and printable, and stays as it is the second time."""
     shown = printable(text, limit, lines=lines)
     assert len(shown) <= limit
-    bad = {unicodedata.category(one) for one in shown if one not in "\n\u200c\u200d"} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    categories = {unicodedata.category(character) for character in shown if character not in "\n\u200c\u200d"}
+    bad = categories & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert not bad
     assert lines or "\n" not in shown
     assert printable(shown, limit, lines=lines) == shown

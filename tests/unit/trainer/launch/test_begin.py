@@ -300,8 +300,8 @@ def test_killed_between_its_two_marks_an_attempt_has_begun(tmp_path: Path) -> No
         write_attempt_record(place.run.attempt(1), mark)
 
     volumes = every_moment(tmp_path, lambda place: claimed(place.run), begins)
-    found = [newest_attempt_record(place.run) for place in volumes]
-    begun = [one == mark for one in found]
+    records = [newest_attempt_record(place.run) for place in volumes]
+    begun = [record == mark for record in records]
     assert set(begun) == {False, True}
     assert begun == sorted(begun)
 

@@ -79,12 +79,12 @@ def test_a_connection_that_was_lost_is_no_cause_of_ones_own() -> None:
 
 def test_watchdog_abort_for_lost_peer_is_no_cause() -> None:
     """A watchdog that aborts a rank because its peer is gone is no cause."""
-    said = "terminate called after throwing an instance of 'c10::DistBackendError'\n  what():  {}"
-    gone = said.format("[PG ID 0 Rank 1] NCCL error: remote process exited or there was a network error")
+    template = "terminate called after throwing an instance of 'c10::DistBackendError'\n  what():  {}"
+    gone = template.format("[PG ID 0 Rank 1] NCCL error: remote process exited or there was a network error")
     evidence = Evidence(node=0, results={}, exits=[(1, -6)], tails={1: gone})
     assert own_cause(evidence) is None
     assert classify(evidence).reason is Reason.PEER_LOST
-    own = own_cause(Evidence(node=0, results={}, exits=[(1, -6)], tails={1: said.format("index out of bounds")}))
+    own = own_cause(Evidence(node=0, results={}, exits=[(1, -6)], tails={1: template.format("index out of bounds")}))
     assert own is not None
     assert own.reason is Reason.RANK_KILLED
 

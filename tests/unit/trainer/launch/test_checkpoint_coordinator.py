@@ -71,8 +71,8 @@ class Sealing:
         async def report() -> Saved:
             node_zero = CheckpointCoordinator(self.settings, self.progress_state, AttemptMetrics(), self.errors.append)
             node_zero.attempt_record = self.mark
-            for one in reports:
-                await node_zero.node_reported(one)
+            for node_report in reports:
+                await node_zero.node_reported(node_report)
                 await node_zero.idle()
             return node_zero.saved
 
@@ -106,12 +106,12 @@ def failing(monkeypatch: pytest.MonkeyPatch, number: int, times: int, *, only: s
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE])
 def test_volume_away_costs_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """A volume that is away costs one checkpoint, and another is asked for."""
-    one = Sealing(tmp_path)
-    reports = [one.part(2), one.part(4)]
+    sealer = Sealing(tmp_path)
+    reports = [sealer.part(2), sealer.part(4)]
     failing(monkeypatch, number, 1)
-    assert one.checkpoints(*reports) == Saved(sealed=4, given_up=2)
-    assert one.errors == []
-    assert "checkpoint 2 was not saved" in one.progress_state.messages[0]
+    assert sealer.checkpoints(*reports) == Saved(sealed=4, given_up=2)
+    assert sealer.errors == []
+    assert "checkpoint 2 was not saved" in sealer.progress_state.messages[0]
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -119,11 +119,11 @@ def test_first_checkpoint_never_sealed_ends_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Where checkpoints can never be sealed, the first one ends the attempt."""
-    one = Sealing(tmp_path)
-    report = one.part(2)
+    sealer = Sealing(tmp_path)
+    report = sealer.part(2)
     failing(monkeypatch, number, 1, only="checkpoint-2")
-    assert one.checkpoints(report) == Saved(given_up=2)
-    (error,) = one.errors
+    assert sealer.checkpoints(report) == Saved(given_up=2)
+    (error,) = sealer.errors
     assert isinstance(error, VolumeError)
     assert (error.failure.reason, error.failure.cause) == (Reason.VOLUME_UNSUITABLE, Cause.USER)
     assert os.strerror(number) in error.failure.message
@@ -131,10 +131,10 @@ def test_first_checkpoint_never_sealed_ends_attempt(
 
 @pytest.mark.parametrize(("size", "fatal"), [(None, False), (1 << 20, False), (1 << 60, True)])
 def test_a_volume_that_is_too_small_as_a_whole_is_not_waited_for(tmp_path: Path, size: int | None, fatal: bool) -> None:
-    one = Sealing(tmp_path)
-    one.checkpoints(one.part(2, files={}, problem="volume_full: No space left on device", size_bytes=size))
-    assert [type(error) for error in one.errors] == [VolumeError] * fatal
-    for error in one.errors:
+    sealer = Sealing(tmp_path)
+    sealer.checkpoints(sealer.part(2, files={}, problem="volume_full: No space left on device", size_bytes=size))
+    assert [type(error) for error in sealer.errors] == [VolumeError] * fatal
+    for error in sealer.errors:
         assert isinstance(error, VolumeError)
         assert (error.failure.reason, error.failure.cause) == (Reason.VOLUME_FULL, Cause.USER)
         assert "The volume is full, and too small: a checkpoint takes about 1048576.0 TiB" in error.failure.message
@@ -146,13 +146,13 @@ def test_the_model_is_sealed_when_the_volume_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, only: str
 ) -> None:
     monkeypatch.setattr(checkpoint_coordinator, "MODEL_AGAIN_SECONDS", 0.0)
-    one = Sealing(tmp_path)
+    sealer = Sealing(tmp_path)
     failing(monkeypatch, number, 2, only=only)
-    path = Path(one.model())
+    path = Path(sealer.model())
     assert manifest.problem(path) is None
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]
-    assert any("trying again" in message for message in one.progress_state.messages)
-    assert one.settings.layout.model_link.resolve() == path.resolve()
+    assert any("trying again" in message for message in sealer.progress_state.messages)
+    assert sealer.settings.layout.model_link.resolve() == path.resolve()
 
 
 @pytest.mark.parametrize(("sealed", "cause"), [(True, Cause.VOLUME), (False, Cause.ERROR)])
@@ -161,12 +161,12 @@ def test_model_not_sealed_costs_only_if_nothing_was_saved(
 ) -> None:
     """A model that cannot be sealed for long costs only where nothing was ever saved."""
     monkeypatch.setattr(checkpoint_coordinator, "MODEL_SECONDS", 0.0)
-    one = Sealing(tmp_path)
+    sealer = Sealing(tmp_path)
     if sealed:
-        one.checkpoints(one.part(2))
+        sealer.checkpoints(sealer.part(2))
     failing(monkeypatch, errno.ENOSPC, 1)
     with pytest.raises(VolumeError) as caught:
-        one.model()
+        sealer.model()
     assert (caught.value.failure.reason, caught.value.failure.cause) == (Reason.VOLUME_FULL, cause)
 
 
@@ -175,10 +175,10 @@ def test_a_volume_without_links_keeps_no_model_back(tmp_path: Path, monkeypatch:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "symlink", refuse)
-    one = Sealing(tmp_path)
-    path = one.model()
+    sealer = Sealing(tmp_path)
+    path = sealer.model()
     assert manifest.problem(Path(path)) is None
-    (message,) = one.progress_state.messages
+    (message,) = sealer.progress_state.messages
     assert f"The model is at {path}" in message
 
 
@@ -186,29 +186,29 @@ def prepared_with(base: Path) -> Prepared:
     return Prepared(config_digest="0", data="/d", model=str(base), label_names=(), summary=PrepareSummary(train_rows=1))
 
 
-def seal_all(one: Sealing, weights: dict[int, dict[str, list[float]]]) -> list[Manifest]:
+def seal_all(sealer: Sealing, weights: dict[int, dict[str, list[float]]]) -> list[Manifest]:
     """Checkpoints with these weights; returns their manifests."""
-    own = one.run.attempt(1)
+    own = sealer.run.attempt(1)
     reports = []
     for step, tensors in weights.items():
         staged = make_folder(own.staging / f"checkpoint-{step}")
         safetensors(staged / "model.safetensors", tensors)
         files = sealing.place(staged, own.checkpoint(step), ["model.safetensors"])
         reports.append(NodeCheckpoint(node=0, step=step, files=files))
-    one.checkpoints(*reports)
-    assert one.errors == []
-    found = [manifest.read(own.checkpoint(step)) for step in weights]
-    return [sealed for sealed in found if sealed is not None]
+    sealer.checkpoints(*reports)
+    assert sealer.errors == []
+    manifests = [manifest.read(own.checkpoint(step)) for step in weights]
+    return [sealed for sealed in manifests if sealed is not None]
 
 
 def test_manifest_says_whether_finite(tmp_path: Path) -> None:
     """What is sealed says whether it is finite, and the newest is one that is."""
-    one = Sealing(tmp_path)
-    found = seal_all(one, {10: {"head": [1.0]}, 20: {"head": [NAN]}})
-    assert [(sealed.step, sealed.finite) for sealed in found] == [(10, True), (20, False)]
-    assert one.progress_state.checkpoint is not None
-    assert one.progress_state.checkpoint.step == 10
-    (message,) = one.progress_state.messages
+    sealer = Sealing(tmp_path)
+    manifests = seal_all(sealer, {10: {"head": [1.0]}, 20: {"head": [NAN]}})
+    assert [(sealed.step, sealed.finite) for sealed in manifests] == [(10, True), (20, False)]
+    assert sealer.progress_state.checkpoint is not None
+    assert sealer.progress_state.checkpoint.step == 10
+    (message,) = sealer.progress_state.messages
     for part in ("checkpoint 20", "not finite", "model.safetensors: head", "nothing goes on from it"):
         assert part in message
 
@@ -216,21 +216,23 @@ def test_manifest_says_whether_finite(tmp_path: Path) -> None:
 def test_what_the_base_model_holds_is_no_fault_of_the_training(tmp_path: Path) -> None:
     base = make_folder(tmp_path / "base")
     safetensors(base / "model.safetensors", {"mask": [-math.inf], "head": [1.0]})
-    one = Sealing(tmp_path)
-    one.progress_state.prepared_as(prepared_with(base))
+    sealer = Sealing(tmp_path)
+    sealer.progress_state.prepared_as(prepared_with(base))
     tensors = {"bert.mask": [-math.inf], "bert.head": [1.0]}
-    found = seal_all(one, {10: tensors, 20: {**tensors, "bert.head": [NAN]}})
-    assert [sealed.finite for sealed in found] == [True, False]
-    assert "mask" not in one.progress_state.messages[-1]
+    manifests = seal_all(sealer, {10: tensors, 20: {**tensors, "bert.head": [NAN]}})
+    assert [sealed.finite for sealed in manifests] == [True, False]
+    assert "mask" not in sealer.progress_state.messages[-1]
 
 
 def test_a_model_that_is_not_finite_is_no_result_and_is_kept(tmp_path: Path) -> None:
-    one = Sealing(tmp_path)
-    seal_all(one, {10: {"head": [1.0]}})
-    safetensors(make_folder(one.run.attempt(1).staging / "model") / "model.safetensors", {"head": [NAN]})
+    sealer = Sealing(tmp_path)
+    seal_all(sealer, {10: {"head": [1.0]}})
+    safetensors(make_folder(sealer.run.attempt(1).staging / "model") / "model.safetensors", {"head": [NAN]})
 
     async def work() -> None:
-        node_zero = CheckpointCoordinator(one.settings, one.progress_state, AttemptMetrics(), one.errors.append)
+        node_zero = CheckpointCoordinator(
+            sealer.settings, sealer.progress_state, AttemptMetrics(), sealer.errors.append
+        )
         await node_zero.seal_model(RankModel(files=("model.safetensors",), step=20))
 
     with pytest.raises(ExpectedError) as caught:
@@ -239,11 +241,11 @@ def test_a_model_that_is_not_finite_is_no_result_and_is_kept(tmp_path: Path) -> 
     assert (failure.reason, failure.cause) == (Reason.NON_FINITE, Cause.USER)
     for part in ("model.safetensors: head", "checkpoint-10"):
         assert part in failure.message
-    assert not one.run.attempt(1).model.exists()
-    assert not one.settings.layout.model_link.is_symlink()
-    (kept,) = [folder for folder in one.run.broken.iterdir() if folder.is_dir()]
+    assert not sealer.run.attempt(1).model.exists()
+    assert not sealer.settings.layout.model_link.is_symlink()
+    (kept,) = [folder for folder in sealer.run.broken.iterdir() if folder.is_dir()]
     assert (kept / "model.safetensors").is_file()
-    assert decide(one.settings.layout, one.settings.config, 2).model is None
+    assert decide(sealer.settings.layout, sealer.settings.config, 2).model is None
 
 
 def test_an_end_is_noted_once() -> None:

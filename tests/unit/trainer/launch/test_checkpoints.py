@@ -93,9 +93,9 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGES)
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
 def test_the_newest_good_one_is_chosen_and_a_broken_one_moved_aside(
-    tmp_path: Path, damage: Callable[[Path], None], said: str
+    tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     run = layout(tmp_path).run
     begin(run, 1)
@@ -106,12 +106,12 @@ def test_the_newest_good_one_is_chosen_and_a_broken_one_moved_aside(
     assert choice.sealed is not None
     assert choice.sealed.folder == good
     assert len(choice.messages) == 1
-    assert said in choice.messages[0]
+    assert message in choice.messages[0]
     assert not exists(broken)
     aside = run.broken / "attempt-1-checkpoint-20"
     assert exists(aside)
     assert names_in(aside) == names
-    assert said in (run.broken / "attempt-1-checkpoint-20.txt").read_text()
+    assert message in (run.broken / "attempt-1-checkpoint-20.txt").read_text()
     assert choose(usable_folders(run, 2), run) == choose([good], run)
 
 
@@ -245,7 +245,7 @@ def sealed_at(folder: Path, *steps: int, best: int | None = None) -> list[Sealed
 )
 def test_surplus(tmp_path: Path, limit: int | None, best: int | None, expected: list[int]) -> None:
     sealed = sealed_at(tmp_path, 10, 20, 30, 40, best=best)
-    assert [one.manifest.step for one in surplus(sealed, limit, keep=())] == expected
+    assert [checkpoint.manifest.step for checkpoint in surplus(sealed, limit, keep=())] == expected
 
 
 def test_surplus_never_takes_what_another_run_needs(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_rotation_spans_the_attempts_of_a_run(tmp_path: Path) -> None:
     run = place.run
     begin(run, 1)
     old = [seal(run, 1, step) for step in (10, 20)]
-    refs = tuple(found.ref(folder) for folder in old if (found := manifest.read(folder)))
+    refs = tuple(sealed.ref(folder) for folder in old if (sealed := manifest.read(folder)))
     mark = begin(run, 2, known=refs, resume=refs[-1])
     new = seal(run, 2, 30)
     assert rotate(place, mark, 2) == [old[0]]
@@ -279,9 +279,9 @@ def test_rotation_leaves_what_another_run_goes_on_from(tmp_path: Path) -> None:
     place = layout(tmp_path)
     mark = begin(place.run, 1)
     first, _, _ = (seal(place.run, 1, step) for step in (10, 20, 30))
-    found = manifest.read(first)
-    assert found is not None
-    begin(layout(tmp_path, "other").run, 1, resume=found.ref(first))
+    sealed = manifest.read(first)
+    assert sealed is not None
+    begin(layout(tmp_path, "other").run, 1, resume=sealed.ref(first))
     assert [folder.name for folder in rotate(place, mark, 1)] == ["checkpoint-20"]
 
 

@@ -39,10 +39,10 @@ def test_libraries_warnings_and_progress_bars_are_left_out() -> None:
 
 def test_interpreter_crash_is_told_with_innermost_frames() -> None:
     """A crash of the interpreter is its own account with the innermost frames."""
-    said = last_words(NOISE + FATAL).splitlines()
-    assert said[0] == "Fatal Python error: Segmentation fault"
-    assert "functional.py" in said[1]
-    assert len(said) == 3
+    lines = last_words(NOISE + FATAL).splitlines()
+    assert lines[0] == "Fatal Python error: Segmentation fault"
+    assert "functional.py" in lines[1]
+    assert len(lines) == 3
 
 
 def test_an_abort_says_what_the_library_said() -> None:
@@ -54,9 +54,9 @@ def test_an_abort_says_what_the_library_said() -> None:
 
 
 def test_a_traceback_is_told_by_its_end() -> None:
-    said = last_words("epoch 1\n" * 30 + TRACEBACK + NOISE)
-    assert said.endswith("ValueError: no loss")
-    assert "epoch" not in said
+    words = last_words("epoch 1\n" * 30 + TRACEBACK + NOISE)
+    assert words.endswith("ValueError: no loss")
+    assert "epoch" not in words
 
 
 @pytest.mark.parametrize("tail", ["", "\n\n", NOISE])
@@ -65,6 +65,6 @@ def test_where_nothing_was_said_nothing_is_shown(tail: str) -> None:
 
 
 def test_what_is_shown_is_short() -> None:
-    said = last_words("\n".join(f"line {number} " + "x" * 5000 for number in range(40)))
-    assert len(said.splitlines()) == LINES
-    assert len(said) < 2000
+    words = last_words("\n".join(f"line {number} " + "x" * 5000 for number in range(40)))
+    assert len(words.splitlines()) == LINES
+    assert len(words) < 2000

@@ -64,9 +64,9 @@ def test_so_is_one_that_the_attempt_before_went_on_from(tmp_path: Path) -> None:
     run = layout(tmp_path).run
     begin(run, 1)
     sealed = seal(run, 1, 20)
-    found = manifest.read(sealed)
-    assert found is not None
-    begin(run, 2, resume=found.ref(sealed), known=(found.ref(sealed),))
+    sealed_manifest = manifest.read(sealed)
+    assert sealed_manifest is not None
+    begin(run, 2, resume=sealed_manifest.ref(sealed), known=(sealed_manifest.ref(sealed),))
     shutil.rmtree(sealed)
     decision = decide(layout(tmp_path), run_config(), 3)
     assert decision.resume is None
@@ -120,9 +120,9 @@ def test_required_of_a_job_that_had_no_checkpoint_begins(tmp_path: Path) -> None
     decision = decide(layout(tmp_path), run_config(resume_from="required"), 1)
     assert (decision.resume, decision.messages) == (None, ())
     earlier_run(tmp_path)
-    found = decide(layout(tmp_path), run_config(resume_from="required"), 1).resume
-    assert found is not None
-    assert found.step == 40
+    resumed = decide(layout(tmp_path), run_config(resume_from="required"), 1).resume
+    assert resumed is not None
+    assert resumed.step == 40
 
 
 def test_a_later_job_of_the_name_does_not_go_on_from_what_is_not_finite(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_named_checkpoint_that_is_not_finite_is_the_users_to_mend(tmp_path: Pa
     assert caught.value.failure.cause is Cause.USER
 
 
-@pytest.mark.parametrize("damage", [one for name, one in DAMAGE.items() if name != "gone"])
+@pytest.mark.parametrize("damage", [damage for name, damage in DAMAGE.items() if name != "gone"])
 def test_an_earlier_run_of_which_is_not_known_what_it_trained_is_named(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -254,15 +254,15 @@ def test_a_finished_earlier_run_is_not_reused_nor_what_is_older(tmp_path: Path) 
 
 
 def test_the_same_global_batch_by_other_means_trains_the_same() -> None:
-    one = run_config(nodes=1, processes_per_node=2, training_arguments={"per_device_train_batch_size": 4})
-    other = run_config(
+    two_ranks = run_config(nodes=1, processes_per_node=2, training_arguments={"per_device_train_batch_size": 4})
+    one_rank = run_config(
         "other",
         nodes=1,
         processes_per_node=1,
         training_arguments={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
     )
-    assert trains_the_same(one, other)
-    assert not trains_the_same(one, run_config(nodes=1, processes_per_node=2))
+    assert trains_the_same(two_ranks, one_rank)
+    assert not trains_the_same(two_ranks, run_config(nodes=1, processes_per_node=2))
 
 
 # --- a run knows its data --------------------------------------------------------------------------------------------
@@ -279,8 +279,8 @@ def test_checkpoints_of_the_same_data_are_gone_on_from(tmp_path: Path, trained_o
     assert decision.resume.step == 20
 
 
-@pytest.mark.parametrize(("now", "said"), OTHERS)
-def test_checkpoints_of_other_data_are_left_alone(tmp_path: Path, now: Prepared, said: str) -> None:
+@pytest.mark.parametrize(("now", "difference"), OTHERS)
+def test_checkpoints_of_other_data_are_left_alone(tmp_path: Path, now: Prepared, difference: str) -> None:
     """For good: the attempts that follow neither read nor remove them."""
     place = layout(tmp_path)
     begin(place.run, 1)
@@ -288,7 +288,7 @@ def test_checkpoints_of_other_data_are_left_alone(tmp_path: Path, now: Prepared,
     decision = decide(place, run_config(), 2, now)
     assert (decision.resume, decision.known) == (None, ())
     (message,) = decision.messages
-    assert f"{left[1]}, the newest checkpoint of this run, was made from {said}: it stays there" in message
+    assert f"{left[1]}, the newest checkpoint of this run, was made from {difference}: it stays there" in message
     mark = begin(place.run, 2, known=decision.known)
     own = [seal(place.run, 2, step, trained_on=now) for step in (2, 4, 6)]
     assert rotate(place, mark, 2) == own[:1]
@@ -311,14 +311,14 @@ def test_a_damaged_word_of_its_data_is_damage_and_not_other_data(tmp_path: Path)
     assert "checkpoint-20 was damaged" in decision.messages[0]
 
 
-@pytest.mark.parametrize(("now", "said"), OTHERS)
-def test_an_earlier_run_of_other_data_is_not_continued(tmp_path: Path, now: Prepared, said: str) -> None:
+@pytest.mark.parametrize(("now", "difference"), OTHERS)
+def test_an_earlier_run_of_other_data_is_not_continued(tmp_path: Path, now: Prepared, difference: str) -> None:
     place = earlier_run(tmp_path, trained_on=prepared())
     assert decide(layout(tmp_path), run_config(), 1, prepared()).resume is not None
     decision = decide(layout(tmp_path), run_config(), 1, now)
     assert decision.resume is None
     (message,) = decision.messages
-    assert f"the newest checkpoint of an earlier, unfinished run, was made from {said}" in message
+    assert f"the newest checkpoint of an earlier, unfinished run, was made from {difference}" in message
     assert place.run.attempt(1).checkpoint(40).is_dir()
 
 
@@ -337,14 +337,14 @@ def test_of_an_older_release_what_it_had_prepared_tells(
     assert ("data that is not known to be the same" in decision.messages[0]) is not goes_on
 
 
-@pytest.mark.parametrize(("now", "said"), OTHERS)
-def test_a_named_checkpoint_of_other_data_is_refused(tmp_path: Path, now: Prepared, said: str) -> None:
+@pytest.mark.parametrize(("now", "difference"), OTHERS)
+def test_a_named_checkpoint_of_other_data_is_refused(tmp_path: Path, now: Prepared, difference: str) -> None:
     place = earlier_run(tmp_path / "elsewhere", trained_on=prepared())
     path = str(place.run.attempt(1).checkpoint(40))
     with pytest.raises(VolumeError) as caught:
         decide(layout(tmp_path), run_config(resume_from=path), 1, now)
     assert (caught.value.failure.reason, caught.value.failure.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
-    assert said in caught.value.failure.message
+    assert difference in caught.value.failure.message
 
 
 def test_resume_candidates_decide_whether_data_is_needed(tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ def test_rotation_never_loses_the_newest(tmp_path: Path) -> None:
 
 def test_a_model_is_there_as_a_whole_or_trained_again(tmp_path: Path) -> None:
     volumes = every_moment(tmp_path, two_sealed, lambda place: seal_model(place.run, 1))
-    found = [decide(place, run_config(), 2) for place in volumes]
-    assert {decision.model is None for decision in found} == {True, False}
-    assert all(decision.model or decision.resume for decision in found)
-    assert not any(decision.messages for decision in found)
+    decisions = [decide(place, run_config(), 2) for place in volumes]
+    assert {decision.model is None for decision in decisions} == {True, False}
+    assert all(decision.model or decision.resume for decision in decisions)
+    assert not any(decision.messages for decision in decisions)
 
 
 def test_moving_a_broken_one_aside_may_be_interrupted(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_a_manifest_is_not_written_over_missing_files(tmp_path: Path) -> None:
     run = layout(tmp_path).run
     begin(run, 1)
     final = seal(run, 1, 10)
-    found = manifest.read(final)
-    assert found is not None
+    sealed_manifest = manifest.read(final)
+    assert sealed_manifest is not None
     with pytest.raises(FileNotFoundError):
-        sealing.seal(run, run.attempt(1).checkpoint(20), found)
+        sealing.seal(run, run.attempt(1).checkpoint(20), sealed_manifest)
 
 
 def test_staging_on_another_file_system_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

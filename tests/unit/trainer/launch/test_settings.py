@@ -21,23 +21,23 @@ def settings(tmp_path: Path, env: dict[str, str] | None = None, **fields: object
 
 def test_peers_of_a_pod(tmp_path: Path) -> None:
     peers = "yelp-train-{attempt}-{node}.yelp:8080"
-    found = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, processes_per_node=4, peers=peers)
-    assert found.peers == (Peer("yelp-train-3-0.yelp", 8080), Peer("yelp-train-3-1.yelp", 8080))
-    assert (found.bind, found.port, found.url) == (None, 8080, "http://127.0.0.1:8080")
-    assert found.local_ranks == range(4, 8)
-    assert str(found.termination_log) == "/dev/termination-log"
+    own = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, processes_per_node=4, peers=peers)
+    assert own.peers == (Peer("yelp-train-3-0.yelp", 8080), Peer("yelp-train-3-1.yelp", 8080))
+    assert (own.bind, own.port, own.url) == (None, 8080, "http://127.0.0.1:8080")
+    assert own.local_ranks == range(4, 8)
+    assert str(own.termination_log) == "/dev/termination-log"
 
 
 def test_peers_where_nodes_share_a_host(tmp_path: Path) -> None:
     env = {"FINETUNE_PEERS": "127.0.0.1:5001,127.0.0.1:5002", "JOB_COMPLETION_INDEX": "1"}
-    found = settings(tmp_path, env, nodes=2, peers="x-{attempt}-{node}.x:8080")
-    assert (found.bind, found.port, found.url) == ("127.0.0.1", 5002, "http://127.0.0.1:5002")
+    own = settings(tmp_path, env, nodes=2, peers="x-{attempt}-{node}.x:8080")
+    assert (own.bind, own.port, own.url) == ("127.0.0.1", 5002, "http://127.0.0.1:5002")
 
 
 def test_one_node_alone(tmp_path: Path) -> None:
-    found = settings(tmp_path)
-    assert found.peers == (Peer("127.0.0.1", 8080),)
-    assert found.node == 0
+    own = settings(tmp_path)
+    assert own.peers == (Peer("127.0.0.1", 8080),)
+    assert own.node == 0
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,19 @@ def test_addresses_of_both_families() -> None:
 
 
 def test_torchrun_has_a_fixed_size_and_no_restarts(tmp_path: Path) -> None:
-    found = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, peers="x-{attempt}-{node}.x:8080")
-    told = arguments(found, Begin(begun=START, master_address="10.0.0.1", master_port=4711), tmp_path / "logs")
-    assert told[-3:] == ["-m", "finetune_trainer", "train"]
+    own = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, peers="x-{attempt}-{node}.x:8080")
+    options = arguments(own, Begin(begun=START, master_address="10.0.0.1", master_port=4711), tmp_path / "logs")
+    assert options[-3:] == ["-m", "finetune_trainer", "train"]
     for option in ("--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=10.0.0.1", "--max-restarts=0"):
-        assert option in told
-    assert f"--log-dir={tmp_path / 'logs'}" in told
+        assert option in options
+    assert f"--log-dir={tmp_path / 'logs'}" in options
 
 
 def test_what_a_rank_is_told(tmp_path: Path) -> None:
-    found = settings(tmp_path, grace_period_seconds=60)
+    own = settings(tmp_path, grace_period_seconds=60)
     resume = CheckpointRef(step=5, path="/output/c", time=START)
     base = {"OMP_NUM_THREADS": "7", "MALLOC_TRIM_THRESHOLD_": "0", "HF_HUB_OFFLINE": "0", "FINETUNE_RESUME": "/stale"}
-    env = environment(found, base, "eth0", tmp_path / "token", tmp_path / "output", resume)
+    env = environment(own, base, "eth0", tmp_path / "token", tmp_path / "output", resume)
     assert (env["OMP_NUM_THREADS"], env["MALLOC_TRIM_THRESHOLD_"]) == ("7", "0")  # the user's
     assert env["MALLOC_MMAP_THRESHOLD_"] == str(32 * 1024**2)
     assert env["HF_HUB_OFFLINE"] == "1"  # ours
@@ -76,8 +76,8 @@ def test_what_a_rank_is_told(tmp_path: Path) -> None:
     assert env["KUBEFLOW_TRAINER_SERVER_URL"] == "http://127.0.0.1:8080/kubeflow"
     assert env["KUBEFLOW_TRAINER_SERVER_TOKEN"] == str(tmp_path / "token")
     assert json.dumps(env)  # plain text only
-    assert "FINETUNE_RESUME" not in environment(found, base, "lo", tmp_path, tmp_path, None)
-    assert "NCCL_SOCKET_IFNAME" not in environment(found, {}, "lo", tmp_path, tmp_path, None)
+    assert "FINETUNE_RESUME" not in environment(own, base, "lo", tmp_path, tmp_path, None)
+    assert "NCCL_SOCKET_IFNAME" not in environment(own, {}, "lo", tmp_path, tmp_path, None)
 
 
 @pytest.mark.parametrize("users", [{}, {"NO_PROXY": "10.0.0.0/8"}, {"NO_PROXY": "other", "no_proxy": "10.0.0.0/8"}])

@@ -54,10 +54,10 @@ def test_quotes_are_found_as_by_reading_sign_by_sign(separator: str) -> None:
     for _ in range(3000):
         text = "".join(draws.choices(['"', '""', separator, "\n", "\r\n", "a", " "], (5, 1, 4, 2, 1, 4, 1), k=24))
         expected, joins = read_sign_by_sign(text, separator)
-        found = looked_at(text, separator, draws)
-        assert found.misplaced == expected, repr(text)
+        quotes = looked_at(text, separator, draws)
+        assert quotes.misplaced == expected, repr(text)
         if expected is None:
-            assert found.span_lines == joins, repr(text)
+            assert quotes.span_lines == joins, repr(text)
         misplaced += expected is not None
     assert 300 < misplaced < 2700, "both kinds were drawn"
 
@@ -69,9 +69,9 @@ def test_what_a_writer_of_csv_quotes_is_never_misplaced(quoting: Literal[0, 1]) 
         values = [["".join(draws.choices('a",\n ', k=draws.randrange(6))) for _ in range(3)] for _ in range(5)]
         file = io.StringIO()
         csv.writer(file, quoting=quoting).writerows(values)
-        found = looked_at(file.getvalue(), ",", draws)
-        assert found.misplaced is None, repr(file.getvalue())
-        assert found.span_lines == any("\n" in value for row in values for value in row)
+        quotes = looked_at(file.getvalue(), ",", draws)
+        assert quotes.misplaced is None, repr(file.getvalue())
+        assert quotes.span_lines == any("\n" in value for row in values for value in row)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_what_a_writer_of_csv_quotes_is_never_misplaced(quoting: Literal[0, 1]) 
     ],
 )
 def test_a_quote_behind_white_space_begins_no_value(text: str, line: int | None) -> None:
-    found = looked_at(text, ",", random.Random(5))
-    assert (found.behind_space, found.misplaced) == (line, None)
+    quotes = looked_at(text, ",", random.Random(5))
+    assert (quotes.behind_space, quotes.misplaced) == (line, None)
 
 
 def test_a_mark_at_the_beginning_hides_no_quote() -> None:

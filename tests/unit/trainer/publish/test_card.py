@@ -43,19 +43,19 @@ def test_the_library_reads_what_it_wrote() -> None:
     data: Any = ModelCard(rendered()).data
     assert (data.base_model, data.datasets, data.license, data.language) == ("us/tiny", ["us/reviews"], "mit", "en")
     assert (data.pipeline_tag, data.library_name) == ("text-classification", "transformers")
-    found = {result.metric_type: result for result in data.eval_results}
-    assert found.keys() == {"accuracy", "f1"}
-    assert found["accuracy"].metric_value == 0.91803
-    assert found["accuracy"].dataset_revision == "b" * 40
-    assert found["f1"].metric_args == {"average": "macro"}
+    results = {result.metric_type: result for result in data.eval_results}
+    assert results.keys() == {"accuracy", "f1"}
+    assert results["accuracy"].metric_value == 0.91803
+    assert results["accuracy"].dataset_revision == "b" * 40
+    assert results["f1"].metric_args == {"average": "macro"}
 
 
 def test_what_lies_on_a_volume_is_no_id_of_the_hub() -> None:
     files = {"train": ["/data/private/train.csv"], "validation": ["/data/private/held-out.csv"]}
     text = rendered(model={"name": "/models/secret-project/bert"}, dataset={"files": files})
-    found = metadata(text)
-    assert not {"base_model", "datasets"} & found.keys()
-    assert found["model-index"][0]["results"][0]["dataset"]["type"] == "csv"
+    front_matter = metadata(text)
+    assert not {"base_model", "datasets"} & front_matter.keys()
+    assert front_matter["model-index"][0]["results"][0]["dataset"]["type"] == "csv"
     assert "`bert` (a folder on a volume)" in text
     assert "`train.csv`, `held-out.csv`" in text
     assert "/data" not in text
@@ -114,9 +114,9 @@ def test_words_of_the_data_do_not_break_the_tables() -> None:
 
 
 def test_a_metric_that_only_some_evaluations_have_leaves_a_gap() -> None:
-    one = Evaluation(step=1, epoch=0.5, metrics={"loss": 1.0})
-    two = Evaluation(step=2, epoch=1.0, loss=0.123456, metrics={"loss": 0.5, "accuracy": 1.0})
-    text = rendered(of=report(evaluations=(one, two), kept_step=2))
+    first = Evaluation(step=1, epoch=0.5, metrics={"loss": 1.0})
+    second = Evaluation(step=2, epoch=1.0, loss=0.123456, metrics={"loss": 0.5, "accuracy": 1.0})
+    text = rendered(of=report(evaluations=(first, second), kept_step=2))
     assert "| 0.5 | 1 |  | 1 |  |" in text
     assert "| 1 | 2 | 0.1235 | 0.5 | 1 |" in text
 
@@ -161,9 +161,13 @@ def test_the_template_is_a_part_of_the_package() -> None:
 
 def test_an_adapter_says_what_it_is_and_how_it_is_loaded() -> None:
     text = rendered(peft={"r": 4, "target_modules": ["query", "value"]}, quantization={"bits": 4}, accelerators=True)
-    found = metadata(text)
-    assert (found["library_name"], found["base_model"], found["base_model_relation"]) == ("peft", "us/tiny", "adapter")
-    assert "lora" in found["tags"]
+    front_matter = metadata(text)
+    assert (front_matter["library_name"], front_matter["base_model"], front_matter["base_model_relation"]) == (
+        "peft",
+        "us/tiny",
+        "adapter",
+    )
+    assert "lora" in front_matter["tags"]
     options = "model_kwargs={'num_labels': 2, 'id2label': {0: 'negative', 1: 'positive'}}"
     assert f'pipeline("text-classification", model="me/reviews", {options})' in text
     assert "pip install peft" in text
@@ -199,20 +203,20 @@ def test_the_code_is_python_that_this_transformers_can_run(task: str) -> None:
 
 def test_f1_is_a_mean_over_classes_where_there_are_classes_alone() -> None:
     assert (card.title("f1", "text-classification"), card.title("f1", "token-classification")) == ("F1 (macro)", "F1")
-    told = metadata(rendered(task="question-answering"))["model-index"][0]["results"]
-    assert all("args" not in metric for result in told for metric in result["metrics"])
+    results = metadata(rendered(task="question-answering"))["model-index"][0]["results"]
+    assert all("args" not in metric for result in results for metric in result["metrics"])
 
 
 def test_an_adapter_that_was_merged_is_a_model_like_any_other() -> None:
     text = rendered(peft={"save_merged": True})
-    found = metadata(text)
-    assert found["library_name"] == "transformers"
-    assert "base_model_relation" not in found
+    front_matter = metadata(text)
+    assert front_matter["library_name"] == "transformers"
+    assert "base_model_relation" not in front_matter
     assert "model_kwargs" not in text
     assert "LoRA, r 8, alpha 16, dropout 0, merged into the base model" in text
 
 
 def test_an_adapter_of_a_model_on_a_volume_names_no_base_of_the_hub() -> None:
-    found = metadata(rendered(peft={}, model={"name": "/models/secret-project/bert"}))
-    assert found["library_name"] == "peft"
-    assert not {"base_model", "base_model_relation"} & found.keys()
+    front_matter = metadata(rendered(peft={}, model={"name": "/models/secret-project/bert"}))
+    assert front_matter["library_name"] == "peft"
+    assert not {"base_model", "base_model_relation"} & front_matter.keys()

@@ -82,9 +82,9 @@ everything_named = st.fixed_dictionaries(dict.fromkeys(NAMED, words))
 
 def halves(text: str) -> tuple[dict[str, Any], str]:
     """Metadata and body, as the Hub tells them apart."""
-    found = re.match(r"---\n(.*?)\n---[ \t]*\n", text, flags=re.DOTALL)
-    assert found is not None
-    return yaml.safe_load(found[1]), text[found.end() :]
+    match = re.match(r"---\n(.*?)\n---[ \t]*\n", text, flags=re.DOTALL)
+    assert match is not None
+    return yaml.safe_load(match[1]), text[match.end() :]
 
 
 def flat(tokens: list[Token]) -> list[Token]:
@@ -93,15 +93,15 @@ def flat(tokens: list[Token]) -> list[Token]:
 
 def tables(tokens: list[Token]) -> list[list[int]]:
     """The number of cells in each row of each table."""
-    found: list[list[int]] = []
+    cells: list[list[int]] = []
     for token in tokens:
         if token.type == "table_open":
-            found.append([])
+            cells.append([])
         elif token.type == "tr_open":
-            found[-1].append(0)
+            cells[-1].append(0)
         elif token.type in ("th_open", "td_open"):
-            found[-1][-1] += 1
-    return found
+            cells[-1][-1] += 1
+    return cells
 
 
 @settings(max_examples=25)
@@ -122,11 +122,13 @@ def test_whatever_things_are_called_the_card_is_text(named: dict[str, str]) -> N
     tokens, usual = (flat(PARSER.parse(text)) for text in (body, wanted))
     assert tables(tokens) == tables(usual)
     kinds = {"text", "code_inline", "softbreak"}
-    assert [one.type for one in tokens if one.type not in kinds] == [one.type for one in usual if one.type not in kinds]
-    for link in (one for one in tokens if one.type == "link_open"):
+    assert [token.type for token in tokens if token.type not in kinds] == [
+        token.type for token in usual if token.type not in kinds
+    ]
+    for link in (token for token in tokens if token.type == "link_open"):
         assert str(link.attrs["href"]).startswith("https://huggingface.co/")
     assert body.replace("\n", "").isprintable()
-    (snippet,) = (one.content for one in tokens if one.type == "fence")
+    (snippet,) = (token.content for token in tokens if token.type == "fence")
     ast.parse(snippet)
 
 
@@ -142,14 +144,14 @@ def test_metadata_reads_back_as_it_was(data: dict[str, Any]) -> None:
 @example("__0_")
 def test_a_cell_shows_what_was_written(text: str) -> None:
     (_, inline, _) = PARSER.parse(f"x{cell(f'y{text}')}")
-    assert [one.type for one in inline.children or () if one.type not in ("text", "text_special")] == []
+    assert [token.type for token in inline.children or () if token.type not in ("text", "text_special")] == []
     assert "|" not in re.sub(r"\\.", "", cell(text))
 
 
 @given(words)
 def test_between_backticks_nothing_ends_the_code(text: str) -> None:
     (_, inline, _) = PARSER.parse(f"x {code(text)} y")
-    assert [one.type for one in inline.children or ()] == ["text", "code_inline", "text"]
+    assert [token.type for token in inline.children or ()] == ["text", "code_inline", "text"]
 
 
 @given(words)

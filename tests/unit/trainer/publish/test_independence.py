@@ -20,10 +20,10 @@ from tests.support.published import config
     ],
 )
 def test_another_target_is_the_same_run(change: dict[str, Any]) -> None:
-    one = config("/output")
-    other = one.model_validate({**one.model_dump(), **change})
-    assert one != other
-    assert config_digest(one) == config_digest(other)
-    keys = [data_key(run, data="commit", model="t", limits=(8, None)) for run in (one, other)]
+    first = config("/output")
+    other = first.model_validate({**first.model_dump(), **change})
+    assert first != other
+    assert config_digest(first) == config_digest(other)
+    keys = [data_key(run, data="commit", model="t", limits=(8, None)) for run in (first, other)]
     assert keys[0] == keys[1]
-    assert trains_the_same(one, other)
+    assert trains_the_same(first, other)

@@ -38,9 +38,9 @@ def soon(seconds: float = PATIENCE_SECONDS) -> Backoff:
 
 
 def test_it_is_done_when_it_works() -> None:
-    said: list[str] = []
-    assert until_hub_answers(Flaky(3), soon(), said.append) == "done"
-    assert [line.split(";")[0] for line in said] == [f"try {n}: it answered 503" for n in (1, 2, 3)]
+    messages: list[str] = []
+    assert until_hub_answers(Flaky(3), soon(), messages.append) == "done"
+    assert [line.split(";")[0] for line in messages] == [f"try {n}: it answered 503" for n in (1, 2, 3)]
 
 
 def test_the_hub_is_given_the_time_that_it_asks_for() -> None:

@@ -82,12 +82,12 @@ def test_the_model_that_training_sealed_last(tmp_path: Path) -> None:
     place = layout(tmp_path)
     seal_model(place, {"training_args.bin": b"secret", "config.json": b'{"old": 1}'}, attempt=1)
     newest = seal_model(place, {"training_args.bin": b"secret"}, attempt=2)
-    found = find(place)
-    assert found.folder == newest
-    assert found.files == tuple(sorted(FILES))
-    assert found.left_out == ("training_args.bin",)
-    assert found.report is not None
-    assert found.report.steps == 26
+    model = find(place)
+    assert model.folder == newest
+    assert model.files == tuple(sorted(FILES))
+    assert model.left_out == ("training_args.bin",)
+    assert model.report is not None
+    assert model.report.steps == 26
 
 
 def test_an_attempt_that_found_it_trained_names_it(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def test_what_was_sealed_is_sound(folder: Path) -> None:
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_whatever_happens_to_a_file_is_found(folder: Path, name: str, damage: Callable[[Path], None]) -> None:
     damage(folder / name)
-    said = problem(folder)
-    assert said is not None
-    assert name in said
+    message = problem(folder)
+    assert message is not None
+    assert name in message
 
 
 def test_data_of_an_older_release_has_no_digests(folder: Path) -> None:
@@ -50,11 +50,11 @@ def test_data_of_an_older_release_has_no_digests(folder: Path) -> None:
 
 
 def test_content_is_the_rows_and_the_names_of_the_classes(tmp_path: Path) -> None:
-    one = sealed_data(tmp_path / "one")
-    assert sealed_data(tmp_path / "other-name") == one
-    assert sealed_data(tmp_path / "renamed", labels=("good", "negative")) != one
-    assert sealed_data(tmp_path / "rows", rows=b"others ") != one
-    assert problem(tmp_path / "renamed", one) == "it was made anew, from other data"
+    digest = sealed_data(tmp_path / "one")
+    assert sealed_data(tmp_path / "other-name") == digest
+    assert sealed_data(tmp_path / "renamed", labels=("good", "negative")) != digest
+    assert sealed_data(tmp_path / "rows", rows=b"others ") != digest
+    assert problem(tmp_path / "renamed", digest) == "it was made anew, from other data"
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())

@@ -55,8 +55,8 @@ def test_only_what_cannot_fit_is_refused(how: dict[str, Any], device_gib: int, f
 
 
 def test_the_refusal_has_the_arithmetic_and_the_ways_that_may_fit(llama: Path) -> None:
-    said = problem(job(), llama, 80 * GIB)
-    assert said == (
+    refusal = problem(job(), llama, 80 * GIB)
+    assert refusal == (
         "The model meta-llama/Llama-3.1-8B does not fit: training all of its 7.50 billion weights takes 16 bytes each (4 for the "
         "weight, 4 for its gradient, 8 for adamw_torch_fused), 111.8 GiB in all before the first row. A device has 80.0 GiB at "
         "most. Each rank holds all of it, so that more of them do not help. What may fit: train an adapter (spec.peft): 28.0 GiB; "

@@ -79,9 +79,9 @@ def test_record_of_a_thousand_nodes_is_read() -> None:
     progress_state = ProgressState("u", 3)
     progress_state.earlier = fit_gang(gang)
     progress_state.say(f"{number} " + "m" * 5000 for number in range(500))
-    told = progress_state.document()
-    assert len(told.to_json().encode()) <= ANSWER_MAX_BYTES
-    kept = {one.node: one for one in told.earlier}
+    document = progress_state.document()
+    assert len(document.to_json().encode()) <= ANSWER_MAX_BYTES
+    kept = {node_record.node: node_record for node_record in document.earlier}
     assert kept[0] == gang[0]
     failure = kept[777].failure
     assert failure is not None

@@ -49,12 +49,12 @@ def soon(seconds: float = PATIENCE_SECONDS) -> Backoff:
 
 
 def test_work_that_fails_is_done_again_and_each_pause_is_told() -> None:
-    told: list[tuple[str, float]] = []
+    pauses: list[tuple[str, float]] = []
     work = Flaky(3)
-    assert until_done(work, QUICK, may_pass, tell=lambda error, pause: told.append((str(error), pause))) == "done"
+    assert until_done(work, QUICK, may_pass, tell=lambda error, pause: pauses.append((str(error), pause))) == "done"
     assert len(work.moments) == 4
-    assert [error for error, _ in told] == ["it answered 503"] * 3
-    assert all(0.01 <= pause <= 0.025 for _, pause in told)
+    assert [error for error, _ in pauses] == ["it answered 503"] * 3
+    assert all(0.01 <= pause <= 0.025 for _, pause in pauses)
 
 
 def test_pauses_double_up_to_a_limit_and_differ() -> None:

@@ -92,17 +92,17 @@ def test_a_volume_that_cannot_rename_folders_is_found_by_the_probe(
 
 
 @pytest.mark.parametrize(
-    ("call", "said"), [("symlink", "makes no symbolic links"), ("utime", "sets no times of files"), ("fchmod", None)]
+    ("call", "message"), [("symlink", "makes no symbolic links"), ("utime", "sets no times of files"), ("fchmod", None)]
 )
 def test_what_training_can_do_without_is_said_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, said: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, message: str | None
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, call, refuse)
     notes = probe(Layout(tmp_path, "reviews", "u"))
-    assert [said in note for note in notes] == [True] if said is not None else notes == ()
+    assert [message in note for note in notes] == [True] if message is not None else notes == ()
     assert os.listdir(tmp_path / "reviews") == []
 
 
@@ -122,7 +122,7 @@ def test_a_folder_in_place_of_a_file_is_moved_aside_as_it_is(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("number", "reason", "cause", "later", "said"),
+    ("number", "reason", "cause", "later", "words"),
     [
         (errno.EACCES, Reason.VOLUME_NOT_WRITABLE, Cause.USER, Cause.USER, "fsGroup"),
         (errno.EROFS, Reason.VOLUME_NOT_WRITABLE, Cause.USER, Cause.VOLUME, "read-only"),
@@ -135,14 +135,14 @@ def test_a_folder_in_place_of_a_file_is_moved_aside_as_it_is(tmp_path: Path) -> 
     ],
 )
 def test_what_an_error_of_the_volume_means(
-    tmp_path: Path, number: int, reason: Reason, cause: Cause, later: Cause, said: str
+    tmp_path: Path, number: int, reason: Reason, cause: Cause, later: Cause, words: str
 ) -> None:
     """At first it is set up wrong; on a volume that has worked before, what passes is waited for."""
     error = OSError(number, os.strerror(number), str(tmp_path / "x"))
     for worked, expected in ((False, cause), (True, later)):
         failure = explain(error, tmp_path, worked=worked)
         assert (failure.reason, failure.cause) == (reason, expected)
-        assert said in failure.message
+        assert words in failure.message
         assert str(tmp_path) in failure.message
     assert passes(error) is (later is Cause.VOLUME)
 

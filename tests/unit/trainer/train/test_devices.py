@@ -8,7 +8,7 @@ from finetune_trainer.train.devices import messages, too_few
 
 
 @pytest.mark.parametrize(
-    ("accelerators", "seen", "ranks", "said"),
+    ("accelerators", "seen", "ranks", "message"),
     [
         (False, 0, 1, None),
         (False, 1, 1, "The pod sees 1 CUDA device, and training runs on the CPU"),
@@ -19,10 +19,10 @@ from finetune_trainer.train.devices import messages, too_few
     ],
 )
 def test_devices_that_training_leaves_alone_are_said(
-    accelerators: bool, seen: int, ranks: int, said: str | None
+    accelerators: bool, seen: int, ranks: int, message: str | None
 ) -> None:
-    told = messages(accelerators=accelerators, seen=seen, ranks=ranks)
-    assert told == () if said is None else told[0].startswith(said)
+    notes = messages(accelerators=accelerators, seen=seen, ranks=ranks)
+    assert notes == () if message is None else notes[0].startswith(message)
 
 
 @pytest.mark.parametrize(("seen", "ranks", "enough"), [(2, 2, True), (8, 2, True), (1, 2, False)])

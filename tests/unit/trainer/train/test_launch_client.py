@@ -26,9 +26,9 @@ def test_messages_are_text_of_any_alphabet() -> None:
     heard: list[bytes] = []
     with serving(_Listener, heard=heard) as address:
         LaunchClient(address, "token").result(RankResult(rank=0, outcome=Outcome.FAILED, failure=failure))
-    told = RankResult.model_validate_json(heard[0]).failure
-    assert told is not None
-    assert told.message == message
+    received = RankResult.model_validate_json(heard[0]).failure
+    assert received is not None
+    assert received.message == message
 
 
 def test_a_refusal_is_an_error_of_its_own() -> None:

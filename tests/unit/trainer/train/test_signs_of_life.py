@@ -17,12 +17,12 @@ class _Client(LaunchClient):
 
     def __init__(self) -> None:
         super().__init__("http://nowhere", "token")
-        self.told = threading.Semaphore(0)
+        self.signalled = threading.Semaphore(0)
         self.count = 0
 
     def advanced(self) -> None:
         self.count += 1
-        self.told.release()
+        self.signalled.release()
         if self.count == 1:
             raise LaunchError("launch does not answer")
 
@@ -34,7 +34,7 @@ def test_a_sign_for_many_steps_and_none_without_a_step(monkeypatch: pytest.Monke
     for _ in range(2):  # a sign that could not be told is followed by the next one
         signs.note()
         nobody.note()
-        assert client.told.acquire(timeout=PATIENCE_SECONDS)
-    assert not client.told.acquire(timeout=0.1)
+        assert client.signalled.acquire(timeout=PATIENCE_SECONDS)
+    assert not client.signalled.acquire(timeout=0.1)
     assert client.count == 2
     assert silent.count == 0

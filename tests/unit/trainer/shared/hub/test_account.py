@@ -50,10 +50,10 @@ def test_ones_own_and_ones_organisations(repo_id: str) -> None:
     ],
 )
 def test_what_is_sure_to_be_refused(token: dict[str, Any], repo_id: str, reason: Reason, words: str) -> None:
-    found = problem(token, repo_id)
-    assert found is not None
-    assert found.reason is reason
-    assert words in str(found)
+    refusal = problem(token, repo_id)
+    assert refusal is not None
+    assert refusal.reason is reason
+    assert words in str(refusal)
 
 
 def test_what_is_not_sure_is_left_to_the_hub() -> None:
