@@ -35,7 +35,9 @@ def test_another_reason_keeps_the_time_another_status_does_not() -> None:
     again = status({ConditionType.RUNNING: Fact(False, "FailedScheduling", "no place")}, old=first)
     flipped = status({ConditionType.RUNNING: Fact(True, "Training", "2 of 2")}, Phase.RUNNING, old=again)
     times = [
-        found.last_transition_time for one in (first, again, flipped) if (found := find(one, ConditionType.RUNNING))
+        condition.last_transition_time
+        for job_status in (first, again, flipped)
+        if (condition := find(job_status, ConditionType.RUNNING))
     ]
     assert times == [START, START, LATER.replace(microsecond=0)]
 
@@ -52,8 +54,8 @@ def test_the_verdict_stays_the_reason_of_a_failed_job() -> None:
     base = FineTuneJobStatus(failure=failure)
     first = status({ConditionType.FAILED: Fact(True, "BackoffLimitExceeded", "")}, Phase.FAILED, old=base)
     again = status({}, Phase.FAILED, old=first)
-    for one in (first, again):
-        failed, stalled = find(one, ConditionType.FAILED), find(one, ConditionType.STALLED)
+    for job_status in (first, again):
+        failed, stalled = find(job_status, ConditionType.FAILED), find(job_status, ConditionType.STALLED)
         assert failed is not None
         assert stalled is not None
         assert (failed.reason, failed.status, stalled.status) == ("BackoffLimitExceeded", "True", "True")
@@ -62,6 +64,6 @@ def test_the_verdict_stays_the_reason_of_a_failed_job() -> None:
 
 
 def test_long_messages_are_cut() -> None:
-    found = find(status({ConditionType.VALIDATED: Fact(False, "Many", "x" * 9000)}), ConditionType.VALIDATED)
-    assert found is not None
-    assert len(found.message) == 4096
+    condition = find(status({ConditionType.VALIDATED: Fact(False, "Many", "x" * 9000)}), ConditionType.VALIDATED)
+    assert condition is not None
+    assert len(condition.message) == 4096

@@ -176,12 +176,12 @@ def test_values_that_json_cannot_carry_become_null() -> None:
     world = World()
     world.wake()
     world.run(1)
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "loss": float("nan"),
         "eta_seconds": float("inf"),
         "evaluation": {"accuracy": 0.5, "loss": float("nan")},
     }
-    world.tell(1, step=1, total_steps=10, **told)
+    world.tell(1, step=1, total_steps=10, **values)
     world.after(1)
     assert "loss" not in world.status["progress"]
     assert "etaSeconds" not in world.status["progress"]
@@ -336,8 +336,8 @@ def test_the_column_reason_is_empty_while_all_is_well() -> None:
 
 def test_the_column_reason_says_why_a_job_waits_starts_again_or_failed() -> None:
     def reason(world: World) -> str | None:
-        found: str | None = world.status["summary"].get("reason")
-        return found
+        summary_reason: str | None = world.status["summary"].get("reason")
+        return summary_reason
 
     waits = World()
     waits.cluster = {}

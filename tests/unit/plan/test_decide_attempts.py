@@ -327,7 +327,7 @@ def test_a_record_alone_tells_of_a_new_checkpoint() -> None:
 # --- checkpoints that are gone ------------------------------------------------------------------------------------
 
 
-def second_attempt(had: int, found: int | None) -> World:
+def second_attempt(had: int, on_volume: int | None) -> World:
     """Attempt 1 has told of a checkpoint; the volume that attempt 2 sees has another one, or none."""
     world = begun(step=had)
     world.tell(1, step=had, total_steps=100, checkpoint=checkpoint(had, 1))
@@ -335,24 +335,24 @@ def second_attempt(had: int, found: int | None) -> World:
     world.crash(1, step=had)
     world.after(1)
     world.run(2)
-    origin = checkpoint(found, 1) if found is not None else None
+    origin = checkpoint(on_volume, 1) if on_volume is not None else None
     world.tell(2, phase=PodPhase.STARTING, resumed_from=origin)
     world.after(1)
     return world
 
 
-@pytest.mark.parametrize(("found", "told"), [(None, "begins anew"), (10, "goes on from step 10")])
-def test_lost_checkpoint_is_told_before_ranks_start(found: int | None, told: str) -> None:
+@pytest.mark.parametrize(("on_volume", "start"), [(None, "begins anew"), (10, "goes on from step 10")])
+def test_lost_checkpoint_is_told_before_ranks_start(on_volume: int | None, start: str) -> None:
     """A checkpoint that is not on the volume is told before a rank starts."""
-    world = second_attempt(20, found)
+    world = second_attempt(20, on_volume)
     lost = world.condition("CheckpointLost")
     assert (lost["status"], lost["reason"]) == ("True", "NotOnVolume")
-    for part in ("step 20", "checkpoint-20", told, "attempt 2", "What to do: ", "resumeFrom: required"):
+    for part in ("step 20", "checkpoint-20", start, "attempt 2", "What to do: ", "resumeFrom: required"):
         assert part in lost["message"]
     (event,) = [note for note in world.notes if note.reason == "CheckpointLost"]
     assert (event.type, event.message) == ("Warning", lost["message"][: len(event.message)])
     shown = world.status.get("checkpoint")
-    assert (shown["step"] if shown else None) == found
+    assert (shown["step"] if shown else None) == on_volume
     world.after(1)
     assert world.condition("CheckpointLost") == lost
     world.tell(2, step=12, total_steps=100, checkpoint=checkpoint(12, 2))
@@ -361,11 +361,11 @@ def test_lost_checkpoint_is_told_before_ranks_start(found: int | None, told: str
     assert world.reasons().count("CheckpointLost") == 1
 
 
-@pytest.mark.parametrize("found", [20, 25])
-def test_a_checkpoint_that_is_there_is_no_matter(found: int) -> None:
+@pytest.mark.parametrize("on_volume", [20, 25])
+def test_a_checkpoint_that_is_there_is_no_matter(on_volume: int) -> None:
     """A later one may have been sealed after the last look."""
-    world = second_attempt(20, found)
-    assert "CheckpointLost" not in [one["type"] for one in world.status["conditions"]]
+    world = second_attempt(20, on_volume)
+    assert "CheckpointLost" not in [condition["type"] for condition in world.status["conditions"]]
     assert "CheckpointLost" not in world.reasons()
 
 
@@ -376,13 +376,13 @@ def test_the_pods_are_told_which_checkpoint_they_should_find() -> None:
     world.crash(1, step=25, checkpoint=checkpoint(25, 1))
     world.after(1)
 
-    def told(attempt: int) -> list[str]:
+    def expected_steps(attempt: int) -> list[str]:
         job = world.find("Job", f"reviews-train-{attempt}")
         assert job is not None
         (trainer,) = job["spec"]["template"]["spec"]["containers"]
-        return [one["value"] for one in trainer["env"] if one["name"] == "FINETUNE_CHECKPOINT_STEP"]
+        return [variable["value"] for variable in trainer["env"] if variable["name"] == "FINETUNE_CHECKPOINT_STEP"]
 
-    assert (told(1), told(2)) == ([], ["25"])
+    assert (expected_steps(1), expected_steps(2)) == ([], ["25"])
 
 
 def test_preemption_and_lost_nodes_are_free() -> None:

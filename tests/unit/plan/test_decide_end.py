@@ -28,8 +28,8 @@ def preparing(**spec: Any) -> World:
     return world
 
 
-def prepare_ends(world: World, number: int = 1, **told: Any) -> None:
-    world.end(world.pod(number, 0, "prepare"), world.record(number, role="prepare", **told))
+def prepare_ends(world: World, number: int = 1, **fields: Any) -> None:
+    world.end(world.pod(number, 0, "prepare"), world.record(number, role="prepare", **fields))
     world.after(1)
 
 
@@ -204,10 +204,10 @@ def test_no_condition_of_a_finished_job_says_that_something_is_under_way(way: Ca
     world = way()
     assert world.phase in ("Succeeded", "Failed"), world.status
     for condition in world.status["conditions"]:
-        said = re.split("; last seen: | What to do: ", condition["message"])[0]
+        message = re.split("; last seen: | What to do: ", condition["message"])[0]
         assert condition["status"] in ("True", "False"), condition
         assert condition["reason"] not in UNDER_WAY, condition
-        assert not UNFINISHED.search(said), condition
+        assert not UNFINISHED.search(message), condition
         assert "ried again" not in condition["message"], condition
     before = world.status
     world.after(3600)

@@ -19,8 +19,8 @@ def preparing(**spec: object) -> World:
     return world
 
 
-def end(world: World, number: int, **told: object) -> None:
-    record = world.record(number, role="prepare", **told)  # type: ignore[arg-type]
+def end(world: World, number: int, **fields: object) -> None:
+    record = world.record(number, role="prepare", **fields)  # type: ignore[arg-type]
     world.end(world.pod(number, 0, "prepare"), record, exit_code=0 if record.outcome is Outcome.SUCCEEDED else 1)
     world.after(1)
 

@@ -23,8 +23,8 @@ def publishing(**spec: object) -> World:
     return world
 
 
-def end(world: World, number: int, **told: object) -> None:
-    record = world.record(number, role="publish", **told)  # type: ignore[arg-type]
+def end(world: World, number: int, **fields: object) -> None:
+    record = world.record(number, role="publish", **fields)  # type: ignore[arg-type]
     world.end(world.pod(number, 0, "publish"), record, exit_code=0 if record.outcome is Outcome.SUCCEEDED else 1)
     world.after(1)
 
@@ -38,7 +38,7 @@ def deadline(world: World, number: int) -> str:
     job = world.find("Job", f"reviews-publish-{number}")
     assert job is not None
     (trainer,) = job["spec"]["template"]["spec"]["containers"]
-    return next(str(one["value"]) for one in trainer["env"] if one["name"] == "FINETUNE_DEADLINE")
+    return next(str(variable["value"]) for variable in trainer["env"] if variable["name"] == "FINETUNE_DEADLINE")
 
 
 def test_the_model_is_published_when_training_is_over() -> None:
@@ -59,15 +59,15 @@ def test_the_model_is_published_when_training_is_over() -> None:
     assert world.status["completionTime"]
     assert "failure" not in world.status
     assert world.phases[-3:] == ["Running", "Publishing", "Succeeded"]
-    told = {note.reason: note.message for note in world.notes}
-    assert told["Published"] == f"the model is at {HUB['url']} (commit {HUB['commit']})"
-    assert HUB["url"] in told["Succeeded"]
-    assert "goes to me/reviews" in told["Publishing"]
+    messages = {note.reason: note.message for note in world.notes}
+    assert messages["Published"] == f"the model is at {HUB['url']} (commit {HUB['commit']})"
+    assert HUB["url"] in messages["Succeeded"]
+    assert "goes to me/reviews" in messages["Publishing"]
 
 
 def test_a_job_that_does_not_publish_has_no_condition_about_it() -> None:
     world = begun()
-    assert "Published" not in [one["type"] for one in world.status["conditions"]]
+    assert "Published" not in [condition["type"] for condition in world.status["conditions"]]
 
 
 def test_before_it_is_time_the_condition_is_unknown() -> None:
@@ -125,9 +125,9 @@ def test_what_the_user_must_mend_fails_at_once_and_keeps_the_model(reason: Reaso
     assert world.status["model"]["claimName"] == "shared"
     assert world.status["nodes"] == {"desired": 2, "ready": 2}
     assert world.status["summary"]["reason"] == reason
-    told = [(note.reason, note.message) for note in world.notes if note.type == "Warning"]
-    assert [reason for reason, _ in told] == ["PublishFailed", reason]
-    assert "the model stays on claim shared" in told[0][1]
+    warnings = [(note.reason, note.message) for note in world.notes if note.type == "Warning"]
+    assert [reason for reason, _ in warnings] == ["PublishFailed", reason]
+    assert "the model stays on claim shared" in warnings[0][1]
 
 
 def test_what_may_pass_is_tried_again_with_backoff_until_the_deadline() -> None:

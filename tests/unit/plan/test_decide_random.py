@@ -29,10 +29,10 @@ def pending(world: World) -> list[Manifest]:
     return [pod for pod in pods if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]]
 
 
-def _record(world: World, pod: Manifest, **told: Any) -> Any:
+def _record(world: World, pod: Manifest, **fields: Any) -> Any:
     labels = pod["metadata"]["labels"]
     node = int(pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
-    return world.record(int(labels["finetune.dev/attempt"]), node, role=labels["finetune.dev/role"], **told)
+    return world.record(int(labels["finetune.dev/attempt"]), node, role=labels["finetune.dev/role"], **fields)
 
 
 def start(world: World, dice: random.Random) -> None:
@@ -219,7 +219,10 @@ def check_publishing(world: World, before: Manifest) -> None:
         assert status["phase"] in ("Publishing", "Succeeded", "Failed")
         assert before["model"].get("hub") in (None, status["model"].get("hub")), "unpublished"
     if "publish" in world.spec and status["phase"] == "Succeeded":
-        assert next(one["status"] for one in status["conditions"] if one["type"] == "Published") == "True"
+        assert (
+            next(condition["status"] for condition in status["conditions"] if condition["type"] == "Published")
+            == "True"
+        )
     if active and not before.get("publishAttempt"):
         training = [pod for pod in running(world) if pod["metadata"]["labels"]["finetune.dev/role"] == "train"]
         lost = set(world.nodes or ())
@@ -230,7 +233,7 @@ def check_publishing(world: World, before: Manifest) -> None:
 
 def _deadline(job: Manifest) -> str:
     (trainer,) = job["spec"]["template"]["spec"]["containers"]
-    return next(str(one["value"]) for one in trainer["env"] if one["name"] == "FINETUNE_DEADLINE")
+    return next(str(variable["value"]) for variable in trainer["env"] if variable["name"] == "FINETUNE_DEADLINE")
 
 
 def _number(job: Manifest) -> int:
@@ -238,7 +241,7 @@ def _number(job: Manifest) -> int:
 
 
 def _over(job: Manifest) -> bool:
-    return any(one["type"] in ("Complete", "Failed") for one in job.get("status", {}).get("conditions", ()))
+    return any(condition["type"] in ("Complete", "Failed") for condition in job.get("status", {}).get("conditions", ()))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -275,7 +278,9 @@ def test_every_job_comes_to_an_end_when_its_pods_do_well_at_last(seed: int) -> N
     world = World(spec={**dice.choice([SPEC, HUB_SPEC, PUBLISH_SPEC]), "backoffLimit": 1000})
     wake(world)
     for _ in range(STEPS // 2):
-        happening = dice.choice([one for one in HAPPENINGS if one not in (users_error, succeed, retry)])
+        happening = dice.choice(
+            [candidate for candidate in HAPPENINGS if candidate not in (users_error, succeed, retry)]
+        )
         happening(world, dice)
         wake(world)
     world.restart()

@@ -19,10 +19,10 @@ SECOND = 1.0
 def train(attempt: int, step: int, *, saves: bool = True) -> list[Event]:
     """The gang starts, begins from the checkpoint that there is, and reaches a step."""
 
-    def tell(world: World, **told: Any) -> None:
+    def tell(world: World, **fields: Any) -> None:
         had = world.status.get("checkpoint")
         origin = checkpoint(had["step"], attempt - 1) if had and attempt > 1 else None
-        world.tell(attempt, step=step, total_steps=100, resumed_from=origin, **told)
+        world.tell(attempt, step=step, total_steps=100, resumed_from=origin, **fields)
 
     saved = checkpoint(step, attempt) if saves else None
     return [lambda world: world.run(attempt), tell, lambda world: tell(world, checkpoint=saved)]
@@ -37,12 +37,12 @@ def anew(attempt: int, step: int) -> list[Event]:
     ]
 
 
-def prepare(number: int, **told: Any) -> list[Event]:
-    code = 1 if told else 0
+def prepare(number: int, **fields: Any) -> list[Event]:
+    code = 1 if fields else 0
     return [
         lambda world: world.run(number, "prepare"),
         lambda world: world.end(
-            world.pod(number, 0, "prepare"), world.record(number, role="prepare", **told), exit_code=code
+            world.pod(number, 0, "prepare"), world.record(number, role="prepare", **fields), exit_code=code
         ),
     ]
 
@@ -67,8 +67,8 @@ def evict(attempt: int, node: int) -> list[Event]:
     return [lambda world: world.disrupt(world.pod(attempt, node), "EvictionByEvictionAPI"), ended]
 
 
-def crash(attempt: int, reason: Reason = Reason.RANK_FAILED, **told: Any) -> list[Event]:
-    return [lambda world: world.crash(attempt, reason=reason, **told)]
+def crash(attempt: int, reason: Reason = Reason.RANK_FAILED, **fields: Any) -> list[Event]:
+    return [lambda world: world.crash(attempt, reason=reason, **fields)]
 
 
 def wait(seconds: float) -> list[Event]:
@@ -185,7 +185,10 @@ def live(world: World, events: list[Event]) -> None:
 def outcome(world: World) -> dict[str, Any]:
     """What must not depend on when the operator was killed. Times may."""
     created = [a.manifest["metadata"]["name"] for a in world.actions if isinstance(a, Create)]
-    conditions = {one["type"]: (one["status"], one["reason"], one["message"]) for one in world.status["conditions"]}
+    conditions = {
+        condition["type"]: (condition["status"], condition["reason"], condition["message"])
+        for condition in world.status["conditions"]
+    }
     kept = (
         "phase",
         "attempt",

@@ -112,8 +112,8 @@ def test_a_prepare_pod_on_a_silent_node_is_waited_for_and_then_made_again() -> N
     world.after(5)
     world.lose_machine("machine-0", taint=UNREACHABLE)
     world.after(1)
-    told = world.condition("Prepared")
-    assert (told["status"], told["reason"]) == ("False", "NodeSilent")
+    prepared = world.condition("Prepared")
+    assert (prepared["status"], prepared["reason"]) == ("False", "NodeSilent")
     assert world.names("Job") == ["reviews-prepare-1"]
     since = world.now
     while "reviews-prepare-2" not in world.names("Job") and (world.now - since).total_seconds() < 10 * PATIENCE:

@@ -33,13 +33,17 @@ def lost() -> Manifest:
 
 
 def block() -> Manifest:
-    found = claim("shared")
-    return {**found, "spec": {**found["spec"], "volumeMode": "Block"}}
+    volume_claim = claim("shared")
+    return {**volume_claim, "spec": {**volume_claim["spec"], "volumeMode": "Block"}}
 
 
 def waiting_for(storage_class: str) -> Manifest:
-    found = claim("shared")
-    return {**found, "spec": {**found["spec"], "storageClassName": storage_class}, "status": {"phase": "Pending"}}
+    volume_claim = claim("shared")
+    return {
+        **volume_claim,
+        "spec": {**volume_claim["spec"], "storageClassName": storage_class},
+        "status": {"phase": "Pending"},
+    }
 
 
 def asking_for(name: str) -> dict[str, Any]:
@@ -218,7 +222,7 @@ def test_an_object_of_a_planned_name_that_is_not_ours_is_never_touched(
     validated = world.condition("Validated")
     assert (world.phase, validated["status"], validated["reason"]) == ("Pending", "False", "NameTaken")
     assert f"{kind} '{name}'" in validated["message"]
-    assert [one for one in world.names("Job") if "train" in one and world.pods_of(one)] == []
+    assert [job_name for job_name in world.names("Job") if "train" in job_name and world.pods_of(job_name)] == []
     assert str(theirs) == before
     assert [a for a in world.actions if isinstance(a, Delete) and a.uid == theirs["metadata"]["uid"]] == []
     del world.objects[theirs["metadata"]["uid"]]

@@ -73,10 +73,10 @@ def test_image_pulled_again_and_again_is_one_event() -> None:
     """kubelet changes between the two reasons for hours."""
     world = World()
     world.wake()
-    said = 'failed to pull image "registry.example/x:1": not found'
+    error = 'failed to pull image "registry.example/x:1": not found'
     for second in range(10):
-        again = f'Back-off pulling image "registry.example/x:1": ErrImagePull: {said}'
-        reason, message = ("ImagePullBackOff", again) if second % 2 else ("ErrImagePull", said)
+        again = f'Back-off pulling image "registry.example/x:1": ErrImagePull: {error}'
+        reason, message = ("ImagePullBackOff", again) if second % 2 else ("ErrImagePull", error)
         waiting(world, 0, reason, message)
         waiting(world, 1, reason, message)
         world.after(5)

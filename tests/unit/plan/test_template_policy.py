@@ -101,21 +101,21 @@ IN_A_CONTAINER: list[tuple[dict[str, Any], str]] = [
     ({"seLinuxOptions": {"type": "spc_t"}}, 'seLinuxOptions: {"type": "spc_t"}'),
     ({"windowsOptions": {"hostProcess": True}}, "windowsOptions.hostProcess: true"),
 ]
-for context, said in IN_A_CONTAINER:
+for context, field in IN_A_CONTAINER:
     CASES.append(
-        (Capability.PRIVILEGED, trainer(securityContext=context), f"containers[trainer].securityContext.{said}")
+        (Capability.PRIVILEGED, trainer(securityContext=context), f"containers[trainer].securityContext.{field}")
     )
     CASES.append(
-        (Capability.PRIVILEGED, sidecar(securityContext=context), f"initContainers[side].securityContext.{said}")
+        (Capability.PRIVILEGED, sidecar(securityContext=context), f"initContainers[side].securityContext.{field}")
     )
 
 
-@pytest.mark.parametrize(("capability", "pod", "said"), CASES)
-def test_a_right_is_refused_by_field_value_and_way_out(capability: Capability, pod: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("capability", "pod", "field"), CASES)
+def test_a_right_is_refused_by_field_value_and_way_out(capability: Capability, pod: dict[str, Any], field: str) -> None:
     """Where all others are allowed; and it is let through where it is the one that is."""
-    without = tuple(one for one in ALL if one is not capability)
+    without = tuple(other for other in ALL if other is not capability)
     problems = refused(pod, allows=without)
-    assert any(problem.startswith(f"spec.template.spec.{said}") for problem in problems), problems
+    assert any(problem.startswith(f"spec.template.spec.{field}") for problem in problems), problems
     assert all(f"add `{capability}` to the operator's setting `templateAllows`" in problem for problem in problems)
     assert refused(pod, allows=(capability,)) == ()
 
@@ -224,7 +224,7 @@ def test_the_administrators_part_is_never_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pod", "said"),
+    ("pod", "start"),
     [
         ({"hostUsers": None}, "spec.template.spec.hostUsers: true"),
         ({"runtimeClassName": None}, "spec.template.spec.runtimeClassName: the default"),
@@ -249,9 +249,9 @@ def test_the_administrators_part_is_never_refused() -> None:
         ),
     ],
 )
-def test_a_job_can_neither_widen_nor_borrow_what_the_administrator_gives(pod: dict[str, Any], said: str) -> None:
+def test_a_job_can_neither_widen_nor_borrow_what_the_administrator_gives(pod: dict[str, Any], start: str) -> None:
     (problem,) = refused(pod, defaults=ADMINS)
-    assert problem.startswith(said)
+    assert problem.startswith(start)
 
 
 def test_spec_volume_under_privileged_container_is_refused() -> None:

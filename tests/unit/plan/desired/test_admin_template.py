@@ -21,9 +21,9 @@ def job(**spec: Any) -> FineTuneJob:
     return FineTuneJob.parse({**body, "spec": {**body["spec"], **spec}})
 
 
-def pod(given: FineTuneJob, template: Manifest) -> dict[str, Any]:
+def pod(user_job: FineTuneJob, template: Manifest) -> dict[str, Any]:
     settings = PlanSettings(trainer_image="trainer", pod_template=template)
-    made = [manifests.prepare_job(given, settings, 1), manifests.train_job(given, settings, 1)]
+    made = [manifests.prepare_job(user_job, settings, 1), manifests.train_job(user_job, settings, 1)]
     assert made[0]["spec"]["template"]["spec"].get("nodeSelector") == made[1]["spec"]["template"]["spec"].get(
         "nodeSelector"
     )
@@ -53,17 +53,17 @@ def test_fields_of_the_spec_win_too() -> None:
         "volumeMounts": [{"name": "admins", "mountPath": "/data"}, {"name": "admins", "mountPath": "/cache"}],
     }
     template = {"spec": {"containers": [container], "volumes": [{"name": "data", "emptyDir": {}}]}}
-    given = job(
+    user_job = job(
         env=[{"name": "NCCL_DEBUG", "value": "TRACE"}],
         volumes=[{"name": "data", "mountPath": "/data", "claimName": "mine"}],
     )
-    made = pod(given, template)
+    made = pod(user_job, template)
     (trainer,) = made["containers"]
-    variables = {one["name"]: one["value"] for one in trainer["env"]}
-    mounts = {one["mountPath"]: one["name"] for one in trainer["volumeMounts"]}
+    variables = {variable["name"]: variable["value"] for variable in trainer["env"]}
+    mounts = {mount["mountPath"]: mount["name"] for mount in trainer["volumeMounts"]}
     assert (variables["NCCL_DEBUG"], variables["HTTPS_PROXY"]) == ("TRACE", "proxy:3128")
     assert (mounts["/data"], mounts["/cache"]) == ("data", "admins")
-    assert [one for one in made["volumes"] if one["name"] == "data"] == [
+    assert [volume for volume in made["volumes"] if volume["name"] == "data"] == [
         {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}}
     ]
 
@@ -74,7 +74,7 @@ def test_run_config_and_names_do_not_depend_on_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [
         ({"spec": {"restartPolicy": "Always"}}, "podTemplate.spec.restartPolicy: can't be set"),
         ({"specs": {}}, "podTemplate.specs: a pod template has metadata and spec"),
@@ -84,6 +84,6 @@ def test_run_config_and_names_do_not_depend_on_it() -> None:
         ({"metadata": {"labels": {"finetune.dev/role": "mine"}}}, "the system sets it"),
     ],
 )
-def test_what_can_not_be_a_default(template: Manifest, said: str) -> None:
-    assert said in " ".join(default_problems(template))
+def test_what_can_not_be_a_default(template: Manifest, message: str) -> None:
+    assert message in " ".join(default_problems(template))
     assert default_problems(POOL) == ()

@@ -33,32 +33,32 @@ def pod(manifest: Manifest) -> dict[str, Any]:
 def trainer(manifest: Manifest) -> dict[str, Any]:
     (container,) = pod(manifest)["containers"]
     assert container["name"] == "trainer"
-    found: dict[str, Any] = container
-    return found
+    trainer_container: dict[str, Any] = container
+    return trainer_container
 
 
 @pytest.mark.parametrize("name", ["local", "hub", "remote"])
 def test_children_are_as_reviewed(name: str) -> None:
-    given = job(f"job-{name}.yaml")
+    user_job = job(f"job-{name}.yaml")
     made = [
-        manifests.config_map(given, SETTINGS),
-        manifests.service(given),
-        manifests.claim(given),
-        manifests.prepare_job(given, SETTINGS, 1),
-        manifests.train_job(given, SETTINGS, 2),
-        manifests.publish_job(given, SETTINGS, 3, DEADLINE) if given.spec.publish else None,
+        manifests.config_map(user_job, SETTINGS),
+        manifests.service(user_job),
+        manifests.claim(user_job),
+        manifests.prepare_job(user_job, SETTINGS, 1),
+        manifests.train_job(user_job, SETTINGS, 2),
+        manifests.publish_job(user_job, SETTINGS, 3, DEADLINE) if user_job.spec.publish else None,
     ]
     assert_golden(f"children-{name}.yaml", [manifest for manifest in made if manifest is not None])
 
 
 def test_config_map_holds_the_run_config_under_its_content_address() -> None:
-    one, other = job(), job(checkpointIntervalSeconds=30)
-    held = manifests.config_map(one, SETTINGS)
-    assert RunConfig.model_validate_json(held["data"]["run.json"]) == manifests.run_config(one, SETTINGS)
+    first, other = job(), job(checkpointIntervalSeconds=30)
+    held = manifests.config_map(first, SETTINGS)
+    assert RunConfig.model_validate_json(held["data"]["run.json"]) == manifests.run_config(first, SETTINGS)
     assert held["immutable"] is True
-    assert manifests.config_map_name(one, SETTINGS) == held["metadata"]["name"]
+    assert manifests.config_map_name(first, SETTINGS) == held["metadata"]["name"]
     assert manifests.config_map_name(other, SETTINGS) != held["metadata"]["name"]
-    assert held["metadata"]["name"] in json.dumps(manifests.train_job(one, SETTINGS, 1))
+    assert held["metadata"]["name"] in json.dumps(manifests.train_job(first, SETTINGS, 1))
 
 
 TASK_COLUMNS = [
@@ -82,10 +82,10 @@ TASK_COLUMNS = [
 ]
 
 
-@pytest.mark.parametrize(("task", "given", "columns"), TASK_COLUMNS)
-def test_columns_are_the_tasks_own_under_their_roles(task: str, given: dict[str, str], columns: dict[str, str]) -> None:
+@pytest.mark.parametrize(("task", "named", "columns"), TASK_COLUMNS)
+def test_columns_are_the_tasks_own_under_their_roles(task: str, named: dict[str, str], columns: dict[str, str]) -> None:
     """Where a task can be given its text in several ways, what the user did not name is left to it."""
-    made = manifests.run_config(job(task=task, dataset={"name": "data", "columns": given}), SETTINGS)
+    made = manifests.run_config(job(task=task, dataset={"name": "data", "columns": named}), SETTINGS)
     assert made.dataset.columns == columns
 
 
@@ -100,10 +100,10 @@ def test_a_run_config_says_nothing_of_what_the_job_does_not_use() -> None:
         "dataset": {"name": "a", "streaming": True, "maxSamples": {"train": 1}},
         "peft": {},
     }
-    told = RunConfig.model_validate_json(manifests.run_config(job(**used), SETTINGS).to_json())
-    assert (told.preprocessing.whole_word_mask, told.preprocessing.padding) == (True, "max_length")
-    assert told.dataset.streaming
-    assert told.peft == Peft()
+    config = RunConfig.model_validate_json(manifests.run_config(job(**used), SETTINGS).to_json())
+    assert (config.preprocessing.whole_word_mask, config.preprocessing.padding) == (True, "max_length")
+    assert config.dataset.streaming
+    assert config.peft == Peft()
 
 
 def test_labels_and_their_weights_are_in_the_run_config() -> None:
@@ -124,42 +124,45 @@ REMOTE = {"files": {"train": ["/data/train.csv"], "test": ["s3://bucket/test.csv
 )
 def test_data_from_elsewhere_is_fetched_by_a_job_of_its_own(dataset: dict[str, Any]) -> None:
     """The ranks, and so node 0 of an attempt, run offline and without credentials."""
-    given = job(dataset=dataset)
-    assert manifests.needs_prepare_job(given, SETTINGS)
-    assert manifests.run_config(given, SETTINGS).prepare == "job"
+    remote_job = job(dataset=dataset)
+    assert manifests.needs_prepare_job(remote_job, SETTINGS)
+    assert manifests.run_config(remote_job, SETTINGS).prepare == "job"
     assert manifests.addresses(job()) == ()
 
 
 def test_only_who_reads_the_data_sees_its_credentials() -> None:
     token = {"tokenSecretRef": {"name": "hf", "key": "token"}}
     dataset = {**REMOTE, "credentialsSecretRef": {"name": "bucket"}}
-    given = job(dataset=dataset, hub=token, publish={"repoId": "me/x"})
-    prepare = trainer(manifests.prepare_job(given, SETTINGS, 1))
+    remote_job = job(dataset=dataset, hub=token, publish={"repoId": "me/x"})
+    prepare = trainer(manifests.prepare_job(remote_job, SETTINGS, 1))
     assert prepare["envFrom"] == [{"secretRef": {"name": "bucket"}}]
-    for made in (manifests.train_job(given, SETTINGS, 1), manifests.publish_job(given, SETTINGS, 1)):
+    for made in (manifests.train_job(remote_job, SETTINGS, 1), manifests.publish_job(remote_job, SETTINGS, 1)):
         assert "bucket" not in json.dumps(made["spec"])
-    assert "bucket" not in json.dumps(manifests.config_map(given, SETTINGS)["data"]).replace("s3://bucket", "")
+    assert "bucket" not in json.dumps(manifests.config_map(remote_job, SETTINGS)["data"]).replace("s3://bucket", "")
 
 
 def test_a_templates_secrets_come_beside_the_credentials() -> None:
     mine = {"configMapRef": {"name": "proxy"}}
     template = {"spec": {"containers": [{"name": "trainer", "envFrom": [mine]}]}}
-    given = job(dataset={**REMOTE, "credentialsSecretRef": {"name": "bucket"}}, template=template)
-    assert trainer(manifests.prepare_job(given, SETTINGS, 1))["envFrom"] == [{"secretRef": {"name": "bucket"}}, mine]
-    assert trainer(manifests.train_job(given, SETTINGS, 1))["envFrom"] == [mine]
+    remote_job = job(dataset={**REMOTE, "credentialsSecretRef": {"name": "bucket"}}, template=template)
+    assert trainer(manifests.prepare_job(remote_job, SETTINGS, 1))["envFrom"] == [
+        {"secretRef": {"name": "bucket"}},
+        mine,
+    ]
+    assert trainer(manifests.train_job(remote_job, SETTINGS, 1))["envFrom"] == [mine]
 
 
 def test_only_who_talks_to_the_hub_sees_the_token() -> None:
-    given = job("job-hub.yaml")
-    for made in (manifests.prepare_job(given, SETTINGS, 1), manifests.publish_job(given, SETTINGS, 1)):
+    hub_job = job("job-hub.yaml")
+    for made in (manifests.prepare_job(hub_job, SETTINGS, 1), manifests.publish_job(hub_job, SETTINGS, 1)):
         assert "hf" in {volume.get("secret", {}).get("secretName") for volume in pod(made)["volumes"]}
-    assert "hub-token" not in json.dumps(manifests.train_job(given, SETTINGS, 1))
+    assert "hub-token" not in json.dumps(manifests.train_job(hub_job, SETTINGS, 1))
 
 
 @pytest.mark.parametrize("make", [manifests.prepare_job, manifests.publish_job])
 def test_only_training_takes_accelerators_and_all_are_placed_like_it(make: Callable[..., Manifest]) -> None:
-    given = job("job-hub.yaml")
-    other, train = make(given, SETTINGS, 1), manifests.train_job(given, SETTINGS, 1)
+    hub_job = job("job-hub.yaml")
+    other, train = make(hub_job, SETTINGS, 1), manifests.train_job(hub_job, SETTINGS, 1)
     requests = {"cpu": "4", "memory": "8Gi"}
     assert trainer(other)["resources"] == {"limits": {"cpu": 16, "memory": "64Gi"}, "requests": requests}
     assert trainer(train)["resources"]["limits"]["nvidia.com/gpu"] == 4
@@ -179,29 +182,32 @@ CLAIMING = {
 
 @pytest.mark.parametrize("given_by", ["job", "administrator"])
 def test_devices_by_claims_are_accelerators_of_training_alone(given_by: str) -> None:
-    given = job(
+    claiming_job = job(
         "job-hub.yaml", template=CLAIMING if given_by == "job" else {}, resources={"limits": {"memory": "32Gi"}}
     )
     settings = SETTINGS if given_by == "job" else replace(SETTINGS, pod_template=CLAIMING)
-    config = manifests.run_config(given, settings)
+    config = manifests.run_config(claiming_job, settings)
     assert (config.accelerators, config.processes_per_node) == (True, 1)
-    train = manifests.train_job(given, settings, 1)
+    train = manifests.train_job(claiming_job, settings, 1)
     assert pod(train)["resourceClaims"] == CLAIMING["spec"]["resourceClaims"]
     assert trainer(train)["resources"] == {"limits": {"memory": "32Gi"}, "claims": [{"name": "gpu"}]}
-    for other in (manifests.prepare_job(given, settings, 1), manifests.publish_job(given, settings, 1)):
+    for other in (manifests.prepare_job(claiming_job, settings, 1), manifests.publish_job(claiming_job, settings, 1)):
         assert "resourceClaims" not in pod(other)
         assert '"claims"' not in json.dumps(pod(other))
-        assert [one["name"] for one in pod(other)["initContainers"]] == ["side"]
+        assert [container["name"] for container in pod(other)["initContainers"]] == ["side"]
 
 
 def test_ranks_on_devices_by_claims_are_as_many_as_the_user_says() -> None:
-    given = job(template=CLAIMING, resources={}, processesPerNode=8)
-    assert (manifests.accelerators(given, SETTINGS), manifests.run_config(given, SETTINGS).processes_per_node) == (8, 8)
+    claiming_job = job(template=CLAIMING, resources={}, processesPerNode=8)
+    assert (
+        manifests.accelerators(claiming_job, SETTINGS),
+        manifests.run_config(claiming_job, SETTINGS).processes_per_node,
+    ) == (8, 8)
 
 
 def test_claims_beside_devices_are_network_cards() -> None:
-    given = job(template=CLAIMING, resources={"limits": {"nvidia.com/gpu": 4}})
-    assert manifests.accelerators(given, SETTINGS) == 4
+    claiming_job = job(template=CLAIMING, resources={"limits": {"nvidia.com/gpu": 4}})
+    assert manifests.accelerators(claiming_job, SETTINGS) == 4
 
 
 @pytest.mark.parametrize(
@@ -213,19 +219,19 @@ def test_a_template_that_makes_no_sense_has_no_claims(spec: Any) -> None:
 
 def test_what_is_published_is_in_the_run_config_and_needs_a_prepare_job() -> None:
     token = {"tokenSecretRef": {"name": "hf", "key": "token"}}
-    given = job(hub=token, publish={"repoId": "me/x", "private": True, "deadlineSeconds": 60})
-    config = manifests.run_config(given, SETTINGS)
+    publishing_job = job(hub=token, publish={"repoId": "me/x", "private": True, "deadlineSeconds": 60})
+    config = manifests.run_config(publishing_job, SETTINGS)
     assert config.publish == Publish(repo_id="me/x", private=True, deadline_seconds=60)
-    assert (config.prepare, manifests.needs_prepare_job(given, SETTINGS)) == ("job", True)
+    assert (config.prepare, manifests.needs_prepare_job(publishing_job, SETTINGS)) == ("job", True)
     assert manifests.run_config(job(), SETTINGS).publish is None
 
 
 def test_a_publish_pod_knows_until_when_it_may_try() -> None:
-    given = job("job-hub.yaml")
+    hub_job = job("job-hub.yaml")
     assert {"name": "FINETUNE_DEADLINE", "value": "2026-01-03T04:05:06Z"} in trainer(
-        manifests.publish_job(given, SETTINGS, 1, DEADLINE)
+        manifests.publish_job(hub_job, SETTINGS, 1, DEADLINE)
     )["env"]
-    assert "FINETUNE_DEADLINE" not in json.dumps(manifests.publish_job(given, SETTINGS, 1))
+    assert "FINETUNE_DEADLINE" not in json.dumps(manifests.publish_job(hub_job, SETTINGS, 1))
 
 
 @pytest.mark.parametrize(
@@ -247,9 +253,9 @@ def test_a_publish_pod_knows_until_when_it_may_try() -> None:
     ],
 )
 def test_accelerators_decide_processes_and_preparing(resources: dict[str, Any], count: int) -> None:
-    given = job(resources=resources)
-    assert manifests.accelerators(given, SETTINGS) == count
-    config = manifests.run_config(given, SETTINGS)
+    user_job = job(resources=resources)
+    assert manifests.accelerators(user_job, SETTINGS) == count
+    config = manifests.run_config(user_job, SETTINGS)
     assert (config.processes_per_node, config.accelerators) == (count or 1, count > 0)
     assert config.prepare == ("job" if count else "inline")
 
@@ -286,10 +292,10 @@ def test_accelerators_decide_processes_and_preparing(resources: dict[str, Any], 
 def test_who_prepares_and_publishes_keeps_no_machine_for_it(
     resources: dict[str, Any], helpers: dict[str, Any], made: dict[str, Any]
 ) -> None:
-    given = job("job-hub.yaml", resources=resources, helperResources=helpers)
-    for manifest in (manifests.prepare_job(given, SETTINGS, 1), manifests.publish_job(given, SETTINGS, 1)):
+    hub_job = job("job-hub.yaml", resources=resources, helperResources=helpers)
+    for manifest in (manifests.prepare_job(hub_job, SETTINGS, 1), manifests.publish_job(hub_job, SETTINGS, 1)):
         assert trainer(manifest)["resources"] == made
-    assert trainer(manifests.train_job(given, SETTINGS, 1))["resources"] == resources
+    assert trainer(manifests.train_job(hub_job, SETTINGS, 1))["resources"] == resources
 
 
 GPU = "nvidia.com/gpu"
@@ -348,22 +354,22 @@ def test_whatever_talks_to_the_hub_is_prepared_in_its_own_job(spec: dict[str, An
 
 
 def test_processes_per_node_is_what_the_user_says() -> None:
-    given = job(resources={"limits": {"nvidia.com/gpu": 4}}, processesPerNode=2)
-    assert manifests.run_config(given, SETTINGS).processes_per_node == 2
+    user_job = job(resources={"limits": {"nvidia.com/gpu": 4}}, processesPerNode=2)
+    assert manifests.run_config(user_job, SETTINGS).processes_per_node == 2
 
 
 def test_one_node_needs_no_service() -> None:
-    given = job(nodes=1)
-    assert manifests.service(given) is None
-    assert manifests.run_config(given, SETTINGS).peers is None
-    assert "subdomain" not in pod(manifests.train_job(given, SETTINGS, 1))
+    one_node_job = job(nodes=1)
+    assert manifests.service(one_node_job) is None
+    assert manifests.run_config(one_node_job, SETTINGS).peers is None
+    assert "subdomain" not in pod(manifests.train_job(one_node_job, SETTINGS, 1))
 
 
 def test_nodes_find_each_other_by_the_names_in_the_run_config() -> None:
-    given = job()
-    service, train = manifests.service(given), manifests.train_job(given, SETTINGS, 3)
+    user_job = job()
+    service, train = manifests.service(user_job), manifests.train_job(user_job, SETTINGS, 3)
     assert service is not None
-    peers = manifests.run_config(given, SETTINGS).peers
+    peers = manifests.run_config(user_job, SETTINGS).peers
     assert peers is not None
     assert peers.format(attempt=3, node=1) == f"{train['metadata']['name']}-1.{service['metadata']['name']}:8080"
     assert pod(train)["subdomain"] == service["metadata"]["name"]
@@ -397,26 +403,26 @@ def test_retained_claim_has_no_owner_and_is_still_ours() -> None:
 
 
 def test_claim_of_the_user_is_not_made() -> None:
-    given = job(storage={"claimName": "shared"})
-    assert manifests.claim(given) is None
-    assert manifests.claim_name(given) == "shared"
+    job_on_claim = job(storage={"claimName": "shared"})
+    assert manifests.claim(job_on_claim) is None
+    assert manifests.claim_name(job_on_claim) == "shared"
 
 
 def test_ours_is_what_our_uid_controls() -> None:
-    given = job()
-    train = manifests.train_job(given, SETTINGS, 1)
-    assert manifests.is_controlled_by(train, given)
+    owner = job()
+    train = manifests.train_job(owner, SETTINGS, 1)
+    assert manifests.is_controlled_by(train, owner)
     body = load("job-local.yaml")
     successor = FineTuneJob.parse({**body, "metadata": {**body["metadata"], "uid": "another"}})
     assert not manifests.is_controlled_by(train, successor)
-    assert not manifests.is_controlled_by({"kind": "Job", "metadata": {"name": train["metadata"]["name"]}}, given)
-    labelled = {"kind": "Service", "metadata": {"labels": {"finetune.dev/uid": given.metadata.uid}}}
-    assert not manifests.is_controlled_by(labelled, given)
+    assert not manifests.is_controlled_by({"kind": "Job", "metadata": {"name": train["metadata"]["name"]}}, owner)
+    labelled = {"kind": "Service", "metadata": {"labels": {"finetune.dev/uid": owner.metadata.uid}}}
+    assert not manifests.is_controlled_by(labelled, owner)
 
 
 def test_claim_that_is_data_and_output_is_one_volume_with_two_mounts() -> None:
-    given = job(storage={"claimName": "reviews-data"})
-    train = manifests.train_job(given, SETTINGS, 1)
+    job_on_claim = job(storage={"claimName": "reviews-data"})
+    train = manifests.train_job(job_on_claim, SETTINGS, 1)
     claims = [volume for volume in pod(train)["volumes"] if "persistentVolumeClaim" in volume]
     assert claims == [{"name": "finetune-output", "persistentVolumeClaim": {"claimName": "reviews-data"}}]
     mounts = {mount["mountPath"]: mount for mount in trainer(train)["volumeMounts"]}

@@ -63,10 +63,10 @@ def two_jobs(path: str) -> tuple[FineTuneJob, FineTuneJob]:
     """Two jobs that differ in a field, with all around it that the field needs; the other has none where there is one value."""
     value, other_one = VALUES.get(path) or (usual_value(FIELDS[path], path), other_value(FIELDS[path], path))
     around = good_patch(path, value)
-    one = parsed(manifest(around))
+    first = parsed(manifest(around))
     other = parsed(manifest({**around, path: None} if other_one == value else good_patch(path, other_one)))
-    assert one != other or path in ONE_VALUE
-    return one, other
+    assert first != other or path in ONE_VALUE
+    return first, other
 
 
 def parsed(body: dict[str, Any]) -> FineTuneJob:
@@ -89,9 +89,9 @@ def desired(job: FineTuneJob) -> list[Manifest | None]:
 @pytest.mark.parametrize("path", FIELDS)
 def test_another_value_of_a_field_changes_what_a_job_becomes(path: str) -> None:
     """But for fields that only the operator reads: they say what it decides by them."""
-    one, other = two_jobs(path)
+    first, other = two_jobs(path)
 
-    assert (desired(one) != desired(other)) == (path not in DECIDING and path not in ONE_VALUE)
+    assert (desired(first) != desired(other)) == (path not in DECIDING and path not in ONE_VALUE)
 
 
 @pytest.mark.parametrize("name", DECIDING.values())
@@ -105,8 +105,8 @@ def test_deciding_field_is_read_in_a_stage(name: str) -> None:
 
 @pytest.mark.parametrize("path", FIELDS)
 def test_what_data_or_training_depend_on_is_fixed_while_a_job_trains(path: str) -> None:
-    one, other = (flat(manifests.run_config(job, SETTINGS)) for job in two_jobs(path))
-    reached = [effect for name, effect in effects(RunConfig).items() if one.get(name) != other.get(name)]
+    first, other = (flat(manifests.run_config(job, SETTINGS)) for job in two_jobs(path))
+    reached = [effect for name, effect in effects(RunConfig).items() if first.get(name) != other.get(name)]
 
     if any(reached):
         assert not isinstance(mutability(FineTuneJobSpec)[path.partition(".")[0].removesuffix("[]")], Mutable)

@@ -275,9 +275,9 @@ def cannot_start(world: World) -> None:
 
 
 def image_without_python(world: World) -> None:
-    said = 'failed to create containerd task: unable to start container process: exec: "python": not found'
+    message = 'failed to create containerd task: unable to start container process: exec: "python": not found'
     for node in (0, 1):
-        world.end(world.pod(1, node), exit_code=128, reason="StartError", message=said)
+        world.end(world.pod(1, node), exit_code=128, reason="StartError", message=message)
 
 
 def gone_without_a_word(world: World) -> None:
@@ -343,10 +343,10 @@ def nothing_left(world: World) -> None:
     ],
 )
 def test_cause_and_reason(fault: Fault, cause: Cause, reason: str, node: int | None, *, final: bool) -> None:
-    found = verdict(fault)
-    diagnosis = found.diagnosis
+    judgement = verdict(fault)
+    diagnosis = judgement.diagnosis
     assert (diagnosis.cause, diagnosis.reason, diagnosis.node) == (cause, reason, node)
-    assert found.final is final
+    assert judgement.final is final
     assert node is None or f"node {node}" in diagnosis.message or cause is Cause.USER
     assert diagnosis.resolution == RESOLUTIONS[reason]
 
@@ -391,8 +391,8 @@ def test_a_termination_message_that_is_no_record_does_no_harm(message: str) -> N
         for node in (0, 1):
             world.end(world.pod(1, node), message=message)
 
-    found = verdict(broken)
-    assert (found.diagnosis.cause, found.diagnosis.exit_code) == (Cause.ERROR, 1)
+    judgement = verdict(broken)
+    assert (judgement.diagnosis.cause, judgement.diagnosis.exit_code) == (Cause.ERROR, 1)
 
 
 def test_messages_are_bounded() -> None:

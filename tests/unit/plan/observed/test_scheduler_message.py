@@ -35,9 +35,9 @@ PREEMPTION = "preemption: 0/3 nodes are available: 3 Preemption is not helpful f
     ],
 )
 def test_what_is_lacking_where_and_what_to_change(why: str, what: str, field: str, outside: str) -> None:
-    found = no_place(f"0/3 nodes are available: {why}{PREEMPTION}", {"nvidia.com/gpu": "8"})
-    assert (found.what, found.outside) == (what, outside)
-    assert next(iter(found.fields), "") == field
+    obstacle = no_place(f"0/3 nodes are available: {why}{PREEMPTION}", {"nvidia.com/gpu": "8"})
+    assert (obstacle.what, obstacle.outside) == (what, outside)
+    assert next(iter(obstacle.fields), "") == field
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_what_is_lacking_where_and_what_to_change(why: str, what: str, field: st
     ],
 )
 def test_a_claim_that_is_not_bound_is_told_apart(why: str) -> None:
-    found = no_place(f"0/3 nodes are available: {why}{PREEMPTION}", {})
-    assert found.claims
-    assert "Preemption" not in found.what
+    obstacle = no_place(f"0/3 nodes are available: {why}{PREEMPTION}", {})
+    assert obstacle.claims
+    assert "Preemption" not in obstacle.what
 
 
 def test_a_sentence_that_is_not_known_is_passed_on() -> None:
