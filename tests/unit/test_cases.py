@@ -15,7 +15,7 @@ def test_the_user_may_be_given_by_the_namespace() -> None:
     """OpenShift gives each namespace a range of users and refuses pods that name another. Right: the template takes the
     system's user out of the pods of all roles, and what else it says reaches all of them too.
     """
-    given = job(
+    templated_job = job(
         **ON_TWO_GPUS,
         template={
             "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
@@ -28,10 +28,12 @@ def test_the_user_may_be_given_by_the_namespace() -> None:
         },
         **{"hub.tokenSecretRef": {"name": "hf", "key": "token"}, "publish": {"repoId": "me/reviews"}},
     )
-    made = [make(given, SETTINGS, 1) for make in (manifests.prepare_job, manifests.train_job, manifests.publish_job)]
+    made = [
+        make(templated_job, SETTINGS, 1) for make in (manifests.prepare_job, manifests.train_job, manifests.publish_job)
+    ]
     assert len(made) == 3
-    for one in made:
-        template = one["spec"]["template"]
+    for child in made:
+        template = child["spec"]["template"]
         assert template["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
         pod = template["spec"]
         assert {"runAsUser", "runAsGroup", "fsGroup"} & set(pod["securityContext"]) == set()

@@ -39,7 +39,7 @@ def test_text_has_nothing_in_it_that_steers_a_terminal() -> None:
 def test_json_is_a_document_a_line() -> None:
     lines = log("json")
     assert [line for line in lines if not line.isprintable()] == []
-    said, heard, *fallen = (json.loads(line) for line in lines)
-    assert (said["message"], said["many"]) == (NASTY, [NASTY])
+    structured, heard, *fallen = (json.loads(line) for line in lines)
+    assert (structured["message"], structured["many"]) == (NASTY, [NASTY])
     assert heard["event"] == f"heard {NASTY}"
-    assert all("ValueError" in one["exception"] for one in fallen)
+    assert all("ValueError" in entry["exception"] for entry in fallen)

@@ -29,7 +29,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("given", "lease"),
+    ("variables", "lease"),
     [
         ({}, "default/finetune-operator"),
         ({"NAMESPACES": '["team", "other"]'}, "team/finetune-operator"),
@@ -38,8 +38,10 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=["outside", "namespaces", "named", "none expected"],
 )
-def test_the_lease_is_the_operators_mark(given: dict[str, str], lease: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in given.items():
+def test_the_lease_is_the_operators_mark(
+    variables: dict[str, str], lease: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
         monkeypatch.setenv(f"FINETUNE_OPERATOR_{name}", value)
     settings = OperatorSettings()
     assert (settings.lease_name, settings.plan().operator) == (lease, lease)

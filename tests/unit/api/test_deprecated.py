@@ -8,7 +8,7 @@ from finetune_operator.api.training_arguments import TrainingArguments
 
 
 @pytest.mark.parametrize(
-    ("given", "current"),
+    ("arguments", "current"),
     [
         ({"evaluation_strategy": "epoch"}, {"eval_strategy": "epoch"}),
         ({"warmup_ratio": 0.1}, {"warmup_steps": 0.1}),
@@ -25,10 +25,10 @@ from finetune_operator.api.training_arguments import TrainingArguments
         ),
     ],
 )
-def test_an_older_name_is_translated_and_said(given: dict[str, object], current: dict[str, object]) -> None:
-    (name,) = given
+def test_an_older_name_is_translated_and_said(arguments: dict[str, object], current: dict[str, object]) -> None:
+    (name,) = arguments
 
-    translated, warnings = translate(TrainingArguments.model_validate(given))
+    translated, warnings = translate(TrainingArguments.model_validate(arguments))
 
     assert translated == current
     assert len(warnings) == 1
@@ -36,9 +36,9 @@ def test_an_older_name_is_translated_and_said(given: dict[str, object], current:
 
 
 def test_todays_names_are_taken_verbatim() -> None:
-    given = {"learning_rate": 5e-5, "eval_strategy": "epoch", "lr_scheduler_kwargs": {"num_cycles": 2.0}}
+    arguments = {"learning_rate": 5e-5, "eval_strategy": "epoch", "lr_scheduler_kwargs": {"num_cycles": 2.0}}
 
-    assert translate(TrainingArguments.model_validate(given)) == (given, ())
+    assert translate(TrainingArguments.model_validate(arguments)) == (arguments, ())
 
 
 def test_what_is_not_given_is_not_there() -> None:

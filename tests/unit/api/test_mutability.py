@@ -21,7 +21,7 @@ def test_every_field_of_the_spec_says_whether_it_may_change() -> None:
 
 def test_a_field_that_says_nothing_is_refused() -> None:
     class Spec(ApiModel):
-        told: Annotated[str, FIXED]
+        declared: Annotated[str, FIXED]
         silent_one: str = ""
 
     with pytest.raises(UndeclaredMutabilityError, match=r"^Spec.silent_one says nothing of edits"):

@@ -26,9 +26,9 @@ def test_good_is_accepted(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_bad_is_refused_with_the_field_and_the_way_out(case: Case) -> None:
-    said = [str(problem) for problem in check(case.bad_manifest())]
+    problems = [str(problem) for problem in check(case.bad_manifest())]
 
-    assert any(line.startswith(f"{case.field}: ") and case.message in line for line in said), said
+    assert any(line.startswith(f"{case.field}: ") and case.message in line for line in problems), problems
 
 
 def test_every_rule_has_a_case() -> None:
@@ -47,4 +47,4 @@ def test_every_rule_has_a_case() -> None:
 def _is_broken(rule: Rule, broken: set[tuple[str, str]]) -> bool:
     """Whether the rule's message was given, also where an expression put the value before it."""
     blamed = f"{rule.at}{rule.field}".removeprefix(".")
-    return any(field == blamed and rule.message in said for field, said in broken)
+    return any(field == blamed and rule.message in message for field, message in broken)

@@ -29,10 +29,10 @@ def moment(seconds: float) -> datetime:
 
 
 def test_each_phase_ends_where_the_next_begins() -> None:
-    found = phases.marks(log(), moment(0.1), moment(0.2))
-    ends = {name: (found[name] - BEGIN).total_seconds() for name in phases.PHASES}
+    marks = phases.marks(log(), moment(0.1), moment(0.2))
+    ends = {name: (marks[name] - BEGIN).total_seconds() for name in phases.PHASES}
     assert list(ends.values()) == [0.1, 0.2, 1.0, 1.5, 1.6, 2.0, 5.0, 5.5, 6.0, 7.0, 7.5]
-    rows = {figure.what: figure for figure in phases.table([(BEGIN, found)]).figures}
+    rows = {figure.what: figure for figure in phases.table([(BEGIN, marks)]).figures}
     assert rows["imports"].ours == "3 / 3 s"
     assert rows["imports"].measured == pytest.approx(40)
     assert rows["all"].ours == "7.5 / 7.5 s"

@@ -25,9 +25,9 @@ def test_help_imports_nothing_slow() -> None:
         "print(sorted(slow & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
-    said = finetune("--help")
-    assert said.returncode == ExitCode.SUCCEEDED
-    assert all(command in said.stdout for command in ("run", "render", "validate", "explain"))
+    result = finetune("--help")
+    assert result.returncode == ExitCode.SUCCEEDED
+    assert all(command in result.stdout for command in ("run", "render", "validate", "explain"))
 
 
 @pytest.mark.parametrize(
@@ -40,29 +40,29 @@ def test_help_imports_nothing_slow() -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], message: str) -> None:
-    said = finetune(*arguments)
-    assert said.returncode == ExitCode.USAGE
-    assert said.stdout == ""
-    assert said.stderr.startswith("finetune: ")
-    assert message in said.stderr
-    assert len(said.stderr.splitlines()) == 1
+    result = finetune(*arguments)
+    assert result.returncode == ExitCode.USAGE
+    assert result.stdout == ""
+    assert result.stderr.startswith("finetune: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_validate_names_what_is_good_and_what_is_not(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(EXAMPLE.read_text().replace("learning_rate", "learnin_rate"))
-    said = finetune("validate", str(EXAMPLE), str(wrong))
-    assert said.returncode == ExitCode.FAILED
-    assert said.stdout == f"{EXAMPLE}: FineTuneJob reviews is valid\n"
-    assert said.stderr.startswith(f"{wrong}: spec.trainingArguments.learnin_rate")
+    result = finetune("validate", str(EXAMPLE), str(wrong))
+    assert result.returncode == ExitCode.FAILED
+    assert result.stdout == f"{EXAMPLE}: FineTuneJob reviews is valid\n"
+    assert result.stderr.startswith(f"{wrong}: spec.trainingArguments.learnin_rate")
 
 
 def test_validate_refuses_what_the_operator_would(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(EXAMPLE.read_text() + "  template: {spec: {containers: [{name: trainer, command: [sh]}]}}\n")
-    said = finetune("validate", str(wrong))
-    assert said.returncode == ExitCode.FAILED
-    assert "spec.template.spec.containers[trainer].command: can't be set" in said.stderr
+    result = finetune("validate", str(wrong))
+    assert result.returncode == ExitCode.FAILED
+    assert "spec.template.spec.containers[trainer].command: can't be set" in result.stderr
 
 
 def test_validate_takes_a_file_without_jobs_for_a_mistake(tmp_path: Path) -> None:
@@ -74,6 +74,6 @@ def test_validate_takes_a_file_without_jobs_for_a_mistake(tmp_path: Path) -> Non
 def test_two_jobs_in_a_file_are_one_too_many_to_run(tmp_path: Path) -> None:
     both = tmp_path / "both.yaml"
     both.write_text(f"{EXAMPLE.read_text()}\n---\n{EXAMPLE.read_text()}")
-    said = finetune("render", str(both))
-    assert said.returncode == ExitCode.USAGE
-    assert "holds 2 FineTuneJobs" in said.stderr
+    result = finetune("render", str(both))
+    assert result.returncode == ExitCode.USAGE
+    assert "holds 2 FineTuneJobs" in result.stderr

@@ -29,7 +29,7 @@ def test_a_laptop_says_the_same(row: BadInput, tmp_path: Path, capsys: pytest.Ca
 
     assert validate_files([str(path)]) is ExitCode.FAILED
 
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     where = f"{row.reason}: " if row.said_by is SaidBy.API_SERVER else ""
-    assert any(where in line and row.message in line for line in said.err.splitlines()), said.err
-    assert said.out == f"{path}: FineTuneJob reviews is valid\n", "the good one beside it"
+    assert any(where in line and row.message in line for line in output.err.splitlines()), output.err
+    assert output.out == f"{path}: FineTuneJob reviews is valid\n", "the good one beside it"

@@ -163,10 +163,10 @@ def test_explain_manifest_before_apply(tmp_path: Path, capsys: Capture) -> None:
     job = job_of(world)
     path = file_of(tmp_path, {**job, "metadata": {"name": "reviews"}, "status": {}})
     explain([path], None, None)
-    said = capsys.readouterr().out
-    assert said.startswith("FineTuneJob default/reviews: not seen by an operator yet")
-    assert "PersistentVolumeClaim shared: in no file, so it is taken not to exist" in said
-    assert "Validated=False, ClaimNotFound" in said
+    output = capsys.readouterr().out
+    assert output.startswith("FineTuneJob default/reviews: not seen by an operator yet")
+    assert "PersistentVolumeClaim shared: in no file, so it is taken not to exist" in output
+    assert "Validated=False, ClaimNotFound" in output
 
 
 def test_explain_further_files(tmp_path: Path, capsys: Capture) -> None:
@@ -237,9 +237,9 @@ def test_explain_spec_that_is_not_understood(tmp_path: Path, capsys: Capture) ->
     job = job_of(world)
     job["spec"] = {**world.spec, "nodes": "two"}
     explain([file_of(tmp_path, job)], None, stamp(world.now))
-    said = capsys.readouterr().out
-    assert "this version does not understand the spec" in said
-    assert "-> False SpecInvalid This operator does not understand the job: spec.nodes:" in said
+    output = capsys.readouterr().out
+    assert "this version does not understand the spec" in output
+    assert "-> False SpecInvalid This operator does not understand the job: spec.nodes:" in output
 
 
 def test_explain_settings_of_the_operator(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

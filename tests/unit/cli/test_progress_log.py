@@ -13,25 +13,25 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 RUNNING: Manifest = {"phase": "Running", "attempt": 1}
 
 
-def told(phase: PodPhase, **update: object) -> Progress:
+def answer(phase: PodPhase, **update: object) -> Progress:
     return Progress.model_validate({"uid": "u", "attempt": 1, "phase": phase, **update})
 
 
 def test_each_phase_is_told_once() -> None:
     story = ProgressLog()
     phases = (PodPhase.WAITING, PodPhase.PREPARING, PodPhase.STARTING, PodPhase.TRAINING, PodPhase.EVALUATING)
-    lines = [line for phase in phases for _ in range(2) for line in story.lines(RUNNING, told(phase), ())]
+    lines = [line for phase in phases for _ in range(2) for line in story.lines(RUNNING, answer(phase), ())]
     assert [line.head for line in lines] == ["Preparing", "Starting", "Training"]
 
 
 def test_what_was_prepared_is_told_once_whoever_prepared_it() -> None:
     summary = PrepareSummary(train_rows=1000, validation_rows=200, labels=("bad", "good"))
-    inline = ProgressLog().lines(RUNNING, told(PodPhase.WAITING, prepared=summary), ())
+    inline = ProgressLog().lines(RUNNING, answer(PodPhase.WAITING, prepared=summary), ())
     assert [(line.head, line.text) for line in inline] == [
         ("Prepared", "1,000 train and 200 validation rows, 2 labels")
     ]
-    story, said = ProgressLog(), f"model and data are prepared: {summary.text}"
-    by_job = {**RUNNING, "conditions": [{"type": "Prepared", "status": "True", "message": said}]}
+    story, message = ProgressLog(), f"model and data are prepared: {summary.text}"
+    by_job = {**RUNNING, "conditions": [{"type": "Prepared", "status": "True", "message": message}]}
     lines = [line for _ in range(2) for line in story.lines(by_job, None, ())]
     assert [(line.head, line.text) for line in lines] == [("Prepared", summary.text)]
     silent = {"conditions": [{"type": "Prepared", "status": "True", "message": "model and data are prepared"}]}
@@ -40,13 +40,13 @@ def test_what_was_prepared_is_told_once_whoever_prepared_it() -> None:
 
 def test_a_resumed_attempt_says_from_where() -> None:
     checkpoint = CheckpointRef(step=40, path="/output/x", time=NOW)
-    progress = told(PodPhase.TRAINING, total_steps=100, resumed_from=checkpoint)
+    progress = answer(PodPhase.TRAINING, total_steps=100, resumed_from=checkpoint)
     (line,) = ProgressLog().lines(RUNNING, progress, ())
     assert line.text == "100 steps, going on from the checkpoint of step 40"
 
 
 def test_progress_of_another_attempt_tells_nothing() -> None:
-    assert list(ProgressLog().lines({"phase": "Restarting", "attempt": 2}, told(PodPhase.TRAINING), ())) == []
+    assert list(ProgressLog().lines({"phase": "Restarting", "attempt": 2}, answer(PodPhase.TRAINING), ())) == []
 
 
 def test_warnings_messages_and_evaluations_are_told_once() -> None:
@@ -55,7 +55,7 @@ def test_warnings_messages_and_evaluations_are_told_once() -> None:
         EventNote("Warning", "Restarting", "rank 1 fell. Last lines:\nTraceback"),
         EventNote("Normal", "Started", "attempt 1"),
     )
-    progress = told(PodPhase.EVALUATING, evaluation={"eval_accuracy": 0.5, "eval_runtime": 3.0})
+    progress = answer(PodPhase.EVALUATING, evaluation={"eval_accuracy": 0.5, "eval_runtime": 3.0})
     lines = [line for _ in range(2) for line in story.lines(status, progress, events)]
     assert [(line.head, line.text) for line in lines] == [
         ("Restarting", "rank 1 fell."),

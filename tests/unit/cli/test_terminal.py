@@ -101,7 +101,7 @@ def test_objects_that_are_rendered_read_back(value: str) -> None:
         patched.setattr(sys, "stdout", into)
         with safe_streams():
             render("-", None)
-    (job, *_) = (one for one in load(into.getvalue()) if one["kind"] == "Job")
+    (job, *_) = (rendered for rendered in load(into.getvalue()) if rendered["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert {"name": "A", "value": value} in container["env"]
     assert into.getvalue().replace("\n", "").isprintable()
@@ -121,12 +121,12 @@ def test_a_message_of_a_manifest_steers_no_terminal(tmp_path: Path) -> None:
     path.write_text(
         'apiVersion: finetune.dev/v1alpha1\nkind: FineTuneJob\nmetadata: {name: "\\e]0;pwned\\a"}\nspec: {task: "\\e[31mred"}\n'
     )
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", "from finetune_operator.cli import main; main()", "validate", str(path)],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.returncode == 1
-    assert "spec.task" in said.stderr
-    assert (said.stdout + said.stderr).replace("\n", "").isprintable()
+    assert result.returncode == 1
+    assert "spec.task" in result.stderr
+    assert (result.stdout + result.stderr).replace("\n", "").isprintable()

@@ -19,8 +19,8 @@ WITHOUT_PIPELINE = ("question-answering", "summarization", "translation")
 @pytest.mark.parametrize("base", [None, "data/model"])
 def test_a_line_of_code_tries_the_model(task: str, base: str | None) -> None:
     """No pipeline of transformers 5 answers questions, translates or sums up: the model itself does."""
-    given = job(task=task, peft={}, preprocessing={"sourcePrefix": "sum up: "})
-    line = code(given, "out/model", 5, base)
+    trained_job = job(task=task, peft={}, preprocessing={"sourcePrefix": "sum up: "})
+    line = code(trained_job, "out/model", 5, base)
     assert TASKS[task].model_class in line or (base is None and task not in WITHOUT_PIPELINE)
     ast.parse(line)
     assert '"' not in line, "it stands in a shell's double quotes"
@@ -49,7 +49,10 @@ def test_the_folder_behind_a_path_of_the_spec(tmp_path: Any) -> None:
         {"name": "a", "mountPath": "/data", "claimName": "reviews", "subPath": "v2"},
         {"name": "b", "mountPath": "/keys", "secret": "s"},
     ]
-    given = job(volumes=mounts)
-    assert behind(given, "/data/model", Volumes(tmp_path, claims={"reviews": tmp_path})) == tmp_path / "v2" / "model"
-    assert behind(given, "/keys/model", Volumes(tmp_path)) is None
-    assert behind(given, "google-bert/bert-base-cased", Volumes(tmp_path)) is None
+    mounting_job = job(volumes=mounts)
+    assert (
+        behind(mounting_job, "/data/model", Volumes(tmp_path, claims={"reviews": tmp_path}))
+        == tmp_path / "v2" / "model"
+    )
+    assert behind(mounting_job, "/keys/model", Volumes(tmp_path)) is None
+    assert behind(mounting_job, "google-bert/bert-base-cased", Volumes(tmp_path)) is None

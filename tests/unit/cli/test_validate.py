@@ -20,7 +20,7 @@ METRICS = ", ".join(
 )
 
 
-def said(patch: dict[str, Any]) -> list[str]:
+def problems(patch: dict[str, Any]) -> list[str]:
     return [str(problem) for problem in validate(manifest(patch))]
 
 
@@ -79,18 +79,18 @@ def said(patch: dict[str, Any]) -> list[str]:
     ],
 )
 def test_what_was_meant(patch: dict[str, Any], line: str) -> None:
-    assert said(patch) == [line]
+    assert problems(patch) == [line]
 
 
 def test_an_argument_that_the_system_owns_says_so() -> None:
-    (line,) = said({"trainingArguments": {"output_dir": "/output"}})
+    (line,) = problems({"trainingArguments": {"output_dir": "/output"}})
 
     assert line.startswith("spec.trainingArguments.output_dir: unknown field: not offered: ")
     assert "storage" in line
 
 
 def test_the_stock_save_at_sigterm_is_refused_without_a_promise() -> None:
-    (line,) = said({"trainingArguments": {"enable_jit_checkpoint": True}})
+    (line,) = problems({"trainingArguments": {"enable_jit_checkpoint": True}})
 
     assert "not offered: nothing saves at SIGTERM yet" in line
 
@@ -126,7 +126,7 @@ def test_a_name_that_yaml_reads_as_something_else(word: str, advice: str) -> Non
 
 
 def test_several_problems_at_once() -> None:
-    assert len(said({"nodes": 0, "task": None, "env": [{"name": "RANK", "value": "1"}]})) == 3
+    assert len(problems({"nodes": 0, "task": None, "env": [{"name": "RANK", "value": "1"}]})) == 3
 
 
 @pytest.mark.parametrize(
@@ -210,4 +210,4 @@ def test_other_kinds_are_told_apart() -> None:
 
 
 def test_a_choice_that_is_missing_names_the_choices() -> None:
-    assert said({"task": None}) == [f"spec.task: Required value: one of {', '.join(TASKS)}"]
+    assert problems({"task": None}) == [f"spec.task: Required value: one of {', '.join(TASKS)}"]

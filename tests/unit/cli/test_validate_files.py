@@ -39,9 +39,9 @@ def test_of_several_jobs_each_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     path = file_of(tmp_path / "jobs.yaml", manifest({"nodes": 0}, {"name": "one"}), manifest({}, {"name": "two"}))
 
     assert validate_files([path]) is ExitCode.FAILED
-    said = capsys.readouterr()
-    assert said.err.startswith(f"{path}: FineTuneJob one: spec.nodes: Invalid value: 0: ")
-    assert said.out == f"{path}: FineTuneJob two is valid\n"
+    output = capsys.readouterr()
+    assert output.err.startswith(f"{path}: FineTuneJob one: spec.nodes: Invalid value: 0: ")
+    assert output.out == f"{path}: FineTuneJob two is valid\n"
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,10 +58,10 @@ def test_one_bad_file_does_not_hide_another(tmp_path: Path, capsys: pytest.Captu
     good = file_of(tmp_path / "good.yaml", manifest({}))
 
     assert validate_files([str(broken), empty, good]) is ExitCode.FAILED
-    said = capsys.readouterr()
-    assert f"{broken}:1:8: " in said.err
-    assert f"{empty}: holds no FineTuneJob" in said.err
-    assert said.out == f"{good}: FineTuneJob reviews is valid\n"
+    output = capsys.readouterr()
+    assert f"{broken}:1:8: " in output.err
+    assert f"{empty}: holds no FineTuneJob" in output.err
+    assert output.out == f"{good}: FineTuneJob reviews is valid\n"
 
 
 def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,66 +92,66 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_slow_creation_is_let_go_and_wakes_the_job_when_it_is_answered() -> None:
-    one = Fixture()
-    assert not await one.act()
-    assert one.state.refusals() == (Refusal(JOB, 0, UNANSWERED, ""),)
-    assert await one.act(), "it is not asked for a second time"
-    assert (one.webhook.asked, one.woken) == ([JOB.name], [])
+    fixture = Fixture()
+    assert not await fixture.act()
+    assert fixture.state.refusals() == (Refusal(JOB, 0, UNANSWERED, ""),)
+    assert await fixture.act(), "it is not asked for a second time"
+    assert (fixture.webhook.asked, fixture.woken) == ([JOB.name], [])
 
-    await one.answer()
-    assert (one.woken, one.state.refusals()) == ([one.state.key], ())
-    assert one.state.find(*JOB) is not None
+    await fixture.answer()
+    assert (fixture.woken, fixture.state.refusals()) == ([fixture.state.key], ())
+    assert fixture.state.find(*JOB) is not None
 
 
 async def test_unanswered_create_is_a_value() -> None:
     """What the server cannot answer is a value, and is tried again later."""
-    one = Fixture()
-    one.webhook.error = Unavailable(500, "InternalError", "failed calling webhook")
-    one.webhook.gate.set()
-    assert not await one.act()
-    assert one.state.refusals() == (Refusal(JOB, 500, "InternalError", "failed calling webhook"),)
-    assert await one.act()
-    assert one.webhook.asked == [JOB.name]
+    fixture = Fixture()
+    fixture.webhook.error = Unavailable(500, "InternalError", "failed calling webhook")
+    fixture.webhook.gate.set()
+    assert not await fixture.act()
+    assert fixture.state.refusals() == (Refusal(JOB, 500, "InternalError", "failed calling webhook"),)
+    assert await fixture.act()
+    assert fixture.webhook.asked == [JOB.name]
 
 
 async def test_a_slow_refusal_of_what_was_edited_meanwhile_is_not_believed() -> None:
-    one = Fixture()
-    await one.act()
-    one.edit(2)
-    assert one.state.refusals(), "the first one may still be made: it is not asked for beside it"
-    await one.answer(ApiError(403, "Forbidden", "too many GPUs"))
-    assert one.state.refusals() == ()
-    one.woken.clear()
-    await one.act()
-    assert len(one.webhook.asked) == 2
+    fixture = Fixture()
+    await fixture.act()
+    fixture.edit(2)
+    assert fixture.state.refusals(), "the first one may still be made: it is not asked for beside it"
+    await fixture.answer(ApiError(403, "Forbidden", "too many GPUs"))
+    assert fixture.state.refusals() == ()
+    fixture.woken.clear()
+    await fixture.act()
+    assert len(fixture.webhook.asked) == 2
 
 
 async def test_a_slow_suspension_is_told_and_wakes_the_job_when_it_is_answered() -> None:
-    one = Fixture()
+    fixture = Fixture()
     for _ in range(2):
         with pytest.raises(Unanswered, match="Suspend Job 'yelp-train-1'"):
-            await one.act(Suspend(JOB.name))
-    assert one.webhook.asked == [JOB.name]
-    await one.answer()
-    found = one.state.find(*JOB)
-    assert found is not None
-    assert found["spec"]["suspend"]
+            await fixture.act(Suspend(JOB.name))
+    assert fixture.webhook.asked == [JOB.name]
+    await fixture.answer()
+    job = fixture.state.find(*JOB)
+    assert job is not None
+    assert job["spec"]["suspend"]
 
 
 async def test_what_a_slow_webhook_holds_is_bounded_in_one_namespace() -> None:
-    one = Fixture()
-    await one.act(*(create(f"job-{number}") for number in range(REQUESTS_AT_ONCE * 3)))
-    assert len(one.webhook.asked) == REQUESTS_AT_ONCE
-    one.webhook.gate.set()
-    await until(lambda: len(one.webhook.asked) == REQUESTS_AT_ONCE * 3)
-    assert one.webhook.most == REQUESTS_AT_ONCE
+    fixture = Fixture()
+    await fixture.act(*(create(f"job-{number}") for number in range(REQUESTS_AT_ONCE * 3)))
+    assert len(fixture.webhook.asked) == REQUESTS_AT_ONCE
+    fixture.webhook.gate.set()
+    await until(lambda: len(fixture.webhook.asked) == REQUESTS_AT_ONCE * 3)
+    assert fixture.webhook.most == REQUESTS_AT_ONCE
 
 
 async def test_nothing_is_asked_for_after_it_was_broken_off() -> None:
-    one = Fixture()
-    await one.act(*(create(f"job-{number}") for number in range(REQUESTS_AT_ONCE + 1)))
-    one.actor.break_off()
-    one.webhook.gate.set()
-    await until(lambda: len(one.woken) == REQUESTS_AT_ONCE + 1)
-    assert len(one.webhook.asked) == REQUESTS_AT_ONCE
-    assert one.state.refusals() == ()
+    fixture = Fixture()
+    await fixture.act(*(create(f"job-{number}") for number in range(REQUESTS_AT_ONCE + 1)))
+    fixture.actor.break_off()
+    fixture.webhook.gate.set()
+    await until(lambda: len(fixture.woken) == REQUESTS_AT_ONCE + 1)
+    assert len(fixture.webhook.asked) == REQUESTS_AT_ONCE
+    assert fixture.state.refusals() == ()

@@ -223,23 +223,25 @@ def world() -> World:
     return begun()
 
 
-def put_in(item: Manifest, said: Manifest) -> Manifest:
+def put_in(item: Manifest, hostile: Manifest) -> Manifest:
     """The object, with what somebody else wrote into its metadata and its status."""
     kept = {key: item["metadata"][key] for key in ("name", "namespace", "uid")}
-    labels = {**(said.get("labels") or {}), "finetune.dev/job": "reviews"}
-    return {**item, "metadata": {**said, **kept, "labels": labels, "resourceVersion": "9"}}
+    labels = {**(hostile.get("labels") or {}), "finetune.dev/job": "reviews"}
+    return {**item, "metadata": {**hostile, **kept, "labels": labels, "resourceVersion": "9"}}
 
 
 @FEW
-@given(said=metadata, owner=owner_references, status=statuses, kind=st.sampled_from(["Pod", "Job"]), end=st.booleans())
+@given(
+    hostile=metadata, owner=owner_references, status=statuses, kind=st.sampled_from(["Pod", "Job"]), end=st.booleans()
+)
 def test_a_pod_or_job_with_a_jobs_labels_alone_changes_nothing_of_it(
-    world: World, said: Manifest, owner: Any, status: Manifest, kind: str, end: bool
+    world: World, hostile: Manifest, owner: Any, status: Manifest, kind: str, end: bool
 ) -> None:
     store, state = engine(world)
     before, asked = decided(world, state, world.progress), node_0(state)
     name = "reviews-train-1-0-forged" if kind == "Pod" else "forged"
     item = {"kind": kind, "metadata": {"name": name, "namespace": NAMESPACE, "uid": "forged"}, "status": status}
-    forged = put_in(item, {**said, "ownerReferences": owner})
+    forged = put_in(item, {**hostile, "ownerReferences": owner})
     for deleted in (False, end):
         store.observe(forged, deleted=deleted)
     state.replace([*state.objects.values(), forged], frozenset(state.objects))
@@ -249,13 +251,13 @@ def test_a_pod_or_job_with_a_jobs_labels_alone_changes_nothing_of_it(
 
 
 @FEW
-@given(said=metadata, status=statuses, node=st.sampled_from([0, 1]), end=st.booleans())
+@given(hostile=metadata, status=statuses, node=st.sampled_from([0, 1]), end=st.booleans())
 def test_whatever_a_jobs_own_pods_show_is_no_exception(
-    world: World, said: Manifest, status: Manifest, node: int, end: bool
+    world: World, hostile: Manifest, status: Manifest, node: int, end: bool
 ) -> None:
     store, state = engine(world)
     pod = copy.deepcopy(world.pod(1, node))
-    shown = {**put_in(pod, said), "status": {**pod["status"], **status}}
+    shown = {**put_in(pod, hostile), "status": {**pod["status"], **status}}
     shown["metadata"]["ownerReferences"] = pod["metadata"]["ownerReferences"]
     store.observe(shown, deleted=end)
     decided(world, state, world.progress)
@@ -265,12 +267,12 @@ def test_whatever_a_jobs_own_pods_show_is_no_exception(
 
 
 @FEW
-@given(said=metadata, some=conditions | nonsense)
-def test_whatever_a_jobs_own_job_shows_is_no_exception(world: World, said: Manifest, some: Any) -> None:
+@given(hostile=metadata, some=conditions | nonsense)
+def test_whatever_a_jobs_own_job_shows_is_no_exception(world: World, hostile: Manifest, some: Any) -> None:
     store, state = engine(world)
     item = copy.deepcopy(world.find("Job", "reviews-train-1"))
     assert item is not None
-    shown = {**put_in(item, said), "status": {"conditions": some}}
+    shown = {**put_in(item, hostile), "status": {"conditions": some}}
     shown["metadata"]["ownerReferences"] = item["metadata"]["ownerReferences"]
     store.observe(shown, deleted=False)
     decided(world, state, world.progress)
@@ -295,17 +297,17 @@ def test_whatever_a_termination_message_says_the_status_can_be_written(
 def test_whatever_progress_answers_the_status_can_be_written(world: World, answer: Any) -> None:
     _, state = engine(world)
     try:
-        said = Progress.model_validate_json(json.dumps(answer))
+        progress = Progress.model_validate_json(json.dumps(answer))
     except ValidationError:
         return
-    taken = bounds.progress(said, world.job(), world.now)
+    taken = bounds.progress(progress, world.job(), world.now)
     assert bounds.progress(taken, world.job(), world.now) == taken
     decided(world, state, taken)
 
 
 def test_answer_beyond_bounds_is_cut_and_said_once(world: World) -> None:
     """What is beyond the bounds is left out and said once, and the rest is used."""
-    said = Progress.model_validate(
+    progress = Progress.model_validate(
         {
             "uid": UID,
             "attempt": 1,
@@ -318,7 +320,7 @@ def test_answer_beyond_bounds_is_cut_and_said_once(world: World) -> None:
             "messages": ["a note", "x" * 5000],
         }
     )
-    taken = bounds.progress(said, world.job(), world.now)
+    taken = bounds.progress(progress, world.job(), world.now)
     assert (taken.step, taken.total_steps, taken.loss, taken.updated) == (7, None, None, None)
     assert taken.evaluation is not None
     assert len(taken.evaluation) == bounds.METRICS_MAX

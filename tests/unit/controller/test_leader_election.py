@@ -88,23 +88,23 @@ class Holding:
     """Who holds its lease, and what it was told meanwhile."""
 
     def __init__(self, leadership: Leadership) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.changed = asyncio.Event()
         self.task = asyncio.create_task(leadership.hold(self._doubt, self._sure))
 
     def _doubt(self) -> None:
-        self.told.append("doubt")
+        self.calls.append("doubt")
         self.changed.set()
 
     async def _sure(self) -> None:
-        self.told.append("sure")
+        self.calls.append("sure")
         self.changed.set()
 
     async def next(self) -> str:
         async with asyncio.timeout(60):
             await self.changed.wait()
         self.changed.clear()
-        return self.told[-1]
+        return self.calls[-1]
 
     async def end(self) -> None:
         self.task.cancel()
@@ -162,7 +162,7 @@ async def test_leader_that_cannot_renew_stops_first() -> None:
     server.cut_off.clear()
     with pytest.raises(LeadershipLost, match=f"{second.identity} leads now"):
         await asyncio.wait_for(holding.task, 60)
-    assert holding.told == ["doubt"]
+    assert holding.calls == ["doubt"]
 
 
 async def test_leader_without_successor_goes_on() -> None:
@@ -177,7 +177,7 @@ async def test_leader_without_successor_goes_on() -> None:
     server.cut_off.clear()
     assert await holding.next() == "sure"
     assert server.spec["leaseTransitions"] == 0
-    assert holding.told == ["doubt", "sure"]
+    assert holding.calls == ["doubt", "sure"]
     await holding.end()
 
 
@@ -192,7 +192,7 @@ async def test_a_connection_that_goes_deaf_costs_one_try() -> None:
         while server.version == version:  # noqa: ASYNC110 - the server's own doing
             await asyncio.sleep(0.01)
     assert server.connections == 2
-    assert holding.told == []
+    assert holding.calls == []
     await holding.end()
 
 

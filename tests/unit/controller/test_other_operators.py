@@ -25,10 +25,10 @@ class Leases:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         self.looks += 1
         await asyncio.sleep(0)
-        found = self.leases.get(f"{namespace}/{name}", NotFound(404, "NotFound", "no lease"))
-        if isinstance(found, Exception):
-            raise found
-        return found
+        answer = self.leases.get(f"{namespace}/{name}", NotFound(404, "NotFound", "no lease"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def renew(self, moment: int, **spec: Any) -> None:
         usual = {"holderIdentity": "them", "leaseDurationSeconds": SECONDS, "renewTime": str(moment)}

@@ -39,12 +39,12 @@ def pod(name: str, attempt: int = 1, index: int = 0, phase: str = "Running", rol
 
 
 def state(*pods: dict[str, Any]) -> JobEntry:
-    found = JobEntry(Key("ns", "yelp"), body={"metadata": {"name": "yelp", "uid": "u"}})
+    entry = JobEntry(Key("ns", "yelp"), body={"metadata": {"name": "yelp", "uid": "u"}})
     for role, attempt in (("train", 1), ("train", 2), ("train", 10), ("prepare", 1)):
-        found.put(job_of(attempt, role))
-    for one in pods:
-        found.put(one)
-    return found
+        entry.put(job_of(attempt, role))
+    for pod in pods:
+        entry.put(pod)
+    return entry
 
 
 @asynccontextmanager
@@ -115,9 +115,11 @@ async def test_a_pod_that_sends_without_end_does_not_fill_the_memory(monkeypatch
 
 
 def test_node_0_of_the_newest_attempt() -> None:
-    found = node_0(state(pod("a", attempt=1), pod("b", attempt=2), pod("c", attempt=2, index=1), pod("d", attempt=10)))
-    assert found is not None
-    assert found["metadata"]["name"] == "d"
+    asked_pod = node_0(
+        state(pod("a", attempt=1), pod("b", attempt=2), pod("c", attempt=2, index=1), pod("d", attempt=10))
+    )
+    assert asked_pod is not None
+    assert asked_pod["metadata"]["name"] == "d"
 
 
 def test_nobody_is_asked_while_the_newest_one_has_not_started() -> None:
@@ -126,9 +128,9 @@ def test_nobody_is_asked_while_the_newest_one_has_not_started() -> None:
 
 
 def test_nobody_is_asked_who_is_gone() -> None:
-    found = state(pod("a"))
-    found.remove(pod("a"))
-    assert node_0(found) is None
+    entry = state(pod("a"))
+    entry.remove(pod("a"))
+    assert node_0(entry) is None
 
 
 def test_a_label_makes_nobody_node_0() -> None:
@@ -140,9 +142,9 @@ def test_a_label_makes_nobody_node_0() -> None:
     }
     for owners in ([], [{"kind": "Job", "name": "yelp-train-2", "uid": "another", "controller": True}], "nonsense"):
         forged["metadata"]["ownerReferences"] = owners
-        found = node_0(state(pod("honest"), forged))
-        assert found is not None
-        assert found["metadata"]["name"] == "honest"
+        asked_pod = node_0(state(pod("honest"), forged))
+        assert asked_pod is not None
+        assert asked_pod["metadata"]["name"] == "honest"
 
 
 async def test_a_redirect_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,9 +187,12 @@ async def test_a_packed_answer_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_only_the_address_of_a_pod_is_asked(address: Any, outside: bool, inside: bool) -> None:
-    one = pod("p")
-    one["status"] |= {"podIP": address, "podIPs": [{"ip": address}]}
-    assert (address_of(one, inside=False) is not None, address_of(one, inside=True) is not None) == (outside, inside)
+    asked_pod = pod("p")
+    asked_pod["status"] |= {"podIP": address, "podIPs": [{"ip": address}]}
+    assert (address_of(asked_pod, inside=False) is not None, address_of(asked_pod, inside=True) is not None) == (
+        outside,
+        inside,
+    )
 
 
 def test_an_address_counts_while_the_container_runs_that_kubelet_wrote_of() -> None:
@@ -198,9 +203,9 @@ def test_an_address_counts_while_the_container_runs_that_kubelet_wrote_of() -> N
         {"containerStatuses": []},
     )
     for change in changes:
-        one = pod("p")
-        one["status"] |= change
-        assert address_of(one, inside=False) is None
+        asked_pod = pod("p")
+        asked_pod["status"] |= change
+        assert address_of(asked_pod, inside=False) is None
     nowhere = pod("p")
     nowhere["spec"] = {}
     assert address_of(nowhere, inside=True) is None

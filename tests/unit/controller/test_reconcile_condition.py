@@ -43,17 +43,19 @@ def test_the_cause_is_told_with_the_way_out_and_nothing_else_changes(error: Exce
     before = world.status
     body: dict[str, Any] = {"metadata": {"generation": 7}, "status": before}
 
-    told = troubled_status(body, error, NOW)
+    status = troubled_status(body, error, NOW)
 
-    conditions = {one["type"]: one for one in told["conditions"]}
+    conditions = {condition["type"]: condition for condition in status["conditions"]}
     reconciling = conditions.pop("Reconciling")
     assert (reconciling["status"], reconciling["reason"], reconciling["observedGeneration"]) == ("True", "Retrying", 7)
     assert all(word in reconciling["message"] for word in words), reconciling["message"]
     assert "\x1b" not in reconciling["message"]
-    assert conditions == {one["type"]: one for one in before["conditions"] if one["type"] != "Reconciling"}
-    assert told["observedGeneration"] == before["observedGeneration"], "nothing was learnt about this generation"
-    assert told["summary"]["reason"] == "Retrying"
-    assert to_json(FineTuneJobStatus.model_validate(told))["phase"] == "Running"
+    assert conditions == {
+        condition["type"]: condition for condition in before["conditions"] if condition["type"] != "Reconciling"
+    }
+    assert status["observedGeneration"] == before["observedGeneration"], "nothing was learnt about this generation"
+    assert status["summary"]["reason"] == "Retrying"
+    assert to_json(FineTuneJobStatus.model_validate(status))["phase"] == "Running"
 
 
 def test_the_same_cause_is_the_same_status() -> None:

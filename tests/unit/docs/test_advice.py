@@ -57,5 +57,5 @@ def test_no_advice_names_an_older_argument(package: Path) -> None:
 def test_no_page_advises_an_older_argument() -> None:
     lines = [(page.name, line) for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     # The first cell of a table is what a reader has: a name, an argument of a script.
-    said = [(page, line.split("|", 2)[2] if line.startswith("|") else line) for page, line in lines]
-    assert [(page, line) for page, line in said if NAMED.search(line) and not NAMES_IT.search(line)] == []
+    texts = [(page, line.split("|", 2)[2] if line.startswith("|") else line) for page, line in lines]
+    assert [(page, line) for page, line in texts if NAMED.search(line) and not NAMES_IT.search(line)] == []

@@ -21,11 +21,11 @@ PAGES = [
 
 
 def manifests() -> list[tuple[str, str]]:
-    found = [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))]
+    documents = [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))]
     for page in PAGES:
         blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), flags=re.DOTALL)
-        found += [(f"{page.relative_to(ROOT)}#{number}", text) for number, text in enumerate(blocks)]
-    return found
+        documents += [(f"{page.relative_to(ROOT)}#{number}", text) for number, text in enumerate(blocks)]
+    return documents
 
 
 @pytest.mark.parametrize(("where", "text"), manifests(), ids=[where for where, _ in manifests()])

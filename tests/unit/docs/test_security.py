@@ -17,7 +17,10 @@ PAGE = (ROOT / "docs/security.md").read_text()
 
 def test_what_a_template_may_ask_for_is_all_there() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*) \| (yes|no) \|$", PAGE, flags=re.MULTILINE)
-    wanted = [(str(one), MEANINGS[one], "yes" if one in DEFAULT_ALLOWED else "no") for one in Capability]
+    wanted = [
+        (str(capability), MEANINGS[capability], "yes" if capability in DEFAULT_ALLOWED else "no")
+        for capability in Capability
+    ]
     assert rows == wanted
 
 

@@ -22,12 +22,12 @@ class Answers:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.there = True
+        self.exists = True
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         self.asked.append(f"{kind} {namespace}/{name}")
         await asyncio.sleep(0.01)
-        if not self.there:
+        if not self.exists:
             raise NotFound(404, "NotFound", f"{name} is not there")
         return {"kind": kind, "metadata": {"name": name}}
 
@@ -35,9 +35,9 @@ class Answers:
 async def test_those_who_ask_at_once_share_one_request() -> None:
     source = Answers()
     recent = Recent(source.get)
-    found = await asyncio.gather(*(recent.get("PersistentVolumeClaim", "ns", "claim") for _ in range(20)))
+    claims = await asyncio.gather(*(recent.get("PersistentVolumeClaim", "ns", "claim") for _ in range(20)))
     assert source.asked == ["PersistentVolumeClaim ns/claim"]
-    assert all(one["metadata"]["name"] == "claim" for one in found)
+    assert all(claim["metadata"]["name"] == "claim" for claim in claims)
 
 
 async def test_objects_of_other_names_and_namespaces_are_others() -> None:
@@ -50,10 +50,10 @@ async def test_objects_of_other_names_and_namespaces_are_others() -> None:
 async def test_what_was_not_there_is_asked_for_again() -> None:
     source = Answers()
     recent = Recent(source.get)
-    source.there = False
+    source.exists = False
     with pytest.raises(NotFound):
         await recent.get("ConfigMap", "ns", "x")
-    source.there = True
+    source.exists = True
     assert (await recent.get("ConfigMap", "ns", "x"))["metadata"]["name"] == "x"
     assert len(source.asked) == 2
 

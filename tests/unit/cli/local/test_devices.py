@@ -22,9 +22,9 @@ def job(**spec: Any) -> FineTuneJob:
 
 
 def test_without_accelerators_asked_for_none_are_taken() -> None:
-    given = job(resources={})
-    placement = place(given, SETTINGS, ("0", "1"))
-    assert placement.job == given
+    plain_job = job(resources={})
+    placement = place(plain_job, SETTINGS, ("0", "1"))
+    assert placement.job == plain_job
     assert placement.devices == ((), ())
     assert placement.warning is None
 

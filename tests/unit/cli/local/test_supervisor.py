@@ -106,11 +106,11 @@ def test_the_end_of_the_supervisor_ends_the_pod(tmp_path: Path, start: Start) ->
 
 
 def test_other_pods_are_nobodys_business(tmp_path: Path, start: Start) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.mkdir()
+    own, other = tmp_path / "one", tmp_path / "other"
+    own.mkdir()
     other.mkdir()
-    pod = start(one, SLEEPER)
-    wait_for((one / "up").exists)
+    pod = start(own, SLEEPER)
+    wait_for((own / "up").exists)
     assert processes.processes_of(other) == []
     pod.kill()
     pod.supervisor.wait(PATIENCE_SECONDS)

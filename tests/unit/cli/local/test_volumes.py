@@ -24,10 +24,10 @@ def job(name: str, **spec: Any) -> FineTuneJob:
 
 
 def test_mounts_become_folders(tmp_path: Path) -> None:
-    given = job("job-local.yaml")
-    pod = train_job(given, SETTINGS, 1)["spec"]["template"]["spec"]
+    local_job = job("job-local.yaml")
+    pod = train_job(local_job, SETTINGS, 1)["spec"]["template"]["spec"]
     volumes = Volumes(tmp_path, claims={"reviews-data": tmp_path / "mine"})
-    paths = pod_paths(given, pod, volumes, None)
+    paths = pod_paths(local_job, pod, volumes, None)
     assert paths["/data"] == str(tmp_path / "mine")
     assert paths["/output"] == str(tmp_path / "claims" / "reviews")
     assert paths["/etc/finetune"].startswith(str(tmp_path / "configmaps" / "reviews-"))
@@ -35,9 +35,9 @@ def test_mounts_become_folders(tmp_path: Path) -> None:
 
 
 def test_sub_paths_and_single_keys_of_secrets(tmp_path: Path) -> None:
-    given = job("job-hub.yaml")
-    pod = prepare_job(given, SETTINGS, 1)["spec"]["template"]["spec"]
-    paths = pod_paths(given, pod, Volumes(tmp_path), tmp_path / "login")
+    hub_job = job("job-hub.yaml")
+    pod = prepare_job(hub_job, SETTINGS, 1)["spec"]["template"]["spec"]
+    paths = pod_paths(hub_job, pod, Volumes(tmp_path), tmp_path / "login")
     assert paths["/shared"] == str(tmp_path / "claims" / "models" / "models")
     assert paths["/var/run/finetune/hub/token"] == str(tmp_path / "login")
 
@@ -53,18 +53,22 @@ def test_variables_are_read_from_files(tmp_path: Path) -> None:
 
 def test_credential_keys_are_variables_of_prepare(tmp_path: Path) -> None:
     """Every key of the data's credentials is a variable where data is read."""
-    given, volumes = job("job-remote.yaml"), Volumes(tmp_path, secrets={"bucket": tmp_path / "mine"})
+    remote_job, volumes = job("job-remote.yaml"), Volumes(tmp_path, secrets={"bucket": tmp_path / "mine"})
     for name, value in {"AWS_ACCESS_KEY_ID": "me", "FINETUNE_ATTEMPT": "7", "..data": "x", "a b": "x"}.items():
         (tmp_path / "mine").mkdir(exist_ok=True)
         (tmp_path / "mine" / name).write_text(value)
-    read = container_environment(prepare_job(given, SETTINGS, 1)["spec"]["template"]["spec"]["containers"][0], volumes)
-    trained = container_environment(train_job(given, SETTINGS, 1)["spec"]["template"]["spec"]["containers"][0], volumes)
+    read = container_environment(
+        prepare_job(remote_job, SETTINGS, 1)["spec"]["template"]["spec"]["containers"][0], volumes
+    )
+    trained = container_environment(
+        train_job(remote_job, SETTINGS, 1)["spec"]["template"]["spec"]["containers"][0], volumes
+    )
     assert read["AWS_ACCESS_KEY_ID"] == "me"
     assert read["FINETUNE_ATTEMPT"] == "1", "what the system sets stays"
     assert not {"..data", "a b"} & read.keys()
     assert "AWS_ACCESS_KEY_ID" not in trained
-    assert not any("credentials" in problem for problem in missing(given, volumes))
-    (problem,) = (problem for problem in missing(given, Volumes(tmp_path)) if "credentials" in problem)
+    assert not any("credentials" in problem for problem in missing(remote_job, volumes))
+    (problem,) = (problem for problem in missing(remote_job, Volumes(tmp_path)) if "credentials" in problem)
     assert problem == (
         "spec.dataset.credentialsSecretRef: Secret bucket is not here; say --secret bucket=FOLDER (a folder with a file "
         "per key)"
@@ -83,23 +87,23 @@ def test_everything_that_is_missing_is_named_with_the_way_out(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["../outside", "/etc", "Up"])
 def test_a_claim_never_leads_out_of_the_work_folder(name: str, tmp_path: Path) -> None:
-    given = job("job-local.yaml", storage={"claimName": name})
-    assert any("is no name of a Kubernetes object" in problem for problem in missing(given, Volumes(tmp_path)))
+    local_job = job("job-local.yaml", storage={"claimName": name})
+    assert any("is no name of a Kubernetes object" in problem for problem in missing(local_job, Volumes(tmp_path)))
 
 
 def test_the_token_comes_from_secret_environment_or_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, volumes = job("job-hub.yaml"), Volumes(tmp_path)
+    hub_job, volumes = job("job-hub.yaml"), Volumes(tmp_path)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "login"))
     with pytest.raises(CommandError, match="hf auth login"):
-        hub_token(given, volumes)
+        hub_token(hub_job, volumes)
     (tmp_path / "login").write_text("hf_login")
-    assert hub_token(given, volumes) == tmp_path / "login"
+    assert hub_token(hub_job, volumes) == tmp_path / "login"
     monkeypatch.setenv("HF_TOKEN", "hf_env")
-    assert hub_token(given, volumes) == "hf_env"
+    assert hub_token(hub_job, volumes) == "hf_env"
     (tmp_path / "secrets" / "hf").mkdir(parents=True)
     (tmp_path / "secrets" / "hf" / "token").write_text("hf_secret")
-    assert hub_token(given, volumes) == tmp_path / "secrets" / "hf" / "token"
+    assert hub_token(hub_job, volumes) == tmp_path / "secrets" / "hf" / "token"
     assert hub_token(job("job-local.yaml"), volumes) is None
 
 
