@@ -15,8 +15,8 @@ from finetune_trainer.shared.volume import make_folder
 class TypesDifferError(Exception):
     """Rows from `row` on hold something in a column that does not go together with what the rows before hold."""
 
-    def __init__(self, row: int, column: str, before: pa.DataType, found: pa.DataType) -> None:
-        super().__init__(f"column {column!r} holds {found}, the rows before hold {before}")
+    def __init__(self, row: int, column: str, before: pa.DataType, after: pa.DataType) -> None:
+        super().__init__(f"column {column!r} holds {after}, the rows before hold {before}")
         self.row = row
 
 
