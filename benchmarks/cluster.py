@@ -94,10 +94,10 @@ def operator(cluster: ControlPlane, **settings: object) -> Iterator[int]:
     """The operator under its own account; the process id, once it watches and its workers are alive."""
     kubeconfig = cluster.kubeconfig_of(helm.RELEASE, helm.SYSTEM_NAMESPACE, cluster.folder)
     log = cluster.folder / "logs" / "operator.log"
-    with running_operator(kubeconfig, log, **{**AS_SHIPPED, **settings}) as one:
+    with running_operator(kubeconfig, log, **{**AS_SHIPPED, **settings}) as running:
         watching = {"finetunejobs", "jobs", "pods"}
         wait_for("the operator's watches", lambda: watching <= _watched(cluster))
-        yield one.process.pid
+        yield running.process.pid
 
 
 @contextmanager

@@ -87,7 +87,7 @@ async def _crowd(
     objects, names = zip(*(planned(f"{prefix}-{number}") for number in range(jobs)), strict=True)
     began, begin = time.monotonic(), datetime.now(UTC)
     every = [manifest for manifests in objects for manifest in manifests]
-    await asyncio.gather(*(api.create(PATHS[one["kind"]].format(NAMESPACE), one) for one in every))
+    await asyncio.gather(*(api.create(PATHS[manifest["kind"]].format(NAMESPACE), manifest) for manifest in every))
     await pods.until(lambda: all(len(pods.ran[name]) >= 2 for name in names), PATIENCE_SECONDS)
     seconds = [max(pods.ran[name]) - began for name in names]
     await _quiet(cluster, begin)
@@ -106,11 +106,11 @@ async def _quiet(cluster: ControlPlane, begin: datetime) -> None:
 
 
 def _table(title: str, bare: Outcome, same: Outcome, ours: Outcome) -> Table:
-    def p95(one: Outcome) -> float:
-        return percentile(one.seconds, 0.95)
+    def p95(outcome: Outcome) -> float:
+        return percentile(outcome.seconds, 0.95)
 
-    times = [spread(one.seconds, "s", 1) for one in (bare, same, ours)]
-    counts = [f"{one.per_job:.1f} a job" for one in (bare, same, ours)]
+    times = [spread(outcome.seconds, "s", 1) for outcome in (bare, same, ours)]
+    counts = [f"{outcome.per_job:.1f} a job" for outcome in (bare, same, ours)]
     return Table(
         f"{len(ours.seconds)} jobs at once, {title}",
         (

@@ -62,11 +62,11 @@ def compare(folder: Path, task: str, runs: int) -> list[Figure]:
     script, ours = by_script(made, folder), by_ranks(made, folder)
     theirs, mine = [], []
     for number in range(runs + 1):
-        (one, before), (other, now) = timed(script), timed(ours)
+        (their_seconds, before), (our_seconds, now) = timed(script), timed(ours)
         if number:  # the first warms up
-            theirs.append(ROWS / one)
-            mine.append(ROWS / other)
-        print(f"{task}: Seq2SeqTrainer {one:.1f} s, ours {other:.1f} s", flush=True)
+            theirs.append(ROWS / their_seconds)
+            mine.append(ROWS / our_seconds)
+        print(f"{task}: Seq2SeqTrainer {their_seconds:.1f} s, ours {our_seconds:.1f} s", flush=True)
     metric = SCORES[task]
     rate = rates(f"{task}, median of {runs}", median(theirs), median(mine), TARGET)
     scores = (before[f"eval_{metric}"], now[f"eval_{metric}"])
@@ -122,10 +122,10 @@ def prescribe(model: Any, ends: dict[tuple[int, ...], int], words: range) -> Non
 
     stock = type(model).generate
 
-    def generate(self: Any, **given: Any) -> Any:
+    def generate(self: Any, **inputs: Any) -> Any:
         read = [
             tuple(ids[mask.bool()].tolist())
-            for ids, mask in zip(given["input_ids"], given["attention_mask"], strict=True)
+            for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
         ]
         wanted = torch.tensor([ends[ids] for ids in read])
         end = self.config.eos_token_id
@@ -138,7 +138,7 @@ def prescribe(model: Any, ends: dict[tuple[int, ...], int], words: range) -> Non
             scores[over, end] = 0.0
             return scores
 
-        return stock(self, **given, logits_processor=[steer])
+        return stock(self, **inputs, logits_processor=[steer])
 
     model.generate = MethodType(generate, model)
 

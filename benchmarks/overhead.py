@@ -25,18 +25,18 @@ def main(rounds: int = ROUNDS) -> tuple[Table, ...]:
     """Run it."""
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
         measured = run(Path(folder), rounds)
-    silent = [one for one in measured if not one["reporting"]]
-    ours = [one for one in measured if one["reporting"]]
-    step = median(seconds for one in silent for seconds in one["step_seconds"])
+    silent = [record for record in measured if not record["reporting"]]
+    ours = [record for record in measured if record["reporting"]]
+    step = median(seconds for record in silent for seconds in record["step_seconds"])
 
     def figure(what: str, before: float, after: float, target: float | None) -> Figure:
         share = (after - before) / step * 100
         return Figure(what, f"{before * 1e3:.3f} ms", f"{after * 1e3:.3f} ms", share, target, "% of a step")
 
     def average(rounds: list[dict[str, Any]], name: str) -> float:
-        return float(mean(one[name] for one in rounds))
+        return float(mean(record[name] for record in rounds))
 
-    with_reports = median(seconds for one in ours for seconds in one["step_seconds"])
+    with_reports = median(seconds for record in ours for seconds in record["step_seconds"])
     table = Table(
         f"metrics and progress at steps of 50 ms ({len(ours)} x {STEPS} steps)",
         (

@@ -100,12 +100,12 @@ class Bench:
         callback = RankCallback(self.world, self.client, reporter, pulse, batches, save, scaled=False)
         trainer = run.trainer(batches, pulse, save, [callback], None)
         reporters = [trainer.pop_callback(kind) for kind in (RankCallback, KubeflowCallback)]
-        timed = [Timed(one) for one in reporters if reporting]
+        timed = [Timed(inner) for inner in reporters if reporting]
         if not reporting:
             trainer._pulse = Silence(1, 0, None, save_seconds=None)
         watch = Stopwatch()
-        for one in timed:
-            trainer.add_callback(one)
+        for timer in timed:
+            trainer.add_callback(timer)
         trainer.add_callback(watch)
         _slow_down(trainer)
         cpu, launch_cpu = time.process_time(), self._launch_seconds()
@@ -116,7 +116,7 @@ class Bench:
             reporting=reporting,
             step_seconds=[later - sooner for sooner, later in zip(watch.ends, watch.ends[1:], strict=False)],
             cpu_seconds=(time.process_time() - cpu) / steps,
-            callback_cpu_seconds=sum(one.seconds for one in timed) / steps,
+            callback_cpu_seconds=sum(timer.seconds for timer in timed) / steps,
             launch_cpu_seconds=(self._launch_seconds() - launch_cpu) / steps,
         )
 
@@ -142,7 +142,7 @@ def main() -> None:
     """Rounds with and without reports in turn; the first of each warm up."""
     bench = Bench()
     rounds = [bench.round(reporting=bool(number % 2)) for number in range(2 * (int(os.environ["ROUNDS"]) + 1))]
-    Path(os.environ["RESULT"]).write_text(json.dumps([asdict(one) for one in rounds[2:]]))
+    Path(os.environ["RESULT"]).write_text(json.dumps([asdict(measured) for measured in rounds[2:]]))
     bench.client.result(RankResult(rank=0, outcome=Outcome.STOPPED))
     sys.stdout.flush()
     os._exit(0)

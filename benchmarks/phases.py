@@ -38,42 +38,42 @@ PHASES = {
 
 def marks(log: str, created: datetime, scheduled: datetime) -> dict[str, datetime]:
     """When each phase ended. `log` has a time stamp before each line; the other two are what a watch showed."""
-    found = {"pods created": created, "scheduled": scheduled}
+    ends = {"pods created": created, "scheduled": scheduled}
     for line in log.splitlines():
         stamp, _, text = line.partition(" ")
         time = datetime.fromisoformat(stamp)
         for name, part in LINES.items():
             if part in text:
-                found.setdefault(name, time)
-        if told := RANK.search(text):
-            found |= _rank_marks(time, float(told[1]), told[2])
+                ends.setdefault(name, time)
+        if timer := RANK.search(text):
+            ends |= _rank_marks(time, float(timer[1]), timer[2])
         if LOSS.search(text):
-            found.setdefault("first step", time)
-    if missing := PHASES.keys() - found.keys():
+            ends.setdefault("first step", time)
+    if missing := PHASES.keys() - ends.keys():
         raise ValueError(f"the log of node 0 says nothing of {', '.join(sorted(missing))}:\n{log[-4000:]}")
-    return found
+    return ends
 
 
-def _rank_marks(said: datetime, total_seconds: float, parts: str) -> dict[str, datetime]:
+def _rank_marks(reported: datetime, total_seconds: float, parts: str) -> dict[str, datetime]:
     """`parts` is `imports 3.90 s, process group 0.10 s, ...`."""
-    moment = said - timedelta(seconds=total_seconds)
-    found = {"rank up": moment}
+    moment = reported - timedelta(seconds=total_seconds)
+    ends = {"rank up": moment}
     for part in parts.split(", "):
         name, seconds, _ = part.rsplit(" ", 2)
         moment += timedelta(seconds=float(seconds))
-        found[name] = moment
-    return found
+        ends[name] = moment
+    return ends
 
 
 def table(runs: Sequence[tuple[datetime, Mapping[str, datetime]]]) -> Table:
     """Seconds of each phase; each run is the moment of its `apply`, and its marks."""
     seconds: dict[str, list[float]] = {name: [] for name in PHASES}
-    for begin, found in runs:
+    for begin, ends in runs:
         before = begin
         for name in PHASES:
-            seconds[name].append((found[name] - before).total_seconds())
-            before = found[name]
-    total = [(found["first step"] - begin).total_seconds() for begin, found in runs]
+            seconds[name].append((ends[name] - before).total_seconds())
+            before = ends[name]
+    total = [(ends["first step"] - begin).total_seconds() for begin, ends in runs]
     figures = [
         Figure(name, what, spread(seconds[name], "s", 1), median(seconds[name]) / median(total) * 100, unit="%")
         for name, what in PHASES.items()

@@ -66,18 +66,18 @@ def speed(folder: Path, runs: int) -> Table:
             mine.append(Measured(**product(own, config(own, task, number))[0]))
             print(f"{task}: by hand {theirs[-1]}, FineTuneJob {mine[-1]}", flush=True)
         for what, of, target in ((f"{task}, {rows:,} rows", "seconds", 1.8), ("of which CPU time", "cpu", None)):
-            before, now = (median(getattr(one, of) for one in side) for side in (theirs, mine))
+            before, now = (median(getattr(measured, of) for measured in side) for side in (theirs, mine))
             figures.append(Figure(what, f"{before:.2f} s", f"{now:.2f} s", before / now, target, at_least=True))
     own = folder / "text-classification"
     again = [by_hand_again(own) for _ in range(runs)]
     for what, uid in (("the same job", "run-0"), ("another job of the claim", "another")):
-        found = [product(own, config(own, "text-classification", 0, uid=uid))[1] for _ in range(runs)]
+        reused = [product(own, config(own, "text-classification", 0, uid=uid))[1] for _ in range(runs)]
         figures.append(
             Figure(
                 f"prepared already, {what}: the whole process",
                 f"{median(again):.2f} s",
-                f"{median(found):.2f} s",
-                median(found),
+                f"{median(reused):.2f} s",
+                median(reused),
                 1.0,
                 "s",
             )
@@ -92,11 +92,11 @@ def make(folder: Path, task: str, rows: int) -> None:
         (folder / "model").symlink_to(minilm())
     else:
         small_model(folder / "model", task)
-    found = [
+    examples = [
         {"text": row["review"], "summary": " ".join(row["review"].split()[:20]), "stars": row["stars"]}
         for row in skewed_rows(rows)
     ]
-    write_rows(folder / "train.jsonl", found)
+    write_rows(folder / "train.jsonl", examples)
 
 
 def config(folder: Path, task: str, number: int, uid: str | None = None) -> RunConfig:
@@ -181,12 +181,12 @@ def memory(folder: Path) -> Table:
         used[rows] = run([sys.executable, "-m", "benchmarks.prepare_rank", "rank", str(data)], {})["after"] / MIB
         print(f"{rows:,} rows: rank {used[rows]:.0f} MiB, prepare {peak:.0f} MiB in {seconds:.0f} s", flush=True)
     least, most = SIZES[0], SIZES[-1]
-    told = ", ".join(f"{used[rows]:.0f}" for rows in SIZES)
+    mebibytes = ", ".join(f"{used[rows]:.0f}" for rows in SIZES)
     figures = (
         Figure(
             f"a rank's own memory at {', '.join(f'{rows:,}' for rows in SIZES)} rows: growth per row",
             "-",
-            f"{told} MiB",
+            f"{mebibytes} MiB",
             (used[most] - used[least]) * MIB / (most - least),
             64,
             "bytes",
@@ -214,10 +214,10 @@ class _Memory:
         while not self._over.wait(SAMPLE_SECONDS):
             try:
                 root = psutil.Process(self._pid)
-                found = [_resident(process) for process in (root, *root.children(recursive=True))]
+                resident = [_resident(process) for process in (root, *root.children(recursive=True))]
             except psutil.NoSuchProcess:
                 continue
-            self._most = max(self._most, sum(found) / MIB)
+            self._most = max(self._most, sum(resident) / MIB)
 
 
 def _resident(process: psutil.Process) -> int:

@@ -19,9 +19,9 @@ def classification(data: Any, tokenizer: Any, padding: str | bool) -> Any:
     ids = {name: number for number, name in enumerate(sorted(data.unique("stars")))}
 
     def preprocess(rows: Rows) -> Any:
-        found = tokenizer(rows["text"], padding=padding, max_length=128, truncation=True)
-        found["label"] = [ids[name] for name in rows["stars"]]
-        return found
+        encoded = tokenizer(rows["text"], padding=padding, max_length=128, truncation=True)
+        encoded["label"] = [ids[name] for name in rows["stars"]]
+        return encoded
 
     return data.map(preprocess, batched=True)
 
@@ -31,11 +31,11 @@ def summarization(data: Any, tokenizer: Any, padding: str | bool) -> Any:
 
     def preprocess(rows: Rows) -> Any:
         sources = ["summarize: " + text for text in rows["text"]]
-        found = tokenizer(sources, max_length=1024, padding=padding, truncation=True)
-        found["labels"] = tokenizer(
+        encoded = tokenizer(sources, max_length=1024, padding=padding, truncation=True)
+        encoded["labels"] = tokenizer(
             text_target=rows["summary"], max_length=128, padding=padding, truncation=True
         )["input_ids"]  # fmt: skip
-        return found
+        return encoded
 
     return data.map(preprocess, batched=True, remove_columns=data.column_names)
 
@@ -47,8 +47,8 @@ def text_generation(data: Any, tokenizer: Any, padding: str | bool) -> Any:
     def group(rows: Rows) -> Any:
         joined = {name: list(chain(*values)) for name, values in rows.items()}
         total = len(joined["input_ids"]) // size * size
-        found = {name: [values[at : at + size] for at in range(0, total, size)] for name, values in joined.items()}
-        return {**found, "labels": found["input_ids"].copy()}
+        blocks = {name: [values[at : at + size] for at in range(0, total, size)] for name, values in joined.items()}
+        return {**blocks, "labels": blocks["input_ids"].copy()}
 
     tokens = data.map(lambda rows: tokenizer(rows["text"]), batched=True, remove_columns=data.column_names)
     return tokens.map(group, batched=True)

@@ -54,7 +54,7 @@ def rank() -> int:
 
 def _cpu() -> float:
     used = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _anonymous() -> int:

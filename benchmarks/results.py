@@ -72,20 +72,20 @@ def _markdown(saved: list[dict[str, Any]], which: str) -> str:
     if not saved:
         return "Not measured yet: `make bench`.\n"
     if which == "targets":
-        rows = [_with_target(one) for one in saved]
+        rows = [_with_target(result) for result in saved]
         header = _lines([("what", "baseline", "ours", *COLUMNS)])
         return "\n".join([*header, *(line for lines in rows for line in lines), "", _conditions(saved)]) + "\n"
     blocks = []
-    for one in saved:
-        for table in one["tables"]:
+    for result in saved:
+        for table in result["tables"]:
             figures = [_cells(Figure(**figure)) for figure in table["figures"]]
             blocks.append("\n".join(_lines([(table["title"], *table["headings"], *COLUMNS)], figures)))
-        blocks.append(f"`{one['command']}`, {one['minutes']:g} minutes; {_conditions([one])}")
+        blocks.append(f"`{result['command']}`, {result['minutes']:g} minutes; {_conditions([result])}")
     return "\n\n".join(blocks) + "\n"
 
 
-def _with_target(one: dict[str, Any]) -> list[str]:
-    figures = [(table["title"], Figure(**figure)) for table in one["tables"] for figure in table["figures"]]
+def _with_target(result: dict[str, Any]) -> list[str]:
+    figures = [(table["title"], Figure(**figure)) for table in result["tables"] for figure in table["figures"]]
     return _lines([], [(f"{title}: {f.what}", *_cells(f)[1:]) for title, f in figures if f.target is not None])
 
 
@@ -100,9 +100,9 @@ def _cells(figure: Figure) -> tuple[str, ...]:
 
 
 def _conditions(saved: list[dict[str, Any]]) -> str:
-    machines = list(dict.fromkeys(one["machine"] for one in saved))
-    dates = sorted({one["date"] for one in saved})
-    loads = [load for one in saved for load in one["load"].values()]
+    machines = list(dict.fromkeys(result["machine"] for result in saved))
+    dates = sorted({result["date"] for result in saved})
+    loads = [load for result in saved for load in result["load"].values()]
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return f"{'; '.join(machines)}; {when}; load average {min(loads):g} to {max(loads):g}."
 

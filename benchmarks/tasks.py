@@ -41,8 +41,8 @@ def compare(folder: Path, task: str, runs: int) -> Table:
         best.append(by_hand(folder, task))
         ours.append(product(folder, task, number))
         print(f"{task}: by hand {best[-1]}, FineTuneJob {ours[-1]}", flush=True)
-    theirs, mine = ([_rate(one, DOCUMENTS / one.steps) for one in kind] for kind in (best, ours))
-    before, now = (median(one.loss for one in kind if one.loss is not None) for kind in (best, ours))
+    theirs, mine = ([_rate(measured, DOCUMENTS / measured.steps) for measured in kind] for kind in (best, ours))
+    before, now = (median(measured.loss for measured in kind if measured.loss is not None) for kind in (best, ours))
     rows = (
         rates('padding="max_length"', _rate(padded, BATCH), median(mine), 2.5),
         rates(f"its best collator, median of {runs}", median(theirs), median(mine), 1.0),

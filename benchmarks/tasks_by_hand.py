@@ -56,15 +56,15 @@ def text_generation(data: Any, tokenizer: Any, options: argparse.Namespace) -> A
     def group(rows: dict[str, list[list[int]]]) -> Any:
         joined = {name: list(chain(*values)) for name, values in rows.items()}
         total = len(joined["input_ids"]) // size * size
-        found = {name: [values[at : at + size] for at in range(0, total, size)] for name, values in joined.items()}
-        return {**found, "labels": [list(row) for row in found["input_ids"]]}
+        blocks = {name: [values[at : at + size] for at in range(0, total, size)] for name, values in joined.items()}
+        return {**blocks, "labels": [list(row) for row in blocks["input_ids"]]}
 
     if options.pad_to_max_length:
         return data.map(pad, batched=True, remove_columns=["text"])
     return data.map(tokenize, batched=True, remove_columns=["text"]).map(group, batched=True)
 
 
-def main(given: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Tokenise and train."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--task", required=True, choices=["summarization", "text-generation"])
@@ -72,7 +72,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--max-steps", type=int, default=-1, help="default: one epoch")
     parser.add_argument("--pad-to-max-length", action="store_true", help="as the scripts' option")
-    options = parser.parse_args(given)
+    options = parser.parse_args(argv)
     arguments = Seq2SeqTrainingArguments(
         output_dir="/tmp/output",
         use_cpu=True,

@@ -28,7 +28,7 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": accuracy, "f1": f1_score(prediction.label_ids, labels, average="macro")}
 
 
-def main(given: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Tokenise and train."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True, help="of model/, train.csv and validation.csv")
@@ -36,7 +36,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-steps", type=int, default=-1, help="default: one epoch")
     parser.add_argument("--logging-steps", type=int, default=1)
     parser.add_argument("--pad-to-max-length", action="store_true", help="as most tutorials do")
-    options = parser.parse_args(given)
+    options = parser.parse_args(argv)
     arguments = TrainingArguments(
         output_dir="/tmp/output",
         use_cpu=True,

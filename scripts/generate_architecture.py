@@ -71,7 +71,7 @@ def _picture(layers: dict[str, list[list[str]]]) -> list[str]:
     left = _tower(OPERATOR, [""] * (height - len(operator)) + operator)
     right = _tower(TRAINER, [""] * (height - len(trainer)) + trainer)
     width = max(map(len, left))
-    return [f"{one.ljust(width)}    {other}" for one, other in zip_longest(left, right, fillvalue="")]
+    return [f"{floor.ljust(width)}    {beside}" for floor, beside in zip_longest(left, right, fillvalue="")]
 
 
 def _floors(layers: Sequence[Sequence[str]]) -> list[str]:

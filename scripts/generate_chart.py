@@ -26,8 +26,8 @@ def rows(text: str) -> Iterator[tuple[str, Any, str]]:
     for line in text.splitlines():
         if line.lstrip().startswith("#"):
             comment = f"{comment} {line.lstrip(' #').rstrip()}".strip()
-        elif found := KEY.match(line):
-            path = [*path[: len(found[1]) // 2], found[2]]
+        elif match := KEY.match(line):
+            path = [*path[: len(match[1]) // 2], match[2]]
             if comment:
                 value = values
                 for key in path:

@@ -114,10 +114,10 @@ def require_complete_tables(names: set[str]) -> None:
 def scheduler_options() -> dict[str, tuple[str, ...]]:
     """Scheduler -> the keyword arguments that it takes, from the signatures of the release."""
     classes = {"reduce_lr_on_plateau": ReduceLROnPlateau.__init__, "greedy": GreedyLR.__init__}
-    given = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", *SCHEDULER_OPTIONS_LEFT_OUT}
+    fixed = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", *SCHEDULER_OPTIONS_LEFT_OUT}
     taken = {
         scheduler.value: tuple(
-            name for name in inspect.signature(classes.get(scheduler.value, function)).parameters if name not in given
+            name for name in inspect.signature(classes.get(scheduler.value, function)).parameters if name not in fixed
         )
         for scheduler, function in TYPE_TO_SCHEDULER_FUNCTION.items()
     }
