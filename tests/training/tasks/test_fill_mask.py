@@ -45,7 +45,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., RunConfig]:
-    return lambda **given: token_config(tmp_path, "fill-mask", **given)
+    return lambda **options: token_config(tmp_path, "fill-mask", **options)
 
 
 def masked(**changes: Any) -> MaskingCollator:
@@ -65,8 +65,8 @@ def long_row(tokens: int = 500, **columns: list[int]) -> dict[str, Any]:
 def test_shares_are_those_of_bert() -> None:
     row, hide = long_row(), masked()
     drawn = [hide.hidden(row, (0, number)) for number in range(200)]
-    ids = np.stack([found["input_ids"] for found in drawn])
-    labels = np.stack([found["labels"] for found in drawn])
+    ids = np.stack([draw["input_ids"] for draw in drawn])
+    labels = np.stack([draw["labels"] for draw in drawn])
     original = np.asarray(row["input_ids"])
     hidden = labels != IGNORED_LABEL
     assert not hidden[:, [0, -1]].any(), "what goes around a text is never hidden"
@@ -111,18 +111,18 @@ def test_words_are_hidden_as_wholes() -> None:
     row, hide = long_row(500, **{CONTINUES: continues}), masked(mask=TOKENS)
     shares = []
     for number in range(100):
-        found = hide.hidden(row, (0, number))
-        hidden = (found["labels"] != IGNORED_LABEL)[1:-1].reshape(-1, 3)
+        draw = hide.hidden(row, (0, number))
+        hidden = (draw["labels"] != IGNORED_LABEL)[1:-1].reshape(-1, 3)
         assert (hidden.all(axis=1) == hidden.any(axis=1)).all()
-        as_mask = (found["input_ids"] == TOKENS)[1:-1].reshape(-1, 3)
+        as_mask = (draw["input_ids"] == TOKENS)[1:-1].reshape(-1, 3)
         assert (as_mask.all(axis=1) == as_mask.any(axis=1)).all(), "its tokens share their fate"
         shares.append(hidden.any(axis=1).mean())
     assert np.mean(shares) == pytest.approx(0.15, abs=0.01)
 
 
 def test_words_are_those_of_the_tokenizer(config: Callable[..., RunConfig], bert: Path) -> None:
-    given = config(model=bert, train=[{"text": "the zoo, delicious"}], whole_word_mask=True)
-    row = prepared_rows(prepare(given)).reading({"input_ids", CONTINUES})[0]
+    run = config(model=bert, train=[{"text": "the zoo, delicious"}], whole_word_mask=True)
+    row = prepared_rows(prepare(run)).reading({"input_ids", CONTINUES})[0]
     from transformers import AutoTokenizer
 
     tokens = AutoTokenizer.from_pretrained(bert).convert_ids_to_tokens(row["input_ids"])
@@ -148,11 +148,11 @@ def test_packed_rows_hold_all_texts(config: Callable[..., RunConfig], bert: Path
     texts = reviews(60)
     prepared = prepare(config(model=bert, train=texts, columns=TEXT, packing=True, max_length=20))
     rows = prepared_rows(prepared)
-    found = [rows[index]["input_ids"] for index in range(len(rows))]
+    packed = [rows[index]["input_ids"] for index in range(len(rows))]
     begin, end = 2, 3
-    assert {len(ids) for ids in found[:-2]} == {20}
-    assert all(ids[0] == begin and ids[-1] == end for ids in found)
-    stream = [token for ids in found for token in ids[1:-1]]
+    assert {len(ids) for ids in packed[:-2]} == {20}
+    assert all(ids[0] == begin and ids[-1] == end for ids in packed)
+    stream = [token for ids in packed for token in ids[1:-1]]
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(bert)
@@ -196,8 +196,8 @@ def test_an_evaluation_hides_the_same_every_time(config: Callable[..., RunConfig
 
     of = ready(config(model=bert, train=reviews(4), validation=reviews(31, seed=1), columns=TEXT))
     first, second = of.evaluated("validation"), of.evaluated("validation")
-    for one, other in zip(first.predictions, second.predictions, strict=True):
-        assert (one == other).all()
+    for earlier, later in zip(first.predictions, second.predictions, strict=True):
+        assert (earlier == later).all()
     metrics = of.task.metrics(of.run, first)
     losses = []
     for index in range(31):
@@ -216,11 +216,11 @@ def test_the_test_split_is_scored_row_by_row(config: Callable[..., RunConfig], b
     of = ready(config(model=bert, train=reviews(4), test=rows, columns=TEXT, max_length=9, packing=True))
     evaluated = of.evaluated("test")
     assert len(evaluated.rows) > 9, "long texts are scored in parts"
-    found = list(of.task.predictions(of.run, evaluated))
-    assert [row["text"] for row in found] == [row["review"] for row in rows]
-    assert found[-1] == {"text": "!", "loss": None, "perplexity": None, "accuracy": None, "tokens": 0}
+    predictions = list(of.task.predictions(of.run, evaluated))
+    assert [row["text"] for row in predictions] == [row["review"] for row in rows]
+    assert predictions[-1] == {"text": "!", "loss": None, "perplexity": None, "accuracy": None, "tokens": 0}
     metrics = of.task.metrics(of.run, evaluated)
-    scored = found[:-1]
+    scored = predictions[:-1]
     tokens = sum(row["tokens"] for row in scored)
     assert sum(row["loss"] * row["tokens"] for row in scored) / tokens == pytest.approx(metrics["loss"], rel=1e-5)
 
@@ -240,15 +240,15 @@ def test_models_that_have_no_mask(tmp_path: Path, bert: Path) -> None:
         unmasked: "its tokenizer has no token for masking, so there is nothing to fill in. Choose a model",
         tiny_gpt2(tmp_path / "gpt2"): "is of kind 'gpt2', for which transformers has no head for guessing masked words",
     }
-    for place, (model, said) in enumerate(refusals.items()):
+    for place, (model, message) in enumerate(refusals.items()):
         with pytest.raises(ExpectedError) as caught:
             prepare(token_config(tmp_path / str(place), "fill-mask", model=model, train=reviews(4), columns=TEXT))
         assert caught.value.reason is Reason.MODEL_NOT_FOUND
-        assert said in str(caught.value)
+        assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([{"text": None}, {"text": " "}], "column 'text' holds no text in any of its 2 rows. Name the column"),
         ([{"text": "!"}], "has no rows left to use (left out: 1 rows: they hold no token that could be masked)"),
@@ -256,11 +256,11 @@ def test_models_that_have_no_mask(tmp_path: Path, bert: Path) -> None:
     ],
 )
 def test_rows_that_are_none(
-    config: Callable[..., RunConfig], bert: Path, rows: list[dict[str, Any]], said: str
+    config: Callable[..., RunConfig], bert: Path, rows: list[dict[str, Any]], message: str
 ) -> None:
     with pytest.raises(ExpectedError) as caught:
         prepare(config(model=bert, train=rows))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 # --- two ranks ---------------------------------------------------------------------------------------------------

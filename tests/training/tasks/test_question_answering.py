@@ -106,13 +106,13 @@ def test_answers_are_learnt(finished: Finished) -> None:
 
 
 def test_the_test_split_is_predicted_in_its_order(finished: Finished) -> None:
-    rows, told = questions(SIZES["test"], seed=2), predictions_of(finished)
-    assert [(row["id"], row["question"], row["context"]) for row in told] == [
+    rows, predictions = questions(SIZES["test"], seed=2), predictions_of(finished)
+    assert [(row["id"], row["question"], row["context"]) for row in predictions] == [
         (row["id"], row["question"], row["context"]) for row in rows
     ]
-    assert [row["references"] for row in told] == [row["answers"]["text"] for row in rows]
+    assert [row["references"] for row in predictions] == [row["answers"]["text"] for row in rows]
     report = report_of(finished)
-    scores = squad.scores([row["prediction"] for row in told], [row["references"] for row in told])
+    scores = squad.scores([row["prediction"] for row in predictions], [row["references"] for row in predictions])
     assert report.test is not None
     assert report.test == pytest.approx({**scores, "loss": report.test["loss"]})
     assert scores["exact_match"] > 85
@@ -155,9 +155,9 @@ def test_rows_and_loss_of_a_step_are_those_of_every_world(
         global_step.steps(run, ranks=ranks, accumulation=accumulation) for ranks, accumulation in global_step.WORLDS
     ]
     assert sum(len(step.rows) for step in alone) % 8 or architecture == "t5", "the last batch is not full"
-    for found in others:
-        assert [step.rows for step in found] == [step.rows for step in alone]
-        assert [step.loss for step in found] == pytest.approx([step.loss for step in alone], abs=1e-5)
+    for steps in others:
+        assert [step.rows for step in steps] == [step.rows for step in alone]
+        assert [step.loss for step in steps] == pytest.approx([step.loss for step in alone], abs=1e-5)
 
 
 def test_the_loss_is_that_of_the_model_itself(models: dict[str, Path], tmp_path: Path) -> None:
@@ -188,14 +188,14 @@ def test_an_adapter_sees_which_tokens_are_the_question(models: dict[str, Path], 
     wrapped = adapters.wrap(run.model, checkpointing=False).eval()
     encoded = run.tokenizer(["food"], ["the soup was fresh"], padding="max_length", max_length=12, return_tensors="pt")
     with torch.no_grad():
-        found = wrapped(**encoded).start_logits
+        logits = wrapped(**encoded).start_logits
         blind = wrapped(**{**encoded, "token_type_ids": encoded["token_type_ids"] * 0}).start_logits
-    assert float((found - blind)[:, :8].abs().max()) > 1e-3
-    assert found[:, 8:].tolist() == [[-np.inf] * 4], "what fills up a batch is no answer"
+    assert float((logits - blind)[:, :8].abs().max()) > 1e-3
+    assert logits[:, 8:].tolist() == [[-np.inf] * 4], "what fills up a batch is no answer"
     adapters.save(wrapped, tmp_path / "saved")
     with torch.no_grad():
         loaded = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "saved").eval()(**encoded).start_logits
-    torch.testing.assert_close(loaded[:, :8], found[:, :8])
+    torch.testing.assert_close(loaded[:, :8], logits[:, :8])
 
 
 def test_rows_are_filled_up_to_the_window_where_the_job_says_so(models: dict[str, Path], tmp_path: Path) -> None:
@@ -217,14 +217,14 @@ def test_labels_are_smoothed_over_the_tokens_of_the_row_alone(models: dict[str, 
     logits = torch.tensor([[2.0, -1.0, 0.5, -np.inf]])
     chances = logits[0, :3].log_softmax(dim=-1)
     expected = -(0.8 * chances[1] + 0.2 * chances.mean()) - (0.8 * chances[2] + 0.2 * chances.mean())
-    found = TASK.loss(run)({"start_logits": logits, "end_logits": logits}, torch.tensor([[1, 2]]))
-    assert float(found) == pytest.approx(float(expected) / 2)
+    loss = TASK.loss(run)({"start_logits": logits, "end_logits": logits}, torch.tensor([[1, 2]]))
+    assert float(loss) == pytest.approx(float(expected) / 2)
     filler = TASK.loss(run)(
         {"start_logits": logits.repeat(2, 1), "end_logits": logits.repeat(2, 1)},
         torch.tensor([[1, 2], [-100, -100]]),
         num_items_in_batch=2,
     )
-    assert float(filler) == pytest.approx(float(found))
+    assert float(filler) == pytest.approx(float(loss))
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------
@@ -248,8 +248,8 @@ def test_labels_stand_for_the_answer_in_every_window(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     answered: dict[int, list[str]] = {}
     shared = 0
-    found = windows(prepared, "validation")
-    for window in found:
+    validation_windows = windows(prepared, "validation")
+    for window in validation_windows:
         assert len(window["input_ids"]) == window["length"] <= 32
         first, offsets = window["_first"], np.array(window["_offsets"]).reshape(-1, 2)
         context = rows[window["_example"]]["context"]
@@ -266,11 +266,11 @@ def test_labels_stand_for_the_answer_in_every_window(
         assert bool(texts) == bool(rows[number]["answers"]["text"])
         shared += len(texts) > 1
     assert shared, "an answer in what two windows share is learnt in both"
-    assert len(found) > 70
-    example = next(window for window in found if window["labels"] != [0, 0])
-    said = tokenizer.decode(TASK.learnt(example)).strip()
-    assert said == rows[example["_example"]]["answers"]["text"][0].strip()
-    assert [window["labels"] for window in windows(prepared)] == [window["labels"] for window in found]
+    assert len(validation_windows) > 70
+    example = next(window for window in validation_windows if window["labels"] != [0, 0])
+    learnt_text = tokenizer.decode(TASK.learnt(example)).strip()
+    assert learnt_text == rows[example["_example"]]["answers"]["text"][0].strip()
+    assert [window["labels"] for window in windows(prepared)] == [window["labels"] for window in validation_windows]
     assert not any(name.startswith("_") for name in windows(prepared)[0])
 
 
@@ -278,13 +278,13 @@ def test_windows_cover_a_context_and_share_the_stride(models: dict[str, Path], t
     context = " ".join(["soup", "bread", "table", "waiter", "place", "had", "we", "was", "a", "and"] * 6)
     row = {"question": "the food", "context": context, "answers": at("soup bread", context)}
     made = run_config(tmp_path, models["bert"], {"train": [row], "validation": [row]})
-    found = windows(prepare(made), "validation")
-    begins = [window["_offsets"][0] for window in found]
-    ends = [window["_offsets"][-1] for window in found]
+    validation_windows = windows(prepare(made), "validation")
+    begins = [window["_offsets"][0] for window in validation_windows]
+    ends = [window["_offsets"][-1] for window in validation_windows]
     assert (begins[0], ends[-1]) == (0, len(context))
     for begin, end in zip(begins[1:], ends[:-1], strict=True):
         assert len(context[begin:end].split()) == 8
-    assert all(window["input_ids"][:4] == found[0]["input_ids"][:4] for window in found)
+    assert all(window["input_ids"][:4] == validation_windows[0]["input_ids"][:4] for window in validation_windows)
 
 
 def test_a_question_that_leaves_no_room_is_cut_and_said(models: dict[str, Path], tmp_path: Path) -> None:
@@ -305,14 +305,14 @@ def test_windows_default_to_384_tokens_with_128_shared(models: dict[str, Path], 
     made = run_config(tmp_path, models["bert"], {"train": questions(2)}, preprocessing=Preprocessing())
     assert TASK.limits(made, wide)[0].tokens == 384
     assert TASK.limits(made, loaded)[0].tokens == 64
-    given = made.model_copy(update={"preprocessing": Preprocessing(max_length=500, stride=20)})
-    assert TASK.limits(given, wide)[0].tokens == 500
-    for preprocessing, said in (
+    larger = made.model_copy(update={"preprocessing": Preprocessing(max_length=500, stride=20)})
+    assert TASK.limits(larger, wide)[0].tokens == 500
+    for preprocessing, message in (
         (Preprocessing(max_length=64, stride=50), "preprocessing.stride is 50: windows of 64 tokens, of which 3 are"),
         (Preprocessing(max_length=64, stride=50), "Choose a stride of at most 45, or a larger"),
         (Preprocessing(max_length=12), "windows of 12 tokens"),
     ):
-        with pytest.raises(ExpectedError, match=said):
+        with pytest.raises(ExpectedError, match=message):
             TASK.limits(made.model_copy(update={"preprocessing": preprocessing}), wide)
 
 
@@ -364,15 +364,15 @@ def test_an_answer_that_stands_elsewhere_once_is_found_there_and_said(models: di
     kept = examples(prepared, "validation")
     assert kept is not None
     assert kept.column("answers")[4].as_py() == right
-    said = [message for message in prepared.messages if "once elsewhere" in message]
+    messages = [message for message in prepared.messages if "once elsewhere" in message]
     assert [
         str(tmp_path / f"{role}.jsonl, line 5") in message
-        for role, message in zip(("train", "validation"), said, strict=True)
+        for role, message in zip(("train", "validation"), messages, strict=True)
     ] == [True, True]
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "message"),
     [
         (
             {"text": ["wine"], "answer_start": [4]},
@@ -394,18 +394,18 @@ def test_an_answer_that_stands_elsewhere_once_is_found_there_and_said(models: di
         (None, "line 2: no answers in column 'answers'."),
     ],
 )
-def test_answers_that_cannot_be_learnt(answers: Any, said: str, models: dict[str, Path], tmp_path: Path) -> None:
+def test_answers_that_cannot_be_learnt(answers: Any, message: str, models: dict[str, Path], tmp_path: Path) -> None:
     rows = [
-        {"question": "the food", "context": "the soup was the bread table", "answers": given}
-        for given in (at("soup", "the soup"), answers)
+        {"question": "the food", "context": "the soup was the bread table", "answers": answers_of_row}
+        for answers_of_row in (at("soup", "the soup"), answers)
     ]
     with pytest.raises(ExpectedError) as refused:
         prepare(run_config(tmp_path, models["bert"], {"train": rows}))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "message"),
     [
         (
             "soup",
@@ -419,11 +419,11 @@ def test_answers_that_cannot_be_learnt(answers: Any, said: str, models: dict[str
         (NONE, "no question of the training data has an answer in column 'answers'"),
     ],
 )
-def test_columns_that_hold_no_answers(answers: Any, said: str, models: dict[str, Path], tmp_path: Path) -> None:
+def test_columns_that_hold_no_answers(answers: Any, message: str, models: dict[str, Path], tmp_path: Path) -> None:
     rows = [{"question": "the food", "context": "the soup was", "answers": answers}] * 2
     with pytest.raises(ExpectedError) as refused:
         prepare(run_config(tmp_path, models["bert"], {"train": rows}))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_answers_in_csv_are_refused_with_the_way_out(models: dict[str, Path], tmp_path: Path) -> None:

@@ -66,15 +66,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, t5: Path) -> Finished:
 def test_two_ranks_learn_to_summarise_and_say_how_well(trained: Finished) -> None:
     assert trained.returncode == 0, trained.output
     report = TrainingReport.model_validate_json((trained.model / REPORT_FILE).read_text())
-    found = report.evaluation or {}
+    evaluated = report.evaluation or {}
     judged = [row["gist"] for row in stories(61, seed=1)]
     always_the_same = TASK.scores([judged[0]] * 61, judged)
-    assert found["rouge1"] > 90 > always_the_same["rouge1"]
-    assert found["rouge2"] > 85 > always_the_same["rouge2"]
-    assert found["gen_len"] == pytest.approx(11, abs=1)
+    assert evaluated["rouge1"] > 90 > always_the_same["rouge1"]
+    assert evaluated["rouge2"] > 85 > always_the_same["rouge2"]
+    assert evaluated["gen_len"] == pytest.approx(11, abs=1)
     assert report.steps == 80
     assert [evaluation.step for evaluation in report.evaluations] == [20, 40, 60, 80]
-    assert report.evaluations[0].metrics["rouge2"] < found["rouge2"]
+    assert report.evaluations[0].metrics["rouge2"] < evaluated["rouge2"]
     assert report.details["rougeTokenizer"] == "rouge_score with Porter stemmer"
 
 
@@ -84,9 +84,9 @@ def test_what_was_written_of_the_test_split_lies_beside_the_model(trained: Finis
     assert [line["text"] for line in lines] == [row["story"] for row in rows]
     assert [line["reference"] for line in lines] == [row["gist"] for row in rows]
     report = TrainingReport.model_validate_json((trained.model / REPORT_FILE).read_text())
-    found = TASK.scores([line["prediction"] for line in lines], [row["gist"] for row in rows])
-    assert found["rouge1"] == pytest.approx((report.test or {})["rouge1"])
-    assert found["rouge1"] > 80
+    scores = TASK.scores([line["prediction"] for line in lines], [row["gist"] for row in rows])
+    assert scores["rouge1"] == pytest.approx((report.test or {})["rouge1"])
+    assert scores["rouge1"] > 80
 
 
 def test_the_saved_model_generates_what_was_reported(trained: Finished) -> None:
@@ -97,8 +97,8 @@ def test_the_saved_model_generates_what_was_reported(trained: Finished) -> None:
     read = tokenizer([PREFIX + row["story"] for row in rows], return_tensors="pt", padding=True)
     written = tokenizer.batch_decode(model.generate(**read), skip_special_tokens=True)
     report = json.loads((trained.model / REPORT_FILE).read_text())
-    found = TASK.scores(written, [row["gist"] for row in rows])
-    assert found["rouge2"] == pytest.approx(report["evaluation"]["rouge2"], abs=0.5)
+    scores = TASK.scores(written, [row["gist"] for row in rows])
+    assert scores["rouge2"] == pytest.approx(report["evaluation"]["rouge2"], abs=0.5)
     assert (model.generation_config.num_beams, model.generation_config.max_length) == (2, 17)
 
 
@@ -153,8 +153,8 @@ def test_padding_to_limits_of_source_and_target(tmp_path: Path, t5: Path) -> Non
 def test_what_is_cut_is_counted_for_sources_and_targets_apart(tmp_path: Path, t5: Path) -> None:
     lengths = {"max_source_length": 5, "max_target_length": 5, "truncation_side": "left"}
     made = InProcess.of(pair_config(tmp_path, "summarization", t5, train=ROWS, preprocessing=lengths))
-    told = made.prepared.splits["train"]
-    assert (told.truncated, told.truncated_targets) == (1, 1)
+    split = made.prepared.splits["train"]
+    assert (split.truncated, split.truncated_targets) == (1, 1)
     read, learnt = made.rows()[0]["input_ids"], made.rows()[1]["labels"]
     assert made.run.tokenizer.convert_ids_to_tokens(read) == ["▁the", "▁soup", "▁was", "▁awful", "</s>"]
     assert made.run.tokenizer.convert_ids_to_tokens(learnt) == ["▁the", "▁music", "▁was", "▁said", "</s>"]
@@ -173,7 +173,7 @@ def test_a_step_is_the_same_in_every_world(tmp_path: Path, make: Any, label_smoo
     made = InProcess.of(config, label_smoothing=label_smoothing)
     rows, loss, model = made.rows(), made.task.loss(made.run), made.run.model
     order = GlobalBatchOrder(lengths=rows.lengths, batch_rows=8, seed=42)
-    found: dict[tuple[int, int], list[Any]] = {}
+    steps_by_world: dict[tuple[int, int], list[Any]] = {}
     for ranks, accumulation in ((1, 1), (1, 2), (2, 1), (2, 2)):
         micro = list(MicroBatchSampler(order, batch_size=8 // ranks // accumulation, world_size=ranks))
         per_step = ranks * accumulation
@@ -189,9 +189,9 @@ def test_a_step_is_the_same_in_every_world(tmp_path: Path, make: Any, label_smoo
             total.backward()
             slope = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
             taken = sorted(pick.row for picks in step for pick in picks if pick.counts)
-            found.setdefault((ranks, accumulation), []).append((taken, total.item(), slope))
-    alone = found.pop((1, 1))
-    for others in found.values():
+            steps_by_world.setdefault((ranks, accumulation), []).append((taken, total.item(), slope))
+    alone = steps_by_world.pop((1, 1))
+    for others in steps_by_world.values():
         for (mine, my_loss, my_slope), (theirs, their_loss, their_slope) in zip(alone, others, strict=True):
             assert mine == theirs
             assert my_loss == pytest.approx(their_loss, abs=1e-5)
@@ -217,15 +217,15 @@ def test_evaluation_tells_loss_rouge_and_what_was_written(tmp_path: Path, t5: Pa
     made = InProcess.of(config)
     made.train(epochs=2, learning_rate=1e-2)
     evaluated = made.judge()
-    found = made.task.metrics(made.run, evaluated)
-    assert set(found) == {"loss", "rouge1", "rouge2", "rougeL", "rougeLsum", "gen_len"}
-    told = list(made.task.predictions(made.run, evaluated))
-    assert [line["text"] for line in told] == [row["story"] for row in judged]
-    assert [line["reference"] for line in told] == [row["gist"] for row in judged]
-    assert TASK.scores([line["prediction"] for line in told], [row["gist"] for row in judged])[
+    metrics = made.task.metrics(made.run, evaluated)
+    assert set(metrics) == {"loss", "rouge1", "rouge2", "rougeL", "rougeLsum", "gen_len"}
+    predictions = list(made.task.predictions(made.run, evaluated))
+    assert [line["text"] for line in predictions] == [row["story"] for row in judged]
+    assert [line["reference"] for line in predictions] == [row["gist"] for row in judged]
+    assert TASK.scores([line["prediction"] for line in predictions], [row["gist"] for row in judged])[
         "rouge1"
-    ] == pytest.approx(found["rouge1"])
-    assert {"<pad>", "</s>"}.isdisjoint(word for line in told for word in line["prediction"].split())
+    ] == pytest.approx(metrics["rouge1"])
+    assert {"<pad>", "</s>"}.isdisjoint(word for line in predictions for word in line["prediction"].split())
 
 
 def test_without_generation_there_is_a_loss_alone(tmp_path: Path, t5: Path) -> None:
@@ -273,8 +273,8 @@ def test_generation_is_as_asked_for_and_the_model_can_be_saved(tmp_path: Path, t
     ],
 )
 def test_rouge_is_that_of_the_library(reference: str, written: str, expected: dict[str, float]) -> None:
-    found = TASK.scores([written], [reference])
-    assert {name: found[name] for name in expected} == pytest.approx(
+    scores = TASK.scores([written], [reference])
+    assert {name: scores[name] for name in expected} == pytest.approx(
         {name: 100 * value for name, value in expected.items()}, abs=1e-3
     )
 
@@ -296,8 +296,8 @@ def test_rouge_counts_words_of_every_script(text: str) -> None:
 
 def test_other_scripts_are_told(tmp_path: Path, t5: Path) -> None:
     rows = [{"story": "кошка спит", "gist": "спит кошка"}]
-    said = prepare(pair_config(tmp_path, "summarization", t5, train=rows, validation=rows)).messages
-    assert any("words of any script" in message for message in said)
+    messages = prepare(pair_config(tmp_path, "summarization", t5, train=rows, validation=rows)).messages
+    assert any("words of any script" in message for message in messages)
 
 
 # --- what is refused, and what is told ---
@@ -364,9 +364,9 @@ def test_a_t5_without_prefix_is_warned_of_and_a_bart_is_not(tmp_path: Path, t5: 
         config = pair_config(tmp_path / name, "summarization", model, train=ROWS, preprocessing=preprocessing)
         return " ".join(prepare(config).messages)
 
-    told = messages("t5", t5)
-    assert "sourcePrefix is not set" in told
-    assert "'summarize: '" in told
+    t5_messages = messages("t5", t5)
+    assert "sourcePrefix is not set" in t5_messages
+    assert "'summarize: '" in t5_messages
     assert "sourcePrefix" not in messages("prefixed", t5, source_prefix=PREFIX)
     assert "sourcePrefix" not in messages("bart", tiny_bart(tmp_path / "model"))
 
@@ -374,12 +374,14 @@ def test_a_t5_without_prefix_is_warned_of_and_a_bart_is_not(tmp_path: Path, t5: 
 def test_lengths_beyond_the_positions_are_cut_and_relative_ones_are_not(tmp_path: Path, t5: Path) -> None:
     lengths = {"max_source_length": 100, "max_target_length": 200}
     bart = tiny_bart(tmp_path / "model")
-    told = prepare(pair_config(tmp_path / "bart", "summarization", bart, train=ROWS, preprocessing=lengths)).messages
-    assert any("maxSourceLength is 100, the model has 64 positions: 64 is used" in message for message in told)
-    assert any("maxTargetLength is 200, the model has 64 positions: 64 is used" in message for message in told)
-    told = prepare(pair_config(tmp_path / "t5", "summarization", t5, train=ROWS, preprocessing=lengths)).messages
-    assert any("maxSourceLength is 100" in message and "64 tokens" in message for message in told)
-    assert not any("is used" in message for message in told)
+    messages = prepare(
+        pair_config(tmp_path / "bart", "summarization", bart, train=ROWS, preprocessing=lengths)
+    ).messages
+    assert any("maxSourceLength is 100, the model has 64 positions: 64 is used" in message for message in messages)
+    assert any("maxTargetLength is 200, the model has 64 positions: 64 is used" in message for message in messages)
+    messages = prepare(pair_config(tmp_path / "t5", "summarization", t5, train=ROWS, preprocessing=lengths)).messages
+    assert any("maxSourceLength is 100" in message and "64 tokens" in message for message in messages)
+    assert not any("is used" in message for message in messages)
 
 
 def test_a_multilingual_model_summarises_in_the_language_it_is_told(tmp_path: Path) -> None:

@@ -143,20 +143,20 @@ def test_a_pipeline_predicts_several_labels_as_reported(several: Finished) -> No
     from sklearn.metrics import f1_score
     from transformers import pipeline
 
-    rows, told = opinions(41, seed=2), predictions_of(several)
+    rows, predictions = opinions(41, seed=2), predictions_of(several)
     classify = pipeline("text-classification", model=str(several.model), top_k=None)
     assert classify.model.config.problem_type == MULTI
     assert classify.model.config.id2label == dict(enumerate(sorted(OPINIONS)))
-    found = [
-        sorted(one["label"] for one in scores if one["score"] > 0.5)
+    pipeline_labels = [
+        sorted(score["label"] for score in scores if score["score"] > 0.5)
         for scores in classify([row["review"] for row in rows])
     ]
-    assert [row["prediction"] for row in told] == found
-    assert [row["reference"] for row in told] == [sorted(row["about"]) for row in rows]
-    assert [row["text"] for row in told] == [row["review"] for row in rows]
+    assert [row["prediction"] for row in predictions] == pipeline_labels
+    assert [row["reference"] for row in predictions] == [sorted(row["about"]) for row in rows]
+    assert [row["text"] for row in predictions] == [row["review"] for row in rows]
     yes = [
         [[label in labels for label in sorted(OPINIONS)] for labels in part]
-        for part in (found, [r["about"] for r in rows])
+        for part in (pipeline_labels, [r["about"] for r in rows])
     ]
     report = report_of(several)
     assert report.test is not None
@@ -164,10 +164,10 @@ def test_a_pipeline_predicts_several_labels_as_reported(several: Finished) -> No
 
 
 def test_the_report_tells_scores_by_label(several: Finished) -> None:
-    told = report_of(several).details["perLabel"]
-    assert sorted(told) == sorted(OPINIONS)
+    per_label = report_of(several).details["perLabel"]
+    assert sorted(per_label) == sorted(OPINIONS)
     rows = opinions(61, seed=1)
-    for label, scores in told.items():
+    for label, scores in per_label.items():
         assert scores["support"] == sum(label in row["about"] for row in rows)
         assert scores["support"] == scores["truePositives"] + scores["falseNegatives"]
 
@@ -182,12 +182,12 @@ def test_a_number_is_learnt_and_a_pipeline_tells_it(number: Finished) -> None:
     assert report.evaluation["mse"] < spread / 2, "the mean of all would have the spread"
     assert report.evaluation["pearson"] > 0.7
     assert report.evaluation["loss"] == pytest.approx(report.evaluation["mse"], rel=1e-4)
-    told = predictions_of(number)
+    predictions = predictions_of(number)
     predict = pipeline("text-classification", model=str(number.model))
     assert (predict.model.config.problem_type, predict.model.config.num_labels) == (REGRESSION, 1)
-    found = [one["score"] for one in predict([row["text"] for row in told])]
-    assert [row["prediction"] for row in told] == pytest.approx(found, abs=1e-4)
-    assert [row["reference"] for row in told] == [row["score"] for row in ratings(41, seed=2)]
+    pipeline_scores = [result["score"] for result in predict([row["text"] for row in predictions])]
+    assert [row["prediction"] for row in predictions] == pytest.approx(pipeline_scores, abs=1e-4)
+    assert [row["reference"] for row in predictions] == [row["score"] for row in ratings(41, seed=2)]
 
 
 # --- loss --------------------------------------------------------------------------------------------------------
@@ -203,9 +203,9 @@ def test_rows_and_loss_of_a_step_are_those_of_every_world(
         global_step.steps(run, ranks=ranks, accumulation=accumulation) for ranks, accumulation in global_step.WORLDS
     ]
     assert len(alone) == 5, "the last batch is not full"
-    for found in others:
-        assert [step.rows for step in found] == [step.rows for step in alone]
-        assert [step.loss for step in found] == pytest.approx([step.loss for step in alone], abs=1e-6)
+    for steps in others:
+        assert [step.rows for step in steps] == [step.rows for step in alone]
+        assert [step.loss for step in steps] == pytest.approx([step.loss for step in alone], abs=1e-6)
 
 
 @pytest.mark.parametrize("problem", [SINGLE, MULTI, REGRESSION])
@@ -239,8 +239,8 @@ def test_balanced_weights_of_several_labels_are_by_label(models: dict[str, Path]
     run = ready(tmp_path, models["bert"], MULTI, rows, loss_weights="balanced")
     assert run.prepared.label_counts == (3, 1)
     losses = class_problems.MultiLabel().losses(run)
-    found = losses(torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [-100, -100]])) / np.log(2)
-    assert found.flatten().tolist() == pytest.approx([4 / 6, 4 / 6, 0, 0])
+    weighted = losses(torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [-100, -100]])) / np.log(2)
+    assert weighted.flatten().tolist() == pytest.approx([4 / 6, 4 / 6, 0, 0])
 
 
 def test_labels_are_smoothed(models: dict[str, Path], tmp_path: Path) -> None:
@@ -248,21 +248,21 @@ def test_labels_are_smoothed(models: dict[str, Path], tmp_path: Path) -> None:
     run = ready(tmp_path / "single", models["bert"], SINGLE, training_arguments=smooth)
     logits, label = torch.tensor([[2.0, -1.0]]), torch.tensor([0])
     chances = logits.log_softmax(dim=-1)[0]
-    found = class_problems.SingleLabel().losses(run)(logits, label)
-    assert float(found[0]) == pytest.approx(float(-(0.9 * chances[0] + 0.1 * chances[1])), abs=1e-6)
+    losses = class_problems.SingleLabel().losses(run)(logits, label)
+    assert float(losses[0]) == pytest.approx(float(-(0.9 * chances[0] + 0.1 * chances[1])), abs=1e-6)
     run = ready(tmp_path / "multi", models["bert"], MULTI, training_arguments=smooth)
-    found = class_problems.MultiLabel().losses(run)(torch.tensor([[2.0]]), torch.tensor([[1.0]]))
+    losses = class_problems.MultiLabel().losses(run)(torch.tensor([[2.0]]), torch.tensor([[1.0]]))
     yes, no = torch.tensor(2.0).sigmoid().log(), torch.tensor(-2.0).sigmoid().log()
-    assert float(found[0, 0]) == pytest.approx(float(-(0.9 * yes + 0.1 * no)), abs=1e-6)
+    assert float(losses[0, 0]) == pytest.approx(float(-(0.9 * yes + 0.1 * no)), abs=1e-6)
 
 
 def test_a_number_that_marks_what_does_not_count_still_counts(models: dict[str, Path], tmp_path: Path) -> None:
     rows = [{"review": "soup", "score": score} for score in (-100.0, -100, 0.5, 3)]
     run = ready(tmp_path, models["bert"], REGRESSION, rows)
-    found = table(run.prepared).column("labels")
-    assert found.type == pa.float32()
-    assert found.to_pylist() == pytest.approx([-100.0, -100.0, 0.5, 3.0], abs=1e-4)
-    assert -100.0 not in found.to_pylist()
+    labels = table(run.prepared).column("labels")
+    assert labels.type == pa.float32()
+    assert labels.to_pylist() == pytest.approx([-100.0, -100.0, 0.5, 3.0], abs=1e-4)
+    assert -100.0 not in labels.to_pylist()
     (step,) = global_step.steps(run, ranks=1, accumulation=1)
     assert step.rows == (0, 1, 2, 3)
     # Half of the squared errors are of about 100.
@@ -278,12 +278,12 @@ def test_scores_of_one_class_are_those_that_scikit_learn_documents() -> None:
     wanted, chosen = np.array([0, 1, 2, 0, 1, 2]), np.array([0, 2, 1, 0, 0, 1])
     assert single.metrics(wanted, chosen) == pytest.approx({"accuracy": 2 / 6, "f1": 0.2667}, abs=1e-4)
     wanted, chosen = np.array([2, 0, 2, 2, 0, 1]), np.array([0, 0, 2, 2, 0, 2])
-    told = single.details(wanted, chosen, ("ant", "bird", "cat"))
-    assert told["confusionMatrix"] == {
+    details = single.details(wanted, chosen, ("ant", "bird", "cat"))
+    assert details["confusionMatrix"] == {
         "labels": ["ant", "bird", "cat"],
         "counts": [[2, 0, 0], [0, 0, 1], [1, 0, 2]],
     }
-    assert told["perLabel"]["ant"] == pytest.approx({"precision": 2 / 3, "recall": 1, "f1": 0.8, "support": 2})
+    assert details["perLabel"]["ant"] == pytest.approx({"precision": 2 / 3, "recall": 1, "f1": 0.8, "support": 2})
     many = tuple(str(number) for number in range(101))
     assert "confusionMatrix" not in single.details(wanted, chosen, many), "nobody reads one so large"
 
@@ -292,9 +292,9 @@ def test_scores_of_several_labels_are_those_that_scikit_learn_documents() -> Non
     multi = class_problems.MultiLabel()
     wanted = np.array([[0, 0, 0], [1, 1, 1], [0, 1, 1]], dtype=np.float32)
     chosen = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0]], dtype=bool)
-    told = multi.details(wanted, chosen, ("a", "b", "c"))["perLabel"]
-    assert [told[name]["f1"] for name in "abc"] == pytest.approx([2 / 3, 1, 2 / 3])
-    assert told["a"]["falsePositives"] == told["c"]["falseNegatives"] == 1
+    per_label = multi.details(wanted, chosen, ("a", "b", "c"))["perLabel"]
+    assert [per_label[name]["f1"] for name in "abc"] == pytest.approx([2 / 3, 1, 2 / 3])
+    assert per_label["a"]["falsePositives"] == per_label["c"]["falseNegatives"] == 1
     assert multi.metrics(wanted, chosen) == pytest.approx({"f1": 7 / 9, "f1_micro": 0.8, "accuracy": 2 / 3})
 
 
@@ -302,9 +302,9 @@ def test_scores_of_numbers_are_those_that_the_libraries_document() -> None:
     regression = class_problems.Regression()
     wanted, chosen = np.array([3, -0.5, 2, 7], np.float32), np.array([2.5, 0.0, 2, 8], np.float32)
     assert regression.metrics(wanted, chosen)["mse"] == pytest.approx(0.375)
-    one, other = np.arange(1, 8, dtype=np.float32), np.array([10, 9, 2.5, 6, 4, 3, 2], np.float32)
-    assert regression.metrics(one, other)["pearson"] == pytest.approx(-0.8285, abs=1e-4)
-    assert regression.metrics(one, np.full(7, 3.0, np.float32))["pearson"] == 0.0
+    references, predictions = np.arange(1, 8, dtype=np.float32), np.array([10, 9, 2.5, 6, 4, 3, 2], np.float32)
+    assert regression.metrics(references, predictions)["pearson"] == pytest.approx(-0.8285, abs=1e-4)
+    assert regression.metrics(references, np.full(7, 3.0, np.float32))["pearson"] == 0.0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -321,10 +321,10 @@ def test_predictions_are_in_the_order_of_the_data(problem: str, models: dict[str
     evaluated = global_step.evaluated(run)
     assert evaluated.rows.number(0) != 0, "evaluation goes from long to short"
     rows = MAKE[problem](21, seed=1)
-    told = list(TASK.predictions(run, evaluated))
+    predictions = list(TASK.predictions(run, evaluated))
     label = COLUMNS[problem]["label"]
-    assert [row["text"] for row in told] == [row["review"] for row in rows]
-    assert [row["reference"] for row in told] == [row[label] for row in rows]
+    assert [row["text"] for row in predictions] == [row["review"] for row in rows]
+    assert [row["reference"] for row in predictions] == [row[label] for row in rows]
     with torch.no_grad():
         logits = run.model(**run.tokenizer(rows[3]["review"], return_tensors="pt")).logits[0]
     expected = {
@@ -332,7 +332,7 @@ def test_predictions_are_in_the_order_of_the_data(problem: str, models: dict[str
         MULTI: [name for name, logit in zip(run.prepared.label_names, logits, strict=False) if logit > 0],
         REGRESSION: pytest.approx(float(logits[0]), abs=1e-5),
     }
-    assert told[3]["prediction"] == expected[problem]
+    assert predictions[3]["prediction"] == expected[problem]
     assert set(TASK.metrics(run, evaluated)) == set(task_facts.metrics("text-classification", problem))
 
 
@@ -364,10 +364,10 @@ def test_several_labels_come_as_names_ids_or_text(models: dict[str, Path], tmp_p
         assert multi_hot(prepared) == expected, name
         assert prepared.label_names == (("0", "1") if name in ("ids", "numbers") else ("cold", "spicy")), name
         assert prepared.label_counts == (2, 1), name
-        said = any(
+        noticed = any(
             message.startswith("Column 'about' holds text: labels are what is between") for message in prepared.messages
         )
-        assert said == (file.suffix == ".csv")
+        assert noticed == (file.suffix == ".csv")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -383,8 +383,8 @@ def test_several_labels_come_in_a_column_each(suffix: str, models: dict[str, Pat
     assert prepared.label_names == ("spicy", "cold")
     assert multi_hot(prepared) == [[1.0, 1.0], [0.0, 0.0]]
     assert prepared.label_counts == (1, 1)
-    told = list(TASK.predictions(made := global_step.training(run, prepared), global_step.evaluated(made)))
-    assert [row["reference"] for row in told] == [["spicy", "cold"]]
+    predictions = list(TASK.predictions(made := global_step.training(run, prepared), global_step.evaluated(made)))
+    assert [row["reference"] for row in predictions] == [["spicy", "cold"]]
     twice = run.model_copy(update={"dataset": run.dataset.model_copy(update={"label_columns": ("spicy", "review")})})
     with pytest.raises(ExpectedError, match=r"names one column for two roles: review\."):
         prepare(twice)
@@ -401,10 +401,10 @@ def test_several_labels_that_are_lists_written_as_text(models: dict[str, Path], 
 def test_marks_of_begin_and_end_that_texts_hold_are_there_once(models: dict[str, Path], tmp_path: Path) -> None:
     rows = [{"review": "the soup", "stars": "a"}, {"review": "[CLS]the soup[SEP]", "stars": "b"}]
     file = write_rows(tmp_path / "train.jsonl", rows)
-    found = (
+    input_ids = (
         table(prepare(run_config(tmp_path, models["bert"], SINGLE, {"train": file}))).column("input_ids").to_pylist()
     )
-    assert found[0] == found[1]
+    assert input_ids[0] == input_ids[1]
 
 
 def test_names_of_several_labels_that_the_data_declares_are_kept(models: dict[str, Path], tmp_path: Path) -> None:
@@ -443,8 +443,8 @@ def test_pairs_are_predicted_with_both_texts(models: dict[str, Path], tmp_path: 
     rows = [{"review": f"soup {word}", "reply": "was it", "stars": word} for word in ("good", "bad", "good")]
     columns = {"text": "review", "text_pair": "reply", "label": "stars"}
     run = ready(tmp_path, models["bert"], SINGLE, rows, columns=columns)
-    told = list(TASK.predictions(run, global_step.evaluated(run)))
-    assert [{name: row[name] for name in ("text", "text_pair", "reference")} for row in told] == [
+    predictions = list(TASK.predictions(run, global_step.evaluated(run)))
+    assert [{name: row[name] for name in ("text", "text_pair", "reference")} for row in predictions] == [
         {"text": row["review"], "text_pair": "was it", "reference": row["stars"]} for row in rows
     ]
 
@@ -453,8 +453,8 @@ def test_rows_are_filled_up_and_cut_as_wanted(models: dict[str, Path], tmp_path:
     rows = [{"review": "soup bread table", "stars": "a"}, {"review": "soup", "stars": "b"}]
     wanted = {"maxLength": 4, "padding": "max_length", "truncationSide": "left"}
     run = ready(tmp_path, models["bert"], SINGLE, rows, preprocessing=wanted)
-    found = run.tokenizer.batch_decode(table(run.prepared).column("input_ids").to_pylist())
-    assert found == ["[CLS] bread table [SEP]", "[CLS] soup [SEP]"]
+    texts = run.tokenizer.batch_decode(table(run.prepared).column("input_ids").to_pylist())
+    assert texts == ["[CLS] bread table [SEP]", "[CLS] soup [SEP]"]
     rows_of = global_step.evaluated(run).rows
     batch = TASK.collator(run)([{name: rows_of[1][name] for name in ("input_ids", "labels")}])
     assert batch["input_ids"].shape == (1, 4)

@@ -53,7 +53,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., RunConfig]:
-    return lambda **given: token_config(tmp_path, "text-generation", **given)
+    return lambda **options: token_config(tmp_path, "text-generation", **options)
 
 
 def decoded(model: Path, ids: list[int]) -> list[str]:
@@ -100,8 +100,8 @@ def test_packing_loses_nothing(config: Callable[..., RunConfig], gpt2: Path, max
 def test_long_texts_are_tokenised_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain_text, "BATCH_BYTES", 10)
     texts = ["a" * size for size in (4, 4, 4, 30, 1, 9, 10, 0, 1)]
-    found = [batch["text"].to_pylist() for batch in plain_text.batches(pa.table({"text": texts}))]
-    assert [[len(text) for text in batch] for batch in found] == [[4, 4], [4], [30], [1, 9], [10, 0], [1]]
+    batches = [batch["text"].to_pylist() for batch in plain_text.batches(pa.table({"text": texts}))]
+    assert [[len(text) for text in batch] for batch in batches] == [[4, 4], [4], [30], [1, 9], [10, 0], [1]]
 
 
 def test_a_row_is_never_too_short_to_learn_from(config: Callable[..., RunConfig], gpt2: Path) -> None:
@@ -118,9 +118,9 @@ def test_texts_that_are_not_packed_are_cut_and_counted(config: Callable[..., Run
     assert len(rows) == 20
     assert prepared.splits["train"].truncated == long > 0
     assert f"{long} of 20 train rows are longer than 10 tokens and are cut." in prepared.messages
-    for row, given in zip(rows, texts, strict=True):
+    for row, source in zip(rows, texts, strict=True):
         text = "".join(decoded(gpt2, row["input_ids"]))
-        assert text == f"{given['text']}{END}" if len(given["text"].split()) == 5 else given["text"].startswith(text)
+        assert text == f"{source['text']}{END}" if len(source["text"].split()) == 5 else source["text"].startswith(text)
 
 
 def test_the_left_end_is_cut_but_for_what_opens_a_text(config: Callable[..., RunConfig], llama: Path) -> None:
@@ -132,8 +132,8 @@ def test_the_left_end_is_cut_but_for_what_opens_a_text(config: Callable[..., Run
 def test_without_a_limit_rows_stay_short(tmp_path: Path) -> None:
     model = tiny_llama(tmp_path / "long", positions=4096)
     prepared = prepare(token_config(tmp_path, "text-generation", model=model, train=stories(100)))
-    said = "preprocessing.maxLength is not given: 1024 tokens a row are used. The model reads 4096 tokens."
-    assert said in prepared.messages
+    message = "preprocessing.maxLength is not given: 1024 tokens a row are used. The model reads 4096 tokens."
+    assert message in prepared.messages
     assert len(all_rows(prepared)[0]["input_ids"]) == 1024
 
 
@@ -145,8 +145,8 @@ def test_the_completion_and_its_end_are_learnt(config: Callable[..., RunConfig],
         {"prompt": "king of", "completion": " distant lands"},
         {"prompt": "once ", "completion": "there"},  # as one text the border would be within a token
     ]
-    found = [learnt(llama, row) for row in all_rows(prepare(config(model=llama, train=rows, columns=PAIR)))]
-    assert found[0] == [
+    learnt_rows = [learnt(llama, row) for row in all_rows(prepare(config(model=llama, train=rows, columns=PAIR)))]
+    assert learnt_rows[0] == [
         ("<|begin|>", False),
         ("king", False),
         (" of", False),
@@ -154,7 +154,7 @@ def test_the_completion_and_its_end_are_learnt(config: Callable[..., RunConfig],
         (" lands", True),
         ("<|end|>", True),
     ]
-    assert found[1] == [("<|begin|>", False), ("once", False), (" ", False), ("there", True), ("<|end|>", True)]
+    assert learnt_rows[1] == [("<|begin|>", False), ("once", False), (" ", False), ("there", True), ("<|end|>", True)]
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -163,12 +163,12 @@ def test_marks_of_begin_and_end_that_texts_hold_are_there_once(
 ) -> None:
     plain = ["king of lands", "an old <|end|> king"]
     texts = [f"<|begin|>{plain[0]}<|end|>", f"<|begin|>{plain[1]}"]
-    found, expected = (
-        all_rows(prepare(config(model=llama, train=[{"text": text} for text in given], packing=packing)))
-        for given in (texts, plain)
+    marked, expected = (
+        all_rows(prepare(config(model=llama, train=[{"text": text} for text in source_texts], packing=packing)))
+        for source_texts in (texts, plain)
     )
-    assert found == expected
-    assert "".join(decoded(llama, found[0]["input_ids"])).startswith("<|begin|>king of lands<|end|>")
+    assert marked == expected
+    assert "".join(decoded(llama, marked[0]["input_ids"])).startswith("<|begin|>king of lands<|end|>")
 
 
 def test_marks_of_begin_and_end_that_pairs_hold_are_there_once(config: Callable[..., RunConfig], llama: Path) -> None:
@@ -176,15 +176,15 @@ def test_marks_of_begin_and_end_that_pairs_hold_are_there_once(config: Callable[
         {"prompt": "<|begin|>king of", "completion": " distant lands<|end|>"},
         {"prompt": "a<|end|>", "completion": "b"},
     ]
-    found = [learnt(llama, row) for row in all_rows(prepare(config(model=llama, train=rows, columns=PAIR)))]
-    assert [token for token, _ in found[0]] == ["<|begin|>", "king", " of", " distant", " lands", "<|end|>"]
-    assert [token for token, _ in found[1]] == ["<|begin|>", "a", "<|end|>", "b", "<|end|>"]
+    learnt_rows = [learnt(llama, row) for row in all_rows(prepare(config(model=llama, train=rows, columns=PAIR)))]
+    assert [token for token, _ in learnt_rows[0]] == ["<|begin|>", "king", " of", " distant", " lands", "<|end|>"]
+    assert [token for token, _ in learnt_rows[1]] == ["<|begin|>", "a", "<|end|>", "b", "<|end|>"]
 
 
 def test_words_that_touch_are_said(config: Callable[..., RunConfig], llama: Path) -> None:
     rows = [{"prompt": "once", "completion": "there"}] * 3
-    said = prepare(config(model=llama, train=rows, columns=PAIR)).messages
-    assert any(message.startswith("3 of 3 training rows have no white space between") for message in said)
+    messages = prepare(config(model=llama, train=rows, columns=PAIR)).messages
+    assert any(message.startswith("3 of 3 training rows have no white space between") for message in messages)
 
 
 def test_what_is_cut_is_counted_and_what_teaches_nothing_left_out(
@@ -204,16 +204,16 @@ def test_what_is_cut_is_counted_and_what_teaches_nothing_left_out(
 
 
 def test_pairs_can_be_packed_whole(config: Callable[..., RunConfig], llama: Path) -> None:
-    given = pairs(20)
-    single = prepare(config(model=llama, train=given, columns=PAIR))
+    source_rows = pairs(20)
+    single = prepare(config(model=llama, train=source_rows, columns=PAIR))
     lengths = [len(row["input_ids"]) for row in all_rows(single)]
-    config_of_packed = single_to_packed(config(model=llama, train=given, columns=PAIR))
+    config_of_packed = single_to_packed(config(model=llama, train=source_rows, columns=PAIR))
     rows = all_rows(prepare(config_of_packed))
     assert len(rows) < 20
     assert sum(len(row["input_ids"]) for row in rows) == sum(lengths)
     assert max(len(row["input_ids"]) for row in rows) <= 64
     taught_of_all = "".join(taught(llama, row) for row in rows)
-    assert taught_of_all == "".join(f"{row['completion']}<|end|>" for row in given)
+    assert taught_of_all == "".join(f"{row['completion']}<|end|>" for row in source_rows)
 
 
 def single_to_packed(config: RunConfig) -> RunConfig:
@@ -227,18 +227,18 @@ def single_to_packed(config: RunConfig) -> RunConfig:
 def test_all_that_the_assistant_says_is_learnt(tmp_path: Path, template: str, llama: Path) -> None:
     model = llama if template == "compared" else tiny_llama(tmp_path / "marked", template=MARKED_TEMPLATE)
     chat = [{"messages": HELLO}]
-    found = learnt(
+    tokens = learnt(
         model,
         all_rows(prepare(token_config(tmp_path, "text-generation", model=model, train=chat, columns=CHAT)))[0],
     )
-    assert "".join(token for token, _ in found) == (
+    assert "".join(token for token, _ in tokens) == (
         "<|begin|><|turn|>system\nbe brief<|done|>\n<|turn|>user\nafter once<|done|>\n<|turn|>assistant\nthere<|done|>\n"
         "<|turn|>user\nafter old<|done|>\n<|turn|>assistant\nking who<|done|>\n"
     )
-    marks = [index for index, (_, counts) in enumerate(found) if counts]
-    spoken = [found[index][0] for index in marks]
+    marks = [index for index, (_, counts) in enumerate(tokens) if counts]
+    spoken = [tokens[index][0] for index in marks]
     assert spoken == ["there", "<|done|>", "king", " who", "<|done|>"]
-    assert [found[index - 1][0] for index in marks if not found[index - 1][1]] == ["\n", "\n"]
+    assert [tokens[index - 1][0] for index in marks if not tokens[index - 1][1]] == ["\n", "\n"]
 
 
 def test_a_template_may_write_more_around_the_last_turn(tmp_path: Path) -> None:
@@ -301,13 +301,13 @@ def test_the_loss_in_chunks_is_that_of_torch(monkeypatch: pytest.MonkeyPatch, la
     labels = torch.randint(11, (4, 9))
     labels[torch.rand(4, 9) < 0.4] = IGNORED_LABEL
     labels[:, 0] = IGNORED_LABEL
-    found = token_loss.loss(shifted=True, label_smoothing=label_smoothing)({"logits": logits}, labels, 5)
-    (gradient,) = torch.autograd.grad(found * 3, logits)
+    loss = token_loss.loss(shifted=True, label_smoothing=label_smoothing)({"logits": logits}, labels, 5)
+    (gradient,) = torch.autograd.grad(loss * 3, logits)
     expected = cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum", label_smoothing=label_smoothing
     )
     (wanted,) = torch.autograd.grad(expected / 5 * 3, logits)
-    torch.testing.assert_close(found, expected / 5)
+    torch.testing.assert_close(loss, expected / 5)
     torch.testing.assert_close(gradient, wanted)
 
 
@@ -363,12 +363,12 @@ def test_the_test_split_is_scored_row_by_row(config: Callable[..., RunConfig], g
     of = ready(config(model=gpt2, train=stories(30), test=rows, max_length=10))
     evaluated = of.evaluated("test")
     assert len(evaluated.rows) > 9, "long texts are scored in parts"
-    found = list(of.task.predictions(of.run, evaluated))
-    assert [row["text"] for row in found] == [row["text"] for row in rows]
+    predictions = list(of.task.predictions(of.run, evaluated))
+    assert [row["text"] for row in predictions] == [row["text"] for row in rows]
     metrics = of.task.metrics(of.run, evaluated)
-    tokens = sum(row["tokens"] for row in found)
-    assert sum(row["loss"] * row["tokens"] for row in found) / tokens == pytest.approx(metrics["loss"], rel=1e-5)
-    assert all(row["perplexity"] == pytest.approx(np.exp(row["loss"])) for row in found)
+    tokens = sum(row["tokens"] for row in predictions)
+    assert sum(row["loss"] * row["tokens"] for row in predictions) / tokens == pytest.approx(metrics["loss"], rel=1e-5)
+    assert all(row["perplexity"] == pytest.approx(np.exp(row["loss"])) for row in predictions)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ SAID = {"role": "assistant", "content": "king"}
 
 
 @pytest.mark.parametrize(
-    ("messages", "said"),
+    ("messages", "refusal"),
     [
         ([USER], "line 2: column 'messages' has no message of the role assistant: there is nothing to learn"),
         ([], "line 2: column 'messages' has no message of the role assistant"),
@@ -406,14 +406,16 @@ SAID = {"role": "assistant", "content": "king"}
         ('{"role": "user"}', "a conversation is a list of objects with the keys role and content"),
     ],
 )
-def test_a_conversation_that_is_none(config: Callable[..., RunConfig], llama: Path, messages: Any, said: str) -> None:
+def test_a_conversation_that_is_none(
+    config: Callable[..., RunConfig], llama: Path, messages: Any, refusal: str
+) -> None:
     good: Any = json.dumps([USER, SAID]) if isinstance(messages, str) else [USER, SAID]
     rows = [{"messages": good}, {"messages": messages}]
     with pytest.raises(ExpectedError) as caught:
         prepare(config(model=llama, train=rows, columns=CHAT))
     assert caught.value.reason is Reason.DATA_INVALID
     assert "train.jsonl" in str(caught.value)
-    assert said in str(caught.value)
+    assert refusal in str(caught.value)
 
 
 def test_a_template_that_changes_what_was_said(tmp_path: Path) -> None:
@@ -438,7 +440,7 @@ def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "said"),
+    ("rows", "columns", "message"),
     [
         (
             [{"prompt": "a", "completion": " "}],
@@ -453,11 +455,11 @@ def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
     ],
 )
 def test_rows_that_are_none(
-    config: Callable[..., RunConfig], llama: Path, rows: list[dict[str, Any]], columns: dict[str, str], said: str
+    config: Callable[..., RunConfig], llama: Path, rows: list[dict[str, Any]], columns: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ExpectedError) as caught:
         prepare(config(model=llama, train=rows, columns=columns))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_models_that_cannot_continue_a_text(tmp_path: Path, gpt2: Path) -> None:
@@ -467,12 +469,12 @@ def test_models_that_cannot_continue_a_text(tmp_path: Path, gpt2: Path) -> None:
         gpt2: (CHAT, "its tokenizer has no chat template"),
         without_end(gpt2, tmp_path / "endless"): ({}, "its tokenizer has no token for the end of a text"),
     }
-    for place, (model, (columns, said)) in enumerate(refusals.items()):
+    for place, (model, (columns, message)) in enumerate(refusals.items()):
         rows = chats(2) if columns else stories(2)
         with pytest.raises(ExpectedError) as caught:
             prepare(token_config(tmp_path / str(place), "text-generation", model=model, train=rows, columns=columns))
         assert caught.value.reason is Reason.MODEL_NOT_FOUND
-        assert said in str(caught.value)
+        assert message in str(caught.value)
 
 
 def test_settings_for_generation_can_be_saved_again(tmp_path: Path, llama: Path) -> None:
@@ -551,8 +553,8 @@ def test_the_model_answers_in_a_plain_pipeline(trained: Finished) -> None:
     answer = pipeline("text-generation", model=str(trained.model))
     right = 0
     for index, word in enumerate(WORDS):
-        said = answer([{"role": "user", "content": f"after {word}"}], max_new_tokens=8, do_sample=False)
-        right += said[0]["generated_text"][-1]["content"] == WORDS[(index + 1) % len(WORDS)]
+        replies = answer([{"role": "user", "content": f"after {word}"}], max_new_tokens=8, do_sample=False)
+        right += replies[0]["generated_text"][-1]["content"] == WORDS[(index + 1) % len(WORDS)]
     assert right > len(WORDS) * 0.7
     assert answer.model.config.pad_token_id == answer.tokenizer.pad_token_id is not None
 

@@ -92,10 +92,10 @@ def test_tags_are_learnt_and_resumed(trained: Finished) -> None:
     assert report.evaluation["f1"] > 0.9
     assert report.test is not None
     assert report.test["f1"] > 0.9
-    told = report.details["perLabel"]
-    assert sorted(told) == ["DISH", "PRAISE"]
+    per_label = report.details["perLabel"]
+    assert sorted(per_label) == ["DISH", "PRAISE"]
     begins = [tag for row in tagged(41, seed=1) for tag in row["ner_tags"] if tag == "B-DISH"]
-    assert told["DISH"]["support"] == len(begins)
+    assert per_label["DISH"]["support"] == len(begins)
 
 
 def test_a_pipeline_finds_the_entities_that_were_predicted(trained: Finished) -> None:
@@ -104,17 +104,17 @@ def test_a_pipeline_finds_the_entities_that_were_predicted(trained: Finished) ->
 
     tag = pipeline("token-classification", model=str(trained.model))
     assert tag.model.config.id2label == dict(enumerate(sorted(TAGS)))
-    told = [json.loads(line) for line in (trained.model / PREDICTIONS_FILE).read_text().splitlines()]
+    predictions = [json.loads(line) for line in (trained.model / PREDICTIONS_FILE).read_text().splitlines()]
     rows = tagged(31, seed=2)
-    assert [row["words"] for row in told] == [row["tokens"] for row in rows]
-    assert [row["reference"] for row in told] == [row["ner_tags"] for row in rows]
-    for row in told:
+    assert [row["words"] for row in predictions] == [row["tokens"] for row in rows]
+    assert [row["reference"] for row in predictions] == [row["ner_tags"] for row in rows]
+    for row in predictions:
         begins = np.cumsum([0, *(len(word) + 1 for word in row["words"])])[:-1].tolist()
-        found = {one["start"]: one["entity"] for one in tag(" ".join(row["words"]))}
-        assert row["prediction"] == [found.get(begin, "O") for begin in begins]
+        entities = {entity["start"]: entity["entity"] for entity in tag(" ".join(row["words"]))}
+        assert row["prediction"] == [entities.get(begin, "O") for begin in begins]
     report = TrainingReport.model_validate_json((trained.model / REPORT_FILE).read_text(encoding="utf-8"))
     assert report.test is not None
-    expected = f1_score([row["reference"] for row in told], [row["prediction"] for row in told])
+    expected = f1_score([row["reference"] for row in predictions], [row["prediction"] for row in predictions])
     assert report.test["f1"] == pytest.approx(expected)
 
 
@@ -130,9 +130,9 @@ def test_rows_and_loss_of_a_step_are_those_of_every_world(
         global_step.steps(run, ranks=ranks, accumulation=accumulation) for ranks, accumulation in global_step.WORLDS
     ]
     assert len(alone) == 5, "the last batch is not full"
-    for found in others:
-        assert [step.rows for step in found] == [step.rows for step in alone]
-        assert [step.loss for step in found] == pytest.approx([step.loss for step in alone], abs=1e-6)
+    for steps in others:
+        assert [step.rows for step in steps] == [step.rows for step in alone]
+        assert [step.loss for step in steps] == pytest.approx([step.loss for step in alone], abs=1e-6)
 
 
 def test_the_loss_is_that_of_the_model_itself(models: dict[str, Path], tmp_path: Path) -> None:
@@ -169,16 +169,16 @@ def test_the_first_token_of_each_word_has_its_tag(models: dict[str, Path], tmp_p
     tokenizer = AutoTokenizer.from_pretrained(models["bert"])
     run = ready(tmp_path, models["bert"], rows)
     assert any("bob" in row["tokens"] for row in rows), "of three tokens"
-    for row, found in zip(rows, rows_of(run.prepared), strict=True):
+    for row, prepared_row in zip(rows, rows_of(run.prepared), strict=True):
         encoded = tokenizer(row["tokens"], is_split_into_words=True)
-        assert found["input_ids"] == encoded["input_ids"]
+        assert prepared_row["input_ids"] == encoded["input_ids"]
         words = encoded.word_ids(0)
         ids = [sorted(TAGS).index(tag) for tag in row["ner_tags"]]
         expected = [
             IGNORED if word is None or word == words[place - 1] else ids[word] for place, word in enumerate(words)
         ]
-        assert found["labels"] == expected
-        assert found["length"] == len(words)
+        assert prepared_row["labels"] == expected
+        assert prepared_row["length"] == len(words)
 
 
 def test_words_are_read_as_in_a_text(models: dict[str, Path], tmp_path: Path) -> None:
@@ -189,12 +189,14 @@ def test_words_are_read_as_in_a_text(models: dict[str, Path], tmp_path: Path) ->
     words = ["the", "soup", "was", "(", "awful", ")", "zzz", "."]
     row = {"tokens": words, "ner_tags": [f"T{number}" for number in range(8)]}
     run = ready(tmp_path, models["roberta"], [row])
-    (found,) = rows_of(run.prepared)
-    assert found["input_ids"] == tokenizer(" ".join(words))["input_ids"]
-    tokens = tokenizer.convert_ids_to_tokens(found["input_ids"])
-    tagged_tokens = [tokens[place].lstrip("Ġ") for place, label in enumerate(found["labels"]) if label != IGNORED]
+    (prepared_row,) = rows_of(run.prepared)
+    assert prepared_row["input_ids"] == tokenizer(" ".join(words))["input_ids"]
+    tokens = tokenizer.convert_ids_to_tokens(prepared_row["input_ids"])
+    tagged_tokens = [
+        tokens[place].lstrip("Ġ") for place, label in enumerate(prepared_row["labels"]) if label != IGNORED
+    ]
     assert tokens[2].startswith("Ġ")
-    assert [label for label in found["labels"] if label != IGNORED] == list(range(8))
+    assert [label for label in prepared_row["labels"] if label != IGNORED] == list(range(8))
     assert len(tagged_tokens) == len(words)
     assert all(word.startswith(token) for word, token in zip(words, tagged_tokens, strict=True))
 
@@ -212,12 +214,12 @@ def test_words_that_are_cut_off_have_no_prediction(
     first = rows_of(run.prepared)[0]
     assert run.tokenizer.decode(first["input_ids"]) == f"[CLS] {kept} [SEP]"
     assert first["labels"] == [IGNORED, *predicted, IGNORED]
-    told = list(TASK.predictions(run, global_step.evaluated(run)))
-    assert [row["words"] for row in told] == [row["tokens"] for row in rows]
-    assert [row["reference"] for row in told] == [row["ner_tags"] for row in rows]
-    missing = [place for place, tag in enumerate(told[0]["prediction"]) if tag is None]
+    predictions = list(TASK.predictions(run, global_step.evaluated(run)))
+    assert [row["words"] for row in predictions] == [row["tokens"] for row in rows]
+    assert [row["reference"] for row in predictions] == [row["ner_tags"] for row in rows]
+    missing = [place for place, tag in enumerate(predictions[0]["prediction"]) if tag is None]
     assert missing == sorted({0, 1, 2, 3} - set(predicted))
-    assert told[1]["prediction"][0] in "ABCD"
+    assert predictions[1]["prediction"][0] in "ABCD"
 
 
 def test_blank_words_are_left_out_and_said(models: dict[str, Path], tmp_path: Path) -> None:
@@ -225,8 +227,8 @@ def test_blank_words_are_left_out_and_said(models: dict[str, Path], tmp_path: Pa
     run = ready(tmp_path, models["bert"], rows)
     assert "2 words of the train rows are blank: they are left out." in run.prepared.messages
     assert rows_of(run.prepared)[0]["labels"] == [IGNORED, 0, 2, IGNORED]
-    (told,) = TASK.predictions(run, global_step.evaluated(run))
-    assert [tag is None for tag in told["prediction"]] == [False, True, False, True]
+    (prediction,) = TASK.predictions(run, global_step.evaluated(run))
+    assert [tag is None for tag in prediction["prediction"]] == [False, True, False, True]
 
 
 def test_words_whose_tag_does_not_count_are_neither_learnt_nor_judged(models: dict[str, Path], tmp_path: Path) -> None:
@@ -242,9 +244,9 @@ def test_words_whose_tag_does_not_count_are_neither_learnt_nor_judged(models: di
     ]
     assert run.prepared.label_counts == (1, 1)
     evaluated = global_step.evaluated(run)
-    told = list(TASK.predictions(run, evaluated))
-    assert [[tag is None for tag in row["prediction"]] for row in told] == [[False, True, False], [True]]
-    assert [row["reference"] for row in told] == [["0", None, "1"], [None]]
+    predictions = list(TASK.predictions(run, evaluated))
+    assert [[tag is None for tag in row["prediction"]] for row in predictions] == [[False, True, False], [True]]
+    assert [row["reference"] for row in predictions] == [["0", None, "1"], [None]]
     assert TASK.metrics(run, evaluated)["accuracy"] in (0.0, 0.5, 1.0)
 
 
@@ -253,13 +255,13 @@ def test_predictions_are_in_the_order_of_the_data(models: dict[str, Path], tmp_p
     evaluated = global_step.evaluated(run)
     rows = tagged(21, seed=1)
     assert evaluated.rows.number(0) != 0, "evaluation goes from long to short"
-    told = list(TASK.predictions(run, evaluated))
-    assert [row["words"] for row in told] == [row["tokens"] for row in rows]
-    assert [row["reference"] for row in told] == [row["ner_tags"] for row in rows]
+    predictions = list(TASK.predictions(run, evaluated))
+    assert [row["words"] for row in predictions] == [row["tokens"] for row in rows]
+    assert [row["reference"] for row in predictions] == [row["ner_tags"] for row in rows]
     with torch.no_grad():
         logits = run.model(**run.tokenizer(" ".join(rows[3]["tokens"]), return_tensors="pt")).logits[0]
     first = [place for place, label in enumerate(rows_of(run.prepared, "validation")[3]["labels"]) if label != IGNORED]
-    assert told[3]["prediction"] == [run.prepared.label_names[int(logits[place].argmax())] for place in first]
+    assert predictions[3]["prediction"] == [run.prepared.label_names[int(logits[place].argmax())] for place in first]
     assert set(TASK.metrics(run, evaluated)) == set(task_facts.metrics("token-classification"))
 
 
@@ -295,14 +297,14 @@ def test_entities_are_counted_as_seqeval_documents(names: dict[str, str]) -> Non
     scheme = tag_scores.scheme_of(sorted({tag for row in (*wanted, *chosen) for tag in row}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = tag_scores.metrics(wanted, chosen, scheme)
-        told = tag_scores.by_kind(wanted, chosen, scheme)
+        metrics = tag_scores.metrics(wanted, chosen, scheme)
+        by_kind = tag_scores.by_kind(wanted, chosen, scheme)
     assert scheme.message is None
-    assert found["accuracy"] == pytest.approx(0.8)
+    assert metrics["accuracy"] == pytest.approx(0.8)
     if names != {"I-MISC": "L-MISC"}:
-        assert found == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "accuracy": 0.8})
-        assert told["MISC"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1.0}
-    assert told["PER"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1.0}
+        assert metrics == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "accuracy": 0.8})
+        assert by_kind["MISC"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1.0}
+    assert by_kind["PER"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1.0}
 
 
 def test_tags_of_bilou_are_whole_entities() -> None:
@@ -317,8 +319,8 @@ def test_tags_without_places_are_runs_of_one_tag() -> None:
     scheme = tag_scores.scheme_of(["LOC", "O", "PER"])
     assert scheme.message is not None
     assert "neighbouring words of one tag are counted as one entity" in scheme.message
-    found = tag_scores.metrics(wanted, [["PER", "O", "O", "LOC", "O"]], scheme)
-    assert found == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "accuracy": 0.8})
+    metrics = tag_scores.metrics(wanted, [["PER", "O", "O", "LOC", "O"]], scheme)
+    assert metrics == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "accuracy": 0.8})
 
 
 def test_parts_of_speech_are_counted_word_by_word() -> None:
@@ -332,11 +334,11 @@ def test_parts_of_speech_are_counted_word_by_word() -> None:
     assert "each word is counted for itself" in scheme.message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = tag_scores.metrics(wanted, chosen, scheme)
+        metrics = tag_scores.metrics(wanted, chosen, scheme)
     flat = [[tag for row in rows for tag in row] for rows in (wanted, chosen)]
     expected = precision_recall_fscore_support(*flat, average="macro")
-    assert [found["precision"], found["recall"], found["f1"]] == pytest.approx(expected[:3])
-    assert found["accuracy"] == pytest.approx(5 / 7)
+    assert [metrics["precision"], metrics["recall"], metrics["f1"]] == pytest.approx(expected[:3])
+    assert metrics["accuracy"] == pytest.approx(5 / 7)
     assert sorted(tag_scores.by_kind(wanted, chosen, scheme)) == ["DET", "NOUN", "OTHER", "VERB"]
 
 
@@ -397,9 +399,11 @@ def test_every_format_and_kind_of_tag_gives_the_same_rows(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models["bert"])
-    found = rows_of(prepared)
-    assert [row["input_ids"] for row in found] == [tokenizer(" ".join(row["tokens"]))["input_ids"] for row in rows]
-    tags = [[label for label in row["labels"] if label != IGNORED] for row in found]
+    prepared_rows = rows_of(prepared)
+    assert [row["input_ids"] for row in prepared_rows] == [
+        tokenizer(" ".join(row["tokens"]))["input_ids"] for row in rows
+    ]
+    tags = [[label for label in row["labels"] if label != IGNORED] for row in prepared_rows]
     assert [[prepared.label_names[tag] for tag in row] for row in tags] == [
         [str(tag) for tag in row["ner_tags"]] for row in rows
     ]
@@ -493,8 +497,8 @@ def test_numbers_that_are_no_tags_are_refused(models: dict[str, Path], tmp_path:
     assert "line 2: tag -1 in column 'ner_tags' is negative; classes are counted from 0." in str(negative)
     far = refusal([{**GOOD, "ner_tags": [0, 1]}, {**GOOD, "ner_tags": [0, 9]}], models["bert"], tmp_path / "b")
     assert "line 2: tag 9 in column 'ner_tags' is out of range: the data has 3 different tags (0, 1, 9)" in str(far)
-    one = refusal([{**GOOD, "ner_tags": ["O", "O"]}], models["bert"], tmp_path / "c")
-    assert "all rows have the tag 'O' in column 'ner_tags'; there is nothing to tell apart." in str(one)
+    single_tag = refusal([{**GOOD, "ner_tags": ["O", "O"]}], models["bert"], tmp_path / "c")
+    assert "all rows have the tag 'O' in column 'ner_tags'; there is nothing to tell apart." in str(single_tag)
 
 
 def test_one_column_for_both_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
@@ -507,14 +511,14 @@ def test_a_model_that_cannot_tag_is_refused(models: dict[str, Path], tmp_path: P
     from dataclasses import replace
     from types import SimpleNamespace
 
-    found = prepare_model.load(models["bert"], "The model")
+    model = prepare_model.load(models["bert"], "The model")
     wanted = run_config(tmp_path, models["bert"], {})
-    slow = replace(found, tokenizer=SimpleNamespace(is_fast=False, pad_token="[PAD]"))
+    slow = replace(model, tokenizer=SimpleNamespace(is_fast=False, pad_token="[PAD]"))
     with pytest.raises(
         ExpectedError, match=r"cannot say which word a token is of\. Choose a model with a fast tokenizer"
     ):
         TASK.check_model(slow, wanted)
-    other = replace(found, config=SimpleNamespace(model_type="vit"))
+    other = replace(model, config=SimpleNamespace(model_type="vit"))
     with pytest.raises(
         ExpectedError, match="is of kind 'vit', for which transformers has no head for token classification"
     ):

@@ -92,15 +92,15 @@ CALLS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("kind", CALLS)
 def test_arguments_are_learnt_as_an_object(kind: str, models: Models, tmp_path: Path) -> None:
     calls, arguments = CALLS[kind]
-    found = texts(chat(tmp_path, models["calling"], [calling(calls, content=None)]), learnt=True)
-    assert found == [f'<call>{{"name": "tide", "arguments": {arguments}}}</call><|done|>']
+    learnt_texts = texts(chat(tmp_path, models["calling"], [calling(calls, content=None)]), learnt=True)
+    assert learnt_texts == [f'<call>{{"name": "tide", "arguments": {arguments}}}</call><|done|>']
 
 
 @pytest.mark.parametrize("arguments", ['{"harbour":"Ostend"}', {"harbour": "Ostend"}], ids=["text", "object"])
 def test_a_template_that_takes_arguments_as_text_gets_them_so(arguments: Any, models: Models, tmp_path: Path) -> None:
-    found = texts(chat(tmp_path, models["text-calling"], [calling([function(arguments)])]), learnt=True)
+    learnt_texts = texts(chat(tmp_path, models["text-calling"], [calling([function(arguments)])]), learnt=True)
     as_text = arguments if isinstance(arguments, str) else '{"harbour": "Ostend"}'
-    assert found == [f"<call>tide {as_text}</call><|done|>"]
+    assert learnt_texts == [f"<call>tide {as_text}</call><|done|>"]
 
 
 def test_calls_of_different_functions_keep_their_own_arguments(models: Models, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_calls_of_different_functions_keep_their_own_arguments(models: Models, t
 
 
 @pytest.mark.parametrize(
-    ("calls", "said"),
+    ("calls", "message"),
     [
         ([function("{'harbour': 'Ostend'}")], "call 1 (tide): its arguments hold \"{'harbour': 'Ostend'}\", which is no JSON"),
         ([function("[1]")], "call 1 (tide): its arguments are '[1]', no object with a value for each name"),
@@ -123,12 +123,12 @@ def test_calls_of_different_functions_keep_their_own_arguments(models: Models, t
         ({"name": "tide"}, "its key tool_calls holds {'name': 'tide'}; write tool_calls:"),
     ],
 )  # fmt: skip
-def test_calls_that_are_none(calls: Any, said: str, models: Models, tmp_path: Path) -> None:
+def test_calls_that_are_none(calls: Any, message: str, models: Models, tmp_path: Path) -> None:
     with pytest.raises(ExpectedError) as caught:
         prepare(chat(tmp_path, models["calling"], [{"messages": [USER, SAID]}, calling(calls)]))
     assert caught.value.reason is Reason.DATA_INVALID
     assert "train.jsonl, line 2: column 'messages', message 2" in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 # --- tools beside the messages -----------------------------------------------------------------------------------
@@ -177,19 +177,19 @@ def _write(kind: str, path: Path) -> Path:
 def test_tools_are_written_as_they_were_given(kind: str, models: Models, tmp_path: Path) -> None:
     made = chat(tmp_path, models["calling"], [{"messages": MESSAGES}])
     source = {"files": {"train": (str(_write(kind, tmp_path / "data")),)}}
-    found = texts(made.model_copy(update={"dataset": made.dataset.model_copy(update=source)}))
+    prompts = texts(made.model_copy(update={"dataset": made.dataset.model_copy(update=source)}))
     turns = "<|turn|>user\nold<|done|>\n<|turn|>assistant\nking<|done|>\n"
     written = ["\n".join(json.dumps(tool) for tool in offers) for offers in OFFERS]
-    assert found == [f"<|begin|>{PROMPT.format(tools) if tools else ''}{turns}" for tools in written]
+    assert prompts == [f"<|begin|>{PROMPT.format(tools) if tools else ''}{turns}" for tools in written]
 
 
 def test_tools_have_the_name_that_is_given(models: Models, tmp_path: Path) -> None:
     made = chat(tmp_path, models["calling"], [{"messages": MESSAGES, "functions": [TIDE["function"]]}])
-    told = "The data has a column 'functions' beside messages: it is there and is not read."
-    assert prepare(made).messages.count(told) == 1
+    notice = "The data has a column 'functions' beside messages: it is there and is not read."
+    assert prepare(made).messages.count(notice) == 1
     named = made.dataset.model_copy(update={"columns": {**CHAT, "tools": "functions"}})
     prepared = prepare(made.model_copy(update={"dataset": named}))
-    assert told not in prepared.messages
+    assert notice not in prepared.messages
     assert '"name": "tide"' in _texts(made, prepared, learnt=False)[0]
     missing = made.dataset.model_copy(update={"columns": {**CHAT, "tools": "function"}})
     with pytest.raises(ExpectedError, match="has no column 'function'"):
@@ -197,18 +197,18 @@ def test_tools_have_the_name_that_is_given(models: Models, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("offered", "said"),
+    ("offered", "message"),
     [
         ("[{'name': 'tide'}]", "column 'tools' holds \"[{'name': 'tide'}]\", which is no JSON"),
         ({"name": "tide"}, "column 'tools' holds '{\"name\": \"tide\"}'; tools are a list of objects, or JSON text of that"),
         ([{"description": "x"}], "column 'tools', tool 1 has the keys description; a tool has type and function"),
     ],
 )  # fmt: skip
-def test_tools_that_are_none(offered: Any, said: str, models: Models, tmp_path: Path) -> None:
+def test_tools_that_are_none(offered: Any, message: str, models: Models, tmp_path: Path) -> None:
     with pytest.raises(ExpectedError) as caught:
         prepare(chat(tmp_path, models["calling"], [{"messages": MESSAGES, "tools": offered}]))
     assert caught.value.reason is Reason.DATA_INVALID
-    assert f"train.jsonl, line 1: {said}" in str(caught.value)
+    assert f"train.jsonl, line 1: {message}" in str(caught.value)
 
 
 # --- what else stands beside the content -------------------------------------------------------------------------
@@ -228,10 +228,10 @@ def test_what_a_template_writes_is_read_and_the_rest_is_named_once(models: Model
     }
     for model, expected in files.items():
         (tmp_path / model).mkdir()
-        said = prepare(chat(tmp_path / model, models[model], rows)).messages
-        told = [message for message in said if "not read" in message]
-        assert len(told) == len(expected), told
-        assert all(message.startswith(start) for message, start in zip(told, expected, strict=True))
+        messages = prepare(chat(tmp_path / model, models[model], rows)).messages
+        unread = [message for message in messages if "not read" in message]
+        assert len(unread) == len(expected), unread
+        assert all(message.startswith(start) for message, start in zip(unread, expected, strict=True))
 
 
 @pytest.mark.parametrize("template", ["plain", "marked"])
@@ -249,7 +249,7 @@ def test_a_message_that_is_marked_so_is_not_learnt(
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "refusal"),
     [
         ({**SAID, "weight": 0.5}, "message 2: its weight is 0.5. A message is learnt (1) or not (0)"),
         ({**SAID, "weight": 0}, "marks all that the assistant says as not to be learnt (weight): there is nothing to learn"),
@@ -259,10 +259,10 @@ def test_a_message_that_is_marked_so_is_not_learnt(
         ),
     ],
 )  # fmt: skip
-def test_marks_that_mean_nothing(message: dict[str, Any], said: str, models: Models, tmp_path: Path) -> None:
+def test_marks_that_mean_nothing(message: dict[str, Any], refusal: str, models: Models, tmp_path: Path) -> None:
     with pytest.raises(ExpectedError) as caught:
         prepare(chat(tmp_path, models["plain"], [{"messages": [USER, message]}]))
-    assert said in str(caught.value)
+    assert refusal in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", None, "absent"])
@@ -270,5 +270,5 @@ def test_marks_that_mean_nothing(message: dict[str, Any], said: str, models: Mod
 def test_an_empty_turn_of_system_or_tool_is_one(role: str, content: Any, models: Models, tmp_path: Path) -> None:
     empty = {"role": role} if content == "absent" else {"role": role, "content": content}
     before, after = ([empty, USER], [SAID]) if role != "tool" else ([USER, SAID, empty], [SAID])
-    found = texts(chat(tmp_path, models["plain"], [{"messages": [*before, *after]}]))
-    assert f"<|turn|>{role}\n<|done|>\n" in found[0]
+    prompts = texts(chat(tmp_path, models["plain"], [{"messages": [*before, *after]}]))
+    assert f"<|turn|>{role}\n<|done|>\n" in prompts[0]

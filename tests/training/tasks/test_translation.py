@@ -70,18 +70,18 @@ def test_two_ranks_learn_to_translate_and_the_model_writes_the_language(trained:
 
     assert trained.returncode == 0, trained.output
     report = TrainingReport.model_validate_json((trained.model / REPORT_FILE).read_text())
-    found, rows = report.evaluation or {}, sentences(41, seed=1)
+    evaluation, rows = report.evaluation or {}, sentences(41, seed=1)
     references = [row["de"] for row in rows]
     same = TASK.scores([references[0]] * 41, references)
-    assert found["bleu"] > same["bleu"] + 20
-    assert found["chrf"] > same["chrf"] + 20
+    assert evaluation["bleu"] > same["bleu"] + 20
+    assert evaluation["chrf"] > same["chrf"] + 20
     assert "tok:13a" in report.details["bleuSignature"]
     model, tokenizer = (kind.from_pretrained(trained.model) for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
     german = tokenizer.get_lang_id("de")
     written = model.generate(**tokenizer([row["en"] for row in rows], return_tensors="pt", padding=True))
     assert set(written[:, 1].tolist()) == {german}
     texts = [text.replace("__de__", "").strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
-    assert TASK.scores(texts, references)["chrf"] == pytest.approx(found["chrf"], abs=0.5)
+    assert TASK.scores(texts, references)["chrf"] == pytest.approx(evaluation["chrf"], abs=0.5)
 
 
 @pytest.mark.parametrize("family", ["bart", "marian", "mbart"])
@@ -103,12 +103,12 @@ def test_a_family_learns_to_translate_and_says_how_well(tmp_path: Path, family: 
     made = InProcess.of(config)
     made.train(epochs=6, learning_rate=1e-2)
     evaluated = made.judge()
-    found = made.task.metrics(made.run, evaluated)
-    assert set(found) == {"loss", "bleu", "chrf", "gen_len"}
+    metrics = made.task.metrics(made.run, evaluated)
+    assert set(metrics) == {"loss", "bleu", "chrf", "gen_len"}
     references = [row["de"] for row in judged]
     same = TASK.scores([references[0]] * 40, references)
-    assert found["bleu"] > same["bleu"] + 20
-    assert found["chrf"] > same["chrf"] + 20
+    assert metrics["bleu"] > same["bleu"] + 20
+    assert metrics["chrf"] > same["chrf"] + 20
     made.run.model.save_pretrained(tmp_path / "saved")
     made.run.tokenizer.save_pretrained(tmp_path / "saved")
     again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "saved")
@@ -119,9 +119,9 @@ def test_a_family_learns_to_translate_and_says_how_well(tmp_path: Path, family: 
         text.replace("__de__", "").strip()
         for text in tokenizer.batch_decode(again.generate(**read), skip_special_tokens=True)
     ]
-    told = list(made.task.predictions(made.run, evaluated))
-    assert written == [line["prediction"] for line in told]
-    assert [line["source"] for line in told] == [row["en"] for row in judged]
+    predictions = list(made.task.predictions(made.run, evaluated))
+    assert written == [line["prediction"] for line in predictions]
+    assert [line["source"] for line in predictions] == [row["en"] for row in judged]
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_other_architectures_score_as_by_themselves_and_write(tmp_path: Path, ki
     assert made.task.loss(made.run)(made.run.model(**batch), labels).item() == pytest.approx(
         stock.loss.item(), abs=1e-5
     )
-    found = made.task.metrics(made.run, made.judge())
-    assert found["loss"] > 0
-    assert 0 <= found["gen_len"] <= 128
+    metrics = made.task.metrics(made.run, made.judge())
+    assert metrics["loss"] > 0
+    assert 0 <= metrics["gen_len"] <= 128
     made.run.model.save_pretrained(tmp_path / "saved")
-    told = any("mixture of experts" in message for message in made.prepared.messages)
-    assert told == (kind in ("switch_transformers", "nllb-moe"))
+    warned = any("mixture of experts" in message for message in made.prepared.messages)
+    assert warned == (kind in ("switch_transformers", "nllb-moe"))
 
 
 @pytest.mark.parametrize(
@@ -222,10 +222,10 @@ def test_what_a_tokenizer_in_python_cuts_is_counted(tmp_path: Path) -> None:
     model = tiny_marian(tmp_path / "model")
     lengths = {"max_source_length": 6, "max_target_length": 6}
     rows = [ROW, {"en": "a dog sees", "de": "ein hund sieht"}]
-    told = prepare(pair_config(tmp_path, "translation", model, train=rows, preprocessing=lengths)).splits["train"]
+    cut = prepare(pair_config(tmp_path, "translation", model, train=rows, preprocessing=lengths)).splits["train"]
     whole = prepare(pair_config(tmp_path / "whole", "translation", model, train=rows)).splits["train"]
-    assert told.truncated >= 1
-    assert told.truncated_targets >= 1
+    assert cut.truncated >= 1
+    assert cut.truncated_targets >= 1
     assert (whole.truncated, whole.truncated_targets) == (0, 0)
 
 
@@ -260,8 +260,8 @@ def test_both_languages_may_stand_in_one_column(tmp_path: Path) -> None:
 def test_bleu_and_chrf_are_those_of_the_library(
     written: list[str], references: list[str], expected: dict[str, float]
 ) -> None:
-    found = TASK.scores(written, references)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    scores = TASK.scores(written, references)
+    assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-4)
 
 
 def test_bleu_of_the_readme_of_the_library() -> None:
@@ -271,8 +271,8 @@ def test_bleu_of_the_readme_of_the_library() -> None:
         ["The dog had bit the man.", "No one was surprised.", "The man had bitten the dog."],
     ]
     written = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
-    found = counters(references[0])["bleu"].corpus_score(written, references)
-    assert found.score == pytest.approx(48.530827, abs=1e-6)
+    bleu = counters(references[0])["bleu"].corpus_score(written, references)
+    assert bleu.score == pytest.approx(48.530827, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -296,9 +296,9 @@ def test_signatures_say_how_it_was_counted(tmp_path: Path) -> None:
     made = InProcess.of(
         pair_config(tmp_path, "translation", tiny_bart(tmp_path / "model"), train=[ROW], validation=[ROW])
     )
-    told = made.task.details(made.run, made.judge())
-    assert "tok:13a|smooth:exp" in told["bleuSignature"]
-    assert "nc:6|nw:0" in told["chrfSignature"]
+    details = made.task.details(made.run, made.judge())
+    assert "tok:13a|smooth:exp" in details["bleuSignature"]
+    assert "nc:6|nw:0" in details["chrfSignature"]
 
 
 # --- what is refused ---
@@ -333,8 +333,8 @@ def test_a_t5_is_told_the_languages_in_words(tmp_path: Path) -> None:
     languages = {"source_language": "en", "target_language": "de"}
     with pytest.raises(ExpectedError, match="translate English to German"):
         prepare(pair_config(tmp_path, "translation", model, train=[ROW], preprocessing=languages))
-    told = prepare(pair_config(tmp_path, "translation", model, train=[ROW])).messages
-    assert any("translate English to German: " in message for message in told)
+    messages = prepare(pair_config(tmp_path, "translation", model, train=[ROW])).messages
+    assert any("translate English to German: " in message for message in messages)
 
 
 def test_a_model_keeps_its_languages_for_the_next_run(tmp_path: Path) -> None:
