@@ -86,8 +86,8 @@ def weights(finished: Finished) -> dict[str, Any]:
 
 def test_training_ends_where_evaluations_do_not_improve(undisturbed: Finished) -> None:
     assert {result["step"] for result in undisturbed.heard.results.values()} == {3 * EPOCH_STEPS}
-    (said,) = [message for message in undisturbed.heard.messages() if "ended early" in message]
-    assert said.startswith("Training ended early, at step 78 of 208: f1 did not improve in 2 evaluations; its best is ")
+    (note,) = [message for message in undisturbed.heard.messages() if "ended early" in message]
+    assert note.startswith("Training ended early, at step 78 of 208: f1 did not improve in 2 evaluations; its best is ")
 
 
 def test_the_best_adapter_is_the_one_that_is_kept(undisturbed: Finished) -> None:
@@ -134,8 +134,8 @@ def require_same(resumed: Finished, undisturbed: Finished) -> None:
     assert resumed.returncode == 0, resumed.output
     assert resumed.heard.results[0]["step"] == undisturbed.heard.results[0]["step"]
     assert resumed.heard.results[0]["evaluation"] == undisturbed.heard.results[0]["evaluation"]
-    expected, found = weights(undisturbed), weights(resumed)
-    assert all((expected[name] == found[name]).all() for name in expected)
+    expected, actual = weights(undisturbed), weights(resumed)
+    assert all((expected[name] == actual[name]).all() for name in expected)
 
 
 def test_the_adapter_names_its_base_as_the_user_did(runs: Runs, undisturbed: Finished) -> None:
@@ -155,8 +155,9 @@ def test_a_pipeline_with_the_adapter_scores_what_was_reported(runs: Runs, undist
 
     named = {"num_labels": 2, "id2label": dict(enumerate(LABELS))}
     classify = pipeline("text-classification", model=str(undisturbed.model), model_kwargs=named)
-    found = classify([row["review"] for row in runs.validation])
-    accuracy = sum(one["label"] == row["stars"] for one, row in zip(found, runs.validation, strict=True)) / len(found)
+    results = classify([row["review"] for row in runs.validation])
+    pairs = zip(results, runs.validation, strict=True)
+    accuracy = sum(result["label"] == row["stars"] for result, row in pairs) / len(results)
     assert accuracy == pytest.approx(undisturbed.heard.results[0]["evaluation"]["accuracy"])
     assert accuracy > 0.7, "a few epochs are enough to learn most of twelve words"
 
@@ -384,23 +385,25 @@ def test_a_step_with_adapters_is_the_same_whoever_shares_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         (("q_porj",), "BertForSequenceClassification has no module 'q_porj'. Choose from dense, key, query, value, or"),
         (("query", "gate"), "has no module 'gate'"),
         (("attention",), "'attention' is a BertAttention of BertForSequenceClassification, which is no single layer"),
     ],
 )
-def test_a_module_that_the_model_does_not_have_is_refused(wanted: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_a_module_that_the_model_does_not_have_is_refused(
+    wanted: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ExpectedError) as raised:
         adapted(tmp_path, "text-classification", tiny_bert(tmp_path / "model"), Peft(target_modules=wanted))
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
     assert str(raised.value).startswith("spec.peft.targetModules: ")
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"peft": Peft(target_modules=("q_proj", "query"))}, "has no module q_proj. Choose from"),
         ({"peft": Peft(target_modules=("all-linear", "query"))}, "all-linear stands for all of them"),
@@ -410,14 +413,14 @@ def test_a_module_that_the_model_does_not_have_is_refused(wanted: tuple[str, ...
     ],
 )
 def test_what_cannot_be_trained_so_is_refused_before_a_rank_starts(
-    changes: dict[str, Any], said: str, tmp_path: Path
+    changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     model, train = tiny_bert(tmp_path / "model"), write_rows(tmp_path / "train.csv", reviews(40))
     config = run_config(tmp_path / "output", model=model, train=train, arguments={"eval_strategy": "epoch"})
     with pytest.raises(ExpectedError) as raised:
         prepare(config.model_copy(update={**changes, "training_arguments": {}}))
     assert raised.value.reason is Reason.ARGUMENTS_INVALID
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_modules_that_are_there_pass(tmp_path: Path) -> None:
@@ -452,6 +455,6 @@ def test_an_adapter_of_a_model_of_the_hub_is_published_and_loaded_by_name(tmp_pa
     assert (named["base_model_name_or_path"], named["revision"]) == ("us/tiny", "c" * 40)
     assert (first(loaded, tokenizer) - expected).abs().max() < 1e-6
     card = files["README.md"].decode()
-    told: Any = ModelCard(card).data
-    assert (told.library_name, told.base_model, told.base_model_relation) == ("peft", "us/tiny", "adapter")
+    data: Any = ModelCard(card).data
+    assert (data.library_name, data.base_model, data.base_model_relation) == ("peft", "us/tiny", "adapter")
     assert "'id2label': {0: 'negative', 1: 'positive'}" in card

@@ -42,16 +42,16 @@ def test_checkpoints_follow_clock_and_evaluation_where_none_are_asked_for(tmp_pa
     assert plan(tmp_path, eval_strategy="epoch").arguments["save_strategy"] == "epoch"
 
 
-@pytest.mark.parametrize("given", [{"save_strategy": "no"}, {"save_steps": 100}, {"save_strategy": "epoch"}])
-def test_what_the_user_says_about_saving_is_taken_verbatim(given: dict[str, Any], tmp_path: Path) -> None:
-    found = plan(tmp_path, **given)
-    assert not found.timed
-    assert {name: found.arguments.get(name) for name in given} == given
-    assert ("save_strategy" in found.arguments) == ("save_strategy" in given)
+@pytest.mark.parametrize("user_arguments", [{"save_strategy": "no"}, {"save_steps": 100}, {"save_strategy": "epoch"}])
+def test_what_the_user_says_about_saving_is_taken_verbatim(user_arguments: dict[str, Any], tmp_path: Path) -> None:
+    planned = plan(tmp_path, **user_arguments)
+    assert not planned.timed
+    assert {name: planned.arguments.get(name) for name in user_arguments} == user_arguments
+    assert ("save_strategy" in planned.arguments) == ("save_strategy" in user_arguments)
 
 
 @pytest.mark.parametrize(
-    ("given", "peft", "rate"),
+    ("user_arguments", "peft", "rate"),
     [
         ({}, Peft(), 2e-4),
         ({"learning_rate": None}, Peft(), 2e-4),
@@ -61,9 +61,9 @@ def test_what_the_user_says_about_saving_is_taken_verbatim(given: dict[str, Any]
     ],
 )
 def test_the_learning_rate_suits_the_method_unless_it_is_given(
-    given: dict[str, Any], peft: Peft | None, rate: float, tmp_path: Path
+    user_arguments: dict[str, Any], peft: Peft | None, rate: float, tmp_path: Path
 ) -> None:
-    config = run_config(tmp_path / "output", model="/m", arguments=given).model_copy(update={"peft": peft})
+    config = run_config(tmp_path / "output", model="/m", arguments=user_arguments).model_copy(update={"peft": peft})
     planned = defaults.plan(config, cuda=False)
     assert defaults.training_arguments(planned, str(tmp_path)).learning_rate == rate
 
@@ -75,7 +75,7 @@ def test_rows_are_grouped_by_length_unless_asked_otherwise(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "cuda", "precision", "said"),
+    ("user_arguments", "cuda", "precision", "message_count"),
     [
         ({}, False, "fp32", 0),
         ({}, True, "fp16", 0),
@@ -89,14 +89,14 @@ def test_rows_are_grouped_by_length_unless_asked_otherwise(tmp_path: Path) -> No
     ],
 )
 def test_precision_is_what_the_machine_can_do(
-    given: dict[str, Any], cuda: bool, precision: str, said: int, tmp_path: Path
+    user_arguments: dict[str, Any], cuda: bool, precision: str, message_count: int, tmp_path: Path
 ) -> None:
-    found = plan(tmp_path, cuda=cuda, **given)
-    assert found.precision == precision
-    assert len(found.messages) == said
-    assert found.arguments["use_cpu"] is not cuda
+    planned = plan(tmp_path, cuda=cuda, **user_arguments)
+    assert planned.precision == precision
+    assert len(planned.messages) == message_count
+    assert planned.arguments["use_cpu"] is not cuda
     if not cuda:
-        assert not {"fp16", "bf16", "tf32"} & {name for name, value in found.arguments.items() if value}
+        assert not {"fp16", "bf16", "tf32"} & {name for name, value in planned.arguments.items() if value}
 
 
 def test_the_trainers_own_rotation_and_filter_are_off(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_trainers_own_rotation_and_filter_are_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("user_arguments", "says"),
     [
         ({"max_steps": 0}, "max_steps: 0"),
         ({"load_best_model_at_end": True, "save_strategy": "steps"}, "load_best_model_at_end"),
@@ -122,9 +122,9 @@ def test_the_trainers_own_rotation_and_filter_are_off(tmp_path: Path) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_arguments_that_cannot_work_are_the_users(given: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_arguments_that_cannot_work_are_the_users(user_arguments: dict[str, Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(ExpectedError, match=says) as raised:
-        defaults.training_arguments(plan(tmp_path, **given), str(tmp_path))
+        defaults.training_arguments(plan(tmp_path, **user_arguments), str(tmp_path))
     assert (raised.value.reason, raised.value.cause) == (Reason.ARGUMENTS_INVALID, Cause.USER)
     assert str(raised.value).startswith("trainingArguments")
 
@@ -153,15 +153,15 @@ def test_half_precision_is_what_all_accelerators_have(tmp_path: Path) -> None:
 
 def test_batches_are_made_beside_the_training_on_an_accelerator(tmp_path: Path) -> None:
     assert "dataloader_num_workers" not in plan(tmp_path, cores=8).arguments
-    found = [plan(tmp_path, cuda=True, cores=cores).arguments.get("dataloader_num_workers") for cores in (1, 3, 64)]
-    assert found == [None, 2, 4]
+    workers = [plan(tmp_path, cuda=True, cores=cores).arguments.get("dataloader_num_workers") for cores in (1, 3, 64)]
+    assert workers == [None, 2, 4]
     own = plan(tmp_path, cuda=True, cores=64, dataloader_num_workers=9, dataloader_persistent_workers=False).arguments
     assert (own["dataloader_num_workers"], own["dataloader_persistent_workers"]) == (9, False)
     assert "dataloader_persistent_workers" not in plan(tmp_path, cuda=True, dataloader_num_workers=0).arguments
 
 
 @pytest.mark.parametrize(
-    ("given", "metric", "greater"),
+    ("user_arguments", "metric", "greater"),
     [
         ({"load_best_model_at_end": True}, "loss", False),
         ({"metric_for_best_model": "f1"}, "f1", True),
@@ -170,13 +170,15 @@ def test_batches_are_made_beside_the_training_on_an_accelerator(tmp_path: Path) 
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "loss", False),
     ],
 )
-def test_the_best_is_what_the_metric_says(given: dict[str, Any], metric: str, greater: bool, tmp_path: Path) -> None:
-    found = plan(tmp_path, eval_strategy="epoch", **given).arguments
-    assert (found["metric_for_best_model"], found["greater_is_better"]) == (metric, greater)
+def test_the_best_is_what_the_metric_says(
+    user_arguments: dict[str, Any], metric: str, greater: bool, tmp_path: Path
+) -> None:
+    planned_arguments = plan(tmp_path, eval_strategy="epoch", **user_arguments).arguments
+    assert (planned_arguments["metric_for_best_model"], planned_arguments["greater_is_better"]) == (metric, greater)
 
 
 @pytest.mark.parametrize(
-    ("given", "best"),
+    ("user_arguments", "best"),
     [
         ({"eval_strategy": "epoch"}, True),
         ({"eval_strategy": "epoch", "save_strategy": "epoch"}, True),
@@ -186,10 +188,10 @@ def test_the_best_is_what_the_metric_says(given: dict[str, Any], metric: str, gr
         ({"eval_strategy": "epoch", "load_best_model_at_end": False}, False),
     ],
 )
-def test_who_stops_early_gets_the_best_weights(given: dict[str, Any], best: bool, tmp_path: Path) -> None:
-    found = plan(tmp_path, early={"patience": 2}, **given)
-    assert found.load_best is best
-    assert found.arguments["metric_for_best_model"] == "loss"
+def test_who_stops_early_gets_the_best_weights(user_arguments: dict[str, Any], best: bool, tmp_path: Path) -> None:
+    planned = plan(tmp_path, early={"patience": 2}, **user_arguments)
+    assert planned.load_best is best
+    assert planned.arguments["metric_for_best_model"] == "loss"
 
 
 def asking(tmp_path: Path, *, accelerators: bool = False, **arguments: Any) -> RunConfig:
@@ -203,16 +205,16 @@ def test_a_package_that_the_image_lacks_is_said_in_prepare(tmp_path: Path, monke
     assert (raised.value.reason, raised.value.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
     assert image.check(asking(tmp_path, use_liger_kernel=True)) == (), "it has no use on the CPU, and is dropped"
     monkeypatch.setenv(Env.OTHER_IMAGE, "us/with-liger:1")
-    (said,) = image.check(config)
-    assert "Whether the image us/with-liger:1 has it shows once the job is prepared." in said
+    (message,) = image.check(config)
+    assert "Whether the image us/with-liger:1 has it shows once the job is prepared." in message
 
 
-@pytest.mark.parametrize("given", [{"torch_compile": True}, {"torch_compile_mode": "max-autotune"}])
+@pytest.mark.parametrize("user_arguments", [{"torch_compile": True}, {"torch_compile_mode": "max-autotune"}])
 @pytest.mark.parametrize(("accelerators", "language"), [(True, "C"), (False, "C++")])
 def test_a_compiler_that_the_image_lacks_is_said_in_prepare(
-    given: dict[str, Any], accelerators: bool, language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    user_arguments: dict[str, Any], accelerators: bool, language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = asking(tmp_path, accelerators=accelerators, **given)
+    config = asking(tmp_path, accelerators=accelerators, **user_arguments)
     monkeypatch.setenv("PATH", str(tmp_path))
     for variable in ("CC", "CXX"):
         monkeypatch.delenv(variable, raising=False)
@@ -227,9 +229,11 @@ def test_a_compiler_that_the_image_lacks_is_said_in_prepare(
 
 
 def test_text_that_is_not_written_has_no_scores(tmp_path: Path) -> None:
-    given = {"eval_strategy": "epoch", "metric_for_best_model": "rouge1", "predict_with_generate": False}
-    config = run_config(tmp_path / "output", model="/m", arguments=given).model_copy(update={"task": "summarization"})
+    user_arguments = {"eval_strategy": "epoch", "metric_for_best_model": "rouge1", "predict_with_generate": False}
+    config = run_config(tmp_path / "output", model="/m", arguments=user_arguments).model_copy(
+        update={"task": "summarization"}
+    )
     with pytest.raises(ExpectedError, match="metric_for_best_model: rouge1 is not reported; choose one of loss"):
         arguments.check(config, {"train": 40, "validation": 4})
-    written = config.model_copy(update={"training_arguments": {**given, "predict_with_generate": True}})
+    written = config.model_copy(update={"training_arguments": {**user_arguments, "predict_with_generate": True}})
     assert arguments.check(written, {"train": 40, "validation": 4}) == ()

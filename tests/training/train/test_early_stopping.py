@@ -68,16 +68,16 @@ def test_each_evaluation_in_training_counts_once() -> None:
 
 
 def test_what_was_to_end_ends_when_it_is_resumed(tmp_path: Any) -> None:
-    said: list[str] = []
+    notes: list[str] = []
     state = TrainerState(global_step=20, max_steps=100)
     state.log_history = [
         {"eval_loss": value, "step": step} for step, value in ((5, 0.5), (10, 0.6), (15, 0.7), (20, 0.8))
     ]
-    stopping = EarlyStopper(patience=3, threshold=0.0, metric="eval_loss", greater=False, tell=said.append)
+    stopping = EarlyStopper(patience=3, threshold=0.0, metric="eval_loss", greater=False, tell=notes.append)
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     control = stopping.on_train_begin(arguments, state, TrainerControl())
     assert control.should_training_stop
     stopping.on_evaluate(arguments, state, control)
-    assert said == ["Training ended early, at step 20 of 100: loss did not improve in 3 evaluations; its best is 0.5."]
-    more = EarlyStopper(patience=4, threshold=0.0, metric="loss", greater=False, tell=said.append)
+    assert notes == ["Training ended early, at step 20 of 100: loss did not improve in 3 evaluations; its best is 0.5."]
+    more = EarlyStopper(patience=4, threshold=0.0, metric="loss", greater=False, tell=notes.append)
     assert not more.on_train_begin(arguments, state, TrainerControl()).should_training_stop

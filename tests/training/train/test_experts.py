@@ -116,9 +116,9 @@ def test_what_four_bits_leave_whole_is_what_is_left_whole(kind: str, tmp_path: P
         and "wpe" not in name
     )
     meta = skeleton(AUTO, folder)
-    found = answer(meta)
-    assert found["left"] == pytest.approx(left / sum(weight.numel() for weight in meta.parameters()))
-    assert (found["left"] > 0.1) is (kind not in ("llama", "gpt2"))
+    shares = answer(meta)
+    assert shares["left"] == pytest.approx(left / sum(weight.numel() for weight in meta.parameters()))
+    assert (shares["left"] > 0.1) is (kind not in ("llama", "gpt2"))
 
 
 def test_experts_left_whole_by_four_bits_are_refused(tmp_path: Path) -> None:

@@ -92,18 +92,20 @@ def test_the_next_attempt_predicts_all_rows_in_their_order(
 ) -> None:
     _, resumed = attempts
     assert resumed.returncode == 0, resumed.output
-    told = predictions_of(resumed)
-    assert [(row["text"], row["reference"]) for row in told] == [(row["review"], row["stars"]) for row in rows]
+    predictions = predictions_of(resumed)
+    assert [(row["text"], row["reference"]) for row in predictions] == [(row["review"], row["stars"]) for row in rows]
     (handed,) = resumed.heard.models
     assert {PREDICTIONS_FILE, REPORT_FILE, "model.safetensors"} <= set(handed["files"])
 
 
 def test_metrics_of_the_test_split_are_told_everywhere(attempts: tuple[Finished, Finished]) -> None:
     _, resumed = attempts
-    report, told = report_of(resumed), predictions_of(resumed)
+    report, predictions = report_of(resumed), predictions_of(resumed)
     assert report.evaluation is None, "there was no validation split"
     assert report.test is not None
-    assert report.test["accuracy"] == pytest.approx(sum(row["prediction"] == row["reference"] for row in told) / ROWS)
+    assert report.test["accuracy"] == pytest.approx(
+        sum(row["prediction"] == row["reference"] for row in predictions) / ROWS
+    )
     assert report.test["accuracy"] > 0.7
     named = {f"test_{name}": value for name, value in report.test.items()}
     assert resumed.heard.results[0]["evaluation"] == named
@@ -117,9 +119,9 @@ def test_predictions_are_never_uploaded(attempts: tuple[Finished, Finished], tmp
         publishing = Publishing(tmp_path, hub.endpoint, TOKEN)
         seal_model(publishing.layout, {path.name: path.read_bytes() for path in resumed.model.iterdir()}, whole=True)
         publishing.run(publish={"private": True}, model={"name": "/models/tiny"}, dataset={"files": {"train": ["/d"]}})
-        there = set(hub.models["me/reviews"].files())
-    assert "model.safetensors" in there
-    assert there.isdisjoint({PREDICTIONS_FILE, REPORT_FILE})
+        uploaded = set(hub.models["me/reviews"].files())
+    assert "model.safetensors" in uploaded
+    assert uploaded.isdisjoint({PREDICTIONS_FILE, REPORT_FILE})
     assert not any(PREDICTIONS_FILE in line for line in publishing.said)
 
 
@@ -166,18 +168,18 @@ def test_predictions_that_fail_in_the_middle_leave_no_file(tmp_path: Path) -> No
 def test_after_training_what_cannot_be_scored_is_said_and_costs_no_model(tmp_path: Path) -> None:
     """A score that fails on rank 0, whatever is wrong with it: here there are more predictions than labels."""
     config = run_config(tmp_path / "output", model="/model")
-    told: list[str] = []
+    messages: list[str] = []
     evaluated = SimpleNamespace(predictions=(np.zeros(3), np.zeros(3)), label_ids=np.zeros(2))
     data = SimpleNamespace(data=str(tmp_path), label_names=("bad", "good"))
     run: Any = SimpleNamespace(config=config, prepared=data)
     rows: Any = ()
-    judge = predict.Judge(tasks.find(config.task), run, rows, tell=told.append)
+    judge = predict.Judge(tasks.find(config.task), run, rows, tell=messages.append)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         judge(evaluated)
     judge.over = True
     assert judge(evaluated) == {}
     assert judge.details() == {}
-    assert [message.partition(" could not be made (ValueError: ")[0] for message in told] == [
+    assert [message.partition(" could not be made (ValueError: ")[0] for message in messages] == [
         "The metrics of the last evaluation",
         "The details of the last evaluation",
     ]

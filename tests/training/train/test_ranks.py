@@ -68,9 +68,9 @@ def report_of(finished: Finished) -> TrainingReport:
 def test_two_ranks_train_as_one(alone: Finished, together: Finished) -> None:
     for finished in (alone, together):
         assert finished.returncode == 0, finished.output
-    one, two = alone.log(), together.log()
-    assert len(one) == len(two) == 39 + 3
-    for mine, theirs in zip(one, two, strict=True):
+    alone_log, together_log = alone.log(), together.log()
+    assert len(alone_log) == len(together_log) == 39 + 3
+    for mine, theirs in zip(alone_log, together_log, strict=True):
         for name in ("loss", "grad_norm", "learning_rate", "eval_loss", "eval_accuracy", "eval_f1"):
             assert mine.get(name) == pytest.approx(theirs.get(name), abs=1e-5), name
     from safetensors.torch import load_file
@@ -139,15 +139,15 @@ def test_the_published_model_scores_what_was_reported(together: Finished, data: 
         seal_model(publishing.layout, {path.name: path.read_bytes() for path in together.model.iterdir()}, whole=True)
         published = publishing.run(publish={"private": True}, model={"name": "/models/tiny"}, dataset=local(data))
         card = hub.models["me/reviews"].files()["README.md"].decode()
-        there: dict[str, Any] = {"revision": published.commit, "token": TOKEN}
+        hub_options: dict[str, Any] = {"revision": published.commit, "token": TOKEN}
         with hub_of_this_process(hub, tmp_path / "cache"):
-            model = AutoModelForSequenceClassification.from_pretrained("me/reviews", **there)
-            tokenizer = AutoTokenizer.from_pretrained("me/reviews", **there)
+            model = AutoModelForSequenceClassification.from_pretrained("me/reviews", **hub_options)
+            tokenizer = AutoTokenizer.from_pretrained("me/reviews", **hub_options)
     rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
-    found = pipeline("text-classification", model=model, tokenizer=tokenizer)([row["review"] for row in rows])
-    accuracy = sum(one["label"] == row["stars"] for one, row in zip(found, rows, strict=True)) / len(rows)
-    told: Any = ModelCard(card).data
-    reported = {result.metric_type: result.metric_value for result in told.eval_results}
+    results = pipeline("text-classification", model=model, tokenizer=tokenizer)([row["review"] for row in rows])
+    accuracy = sum(result["label"] == row["stars"] for result, row in zip(results, rows, strict=True)) / len(rows)
+    card_data: Any = ModelCard(card).data
+    reported = {result.metric_type: result.metric_value for result in card_data.eval_results}
     assert accuracy == pytest.approx(reported["accuracy"])
     assert reported["accuracy"] == together.heard.results[0]["evaluation"]["accuracy"]
 
@@ -172,9 +172,13 @@ def test_the_report_tells_what_was_trained_and_how(alone: Finished, together: Fi
     assert {report.global_batch_size for report in reports} == {16}
     report = reports[1]
     assert report.evaluation == together.heard.results[0]["evaluation"] == report.evaluations[-1].metrics
-    assert [(one.step, one.epoch) for one in report.evaluations] == [(13, 1.0), (26, 2.0), (39, 3.0)]
+    assert [(evaluation.step, evaluation.epoch) for evaluation in report.evaluations] == [
+        (13, 1.0),
+        (26, 2.0),
+        (39, 3.0),
+    ]
     losses = [entry["loss"] for entry in together.log() if "loss" in entry]
-    assert [one.loss for one in report.evaluations] == [losses[12], losses[25], losses[38]]
+    assert [evaluation.loss for evaluation in report.evaluations] == [losses[12], losses[25], losses[38]]
     assert (report.steps, report.epochs, report.precision, report.kept_step) == (39, 3.0, "fp32", 39)
     assert report.training_arguments == {
         "eval_strategy": "epoch",
@@ -243,7 +247,7 @@ def test_the_best_checkpoint_becomes_the_model(data: Path, tmp_path: Path) -> No
     assert all((kept[name] == sealed[name]).all() for name in sealed)
     report = report_of(finished)
     assert (report.kept_step, report.steps) == (best["step"], 78)
-    assert [one.step for one in report.evaluations] == [*range(4, 77, 4), 78]
+    assert [evaluation.step for evaluation in report.evaluations] == [*range(4, 77, 4), 78]
     assert report.evaluations[-1].metrics != report.evaluation, "the best weights' own step tells it already"
     assert report.evaluation == finished.heard.results[0]["evaluation"]
 
@@ -274,11 +278,11 @@ def test_a_best_checkpoint_that_is_gone_costs_no_model(data: Path, tmp_path: Pat
     finished = run_ranks(tmp_path / "run", config, happens=lose)
     assert finished.returncode == 0, finished.output
     report = report_of(finished)
-    best = min(report.evaluations, key=lambda one: one.metrics["loss"])
+    best = min(report.evaluations, key=lambda evaluation: evaluation.metrics["loss"])
     assert best.step < report.steps == report.kept_step
-    (said,) = {message for message in finished.heard.messages() if "best checkpoint" in message}
+    (message,) = {message for message in finished.heard.messages() if "best checkpoint" in message}
     assert (
-        said
+        message
         == f"The best checkpoint, of step {best.step}, can't be used: it is gone. The weights of the last step are kept."
     )
 
@@ -314,5 +318,5 @@ def test_a_last_evaluation_that_fails_on_one_rank_costs_no_model(data: Path, tmp
     assert [result["outcome"] for _, result in sorted(finished.heard.results.items())] == [Outcome.SUCCEEDED] * 2
     report = report_of(finished)
     assert (report.steps, report.evaluation) == (13, None)
-    told = [message for message in finished.heard.messages() if "last evaluation could not be made" in message]
-    assert told, finished.heard.messages()
+    messages = [message for message in finished.heard.messages() if "last evaluation could not be made" in message]
+    assert messages, finished.heard.messages()

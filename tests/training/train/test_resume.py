@@ -90,8 +90,8 @@ def test_killed_and_resumed_is_bit_identical(runs: Runs, undisturbed: Finished) 
     assert not killed.heard.results
     resumed = runs.run("resumed", world=2, resume=killed.checkpoint(step))
     assert resumed.returncode == 0, resumed.output
-    expected, found = weights(undisturbed), weights(resumed)
-    assert all((expected[name] == found[name]).all() for name in expected)
+    expected, actual = weights(undisturbed), weights(resumed)
+    assert all((expected[name] == actual[name]).all() for name in expected)
     losses = [[entry for entry in finished.log() if "loss" in entry] for finished in (undisturbed, resumed)]
     assert losses[0] == losses[1]
     assert [entry["step"] for entry in losses[1]] == list(range(1, 25)), "no step missing, none twice"

@@ -61,12 +61,12 @@ def trained(
     """Train with a scaler; the logits of the steps that are `bad` overflow, as half precision has it."""
     make, prepared = ready
     config = make(max_steps=steps)
-    plan, world, told = defaults.plan(config, cuda=False), World(0, 0, 1, cuda=False), Told()
+    plan, world, reporter = defaults.plan(config, cuda=False), World(0, 0, 1, cuda=False), Told()
     arguments = defaults.training_arguments(plan, str(folder))
-    run = recipe._Run(config, plan, prepared, arguments, world, told.tell)
+    run = recipe._Run(config, plan, prepared, arguments, world, reporter.tell)
     batches = MicroBatchSampler(run.order, batch_size=arguments.train_batch_size, world_size=1)
     pulse, save = Pulse(1, 0, None, save_seconds=None, scaled=True), Save()
-    callback = RankCallback(world, LaunchClient("http://nowhere", "token"), told, pulse, batches, save, scaled=True)
+    callback = RankCallback(world, LaunchClient("http://nowhere", "token"), reporter, pulse, batches, save, scaled=True)
     trainer = run.trainer(batches, pulse, save, [callback], None)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
 
@@ -77,21 +77,21 @@ def trained(
 
     trainer.model.register_forward_hook(overflow)
     trainer.train()
-    return trainer, told
+    return trainer, reporter
 
 
 def test_a_step_whose_loss_is_not_finite_is_left_out_and_said(
     ready: tuple[Callable[..., RunConfig], Prepared], tmp_path: Path
 ) -> None:
-    trainer, told = trained(ready, tmp_path, steps=8, bad={3})
+    trainer, reporter = trained(ready, tmp_path, steps=8, bad={3})
     assert trainer.state.global_step == 8
     assert all(torch.isfinite(weight).all() for weight in trainer.model.parameters())
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 8
     assert all(0 < loss < 2 for loss in losses)
-    assert 0 < told.fields["loss"] < 2
-    assert trainer.accelerator.scaler.get_scale() == told.fields["loss_scale"] == 65536 / 2
-    (message,) = told.messages
+    assert 0 < reporter.fields["loss"] < 2
+    assert trainer.accelerator.scaler.get_scale() == reporter.fields["loss_scale"] == 65536 / 2
+    (message,) = reporter.messages
     assert message.startswith("The loss was not finite at or shortly before step ")
     assert message.endswith("(1 times so far): in fp16 such steps are left out.")
 

@@ -30,16 +30,16 @@ class Model:
 
 
 def settled(
-    folder: Path, given: dict[str, Any], *, ranks: int, adapters: bool, drops: dict[str, float]
+    folder: Path, user_arguments: dict[str, Any], *, ranks: int, adapters: bool, drops: dict[str, float]
 ) -> tuple[Any, str | None]:
-    run = run_config(folder / "output", model="/m", arguments=given, processes=ranks)
+    run = run_config(folder / "output", model="/m", arguments=user_arguments, processes=ranks)
     run = run.model_copy(update={"peft": Peft() if adapters else None})
-    arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, **given)
+    arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, **user_arguments)
     return arguments, adjust_arguments(arguments, run, Model(**drops))
 
 
 @pytest.mark.parametrize(
-    ("given", "adapters", "drops", "looks", "replaced"),
+    ("user_arguments", "adapters", "drops", "looks", "replaced"),
     [
         ({}, False, {}, True, False),
         ({}, True, {}, True, False),
@@ -53,11 +53,11 @@ def settled(
     ],
 )
 def test_ranks_look_for_unused_weights_wherever_a_graph_shows_them(
-    given: dict[str, Any], adapters: bool, drops: dict[str, float], looks: bool, replaced: bool, tmp_path: Path
+    user_arguments: dict[str, Any], adapters: bool, drops: dict[str, float], looks: bool, replaced: bool, tmp_path: Path
 ) -> None:
-    arguments, message = settled(tmp_path, given, ranks=2, adapters=adapters, drops=drops)
+    arguments, message = settled(tmp_path, user_arguments, ranks=2, adapters=adapters, drops=drops)
     assert arguments.ddp_find_unused_parameters is looks
-    asked_for = given.get("activation_checkpointing_kwargs")
+    asked_for = user_arguments.get("activation_checkpointing_kwargs")
     assert arguments.activation_checkpointing_kwargs == (NEWER if replaced else asked_for)
     assert (message is not None) is replaced
 
@@ -79,8 +79,8 @@ def test_a_rank_alone_does_as_it_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("options", [{"preserve_rng_state": True}, {"use_reentrant": None, "every_n_layers": 2}])
 def test_another_option_is_no_wish_for_the_older_way(options: dict[str, Any], ranks: int, tmp_path: Path) -> None:
-    given = CHECKPOINTING | {"activation_checkpointing_kwargs": options}
-    arguments, message = settled(tmp_path, given, ranks=ranks, adapters=True, drops={})
+    user_arguments = CHECKPOINTING | {"activation_checkpointing_kwargs": options}
+    arguments, message = settled(tmp_path, user_arguments, ranks=ranks, adapters=True, drops={})
     assert arguments.activation_checkpointing_kwargs == {**options, "use_reentrant": False}
     assert message is None
 

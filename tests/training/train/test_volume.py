@@ -59,12 +59,12 @@ def test_training_goes_on_while_the_volume_is_full_or_read_only(volume: Volume, 
         arguments={"max_steps": 8, "per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2},
     )
     volume.fill(but=MIB // 32)
-    told: list[str] = []
+    reports: list[str] = []
 
     def happens(path: str, body: dict[str, Any]) -> None:
         if path == "/rank/checkpoint":
-            told.append(body.get("problem", "sealed"))
-            match len(told):
+            reports.append(body.get("problem", "sealed"))
+            match len(reports):
                 case 1:
                     volume.make_room()
                 case 2 | 4:
@@ -76,8 +76,8 @@ def test_training_goes_on_while_the_volume_is_full_or_read_only(volume: Volume, 
 
     finished = run_ranks(volume.folder, config, happens=happens)
     assert finished.returncode == 0, finished.output
-    assert [text.split(":")[0] for text in told] == ["volume_full", "sealed", "volume", "sealed"]
-    assert "Read-only file system" in told[2]
+    assert [text.split(":")[0] for text in reports] == ["volume_full", "sealed", "volume", "sealed"]
+    assert "Read-only file system" in reports[2]
     assert sorted(path.name for path in finished.sealed.iterdir()) == ["checkpoint-4", "checkpoint-8"]
     full, *_ = finished.heard.checkpoints
     weights = (finished.model / "model.safetensors").stat().st_size

@@ -52,5 +52,5 @@ def test_picture_model_is_kept_whole_and_its_text_trained(tmp_path: Path) -> Non
     assert (finished.model / "preprocessor_config.json").read_text() == PROCESSOR
     assert {tensor.dtype for tensor in after.values()} == {torch.bfloat16}, "the precision that it was published in"
     assert json.loads((finished.model / "config.json").read_text())["dtype"] == "bfloat16"
-    (said,) = [message for message in finished.heard.messages() if "pictures" in message]
-    assert said.startswith("Of the model model.vision_model, model.multi_modal_projector, model.language_model.layers.")
+    (note,) = [message for message in finished.heard.messages() if "pictures" in message]
+    assert note.startswith("Of the model model.vision_model, model.multi_modal_projector, model.language_model.layers.")
