@@ -167,15 +167,15 @@ def test_words_without_tokens(bert: Path, tmp_path: Path) -> None:
     assert isinstance(prepared, Prepared), prepared
     run = global_step.training(made, prepared)
     assert np.isfinite([step.loss for step in global_step.steps(run, ranks=2, accumulation=1)]).all()
-    told = list(tasks.find(made.task).predictions(run, global_step.evaluated(run)))
-    assert [row["words"] for row in told] == [row["tokens"] for row in rows]
-    assert [[tag is None for tag in row["prediction"]] for row in told] == [
+    predictions = list(tasks.find(made.task).predictions(run, global_step.evaluated(run)))
+    assert [row["words"] for row in predictions] == [row["tokens"] for row in rows]
+    assert [[tag is None for tag in row["prediction"]] for row in predictions] == [
         [False] * 4,
         [True, False, False, True, False],
         [False, True, False],
         [True, False],
     ]
-    assert [row["reference"] for row in told] == [row["ner_tags"] for row in rows]
+    assert [row["reference"] for row in predictions] == [row["ner_tags"] for row in rows]
 
 
 def test_a_question_longer_than_a_window(bert: Path, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ TABLES: dict[str, tuple[Any, Any, dict[str, int] | str]] = {
     ),
     "large": (pa.array(TEXTS, pa.large_string()), pa.array([1, 0, 1, 0], pa.uint8()), {"0": 2, "1": 2}),
     "bytes": (pa.array([text.encode() for text in TEXTS]), KINDS, "binary"),
-    "decimals": (TEXTS, pa.array([decimal.Decimal(one) for one in (1, 0, 1, 0)], pa.decimal128(10, 0)), "decimal128"),
+    "decimals": (TEXTS, pa.array([decimal.Decimal(bit) for bit in (1, 0, 1, 0)], pa.decimal128(10, 0)), "decimal128"),
     "floats": (TEXTS, pa.array([1.0, 0.0, 1.0, 0.0]), "decimal point"),
     "halves": (TEXTS, pa.array([1.0, 0.0, 1.0, 0.0], pa.float16()), "decimal point"),
 }
@@ -371,9 +371,9 @@ def test_a_classifier_of_a_model_without_padding(tmp_path: Path) -> None:
     alone = [classify(text)[0] for text in texts]
     together = classify(texts, batch_size=8)
     assert len({len(text.split()) for text in texts}) > 3, "some are filled up"
-    assert [one["label"] for one in alone] == [one["label"] for one in together]
-    assert np.allclose([one["score"] for one in alone], [one["score"] for one in together], atol=1e-4)
-    assert sum(one["label"] == row["stars"] for one, row in zip(alone, rows, strict=True)) > 40
+    assert [result["label"] for result in alone] == [result["label"] for result in together]
+    assert np.allclose([result["score"] for result in alone], [result["score"] for result in together], atol=1e-4)
+    assert sum(result["label"] == row["stars"] for result, row in zip(alone, rows, strict=True)) > 40
 
 
 def test_more_epochs_for_a_finished_model(bert: Path, tmp_path: Path) -> None:

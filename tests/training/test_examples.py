@@ -42,8 +42,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubHub]:
 def small(path: Path, hub: StubHub, folder: Path) -> RunConfig:
     """The run that the example's manifest plans, on one rank without an accelerator, two steps long."""
     (manifest,) = read(str(path))
-    given = {"namespace": "default", "uid": path.stem, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    manifest = {**manifest, "metadata": {**manifest["metadata"], **given}}
+    metadata = {"namespace": "default", "uid": path.stem, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    manifest = {**manifest, "metadata": {**manifest["metadata"], **metadata}}
     planned = run_config(FineTuneJob.model_validate(manifest), PlanSettings(trainer_image="trainer:dev"))
     files = {
         split: tuple(name.replace("/data/", f"{folder}/data/") for name in names)

@@ -28,7 +28,7 @@ NOT_THE_TRAINERS = {"train_sampling_strategy"}
 """Resolved before the Trainer sees it."""
 
 
-def given(manifest: dict[str, Any]) -> dict[str, Any]:
+def current_arguments(manifest: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a manifest, under today's names."""
     current, _ = translate(TrainingArguments.model_validate(manifest["spec"].get("trainingArguments", {})))
     return current
@@ -54,7 +54,7 @@ def test_the_checked_in_module_is_what_the_generator_writes() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_is_accepted_the_trainer_takes(case: Case, tmp_path: Any) -> None:
-    arguments = given(case.good_manifest())
+    arguments = current_arguments(case.good_manifest())
 
     built = real(arguments, str(tmp_path))
 
@@ -70,7 +70,7 @@ def test_what_is_accepted_the_trainer_takes(case: Case, tmp_path: Any) -> None:
 def test_options_that_are_accepted_the_scheduler_takes(case: Case) -> None:
     manifest = case.good_manifest()
 
-    assert scheduler(given(manifest), with_peft="peft" in manifest["spec"]) is not None
+    assert scheduler(current_arguments(manifest), with_peft="peft" in manifest["spec"]) is not None
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,9 @@ def test_whatever_interrupts_it_the_same_command_goes_on(local: LocalRun) -> Non
     assert stopped.wait(PATIENCE_SECONDS) == 130
     assert local.processes() == []
     assert f"going on from the checkpoint of step {first}" in local.output()
-    said = local.output().splitlines()[-1]
-    assert said.startswith("Interrupted. The same command goes on from the checkpoint of step ")
-    saved = int(said.rstrip(".").rpartition(" ")[2])
+    last_line = local.output().splitlines()[-1]
+    assert last_line.startswith("Interrupted. The same command goes on from the checkpoint of step ")
+    saved = int(last_line.rstrip(".").rpartition(" ")[2])
     assert saved > first
 
     run = local.start()

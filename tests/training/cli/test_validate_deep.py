@@ -47,14 +47,14 @@ def test_good_data_is_shown_and_nothing_is_left(
 
     assert validate_files([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.SUCCEEDED
 
-    said = capsys.readouterr()
-    assert f"{path}: FineTuneJob reviews: model and data can be trained on" in said.out
-    assert "train      64 rows" in said.out
-    assert "labels     train: negative 32, positive 32" in said.out
-    assert "example    [CLS] " in said.out
-    assert f"{path}: FineTuneJob reviews: Note: maxSamples.train is 1000, the data has 64 rows" in said.err
+    printed = capsys.readouterr()
+    assert f"{path}: FineTuneJob reviews: model and data can be trained on" in printed.out
+    assert "train      64 rows" in printed.out
+    assert "labels     train: negative 32, positive 32" in printed.out
+    assert "example    [CLS] " in printed.out
+    assert f"{path}: FineTuneJob reviews: Note: maxSamples.train is 1000, the data has 64 rows" in printed.err
     assert sorted(data.rglob("*")) == before
-    assert [one.name for one in tmp_path.iterdir()] == ["job.yaml"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["job.yaml"]
 
 
 def test_data_at_an_address_is_read_with_the_credentials_of_the_secret(
@@ -74,14 +74,14 @@ def test_data_at_an_address_is_read_with_the_credentials_of_the_secret(
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_ENDPOINT_URL": s3.endpoint}
         for name, value in {**keys, "AWS_REGION": "us-east-1"}.items():
             (secret / name).write_text(value)
-        there = Volumes(tmp_path, claims={"reviews-data": data}, secrets={"bucket": secret})
+        volumes = Volumes(tmp_path, claims={"reviews-data": data}, secrets={"bucket": secret})
 
-        assert validate_files([manifest(tmp_path, dataset=dataset)], there) is ExitCode.SUCCEEDED
+        assert validate_files([manifest(tmp_path, dataset=dataset)], volumes) is ExitCode.SUCCEEDED
 
-    said = capsys.readouterr()
-    assert "train      48 rows" in said.out
-    assert "validation 16 rows" in said.out
-    assert SECRET_KEY not in said.out + said.err
+    printed = capsys.readouterr()
+    assert "train      48 rows" in printed.out
+    assert "validation 16 rows" in printed.out
+    assert SECRET_KEY not in printed.out + printed.err
 
 
 def test_bad_data_is_refused_in_the_words_of_prepare(
@@ -92,9 +92,9 @@ def test_bad_data_is_refused_in_the_words_of_prepare(
 
     assert validate_files([path], Volumes(tmp_path, claims={"reviews-data": data})) is ExitCode.FAILED
 
-    said = capsys.readouterr()
-    assert said.out == f"{path}: FineTuneJob reviews is valid\n"
-    assert f"{path}: FineTuneJob reviews: ColumnNotFound: /data/train.csv has no column 'starz'" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == f"{path}: FineTuneJob reviews is valid\n"
+    assert f"{path}: FineTuneJob reviews: ColumnNotFound: /data/train.csv has no column 'starz'" in printed.err
 
 
 def test_without_the_folder_of_a_claim_it_says_how_to_name_one(

@@ -54,9 +54,9 @@ def classes(split: Split) -> tuple[tuple[str, ...], list[int], tuple[str, ...]]:
 def test_names_of_classes_are_the_text_that_is_there(
     suffix: str, labels: list[Any], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    found, ids, _ = classes(split_of(tmp_path, suffix, labels))
-    assert found == names
-    assert [found[index] for index in ids] == [
+    class_names, ids, _ = classes(split_of(tmp_path, suffix, labels))
+    assert class_names == names
+    assert [class_names[index] for index in ids] == [
         str(label).lower() if label in (True, False) else label for label in labels
     ]
 

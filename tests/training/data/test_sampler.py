@@ -25,11 +25,11 @@ def steps(order: GlobalBatchOrder, ranks: int, accumulation: int, epoch: int = 0
     assert len(micro) == len(batches)
     assert len(micro) % ranks == 0
     assert {len(batch) for batch in micro} == {batches.batch_size}
-    found = []
+    rows_by_step = []
     for start in range(0, len(micro), ranks * accumulation):
         indices = [pick for batch in micro[start : start + ranks * accumulation] for pick in batch]
-        found.append([pick.row for pick in indices if pick.counts])
-    return found
+        rows_by_step.append([pick.row for pick in indices if pick.counts])
+    return rows_by_step
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
@@ -43,8 +43,8 @@ def test_a_step_sees_the_same_rows_in_every_world(strategy: Strategy, rows: int)
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_an_epoch_has_every_row_once(strategy: Strategy) -> None:
     for epoch in range(3):
-        found = [row for step in steps(order(strategy=strategy), 2, 2, epoch) for row in step]
-        assert sorted(found) == list(range(1003))
+        rows = [row for step in steps(order(strategy=strategy), 2, 2, epoch) for row in step]
+        assert sorted(rows) == list(range(1003))
 
 
 def test_the_last_batch_is_spread_over_all_ranks() -> None:
@@ -54,8 +54,8 @@ def test_the_last_batch_is_spread_over_all_ranks() -> None:
 
 def test_dropping_the_last_batch_drops_it_everywhere() -> None:
     for ranks, accumulation in WORLDS:
-        found = steps(order(drop_last=True), ranks, accumulation)
-        assert [len(step) for step in found] == [32] * 31
+        epoch = steps(order(drop_last=True), ranks, accumulation)
+        assert [len(step) for step in epoch] == [32] * 31
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:
@@ -97,9 +97,9 @@ def test_the_longest_row_of_an_incomplete_batch_comes_first_too() -> None:
     lengths = np.full(37, 5, dtype=np.int32)
     for row in range(37):
         lengths[row] = 99
-        found = GlobalBatchOrder(lengths=lengths, batch_rows=8, seed=1, strategy=Strategy.RANDOM).epoch(0)
-        assert row in found[:8]
-        assert sorted(found) == list(range(37))
+        rows = GlobalBatchOrder(lengths=lengths, batch_rows=8, seed=1, strategy=Strategy.RANDOM).epoch(0)
+        assert row in rows[:8]
+        assert sorted(rows) == list(range(37))
         lengths[row] = 5
 
 

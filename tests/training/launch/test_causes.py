@@ -79,8 +79,8 @@ def test_the_cause_is_told_with_node_and_rank(launches: Launches, tmp_path: Path
     echo = other.record().failure
     assert echo is not None
     assert (echo.reason, echo.node) == (Reason.PEER_LOST, 1 - node)
-    told = verdict(fallen.record(), other.record())
-    assert (told.reason, told.node, told.rank) == (fall.reason, node, node)
+    first_failure = verdict(fallen.record(), other.record())
+    assert (first_failure.reason, first_failure.node, first_failure.rank) == (fall.reason, node, node)
 
 
 def test_a_node_that_only_hears_of_the_fall_names_who_fell(launches: Launches) -> None:

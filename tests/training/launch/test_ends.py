@@ -24,7 +24,7 @@ def training(node: NodeProcess, step: int = 2) -> list[psutil.Process]:
 
 def assert_gone(processes: list[psutil.Process]) -> None:
     assert len(processes) >= 2
-    until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes), 10)
+    until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in processes), 10)
 
 
 @pytest.mark.parametrize("damaged", [True, False])
@@ -81,7 +81,7 @@ def test_asked_to_end_while_training(launches: Launches, number: signal.Signals)
     (node,) = launches.start(plan=LONG | {"orphan": True})
     processes = training(node, step=20)
     children = psutil.Process(node.process.pid).children()
-    assert [one for one in children if one.status() == psutil.STATUS_ZOMBIE] == [], "orphans are reaped"
+    assert [child for child in children if child.status() == psutil.STATUS_ZOMBIE] == [], "orphans are reaped"
     node.process.send_signal(number)
     assert node.wait() == 143
     record = node.record()

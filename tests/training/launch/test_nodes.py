@@ -183,7 +183,7 @@ def test_cut_link_ends_nothing_while_ranks_step(two: Launches, tmp_path: Path) -
 def sealed(two: Launches) -> int:
     """The step of the newest checkpoint that is sealed; 0 if there is none."""
     checkpoints = two.layout.run.attempt(1).checkpoints
-    return max((int(one.name.removeprefix("checkpoint-")) for one in checkpoints.glob("*[0-9]")), default=0)
+    return max((int(folder.name.removeprefix("checkpoint-")) for folder in checkpoints.glob("*[0-9]")), default=0)
 
 
 def test_without_a_word_from_node_0_or_from_the_ranks_it_is_lost(two: Launches) -> None:

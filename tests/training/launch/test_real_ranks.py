@@ -81,8 +81,8 @@ def weights(job: Reviews) -> bytes:
 def checkpoints(job: Reviews) -> list[Path]:
     """Those that attempt 1 has sealed, the newest first."""
     # Not those called .partial, which have a manifest and are about to be sealed.
-    found = job.layout.run.attempt(1).checkpoints.glob("checkpoint-*[0-9]/manifest.json")
-    return sorted((file.parent for file in found), key=lambda one: -int(one.name.split("-")[1]))
+    manifests = job.layout.run.attempt(1).checkpoints.glob("checkpoint-*[0-9]/manifest.json")
+    return sorted((file.parent for file in manifests), key=lambda folder: -int(folder.name.split("-")[1]))
 
 
 def test_a_lost_node_costs_no_more_than_the_steps_since_the_checkpoint(
@@ -144,9 +144,9 @@ def test_volume_changed_between_attempts_changes_no_weights(
 
         record, _ = disturbed.run(2)
         assert record.outcome is Outcome.SUCCEEDED, disturbed.started[2].text()
-        said = " ".join(record.messages)
-        assert f"{newest.name} was damaged (the content of optimizer.pt has changed" in said
-        assert f"{second.name} holds numbers that are not finite (model.safetensors: " in said
+        messages = " ".join(record.messages)
+        assert f"{newest.name} was damaged (the content of optimizer.pt has changed" in messages
+        assert f"{second.name} holds numbers that are not finite (model.safetensors: " in messages
         begun = read_attempt_record(disturbed.layout.run.attempt(2))
         assert begun is not None
         assert begun.resume is not None

@@ -77,7 +77,7 @@ def test_resume_after_sigkill_takes_newest_checkpoint(launches: Launches) -> Non
     sealed_step(first, 10)
     os.killpg(first.process.pid, signal.SIGKILL)
     first.wait()
-    newest = max(int(one.name.split("-")[1]) for one in launches.layout.run.attempt(1).checkpoints.glob("*[0-9]"))
+    newest = max(int(folder.name.split("-")[1]) for folder in launches.layout.run.attempt(1).checkpoints.glob("*[0-9]"))
     began = time.monotonic()
     (second,) = launches.start(2, plan={"steps": newest + 2, "save_every": 1})
     until(lambda: launches.layout.run.attempt(2).mark.exists())
@@ -121,7 +121,7 @@ def test_answering_attempt_keeps_grace_period(launches: Launches) -> None:
     mark = read_attempt_record(launches.layout.run.attempt(2))
     assert mark is not None
     assert mark.resume is not None
-    last = max(int(one.name.split("-")[1]) for one in launches.layout.run.attempt(1).checkpoints.glob("*[0-9]"))
+    last = max(int(folder.name.split("-")[1]) for folder in launches.layout.run.attempt(1).checkpoints.glob("*[0-9]"))
     assert last == mark.resume.step
     assert new.process.poll() is None
 
@@ -134,10 +134,10 @@ def test_a_superseded_attempt_that_was_told_nothing_seals_nothing(launches: Laun
     assert mark is not None
     run.attempt(2).folder.mkdir()
     write_document(run.attempt(2).mark, mark.model_copy(update={"attempt": 2}))
-    before = {one.name for one in run.attempt(1).checkpoints.glob("*[0-9]")}
+    before = {folder.name for folder in run.attempt(1).checkpoints.glob("*[0-9]")}
     assert old.wait() == 1
     assert old.record().outcome is Outcome.SUPERSEDED
-    after = {one.name for one in run.attempt(1).checkpoints.glob("*[0-9]")}
+    after = {folder.name for folder in run.attempt(1).checkpoints.glob("*[0-9]")}
     assert len(after - before) <= 1  # one may have been sealed just before the other began
 
 

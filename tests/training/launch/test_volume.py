@@ -81,10 +81,10 @@ def test_a_volume_that_is_read_only_for_a_while_costs_nothing(launches: Launches
     assert node.wait() == 0, node.text()
     record = node.record()
     assert record.outcome is Outcome.SUCCEEDED
-    said = "\n".join(record.messages)
-    assert "The attempt waits for its volume. The volume at " in said
-    assert "has become read-only" in said
-    assert "The model is trained, and can't be written to the volume now" in said
+    messages = "\n".join(record.messages)
+    assert "The attempt waits for its volume. The volume at " in messages
+    assert "has become read-only" in messages
+    assert "The model is trained, and can't be written to the volume now" in messages
 
 
 def test_one_that_stays_so_ends_the_attempt_and_costs_no_crash(launches: Launches) -> None:

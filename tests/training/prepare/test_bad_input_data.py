@@ -104,14 +104,14 @@ def test_prepare_says_what_is_wrong_and_a_good_job_follows(
     MAKERS[row.setup](place)
     monkeypatch.setenv(Env.PATHS, json.dumps(place.paths))
     with as_user(POD_USER if place.as_pods_user else os.getuid()):
-        said = attempt(config(row.name, dict(row.spec)))
+        outcome = attempt(config(row.name, dict(row.spec)))
     if row.reason == NOTICE:
-        assert isinstance(said, Prepared), said
-        assert expected(row, place) in said.messages
+        assert isinstance(outcome, Prepared), outcome
+        assert expected(row, place) in outcome.messages
     else:
-        assert isinstance(said, Failure), said
-        assert (said.reason, said.cause) == (row.reason, Cause.USER), said.message
-        assert expected(row, place) in said.message
+        assert isinstance(outcome, Failure), outcome
+        assert (outcome.reason, outcome.cause) == (row.reason, Cause.USER), outcome.message
+        assert expected(row, place) in outcome.message
         assert not list(place.claim.glob(f"reviews/runs/{row.name}/*")), "nothing may look prepared"
     place.claim.chmod(0o777)
     place.make_good()

@@ -89,24 +89,24 @@ def test_only_one_holds_a_lease(quick: None, tmp_path: Path) -> None:
 
 def test_one_that_waits_says_for_whom_and_finds_it_done(quick: None, tmp_path: Path) -> None:
     path, done = target(tmp_path), threading.Event()
-    said: list[str] = []
-    given: list[lease.Lease | None] = []
+    messages: list[str] = []
+    leases: list[lease.Lease | None] = []
     with lease.held(path, "first", done=lambda: False) as mine:
         assert mine is not None
 
         def wait() -> None:
-            with lease.held(path, "second", done=done.is_set, waiting=said.append, waited=said.append) as none:
-                given.append(none)
+            with lease.held(path, "second", done=done.is_set, waiting=messages.append, waited=messages.append) as none:
+                leases.append(none)
 
         thread = threading.Thread(target=wait)
         thread.start()
         time.sleep(0.3)
         done.set()
         thread.join()
-    assert "job first" in said[0]
-    assert "waiting" in said[0]
-    assert "Waited" in said[1]
-    assert given == [None]
+    assert "job first" in messages[0]
+    assert "waiting" in messages[0]
+    assert "Waited" in messages[1]
+    assert leases == [None]
 
 
 def test_a_lease_that_nobody_renews_is_taken_over(quick: None, tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_leftovers_of_the_living_are_left_alone(quick: None, tmp_path: Path) -> 
         os.utime(old, (long_ago, long_ago))
     with lease.held(path, "next", done=lambda: False) as mine:
         assert mine is not None
-        there = {name for name in os.listdir(path.parent) if not name.startswith("0123.")}
-    assert there == {"living.partial-1-aa", "living.lease-1", "complete"}
+        names = {name for name in os.listdir(path.parent) if not name.startswith("0123.")}
+    assert names == {"living.partial-1-aa", "living.lease-1", "complete"}
 
 
 # --- found again -----------------------------------------------------------------------------------------------------
@@ -222,10 +222,10 @@ tokens._part = slow
 
 def until(condition: Callable[[], Any]) -> Any:
     end = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < end
         time.sleep(0.02)
-    return found
+    return result
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -262,8 +262,8 @@ def test_a_stop_leaves_nothing_to_wait_for(model: Path, tmp_path: Path) -> None:
     process = started(config, tmp_path / "one", SLOW)
     until(lambda: list(prepared.glob("*.partial-*")) or process.poll() is not None)
     process.terminate()
-    _, said = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == Exit.STOPPED, said
+    _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == Exit.STOPPED, stderr
     assert list(prepared.iterdir()) == []
 
 
@@ -287,10 +287,10 @@ def test_a_kill_at_any_moment_leaves_no_wrong_data(
         child.join()
         for folder in prepared.glob("*"):
             assert "." in folder.name or content(folder) == right
-    found = Path(prepare(config).data)
-    assert content(found) == right
+    data_folder = Path(prepare(config).data)
+    assert content(data_folder) == right
     left = [path.name for path in prepared.iterdir() if ".lease-" not in path.name]  # of a kill after the last step
-    assert left == [found.name]
+    assert left == [data_folder.name]
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
@@ -305,9 +305,9 @@ def test_damaged_data_is_set_aside_and_made_again(
     config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(20)))
     folder = Path(prepare(config).data)
     right = content(folder)
-    for number, one in enumerate((config, job("other", config)), 1):
+    for number, run in enumerate((config, job("other", config)), 1):
         damage(folder / name)
-        made = prepare(one)
+        made = prepare(run)
         assert (Path(made.data), content(folder)) == (folder, right)
         assert len(list(folder.parent.glob("*.damaged-*"))) == number
         assert [message for message in made.messages if "it is set aside and made again" in message]
@@ -374,10 +374,10 @@ def test_only_what_nobody_can_need_makes_room_the_oldest_first(tmp_path: Path) -
     named(layout, "one", "b", "training")
     named(layout, "two", "c", "finished", finished=True)
     (layout.all_prepared / "forgotten.partial-1-aa").mkdir()
-    assert [one.folder.name for one in eviction.candidates(layout)] == ["superseded", "forgotten", "finished"]
+    assert [unused.folder.name for unused in eviction.candidates(layout)] == ["superseded", "forgotten", "finished"]
     assert eviction.make_room(layout, 1) == []
-    said = eviction.make_room(layout, sys.maxsize)
-    assert ["superseded" in said[0], "forgotten" in said[1], "finished" in said[2]] == [True] * 3
+    messages = eviction.make_room(layout, sys.maxsize)
+    assert ["superseded" in messages[0], "forgotten" in messages[1], "finished" in messages[2]] == [True] * 3
     left = {path.name for path in layout.all_prepared.iterdir()}
     assert left == {"training", "fresh", "forgotten.partial-1-aa"}
     assert folders["training"].is_dir()
@@ -390,7 +390,7 @@ def test_what_somebody_begins_to_use_while_it_goes_is_put_back(tmp_path: Path) -
     old = eviction.candidates(layout)
     assert eviction.touch(layout.prepared("found"))
     named(layout, "other", "a", "named")
-    assert [eviction.evict(layout, one) for one in old] == [False, False]
+    assert [eviction.evict(layout, candidate) for candidate in old] == [False, False]
     assert {path.name for path in layout.all_prepared.iterdir()} == {"found", "named"}
     assert not eviction.touch(layout.prepared("gone"))
 
@@ -407,7 +407,7 @@ def test_volume_without_times_makes_room(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "utime", refuse)
     assert store.set_aside(layout.prepared("damaged")) is not None
     assert [store.DAMAGED in path.name for path in layout.all_prepared.glob("damaged*")] == [True]
-    (old,) = [one for one in eviction.candidates(layout) if one.folder.name == "old"]
+    (old,) = [candidate for candidate in eviction.candidates(layout) if candidate.folder.name == "old"]
     assert eviction.evict(layout, old)
     assert not layout.prepared("old").exists()
 

@@ -143,8 +143,8 @@ def test_files_are_read_a_block_at_a_time(
     read = READERS[file.suffix](local(file, file.name), ColumnRequest(("review", "stars"), ("review",)))
     parts = list(read)
     assert len(parts) > 10
-    found = pa.concat_tables(parts).to_pylist()
-    assert found == [{"review": row["review"], "stars": row["stars"]} for row in rows]
+    records = pa.concat_tables(parts).to_pylist()
+    assert records == [{"review": row["review"], "stars": row["stars"]} for row in rows]
 
 
 def test_a_wrong_row_in_a_later_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +344,7 @@ def numbered(folder: Path, count: int = 40) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("said", "numbers"),
+    ("slices", "numbers"),
     [
         ({"train": "train[:10%]"}, {"train": range(1, 5)}),
         ({"train": "train[10:20]", "validation": "train[-5:]"}, {"train": range(11, 21), "validation": range(36, 41)}),
@@ -354,9 +354,9 @@ def numbered(folder: Path, count: int = 40) -> Path:
         ({"train": "more", "validation": "train[:4]"}, {"train": range(1, 9), "validation": range(1, 5)}),
     ],
 )
-def test_slices_of_splits(said: dict[str, str], numbers: dict[str, Any], model: Path, tmp_path: Path) -> None:
+def test_slices_of_splits(slices: dict[str, str], numbers: dict[str, Any], model: Path, tmp_path: Path) -> None:
     files = {"train": (str(numbered(tmp_path)),), "more": (str(numbered(tmp_path / "more", 8)),)}
-    prepared = prepare(run_config(tmp_path / "output", model=model, dataset={"files": files, "splits": said}))
+    prepared = prepare(run_config(tmp_path / "output", model=model, dataset={"files": files, "splits": slices}))
     for role, expected in numbers.items():
         assert rows_of(prepared, role) == list(expected), role
 

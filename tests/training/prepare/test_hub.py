@@ -167,18 +167,18 @@ def test_xet_is_the_users_to_turn_off_and_no_mirror_need_speak_it(hub: StubHub, 
 
 def read_splits(run: RunConfig, asked: ColumnRequest, folder: Path) -> dict[str, Split]:
     client = HubReader(run.hub)
-    found = splits.find(run.dataset, client, folder / "output/.finetune/hub")
-    return splits.read(run.dataset, client, found, asked, folder / "scratch", seed=42)
+    data_source = splits.find(run.dataset, client, folder / "output/.finetune/hub")
+    return splits.read(run.dataset, client, data_source, asked, folder / "scratch", seed=42)
 
 
 def chosen_of(named: dict[str, str], role: str) -> Split | None:
-    there = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
+    available = {name: Split(pa.table({}), (Source(name, 0, row_place),)) for name in ("train", "test")}
     source = DatasetSource(name="us/reviews", splits=named)
-    return chosen(role, source, list(there), there.__getitem__)
+    return chosen(role, source, list(available), available.__getitem__)
 
 
 @pytest.mark.parametrize(
-    ("named", "role", "found"),
+    ("named", "role", "expected"),
     [
         ({}, "train", "train"),
         ({}, "validation", None),
@@ -188,9 +188,9 @@ def chosen_of(named: dict[str, str], role: str) -> Split | None:
         ({"test": "test"}, "test", "test"),
     ],
 )
-def test_splits_are_taken_by_name(named: dict[str, str], role: str, found: str | None) -> None:
+def test_splits_are_taken_by_name(named: dict[str, str], role: str, expected: str | None) -> None:
     split = chosen_of(named, role)
-    assert (split.name if split else None) == found
+    assert (split.name if split else None) == expected
 
 
 @pytest.mark.parametrize("named", [{"train": "training"}, {"validation": "training"}])
@@ -270,8 +270,8 @@ def test_a_hub_that_refuses_connections_is_for_the_next_try(hub: StubHub, tmp_pa
 
 
 def test_of_a_model_only_what_training_reads_is_fetched() -> None:
-    there = ["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "vocab.txt", "tf_model.h5"]
-    assert needed_files(there) == ["config.json", "model.safetensors", "vocab.txt"]
+    names = ["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "vocab.txt", "tf_model.h5"]
+    assert needed_files(names) == ["config.json", "model.safetensors", "vocab.txt"]
     assert needed_files(["config.json", "pytorch_model.bin", "training_args.bin"]) == [
         "config.json",
         "pytorch_model.bin",
@@ -367,9 +367,9 @@ def test_a_download_that_is_cut_is_finished(jobs: HubJobs) -> None:
     prepared = jobs.prepare()
     assert isinstance(prepared, Prepared), prepared
     weights = jobs.claim / ".finetune/hub/hub/models--us--tiny/snapshots" / COMMITS["main"] / "model.safetensors"
-    there = jobs.hub.models["us/tiny"].folder
-    assert there is not None
-    assert weights.read_bytes() == (there / "model.safetensors").read_bytes()
+    repository = jobs.hub.models["us/tiny"].folder
+    assert repository is not None
+    assert weights.read_bytes() == (repository / "model.safetensors").read_bytes()
 
 
 def test_a_dataset_that_cannot_be_reached_is_not_another_commit_of_it(jobs: HubJobs) -> None:
@@ -426,17 +426,17 @@ def test_conversations_of_a_hub_dataset_with_the_tools_that_they_may_call(
     columns = ("messages", "tools")
     asked = ColumnRequest(columns, nested=columns, optional=("tools",), beside=("functions",))
     with hub_of_this_process(hub, tmp_path / "output/.finetune/hub"):
-        found = {}
+        tables = {}
         for name in ("with", "without"):
             run = config(hub, tmp_path, name=f"us/{name}", streaming=streaming)
             split = read_splits(run, asked, tmp_path)["train"]
-            found[name] = conversations(split, *columns).table
-            told = ("The data has a column 'functions' beside messages: it is there and is not read.",)
-            assert split.messages == (told if name == "with" else ())
-    offered = [json.loads(text) for text in found["with"]["tools"].to_pylist()]
+            tables[name] = conversations(split, *columns).table
+            notices = ("The data has a column 'functions' beside messages: it is there and is not read.",)
+            assert split.messages == (notices if name == "with" else ())
+    offered = [json.loads(text) for text in tables["with"]["tools"].to_pylist()]
     assert offered == [[{"type": "function", "function": tool}] for tool in tools]
-    assert found["without"]["tools"].to_pylist() == ["[]"]
-    assert json.loads(found["with"]["messages"][0].as_py()) == messages
+    assert tables["without"]["tools"].to_pylist() == ["[]"]
+    assert json.loads(tables["with"]["messages"][0].as_py()) == messages
 
 
 def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path) -> None:
@@ -451,11 +451,11 @@ def test_lists_objects_and_slices_of_a_hub_dataset(hub: StubHub, tmp_path: Path)
     write_rows(tmp_path / "tagged/train.parquet", rows)
     (tmp_path / "tagged/README.md").write_text(TAGGED)
     hub.datasets["us/tagged"] = Repository(tmp_path / "tagged")
-    said = {"train": "train[:50%]", "validation": "train[18:]"}
+    slices = {"train": "train[:50%]", "validation": "train[18:]"}
     with hub_of_this_process(hub, tmp_path / "output/.finetune/hub"):
         streams = {"streaming": True, "splits": {"train": "train[:10]", "validation": "train[18:]"}}
         settings: dict[str, Any]
-        for settings in ({"splits": said}, streams):
+        for settings in ({"splits": slices}, streams):
             run = config(hub, tmp_path, name="us/tagged", **settings)
             columns = ("tokens", "ner_tags", "translation.en")
             read = read_splits(run, ColumnRequest(columns, ("translation.en",)), tmp_path)

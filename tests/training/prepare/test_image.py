@@ -38,7 +38,7 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("quantization", "kind", "said"),
+    ("quantization", "kind", "named"),
     [
         (GPTQ, "missing", "optimum"),
         ({"quant_method": "awq", "bits": 4}, "missing", "gptqmodel"),
@@ -53,7 +53,7 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyP
     ids=lambda value: value["quant_method"] if isinstance(value, dict) else None,
 )
 def test_transformers_is_asked_for_quantized_weights(
-    quantization: dict[str, Any], kind: str | None, said: str, pretended_device: pytest.MonkeyPatch
+    quantization: dict[str, Any], kind: str | None, named: str, pretended_device: pytest.MonkeyPatch
 ) -> None:
     """Whether weights in few bits can be loaded here is asked of transformers."""
     import torch
@@ -62,9 +62,9 @@ def test_transformers_is_asked_for_quantized_weights(
 
     for name in ("is_available", "get_device_capability"):  # the probe has a process of its own to change
         pretended_device.setattr(torch.cuda, name, getattr(torch.cuda, name))
-    found = answer(quantization)
-    assert list(found) == ([kind] if kind else [])
-    assert said in "".join(found.values())
+    refusals = answer(quantization)
+    assert list(refusals) == ([kind] if kind else [])
+    assert named in "".join(refusals.values())
 
 
 def quantised(folder: Path, quantization: dict[str, Any]) -> Path:
@@ -93,7 +93,7 @@ def test_gptq_base_without_packages_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"accelerators": True}, "which only train with spec.peft on a CUDA accelerator"),
         ({"peft": Peft()}, "which only train with spec.peft on a CUDA accelerator"),
@@ -101,14 +101,14 @@ def test_gptq_base_without_packages_is_refused(tmp_path: Path) -> None:
         ({"peft": Peft(), "quantization": Quantization(), "accelerators": True}, "spec.quantization: "),
     ],
 )
-def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
     model = prepare_model.load(quantised(tmp_path / "model", FP8), "The model")
     with pytest.raises(ExpectedError) as raised:
         adapters.check(
             model, "AutoModelForCausalLM", **{"peft": None, "quantization": None, "accelerators": False, **fields}
         )
     assert raised.value.reason is Reason.ARGUMENTS_INVALID
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "has weights in few bits already (fp8)" in str(raised.value)
 
 

@@ -77,15 +77,15 @@ def test_every_split_is_told_in_the_log_and_for_the_report(
     config = run_config(tmp_path / "output", model=model, train=train, validation=validation, max_length=16)
     prepared = attempt(config)
     assert isinstance(prepared, Prepared)
-    told = prepared.splits["train"]
-    assert (told.rows, told.sequences, told.labels) == (41, None, {"negative": 20, "neutral": 1, "positive": 20})
+    split = prepared.splits["train"]
+    assert (split.rows, split.sequences, split.labels) == (41, None, {"negative": 20, "neutral": 1, "positive": 20})
     assert prepared.label_counts == (20, 1, 20)
-    assert 0 < told.lengths["p50"] <= told.lengths["p99"] <= told.lengths["max"] == 16
-    assert told.example is not None
-    assert told.example.startswith("[CLS]")
-    assert rows[0]["review"].split()[0] in told.example
-    assert told.example.endswith(f"-> {rows[0]['stars']}")
-    assert prepared.summary.truncated_share == pytest.approx(told.truncated / 41, abs=1e-6)
+    assert 0 < split.lengths["p50"] <= split.lengths["p99"] <= split.lengths["max"] == 16
+    assert split.example is not None
+    assert split.example.startswith("[CLS]")
+    assert rows[0]["review"].split()[0] in split.example
+    assert split.example.endswith(f"-> {rows[0]['stars']}")
+    assert prepared.summary.truncated_share == pytest.approx(split.truncated / 41, abs=1e-6)
     examples = pa.ipc.open_stream(Path(prepared.data) / "validation.examples.arrow").read_all()
     assert examples.column("text").to_pylist() == [row["review"] for row in (*rows[:3], *reviews(17, seed=1))]
     log = capsys.readouterr().err
@@ -95,10 +95,10 @@ def test_every_split_is_told_in_the_log_and_for_the_report(
         r"first train row: \[CLS\]",
     ):
         assert re.search(line, log), log
-    said = "\n".join(prepared.messages)
-    assert "of the train rows lose their end: raise preprocessing.maxLength (the model reads 64 tokens)" in said
-    assert "1 class has no example in the validation data" in said
-    assert "3 of 41 train rows occur in the validation data too (7.3%)" in said
+    messages = "\n".join(prepared.messages)
+    assert "of the train rows lose their end: raise preprocessing.maxLength (the model reads 64 tokens)" in messages
+    assert "1 class has no example in the validation data" in messages
+    assert "3 of 41 train rows occur in the validation data too (7.3%)" in messages
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_what_hardly_can_work_is_said_before_an_accelerator_is_taken(
     arguments: dict[str, Any], lora: bool, says: str | None, tmp_path: Path
 ) -> None:
     config = run_config(tmp_path, model="/models/any", arguments=arguments)
-    said = warnings.of_training(config.training_arguments, 50, ranks=config.world_size, adapter=lora)
-    assert said == [] if says is None else says in " ".join(said)
+    messages = warnings.of_training(config.training_arguments, 50, ranks=config.world_size, adapter=lora)
+    assert messages == [] if says is None else says in " ".join(messages)
 
 
 def test_the_same_content_is_tokenised_once(model: Path, data: Path, tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_the_same_rows_are_the_same_data_whatever_the_file_is_called(model: Path
     packed = tmp_path / "packed.csv.gz"
     packed.write_bytes(gzip.compress(files[0].read_bytes()))
     made = [prepare(run_config(tmp_path / f"output-{file.name}", model=model, train=file)) for file in (*files, packed)]
-    assert len({Path(one.data).name for one in made}) == 3
-    assert len({one.data_digest for one in made}) == 1
+    assert len({Path(prepared.data).name for prepared in made}) == 3
+    assert len({prepared.data_digest for prepared in made}) == 1
     moved = Path(shutil.copytree(model, tmp_path / "moved"))
     again = prepare(run_config(tmp_path / "output", model=moved, train=files[0]))
     assert again.model_digest == made[0].model_digest

@@ -230,10 +230,10 @@ def test_servers_that_can_do_less(lacks: str, web: StubWeb, model: Path, tmp_pat
 
 def test_what_grows_in_other_hands_is_left_alone(web: StubWeb, tmp_path: Path) -> None:
     file = web_files.find(f"{web.endpoint}/train.jsonl")
-    there = remote.fetched(file, tmp_path).path
-    assert there is not None
-    there.unlink()
-    partial = there.with_name("train.jsonl.partial")
+    downloaded = remote.fetched(file, tmp_path).path
+    assert downloaded is not None
+    downloaded.unlink()
+    partial = downloaded.with_name("train.jsonl.partial")
     with partial.open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         other.write(LINES[:10])
@@ -241,7 +241,7 @@ def test_what_grows_in_other_hands_is_left_alone(web: StubWeb, tmp_path: Path) -
         with remote.fetched(file, tmp_path).open() as fetched:
             assert fetched.read() == LINES
         assert partial.read_bytes() == LINES[:10]
-    assert [path.name for path in there.parent.iterdir() if path != partial] == ["train.jsonl"]
+    assert [path.name for path in downloaded.parent.iterdir() if path != partial] == ["train.jsonl"]
 
 
 @pytest.mark.parametrize("path", ["/packed.csv", "/packed.csv.gz"])

@@ -53,7 +53,7 @@ def as_it_is(texts: list[str], end: str = "\n") -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "texts", "said"),
+    ("content", "texts", "warning"),
     [
         (as_it_is(CORPUS), CORPUS, "the one that begins a value on line 2 does not end it"),
         (as_it_is(CORPUS, "\r\n"), CORPUS, "the one that begins a value on line 2 does not end it"),
@@ -80,12 +80,12 @@ def as_it_is(texts: list[str], end: str = "\n") -> str:
     ids=["corpus", "corpus-dos", "never-closed", "closed-in-between", "closed-later", "joins", "table", "all", "alone"],
 )
 def test_a_quote_between_tabs_is_what_the_whole_file_says(
-    content: str, texts: list[str], said: str | None, tmp_path: Path
+    content: str, texts: list[str], warning: str | None, tmp_path: Path
 ) -> None:
     split = split_of(tmp_path, "train.tsv", content)
     assert split.table.column("review").to_pylist() == texts
-    assert [message for message in split.messages if said is None or said not in message] == []
-    assert len(split.messages) == (said is not None)
+    assert [message for message in split.messages if warning is None or warning not in message] == []
+    assert len(split.messages) == (warning is not None)
     for row in range(len(texts)):
         line = split.place(row).removeprefix("train.tsv, line ")
         assert content.splitlines()[int(line) - 1].strip('"').startswith(texts[row].splitlines()[0].strip('"')[:1])
@@ -103,10 +103,10 @@ def test_a_quote_is_looked_at_in_files_that_are_read_from_where_they_are(
     with pytest.raises(ExpectedError, match=r"train\.tsv, line 37: a value begins with a quote"):
         list(read_rows(far, ASKED))
     file.write_text(as_it_is(CORPUS))
-    told: list[str] = []
-    rows = pa.concat_tables(list(read_rows(far, replace(ASKED, tell=told.append))))
+    messages: list[str] = []
+    rows = pa.concat_tables(list(read_rows(far, replace(ASKED, tell=messages.append))))
     assert rows.column("review").to_pylist() == CORPUS
-    assert len(told) == 1
+    assert len(messages) == 1
 
 
 def test_streamed_files_say_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +115,10 @@ def test_streamed_files_say_what_was_found(tmp_path: Path, monkeypatch: pytest.M
     far = replace(local(file := tmp_path / "train.csv", "train.csv"), far=True, path=None)
     lines = [f"good soup {number},1" for number in range(5000)]
     file.write_text("review,stars\n" + "\n".join([*lines, 'cold, "0"']) + "\n")
-    told: list[str] = []
-    rows = pa.concat_tables(list(read_rows(far, replace(ASKED, tell=told.append))))
+    messages: list[str] = []
+    rows = pa.concat_tables(list(read_rows(far, replace(ASKED, tell=messages.append))))
     assert rows.num_rows == 5001
-    assert [message.split(":")[0] for message in told] == ["train.csv, line 5002"]
+    assert [message.split(":")[0] for message in messages] == ["train.csv, line 5002"]
     file.write_text("review,stars\n" + "\n".join([*lines, "cold\0,0"]) + "\n")
     with pytest.raises(ExpectedError, match=r"train\.csv, line 5002: holds a NUL byte"):
         list(read_rows(far, ASKED))
@@ -159,11 +159,11 @@ HALF = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "said"), HALF)
-def test_half_a_character_is_named_with_its_place(name: str, content: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "content", "place"), HALF)
+def test_half_a_character_is_named_with_its_place(name: str, content: str, place: str, tmp_path: Path) -> None:
     with pytest.raises(ExpectedError) as refused:
         split_of(tmp_path, name, content)
-    assert said in str(refused.value)
+    assert place in str(refused.value)
     str(refused.value).encode()
 
 

@@ -39,9 +39,9 @@ def hub(tmp_path: Path) -> Iterator[StubHub]:
 
 @pytest.fixture
 def publishing(hub: StubHub, tmp_path: Path) -> Publishing:
-    found = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
-    seal_model(found.layout)
-    return found
+    job = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
+    seal_model(job.layout)
+    return job
 
 
 def tries(publishing: Publishing) -> list[str]:
@@ -51,7 +51,7 @@ def tries(publishing: Publishing) -> list[str]:
 def assert_published(hub: StubHub, commit: str, branch: str = "main") -> None:
     """All of it, in one commit, under the base model's licence."""
     repository = hub.models["me/reviews"]
-    assert [one.oid for one in repository.commits] == [commit]
+    assert [pushed.oid for pushed in repository.commits] == [commit]
     files = repository.files(branch)
     assert {name: files[name] for name in FILES} == FILES
     assert b"license: mit" in files["README.md"]
@@ -61,8 +61,8 @@ def test_every_route_in_turn_is_down(hub: StubHub, publishing: Publishing) -> No
     for method, path in ROUTES:
         # what was sent is there at the next try, so that it is verified once at most
         hub.faults.append(Fault(method=method, path=path, times=1 if path == "/verify" else 2))
-    found = publishing.run(publish={"revision": "v2"})
-    assert_published(hub, found.commit, "v2")
+    published = publishing.run(publish={"revision": "v2"})
+    assert_published(hub, published.commit, "v2")
     assert all(fault.times == 0 for fault in hub.faults), "each of them was asked"
     assert len(tries(publishing)) == 2 * len(ROUTES) - 1
     assert len({(request.split()[0], request.split("?")[0]) for request in hub.asked}) == len(ROUTES), (

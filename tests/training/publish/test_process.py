@@ -79,9 +79,9 @@ class Pods:
 
 @pytest.fixture
 def pods(tmp_path: Path, hub: StubHub) -> Iterator[Pods]:
-    found = Pods(tmp_path, hub)
-    yield found
-    for process in found.started:
+    job_pods = Pods(tmp_path, hub)
+    yield job_pods
+    for process in job_pods.started:
         if process.poll() is None:
             process.kill()
             process.wait()

@@ -30,9 +30,9 @@ def hub(tmp_path: Path) -> Iterator[StubHub]:
 @pytest.fixture
 def publishing(hub: StubHub, tmp_path: Path) -> Publishing:
     """A job whose model is sealed, with things beside it that must not leave the volume."""
-    found = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
-    seal_model(found.layout, {"training_args.bin": b"pickled", "optimizer.pt": b"state", "train.log": b"log"})
-    return found
+    job = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
+    seal_model(job.layout, {"training_args.bin": b"pickled", "optimizer.pt": b"state", "train.log": b"log"})
+    return job
 
 
 def refusal(publishing: Publishing, **options: dict[str, object]) -> ExpectedError:
@@ -46,11 +46,11 @@ def refusal(publishing: Publishing, **options: dict[str, object]) -> ExpectedErr
 
 
 def test_model_tokenizer_and_card_in_one_commit(hub: StubHub, publishing: Publishing) -> None:
-    found = publishing.run(publish={"commit_message": "Stars of reviews", "private": True})
+    published = publishing.run(publish={"commit_message": "Stars of reviews", "private": True})
     repository = hub.models["me/reviews"]
     (commit,) = repository.commits
-    assert found.commit == commit.oid == repository.branches["main"]
-    assert (found.repo_id, found.url) == ("me/reviews", f"{hub.endpoint}/me/reviews")
+    assert published.commit == commit.oid == repository.branches["main"]
+    assert (published.repo_id, published.url) == ("me/reviews", f"{hub.endpoint}/me/reviews")
     assert commit.message == "Stars of reviews"
     assert commit.files.keys() == {*PUBLISHED, ".gitattributes"}
     assert {name: commit.files[name] for name in FILES} == FILES
@@ -93,14 +93,14 @@ def test_no_file_is_left_out_because_the_repository_ignores_it(
 
 
 def test_a_branch_is_made_where_it_is_missing(hub: StubHub, publishing: Publishing) -> None:
-    found = publishing.run(publish={"revision": "exp/v2"})
+    published = publishing.run(publish={"revision": "exp/v2"})
     repository = hub.models["me/reviews"]
-    assert found.url == f"{hub.endpoint}/me/reviews/tree/exp%2Fv2"
-    assert repository.branches["exp/v2"] == found.commit != repository.branches["main"]
-    assert publishing.run(publish={"revision": "exp/v2"}) == found
+    assert published.url == f"{hub.endpoint}/me/reviews/tree/exp%2Fv2"
+    assert repository.branches["exp/v2"] == published.commit != repository.branches["main"]
+    assert publishing.run(publish={"revision": "exp/v2"}) == published
     main = publishing.run()
     assert repository.files("main").keys() >= PUBLISHED
-    assert repository.branches["exp/v2"] == found.commit != main.commit
+    assert repository.branches["exp/v2"] == published.commit != main.commit
     publishing.run(publish={"revision": "v3"})
     assert repository.files("v3").keys() >= PUBLISHED
 

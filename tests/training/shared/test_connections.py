@@ -68,14 +68,14 @@ def config(hub: StubHub, folder: Path) -> RunConfig:
 def test_an_authority_is_trusted_under_each_of_its_names(
     variable: str, company: Authority, web: StubWeb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {variable: str(company.certificate)}
-    for name, value in {**given, **connections.environment(given)}.items():
+    variables = {variable: str(company.certificate)}
+    for name, value in {**variables, **connections.environment(variables)}.items():
         monkeypatch.setenv(name, value)
     assert web_files.find(f"{web.endpoint}/train.jsonl").size == len(LINES)
 
 
 @pytest.mark.parametrize(
-    ("given", "made"),
+    ("variables", "made"),
     [
         ({}, {}),
         ({"REQUESTS_CA_BUNDLE": "/ca.pem"}, {"SSL_CERT_FILE": "/ca.pem"}),
@@ -86,8 +86,10 @@ def test_an_authority_is_trusted_under_each_of_its_names(
         ({"REQUESTS_CA_BUNDLE": ""}, {}),
     ],
 )
-def test_a_name_for_older_libraries_counts_where_no_other_is_given(given: dict[str, str], made: dict[str, str]) -> None:
-    assert connections.environment(given) == made
+def test_a_name_for_older_libraries_counts_where_no_other_is_given(
+    variables: dict[str, str], made: dict[str, str]
+) -> None:
+    assert connections.environment(variables) == made
 
 
 def test_the_prepare_command_trusts_whom_older_libraries_would(
@@ -165,7 +167,7 @@ def test_variable_without_certificates_is_said_first(
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("error_text", "reason"),
     [
         (
             "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate in certificate chain",
@@ -182,9 +184,9 @@ def test_variable_without_certificates_is_said_first(
         ("[Errno 111] Connection refused", False),
     ],
 )
-def test_what_waiting_may_mend_is_waited_for(said: str, reason: bool) -> None:
-    found = connections.refusal(said, "the Hub")
-    assert (found is not None and found[0] is Reason.CERTIFICATE_NOT_TRUSTED) is reason
+def test_what_waiting_may_mend_is_waited_for(error_text: str, reason: bool) -> None:
+    refusal = connections.refusal(error_text, "the Hub")
+    assert (refusal is not None and refusal[0] is Reason.CERTIFICATE_NOT_TRUSTED) is reason
 
 
 def test_the_one_way_out_is_a_proxy(company: Authority, web: StubWeb, monkeypatch: pytest.MonkeyPatch) -> None:

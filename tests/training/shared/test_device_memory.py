@@ -39,7 +39,7 @@ MODELS: tuple[tuple[Callable[[Path], Path], str, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("make", "task", "head"), MODELS, ids=lambda one: getattr(one, "__name__", one))
+@pytest.mark.parametrize(("make", "task", "head"), MODELS, ids=lambda value: getattr(value, "__name__", value))
 def test_no_model_is_reckoned_larger_than_it_is(
     make: Callable[[Path], Path], task: str, head: str, tmp_path: Path
 ) -> None:
@@ -122,7 +122,7 @@ def test_where_nobody_knows_the_device_preparing_says_what_is_needed(
     config = run_config(tmp_path / "output", model=tiny_bert(tmp_path / "model"), train=data, accelerators=True)
     for prepared in (prepare(config), prepare(config)):
         assert [
-            one
-            for one in prepared.messages
-            if one.startswith("Each device needs more than 0.0 GiB of memory: training all")
+            message
+            for message in prepared.messages
+            if message.startswith("Each device needs more than 0.0 GiB of memory: training all")
         ]

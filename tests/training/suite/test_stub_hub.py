@@ -86,8 +86,8 @@ def test_what_was_uploaded_can_be_downloaded(hub: StubHub, model: Path, tmp_path
     folder = Path(client.snapshot_download("me/x", cache_dir=tmp_path / "cache"))
     assert folder.name == commit.oid
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == commit.files
-    found = client.model_info("me/x")
-    assert (found.sha, found.pipeline_tag, found.card_data.license) == (commit.oid, "text-classification", "mit")
+    remote = client.model_info("me/x")
+    assert (remote.sha, remote.pipeline_tag, remote.card_data.license) == (commit.oid, "text-classification", "mit")
     entries = {entry.path: entry for entry in client.list_repo_tree("me/x")}
     weights = hashlib.sha256(commit.files["model.safetensors"]).hexdigest()
     assert entries["model.safetensors"].lfs.sha256 == weights

@@ -31,8 +31,8 @@ def test_walk_row_to_tokens(tmp_path: Path) -> None:
     task = tasks.find(config.task)
     assert task.asked(config) == ColumnRequest(("review", "stars"), ("review",), None)
     hub = HubReader(config.hub)
-    found = splits.find(config.dataset, hub, tmp_path / "hub")
-    read = splits.read(config.dataset, hub, found, task.asked(config), tmp_path / "scratch", seed=42)
+    data_source = splits.find(config.dataset, hub, tmp_path / "hub")
+    read = splits.read(config.dataset, hub, data_source, task.asked(config), tmp_path / "scratch", seed=42)
     assert read["train"].table.column("review").to_pylist() == ["the soup was cold", "a friendly waiter"]
 
     # The task checks every row before anything costs time, under the names of its roles; names of labels become numbers.
