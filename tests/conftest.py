@@ -44,12 +44,12 @@ NO_GPU = pytest.StashKey[str]()
 
 
 def tier_of(item: pytest.Item) -> str:
-    """The tier that a test belongs to: its first folder."""
+    """Return the tier that a test belongs to: its first folder."""
     return item.path.relative_to(TESTS).parts[0]
 
 
 def pytest_collection_modifyitems(config: Any, items: list[pytest.Item]) -> None:
-    """Quick tiers first; within a tier the order stays. The gpu tier alone may be absent.
+    """Put quick tiers first; within a tier the order stays. The gpu tier alone may be absent.
 
     With workers the long ones come first, so that all workers end at about the same time.
     """
@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(config: Any, items: list[pytest.Item]) -> None
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TiersOnClusters:
-    """How tests come to workers."""
+    """Hand out tests to workers by tier and file."""
     config.option.loadscopereorder = False
 
     def is_ready(tier: str) -> bool:
@@ -78,7 +78,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TiersOnClust
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """A worker says what it has left out."""
+    """Note what a worker that ended has left out."""
     if line := getattr(node, "workeroutput", {}).get("no_gpu"):
         node.config.stash[NO_GPU] = line
 
@@ -126,7 +126,7 @@ def control_plane() -> Iterator[Client]:
 
 @pytest.fixture
 def audited(control_plane: Client) -> ControlPlane:
-    """The same, where every request that was made can be read."""
+    """The control plane, where every request that was made can be read."""
     if not isinstance(control_plane, ControlPlane):
         _cannot_run("the requests of one user are counted in an audit log, which only a cluster of the tests' own has")
     return control_plane

@@ -14,14 +14,14 @@ ON_CLUSTER = ("cluster", "e2e")
 
 
 def scope_of(nodeid: str) -> str:
-    """What is handed out together with this test: its tier where that needs the cluster, else its file."""
+    """Return what is handed out together with this test: its tier where that needs the cluster, else its file."""
     file = nodeid.split("::", 1)[0]
     tier = Path(file).parts[1]
     return tier if tier in ON_CLUSTER else file
 
 
 def next_scope(waiting: Sequence[str], *, is_ready: Callable[[str], bool], is_last_at_files: bool) -> str:
-    """What a worker gets next of what is `waiting`: a tier on a cluster once what it needs is built, else the next file.
+    """Choose what a worker gets next of what is `waiting`: a tier on a cluster once what it needs is built, else the next file.
 
     `is_last_at_files` says that each other worker has a cluster, or had one. Tests there wait more than they compute, so that one
     worker at least goes on with the files, which compute. Who has nothing else to do gets a tier in any case, and waits for what it needs.
@@ -34,7 +34,7 @@ def next_scope(waiting: Sequence[str], *, is_ready: Callable[[str], bool], is_la
 
 
 class TiersOnClusters(LoadScopeScheduling):
-    """Hands out tests by file, and those of each tier that needs a cluster together."""
+    """Scheduler that hands out tests by file, and those of each tier that needs a cluster together."""
 
     def __init__(
         self, config: Any, log: Any, *, begin: Callable[[Iterable[str]], None], is_ready: Callable[[str], bool]

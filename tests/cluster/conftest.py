@@ -22,7 +22,7 @@ StartOperator = Callable[..., Operator]
 
 @pytest.fixture(scope="session")
 def operator_kubeconfig(control_plane: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every operator under test may do what the chart lets it do, and no more."""
+    """The kubeconfig of an operator that may do what the chart lets it do, and no more."""
     control_plane.apply(helm.SYSTEM)
     control_plane.apply(*helm.rights(), namespace=SYSTEM_NAMESPACE)
     return control_plane.kubeconfig_of(ACCOUNT, SYSTEM_NAMESPACE, tmp_path_factory.mktemp("account"))
@@ -37,7 +37,7 @@ def nobody_leads(control_plane: Client, operator_kubeconfig: Path) -> None:
 
 @pytest.fixture
 def kubeconfig_by_namespace(control_plane: Client, operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Path:
-    """Of an operator that was installed for the test's namespace alone."""
+    """The kubeconfig of an operator that was installed for the test's namespace alone."""
     values = {"watchNamespaces": [namespace], "rbac": {"aggregate": False}, "fullnameOverride": namespace}
     control_plane.apply(*helm.rights(values), namespace=None)
     return control_plane.kubeconfig_of(namespace, SYSTEM_NAMESPACE, tmp_path)
@@ -45,7 +45,7 @@ def kubeconfig_by_namespace(control_plane: Client, operator_kubeconfig: Path, na
 
 @pytest.fixture
 def api(control_plane: Client, namespace: str) -> Api:
-    """The test's namespace, as the cluster's administrator."""
+    """The API in the test's namespace, as the cluster's administrator."""
     return Api(control_plane.kubeconfig, namespace)
 
 
@@ -58,7 +58,7 @@ def operator(operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def start_operator(operator_kubeconfig: Path, namespace: str, tmp_path: Path) -> Iterator[StartOperator]:
-    """Starts an operator for the test's namespace; all are killed at the end."""
+    """Start operators for the test's namespace; all are killed at the end."""
     with ExitStack() as stack:
 
         def start(kubeconfig: Path = operator_kubeconfig, **settings: object) -> Operator:
@@ -69,7 +69,7 @@ def start_operator(operator_kubeconfig: Path, namespace: str, tmp_path: Path) ->
 
 @pytest.fixture
 def kubelet(api: Api) -> Iterator[PlayedKubelet]:
-    """Plays the pods of the job `yelp`."""
+    """The kubelet that plays the pods of the job `yelp`."""
     with PlayedKubelet(api, "yelp") as played:
         yield played
 

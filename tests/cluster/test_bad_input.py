@@ -25,7 +25,7 @@ ARGUMENTS: dict[str, Any] = crd.schema()["properties"]["spec"]["properties"]["tr
 
 @pytest.fixture(scope="module")
 def namespace(control_plane: Client) -> Iterator[str]:
-    """One for all: nothing of a refused job is left in it."""
+    """The namespace of all these tests: nothing of a refused job is left in it."""
     name = f"bad-{uuid.uuid4().hex[:8]}"
     control_plane.create_namespace(name)
     yield name
@@ -33,12 +33,12 @@ def namespace(control_plane: Client) -> Iterator[str]:
 
 
 def create(api: Api, job: Manifest) -> str:
-    """As `kubectl apply` does it, which asks the server to be strict. What it said against it."""
+    """Create a job as `kubectl apply` does, which asks the server to be strict. Return what it said against the job."""
     return _said(api, "POST", f"{api.path('FineTuneJob')}?fieldValidation=Strict", job, "application/json")
 
 
 def apply_on_the_server(api: Api, job: Manifest) -> str:
-    """As `kubectl apply --server-side` and GitOps tools do it. What the server said against it."""
+    """Apply a job as `kubectl apply --server-side` and GitOps tools do. Return what the server said against it."""
     path = f"{api.path('FineTuneJob', job['metadata']['name'])}?fieldManager=somebody"
     return _said(api, "PATCH", path, job, "application/apply-patch+yaml")
 
@@ -64,7 +64,7 @@ def test_the_api_server_refuses(row: BadInput, api: Api) -> None:
 
 
 def test_every_argument_misspelt_by_a_letter(api: Api) -> None:
-    """A letter less, one more, two swapped: refused, and `finetune validate` suggests the right one."""
+    """A name with a letter less, one more, or two swapped is refused, and `finetune validate` suggests the right one."""
     wrong = {spelling: name for name in ARGUMENTS for spelling in _misspelt(name)}
     assert len(wrong) > 2.5 * len(ARGUMENTS)
     job = manifest({"trainingArguments": dict.fromkeys(wrong, 1)})
@@ -89,7 +89,7 @@ def _names_in(suggestion: str) -> list[str]:
 
 
 def test_server_side_apply_refuses_each_misspelt_argument(api: Api) -> None:
-    """It names one at a time; a client that asks for no strictness is told nothing by a plain create."""
+    """The server names one argument at a time. A plain create that asks for no strictness is told nothing."""
     for name in list(ARGUMENTS)[::8]:
         spelling = next(_misspelt(name))
         refusal = apply_on_the_server(api, manifest({"trainingArguments": {spelling: 1}}))

@@ -26,7 +26,7 @@ by_name = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 @pytest.fixture(scope="module")
 def api(control_plane: Client) -> Iterator[Api]:
-    """One namespace for all rows."""
+    """The API in one namespace for all rows."""
     name = f"bad-{uuid.uuid4().hex[:8]}"
     control_plane.create_namespace(name)
     api = Api(control_plane.kubeconfig, name)
@@ -57,7 +57,7 @@ def first_statuses(api: Api, operator: Operator) -> Mapping[str, Manifest]:
 
 @pytest.fixture(scope="module")
 def mended(api: Api, first_statuses: Mapping[str, Manifest]) -> None:
-    """The mistake of each row's job is mended, from outside or by an edit."""
+    """Mend the mistake of each row's job, from outside or by an edit."""
     for row in ROWS:
         if row.mended_by:
             MENDED_BY[row.mended_by](api, row.name)
@@ -101,7 +101,7 @@ def _edit(bad: Manifest, good: Manifest) -> Manifest:
 
 @by_name
 def test_it_is_the_first_thing_that_is_said(row: BadInput, first_statuses: Mapping[str, Manifest]) -> None:
-    """At the first look, and before anything of the job is made that runs: the next look is a pause later."""
+    """The mistake is said at the first look, before anything of the job is made that runs: the next look is a pause later."""
     validated = _validated(first_statuses[row.name])
 
     assert (validated["status"], validated["reason"]) == ("False", row.reason)

@@ -101,11 +101,11 @@ def lost_node(seconds: int) -> list[Manifest]:
 
 
 FIELDS = {"metadata.name": "pod-1"}
-"""What a pod says of itself."""
+"""Fields of a pod that its variables are read from."""
 
 
 def settings(values: Manifest, monkeypatch: pytest.MonkeyPatch) -> OperatorSettings:
-    """What an operator reads that was installed with these values."""
+    """Settings that an operator reads when it was installed with these values."""
     (container,) = deployment(values)["spec"]["template"]["spec"]["containers"]
     for variable in container["env"]:
         field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
@@ -213,7 +213,7 @@ def test_operators_are_spread_over_nodes_and_zones() -> None:
 
 
 def test_the_operators_defaults_are_the_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for what is another one outside of a cluster."""
+    """Settings whose default is another one outside of a cluster are left out."""
     without = {"trainer_image", "progress_access", "lease", "identity"}
     by_hand = OperatorSettings().model_dump(exclude=without)
     assert settings({}, monkeypatch).model_dump(exclude=without) == by_hand
@@ -305,7 +305,7 @@ def test_notes_say_what_to_do_next() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"replicas": 2}, EVERYTHING], ids=["defaults", "two", "everything"])
 def test_every_object_is_accepted(control_plane: Client, values: Manifest) -> None:
-    """By a server that knows every field, and warns of what the restricted Pod Security Standard would refuse."""
+    """The server knows every field, and warns of what the restricted Pod Security Standard would refuse."""
     system = {**helm.SYSTEM["metadata"]["labels"], "pod-security.kubernetes.io/warn": "restricted"}
     control_plane.apply({**helm.SYSTEM, "metadata": {**helm.SYSTEM["metadata"], "labels": system}})
     for name in values.get("watchNamespaces", ()):

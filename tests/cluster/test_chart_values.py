@@ -57,7 +57,7 @@ def objects(schema: Any, path: str = "") -> Iterator[tuple[str, Manifest]]:
 
 
 def test_no_object_takes_what_nobody_knows() -> None:
-    """Either its fields are named, or its values have a type, or the API server checks it with the object it is part of."""
+    """An object names its fields, or gives its values a type, or the API server checks it with the object it is part of."""
     open_ones = [
         path
         for path, schema in objects(SCHEMA)

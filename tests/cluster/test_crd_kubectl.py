@@ -91,7 +91,7 @@ def test_explain_reads_like_documentation(control_plane: Client) -> None:
 
 
 def test_no_default_is_written_to_spec(control_plane: Client, namespace: str) -> None:
-    """So that GitOps tools see no drift."""
+    """GitOps tools would see a written default as drift."""
     create(control_plane, namespace)
 
     assert control_plane.get("ftj", "reviews", f"--namespace={namespace}")["spec"] == manifest({})["spec"]

@@ -29,7 +29,7 @@ class Job:
         return self._patch({"status": status}, "--subresource=status", check=check)
 
     def change(self, spec: dict[str, Any], *args: str) -> str:
-        """What the API server says against a change; empty where it accepts it."""
+        """Try a change. Return what the API server says against it, empty where it accepts it."""
         return self._patch({"spec": spec}, *args, check=False).stderr
 
     def _patch(self, body: dict[str, Any], *args: str, check: bool) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ class Job:
 
 @pytest.fixture(scope="module")
 def namespace(control_plane: Client) -> Iterator[str]:
-    """One for all tests here: jobs have names of their own."""
+    """The namespace of all tests here: jobs have names of their own."""
     name = f"life-{uuid.uuid4().hex[:8]}"
     control_plane.create_namespace(name)
     yield name
@@ -60,7 +60,7 @@ def job(control_plane: Client, namespace: str) -> Job:
 
 @pytest.fixture(scope="module")
 def training(control_plane: Client, namespace: str) -> Job:
-    """A job whose first attempt was made. Only ever changed as a dry run."""
+    """A job whose first attempt was made. Tests change it in dry runs alone."""
     job = _new_job(control_plane, namespace, {"retry": 1, "template": {"spec": {"nodeSelector": {"zone": "b"}}}})
     job.set_status({"phase": "Running", "attempt": 1})
     return job

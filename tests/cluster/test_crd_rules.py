@@ -21,7 +21,7 @@ Answers = dict[str, str]
 
 @pytest.fixture(scope="module")
 def answers(control_plane: Client) -> Answers:
-    """All cases in two runs of kubectl, as dry runs on the server."""
+    """Answers to all cases, from two runs of kubectl, as dry runs on the server."""
     by_case: Answers = {}
     for kind in ("good", "bad"):
         names: dict[str, str] = {}
@@ -58,7 +58,7 @@ def test_bad_is_refused_with_the_field_and_the_way_out(case: Case, answers: Answ
 
 
 def test_validate_says_the_same_in_the_same_words(answers: Answers) -> None:
-    """But for what it adds: what was meant, how to quote it."""
+    """`finetune validate` adds what was meant and how to quote it."""
     other = {
         case.name: str(problem)
         for case in CASES.values()

@@ -41,7 +41,7 @@ def owner_reference(owner: Manifest) -> Manifest:
 
 
 def forge(api: Api, number: int, owner: Manifest | None, address: str, *, attempt: str = "1", index: str = "0") -> None:
-    """A pod of node 0 of the job `yelp`, as its labels say: it runs, then it has failed by the user's own fault."""
+    """Make a pod that its labels call node 0 of the job `yelp`: it runs, then it has failed by the user's own fault."""
     labels = {"finetune.dev/job": "yelp", "finetune.dev/role": "train", "finetune.dev/attempt": attempt, INDEX: index}
     metadata: Manifest = {"name": f"yelp-train-{attempt}-0-forged{number}", "labels": labels}
     metadata["annotations"] = {INDEX: index}
@@ -121,7 +121,7 @@ def test_a_training_image_that_lies_harms_its_own_job_alone(
     start_operator: StartOperator,
     stack: ExitStack,
 ) -> None:
-    """Through the API server no pod on a loopback address is asked: there the honest job is one that starts."""
+    """The API server asks no pod on a loopback address: through it the honest job is one that starts."""
     address = PlayedKubelet._address() if access == "direct" else own_address()
     if access == "proxy" and address.startswith("127."):
         pytest.skip("this machine has no address but loopback, and the API server asks no pod there")

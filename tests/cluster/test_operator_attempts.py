@@ -89,7 +89,7 @@ def test_a_pod_that_is_deleted_costs_no_budget(
 def test_of_two_pods_deleted_in_one_second_the_first_is_told(
     api: Api, claim: str, kubelet: PlayedKubelet, operator: Operator
 ) -> None:
-    """The second is deleted by the Job, which is suspended for the first."""
+    """The Job deletes the second pod, because it is suspended for the first."""
     running(api, kubelet)
     kubelet.remove(kubelet.pods(1)[1])
     eventually("the gang falls", lambda: len(kubelet.pods(2)) == 2, show=lambda: status(api))

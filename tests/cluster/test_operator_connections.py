@@ -26,7 +26,7 @@ def proxy(api: Api) -> Iterator[FaultProxy]:
 
 
 def lease(control_plane: Client, api: Api) -> dict[str, Any]:
-    """Of the test's own operators: nobody else is waited for."""
+    """The lease of the test's own operators: nobody else is waited for."""
     spec: dict[str, Any] = control_plane.get("lease", LEASE, f"--namespace={api.namespace}")["spec"]
     return spec
 
@@ -50,7 +50,7 @@ def test_a_job_and_its_pods_are_noticed_although_every_watch_is_silent(
 def test_deaf_connection_costs_a_quarter_of_a_minute(
     api: Api, claim: str, proxy: FaultProxy, start_operator: StartOperator, tmp_path: Path
 ) -> None:
-    """The watch finds it out by itself: no comparison is due within the hour."""
+    """The watch finds the deaf connection by itself: no comparison is due within the hour."""
     api.create(finetune_job("early"))
     start_operator(proxy.kubeconfig(tmp_path), resync_seconds=3600)
     wait_for_phase(api, "Starting", "early")
@@ -98,7 +98,7 @@ def test_api_server_away_longer_than_lease_finds_same_operator(
 def test_operator_restarted_under_its_name_leads_at_once(
     control_plane: Client, api: Api, claim: str, start_operator: StartOperator
 ) -> None:
-    """As the container of a pod is: a lease of an hour is not waited for."""
+    """The container of a pod restarts under the pod's name: it does not wait for its own lease of an hour."""
     first = start_operator(
         control_plane.kubeconfig, lease=f"{api.namespace}/{LEASE}", lease_seconds=3600, identity="operator-abc"
     )

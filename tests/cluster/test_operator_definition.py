@@ -33,7 +33,7 @@ def older_crd(control_plane: Client) -> Iterator[None]:
 def test_an_operator_waits_for_the_definition_of_its_own_version(
     older_crd: None, control_plane: Client, operator_kubeconfig: Path, api: Api, claim: str, tmp_path: Path
 ) -> None:
-    """What an older one drops from status are counters: without them restarts would have no end."""
+    """An older definition drops counters from status: without them restarts would have no end."""
 
     def served() -> bool:
         return "status.budget" in status_lacks(api.request("GET", "openapi/v3/apis/finetune.dev/v1alpha1"))
@@ -58,7 +58,7 @@ def test_an_operator_waits_for_the_definition_of_its_own_version(
 
 
 def taken(api: Api, name: str) -> bool:
-    """Whether a job could be made: for a moment a new definition is not served yet."""
+    """Return whether a job could be made: for a moment a new definition is not served yet."""
     try:
         api.create(finetune_job(name))
     except ApiFailed as error:
@@ -71,7 +71,7 @@ def taken(api: Api, name: str) -> bool:
 def test_a_definition_that_is_deleted_ends_the_watch_and_not_the_process(
     control_plane: Client, operator_kubeconfig: Path, api: Api, claim: str, tmp_path: Path
 ) -> None:
-    """With it all FineTuneJobs are gone; those that come with the next one are served, and the operator still ends when told to."""
+    """All FineTuneJobs go with their definition. Those that come with the next one are served, and the operator still ends when told to."""
     operator = Operator(operator_kubeconfig, tmp_path / "operator.log", api.namespace)
     try:
         operator.wait_until_ready()

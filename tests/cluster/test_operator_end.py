@@ -40,7 +40,7 @@ def started(kubeconfig: Path, folder: Path, namespace: str) -> Iterator[Operator
 
 
 def process_1(operator: Operator) -> int:
-    """As the machine knows it."""
+    """Return the process id that the machine knows of what is process 1 in its container."""
     pid = operator.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children")
     return int(eventually("the process", lambda: children.read_text().strip()))

@@ -14,7 +14,7 @@ from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import Operator
 
 LEASE_SECONDS = 10
-"""Who is merely slow does not lose it."""
+"""Duration of a lease: an operator that is merely slow does not lose it."""
 LONG_LEASE_SECONDS = 3600
 LEADER = "finetune_operator_leader"
 
@@ -45,7 +45,7 @@ def test_another_operator_takes_over(
     end: str,
     lease_seconds: int,
 ) -> None:
-    """One that was told to end lets go: nobody waits for its lease, which would take too long for this test."""
+    """An operator that was told to end lets its lease go: nobody waits for it, which would take too long for this test."""
     first = start(operator_kubeconfig, tmp_path, api.namespace, "first", lease_seconds)
     eventually("the first one leads", lambda: first.metrics()[LEADER] == 1)
     second = start(operator_kubeconfig, tmp_path, api.namespace, "second", lease_seconds)

@@ -65,7 +65,7 @@ def test_a_namespace_that_is_missing_is_served_when_it_comes(
 def test_a_namespace_that_is_forbidden_is_served_when_it_is_granted(
     control_plane: Client, api: Api, claim: str, operator_kubeconfig: Path, late: str, tmp_path: Path, order: str
 ) -> None:
-    """As by the chart, which binds a role in each namespace."""
+    """The chart binds a role in each namespace, and so does this test."""
     account = api.namespace
 
     def grant(*namespaces: str) -> None:

@@ -17,10 +17,10 @@ from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import Operator
 
 LEASE_SECONDS = 10
-"""Who is merely slow does not lose it."""
+"""Duration of a lease: an operator that is merely slow does not lose it."""
 LEADER, LEFT_ALONE = "finetune_operator_leader", "finetune_operator_jobs_of_others"
 HUB: dict[str, Any] = {"model": {"name": "google-bert/bert-base-cased"}}
-"""Such a job has a prepare Job."""
+"""Fields of a job that has a prepare Job."""
 
 
 class Started:
@@ -70,7 +70,7 @@ def test_of_two_operators_one_serves_a_job_and_the_other_follows_it(
     operator_kubeconfig: Path,
     operators: Started,
 ) -> None:
-    """The chart's and one by hand, with different training images: they made 225 prepare Jobs in 30 s."""
+    """Two operators with different training images, by the chart and by hand, once made 225 prepare Jobs in 30 s."""
     leases = {
         f"{helm.SYSTEM_NAMESPACE}/{helm.RELEASE}": (operator_kubeconfig, "registry.example/trainer:1"),
         f"{api.namespace}/finetune-operator": (control_plane.kubeconfig, "registry.example/trainer:2"),
@@ -102,7 +102,7 @@ def test_of_two_operators_one_serves_a_job_and_the_other_follows_it(
 def test_an_operator_whose_lease_is_deleted_is_followed_at_once(
     control_plane: Client, api: Api, claim: str, operators: Started
 ) -> None:
-    """So it is after `helm uninstall`."""
+    """`helm uninstall` deletes the lease."""
     api.create(finetune_job(**HUB))
     api.patch("FineTuneJob", "yelp", {"status": {"operator": f"{api.namespace}/uninstalled"}}, "status")
     mine = f"{api.namespace}/finetune-operator"

@@ -23,7 +23,7 @@ FOREIGN: dict[str, Manifest] = {
     "yelp-prepare-1": JOB,
     "yelp claim": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": CLAIM},
 }
-"""What lies at the name of each kind of child. A ConfigMap's name holds a digest of the job's uid: nobody can foresee it."""
+"""Objects of others at the name of each kind of child. A ConfigMap's name holds a digest of the job's uid: nobody can foresee it."""
 SPECS: dict[str, dict[str, Any]] = {
     "yelp claim": {"storage": {"size": "1Gi"}},
     "yelp-prepare-1": {"model": {"name": "google-bert/bert-base-cased"}},
@@ -35,7 +35,7 @@ def foreign(what: str, labels: dict[str, str] | None = None) -> Manifest:
 
 
 def name_taken(api: Api) -> Manifest:
-    """The condition, once it says that a name is taken."""
+    """Wait for the condition Validated to say that a name is taken, and return it."""
 
     def check() -> Manifest | None:
         seen = condition(api, "Validated")

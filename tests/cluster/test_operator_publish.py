@@ -21,7 +21,7 @@ DENIED = Failure(reason=Reason.ACCESS_DENIED, cause=Cause.USER, message="this to
 
 
 def training(api: Api, kubelet: PlayedKubelet, **spec: Any) -> None:
-    """The job `yelp`, which publishes, trains on two nodes."""
+    """Let the job `yelp`, which publishes, train on two nodes."""
     token = {"tokenSecretRef": {"name": "hf", "key": "token"}}
     api.create(finetune_job(hub=token, publish={"repoId": "me/yelp"}, **spec))
     eventually("a prepare pod", lambda: kubelet.pods(1, "prepare"))
@@ -97,7 +97,7 @@ def test_publishing_that_failed_is_repeated_without_training(
     api.patch("FineTuneJob", "yelp", {"spec": {"retry": 1, "publish": {"repoId": "team/yelp"}}})
     pod = publish_pod(kubelet, 2)
     assert wait_for_phase(api, "Publishing").get("failure") is None
-    kubelet.remove(pod)  # evicted, say: another takes its place
+    kubelet.remove(pod)  # as an eviction does; another pod takes its place
     publish_pod(kubelet, 3)
     kubelet.succeed(3, "publish", hub=HUB)
     end = wait_for_phase(api, "Succeeded")

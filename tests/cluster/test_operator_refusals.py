@@ -43,5 +43,5 @@ def test_edit_after_refusal_is_tried_at_once(
 
 
 def _creations(cluster: ControlPlane, api: Api) -> list[int]:
-    """What was answered to the creations of Jobs."""
+    """Status codes of the answers to the creations of Jobs."""
     return [code(request) for request in requests(cluster, api.namespace) if is_request(request, "create", "jobs")]

@@ -27,7 +27,7 @@ class Story:
         self._crashed = False
 
     def go_on(self) -> bool:
-        """Do what comes next, if it is time for it. True at the end."""
+        """Do what comes next, if it is time for it. Return True at the end."""
         seen = status(self._api)
         where = (seen.get("phase"), seen.get("attempt"))
         if where == ("Starting", 1):
@@ -42,7 +42,7 @@ class Story:
         return seen.get("phase") == "Succeeded"
 
     def _run(self, attempt: int) -> None:
-        """No kubelet starts a pod whose ConfigMap is not there yet; the nodes meet by the Service."""
+        """Run the pods as kubelets do: only once their ConfigMap is there, and the Service by which nodes meet."""
         pods = self._kubelet.pods(attempt)
         needed = all(self._api.list(kind, labelSelector="finetune.dev/job=yelp") for kind in ("ConfigMap", "Service"))
         if needed and len(pods) == 2 and all(pod["status"]["phase"] == "Pending" for pod in pods):
@@ -51,7 +51,7 @@ class Story:
 
 
 def tell(api: Api, kubelet: PlayedKubelet, operate: StartOperator, proxy: FaultProxy, kubeconfig: Path) -> int:
-    """Operators one after the other, each as soon as the last was killed, until the story has ended; how many."""
+    """Start operators, each as soon as the last was killed, until the story has ended. Return how many there were."""
     story = Story(api, kubelet)
     operators: list[Operator] = []
 
@@ -89,7 +89,7 @@ def test_killed_at_every_change(
     start_operator: StartOperator,
     tmp_path: Path,
 ) -> None:
-    """An operator dies after each change that is made for the first time: so one dies between any two of the story."""
+    """Each change that is made for the first time kills an operator: so one dies between any two changes of the story."""
     with FaultProxy(Api(operator_kubeconfig, api.namespace)) as proxy:
         kubeconfig = proxy.kubeconfig(tmp_path)
         seen: set[tuple[str, ...]] = set()
@@ -183,7 +183,7 @@ def test_what_is_deleted_while_the_watch_is_blind(
     start_operator: StartOperator,
     tmp_path: Path,
 ) -> None:
-    """After a gap kopf shows what is there, and nothing of what went."""
+    """kopf shows after a gap what is there, and nothing of what went."""
     with FaultProxy(Api(operator_kubeconfig, api.namespace)) as proxy:
         start_operator(proxy.kubeconfig(tmp_path))
         api.create(finetune_job())

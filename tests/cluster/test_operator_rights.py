@@ -39,7 +39,7 @@ def test_secrets_are_out_of_reach(api: Api, operator_kubeconfig: Path) -> None:
 def test_nothing_that_it_asks_for_is_refused(
     audited: ControlPlane, api: Api, claim: str, kubelet: PlayedKubelet, start_operator: StartOperator
 ) -> None:
-    """From apply through a restart to success and deletion, with no request that RBAC turns down."""
+    """RBAC turns down no request from apply through a restart to success and deletion."""
     before = len(audited.audit_events(USER))
     start_operator()
     _live(api, kubelet)
@@ -56,7 +56,7 @@ def test_rights_in_one_namespace_are_enough_for_it(
     start_operator: StartOperator,
     kubeconfig_by_namespace: Path,
 ) -> None:
-    """Nodes alone are out of reach: they belong to the cluster."""
+    """Nodes are all that is out of reach: they belong to the cluster."""
     start_operator(kubeconfig_by_namespace)
     _live(api, kubelet)
     events = audited.audit_events(f"system:serviceaccount:{SYSTEM_NAMESPACE}:{api.namespace}")
@@ -67,7 +67,7 @@ def test_rights_in_one_namespace_are_enough_for_it(
 
 
 def _live(api: Api, kubelet: PlayedKubelet) -> None:
-    """A job's whole life, with a crash in it."""
+    """Play a job's whole life, with a crash in it."""
     api.create(finetune_job())
     eventually("two pods", lambda: len(kubelet.pods(1)) == 2)
     kubelet.report(1)
@@ -84,7 +84,7 @@ def _live(api: Api, kubelet: PlayedKubelet) -> None:
 
 
 def _watched(events: list[dict[str, Any]]) -> set[str]:
-    """The resources that are watched."""
+    """Return the resources that are watched."""
     return {event["objectRef"]["resource"] for event in events if event["verb"] == "watch"}
 
 

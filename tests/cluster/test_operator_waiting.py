@@ -14,7 +14,7 @@ from tests.support.operator import Operator
 
 
 def refused(api: Api, name: str = "yelp") -> Manifest:
-    """The condition Validated, once it is False."""
+    """Wait until the condition Validated is False, and return it."""
 
     def check() -> Manifest | None:
         seen = condition(api, "Validated", name)

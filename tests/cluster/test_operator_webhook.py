@@ -17,12 +17,12 @@ from tests.support.kubelet import PlayedKubelet
 from tests.support.operator import Operator
 
 SLOW_JOBS = 40
-"""More than are worked on at the same time."""
+"""Number of jobs whose creation is slow: more than are worked on at the same time."""
 
 
 @pytest.fixture
 def neighbour(audited: ControlPlane) -> Iterator[Api]:
-    """Another tenant's namespace, with a claim."""
+    """The API in another tenant's namespace, which has a claim."""
     name = f"neighbour-{uuid.uuid4().hex[:8]}"
     audited.create_namespace(name)
     neighbour = Api(audited.kubeconfig, name)
@@ -115,7 +115,7 @@ def test_a_suspension_that_is_refused_is_told_once_and_tried_again(
 
 
 def _told(api: Api, reason: str) -> str | None:
-    """Name of a job that has this reason."""
+    """Return the name of a job that has this reason."""
     for job in api.list("FineTuneJob"):
         if ((job.get("status") or {}).get("summary") or {}).get("reason") == reason:
             name: str = job["metadata"]["name"]

@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE_SECONDS
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails shows what was in its namespace: afterwards nobody can look."""
+    """Show what was in the namespace of a test that fails: afterwards nobody can look."""
     report = yield
     fixtures = getattr(item, "funcargs", {})
     if report.when == "call" and report.failed and "namespace" in fixtures:
@@ -37,7 +37,7 @@ def operator(cluster: NodeCluster) -> InstalledOperator:
 
 @pytest.fixture
 def namespace(cluster: NodeCluster, namespace: str) -> str:
-    """Of the jobs: it refuses every pod that could do more than it must."""
+    """The namespace of the jobs, which refuses every pod that could do more than it must."""
     labels = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")]
     cluster.kubectl("label", "namespace", namespace, *labels)
     return namespace
@@ -45,7 +45,7 @@ def namespace(cluster: NodeCluster, namespace: str) -> str:
 
 @pytest.fixture
 def api(cluster: NodeCluster, namespace: str) -> Api:
-    """The test's namespace, as the cluster's administrator."""
+    """The API in the test's namespace, as the cluster's administrator."""
     return Api(cluster.kubeconfig, namespace)
 
 

@@ -27,13 +27,13 @@ from tests.support.patience import PATIENCE_SECONDS
 from tests.support.recorder import Recorder, restricted_namespace, sayings, says
 
 CLAIM = "models"
-"""All jobs write to it but those whose claim is what is wrong."""
+"""The claim that all jobs write to but those whose claim is what is wrong."""
 MENDED = [row for row in ROWS if row.mended_by]
 
 
 @dataclass
 class Told:
-    """What came of one row."""
+    """A row's job when it first said what is wrong, and what the cluster showed then."""
 
     job: Manifest | None = None
     """The FineTuneJob when it first said so."""
@@ -55,7 +55,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(cluster: NodeCluster, operator: InstalledOperator) -> Iterator[Scene]:
-    """Every bad job applied, and followed until each has said what is wrong."""
+    """Apply every bad job, and follow each until it has said what is wrong."""
     with restricted_namespace(cluster, "bad") as namespace:
         api = Api(cluster.kubeconfig, namespace)
         e2e.make_data(cluster, namespace)
@@ -152,7 +152,7 @@ def test_it_is_said_with_the_way_out(scene: Scene, row: BadInput) -> None:
 
 @pytest.fixture(scope="module")
 def mended(scene: Scene) -> Scene:
-    """What is missing is made, all at once; a job is deleted as soon as its pods run."""
+    """Make all that is missing, at once; delete a job as soon as its pods run."""
     for mending in sorted({row.mended_by for row in MENDED}):
         MENDINGS[mending](scene.api)
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -26,7 +26,7 @@ from tests.support.stub_hub import StubHub, stub_hub
 
 FOLDER = Path(__file__).parents[2] / "examples"
 NAMES = ("chat-lora", "ner", "summarize-cnn", "translation")
-"""Between them they need every library that only some tasks do: peft, seqeval, rouge_score, sacrebleu."""
+"""Examples that need, between them, every library that only some tasks do: peft, seqeval, rouge_score, sacrebleu."""
 SHORT = {"max_steps": 2, "logging_steps": 1, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps"}
 NOT_HERE = ("num_train_epochs", "fp16", "warmup_steps")
 

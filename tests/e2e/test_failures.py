@@ -82,7 +82,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(cluster: NodeCluster, operator: InstalledOperator) -> Iterator[Scene]:
-    """All jobs, each until it has fallen."""
+    """Apply all jobs, and follow each until it has fallen."""
     operator.pod()
     with restricted_namespace(cluster, "fall") as namespace:
         api = Api(cluster.kubeconfig, namespace)

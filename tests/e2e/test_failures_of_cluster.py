@@ -67,7 +67,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(cluster: NodeCluster, operator: InstalledOperator) -> Iterator[Scene]:
-    """All jobs, each until it has fallen."""
+    """Apply all jobs, and follow each until it has fallen."""
     operator.pod()
     with restricted_namespace(cluster, "fall") as namespace:
         api = Api(cluster.kubeconfig, namespace)
@@ -127,7 +127,7 @@ def _delete(scene: Scene, pod: Manifest) -> None:
 
 
 def _preempt(scene: Scene, pod: Manifest) -> None:
-    """Somebody's pod of the usual priority that fits only without it."""
+    """Create somebody's pod of the usual priority, which fits only when the job's pod is gone."""
     container: dict[str, Any] = {
         "name": "pause",
         "image": "docker.io/finetune/pause:1",

@@ -36,7 +36,7 @@ print(e2e.accuracy(sys.argv[1], tiny.reviews(100, seed=2)))
 
 @dataclass(frozen=True)
 class Run:
-    """What there is to see of the job once it has succeeded."""
+    """The job once it has succeeded, with all that there is to see of it."""
 
     story: e2e.Story
     status: Manifest
@@ -49,7 +49,7 @@ class Run:
 
 @pytest.fixture
 def hub(data: Path, tmp_path: Path) -> Iterator[StubHub]:
-    """Where pods reach it, with a gated model and a gated dataset of an organisation of the token's account."""
+    """A stub of the Hub where pods reach it, with a gated model and a gated dataset of an organisation of the token's account."""
     rows = tmp_path / "reviews"
     tiny.write_rows(rows / "train.csv", tiny.reviews(e2e.TRAIN_ROWS, seed=1))
     tiny.write_rows(rows / "validation.csv", tiny.reviews(100, seed=2))
@@ -87,7 +87,7 @@ def run(cluster: NodeCluster, operator: InstalledOperator, api: Api, namespace: 
 def test_from_a_gated_model_on_the_hub_to_the_finished_one(
     cluster: NodeCluster, api: Api, namespace: str, run: Run, tmp_path: Path
 ) -> None:
-    scoring = _score_from_hub(run.hub, tmp_path)  # beside the next job
+    scoring = _score_from_hub(run.hub, tmp_path)  # runs beside the next job
     alone = e2e.run_undisturbed(cluster, api, namespace, "one", nodes=1, batch=2 * e2e.BATCH, max_steps=1)
 
     _tells_the_truth(run)
@@ -163,7 +163,7 @@ def _token_stayed_where_it_is_needed(cluster: NodeCluster, api: Api, namespace: 
 
 
 def _score_from_hub(hub: StubHub, folder: Path) -> subprocess.Popen[str]:
-    """As a user of the model does it: `from_pretrained` of the repository, with the Hub's address and a token."""
+    """Score rows as a user of the model does: `from_pretrained` of the repository, with the Hub's address and a token."""
     environment = {
         "HF_ENDPOINT": hub.endpoint,
         "HF_HOME": str(folder / "home"),
@@ -182,6 +182,6 @@ def _score_from_hub(hub: StubHub, folder: Path) -> subprocess.Popen[str]:
 
 
 def _is_mean_of_last(reported: float, logged: dict[int, float], step: int) -> bool:
-    """Whether this is the mean loss of the last steps, however many, up to a step."""
+    """Return whether this is the mean loss of the last steps, however many, up to a step."""
     means = (sum(logged[step - back] for back in range(count)) / count for count in range(1, step + 1))
     return any(mean == pytest.approx(reported, abs=1e-4) for mean in means)

@@ -15,7 +15,7 @@ from tests.support.installed import InstalledOperator
 
 ACCOUNT = f"system:serviceaccount:{helm.SYSTEM_NAMESPACE}:{helm.RELEASE}"
 STEPS = 1000
-"""It trains for as long as it takes to start two operators."""
+"""Steps that take as long as it takes to start two operators."""
 DEFINITION = f"customresourcedefinition.apiextensions.k8s.io/{helm.DEFINITION}"
 
 
@@ -48,7 +48,7 @@ def test_a_running_job_does_not_notice_what_becomes_of_the_operator(
 
 
 def _uninstall(cluster: NodeCluster, operator: InstalledOperator, api: Api, namespace: str) -> None:
-    """Nothing is left but the definition; another installation takes it over again, with the jobs that are there."""
+    """Uninstall: nothing is left but the definition. Another installation takes it over, with the jobs that are there."""
     assert len(operator.objects()) > 6
     model = cluster.volume_path("inside", namespace) / "inside" / "model" / "model.safetensors"
     children = e2e.children(api)
@@ -75,7 +75,7 @@ def test_the_installed_operator_may_not(cluster: NodeCluster, operator: Installe
 
 
 def _pods(api: Api) -> dict[str, int]:
-    """uid of every pod -> how often its container was restarted."""
+    """Map the uid of every pod to how often its container was restarted."""
     return {
         pod["metadata"]["uid"]: sum(container["restartCount"] for container in pod["status"]["containerStatuses"])
         for pod in api.list("Pod")
@@ -83,7 +83,7 @@ def _pods(api: Api) -> dict[str, int]:
 
 
 def _with_another_definition(folder: Path) -> Path:
-    """The chart of a later version, whose definition has changed."""
+    """Make the chart of a later version, whose definition has changed."""
     chart = Path(shutil.copytree(helm.CHART, folder / helm.CHART.name))
     template = chart / "templates" / f"{helm.DEFINITION}.yaml"
     before, kind, after = template.read_text().partition("    shortNames:\n")

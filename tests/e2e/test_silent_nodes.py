@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("data")
 
 
 def silent_since(cluster: NodeCluster) -> list[datetime]:
-    """When each node that does not answer was found not to."""
+    """Return when each node that does not answer was found not to."""
     ready = [
         condition
         for node in cluster.get("nodes")["items"]

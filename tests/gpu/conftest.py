@@ -29,7 +29,7 @@ Train = Callable[..., Finished]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`world` is 1, and 2 where there are two devices."""
+    """Run tests with a `world` of 1, and of 2 where there are two devices."""
     if "world" in metafunc.fixturenames:
         metafunc.parametrize("world", _worlds(), ids=lambda size: f"{size}-ranks")
 
