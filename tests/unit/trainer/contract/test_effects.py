@@ -118,7 +118,7 @@ def test_a_change_has_the_effect_that_the_field_says_and_no_other(path: str) -> 
 
 
 def _key(config: RunConfig) -> str:
-    """The name of the prepared data: `splits.find` hands the part of the dataset to it beside the data's version."""
+    """Return the name of the prepared data: `splits.find` hands the part of the dataset to it beside the data's version."""
     return data_key(config, data=parts(config, Effect.TOKENS)["dataset"], model="", limits=(None, None))
 
 

@@ -15,11 +15,11 @@ from finetune_trainer.data import model
 from finetune_trainer.shared.failures import ExpectedError
 
 NO_LIMIT = int(1e30)
-"""What a tokenizer without a limit of its own says."""
+"""Limit that a tokenizer without one of its own gives."""
 
 
 def saved(folder: Path, config: Any, tokenizer: Any = None) -> Path:
-    """The folder of a model, whose weights are none that anybody loads here."""
+    """Save a model in a folder and return it. Its weights are none that anybody loads here."""
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
     if tokenizer is not None:
@@ -29,12 +29,12 @@ def saved(folder: Path, config: Any, tokenizer: Any = None) -> Path:
 
 
 def of(kind: str, **fields: Any) -> Any:
-    """A configuration of a kind."""
+    """Make a configuration of a kind."""
     return import_module("transformers").AutoConfig.for_model(kind, **fields)
 
 
 class Endless:
-    """All that the length of a row depends on of a tokenizer without a limit."""
+    """A tokenizer without a limit, with all of it that the length of a row depends on."""
 
     model_max_length = NO_LIMIT
 

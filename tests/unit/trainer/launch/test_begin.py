@@ -159,7 +159,7 @@ def test_an_attempt_goes_on_from_checkpoints_of_what_is_prepared_now(tmp_path: P
 
 
 def test_data_of_another_round_is_looked_at_before_it_is_decided(tmp_path: Path) -> None:
-    """Within a round it is known; here the real prepare finds that the model is gone."""
+    """Data is known within a round. Here, in another round, the real prepare finds that the model is gone."""
     run = layout(tmp_path).run
     begin(run, 1)
     seal(run, 1, 10, trained_on=prepared())
@@ -181,7 +181,7 @@ def test_data_of_another_round_is_looked_at_before_it_is_decided(tmp_path: Path)
 
 
 async def served(health: NodeHealth, work: Callable[[str], Awaitable[float]]) -> float:
-    """Somebody answers /healthz."""
+    """Serve answers to /healthz."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text=health.to_json())
@@ -233,7 +233,7 @@ def test_who_answers_counts(
 def test_an_attempt_whose_mark_is_damaged_keeps_no_other_from_beginning(
     tmp_path: Path, damage: Callable[[Path], None], both: bool
 ) -> None:
-    """And what it has sealed is gone on from: only an attempt that has begun seals anything."""
+    """The next attempt goes on from what it has sealed: only an attempt that has begun seals anything."""
     place = layout(tmp_path)
     two_sealed(place)
     write_to_volume(place.run.attempt(1), record(1))
@@ -272,7 +272,7 @@ def test_a_mark_under_another_number_is_none(tmp_path: Path) -> None:
 
 
 def test_an_attempt_that_can_not_be_looked_at_is_named() -> None:
-    """To begin anew beside it would throw away what it has sealed."""
+    """An attempt that began anew beside it would throw away what it has sealed."""
     with tempfile.TemporaryDirectory() as folder:
         place = layout(Path(folder))
         two_sealed(place)

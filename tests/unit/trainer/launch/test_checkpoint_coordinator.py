@@ -61,7 +61,7 @@ class Sealing:
         self.mark = begin(self.run, 1)
 
     def part(self, step: int, **fields: object) -> NodeCheckpoint:
-        """What the node placed of a checkpoint."""
+        """Return the node's report of what it placed of a checkpoint."""
         names = stage(self.run, 1, step)
         own = self.run.attempt(1)
         files = sealing.place(own.staging / f"checkpoint-{step}", own.checkpoint(step), names)
@@ -91,7 +91,7 @@ class Sealing:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, number: int, times: int, *, only: str = "") -> None:
-    """Renaming fails so often, where the new name ends so."""
+    """Let renaming fail so often, where the new name ends so."""
     rename, left = os.rename, [times]
 
     def refuse(source: Path, target: Path) -> None:
@@ -118,7 +118,7 @@ def test_volume_away_costs_one_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
 def test_first_checkpoint_never_sealed_ends_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where checkpoints can never be sealed, the first one ends the attempt."""
+    """The first checkpoint ends the attempt where checkpoints can never be sealed."""
     sealer = Sealing(tmp_path)
     report = sealer.part(2)
     failing(monkeypatch, number, 1, only="checkpoint-2")
@@ -187,7 +187,7 @@ def prepared_with(base: Path) -> Prepared:
 
 
 def seal_all(sealer: Sealing, weights: dict[int, dict[str, list[float]]]) -> list[Manifest]:
-    """Checkpoints with these weights; returns their manifests."""
+    """Seal checkpoints with these weights, and return their manifests."""
     own = sealer.run.attempt(1)
     reports = []
     for step, tensors in weights.items():

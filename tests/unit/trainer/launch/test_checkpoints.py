@@ -72,7 +72,7 @@ def replace_the_manifest_by_a_folder(folder: Path) -> None:
 
 
 def let_reading_fail(folder: Path) -> None:
-    """The kernel itself answers EIO to whoever reads there."""
+    """Let the kernel itself answer EIO to whoever reads there."""
     (folder / manifest.NAME).unlink()
     (folder / manifest.NAME).symlink_to("/proc/self/mem")
 
@@ -120,7 +120,7 @@ def names_in(path: Path) -> set[str]:
 
 
 def test_what_can_not_be_read_is_left_while_there_is_nothing_else(tmp_path: Path) -> None:
-    """It may be good: who began anew would throw it away, and who moved it away could not find it again."""
+    """The checkpoint may be good: beginning anew would throw it away, and once moved away it would not be found again."""
     run = layout(tmp_path).run
     begin(run, 1)
     broken, closed = seal(run, 1, 10), seal(run, 1, 20)
@@ -138,7 +138,7 @@ def test_what_can_not_be_read_is_left_while_there_is_nothing_else(tmp_path: Path
 
 
 def test_what_can_not_be_moved_aside_is_passed_over() -> None:
-    """As somebody who may neither read the one nor rename anything beside it."""
+    """The test runs as a user who may neither read the checkpoint nor rename anything beside it."""
     with tempfile.TemporaryDirectory() as folder:
         run = layout(Path(folder)).run
         begin(run, 1)
@@ -180,7 +180,7 @@ def test_where_nobody_has_looked_when_it_was_sealed_it_is_looked_at_now(tmp_path
 
 
 def test_what_is_not_finite_takes_nobodys_place(tmp_path: Path) -> None:
-    """Or two of them would push out the last one that is of use."""
+    """Two checkpoints that are not finite would otherwise push out the last one that is of use."""
     place = layout(tmp_path)
     mark = begin(place.run, 1)
     sealed = {

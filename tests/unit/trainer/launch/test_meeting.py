@@ -24,7 +24,7 @@ UNKNOWN = "node-0.invalid"
 
 @asynccontextmanager
 async def answering(*answers: NodeHealth | str) -> AsyncIterator[list[Peer]]:
-    """Who answers /healthz, each at a port of its own."""
+    """Serve answers to /healthz, each at a port of its own."""
     runners = []
     for answer in answers:
 
@@ -137,7 +137,7 @@ def test_what_is_not_there_yet_is_said(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_volume_that_cannot_be_read_for_a_moment_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stale handle, or what else a server of files says now and then: here a folder in the file's place."""
+    """A file server answers with a stale handle or the like now and then: here a folder is in the file's place."""
     monkeypatch.setattr(meeting, "WAITING_SECONDS", 0.01)
     monkeypatch.setattr(meeting, "WAITING_AGAIN_SECONDS", 0.01)
 

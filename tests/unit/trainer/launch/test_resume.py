@@ -21,13 +21,13 @@ OTHERS = [
     (prepared(data="b"), "other data"),
     (prepared(model="n"), "another base model"),
 ]
-"""What is trained on now, and of what else the checkpoints are then."""
+"""Data and model that are trained on now, and the words for what else the checkpoints are made from."""
 
 
 def earlier_run(
     folder: Path, uid: str = "old", attempt: int = 1, trained_on: Prepared | None = None, **fields: Any
 ) -> Layout:
-    """A run of an earlier object with a sealed checkpoint at step 40."""
+    """Make a run of an earlier object, with a sealed checkpoint at step 40."""
     place = layout(folder, uid)
     begin(place.run, attempt)
     seal(place.run, attempt, 40, trained_on=trained_on)
@@ -270,7 +270,7 @@ def test_the_same_global_batch_by_other_means_trains_the_same() -> None:
 
 @pytest.mark.parametrize("trained_on", [prepared(), prepared(key="other-files-same-rows"), None])
 def test_checkpoints_of_the_same_data_are_gone_on_from(tmp_path: Path, trained_on: Prepared | None) -> None:
-    """And, within a run, those of an older release, which do not tell."""
+    """Checkpoints of an older release do not tell their data: within a run they are gone on from too."""
     run = layout(tmp_path).run
     begin(run, 1)
     seal(run, 1, 20, trained_on=trained_on)
@@ -281,7 +281,7 @@ def test_checkpoints_of_the_same_data_are_gone_on_from(tmp_path: Path, trained_o
 
 @pytest.mark.parametrize(("now", "difference"), OTHERS)
 def test_checkpoints_of_other_data_are_left_alone(tmp_path: Path, now: Prepared, difference: str) -> None:
-    """For good: the attempts that follow neither read nor remove them."""
+    """The attempts that follow neither read nor remove them."""
     place = layout(tmp_path)
     begin(place.run, 1)
     left = [seal(place.run, 1, step, trained_on=prepared()) for step in (10, 20)]
@@ -348,7 +348,7 @@ def test_a_named_checkpoint_of_other_data_is_refused(tmp_path: Path, now: Prepar
 
 
 def test_resume_candidates_decide_whether_data_is_needed(tmp_path: Path) -> None:
-    """What could be gone on from decides whether data must be known first."""
+    """Checkpoints that could be gone on from decide whether data must be known first."""
     place = layout(tmp_path)
     assert not may_go_on(place, run_config(), 1)
     assert may_go_on(place, run_config(resume_from="/a/path"), 1)

@@ -16,7 +16,7 @@ from tests.support.checkpoints import START, run_config
 
 
 def ended_with(folder: Path, model: str) -> ResultRecord:
-    """The record of a node that had nothing left to train, with the model that it names."""
+    """Return the record of a node that had nothing left to train, with the model that it names."""
     config = run_config(output=str(folder))
     settings = Settings(
         config=config,
@@ -49,7 +49,7 @@ def test_a_node_whose_record_cannot_be_made_leaves_one_that_says_so(tmp_path: Pa
 
 
 def test_sealed_model_unreadable_at_end_costs_its_metrics(tmp_path: Path) -> None:
-    """It was read, byte by byte, when the attempt began."""
+    """The model was read, byte by byte, when the attempt began."""
     model = Layout.of(run_config(output=str(tmp_path))).run.attempt(1).folder / "model"
     (model / "manifest.json").mkdir(parents=True)
     record = ended_with(tmp_path, str(model))

@@ -44,13 +44,13 @@ STEPS = 8
 SAVE_EVERY = 2
 KEPT = 2
 FALLS = 4
-"""At most; then the attempts do well."""
+"""Number of falls at most; then the attempts do well."""
 HERE = Peer("127.0.0.1", 1)
 MEMORY = Path("/dev/shm")
 
 
 def trained(weights: bytes) -> bytes:
-    """The weights after one more step."""
+    """Return the weights after one more step."""
     return hashlib.sha256(weights).digest()
 
 
@@ -65,7 +65,7 @@ def undisturbed() -> bytes:
 
 
 def fail_reading(path: Path) -> None:
-    """The kernel answers EIO to whoever reads it."""
+    """Let the kernel answer EIO to whoever reads it."""
     remove(path)
     path.symlink_to("/proc/self/mem")
 
@@ -88,7 +88,7 @@ def replace_by_loop(path: Path) -> None:
 
 
 def exchange(path: Path) -> None:
-    """Another file of the same folder is in its place."""
+    """Put another file of the same folder in its place."""
     others = [
         other for other in sorted(path.parent.iterdir()) if other.is_file() and not other.is_symlink() and other != path
     ]
@@ -109,7 +109,7 @@ OF_FOLDERS: dict[str, Callable[[Path], None]] = {"gone": remove, "a file": repla
 class Damage:
     kind: str
     place: float
-    """Which of all files and folders of the run, in their order: from 0 to 1."""
+    """Place among all files and folders of the run, in their order: from 0 to 1."""
 
     def inflict(self, run: Path) -> None:
         paths = [path for path in sorted(run.rglob("*")) if self.fits(path)]
@@ -140,7 +140,7 @@ class PlayedJob:
         """Newest checkpoint, as the operator knows it."""
 
     def attempt(self, steps: int, *, leaves_record: bool) -> bytes | None:
-        """Begin, train so many steps at most, and fall; the weights of the final model where it came so far."""
+        """Begin, train so many steps at most, and fall. Return the weights of the final model where it came so far."""
         self.number += 1
         self._prepare()
         mark = asyncio.run(self._begin())
@@ -160,7 +160,7 @@ class PlayedJob:
         return None
 
     def _prepare(self) -> None:
-        """As the prepare Job does, again where what it left is damaged."""
+        """Prepare as the Job does, again where what it left is damaged."""
         if isinstance(left_by_job(self.layout.run), Failure):
             make_folder(self.layout.run.folder)
             write_checked(self.layout.run.prepared, prepared())
@@ -210,7 +210,7 @@ class PlayedJob:
 
 
 def _loaded(mark: AttemptRecord) -> tuple[int, bytes]:
-    """What a rank reads: the checkpoint's own files, not its manifest."""
+    """Return what a rank reads: the checkpoint's own files, not its manifest."""
     if mark.resume is None:
         return 0, b""
     folder = to_local(mark.resume.path)
@@ -230,7 +230,7 @@ class Fall:
 def lived(
     falls: tuple[Fall, ...], config: Callable[[RunConfig], RunConfig] = lambda config: config
 ) -> bytes | VolumeError:
-    """The final weights of a job with these falls, or what it stopped by."""
+    """Return the final weights of a job with these falls, or what it stopped by."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         output = Path(folder) / "output"
         output.mkdir()
@@ -253,7 +253,7 @@ def lived(
 
 @pytest.fixture(scope="module", autouse=True)
 def nobody_is_waited_for() -> Iterator[None]:
-    """The attempts before are over."""
+    """Let no attempt wait for those before: they are over."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fencing, "UNREACHABLE_SECONDS", 0.0)
         patch.setattr(fencing, "_POLL_SECONDS", 0.0)
@@ -284,12 +284,12 @@ def test_a_job_ends_with_the_undisturbed_weights_or_stops_with_a_reason(falls: t
 
 
 PLACES = 24
-"""More than a run has files and folders."""
+"""Number of places: more than a run has files and folders."""
 
 
 @pytest.mark.parametrize("kind", sorted({*OF_FILES, *OF_FOLDERS} - {"unreadable"}))
 def test_no_single_damage_ends_a_job(kind: str) -> None:
-    """To any file or folder of a run that has fallen once: the next attempt goes on."""
+    """The next attempt goes on, whichever file or folder of a run that has fallen once is damaged."""
     for place in range(PLACES):
         outcome = lived((Fall(5, True, (Damage(kind, place / PLACES),)),))
         assert outcome == undisturbed(), place
@@ -297,7 +297,7 @@ def test_no_single_damage_ends_a_job(kind: str) -> None:
 
 @pytest.mark.parametrize("place", range(PLACES))
 def test_a_single_file_that_can_not_be_read_ends_no_job_that_has_another(place: int) -> None:
-    """With two checkpoints and two marks there is another one of everything."""
+    """Two checkpoints and two marks mean that there is another one of everything."""
     assert lived((Fall(5, True, (Damage("unreadable", place / PLACES),)),)) == undisturbed()
 
 
@@ -312,7 +312,7 @@ def test_a_job_whose_checkpoint_is_required_stops_or_goes_on_from_one(falls: tup
 
 
 def test_nothing_good_is_ever_deleted_but_by_rotation(tmp_path: Path) -> None:
-    """Set aside is not deleted: what was good when it was moved is good where it lies."""
+    """Files that are set aside are not deleted: what was good when it was moved is good where it lies."""
     job = PlayedJob(tmp_path / "output")
     job.layout.output.mkdir()
     job.attempt(5, leaves_record=True)

@@ -67,7 +67,7 @@ WHOLE: dict[str, Any] = SMALL | {
     ids=["small", "whole"],
 )
 def test_digests_are_those_of_earlier_releases(fields: dict[str, Any], config: str, data: str) -> None:
-    """Else everything that lies on a volume would be prepared again."""
+    """Everything that lies on a volume would be prepared again if a digest changed."""
     run = RunConfig.model_validate(fields)
 
     assert config_digest(run) == config

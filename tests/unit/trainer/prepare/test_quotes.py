@@ -14,7 +14,7 @@ from finetune_trainer.prepare.formats.quotes import Misplaced, Quotes, Widths
 
 
 def looked_at(text: str, separator: str, sizes: random.Random) -> Quotes:
-    """What is found where the bytes come in parts of any size."""
+    """Return what is found where the bytes come in parts of any size."""
     quotes, content = Quotes(separator), text.encode()
     while content:
         size = sizes.randrange(1, 12)
@@ -25,7 +25,7 @@ def looked_at(text: str, separator: str, sizes: random.Random) -> Quotes:
 
 
 def read_sign_by_sign(text: str, separator: str) -> tuple[Misplaced | None, bool]:
-    """The first misplaced quote, and whether a value before it holds a line end."""
+    """Return the first misplaced quote, and whether a value before it holds a line end."""
     begins: int | None = None
     joins, place = False, 0
     while place < len(text):

@@ -185,7 +185,7 @@ WITHOUT_PIPELINE = {
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_code_is_python_that_this_transformers_can_run(task: str) -> None:
-    """Each pipeline that is named is there, each class too."""
+    """Transformers has each pipeline and each class that the code names."""
     from transformers.pipelines import SUPPORTED_TASKS
 
     text = rendered(

@@ -56,7 +56,7 @@ PARSER = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 
 
 def rendered(**named: str) -> str:
-    """A card in which somebody has named everything."""
+    """Render a card in which somebody has named everything."""
     summary = PrepareSummary(train_rows=1, labels=(named["label"], "good"))
     evaluations = (Evaluation(step=1, epoch=1.0, loss=0.5, metrics={"loss": 0.5, named["metric"]: 0.25}),)
     made = report(
@@ -81,7 +81,7 @@ everything_named = st.fixed_dictionaries(dict.fromkeys(NAMED, words))
 
 
 def halves(text: str) -> tuple[dict[str, Any], str]:
-    """Metadata and body, as the Hub tells them apart."""
+    """Split a card into metadata and body, as the Hub tells them apart."""
     match = re.match(r"---\n(.*?)\n---[ \t]*\n", text, flags=re.DOTALL)
     assert match is not None
     return yaml.safe_load(match[1]), text[match.end() :]
@@ -92,7 +92,7 @@ def flat(tokens: list[Token]) -> list[Token]:
 
 
 def tables(tokens: list[Token]) -> list[list[int]]:
-    """The number of cells in each row of each table."""
+    """Return the number of cells in each row of each table."""
     cells: list[list[int]] = []
     for token in tokens:
         if token.type == "table_open":

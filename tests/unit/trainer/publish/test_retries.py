@@ -19,7 +19,7 @@ from tests.support.published import MOMENT, config
 
 
 class Flaky:
-    """Fails so many times, then works."""
+    """Work that fails so many times, then succeeds."""
 
     def __init__(self, failures: int, retry_after_seconds: float | None = None) -> None:
         self.failures = failures

@@ -29,7 +29,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_model_in_parts_is_counted_as_a_whole(llama: Path) -> None:
-    """Of embeddings and head one: they may be the same weights."""
+    """Embeddings and head are counted once: they may be the same weights."""
     assert parameters_of(llama, "text-generation") == 8_030_261_248 - VOCABULARY * WIDTH
 
 

@@ -21,7 +21,7 @@ from finetune_trainer.shared.rank_failures import failure_of
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_a_full_volume(error: Exception) -> None:
-    """As recorded on a volume without room: torch names positions in its file, and not the disk."""
+    """The error was recorded on a volume without room: torch names positions in its file, and not the disk."""
     failure = failure_of(error, rank=1)
     assert (failure.reason, failure.cause, failure.rank) == (Reason.VOLUME_FULL, Cause.USER, 1)
     assert failure.message.startswith("The volume is full: ")

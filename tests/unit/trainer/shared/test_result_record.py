@@ -67,7 +67,7 @@ def test_the_termination_log_is_overwritten_in_place(tmp_path: Path) -> None:
 
 
 def test_record_of_a_thousand_nodes_is_read() -> None:
-    """Each left as much as fits in a termination message; of one it was the fault."""
+    """Each node left as much as fits in a termination message; one node was the cause."""
     echo = Failure(reason=Reason.PEER_LOST, cause=Cause.ERROR, message="lost its peer " + "x" * 2000)
     gang = [
         fit(record("Traceback " + "y" * 9000, ("note",) * 9).model_copy(update={"node": node, "failure": echo}))

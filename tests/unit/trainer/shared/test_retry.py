@@ -18,7 +18,7 @@ QUICK = Backoff(first_seconds=0.01, most_seconds=0.02)
 
 
 class BusyError(Exception):
-    """It passes; `asked`: the pause that the server asks for."""
+    """An error that passes; `asked` is the pause that the server asks for."""
 
     def __init__(self, asked: float = 0.0) -> None:
         super().__init__("it answered 503")
@@ -26,7 +26,7 @@ class BusyError(Exception):
 
 
 class Flaky:
-    """Fails so many times, then works."""
+    """Work that fails so many times, then succeeds."""
 
     def __init__(self, failures: int, asked: float = 0.0) -> None:
         self.failures = failures

@@ -74,7 +74,7 @@ def test_probe_of_a_volume_that_is_not_mounted(tmp_path: Path) -> None:
 def test_a_volume_that_cannot_rename_folders_is_found_by_the_probe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Object storage that is mounted as a folder: files can be written and renamed there."""
+    """Object storage that is mounted as a folder can write and rename files, and can't rename folders."""
     rename = os.rename
 
     def refuse(source: Path, target: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_folder_in_place_of_a_file_is_moved_aside_as_it_is(tmp_path: Path) -> 
 def test_what_an_error_of_the_volume_means(
     tmp_path: Path, number: int, reason: Reason, cause: Cause, later: Cause, words: str
 ) -> None:
-    """At first it is set up wrong; on a volume that has worked before, what passes is waited for."""
+    """A new volume that fails is set up wrong; on one that has worked before, what passes is waited for."""
     error = OSError(number, os.strerror(number), str(tmp_path / "x"))
     for worked, expected in ((False, cause), (True, later)):
         failure = explain(error, tmp_path, worked=worked)

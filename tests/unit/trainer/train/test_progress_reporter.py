@@ -14,7 +14,7 @@ from tests.support.serving import Handler, serving
 
 
 class _Launch(Handler):
-    """Refuses reports that tell a loss, as bad requests or for the moment."""
+    """A `launch` that refuses reports that tell a loss, as bad requests or for the moment."""
 
     methods = ("POST",)
     heard: list[dict[str, Any]]

@@ -13,7 +13,7 @@ from tests.support.patience import PATIENCE_SECONDS
 
 
 class _Client(LaunchClient):
-    """Counts what it is told, and fails at first."""
+    """A client that counts what it is told, and fails at first."""
 
     def __init__(self) -> None:
         super().__init__("http://nowhere", "token")

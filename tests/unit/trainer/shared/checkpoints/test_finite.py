@@ -19,7 +19,7 @@ from tests.support.checkpoints import safetensors
 
 NAN, INFINITE = math.nan, math.inf
 LARGEST = 3.4028234663852886e38
-"""Of single precision: as masks hold it, and finite."""
+"""Largest number of single precision: masks hold it, and it is finite."""
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def archive(**members: bytes) -> bytes:
 
 
 def header(text: bytes) -> bytes:
-    """Of a safetensors file."""
+    """Make the header of a safetensors file."""
     return struct.pack("<Q", len(text)) + text
 
 

@@ -25,7 +25,7 @@ def answer(
     method: str = "POST",
     path: str = "/api/models/me/x/commit/main",
 ) -> Exception:
-    """What the client library raises for an answer."""
+    """Return what the client library raises for an answer."""
     headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
     request = httpx2.Request(method, f"{HUB}{path}?X-Amz-Signature=signed")
     try:
@@ -96,7 +96,7 @@ def test_what_passes_is_tried_again(error: Exception) -> None:
 
 
 def while_uploading(cause: Exception) -> Exception:
-    """How the client library hands on what happened to one file."""
+    """Make the error by which the client library hands on what happened to one file."""
     error = RuntimeError("Error while uploading 'model.safetensors' to the Hub.")
     error.__cause__ = cause
     return error
