@@ -42,7 +42,7 @@ def names_that_are_set(folder: Path) -> set[str | None]:
 
 
 def names_of_metrics(module: Path) -> list[str]:
-    """The variable or attribute that each metric is assigned to."""
+    """Return the variable or attribute that each metric is assigned to."""
     assigned = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Assign)]
     made = [(node.targets[0], node.value) for node in assigned if isinstance(node.value, ast.Call)]
     return [name for target, value in made if root_of(value) in CONSTRUCTORS and (name := root_of(target))]
@@ -55,7 +55,7 @@ def fields_that_ranks_tell() -> set[str]:
 
 
 def names_that_a_report_sets() -> set[str]:
-    """What a report of rank 0 changes, found by trying: it names no metric that it sets."""
+    """Return the metrics that a report of rank 0 changes, found by trying: the code names no metric that it sets."""
     report = RankProgress(
         step=1,
         total_steps=1,
@@ -96,7 +96,7 @@ def test_rank_progress_each_field_is_told() -> None:
 
 
 def documented(who: str, prefix: str) -> set[str]:
-    """The names, with their labels, that docs/install.md lists after `who`: the first in full, the others without `prefix`."""
+    """Return the names, with their labels, that docs/install.md lists after `who`: the first in full, the others without `prefix`."""
     listed = (ROOT / "docs/install.md").read_text().split(f"\n{who}: `{prefix}")[1].split("\n\n")[0]
     return set(re.findall(r"_(\w+)(?:\{\w+\})?`", listed))
 

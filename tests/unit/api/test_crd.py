@@ -37,7 +37,7 @@ def test_status_is_a_subresource() -> None:
 
 
 def test_spec_has_no_defaults() -> None:
-    """They would be written to the user's object."""
+    """The API server would write defaults to the user's object."""
 
     def nodes(node: object) -> Iterator[dict[str, object]]:
         children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
@@ -58,5 +58,5 @@ def test_a_rule_has_one_line_of_message_and_a_field(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if not rule.at], ids=lambda rule: rule.field)
 def test_a_rule_about_the_whole_object_compares_with_what_was(rule: Rule) -> None:
-    """One that does not would block the status writes of every object that breaks it."""
+    """A rule that does not would block the status writes of every object that breaks it."""
     assert "oldSelf" in rule.rule

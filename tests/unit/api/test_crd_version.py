@@ -10,7 +10,7 @@ from finetune_operator.api.crd_version import in_short, spec_lacks, status_lacks
 
 
 def document(schema: Any) -> dict[str, Any]:
-    """As the API server describes a group and version."""
+    """Make the document in which the API server describes a group and version."""
     others = {"io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": {"type": "object"}}
     return {"components": {"schemas": {**others, "dev.finetune.v1alpha1.FineTuneJob": schema}}}
 

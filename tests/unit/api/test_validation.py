@@ -16,7 +16,7 @@ CASES = (*RULE_CASES, *schema_cases())
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_good_is_accepted(case: Case) -> None:
-    """And the model that the operator parses with accepts whatever the API server does."""
+    """The model that the operator parses with accepts whatever the API server does."""
     manifest = case.good_manifest()
 
     assert check(manifest) == ()
@@ -45,6 +45,6 @@ def test_every_rule_has_a_case() -> None:
 
 
 def _is_broken(rule: Rule, broken: set[tuple[str, str]]) -> bool:
-    """Whether the rule's message was given, also where an expression put the value before it."""
+    """Return whether the rule's message was given, also where an expression put the value before it."""
     blamed = f"{rule.at}{rule.field}".removeprefix(".")
     return any(field == blamed and rule.message in message for field, message in broken)

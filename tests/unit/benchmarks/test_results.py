@@ -40,7 +40,7 @@ def test_what_was_kept_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     results.write_pages(("not-run-yet",))
     assert "Not measured yet" in pages[0].read_text()
     results.save("throughput", (TABLE,), datetime.now(UTC), load=0.5)
-    for _ in range(2):  # again, what was written is replaced
+    for _ in range(2):  # replaces what was written before
         results.write_pages(("throughput", "not-run-yet"))
     everything, targets, untouched = (page.read_text() for page in pages)
     assert everything.startswith("before\n<!-- benchmarks: all -->\n")

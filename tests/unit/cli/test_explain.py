@@ -27,7 +27,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def job_of(world: World) -> Manifest:
-    """The FineTuneJob as `kubectl get -o json` gives it."""
+    """Return the FineTuneJob as `kubectl get -o json` gives it."""
     metadata = world.job().metadata.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": world.spec, "status": world.status}
 
@@ -43,12 +43,12 @@ def file_of(folder: Path, *documents: Manifest, name: str = "job.yaml") -> str:
 
 
 def files_of(world: World, folder: Path, *more: Manifest) -> str:
-    """One file with all that a world holds."""
+    """Write one file with all that a world holds."""
     return file_of(folder, job_of(world), *children_of(world), *world.cluster.values(), *more)
 
 
 def report(world: World, folder: Path, capsys: Capture, *more: Manifest) -> dict[str, list[str]]:
-    """The sections of the report, by title."""
+    """Return the sections of the report, by title."""
     assert explain([files_of(world, folder, *more)], None, stamp(world.now)) is ExitCode.SUCCEEDED
     title, *sections = capsys.readouterr().out.strip().split("\n\n")
     parts = {section.splitlines()[0]: [line.strip() for line in section.splitlines()[1:]] for section in sections}
@@ -272,7 +272,7 @@ def without_uid(kind: str) -> Callable[[World], list[Manifest]]:
 
 
 def changed(field: str, value: Any) -> Callable[[World], list[Manifest]]:
-    """A job that was never applied, one field of its spec changed."""
+    """Make a job that was never applied, with one field of its spec changed."""
     return lambda world: [{**job_of(world), "metadata": {"name": "x"}, "spec": {**world.spec, field: value}}]
 
 

@@ -85,7 +85,7 @@ def test_several_documents_and_empty_ones() -> None:
 
 
 def test_a_list_is_the_objects_in_it() -> None:
-    """As `kubectl get -o yaml` writes several."""
+    """`kubectl get -o yaml` writes several objects as such a list."""
     of_kubectl = "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems: [{kind: A}, {kind: List, items: [{kind: B}]}]"
     assert load(f"{of_kubectl}\n---\nkind: C") == ({"kind": "A"}, {"kind": "B"}, {"kind": "C"})
     assert load("kind: FineTuneJobList\nitems: []") == ()

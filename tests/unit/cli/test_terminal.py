@@ -41,7 +41,7 @@ RICHS_OWN = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[hl]|[0-9]*[AK]|2K)")
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is one."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -116,7 +116,7 @@ def test_a_command_to_copy_is_shown_where_a_shell_reads_it_as_one_word(folder: s
 
 
 def test_a_message_of_a_manifest_steers_no_terminal(tmp_path: Path) -> None:
-    """From the command line itself: the whole of `finetune` prints through the safe streams."""
+    """The whole of `finetune` prints through the safe streams, so that this test starts the command line itself."""
     path = tmp_path / "job.yaml"
     path.write_text(
         'apiVersion: finetune.dev/v1alpha1\nkind: FineTuneJob\nmetadata: {name: "\\e]0;pwned\\a"}\nspec: {task: "\\e[31mred"}\n'

@@ -18,7 +18,7 @@ WITHOUT_PIPELINE = ("question-answering", "summarization", "translation")
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("base", [None, "data/model"])
 def test_a_line_of_code_tries_the_model(task: str, base: str | None) -> None:
-    """No pipeline of transformers 5 answers questions, translates or sums up: the model itself does."""
+    """The model itself answers questions, translates and sums up: transformers 5 has no pipeline that does."""
     trained_job = job(task=task, peft={}, preprocessing={"sourcePrefix": "sum up: "})
     line = code(trained_job, "out/model", 5, base)
     assert TASKS[task].model_class in line or (base is None and task not in WITHOUT_PIPELINE)

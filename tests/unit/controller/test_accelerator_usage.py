@@ -14,7 +14,7 @@ def at(seconds: float) -> str:
 
 
 def pods(attempt: int, *taken: float) -> dict[int, list[datetime]]:
-    """When nodes took in the pods of an attempt."""
+    """Return the times when nodes took in the pods of an attempt, by its number."""
     return {attempt: [BEGIN + timedelta(seconds=seconds) for seconds in taken]}
 
 
@@ -32,7 +32,7 @@ def checkpoint(step: int, time: float) -> Manifest:
 
 
 def life(statuses: list[Manifest], taken: dict[int, list[datetime]]) -> dict[Use, float]:
-    """The sums over a job's statuses, one after the other."""
+    """Return the sums over a job's statuses, one after the other."""
     account: Account | None = None
     sums = dict.fromkeys(Use, 0.0)
     for before, after in zip([{}, *statuses], statuses, strict=False):

@@ -89,7 +89,7 @@ def test_a_deleted_pod_stays_as_it_was_last_seen() -> None:
 
 
 def test_pod_deletion_counts_from_the_request() -> None:
-    """kubelet's own request, without a grace period, moves the time that the API server shows."""
+    """The kubelet's own request, without a grace period, moves the time that the API server shows."""
     asked = {"deletionTimestamp": "2026-01-01T00:00:40Z", "deletionGracePeriodSeconds": 30}
     moved = {"deletionTimestamp": "2026-01-01T00:00:12Z", "deletionGracePeriodSeconds": 0}
     store = store_with_job()

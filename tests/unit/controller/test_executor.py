@@ -49,7 +49,7 @@ class Webhook:
 
 
 class Fixture:
-    """An actor, one job, and who was woken."""
+    """An executor, one job, and the keys that were woken."""
 
     def __init__(self) -> None:
         self.webhook = Webhook()

@@ -39,7 +39,7 @@ nonsense = st.recursive(
     lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=9), some, max_size=3),
     max_leaves=9,
 )
-"""Anything that JSON can say."""
+"""Values of every kind that JSON has."""
 times = st.sampled_from(
     ["", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00", "2026-03-01T12:00:00", "tomorrow", "2026-03-01T12:00:01Z"]
 )
@@ -183,7 +183,7 @@ answers = st.fixed_dictionaries(
 
 
 def engine(world: World) -> tuple[JobCache, JobEntry]:
-    """What the watch has shown of a world."""
+    """Make the cache and the entry of the job, filled with what the watch has shown of a world."""
     store = JobCache()
     body = {**world.job().model_dump(mode="json", by_alias=True, exclude_none=True), "kind": KIND}
     body |= {"spec": world.spec, "status": world.status}
@@ -196,7 +196,7 @@ def engine(world: World) -> tuple[JobCache, JobEntry]:
 
 
 def decided(world: World, state: JobEntry, progress: Progress | None) -> Decision:
-    """The next decision about the world's job, whose status can be written whatever it was made from."""
+    """Return the next decision about the world's job, and check that its status can be written."""
     observed = Observed(
         job=world.job(),
         now=world.now + timedelta(seconds=7),
@@ -224,7 +224,7 @@ def world() -> World:
 
 
 def put_in(item: Manifest, hostile: Manifest) -> Manifest:
-    """The object, with what somebody else wrote into its metadata and its status."""
+    """Return the object with what somebody else wrote into its metadata."""
     kept = {key: item["metadata"][key] for key in ("name", "namespace", "uid")}
     labels = {**(hostile.get("labels") or {}), "finetune.dev/job": "reviews"}
     return {**item, "metadata": {**hostile, **kept, "labels": labels, "resourceVersion": "9"}}

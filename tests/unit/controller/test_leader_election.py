@@ -34,7 +34,7 @@ class OneLease:
         self.deaf: set[str] = set()
         """Identities whose requests arrive, and whose answers do not."""
         self.swallows = asyncio.Event()
-        """While set, the present connection takes requests and answers none."""
+        """Event that, while set, lets the present connection take requests and answer none."""
         self.connections = 1
 
     async def reconnect(self) -> None:
@@ -85,7 +85,7 @@ def contender(server: OneLease, identity: str = "", seconds: float = SECONDS) ->
 
 
 class Holding:
-    """Who holds its lease, and what it was told meanwhile."""
+    """A leader that holds its lease, and the calls that it got meanwhile."""
 
     def __init__(self, leadership: Leadership) -> None:
         self.calls: list[str] = []
@@ -148,7 +148,7 @@ async def test_who_does_not_renew_is_followed_after_the_lease_and_not_before() -
 
 
 async def test_leader_that_cannot_renew_stops_first() -> None:
-    """Who cannot renew stops before another may lead, and ends when it does."""
+    """A leader that cannot renew stops before another may lead, and ends when another does."""
     server = OneLease()
     first, second = contender(server), contender(server)
     await first.gain()
@@ -166,7 +166,7 @@ async def test_leader_that_cannot_renew_stops_first() -> None:
 
 
 async def test_leader_without_successor_goes_on() -> None:
-    """Who could not renew for longer than the lease lasts goes on if nobody followed."""
+    """A leader that could not renew for longer than the lease lasts goes on if nobody followed."""
     server = OneLease()
     first = contender(server)
     await first.gain()

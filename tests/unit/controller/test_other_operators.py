@@ -16,7 +16,7 @@ SECONDS = 15
 
 
 class Leases:
-    """Leases by `namespace/name`; an exception in place of one is the answer."""
+    """Leases by `namespace/name`; an exception in place of a lease is raised."""
 
     def __init__(self) -> None:
         self.leases: dict[str, Manifest | Exception] = {}
@@ -67,7 +67,7 @@ async def test_a_job_whose_operator_renews_its_lease_is_left_alone(mine: str) ->
 
 
 async def test_lease_unchanged_for_its_duration_has_expired() -> None:
-    """Whatever its own times say: the other machine's clock may be wrong."""
+    """The times in the lease do not count: the other machine's clock may be wrong."""
     world = World()
     world.server.renew(0)
     assert not await world.serves()

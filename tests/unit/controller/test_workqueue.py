@@ -25,7 +25,7 @@ async def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
 
 
 def group(key: str) -> str:
-    """The first letter of a key."""
+    """Return the first letter of a key."""
     return key[0]
 
 
@@ -235,7 +235,7 @@ async def test_a_pause_breaks_work_off_and_begins_no_more_until_it_is_over() -> 
 
 
 async def test_key_woken_in_work_is_done_once_after_pause() -> None:
-    """What was woken again while it was worked on is done once after a pause."""
+    """A key that was woken again while it was worked on is worked on once more, after a pause."""
     begun = 0
     gate = asyncio.Event()
 

@@ -23,7 +23,7 @@ NAMES_IT = re.compile(r"older name|^## spec\.trainingArguments\.")
 
 
 def _values() -> set[str]:
-    """Words that are also values of today's arguments: `optim: adafactor` is no advice to set `adafactor`."""
+    """Return the words that are also values of today's arguments: `optim: adafactor` is no advice to set `adafactor`."""
     arguments = crd.schema()["properties"]["spec"]["properties"]["trainingArguments"]["properties"]
     return {value for argument in arguments.values() for value in argument.get("enum", ())}
 
@@ -34,7 +34,7 @@ NAMED = re.compile(rf"(?<![\w.])({'|'.join(OLD)})(?!\w)")
 
 
 def advice(source: Path) -> Iterator[str]:
-    """The texts in a module of Python: what has words in it. Of an f-string, the parts."""
+    """Yield the texts in a module of Python that have words in them, and the parts of its f-strings."""
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.value

@@ -50,7 +50,7 @@ def test_a_job_that_reads_the_hub_prepares_first() -> None:
 
 
 def test_from_apply_to_running_few_requests_are_made() -> None:
-    """With an existing claim: its GET, the creates, the writes and the events; no LIST."""
+    """The requests are the GET of the existing claim, the creates, the writes and the events; no LIST."""
     for spec, limit in ((World().spec, 10), (HUB_SPEC, 12)):
         world = World(spec=spec)
         world.wake()
@@ -138,7 +138,7 @@ def test_progress_alone_is_written_no_more_often_than_its_interval() -> None:
 
 
 def test_the_interval_of_progress_grows_with_the_crowd() -> None:
-    """However many jobs run, all of them together write their progress 20 times a second at most."""
+    """All jobs together write their progress 20 times a second at most, however many run."""
     usual = World().settings
     assert [usual.in_crowd(jobs).progress_interval_seconds for jobs in (1, 100, 1000)] == [5, 5, 50]
 
@@ -306,7 +306,7 @@ def test_older_names_of_arguments_are_reported() -> None:
 
 
 def test_the_last_report_is_written_also_where_none_follows() -> None:
-    """It came soon after the one before, and nothing else ever changes: the next look writes it."""
+    """The report came soon after the one before, and nothing else ever changes: the next look writes it."""
     world = begun(step=10)
     world.now += timedelta(seconds=2)
     world.tell(1, step=11, total_steps=100)

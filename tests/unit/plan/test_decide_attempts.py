@@ -16,7 +16,7 @@ from tests.support.simulated_cluster import checkpoint
 
 
 def restarts(world: World) -> dict[str, int]:
-    """Those that are not 0."""
+    """Return the counts of restarts that are not 0."""
     return {cause: count for cause, count in world.status["restarts"].items() if count}
 
 
@@ -27,7 +27,7 @@ def suspended(world: World, attempt: int) -> bool:
 
 
 def trained(world: World, attempt: int, step: int) -> None:
-    """The next gang starts, begins, and gets to a step."""
+    """Let the next gang start, begin, and get to a step."""
     world.run(attempt)
     world.after(1)
     world.tell(attempt, step=step, total_steps=100)
@@ -127,7 +127,7 @@ def test_the_cause_is_settled_when_the_evidence_of_the_whole_gang_is_in() -> Non
 
 
 def test_missing_evidence_is_guessed_in_the_end() -> None:
-    """What is never known is guessed when the time for evidence is over."""
+    """The cause is guessed when the time for evidence is over."""
     world = begun()
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST, step=50))
     world.nodes = None
@@ -142,7 +142,7 @@ def test_missing_evidence_is_guessed_in_the_end() -> None:
 
 
 def test_the_next_attempt_tells_how_the_one_before_ended() -> None:
-    """The operator was away: its memory of the pods, and the pods, are gone."""
+    """An operator that was away has no memory of the pods, and the pods are gone."""
     world = begun()
     world.disrupt(world.pod(1, 1), "EvictionByEvictionAPI")
     world.after(0)
@@ -257,7 +257,7 @@ def test_backoff_limit_is_the_number_of_crashes_that_are_tried_again(limit: int)
 
 
 def crashes_at(world: World, attempt: int, step: int, *, saved: bool) -> None:
-    """An attempt trains to a step, seals a checkpoint there or not, and crashes."""
+    """Let an attempt train to a step, seal a checkpoint there or not, and crash."""
     world.run(attempt)
     world.after(1)
     had = world.status.get("checkpoint")
@@ -291,7 +291,7 @@ def test_a_new_checkpoint_gives_the_whole_budget_back() -> None:
 
 
 def test_checkpoint_made_up_for_restores_no_budget() -> None:
-    """Else a job whose volume forgets would crash for ever."""
+    """A job whose volume forgets would otherwise crash for ever."""
     world = World(spec={**SPEC, "backoffLimit": 1})
     world.wake()
     crashes_at(world, 1, 20, saved=True)
@@ -309,7 +309,7 @@ def test_with_no_crash_allowed_a_new_checkpoint_allows_none() -> None:
 
 
 def test_a_record_alone_tells_of_a_new_checkpoint() -> None:
-    """Sealed between the last look and the crash; one that the attempt only went on from is none."""
+    """The checkpoint was sealed between the last look and the crash. One that the attempt only went on from is no new one."""
     sealed = checkpoint(20, 1)
     world = begun(World(spec={**SPEC, "backoffLimit": 1}), step=15)
     world.crash(1, step=21, checkpoint=sealed.model_copy(update={"time": world.now}))
@@ -328,7 +328,7 @@ def test_a_record_alone_tells_of_a_new_checkpoint() -> None:
 
 
 def second_attempt(had: int, on_volume: int | None) -> World:
-    """Attempt 1 has told of a checkpoint; the volume that attempt 2 sees has another one, or none."""
+    """Make a world in which attempt 1 has told of a checkpoint, and the volume that attempt 2 sees has another one, or none."""
     world = begun(step=had)
     world.tell(1, step=had, total_steps=100, checkpoint=checkpoint(had, 1))
     world.after(1)
@@ -398,7 +398,7 @@ def test_preemption_and_lost_nodes_are_free() -> None:
 
 
 def test_without_a_crash_left_the_next_attempt_waits_for_the_cause() -> None:
-    """It would have to be stopped at once."""
+    """The next attempt would have to be stopped at once."""
     world = begun(World(spec={**SPEC, "backoffLimit": 0}))
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.RANK_FAILED, step=50))
     world.after(1)
@@ -539,7 +539,7 @@ def test_a_gang_that_has_begun_is_not_under_the_start_deadline() -> None:
 
 
 def test_a_gang_that_runs_and_cannot_be_asked_is_not_given_up() -> None:
-    """It may have begun long ago: a network policy between us and node 0 must not end it."""
+    """The gang may have begun long ago: a network policy between the operator and node 0 must not end it."""
     world = World(spec={**SPEC, "startDeadlineSeconds": 100})
     world.wake()
     world.run(1)
@@ -642,7 +642,7 @@ def test_a_container_that_ended_badly_is_enough() -> None:
 
 
 def test_operator_long_away_asks_before_it_guesses() -> None:
-    """After a long absence the next attempt is asked before anything is guessed."""
+    """The next attempt is asked before anything is guessed, when the operator was away for long."""
     world = begun()
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST, step=50))
     del world.objects[world.pod(1, 1)["metadata"]["uid"]]
@@ -663,7 +663,7 @@ def test_restarts_are_counted_by_every_cause_that_is_tried_again() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.VOLUME_FULL, Reason.VOLUME_NOT_WRITABLE, Reason.VOLUME_FAILED])
 def test_volume_trouble_is_retried_until_deadline(reason: Reason) -> None:
-    """What the volume's trouble ended is tried again at growing distances, until the deadline."""
+    """An attempt that trouble of the volume ended is tried again at growing distances, until the deadline."""
     world = begun(World(spec={**SPEC, "backoffLimit": 0, "activeDeadlineSeconds": 3600}))
     world.crash(1, reason=reason, cause=Cause.VOLUME, step=50)
     world.after(1)

@@ -16,7 +16,7 @@ TRAINED = [*PREPARED, "reviews-publish-1", "reviews-train-1"]
 
 
 def publishing(**spec: object) -> World:
-    """A world whose publish pod runs."""
+    """Make a world whose publish pod runs."""
     world = trained(**spec)
     world.run(1, "publish")
     world.after(1)

@@ -61,7 +61,7 @@ def end_silently(world: World, dice: random.Random) -> None:
 
 
 def stop_told(world: World, dice: random.Random) -> None:
-    """Pods that were told to end do, and go."""
+    """End the pods that were told to end, and remove them."""
     for pod in running(world):
         if "deletionTimestamp" in pod["metadata"] and dice.random() < 0.7:
             world.end(pod, _record(world, pod, outcome=Outcome.STOPPED), exit_code=143)
@@ -121,7 +121,7 @@ def delete_job(world: World, dice: random.Random) -> None:
 
 
 def notice_lost_pods(world: World, dice: random.Random) -> None:
-    """The Job controller fails a Job whose pod is gone."""
+    """Play the Job controller, which fails a Job whose pod is gone."""
     for name in world.names("Job"):
         if not world.pods_of(name) and not _over(world.find("Job", name) or {}):
             world.finish_job(name, "Failed")
@@ -207,7 +207,7 @@ def check(world: World, before: Manifest) -> None:
 
 
 def check_publishing(world: World, before: Manifest) -> None:
-    """Training's success is kept, and one Job at a time publishes, when nobody trains."""
+    """Check that training's success is kept, and that one Job at a time publishes, when nobody trains."""
     status, jobs = world.status, [world.find("Job", name) or {} for name in world.names("Job") if "-publish-" in name]
     active = [job for job in jobs if not job["spec"].get("suspend") and not _over(job)]
     assert len(active) <= 1, "published by two"

@@ -17,7 +17,7 @@ SECOND = 1.0
 
 
 def train(attempt: int, step: int, *, saves: bool = True) -> list[Event]:
-    """The gang starts, begins from the checkpoint that there is, and reaches a step."""
+    """Start the gang: it begins from the checkpoint that there is, and reaches a step."""
 
     def tell(world: World, **fields: Any) -> None:
         had = world.status.get("checkpoint")
@@ -29,7 +29,7 @@ def train(attempt: int, step: int, *, saves: bool = True) -> list[Event]:
 
 
 def anew(attempt: int, step: int) -> list[Event]:
-    """The gang finds no checkpoint on the volume."""
+    """Let the gang find no checkpoint on the volume."""
     return [
         lambda world: world.run(attempt),
         lambda world: world.tell(attempt, step=0, total_steps=100),
@@ -48,7 +48,7 @@ def prepare(number: int, **fields: Any) -> list[Event]:
 
 
 def delete_pod(attempt: int, node: int) -> list[Event]:
-    """Somebody deletes a pod: it stops, its peer loses it, both leave their records."""
+    """Delete a pod, as a user does: it stops, its peer loses it, both leave their records."""
 
     def stopped(world: World) -> None:
         world.end(world.pod(attempt, node), world.record(attempt, node, outcome=Outcome.STOPPED))
@@ -170,7 +170,7 @@ HISTORIES: dict[str, tuple[dict[str, Any], list[Event], str]] = {
 
 
 def live(world: World, events: list[Event]) -> None:
-    """One wake-up for each event and one a second later; a killed operator starts again."""
+    """Wake the operator at each event and a second later; a killed operator starts again."""
     for event in (lambda _: None, *events):
         event(world)
         for seconds in (0.0, SECOND):
@@ -183,7 +183,7 @@ def live(world: World, events: list[Event]) -> None:
 
 
 def outcome(world: World) -> dict[str, Any]:
-    """What must not depend on when the operator was killed. Times may."""
+    """Return what must not depend on when the operator was killed. Times may."""
     created = [a.manifest["metadata"]["name"] for a in world.actions if isinstance(a, Create)]
     conditions = {
         condition["type"]: (condition["status"], condition["reason"], condition["message"])

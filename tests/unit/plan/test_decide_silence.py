@@ -14,7 +14,7 @@ MACHINES = ("machine-0", "machine-1")
 
 
 def trains_on(world: World, seconds: int, *, steps: bool = True) -> None:
-    """As the operator sees it, second by second."""
+    """Let the job train on, as the operator sees it, second by second."""
     assert world.progress is not None
     for _ in range(seconds):
         step = (world.progress.step or 0) + steps
@@ -28,7 +28,7 @@ def untouched(world: World) -> bool:
 
 
 def lost_after(world: World, seconds: float) -> bool:
-    """Whether the next attempt comes when the operator itself looks again, and not before this time."""
+    """Return whether the next attempt comes when the operator itself looks again, and not before this time."""
     since = world.now
     while world.status["attempt"] == 1 and (world.now - since).total_seconds() < 10 * seconds:
         world.after(world.decision.requeue_after_seconds or 10 * seconds)

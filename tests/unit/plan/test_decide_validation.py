@@ -179,7 +179,7 @@ def test_a_claim_that_can_be_read_by_nobody_else_is_enough_for_one_node() -> Non
 
 
 def test_forbidden_template_waits() -> None:
-    """What the administrator lets no job have waits for an edit or for the administrator."""
+    """A template that asks for what the administrator lets no job have waits for an edit or for the administrator."""
     asking = {**SPEC, "template": {"spec": {"volumes": [{"name": "models", "hostPath": {"path": "/models"}}]}}}
     edited, allowed = World(spec=asking), World(spec=asking)
     for world in (edited, allowed):

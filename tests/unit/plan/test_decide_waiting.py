@@ -70,7 +70,7 @@ def test_a_container_that_cannot_be_made_says_why(reason: str) -> None:
 
 
 def test_image_pulled_again_and_again_is_one_event() -> None:
-    """kubelet changes between the two reasons for hours."""
+    """The kubelet changes between the two reasons for hours."""
     world = World()
     world.wake()
     error = 'failed to pull image "registry.example/x:1": not found'
@@ -97,7 +97,7 @@ def test_a_missing_secret_is_found_in_the_pods_events() -> None:
 
 
 def test_a_warning_that_keeps_no_pod_is_not_told() -> None:
-    """kubelet posts it about every volume that belongs to root, and the pod starts a moment later."""
+    """The kubelet posts this warning about every volume that belongs to root, and the pod starts a moment later."""
     world = World()
     world.wake()
     text = "The requested fsGroup is 10001, but the volume shared has GID 0. The volume may not be shareable."
@@ -107,7 +107,7 @@ def test_a_warning_that_keeps_no_pod_is_not_told() -> None:
 
 
 def test_a_sidecar_that_ends_again_and_again_is_one_event() -> None:
-    """Its state goes from end to back-off and on; the words stay."""
+    """The sidecar's state goes from end to back-off and on; the words stay."""
     world = World()
     world.wake()
     ended = {"exitCode": 3, "reason": "Error", "message": "no route", "finishedAt": "2026-03-01T12:00:01Z"}

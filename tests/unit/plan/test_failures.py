@@ -18,7 +18,7 @@ from tests.support.failures import Case, cases
 
 COMMANDS = {"kubectl logs", "kubectl logs -c", "kubectl describe pod", "kubectl describe pvc", "kubectl edit pvc"}
 OUTSIDE = {"fsGroup", "chown", "chgrp 10001", "chmod g+rwx", "owner/name", "auto", "never", "required", "read -r"}
-"""What is named in code style and is neither a field nor one of kubectl's."""
+"""Words in code style that are neither a field nor one of kubectl's."""
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)

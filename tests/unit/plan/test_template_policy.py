@@ -112,7 +112,7 @@ for context, field in IN_A_CONTAINER:
 
 @pytest.mark.parametrize(("capability", "pod", "field"), CASES)
 def test_a_right_is_refused_by_field_value_and_way_out(capability: Capability, pod: dict[str, Any], field: str) -> None:
-    """Where all others are allowed; and it is let through where it is the one that is."""
+    """The right is refused where all others are allowed, and let through where it alone is allowed."""
     without = tuple(other for other in ALL if other is not capability)
     problems = refused(pod, allows=without)
     assert any(problem.startswith(f"spec.template.spec.{field}") for problem in problems), problems

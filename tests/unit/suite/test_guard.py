@@ -40,7 +40,7 @@ def test_a_second_cluster_with_nodes_waits_for_the_end_of_the_first(clusters: Pa
 
 
 def test_leftovers_of_killed_run_stop_no_other(clusters: Path) -> None:
-    """What a run left that was killed with its guard does not stop the next one."""
+    """Leftovers of a run that was killed with its guard do not stop the next run."""
     left = clusters / f"left{os.getpid()}"
     command = [sys.executable, "-m", "tests.support.cluster", "guard", str(left), "--with-nodes"]
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
@@ -64,6 +64,6 @@ def test_one_that_was_started_by_hand_is_not_waited_for(clusters: Path) -> None:
 
 
 def _is_waited_for(lock: Path) -> bool:
-    """Whether a process waits for a lock, as proc_locks(5) shows it: its entry begins with an arrow."""
+    """Return whether a process waits for a lock, as proc_locks(5) shows it: its entry begins with an arrow."""
     waiting = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
     return any(f":{lock.stat().st_ino} " in line for line in waiting)

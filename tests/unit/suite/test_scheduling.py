@@ -15,7 +15,7 @@ E2E = ["tests/e2e/test_g.py"]
 
 
 class Worker:
-    """What the scheduler asks of a worker: it runs its tests in order, the last one only when it knows that no more come."""
+    """A worker as the scheduler sees it. It runs its tests in order, the last one only when it knows that no more come."""
 
     def __init__(self) -> None:
         self.queue: list[int] = []
@@ -136,7 +136,7 @@ def test_of_three_workers_one_goes_on_with_the_files(xdist: pytest.Config) -> No
 
 
 def test_tier_of_dead_worker_is_taken_over(xdist: pytest.Config) -> None:
-    """Without files each worker has a tier, and one takes over from one that died."""
+    """Each worker has a tier where there are no files, and one takes over from a worker that died."""
     suite = Suite(xdist, [*CLUSTER, *E2E])
     suite.built |= {"cluster", "e2e"}
     suite.scheduler.schedule()

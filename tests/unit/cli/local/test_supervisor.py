@@ -28,7 +28,7 @@ Start = Callable[..., processes.PodProcess]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts Python programs as pods; none is left running."""
+    """Start Python programs as pods; none is left running."""
     started: list[processes.PodProcess] = []
 
     def start(folder: Path, program: str, grace_seconds: float = 3600.0) -> processes.PodProcess:
@@ -92,7 +92,7 @@ def test_the_end_of_the_run_stops_the_pod(tmp_path: Path, start: Start) -> None:
     pod = start(tmp_path, SLEEPER)
     wait_for((tmp_path / "up").exists)
     assert pod.supervisor.stdin is not None
-    pod.supervisor.stdin.close()  # what the kernel does for a process that was killed
+    pod.supervisor.stdin.close()  # as the kernel does for a process that was killed
     assert pod.supervisor.wait(PATIENCE_SECONDS) == 143
 
 

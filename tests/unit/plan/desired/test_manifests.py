@@ -84,7 +84,7 @@ TASK_COLUMNS = [
 
 @pytest.mark.parametrize(("task", "named", "columns"), TASK_COLUMNS)
 def test_columns_are_the_tasks_own_under_their_roles(task: str, named: dict[str, str], columns: dict[str, str]) -> None:
-    """Where a task can be given its text in several ways, what the user did not name is left to it."""
+    """The task itself chooses what the user did not name, where it can be given its text in several ways."""
     made = manifests.run_config(job(task=task, dataset={"name": "data", "columns": named}), SETTINGS)
     assert made.dataset.columns == columns
 
@@ -123,7 +123,7 @@ REMOTE = {"files": {"train": ["/data/train.csv"], "test": ["s3://bucket/test.csv
     ],
 )
 def test_data_from_elsewhere_is_fetched_by_a_job_of_its_own(dataset: dict[str, Any]) -> None:
-    """The ranks, and so node 0 of an attempt, run offline and without credentials."""
+    """Ranks, and so node 0 of an attempt, run offline and without credentials."""
     remote_job = job(dataset=dataset)
     assert manifests.needs_prepare_job(remote_job, SETTINGS)
     assert manifests.run_config(remote_job, SETTINGS).prepare == "job"

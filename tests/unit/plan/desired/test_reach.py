@@ -40,7 +40,7 @@ ONE_VALUE = {"peft.method", "quantization.bits"}
 
 
 def leaves(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """Every field that holds no other fields, by its path."""
+    """Return every field that holds no other fields, by its path."""
     if path not in VALUES and "properties" in schema:
         for name, child in schema["properties"].items():
             yield from leaves(child, f"{path}.{name}".removeprefix("."))
@@ -60,7 +60,7 @@ DECIDING = {
 
 
 def two_jobs(path: str) -> tuple[FineTuneJob, FineTuneJob]:
-    """Two jobs that differ in a field, with all around it that the field needs; the other has none where there is one value."""
+    """Make two jobs that differ in a field and have all that it needs. Where it has one value, the other job goes without."""
     value, other_one = VALUES.get(path) or (usual_value(FIELDS[path], path), other_value(FIELDS[path], path))
     around = good_patch(path, value)
     first = parsed(manifest(around))
@@ -75,7 +75,7 @@ def parsed(body: dict[str, Any]) -> FineTuneJob:
 
 
 def desired(job: FineTuneJob) -> list[Manifest | None]:
-    """Everything that a job becomes."""
+    """Return everything that a job becomes."""
     return [
         manifests.config_map(job, SETTINGS),
         manifests.service(job),
@@ -88,7 +88,7 @@ def desired(job: FineTuneJob) -> list[Manifest | None]:
 
 @pytest.mark.parametrize("path", FIELDS)
 def test_another_value_of_a_field_changes_what_a_job_becomes(path: str) -> None:
-    """But for fields that only the operator reads: they say what it decides by them."""
+    """Fields that only the operator reads change its decisions in place of what the job becomes."""
     first, other = two_jobs(path)
 
     assert (desired(first) != desired(other)) == (path not in DECIDING and path not in ONE_VALUE)
@@ -113,7 +113,7 @@ def test_what_data_or_training_depend_on_is_fixed_while_a_job_trains(path: str) 
 
 
 def flat(config: RunConfig) -> dict[str, Any]:
-    """The fields of a run config by dotted path, as `effects` names them."""
+    """Return the fields of a run config by dotted path, as `effects` names them."""
     dumped = config.model_dump()
     return {path: _at(dumped, path) for path in effects(RunConfig)}
 

@@ -55,7 +55,7 @@ def deleted_and_the_peer_crashed_of_it(world: World) -> None:
 
 
 def deleted_and_the_other_by_the_job_in_the_same_second(world: World) -> None:
-    """The Job is suspended for it at once, which deletes the other pod too: that one ends first."""
+    """Delete a pod. The Job is suspended for it at once, which deletes the other pod too: that one ends first."""
     deleted(world)
     world.suspend("reviews-train-1")
     world.end(world.pod(1, 0), world.record(1, 0, outcome=Outcome.STOPPED), exit_code=143)
@@ -71,7 +71,7 @@ def deleted_first_and_its_peer_lost_it_in_the_same_second(world: World) -> None:
 
 
 def deleted_last_but_crashed_first_in_the_same_second(world: World) -> None:
-    """The Job was suspended for the crash, and deletes the pods in any order."""
+    """Crash a pod. The Job is suspended for it, and deletes the pods in any order."""
     for node in (1, 0):
         deleted(world, node)
     world.fail_job("reviews-train-1")
@@ -88,7 +88,7 @@ def ignores_sigterm(world: World) -> None:
 
 
 def deleted_before_it_could_speak(world: World) -> None:
-    """Its end is that of SIGTERM, without a record; clocks of machines differ by more than it took."""
+    """Delete a pod that ends by SIGTERM, without a record. The clocks of the machines differ by more than that took."""
     world.end(world.pod(1, 1), exit_code=143)
     tick(world)
     deleted(world)
@@ -96,7 +96,7 @@ def deleted_before_it_could_speak(world: World) -> None:
 
 
 def deleted_and_ended_well_in_one_second(world: World) -> None:
-    """As a plain program does that has saved when it was asked to stop; a sidecar of its pod fails."""
+    """Delete a pod of a plain program, which saves when it is asked to stop. A sidecar of the pod fails."""
     deleted(world)
     world.end(world.pod(1, 1), exit_code=0)
     world.pod(1, 1)["status"]["phase"] = "Failed"
@@ -126,26 +126,26 @@ def rank_killed(world: World) -> None:
 
 
 def out_of_memory_cgroup_1(world: World) -> None:
-    """The kernel kills the worker; torchrun and `launch` live on."""
+    """Let the kernel kill the worker; torchrun and `launch` live on."""
     world.end(world.pod(1, 1), world.record(1, 1, reason=Reason.RANK_KILLED), reason="OOMKilled")
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.PEER_LOST))
 
 
 def out_of_memory_cgroup_2(world: World) -> None:
-    """`launch` is killed too: no record."""
+    """Let the kernel kill `launch` too: there is no record."""
     world.end(world.pod(1, 1), exit_code=137, reason="OOMKilled")
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.RANK_FAILED))
 
 
 def node_lost_sockets_closed(world: World) -> None:
-    """The other node's rank fails first, by a reset connection."""
+    """Lose a node. The other node's rank fails first, by a reset connection."""
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.RANK_FAILED))
     tick(world, 10)
     node_lost_silently(world)
 
 
 def node_silent_since_the_other_fell(world: World) -> None:
-    """It may come back and say that it was not its fault."""
+    """Silence a node, which may come back and say that the end was not its fault."""
     world.end(world.pod(1, 0), world.record(1, 0, reason=Reason.RANK_FAILED))
     world.asked_nodes = {"machine-1"}
     world.lose_machine("machine-1")
@@ -213,7 +213,7 @@ def crashed_then_we_suspended(world: World) -> None:
 
 
 def crashed_and_deleted_for_it_in_one_second(world: World) -> None:
-    """Its pod still shows as running when the Job is suspended: the Job controller deletes it with the others."""
+    """Crash a pod that still shows as running when the Job is suspended: the Job controller deletes it with the others."""
     for node in (0, 1):
         deleted(world, node)
     world.fail_job("reviews-train-1")
@@ -286,7 +286,7 @@ def gone_without_a_word(world: World) -> None:
 
 
 def image_missing_then_deleted(world: World) -> None:
-    """Such a pod ends with 137 and ContainerStatusUnknown: that is not a crash."""
+    """Delete a pod whose image is missing. It ends with 137 and ContainerStatusUnknown: that is not a crash."""
     deleted(world)
     world.end(world.pod(1, 1), exit_code=137, reason="ContainerStatusUnknown")
     world.end(world.pod(1, 0), world.record(1, 0, outcome=Outcome.STOPPED))
