@@ -53,7 +53,7 @@ class Api:
     async def request(
         self, method: str, path: str, body: Manifest | None = None, headers: dict[str, str] | None = None
     ) -> Manifest:
-        """One request; an answer that is an error raises."""
+        """Send one request and return its answer; an answer that is an error raises."""
         async with self._session.request(method, f"{self._server}/{path}", json=body, headers=headers) as response:
             answer: Manifest = await response.json()
         if response.status >= 300:
@@ -61,20 +61,20 @@ class Api:
         return answer
 
     async def text(self, path: str) -> str:
-        """GET of what is not JSON; empty where there is nothing yet."""
+        """Return the body of a GET that is not JSON; it is empty where there is nothing yet."""
         async with self._session.get(f"{self._server}/{path}") as response:
             return await response.text() if response.status == 200 else ""
 
     async def create(self, path: str, manifest: Manifest) -> Manifest:
-        """POST."""
+        """Create an object with a POST."""
         return await self.request("POST", path, manifest)
 
     async def delete(self, path: str) -> None:
-        """DELETE, and what it owns after it."""
+        """Delete an object, and what it owns after it."""
         await self.request("DELETE", path, {"propagationPolicy": "Background"})
 
     async def watch(self, path: str) -> AsyncIterator[tuple[str, Manifest]]:
-        """(type, object) of everything that is there and then happens."""
+        """Yield (type, object) of everything that exists, and then of every change."""
         async with self._session.get(f"{self._server}/{path}", params={"watch": "1"}) as response:
             buffer = b""
             async for chunk in response.content.iter_any():
@@ -129,12 +129,12 @@ class Pods:
                 self._changed.notify_all()
 
     def of(self, job: str) -> list[Manifest]:
-        """The pods of a Job, by index."""
+        """Return the pods of a Job, by index."""
         mine = [pod for pod in self.present.values() if pod["metadata"]["labels"].get(JOB_NAME) == job]
         return sorted(mine, key=lambda pod: pod["metadata"]["name"])
 
     async def scheduled(self, job: str) -> float:
-        """When the last of the Job's pods, all of which were created, was seen to have a node."""
+        """Return when the last of the Job's pods, all of which were created, was seen to have a node."""
         uids = [pod["metadata"]["uid"] for pod in self.of(job)]
         await self.until(lambda: all(uid in self.bound for uid in uids))
         return max(self.bound[uid] for uid in uids)
@@ -145,7 +145,7 @@ class Pods:
             await self._changed.wait_for(lambda: bool(condition()))
 
     async def created(self, job: str, count: int = 2) -> float:
-        """When the last of the Job's pods was first seen."""
+        """Return when the last of the Job's pods was first seen."""
         await self.until(lambda: len(self.of(job)) >= count)
         return max(self.first_seen[pod["metadata"]["uid"]] for pod in self.of(job))
 
@@ -156,7 +156,7 @@ def _read(kubeconfig: Path) -> tuple[Manifest, Manifest]:
 
 
 def _file(section: Manifest, key: str) -> str | None:
-    """The path of a credential, which a kubeconfig holds as a path or as base64."""
+    """Return the path of a credential, which a kubeconfig holds as a path or as base64."""
     if data := section.get(f"{key}-data"):
         with NamedTemporaryFile(delete=False) as file:
             file.write(base64.b64decode(data))

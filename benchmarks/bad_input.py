@@ -22,7 +22,7 @@ PROMISED_SECONDS = 2.0
 
 
 def main(repeats: int = 1) -> tuple[Table, ...]:
-    """Run it."""
+    """Run the benchmark."""
     with control_plane() as cluster, operator(cluster):
         seconds = told_after(cluster, repeats)
     figures = (
@@ -34,7 +34,7 @@ def main(repeats: int = 1) -> tuple[Table, ...]:
 
 
 def told_after(cluster: ControlPlane, repeats: int) -> list[float]:
-    """Seconds from the creation of each job to its condition."""
+    """Return the seconds from the creation of each job to its condition."""
     api = Api(cluster.kubeconfig, NAMESPACE)
     api.create(claim("shared"))
     for row in ROWS:

@@ -21,7 +21,7 @@ else:
 
 @kopf.on.login()
 def login(**_: Any) -> kopf.ConnectionInfo:
-    """The token of the kubeconfig."""
+    """Return the token of the kubeconfig."""
     with open(sys.argv[1]) as file:
         config = yaml.safe_load(file)
     cluster = config["clusters"][0]["cluster"]
@@ -35,7 +35,7 @@ def login(**_: Any) -> kopf.ConnectionInfo:
 
 @kopf.on.event("finetune.dev", "v1alpha1", "finetunejobs")
 async def observe(**_: Any) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 settings = kopf.OperatorSettings()

@@ -36,7 +36,7 @@ AS_SHIPPED = {
 
 
 class QuickControlPlane(ControlPlane):
-    """Its controllers and scheduler may ask as often as they like: what is left is what the work itself takes."""
+    """A control plane whose controllers and scheduler may ask as often as they like: what is left is what the work itself takes."""
 
     def program(self, name: str, *args: str | Path, group: str = "control") -> None:
         """Start one of the Kubernetes programs."""
@@ -47,7 +47,7 @@ class QuickControlPlane(ControlPlane):
 
 @contextmanager
 def control_plane(kind: type[ControlPlane] = ControlPlane) -> Iterator[ControlPlane]:
-    """A control plane without nodes, with a namespace, a bound claim, and an account for the operator."""
+    """Run a control plane without nodes, with a namespace, a bound claim, and an account for the operator."""
     with _folder() as folder:
         machine.install(machine.FOR_CONTROL_PLANE)
         cluster = kind(folder, binaries())
@@ -59,7 +59,7 @@ def control_plane(kind: type[ControlPlane] = ControlPlane) -> Iterator[ControlPl
 
 @contextmanager
 def node_cluster(claims: Sequence[str]) -> Iterator[NodeCluster]:
-    """The same with two nodes that have the project's images, and with claims of real volumes."""
+    """Run the same with two nodes that have the project's images, and with claims of real volumes."""
     with _folder(with_nodes=True) as folder:
         Preparation.begin(images=True, log=None).wait()
         cluster = NodeCluster(folder, binaries(), nodes=2, image_store=store_folder())
@@ -73,7 +73,7 @@ def node_cluster(claims: Sequence[str]) -> Iterator[NodeCluster]:
 
 @contextmanager
 def _folder(*, with_nodes: bool = False) -> Iterator[Path]:
-    """Where a cluster may be as long as this process lives."""
+    """Yield a folder for a cluster that exists as long as this process lives."""
     if reason := machine.why_no_own_cluster():
         raise SystemExit(reason)
     folder = cache_folder("clusters") / f"bench-{secrets.token_hex(3)}"
@@ -82,7 +82,7 @@ def _folder(*, with_nodes: bool = False) -> Iterator[Path]:
 
 
 def _furnish(cluster: ControlPlane) -> None:
-    """What every benchmark needs: the resource definition, the namespace, the operator's account and its own rights."""
+    """Create what every benchmark needs: the resource definition, the namespace, the operator's account and its own rights."""
     cluster.install_crds()
     cluster.create_namespace(NAMESPACE)
     cluster.apply(helm.SYSTEM)
@@ -91,7 +91,7 @@ def _furnish(cluster: ControlPlane) -> None:
 
 @contextmanager
 def operator(cluster: ControlPlane, **settings: object) -> Iterator[int]:
-    """The operator under its own account; the process id, once it watches and its workers are alive."""
+    """Run the operator under its own account; yields the process id, once it watches and its workers are alive."""
     kubeconfig = cluster.kubeconfig_of(helm.RELEASE, helm.SYSTEM_NAMESPACE, cluster.folder)
     log = cluster.folder / "logs" / "operator.log"
     with running_operator(kubeconfig, log, **{**AS_SHIPPED, **settings}) as running:
@@ -102,7 +102,7 @@ def operator(cluster: ControlPlane, **settings: object) -> Iterator[int]:
 
 @contextmanager
 def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[int]:
-    """A process that ends with the block, and whose output is in `log`."""
+    """Run a process that ends with the block, and whose output is in `log`."""
     with open(log, "ab") as out:
         started = subprocess.Popen(
             command, cwd=REPOSITORY, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
@@ -123,7 +123,7 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
 def requests_of(
     cluster: ControlPlane, begin: datetime, end: datetime, *, user: str | None = None, namespace: str | None = None
 ) -> Counter[str]:
-    """What was asked for between two moments, by one user or about one namespace: `verb resource` -> count.
+    """Count what was asked for between two moments, by one user or about one namespace: `verb resource` -> count.
 
     Watches are nobody's work.
     """
@@ -138,13 +138,13 @@ def requests_of(
 
 
 def _watched(cluster: ControlPlane) -> set[str]:
-    """Resources that the operator watches. A watch is in the audit log at once, as its answer begins to stream."""
+    """Return the resources that the operator watches. A watch is in the audit log at once, as its answer begins to stream."""
     events = cluster.audit_events(OPERATOR_USER)
     return {event["objectRef"]["resource"] for event in events if event["verb"] == "watch"}
 
 
 def _bound_claim() -> list[dict[str, Any]]:
-    """An existing claim, bound to a volume that nobody mounts."""
+    """Make a claim that is bound to a volume that nobody mounts."""
     capacity = {"storage": "1Gi"}
     common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     volume = {**common, "capacity": capacity, "hostPath": {"path": "/nowhere"}}

@@ -24,17 +24,17 @@ class Figure:
 
     @property
     def goal(self) -> str:
-        """The target as text."""
+        """Return the target as text."""
         return "-" if self.target is None else f"{'>=' if self.at_least else '<='} {self.target:g} {self.unit}"
 
     @property
     def result(self) -> str:
-        """What was measured as text."""
+        """Return what was measured as text."""
         return f"{self.measured:.3g} {self.unit}"
 
     @property
     def verdict(self) -> str:
-        """Whether the target was met, and else by how much it was missed."""
+        """Say whether the target was met, and else by how much it was missed."""
         if self.target is None:
             return "-"
         over = self.target - self.measured if self.at_least else self.measured - self.target
@@ -43,7 +43,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """What belongs together."""
+    """Figures that belong together."""
 
     title: str
     figures: tuple[Figure, ...]
@@ -52,12 +52,12 @@ class Table:
 
 
 def rates(what: str, before: float, now: float, target: float | None = None) -> Figure:
-    """Two rates a second, more of which is better."""
+    """Compare two rates a second, more of which is better."""
     return Figure(what, f"{before:.1f} /s", f"{now:.1f} /s", now / before, target, at_least=True)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of the values lie, interpolated between neighbours."""
+    """Return the value below which `share` (0 to 1) of the values lie, interpolated between neighbours."""
     ordered = sorted(values)
     position = share * (len(ordered) - 1)
     below = int(position)
@@ -66,5 +66,5 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def spread(values: Sequence[float], unit: str = "ms", scale: float = 1000.0) -> str:
-    """Median and p95 as text."""
+    """Return median and p95 as text."""
     return f"{median(values) * scale:.3g} / {percentile(values, 0.95) * scale:.3g} {unit}"

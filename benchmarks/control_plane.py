@@ -36,7 +36,7 @@ RUNNING = 8
 
 
 def main(repeats: int = REPEATS) -> tuple[Table, ...]:
-    """Run all three."""
+    """Run all three benchmarks."""
     with control_plane() as cluster:
         idle = memory_figures(cluster)
         with operator(cluster, progress_access="direct"):
@@ -64,12 +64,12 @@ def main(repeats: int = REPEATS) -> tuple[Table, ...]:
 
 
 def p95(values: list[float]) -> float:
-    """Of a list of times."""
+    """Return the p95 of a list of times."""
     return percentile(values, 0.95)
 
 
 def request_table(where: str, counts: list[Counter[str]]) -> Table:
-    """What jobs cost in requests; the usual one in detail."""
+    """Tabulate what jobs cost in requests; the usual one in detail."""
     totals = sorted(count.total() for count in counts)
     usual = min(counts, key=lambda count: abs(count.total() - median(totals)))
     detail = ", ".join(f"{count} {what}" for what, count in sorted(usual.items()))
@@ -84,13 +84,13 @@ def request_table(where: str, counts: list[Counter[str]]) -> Table:
 
 @asynccontextmanager
 async def view(cluster: ControlPlane) -> AsyncIterator[tuple[Api, Pods]]:
-    """A connection, and the pods of the benchmarks' namespace."""
+    """Open a connection, and watch the pods of the benchmarks' namespace."""
     async with Api.connect(cluster.kubeconfig) as api, Pods.follow(api, NAMESPACE) as pods:
         yield api, pods
 
 
 async def latencies(cluster: ControlPlane, repeats: int) -> tuple[list[float], list[float], list[float]]:
-    """Seconds from POST to the second pod: of bare Jobs, of Jobs with a FineTuneJob's pods, of FineTuneJobs."""
+    """Measure seconds from POST to the second pod: of bare Jobs, of Jobs with a FineTuneJob's pods, of FineTuneJobs."""
     times: tuple[list[float], ...] = ([], [], [])
     async with view(cluster) as (api, pods):
         jobs, finetune_jobs = JOBS.format(NAMESPACE), FINETUNE_JOBS.format(NAMESPACE)
@@ -120,7 +120,7 @@ async def remove(api: Api, pods: Pods, path: str, job: str) -> None:
 
 
 async def requests_until_running(cluster: ControlPlane, count: int) -> list[Counter[str]]:
-    """The operator's requests for one job after the other, each until its status says Running."""
+    """Count the operator's requests for one job after the other, each until its status says Running."""
     counts = []
     async with view(cluster) as (api, pods), Progress.serve() as progress:
         for number in range(count):
@@ -134,7 +134,7 @@ async def requests_until_running(cluster: ControlPlane, count: int) -> list[Coun
 
 
 async def train(api: Api, pods: Pods, progress: Progress, name: str) -> str:
-    """Apply a FineTuneJob and play its pods until its status says Running; its path."""
+    """Apply a FineTuneJob and play its pods until its status says Running; returns its path."""
     path = FINETUNE_JOBS.format(NAMESPACE)
     created = await api.create(path, finetune_job(name))
     await pods.created(f"{name}-train-1")
@@ -154,7 +154,7 @@ async def until_phase(api: Api, path: str, phase: str, seconds: float = 60) -> N
 
 
 def memory_figures(cluster: ControlPlane) -> list[Figure]:
-    """Resident memory of the idle operator and of bare kopf processes, each alone."""
+    """Measure the resident memory of the idle operator and of bare kopf processes, each alone."""
     kubeconfig = str(cluster.kubeconfig)
     script = str(Path(__file__).with_name("bare_kopf.py"))
     log = cluster.folder / "logs" / "bare-kopf.log"
@@ -171,7 +171,7 @@ def memory_figures(cluster: ControlPlane) -> list[Figure]:
 
 
 def idle_mebibytes(pid: int) -> float:
-    """After the start has settled."""
+    """Return the MiB of an idle process, measured after its start has settled."""
     time.sleep(SETTLE_SECONDS)
     resident: int = psutil.Process(pid).memory_info().rss
     return resident / 2**20

@@ -33,7 +33,7 @@ PATHS = {"FineTuneJob": FINETUNE_JOBS, "Job": JOBS, "ConfigMap": CONFIG_MAPS, "S
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one crowd."""
+    """The measurements of one crowd."""
 
     seconds: list[float]
     """From the first POST until the last pod of each job ran."""
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def main(jobs: int = JOBS_AT_ONCE) -> tuple[Table, ...]:
-    """Run both."""
+    """Run both benchmarks."""
     with control_plane(ControlPlane) as cluster:
         limited = _table("limits as Kubernetes has them", *crowds(cluster, jobs))
     with control_plane(QuickControlPlane) as cluster:
@@ -54,7 +54,7 @@ def main(jobs: int = JOBS_AT_ONCE) -> tuple[Table, ...]:
 
 
 def crowds(cluster: ControlPlane, jobs: int) -> tuple[Outcome, Outcome, Outcome]:
-    """Bare Jobs, the same children by a script, FineTuneJobs."""
+    """Measure bare Jobs, the same children by a script, and FineTuneJobs."""
     fake_nodes.start(cluster, NODES)
     by_script = asyncio.run(_by_script(cluster, jobs))
     with operator(cluster, progress_access="direct"):
@@ -95,7 +95,7 @@ async def _crowd(
 
 
 async def _quiet(cluster: ControlPlane, begin: datetime) -> None:
-    """Until nobody has asked for anything for a while, apart from operators that poll."""
+    """Wait until nobody has asked for anything for a while, apart from operators that poll."""
     while True:
         now = datetime.now(UTC)
         await asyncio.sleep(QUIET_SECONDS)

@@ -41,7 +41,7 @@ ARGUMENTS: Manifest = {
 
 
 def main(repeats: int = REPEATS) -> tuple[Table, ...]:
-    """Run it."""
+    """Run the benchmark."""
     with node_cluster(claims=("data", "output")) as cluster:
         furnish_data(cluster)
         with operator(cluster):
@@ -57,7 +57,7 @@ def main(repeats: int = REPEATS) -> tuple[Table, ...]:
 
 
 def furnish_data(cluster: NodeCluster) -> None:
-    """Model, data and the script of the baseline on the data claim, as pods may read them."""
+    """Copy model, data and the script of the baseline to the data claim, as pods may read them."""
     folder = cluster.volume_path("data", NAMESPACE)
     tiny_bert(folder / "model", size="small")
     write_rows(folder / "train.csv", reviews(ROWS, labels=("negative", "positive")))
@@ -68,7 +68,7 @@ def furnish_data(cluster: NodeCluster) -> None:
 
 
 async def first_steps(cluster: NodeCluster, repeats: int) -> tuple[list[float], list[Run], list[Counter[str]]]:
-    """Seconds from apply to step 1 by hand; how FineTuneJobs came there, and the operator's requests until each ran."""
+    """Measure seconds from apply to step 1 by hand; how FineTuneJobs came there, and the operator's requests until each ran."""
     by_hand: list[float] = []
     runs: list[Run] = []
     counts: list[Counter[str]] = []
@@ -86,7 +86,7 @@ async def first_steps(cluster: NodeCluster, repeats: int) -> tuple[list[float], 
 
 
 async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> tuple[Run, Counter[str]]:
-    """A FineTuneJob."""
+    """Run a FineTuneJob until its first step."""
     manifest = finetune_job(name)
     spec = manifest["spec"]
     spec["trainingArguments"] = ARGUMENTS
@@ -109,7 +109,7 @@ async def first_step(cluster: NodeCluster, api: Api, pods: Pods, name: str) -> t
 
 
 async def first_step_by_hand(api: Api, pods: Pods, name: str) -> float:
-    """A Service and an Indexed Job with torchrun."""
+    """Run a Service and an Indexed Job with torchrun until the first step."""
     service = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -129,7 +129,7 @@ async def first_step_by_hand(api: Api, pods: Pods, name: str) -> float:
 
 
 def torchrun_job(name: str) -> dict[str, Any]:
-    """Two pods with static rendezvous, as PyTorch's documentation has it."""
+    """Make a Job of two pods with static rendezvous, as PyTorch's documentation has it."""
     rendezvous = [f"--master-addr={name}-0.{name}", "--master-port=29500", "--node-rank=$(JOB_COMPLETION_INDEX)"]
     command = [
         "torchrun",
@@ -165,7 +165,7 @@ def torchrun_job(name: str) -> dict[str, Any]:
 
 
 async def log_with_loss(api: Api, pods: Pods, job: str) -> str:
-    """The log of node 0 once a loss is in it, each line stamped by the container runtime."""
+    """Return the log of node 0 once a loss is in it, each line stamped by the container runtime."""
     await pods.created(job)
     path = f"{PODS.format(NAMESPACE)}/{pods.of(job)[0]['metadata']['name']}/log?timestamps=true"
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
-    """Both tasks."""
+    """Run both tasks."""
     import torch
 
     torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def main(runs: int = RUNS) -> tuple[Table, ...]:
 
 
 def compare(folder: Path, task: str, runs: int) -> list[Figure]:
-    """Turn by turn, so that a busy machine slows both."""
+    """Measure turn by turn, so that a busy machine slows both."""
     made = prepared(folder, task)
     script, ours = by_script(made, folder), by_ranks(made, folder)
     theirs, mine = [], []
@@ -81,7 +81,7 @@ def timed(evaluate: Any) -> tuple[float, dict[str, float]]:
 
 
 def prepared(folder: Path, task: str) -> InProcess:
-    """A run whose model ends each text where it should."""
+    """Prepare a run whose model ends each text where it should."""
     folder.mkdir()
     rows = texts(task)
     columns = {
@@ -110,7 +110,7 @@ def texts(task: str) -> list[Row]:
 
 
 def end_of(task: str, row: Row) -> int:
-    """Tokens of the text that is written. A summary's are nobody's to foresee, not from its reference either."""
+    """Return after how many tokens a text ends. A summary's length can't be foreseen, not from its reference either."""
     if task == "translation":
         return len(row["input_ids"])
     return skewed_length(random.Random(str(row["input_ids"])), *SUMMARY)
@@ -144,7 +144,7 @@ def prescribe(model: Any, ends: dict[tuple[int, ...], int], words: range) -> Non
 
 
 def by_script(made: InProcess, folder: Path) -> Any:
-    """Rows as they come, collated by DataCollatorForSeq2Seq."""
+    """Evaluate rows as they come, collated by DataCollatorForSeq2Seq."""
     from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
     model, tokenizer, rows = made.run.model, made.run.tokenizer, made.rows("validation")
@@ -173,7 +173,7 @@ def by_script(made: InProcess, folder: Path) -> Any:
 
 
 def by_ranks(made: InProcess, folder: Path) -> Any:
-    """As a rank evaluates."""
+    """Evaluate as a rank does."""
     from transformers import TrainingArguments
 
     from finetune_trainer.data.dataset import Collator

@@ -62,7 +62,7 @@ def main(repeats: int = REPEATS) -> tuple[Table, ...]:
 async def measure(
     cluster: ControlPlane, pid: int, repeats: int
 ) -> tuple[list[float], list[float], tuple[float, float]]:
-    """Seconds to the pods before and under the attack; the operator's MiB before and after."""
+    """Measure the seconds to the pods before and under the attack; the operator's MiB before and after."""
     async with view(cluster) as (api, pods):
         await latencies(api, pods, "first", 2)  # connections are opened and caches filled
         alone = await latencies(api, pods, "alone", repeats)
@@ -75,7 +75,7 @@ async def measure(
 
 
 async def latencies(api: Api, pods: Pods, prefix: str, count: int) -> list[float]:
-    """Seconds from POST to the second pod, one job after the other."""
+    """Measure seconds from POST to the second pod, one job after the other."""
     path, seconds = FINETUNE_JOBS.format(NAMESPACE), []
     for number in range(count):
         name = f"{prefix}-{number}"
@@ -87,7 +87,7 @@ async def latencies(api: Api, pods: Pods, prefix: str, count: int) -> list[float
 
 
 async def attack(api: Api, pods: Pods, name: str, way: str, stack: ExitStack) -> HostilePod:
-    """A job whose node 0 answers in this way; returns once it was asked."""
+    """Run a job whose node 0 answers in this way; returns once it was asked."""
     created = await api.create(FINETUNE_JOBS.format(NAMESPACE), finetune_job(name))
     await pods.created(f"{name}-train-1")
     says = {
@@ -108,6 +108,6 @@ async def attack(api: Api, pods: Pods, name: str, way: str, stack: ExitStack) ->
 
 
 def resident_mebibytes(pid: int) -> float:
-    """Resident memory of a process, in MiB."""
+    """Return the resident memory of a process, in MiB."""
     resident: int = psutil.Process(pid).memory_info().rss
     return resident / 2**20

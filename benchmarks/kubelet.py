@@ -47,7 +47,7 @@ class Progress:
             await runner.cleanup()
 
     def training(self, uid: str, attempt: int) -> None:
-        """From now on: this job's attempt has begun and trains."""
+        """Answer from now on that this job's attempt has begun and trains."""
         now = datetime.now(UTC)
         self._answer = Answer(
             uid=uid, attempt=attempt, begun=now, phase=PodPhase.TRAINING, step=1, total_steps=100, loss=0.7, updated=now
@@ -60,7 +60,7 @@ class Progress:
 
 
 async def run_pods(api: Api, pods: Pods, job: str, address: str) -> None:
-    """All pods of a Job run."""
+    """Set all pods of a Job to running."""
     now = timestamp()
     state = {"running": {"startedAt": now}}
     status = {
@@ -74,7 +74,7 @@ async def run_pods(api: Api, pods: Pods, job: str, address: str) -> None:
 
 
 async def fail_pod(api: Api, pods: Pods, job: str, index: int) -> str:
-    """One pod of a Job ends with an error; its uid."""
+    """End one pod of a Job with an error; returns its uid."""
     pod = pods.of(job)[index]
     now = timestamp()
     ended = {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": now, "finishedAt": now}}
@@ -84,7 +84,7 @@ async def fail_pod(api: Api, pods: Pods, job: str, index: int) -> str:
 
 
 def timestamp() -> str:
-    """The present, as the API server writes it."""
+    """Return the present, as the API server writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -27,7 +27,7 @@ Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
-    """Each case, both in turn."""
+    """Run each case, both in turn."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     figures = tuple(_compared(*case, runs) for case in CASES)

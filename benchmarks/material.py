@@ -16,7 +16,7 @@ WORDS = ("good", "bad", "food", "room", "staff", "time", "place", "very", "never
 
 
 def skewed_rows(count: int) -> list[dict[str, str]]:
-    """Texts whose lengths differ as those of reviews do."""
+    """Make texts whose lengths differ as those of reviews do."""
     chance = random.Random(0)
     rows = []
     for number in range(count):
@@ -26,12 +26,12 @@ def skewed_rows(count: int) -> list[dict[str, str]]:
 
 
 def skewed_length(chance: random.Random, middle: int, sigma: float, most: int = sys.maxsize) -> int:
-    """Words of a text: log-normal, three at least."""
+    """Draw the number of words of a text: log-normal, three at least."""
     return min(most, max(3, round(middle * chance.lognormvariate(0, sigma))))
 
 
 def minilm() -> Path:
-    """The folder of MiniLM, from a package that is installed beside the project's own."""
+    """Return the folder of MiniLM, from a package that is installed beside the project's own."""
     folder = cache_folder("models") / PACKAGE
     with locked(folder.parent):
         if not folder.exists():
@@ -43,7 +43,7 @@ def minilm() -> Path:
 
 
 def small_model(folder: Path, task: str) -> None:
-    """A T5 or a GPT-2 of a few million random weights, with MiniLM's vocabulary."""
+    """Save a T5 or a GPT-2 of a few million random weights, with MiniLM's vocabulary."""
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 

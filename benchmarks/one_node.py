@@ -37,7 +37,7 @@ class Measured:
 
 
 def train(folder: Path, name: str, *, warm_up: int = 0, **more: Any) -> Measured:
-    """An epoch in a FineTuneJob's pod, whose files go to the new folder `name`."""
+    """Train an epoch in a FineTuneJob's pod, whose files go to the new folder `name`."""
     arguments = {
         "num_train_epochs": 1,
         "per_device_train_batch_size": BATCH,
@@ -51,7 +51,7 @@ def train(folder: Path, name: str, *, warm_up: int = 0, **more: Any) -> Measured
 
 
 def train_by_hand(folder: Path, script: str, *arguments: str, ranks: int = 1, warm_up: int = 0) -> Measured:
-    """The same by the script, under torchrun."""
+    """Train the same by the script, under torchrun."""
     torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
     rank = ("-m", "benchmarks.training_rank", script, f"--folder={folder}", *arguments)
     environment = {
@@ -65,7 +65,7 @@ def train_by_hand(folder: Path, script: str, *arguments: str, ranks: int = 1, wa
 
 
 def run_config(folder: Path, **more: Any) -> RunConfig:
-    """One node that prepares inline and trains on the CPU; model and data lie in `folder`."""
+    """Make the run config of one node that prepares inline and trains on the CPU; model and data lie in `folder`."""
     return RunConfig.model_validate(
         {
             "namespace": "bench",
@@ -88,7 +88,7 @@ def run_config(folder: Path, **more: Any) -> RunConfig:
 
 
 def run_launch(folder: Path, config: RunConfig, rank: tuple[str, ...], **more: str) -> Any:
-    """From begin to end; ranks run the module `rank[0]`. Returns what one of them measured."""
+    """Run a launch from begin to end; ranks run the module `rank[0]`. Returns what one of them measured."""
     (folder / "run.json").write_text(config.to_json())
     environment = {
         Env.CONFIG.value: str(folder / "run.json"),

@@ -22,7 +22,7 @@ BATCH = 4
 
 
 def main(rounds: int = ROUNDS) -> tuple[Table, ...]:
-    """Run it."""
+    """Run the benchmark."""
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
         measured = run(Path(folder), rounds)
     silent = [record for record in measured if not record["reporting"]]
@@ -51,7 +51,7 @@ def main(rounds: int = ROUNDS) -> tuple[Table, ...]:
 
 
 def run(folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """One launch from begin to end; what its rank measured."""
+    """Run one launch from begin to end; returns what its rank measured."""
     make_data(folder)
     arguments = {"max_steps": STEPS, "per_device_train_batch_size": BATCH, "logging_steps": 10}
     config = run_config(folder, trainingArguments=arguments)
@@ -60,7 +60,7 @@ def run(folder: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def make_data(folder: Path) -> None:
-    """A model, and rows of one length, so that any order of them costs the same."""
+    """Make a model, and rows of one length, so that any order of them costs the same."""
     tiny_bert(folder / "model")
     texts = (" ".join((*NEUTRAL, (BAD, GOOD)[row % 2][row % 6])) for row in range(ROWS))
     write_rows(folder / "train.csv", [{"review": text, "stars": row % 2} for row, text in enumerate(texts)])

@@ -51,7 +51,7 @@ class Round:
 
 
 class Timed(TrainerCallback):  # type: ignore[misc]
-    """Passes on every event, and adds up what that costs."""
+    """A callback that passes on every event, and adds up what that costs."""
 
     def __init__(self, callback: TrainerCallback) -> None:
         self.seconds = 0.0
@@ -70,10 +70,10 @@ class Timed(TrainerCallback):  # type: ignore[misc]
 
 
 class Silence(Pulse):
-    """Asks nothing of the loss."""
+    """A pulse that asks nothing of the loss."""
 
     def add(self, loss: torch.Tensor) -> torch.Tensor:
-        """Nothing."""
+        """Return the loss unchanged."""
         return loss
 
 
@@ -126,7 +126,7 @@ class Bench:
 
 
 def _slow_down(trainer: Trainer) -> None:
-    """Each forward and backward pass takes 50 ms in all."""
+    """Make each forward and backward pass take 50 ms in all."""
     compute = trainer.training_step
 
     def training_step(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -139,7 +139,7 @@ def _slow_down(trainer: Trainer) -> None:
 
 
 def main() -> None:
-    """Rounds with and without reports in turn; the first of each warm up."""
+    """Run rounds with and without reports in turn; the first of each warm up."""
     bench = Bench()
     rounds = [bench.round(reporting=bool(number % 2)) for number in range(2 * (int(os.environ["ROUNDS"]) + 1))]
     Path(os.environ["RESULT"]).write_text(json.dumps([asdict(measured) for measured in rounds[2:]]))

@@ -37,7 +37,7 @@ PHASES = {
 
 
 def marks(log: str, created: datetime, scheduled: datetime) -> dict[str, datetime]:
-    """When each phase ended. `log` has a time stamp before each line; the other two are what a watch showed."""
+    """Return when each phase ended. `log` has a time stamp before each line; the other two are what a watch showed."""
     ends = {"pods created": created, "scheduled": scheduled}
     for line in log.splitlines():
         stamp, _, text = line.partition(" ")
@@ -55,7 +55,7 @@ def marks(log: str, created: datetime, scheduled: datetime) -> dict[str, datetim
 
 
 def _rank_marks(reported: datetime, total_seconds: float, parts: str) -> dict[str, datetime]:
-    """`parts` is `imports 3.90 s, process group 0.10 s, ...`."""
+    """Return when each part ended. `parts` is `imports 3.90 s, process group 0.10 s, ...`."""
     moment = reported - timedelta(seconds=total_seconds)
     ends = {"rank up": moment}
     for part in parts.split(", "):
@@ -66,7 +66,7 @@ def _rank_marks(reported: datetime, total_seconds: float, parts: str) -> dict[st
 
 
 def table(runs: Sequence[tuple[datetime, Mapping[str, datetime]]]) -> Table:
-    """Seconds of each phase; each run is the moment of its `apply`, and its marks."""
+    """Tabulate the seconds of each phase; each run is the moment of its `apply`, and its marks."""
     seconds: dict[str, list[float]] = {name: [] for name in PHASES}
     for begin, ends in runs:
         before = begin

@@ -45,7 +45,7 @@ class Measured:
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
-    """All of it."""
+    """Run all of it."""
     with tempfile.TemporaryDirectory(prefix="prepare-") as name:
         folder = Path(name)
         return speed(folder, runs), memory(folder)
@@ -55,7 +55,7 @@ def main(runs: int = RUNS) -> tuple[Table, ...]:
 
 
 def speed(folder: Path, runs: int) -> Table:
-    """Each task, and once more what is prepared already."""
+    """Measure each task, and once more what is prepared already."""
     figures: list[Figure] = []
     for task, rows in ROWS.items():
         own = folder / task
@@ -86,7 +86,7 @@ def speed(folder: Path, runs: int) -> Table:
 
 
 def make(folder: Path, task: str, rows: int) -> None:
-    """Model and data."""
+    """Make model and data."""
     if task == "text-classification":
         folder.mkdir()
         (folder / "model").symlink_to(minilm())
@@ -100,7 +100,7 @@ def make(folder: Path, task: str, rows: int) -> None:
 
 
 def config(folder: Path, task: str, number: int, uid: str | None = None) -> RunConfig:
-    """Each run on a claim of its own."""
+    """Make a run config; each run has a claim of its own."""
     columns = {"text-classification": {"text": "text", "label": "stars"}, "text-generation": {"text": "text"}}
     limits = {
         "text-classification": {"maxLength": 128},
@@ -123,7 +123,7 @@ def config(folder: Path, task: str, number: int, uid: str | None = None) -> RunC
 
 
 def by_hand(folder: Path, task: str, number: int) -> Measured:
-    """The script, with nothing in its cache."""
+    """Run the script, with nothing in its cache."""
     padded = ["--pad-to-max-length"] if task == "text-classification" else []
     command = [sys.executable, "-m", "benchmarks.prepare_by_hand", task, str(folder), *padded]
     cores = {"OMP_NUM_THREADS": str(os.cpu_count())}  # which Arrow reads: all of them, as for ours
@@ -131,14 +131,14 @@ def by_hand(folder: Path, task: str, number: int) -> Measured:
 
 
 def by_hand_again(folder: Path) -> float:
-    """The script with everything in its cache."""
+    """Run the script with everything in its cache."""
     began = time.perf_counter()
     by_hand(folder, "text-classification", 0)
     return time.perf_counter() - began
 
 
 def product(folder: Path, job: RunConfig) -> tuple[dict[str, float], float, float]:
-    """`prepare`: what it measured, seconds of the whole process, and the most memory that all its processes had."""
+    """Run `prepare`; returns its figures, the seconds of the whole process, and the most memory that all its processes had."""
     (folder / "run.json").write_text(job.to_json())
     result = folder / "ours.json"
     result.unlink(missing_ok=True)
@@ -165,7 +165,7 @@ def product(folder: Path, job: RunConfig) -> tuple[dict[str, float], float, floa
 
 
 def memory(folder: Path) -> Table:
-    """A rank with more and more rows, and preparing the most of them."""
+    """Measure a rank with more and more rows, and preparing the most of them."""
     own = folder / "memory"
     own.mkdir()
     (own / "model").symlink_to(minilm())
@@ -205,7 +205,7 @@ class _Memory:
         self._thread.start()
 
     def end(self) -> float:
-        """In MiB."""
+        """Stop watching and return the most, in MiB."""
         self._over.set()
         self._thread.join()
         return self._most

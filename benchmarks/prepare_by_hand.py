@@ -15,7 +15,7 @@ Rows = dict[str, list[Any]]
 
 
 def classification(data: Any, tokenizer: Any, padding: str | bool) -> Any:
-    """One text, one label."""
+    """Tokenise one text with one label."""
     ids = {name: number for number, name in enumerate(sorted(data.unique("stars")))}
 
     def preprocess(rows: Rows) -> Any:
@@ -27,7 +27,7 @@ def classification(data: Any, tokenizer: Any, padding: str | bool) -> Any:
 
 
 def summarization(data: Any, tokenizer: Any, padding: str | bool) -> Any:
-    """Source and target, each with its limit."""
+    """Tokenise source and target, each with its limit."""
 
     def preprocess(rows: Rows) -> Any:
         sources = ["summarize: " + text for text in rows["text"]]
@@ -41,7 +41,7 @@ def summarization(data: Any, tokenizer: Any, padding: str | bool) -> Any:
 
 
 def text_generation(data: Any, tokenizer: Any, padding: str | bool) -> Any:
-    """Texts joined and cut into full rows."""
+    """Tokenise texts, joined and cut into full rows."""
     size = 512
 
     def group(rows: Rows) -> Any:
@@ -58,7 +58,7 @@ TASKS = {"text-classification": classification, "summarization": summarization, 
 
 
 def main() -> None:
-    """Load and tokenise; seconds go to the file of RESULT."""
+    """Load and tokenise; the seconds go to the file of RESULT."""
     parser = argparse.ArgumentParser()
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("folder", help="of model/ and train.jsonl")

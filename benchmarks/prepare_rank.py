@@ -16,7 +16,7 @@ BATCH_ROWS = 8
 
 
 def prepare() -> int:
-    """What a pod runs, with a clock beside the part that the script by hand does too: from rows to tokens on disk."""
+    """Run what a pod runs, with a clock beside the part that the script by hand does too: from rows to tokens on disk."""
     from finetune_trainer.prepare import build, command, store
 
     begun: dict[str, float] = {}
@@ -35,7 +35,7 @@ def prepare() -> int:
 
 
 def rank() -> int:
-    """Open prepared rows as a rank does, order them, read some batches; what it has in memory of its own then."""
+    """Open prepared rows as a rank does, order them, read some batches; writes what it has in memory of its own then."""
     import numpy as np
 
     from finetune_trainer.data.dataset import PreparedDataset
@@ -58,7 +58,7 @@ def _cpu() -> float:
 
 
 def _anonymous() -> int:
-    """Bytes that are this process's alone: what is mapped from files is in the page cache, which all ranks share."""
+    """Return the bytes that are this process's alone: what is mapped from files is in the page cache, which all ranks share."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
 

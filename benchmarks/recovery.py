@@ -21,7 +21,7 @@ REPEATS = 30
 
 
 def main(repeats: int = REPEATS) -> tuple[Table, ...]:
-    """Run it."""
+    """Run the benchmark."""
     with control_plane() as cluster, operator(cluster, progress_access="direct"):
         script, ours = asyncio.run(recoveries(cluster, repeats))
     figures = (
@@ -32,7 +32,7 @@ def main(repeats: int = REPEATS) -> tuple[Table, ...]:
 
 
 async def recoveries(cluster: ControlPlane, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds from the failure to the second new pod: by the script, and by the operator."""
+    """Measure seconds from the failure to the second new pod: by the script, and by the operator."""
     script: list[float] = []
     ours: list[float] = []
     async with view(cluster) as (api, pods), Progress.serve() as progress:
@@ -46,7 +46,7 @@ async def recoveries(cluster: ControlPlane, repeats: int) -> tuple[list[float], 
 
 
 async def recover(api: Api, pods: Pods, name: str, progress: Progress) -> float:
-    """A FineTuneJob that trains loses one of its pods."""
+    """Fail one of the pods of a FineTuneJob that trains."""
     path = await train(api, pods, progress, name)
     uid = await fail_pod(api, pods, f"{name}-train-1", index=1)
     seconds = await pods.created(f"{name}-train-2") - pods.failed[uid]
@@ -55,7 +55,7 @@ async def recover(api: Api, pods: Pods, name: str, progress: Progress) -> float:
 
 
 async def recover_by_script(api: Api, pods: Pods, name: str, address: str) -> float:
-    """A bare Job loses one of its pods, and a script replaces it."""
+    """Fail one of the pods of a bare Job, which a script replaces."""
     path = JOBS.format(NAMESPACE)
     first, second = f"{name}-1", f"{name}-2"
     await api.create(path, bare_job(first))
@@ -70,7 +70,7 @@ async def recover_by_script(api: Api, pods: Pods, name: str, address: str) -> fl
 
 
 async def replace(api: Api, pods: Pods, first: str, second: str) -> None:
-    """The script: on a failure delete the Job, create the next."""
+    """Run the script: on a failure it deletes the Job and creates the next."""
     await pods.until(lambda: any(pod["status"].get("phase") == "Failed" for pod in pods.of(first)))
     await api.delete(f"{JOBS.format(NAMESPACE)}/{first}")
     await api.create(JOBS.format(NAMESPACE), bare_job(second))

@@ -32,7 +32,7 @@ COLUMNS = ("measured", "target", "")
 
 
 def show(tables: Iterable[Table]) -> None:
-    """Print them."""
+    """Print the tables."""
     console = Console(width=max(160, Console().width))
     for table in tables:
         rich = RichTable(box=box.MARKDOWN)
@@ -44,7 +44,7 @@ def show(tables: Iterable[Table]) -> None:
 
 
 def save(name: str, tables: Sequence[Table], begun: datetime, load: float) -> Path:
-    """Write them with the command that makes them and what it ran on; `load` is the machine's before it began."""
+    """Save tables with the command that makes them and what it ran on; `load` is the machine's before it began."""
     ended = datetime.now(UTC)
     content = {
         "command": f"make bench BENCH={name}",

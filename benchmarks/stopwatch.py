@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]
-    """From the end of a step to the end of the next: everything that happens between is in it."""
+    """A stopwatch from the end of a step to the end of the next: everything that happens between is in it."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -24,7 +24,7 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
 
 
 class Report(Stopwatch):
-    """Rank 0 writes a `one_node.Measured` to the file of RESULT.
+    """A callback by which rank 0 writes a `one_node.Measured` to the file of RESULT.
 
     A batch whose rows have WARM_UP tokens may go first: memory and threads are there when the clock starts.
     """
@@ -41,7 +41,7 @@ class Report(Stopwatch):
         self.began = time.perf_counter()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Tell."""
+        """Write what was measured."""
         seconds = time.perf_counter() - self.began
         if args.process_index == 0:
             measured = {

@@ -27,13 +27,13 @@ SUMMARY_WORDS = 8
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
-    """Both tasks."""
+    """Run both tasks."""
     with tempfile.TemporaryDirectory(prefix="tasks-") as name:
         return tuple(compare(Path(name) / task, task, runs) for task in ("summarization", "text-generation"))
 
 
 def compare(folder: Path, task: str, runs: int) -> Table:
-    """Padded, best by hand, and ours in turn."""
+    """Measure padded, best by hand, and ours in turn."""
     make(folder, task)
     padded = by_hand(folder, task, "--pad-to-max-length", f"--max-steps={PADDED_STEPS}")
     best, ours = [], []
@@ -53,12 +53,12 @@ def compare(folder: Path, task: str, runs: int) -> Table:
 
 
 def _rate(measured: Measured, documents: float) -> float:
-    """Documents a second, with so many a step: all go by in an epoch, however many of them share a row."""
+    """Return the documents a second, with so many a step: all go by in an epoch, however many of them share a row."""
     return (measured.steps - 1) * documents / measured.later_seconds
 
 
 def make(folder: Path, task: str) -> None:
-    """Model and data."""
+    """Make model and data."""
     small_model(folder / "model", task)
     texts = [row["review"] for row in skewed_rows(DOCUMENTS)]
     rows = [{"text": text, "summary": " ".join(text.split()[:SUMMARY_WORDS])} for text in texts]
@@ -66,7 +66,7 @@ def make(folder: Path, task: str) -> None:
 
 
 def product(folder: Path, task: str, number: int) -> Measured:
-    """A FineTuneJob's pod."""
+    """Train in a FineTuneJob's pod."""
     limits = {"summarization": {"maxSourceLength": MAX_LENGTH, "maxTargetLength": TARGET_LENGTH}}
     columns = {"summarization": {"text": "text", "summary": "summary"}}
     return train(
@@ -79,5 +79,5 @@ def product(folder: Path, task: str, number: int) -> Measured:
 
 
 def by_hand(folder: Path, task: str, *options: str) -> Measured:
-    """The script."""
+    """Train by the script."""
     return train_by_hand(folder, "tasks_by_hand", f"--task={task}", f"--max-length={MAX_LENGTH}", *options)

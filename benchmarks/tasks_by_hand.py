@@ -25,7 +25,7 @@ TARGET_LENGTH = 32
 
 
 def summarization(data: Any, tokenizer: Any, options: argparse.Namespace) -> Any:
-    """Source and target cut to their limits; padded to them if asked for."""
+    """Tokenise source and target, cut to their limits; padded to them if asked for."""
     padding = "max_length" if options.pad_to_max_length else False
 
     def tokenize(rows: dict[str, list[str]]) -> Any:
@@ -41,7 +41,7 @@ def summarization(data: Any, tokenizer: Any, options: argparse.Namespace) -> Any
 
 
 def text_generation(data: Any, tokenizer: Any, options: argparse.Namespace) -> Any:
-    """A document a row, padded to the limit; or joined and cut into full rows."""
+    """Tokenise a document a row, padded to the limit; or joined and cut into full rows."""
     size = options.max_length
 
     def tokenize(rows: dict[str, list[str]]) -> Any:

@@ -25,7 +25,7 @@ PADDED_STEPS = 8
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
-    """Run all."""
+    """Run all comparisons."""
     with tempfile.TemporaryDirectory(prefix="throughput-") as name:
         folder = Path(name)
         (folder / "model").symlink_to(minilm())
@@ -35,7 +35,7 @@ def main(runs: int = RUNS) -> tuple[Table, ...]:
 
 
 def compare(folder: Path, ranks: int, runs: int) -> Table:
-    """The three in turn."""
+    """Measure the three in turn."""
     padded = by_hand(folder, ranks, "--pad-to-max-length", f"--max-steps={PADDED_STEPS}")
     same, ours = [], []
     for number in range(runs):
@@ -51,14 +51,14 @@ def compare(folder: Path, ranks: int, runs: int) -> Table:
 
 
 def product(folder: Path, ranks: int, number: int) -> float:
-    """Samples a second of a FineTuneJob's pod."""
+    """Return the samples a second of a FineTuneJob's pod."""
     limit = {"maxLength": MAX_LENGTH}
     name = f"ours-{ranks}-{number}"
     return _rate(ranks, train(folder, name, warm_up=MAX_LENGTH, processesPerNode=ranks, preprocessing=limit))
 
 
 def by_hand(folder: Path, ranks: int, *options: str) -> float:
-    """Samples a second of the script."""
+    """Return the samples a second of the script."""
     arguments = (f"--max-length={MAX_LENGTH}", "--logging-steps=10", *options)
     return _rate(ranks, train_by_hand(folder, "train_by_hand", *arguments, ranks=ranks, warm_up=MAX_LENGTH))
 

@@ -22,7 +22,7 @@ from transformers import (
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Accuracy and macro F1."""
+    """Return accuracy and macro F1."""
     labels = np.argmax(prediction.predictions, axis=-1)
     accuracy = accuracy_score(prediction.label_ids, labels)
     return {"accuracy": accuracy, "f1": f1_score(prediction.label_ids, labels, average="macro")}

@@ -14,7 +14,7 @@ SETTINGS = PlanSettings(trainer_image="docker.io/finetune/trainer:dev")
 
 
 def finetune_job(name: str) -> Manifest:
-    """Two nodes, an existing claim, model and data on a volume: nothing to prepare in a Job of its own."""
+    """Make a FineTuneJob of two nodes, with an existing claim and model and data on a volume: nothing to prepare in a Job of its own."""
     spec = {
         "task": "text-classification",
         "model": {"name": "/data/model"},
@@ -27,13 +27,13 @@ def finetune_job(name: str) -> Manifest:
 
 
 def bare_job(name: str) -> Manifest:
-    """The baseline: an Indexed Job of two pods, and nothing else."""
+    """Make the baseline: an Indexed Job of two pods, and nothing else."""
     container = {"name": "main", "image": "docker.io/finetune/pause:1"}
     return indexed_job(name, {"spec": {"restartPolicy": "Never", "containers": [container]}})
 
 
 def indexed_job(name: str, template: Manifest) -> Manifest:
-    """Two pods, none of which is replaced."""
+    """Make a Job of two pods, none of which is replaced."""
     spec = {"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimit": 0, "template": template}
     return _named(name, "batch/v1", "Job", spec)
 
@@ -44,14 +44,14 @@ def _named(name: str, api_version: str, kind: str, spec: Manifest) -> Manifest:
 
 
 def same_pods(name: str) -> Manifest:
-    """Another baseline: the pods of a FineTuneJob, from a Job that a script creates."""
+    """Make another baseline: the pods of a FineTuneJob, from a Job that a script creates."""
     manifest = train_job(_planned(name), SETTINGS, 1)
     del manifest["spec"]["template"]["metadata"]
     return {**manifest, "metadata": {"name": name, "namespace": NAMESPACE}}
 
 
 def same_children(name: str) -> tuple[Manifest, ...]:
-    """All that the operator makes for a FineTuneJob, owned by nobody, as a script would make it."""
+    """Make all that the operator makes for a FineTuneJob, owned by nobody, as a script would make it."""
     job = _planned(name)
     made = (config_map(job, SETTINGS), service(job), train_job(job, SETTINGS, 1))
     return tuple(_free(manifest) for manifest in made if manifest is not None)

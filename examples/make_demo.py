@@ -60,7 +60,7 @@ CLAUSES = (1, 1, 1, 2, 2, 3, 3, 5)
 
 
 def opinion(source: random.Random) -> tuple[str, int]:
-    """A clause about one aspect, and whether it is good (1), plain (0) or bad (-1) news."""
+    """Return a clause about one aspect, and whether it is good (1), plain (0) or bad (-1) news."""
     aspect = source.choice(tuple(ASPECTS))
     subject = source.choice(ASPECTS[aspect])
     news = source.choices((1, 0, -1), weights=(5, 2, 3))[0]
@@ -79,7 +79,7 @@ def filler(source: random.Random) -> str:
 
 
 def reviews(count: int, source: random.Random) -> Iterator[dict[str, str]]:
-    """Rows of `review` and `stars`: the sum of a review's opinions decides."""
+    """Yield rows of `review` and `stars`: the sum of a review's opinions decides."""
     for _ in range(count):
         clauses, total = [], 0
         for _ in range(source.choice(CLAUSES)):

@@ -38,7 +38,7 @@ layers. `lint-imports`, a part of `make lint`, refuses an import that goes up, a
 
 
 def text() -> str:
-    """The page."""
+    """Return the page."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layered = {contract["containers"][0]: contract for contract in contracts if contract["type"] == "layers"}
     layers = {container: _layers(contract) for container, contract in layered.items()}
@@ -59,12 +59,12 @@ def text() -> str:
 
 
 def _layers(contract: dict[str, Any]) -> list[list[str]]:
-    """Highest first; the modules of a layer do not import each other."""
+    """Return the layers, the highest first; the modules of a layer do not import each other."""
     return [layer.split(" | ") for layer in contract["layers"]]
 
 
 def _picture(layers: dict[str, list[list[str]]]) -> list[str]:
-    """The operator's tower and the trainer's beside it, both standing on the ground."""
+    """Draw the operator's tower and the trainer's beside it, both standing on the ground."""
     operator, trainer = list(_operator_floors(layers[OPERATOR], layers[PLAN])), _floors(layers[TRAINER])
     trainer = [f"{floor}  <- the operator imports this" if floor == SHARED else floor for floor in trainer]
     height = max(len(operator), len(trainer))
@@ -79,7 +79,7 @@ def _floors(layers: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _operator_floors(operator: Sequence[Sequence[str]], plan: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The layers of `plan` stand where `plan` does."""
+    """Yield the operator's floors; the layers of `plan` stand where `plan` does."""
     for floor in _floors(operator):
         yield floor
         if floor == "plan":
@@ -95,7 +95,7 @@ def _tower(name: str, floors: Sequence[str]) -> list[str]:
 
 
 def _rooms(layers: dict[str, list[list[str]]]) -> Iterator[str]:
-    """What each folder or module of a layer says of itself, in the first sentence of its docstring."""
+    """Yield what each folder or module of a layer says of itself, in the first sentence of its docstring."""
     for container, floors in layers.items():
         yield from (f"## `{container}`", "", "| highest layer first | what it is |", "|---|---|")
         yield from (f"| `{name}` | {_first_line(container, name)} |" for floor in floors for name in floor)

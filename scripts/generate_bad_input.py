@@ -68,7 +68,7 @@ SECTIONS = {
 
 
 def text() -> str:
-    """The whole page."""
+    """Return the whole page."""
     rows = all_rows()
     sections = (_section(said_by, [row for row in rows if row.said_by is said_by]) for said_by in SaidBy)
     return "\n".join([HEADER, *sections, FOOTER])
@@ -88,7 +88,7 @@ def _section(said_by: SaidBy, rows: Sequence[BadInput]) -> str:
 
 
 def _extra_heads(rows: Sequence[BadInput]) -> list[str]:
-    """A column that would be the same in every row is left out."""
+    """Return the heads of the other columns; a column that would be the same in every row is left out."""
     mended = ["mended by"] if any(row.mended_by for row in rows) else []
     return [*mended, *(["on a laptop"] if any(row.on_laptop for row in rows) else [])]
 

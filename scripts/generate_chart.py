@@ -21,7 +21,7 @@ KEY = re.compile(r"( *)(\w+):")
 
 
 def rows(text: str) -> Iterator[tuple[str, Any, str]]:
-    """(path, default, comment) of every value that has a comment above it, in the order of the file."""
+    """Yield (path, default, comment) of every value that has a comment above it, in the order of the file."""
     values, path, comment = yaml.safe_load(text), [], ""
     for line in text.splitlines():
         if line.lstrip().startswith("#"):

@@ -31,7 +31,7 @@ metadata:
 
 
 class _Dumper(yaml.SafeDumper):
-    """No anchors: what two fields share is written twice, as a reader and `kubectl diff` expect."""
+    """A dumper without anchors: what two fields share is written twice, as a reader and `kubectl diff` expect."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -42,7 +42,7 @@ def text() -> str:
 
 
 def template(definition: str) -> str:
-    """The definition as a template of the chart: a release labels it, keeps it or not, and upgrades it."""
+    """Return the definition as a template of the chart: a release labels it, keeps it or not, and upgrades it."""
     before, name, after = definition.partition("metadata:\n  name: finetunejobs.finetune.dev\n")
     if not name:
         raise ValueError("the definition has more in its metadata than a name")

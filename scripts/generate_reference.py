@@ -29,13 +29,13 @@ def text() -> str:
 
 
 def _changes(whole: Schema) -> str:
-    """What the rules of the whole object say, which look at the object's name and at its status."""
+    """Return what the rules of the whole object say, which look at the object's name and at its status."""
     lines = ["## Names, and what may change", "", "Checked when a job is made or changed:", ""]
     return "\n".join([*lines, *(f"- {_rule(rule)}" for rule in whole["x-kubernetes-validations"]), ""])
 
 
 def _sections(path: str, node: Schema, note: str = "") -> Iterator[str]:
-    """A section for an object, and after it one for each object below it."""
+    """Yield a section for an object, and after it one for each object below it."""
     required = set(node.get("required", ()))
     lines = [f"## {path}", "", note or node.get("description", ""), ""]
     lines += [f"- {_rule(rule)}" for rule in node.get("x-kubernetes-validations", ())]
@@ -49,7 +49,7 @@ def _sections(path: str, node: Schema, note: str = "") -> Iterator[str]:
 
 
 def _inner(node: Schema, path: str) -> tuple[Schema, str]:
-    """What a list or a map holds, else the node itself."""
+    """Return what a list or a map holds, else the node itself."""
     if "items" in node:
         return node["items"], f"{path}[]"
     held = node.get("additionalProperties")
@@ -78,7 +78,7 @@ def _type(node: Schema) -> str:
 
 
 def _bounds(node: Schema) -> Iterator[str]:
-    """What the schema says beside the description, as sentences."""
+    """Yield what the schema says beside the description, as sentences."""
     if "enum" in node:
         yield "One of " + ", ".join(f"`{_literal(value)}`" for value in node["enum"]) + "."
     low, high = node.get("minimum"), node.get("maximum")

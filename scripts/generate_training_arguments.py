@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def module_text() -> str:
-    """The module, formatted as the repository formats its code."""
+    """Return the module, formatted as the repository formats its code."""
     fields = {field.name: field for field in dataclasses.fields(transformers.Seq2SeqTrainingArguments)}
     require_complete_tables(set(fields))
     taken = scheduler_options()
@@ -100,7 +100,7 @@ def module_text() -> str:
 
 
 def require_complete_tables(names: set[str]) -> None:
-    """Raises where the tables and the release do not hold the same names, each once."""
+    """Raise where the tables and the release do not hold the same names, each once."""
     left_out = [name for names_left_out in LEFT_OUT.values() for name in names_left_out]
     decided = [*OFFERED, *left_out, *(name for name in DEPRECATED if name in names)]
     twice = sorted({name for name in decided if decided.count(name) > 1})
@@ -112,7 +112,7 @@ def require_complete_tables(names: set[str]) -> None:
 
 
 def scheduler_options() -> dict[str, tuple[str, ...]]:
-    """Scheduler -> the keyword arguments that it takes, from the signatures of the release."""
+    """Map each scheduler to the keyword arguments that it takes, from the signatures of the release."""
     classes = {"reduce_lr_on_plateau": ReduceLROnPlateau.__init__, "greedy": GreedyLR.__init__}
     fixed = {"self", "optimizer", "num_warmup_steps", "num_training_steps", "last_epoch", *SCHEDULER_OPTIONS_LEFT_OUT}
     taken = {
@@ -127,7 +127,7 @@ def scheduler_options() -> dict[str, tuple[str, ...]]:
 
 
 def described(options: dict[str, Option], taken: dict[str, tuple[str, ...]]) -> dict[str, Option]:
-    """The options, each with the schedulers that take it in its description."""
+    """Return the options, each with the schedulers that take it in its description."""
 
     def takers(name: str) -> str:
         return ", ".join(scheduler for scheduler, names in taken.items() if name in names)
@@ -139,7 +139,7 @@ def described(options: dict[str, Option], taken: dict[str, tuple[str, ...]]) -> 
 
 
 def annotation_of(name: str, declared: object) -> str:
-    """The annotation, as text, of an argument that the dataclass declares with the given type."""
+    """Return the annotation, as text, of an argument that the dataclass declares with the given type."""
     if name in NARROWED:
         return literal(NARROWED[name])
     choices = [choice for choice in alternatives(declared) if choice is not type(None)]
@@ -152,7 +152,7 @@ def annotation_of(name: str, declared: object) -> str:
 
 
 def alternatives(declared: object) -> tuple[typing.Any, ...]:
-    """The members of a union; anything else alone."""
+    """Return the members of a union; anything else alone."""
     if typing.get_origin(declared) in (typing.Union, types.UnionType):
         return typing.get_args(declared)
     return (declared,)
@@ -164,7 +164,7 @@ def literal(values: tuple[str, ...]) -> str:
 
 
 def with_default(name: str, description: str, default: object) -> str:
-    """The description with the default, where there is one and the description does not name it."""
+    """Return the description with the default, where there is one and the description does not name it."""
     if name in SYSTEM_DEFAULTS:
         return f"{description} Default: {SYSTEM_DEFAULTS[name]}."
     if default is None or default == "" or "efault" in description:
@@ -174,7 +174,7 @@ def with_default(name: str, description: str, default: object) -> str:
 
 
 def options_text(name: str, description: str, options: dict[str, Option]) -> str:
-    """A class of keyword arguments."""
+    """Return the text of a class of keyword arguments."""
     fields = (
         field_text(name, option.annotation, option.bounds, option.description) for name, option in options.items()
     )
@@ -182,7 +182,7 @@ def options_text(name: str, description: str, options: dict[str, Option]) -> str
 
 
 def field_text(name: str, annotation: str, bounds: str, description: str, *, deprecated: bool = False) -> str:
-    """The lines of one field."""
+    """Return the lines of one field."""
     if bounds:
         annotation = f"Annotated[{annotation}, Field({bounds})]"
     default = "Field(default=None, deprecated=True)" if deprecated else "None"
@@ -191,7 +191,7 @@ def field_text(name: str, annotation: str, bounds: str, description: str, *, dep
 
 
 def table_text(name: str, table: dict[str, tuple[str, ...]], docstring: str) -> str:
-    """A constant, for rules and messages."""
+    """Return the text of a constant, for rules and messages."""
     entries = "".join(f'    "{key}": {values!r},\n' for key, values in table.items())
     return f'\n\n{name}: dict[str, tuple[str, ...]] = {{\n{entries}}}\n"""{docstring}"""\n'
 

@@ -188,7 +188,7 @@ MEANINGS: Mapping[str, str] = {
 
 
 def text() -> str:
-    """The page. Raises KeyError where a reason has no meaning here."""
+    """Return the page. Raises KeyError where a reason has no meaning here."""
     waiting = [(reason, what, do) for reason, (what, do) in WAITING.items()]
     pods = [(str(reason), MEANINGS[reason], advice) for reason, advice in ADVICE.items()]
     ends = [(str(reason), MEANINGS[reason], resolution) for reason, resolution in RESOLUTIONS.items()]

@@ -292,7 +292,7 @@ class Old(NamedTuple):
 
     @property
     def description(self) -> str:
-        """What `kubectl explain` says."""
+        """Return what `kubectl explain` says."""
         return f"{_INSTEAD}`{self.successor}`."
 
 
