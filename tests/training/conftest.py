@@ -10,7 +10,7 @@ from tests.support.launched import Launches
 
 @pytest.fixture
 def launches(tmp_path: Path) -> Iterator[Launches]:
-    """One node, one rank, prepared; tests change what they need. Nothing is left running."""
+    """Prepare one node with one rank; tests change what they need. Nothing is left running."""
     started = Launches(tmp_path)
     started.prepare()
     yield started

@@ -41,19 +41,19 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(folder: Path, model: Path, task: str, columns: dict[str, str], **fields: Any) -> RunConfig:
-    """A run on the files that are in a folder, each called after its split."""
+    """Make a run on the files that are in a folder, each called after its split."""
     files = {path.stem: path for path in sorted(folder.iterdir()) if path.stem in ("train", "validation", "test")}
     return config(folder / "output", task=task, model=model, files=files, columns=columns, **fields)
 
 
 def classified(folder: Path, model: Path, name: str, content: str, columns: dict[str, str]) -> Prepared | Failure:
-    """What preparing a file for text classification comes to."""
+    """Prepare a file for text classification; returns what that comes to."""
     (folder / name).write_text(content, encoding="utf-8")
     return attempt(job(folder, model, "text-classification", columns))
 
 
 def labels(outcome: Prepared | Failure) -> dict[str, int]:
-    """Label -> training rows that have it."""
+    """Count the training rows that have each label."""
     assert isinstance(outcome, Prepared), outcome
     return outcome.splits["train"].labels
 

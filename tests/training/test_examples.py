@@ -40,7 +40,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubHub]:
 
 
 def small(path: Path, hub: StubHub, folder: Path) -> RunConfig:
-    """The run that the example's manifest plans, on one rank without an accelerator, two steps long."""
+    """Return the run that the example's manifest plans, on one rank without an accelerator, two steps long."""
     (manifest,) = read(str(path))
     metadata = {"namespace": "default", "uid": path.stem, "creationTimestamp": "2026-01-01T00:00:00Z"}
     manifest = {**manifest, "metadata": {**manifest["metadata"], **metadata}}

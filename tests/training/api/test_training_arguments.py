@@ -29,13 +29,13 @@ NOT_THE_TRAINERS = {"train_sampling_strategy"}
 
 
 def current_arguments(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a manifest, under today's names."""
+    """Return the arguments of a manifest, under today's names."""
     current, _ = translate(TrainingArguments.model_validate(manifest["spec"].get("trainingArguments", {})))
     return current
 
 
 def real(arguments: dict[str, Any], folder: str) -> RealArguments:
-    """As a rank on a CPU builds them; checkpoints come with evaluations where nothing else was asked for."""
+    """Make the arguments as a rank on a CPU does; checkpoints come with evaluations where nothing else was asked for."""
     if arguments.get("load_best_model_at_end") and not arguments.keys() & {"save_strategy", "save_steps"}:
         arguments = {
             "save_strategy": arguments["eval_strategy"],

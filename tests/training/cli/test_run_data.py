@@ -25,7 +25,7 @@ def local(tmp_path: Path) -> Iterator[LocalRun]:
 
 
 def rename_labels(local: LocalRun, *labels: str) -> None:
-    """As many rows and classes as before."""
+    """Rename the labels; there are as many rows and classes as before."""
     write_rows(local.data / "train.csv", reviews(256, labels=labels))
     write_rows(local.data / "validation.csv", reviews(64, seed=1, labels=labels))
 

@@ -39,7 +39,7 @@ def has_checkpoint(status: dict[str, Any]) -> bool:
 
 
 def resumed(attempt: int) -> Callable[[dict[str, Any]], bool]:
-    """This attempt has got beyond the checkpoint that it began from."""
+    """Return a check that this attempt has got beyond the checkpoint that it began from."""
 
     def holds(status: dict[str, Any]) -> bool:
         origin, step = status.get("resumedFrom"), (status.get("progress") or {}).get("step") or 0
@@ -99,7 +99,7 @@ def test_whatever_interrupts_it_the_same_command_goes_on(local: LocalRun) -> Non
 
 
 def refuse_a_second_run(local: LocalRun) -> None:
-    """While one runs, the same job can't be run beside it, and the first one does not notice."""
+    """Require that the same job can't be run beside one that runs, and that the first one does not notice."""
     first = local.started[-1]
     assert local.finish() == 2
     assert f"job reviews is already running here (process {first.pid})" in local.errors()

@@ -18,7 +18,7 @@ def order(rows: int = 1003, strategy: Strategy = Strategy.GROUPED, **changes: ob
 
 
 def steps(order: GlobalBatchOrder, ranks: int, accumulation: int, epoch: int = 0) -> list[list[int]]:
-    """Rows of each optimizer step, fillers left out, as the ranks would take them in turn."""
+    """Return the rows of each optimizer step, fillers left out, as the ranks would take them in turn."""
     batches = MicroBatchSampler(order, batch_size=order.batch_rows // ranks // accumulation, world_size=ranks)
     batches.set_epoch(epoch)
     micro = list(batches)

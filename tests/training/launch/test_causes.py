@@ -34,7 +34,7 @@ RAISED = {"reason": "RankFailed", "cause": "error", "message": "ValueError: no v
 
 @dataclass(frozen=True)
 class Fall:
-    """How a rank falls, and what is said of it."""
+    """A way in which a rank falls, and what is said of it."""
 
     reason: Reason
     message: str
@@ -98,6 +98,6 @@ def test_a_node_that_only_hears_of_the_fall_names_who_fell(launches: Launches) -
 
 
 def verdict(*records: ResultRecord) -> Any:
-    """What the operator makes of these records, and of nothing else."""
+    """Return what the operator makes of these records, and of nothing else."""
     gang = Gang("train", 1, 2, None, (), earlier={record.node: record for record in records}, earlier_known=True)
     return diagnose(gang).diagnosis

@@ -17,7 +17,7 @@ LONG: dict[str, Any] = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "
 
 
 def training(node: NodeProcess, step: int = 2) -> list[psutil.Process]:
-    """Wait until ranks train; all processes below launch."""
+    """Wait until ranks train; returns all processes below launch."""
     until(lambda: (seen := node.progress()) and (seen.step or 0) >= step)
     return psutil.Process(node.process.pid).children(recursive=True)
 

@@ -153,7 +153,7 @@ peers.LOST_SECONDS, peers.SILENCE_SECONDS = {lost}, {lost} + 2
 
 
 def linked(two: Launches, link: Link, plan: dict[str, Any]) -> list[NodeProcess]:
-    """Two nodes that train; node 1 knows node 0 by a link alone."""
+    """Start two nodes that train; node 1 knows node 0 by a link alone."""
     ports = [link.target, free_port("127.0.0.1")]
     (first,) = two.start(plan=plan, only=(0,), ports=ports)
     (second,) = two.start(plan=plan, only=(1,), ports=[link.port, ports[1]])
@@ -181,7 +181,7 @@ def test_cut_link_ends_nothing_while_ranks_step(two: Launches, tmp_path: Path) -
 
 
 def sealed(two: Launches) -> int:
-    """The step of the newest checkpoint that is sealed; 0 if there is none."""
+    """Return the step of the newest checkpoint that is sealed; 0 if there is none."""
     checkpoints = two.layout.run.attempt(1).checkpoints
     return max((int(folder.name.removeprefix("checkpoint-")) for folder in checkpoints.glob("*[0-9]")), default=0)
 

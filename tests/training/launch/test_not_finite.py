@@ -35,7 +35,7 @@ class Ratings(Launches):
 
 
 def strictly(file: Path) -> Any:
-    """A file of JSON as others read it, for whom NaN and Infinity are no words."""
+    """Read a file of JSON as others read it, for whom NaN and Infinity are no words."""
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{file.name} holds {word}")

@@ -64,7 +64,7 @@ def kill(node: NodeProcess) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Iterator[tuple[bytes, ResultRecord]]:
-    """The final weights of a job that nothing happens to, and node 0's record."""
+    """Yield the final weights of a job that nothing happens to, and node 0's record."""
     job = started(folder, "undisturbed")
     try:
         records = job.run()
@@ -79,7 +79,7 @@ def weights(job: Reviews) -> bytes:
 
 
 def checkpoints(job: Reviews) -> list[Path]:
-    """Those that attempt 1 has sealed, the newest first."""
+    """Return the checkpoints that attempt 1 has sealed, the newest first."""
     # Not those called .partial, which have a manifest and are about to be sealed.
     manifests = job.layout.run.attempt(1).checkpoints.glob("checkpoint-*[0-9]/manifest.json")
     return sorted((file.parent for file in manifests), key=lambda folder: -int(folder.name.split("-")[1]))
@@ -111,7 +111,7 @@ def test_a_lost_node_costs_no_more_than_the_steps_since_the_checkpoint(
 
 
 def poison(checkpoint: Path) -> None:
-    """A number of the weights is NaN, and was when an older release sealed it: that did not look."""
+    """Set a number of the weights to NaN, as if an older release, which did not look, had sealed it."""
     file = checkpoint / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-4:] = b"\x00\x00\xc0\x7f"

@@ -24,7 +24,7 @@ LONG: dict[str, Any] = {"steps": 2000, "step_seconds": 0.05, "save_every": 10, "
 
 
 def dead_attempt(launches: Launches, number: int = 1) -> tuple[Path, Path]:
-    """An attempt that has begun, that nobody answers for any more, with checkpoints of steps 10 and 20."""
+    """Leave an attempt that has begun, that nobody answers for any more, with checkpoints of steps 10 and 20."""
     run = launches.layout.run
     mark = AttemptRecord(
         uid=launches.uid,
@@ -40,7 +40,7 @@ def dead_attempt(launches: Launches, number: int = 1) -> tuple[Path, Path]:
 
 
 def left_record(launches: Launches, number: int = 1) -> None:
-    """The record that the dead attempt's only node left."""
+    """Write the record that the dead attempt's only node left."""
     failure = Failure(reason=Reason.OUT_OF_MEMORY, cause=Cause.ERROR, message="CUDA out of memory")
     record = ResultRecord(
         role="train",
@@ -66,7 +66,7 @@ def sealed_step(node: NodeProcess, step: int) -> None:
 
 
 def over(node: NodeProcess) -> str:
-    """How the launch of a node saw that node 0 of the attempt before was over."""
+    """Return how the launch of a node saw that node 0 of the attempt before was over."""
     event = next(line for line in node.text().splitlines() if "earlier attempt is over" in line)
     return str(json.loads(event)["nodes"]["0"])
 

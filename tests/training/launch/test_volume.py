@@ -26,7 +26,7 @@ sys.exit(main((sys.argv[1],)))
 
 @pytest.fixture
 def closed_volume() -> Iterator[tuple[Launches, int]]:
-    """A volume that user 10001 (this one, if not root) may not write to; not in pytest's folder, which is private."""
+    """Make a volume that user 10001 (this one, if not root) may not write to; not in pytest's folder, which is private."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         launches = Launches(Path(folder), start_code=AS_THE_PODS_USER)

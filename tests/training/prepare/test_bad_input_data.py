@@ -30,7 +30,7 @@ SETTINGS = PlanSettings(trainer_image="trainer")
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Not in pytest's own, which is private: the pods' user must get here."""
+    """Make a folder that is not in pytest's own, which is private: the pods' user must get here."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         (Path(name) / "claim").mkdir()
@@ -41,14 +41,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """The good job's files; the claim is that of all rows."""
+    """Prepare the good job's files; the claim is that of all rows."""
     made = Place(folder / "data", folder / "models", folder / "claim", folder / "base")
     made.make_good()
     return made
 
 
 def config(name: str, spec: dict[str, Any]) -> RunConfig:
-    """The run config of the good job with what a row changes in its spec, as the operator makes it."""
+    """Return the run config of the good job with what a row changes in its spec, as the operator makes it."""
     body: dict[str, Any] = {
         "task": "text-classification",
         "model": {"name": "/models/base"},
@@ -74,7 +74,7 @@ def config(name: str, spec: dict[str, Any]) -> RunConfig:
 
 @contextmanager
 def as_user(uid: int) -> Iterator[None]:
-    """As another user for a while, where this one is root, who may read everything."""
+    """Act as another user for a while, where this one is root, who may read everything."""
     if os.getuid() != 0:
         yield
         return
@@ -88,7 +88,7 @@ def as_user(uid: int) -> Iterator[None]:
 
 
 def expected(row: BadInput, place: Place) -> str:
-    """The row's words with the numbers of whoever runs the tests, and the claim's place here."""
+    """Return the row's words with the numbers of whoever runs the tests, and the claim's place here."""
     uid, gid = os.getuid(), os.getgid()
     message = row.message.replace("/output", str(place.claim))
     if uid == 0:

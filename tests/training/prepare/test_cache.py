@@ -42,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease that is over soon."""
+    """Shorten leases."""
     monkeypatch.setattr(lease, "EXPIRY_SECONDS", 4.0)
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
@@ -60,7 +60,7 @@ def target(folder: Path) -> Path:
 
 
 def forged(path: Path, number: int, **fields: Any) -> Path:
-    """A lease of a holder somewhere else, who does not renew it."""
+    """Write a lease of a holder somewhere else, who does not renew it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f"{path.name}.lease-{number}")
     file.write_text(lease.Holder("other", host="elsewhere", pid=1, machine="another", **fields).text(1))

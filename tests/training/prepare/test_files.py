@@ -333,7 +333,7 @@ def test_a_pattern_takes_the_files_that_fit_by_name(model: Path, tmp_path: Path)
 
 
 def rows_of(prepared: Prepared, role: str) -> list[int]:
-    """The numbers that the rows were given, told by how many words they have."""
+    """Return the numbers that the rows were given, told by how many words they have."""
     table = pa.ipc.open_stream(pa.memory_map(f"{prepared.data}/{role}.arrow")).read_all()
     return [length - 2 for length in table.column("length").to_pylist()]
 

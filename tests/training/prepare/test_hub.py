@@ -110,7 +110,7 @@ def config(
 
 
 def command(config: RunConfig, folder: Path) -> tuple[ResultRecord, str]:
-    """`prepare` as its pod runs it: a process of its own, which reads the endpoint from the run config alone."""
+    """Run `prepare` as its pod does: in a process of its own, which reads the endpoint from the run config alone."""
     (folder / "run.json").write_text(config.to_json())
     (folder / "sitecustomize.py").write_text(LOOK_UPS)
     variables = {

@@ -29,7 +29,7 @@ FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3", "we
 
 @pytest.fixture
 def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """What a test pretends of devices ends with it: transformers would remember the answer for all tests to come."""
+    """Let what a test pretends of devices end with it: transformers would remember the answer for all tests to come."""
     from transformers.utils import import_utils
 
     import_utils.is_torch_cuda_available.cache_clear()
@@ -68,7 +68,7 @@ def test_transformers_is_asked_for_quantized_weights(
 
 
 def quantised(folder: Path, quantization: dict[str, Any]) -> Path:
-    """A Llama whose configuration says that its weights are in few bits."""
+    """Save a Llama whose configuration says that its weights are in few bits."""
     model = tiny_llama(folder)
     settings = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**settings, "quantization_config": quantization}))

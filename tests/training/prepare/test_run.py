@@ -275,7 +275,7 @@ def test_a_model_that_cannot_be_used(
 
 
 def command(config: Any, folder: Path, paths: dict[str, str] | None = None) -> tuple[int, ResultRecord, str]:
-    """`python -m finetune_trainer prepare` as the pod runs it."""
+    """Run `python -m finetune_trainer prepare` as the pod does."""
     (folder / "run.json").write_text(config.to_json())
     variables = {
         **os.environ,

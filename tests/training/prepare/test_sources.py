@@ -86,7 +86,7 @@ def job(model: Path, folder: Path, *train: str, validation: str | None = None, *
 
 
 def kept(folder: Path) -> list[str]:
-    """Names of the files that were fetched."""
+    """Return the names of the files that were fetched."""
     return sorted(path.name for path in (folder / "output/.finetune/downloads").rglob("*") if path.is_file())
 
 
@@ -307,7 +307,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
 
 
 def of_hub(hub: StubHub, run: RunConfig) -> RunConfig:
-    """The run with the stub as its Hub."""
+    """Return the run with the stub as its Hub."""
     return run.model_copy(update={"hub": run.hub.model_copy(update={"endpoint": hub.endpoint})})
 
 

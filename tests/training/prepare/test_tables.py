@@ -39,7 +39,7 @@ def split_of(folder: Path, name: str, content: str, asked: ColumnRequest = ASKED
 
 
 def exported(texts: list[str], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> str:
-    """As pandas writes a table with tabs."""
+    """Return texts as pandas writes a table with tabs."""
     file = io.StringIO()
     csv.writer(file, delimiter="\t", quoting=quoting, lineterminator="\n").writerows(
         [("review", "stars"), *((text, number % 2) for number, text in enumerate(texts))]
@@ -48,7 +48,7 @@ def exported(texts: list[str], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> st
 
 
 def as_it_is(texts: list[str], end: str = "\n") -> str:
-    """As corpora are written."""
+    """Return texts as corpora are written."""
     return "".join(f"{text}\t{label}{end}" for text, label in [("review", "stars"), *zip(texts, "01" * 3, strict=True)])
 
 

@@ -49,7 +49,7 @@ def tries(publishing: Publishing) -> list[str]:
 
 
 def assert_published(hub: StubHub, commit: str, branch: str = "main") -> None:
-    """All of it, in one commit, under the base model's licence."""
+    """Require that all of it is published, in one commit, under the base model's licence."""
     repository = hub.models["me/reviews"]
     assert [pushed.oid for pushed in repository.commits] == [commit]
     files = repository.files(branch)

@@ -65,11 +65,11 @@ class Pods:
         return process
 
     def output(self) -> str:
-        """Of the newest."""
+        """Return the output of the newest pod."""
         return (self.folder / str(len(self.started)) / "output").read_text(encoding="utf-8")
 
     def record(self) -> ResultRecord:
-        """Of the newest, the same in the termination log and on the volume."""
+        """Return the record of the newest pod, the same in the termination log and on the volume."""
         text = (self.folder / str(len(self.started)) / "termination-log").read_text(encoding="utf-8")
         assert json.loads(self._publishing.layout.run.publish_record.read_text(encoding="utf-8")) == json.loads(text)
         record = ResultRecord.model_validate_json(text)
@@ -89,7 +89,7 @@ def pods(tmp_path: Path, hub: StubHub) -> Iterator[Pods]:
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """When set, the Hub answers what was held back."""
+    """Yield an event: when it is set, the Hub answers what was held back."""
     event = threading.Event()
     yield event
     event.set()

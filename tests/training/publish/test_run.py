@@ -29,14 +29,14 @@ def hub(tmp_path: Path) -> Iterator[StubHub]:
 
 @pytest.fixture
 def publishing(hub: StubHub, tmp_path: Path) -> Publishing:
-    """A job whose model is sealed, with things beside it that must not leave the volume."""
+    """Seal a job's model, with things beside it that must not leave the volume."""
     job = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
     seal_model(job.layout, {"training_args.bin": b"pickled", "optimizer.pt": b"state", "train.log": b"log"})
     return job
 
 
 def refusal(publishing: Publishing, **options: dict[str, object]) -> ExpectedError:
-    """How it fails: at once, for the user to mend."""
+    """Return the error with which it fails at once, for the user to mend."""
     with pytest.raises(ExpectedError) as raised:
         publishing.run(**options)  # type: ignore[arg-type]
     assert raised.value.cause is Cause.USER

@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE_SECONDS
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names it."""
+    """The error of a full device, named as torch names it."""
 
 
 @pytest.mark.parametrize(

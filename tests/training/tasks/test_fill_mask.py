@@ -32,7 +32,7 @@ MASK, OTHERS, TOKENS = 4, range(5, 1000), 1000
 
 
 def echoes(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """One word again and again: what is hidden is what is seen."""
+    """Return texts of one word again and again: what is hidden is what is seen."""
     random_source = random.Random(seed)
     words = random_source.choices(WORDS, k=count)
     return [{"text": " ".join([word] * random_source.choice((7, 11, 15)))} for word in words]
@@ -54,7 +54,7 @@ def masked(**changes: Any) -> MaskingCollator:
 
 
 def long_row(tokens: int = 500, **columns: list[int]) -> dict[str, Any]:
-    """A token that is never hidden at each end."""
+    """Make a row with a token that is never hidden at each end."""
     ids = [2, *np.random.default_rng(0).choice(OTHERS, size=tokens - 2).tolist(), 3]
     return {"input_ids": ids, "labels": [IGNORED_LABEL, *ids[1:-1], IGNORED_LABEL], **columns}
 
@@ -268,7 +268,7 @@ def test_rows_that_are_none(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Finished:
-    """Two ranks learn to fill in words, are killed, and go on."""
+    """Train on two ranks that learn to fill in words, are killed, and go on."""
     folder = tmp_path_factory.mktemp("gang")
     config = token_config(
         folder,

@@ -81,7 +81,7 @@ NAMED = {
 
 
 def kinds(task: str) -> list[str]:
-    """Those for which transformers has a head for the task."""
+    """Return the kinds for which transformers has a head for the task."""
     return list(getattr(import_module("transformers.models.auto.modeling_auto"), tasks.find(task).heads))
 
 
@@ -95,7 +95,7 @@ TAKEN_PAIRS = [(task, kind) for task in ROWS for kind in kinds(task) if kind not
 
 
 def one_head_each() -> Iterator[tuple[str, str]]:
-    """A pair for each kind, tasks by turns, and those that once failed."""
+    """Yield a pair for each kind, tasks by turns, and those that once failed."""
     takers: dict[str, list[str]] = {}
     for task, kind in TAKEN_PAIRS:
         takers.setdefault(kind, []).append(task)
@@ -139,7 +139,7 @@ def test_a_kind_that_cannot_be_trained_is_refused_in_prepare(
 
 
 def require_limit_of_embeddings(outline: Any, config: Any) -> None:
-    """What prepare takes for the longest row is what the model's own embeddings have places for."""
+    """Require that what prepare takes for the longest row is what the model's own embeddings have places for."""
     places = kind_course.places_for_tokens(outline)
     if places is not None:
         assert max_tokens(config, SimpleNamespace(model_max_length=NO_LIMIT)) == min(places, POSITIONS)

@@ -70,7 +70,7 @@ def windows(prepared: Prepared, role: str = "train") -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Finished:
-    """Two ranks, killed in the second epoch, and two that go on to the end and predict the test split."""
+    """Train on two ranks, killed in the second epoch, and two that go on to the end and predict the test split."""
     folder = tmp_path_factory.mktemp("ranks")
     rows = {role: questions(count, seed=seed) for seed, (role, count) in enumerate(SIZES.items())}
     made = run_config(folder, models["bert"], rows, arguments=ARGUMENTS, columns={"id": "id"}, processes=2)
@@ -464,7 +464,7 @@ OFFSETS = [0, 3, 4, 8, 9, 12, 13, 17, 18, 22]
 def answered(
     *scores: dict[int, tuple[float, float]], none: float = 0.0, may_be_none: bool = False, longest: int = 9
 ) -> str:
-    """The answer of one question whose windows score these tokens as first and last."""
+    """Return the answer of one question whose windows score these tokens as first and last."""
     count = max(len(window) for window in scores)
     places = np.full((len(scores), count), -100)
     starts, ends = np.full((2, len(scores), count), -100.0)

@@ -37,7 +37,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, t5: Path) -> Finished:
-    """Two ranks, killed after the checkpoint of the first epoch and resumed; 61 rows to judge and 9 to predict: no multiple of anything."""
+    """Train on two ranks, killed after the first epoch's checkpoint and resumed; 61 rows to judge, 9 to predict: multiples of nothing."""
     folder = tmp_path_factory.mktemp("ranks")
     config = pair_config(
         folder,

@@ -69,7 +69,7 @@ def run_config(folder: Path, model: Path, problem: str, files: dict[str, Path], 
 
 
 def ready(folder: Path, model: Path, problem: str, rows: list[Row] | None = None, **fields: Any) -> Any:
-    """Prepared in this process, with a model loaded."""
+    """Prepare in this process, and load a model."""
     files = {
         "train": write_rows(folder / "train.jsonl", rows or MAKE[problem](37)),
         "validation": write_rows(folder / "validation.jsonl", rows or MAKE[problem](21, seed=1)),
@@ -99,7 +99,7 @@ def train(folder: Path, problem: str, model: Path, **options: Any) -> Finished:
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Finished:
-    """Two ranks that learn several labels, killed after the first epoch, and two that go on."""
+    """Train on two ranks that learn several labels, killed after the first epoch, and two that go on."""
     folder = tmp_path_factory.mktemp("several")
     weights = {"fields": {"loss_weights": "balanced"}}
     killed = train(folder, MULTI, models["bert"], name="killed", kill_after_checkpoint=38, **weights)
@@ -111,7 +111,7 @@ def several(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -
 
 @pytest.fixture(scope="module")
 def number(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Finished:
-    """Two ranks that learn numbers."""
+    """Train on two ranks that learn numbers."""
     finished = train(tmp_path_factory.mktemp("number"), REGRESSION, models["bert"])
     assert finished.returncode == 0, finished.output
     return finished

@@ -64,7 +64,7 @@ def decoded(model: Path, ids: list[int]) -> list[str]:
 
 
 def learnt(model: Path, row: dict[str, Any]) -> list[tuple[str, bool]]:
-    """Each token of a row, and whether it is learnt; a label is that of its own token."""
+    """Return each token of a row, and whether it is learnt; a label is that of its own token."""
     for token, label in zip(row["input_ids"], row["labels"], strict=True):
         assert label in (token, IGNORED_LABEL)
     return list(zip(decoded(model, row["input_ids"]), (label >= 0 for label in row["labels"]), strict=True))
@@ -509,7 +509,7 @@ def without_end(model: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> Finished:
-    """Two ranks learn from conversations, are killed, and go on."""
+    """Train on two ranks that learn from conversations, are killed, and go on."""
     folder = tmp_path_factory.mktemp("gang")
     config = token_config(
         folder,

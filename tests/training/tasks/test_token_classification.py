@@ -47,7 +47,7 @@ def run_config(folder: Path, model: Path, files: dict[str, Path], **fields: Any)
 
 
 def ready(folder: Path, model: Path, rows: list[Row] | None = None, **fields: Any) -> Any:
-    """Prepared in this process, with a model loaded."""
+    """Prepare in this process, and load a model."""
     files = {
         "train": write_rows(folder / "train.jsonl", rows or tagged(37)),
         "validation": write_rows(folder / "validation.jsonl", rows or tagged(21, seed=1)),
@@ -65,7 +65,7 @@ def rows_of(prepared: Prepared, role: str = "train") -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Finished:
-    """Two ranks, killed after the first epoch, and two that go on."""
+    """Train on two ranks, killed after the first epoch, and two that go on."""
     folder = tmp_path_factory.mktemp("tags")
     files = {
         "train": write_rows(folder / "train.jsonl", tagged(120)),

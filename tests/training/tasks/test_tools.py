@@ -48,7 +48,7 @@ def chat(folder: Path, model: Path, rows: Sequence[dict[str, Any]]) -> RunConfig
 
 
 def texts(config: RunConfig, *, learnt: bool = False) -> list[str]:
-    """The rows as the model reads them, or that of them which it learns."""
+    """Return the rows as the model reads them, or that of them which it learns."""
     return _texts(config, prepare(config), learnt=learnt)
 
 
@@ -67,7 +67,7 @@ def _texts(config: RunConfig, prepared: Prepared, *, learnt: bool) -> list[str]:
 
 
 def calling(calls: Any, **message: Any) -> dict[str, Any]:
-    """A conversation in which the assistant calls."""
+    """Make a conversation in which the assistant calls."""
     return {"messages": [USER, {"role": "assistant", **message, "tool_calls": calls}]}
 
 
@@ -139,7 +139,7 @@ PROMPT = "<|turn|>tools\n{}\n<|done|>\n"
 
 
 def _write(kind: str, path: Path) -> Path:
-    """Three conversations and the tools that each may call, as a file of some kind."""
+    """Write three conversations and the tools that each may call, as a file of some kind."""
     as_text = [json.dumps(offers) for offers in OFFERS]
     if kind == "csv":
         with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:

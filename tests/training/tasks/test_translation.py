@@ -40,7 +40,7 @@ def spoken(family: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A multilingual model on two ranks, killed after the checkpoint of the second epoch and resumed."""
+    """Train a multilingual model on two ranks, killed after the checkpoint of the second epoch and resumed."""
     folder = tmp_path_factory.mktemp("ranks")
     config = pair_config(
         folder,

@@ -179,7 +179,7 @@ def prepared_of(model: Path, labels: tuple[str, ...] = ()) -> Prepared:
 def adapted(
     folder: Path, task: str, model: Path, peft: Peft, *, name: str | None = None, bits: int | None = None
 ) -> tuple[Any, Any, Any, Any]:
-    """Adapters, the model with adapters that were trained a little, the model as it was loaded, its tokenizer."""
+    """Return adapters, the model with adapters that were trained a little, the model as it was loaded, its tokenizer."""
     import torch
 
     from finetune_trainer.train.adapters import Adapters
@@ -290,7 +290,7 @@ def test_other_files_have_precision_of_configuration(tmp_path: Path) -> None:
 
 
 def first(model: Any, tokenizer: Any, **more: Any) -> Any:
-    """The first of a model's outputs: logits, or those of where an answer begins."""
+    """Return the first of a model's outputs: logits, or those of where an answer begins."""
     import torch
 
     with torch.no_grad():
@@ -343,7 +343,7 @@ def test_what_reads_pictures_or_chooses_experts_gets_no_adapter(kind: str, tmp_p
 
 
 def saved_whole(wrapped: Any) -> set[str]:
-    """Modules that are trained without an adapter."""
+    """Return the modules that are trained without an adapter."""
     names = (name for name, each in wrapped.named_parameters() if each.requires_grad and "lora_" not in name)
     return {name.removeprefix("base_model.model.").partition(".modules_to_save")[0] for name in names}
 

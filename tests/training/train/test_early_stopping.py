@@ -23,7 +23,7 @@ def test_it_counts_as_transformers_does(greater: bool, threshold: float) -> None
 
 
 def stock(values: list[float], greater: bool, threshold: float) -> list[int]:
-    """The counter of transformers' callback after each evaluation, the best metric kept as the Trainer keeps it."""
+    """Return the counter of transformers' callback after each evaluation, the best metric kept as the Trainer keeps it."""
     callback: Any = EarlyStoppingCallback(99, threshold)
     state = TrainerState()
     arguments: Any = type("Arguments", (), {"greater_is_better": greater})

@@ -34,7 +34,7 @@ def rows() -> list[Row]:
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> tuple[Finished, Finished]:
-    """A rank that is killed while it predicts, and one that goes on from its last checkpoint."""
+    """Run a rank that is killed while it predicts, and one that goes on from its last checkpoint."""
     folder = tmp_path_factory.mktemp("predictions")
     files = {
         "train": [str(write_rows(folder / "train.csv", reviews(203)))],

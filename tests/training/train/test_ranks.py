@@ -51,13 +51,13 @@ def train(folder: Path, data: Path, *, world: int = 1, model: Path | None = None
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
-    """One rank that accumulates two batches of 8, read by a process of its own."""
+    """Train on one rank that accumulates two batches of 8, read by a process of its own."""
     return train(tmp_path_factory.mktemp("alone"), data, gradient_accumulation_steps=2, dataloader_num_workers=1)
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
-    """Two ranks with a batch of 8 each."""
+    """Train on two ranks with a batch of 8 each."""
     return train(tmp_path_factory.mktemp("together"), data, world=2)
 
 
@@ -153,7 +153,7 @@ def test_the_published_model_scores_what_was_reported(together: Finished, data: 
 
 
 def local(data: Path) -> dict[str, Any]:
-    """The data as the run config names it."""
+    """Return the data as the run config names it."""
     return {"files": {"train": [str(data / "train.csv")], "validation": [str(data / "validation.jsonl")]}}
 
 

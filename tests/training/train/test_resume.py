@@ -38,7 +38,7 @@ ORDER_OF_OTHER_BATCH = replace(ORDER, batch_rows=8)
 
 
 def prepared_by_older_release(finished: Finished) -> Prepared:
-    """It did not tell one content from another."""
+    """Return what an older release recorded, which did not tell one content from another."""
     labels = tuple(training_note.read(finished.checkpoint(20))["labels"])
     return prepared(labels).model_copy(update={"data_digest": None, "model_digest": None})
 

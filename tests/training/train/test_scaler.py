@@ -31,7 +31,7 @@ ALL = range(10_000)
 
 
 class Told(Reporter):
-    """Keeps what it is told."""
+    """A reporter that keeps what it is told."""
 
     def __init__(self) -> None:
         super().__init__(LaunchClient("http://nowhere", "token"), active=False)

@@ -23,7 +23,7 @@ DROPS = {"encoder_layerdrop": 0.05}
 
 
 class Model:
-    """As far as the decision sees it."""
+    """A model as far as the decision sees it."""
 
     def __init__(self, **config: Any) -> None:
         self.config = BartConfig(**config)

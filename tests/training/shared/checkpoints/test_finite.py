@@ -16,7 +16,7 @@ Poison = Callable[[dict[str, Any]], None]
 
 
 def optimizer_state(dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """Of AdamW after a step: two tensors of the size of the weights for each, and a count."""
+    """Return the state of AdamW after a step: two tensors of the size of the weights for each, and a count."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2)).to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
