@@ -32,7 +32,7 @@ AS_SHIPPED = {
     name: OperatorSettings.model_fields[name].default
     for name in ("log_level", "progress_access", "progress_interval_seconds")
 }
-"""What the tests set otherwise."""
+"""Settings as users have them; the tests set these otherwise."""
 
 
 class QuickControlPlane(ControlPlane):

@@ -15,12 +15,12 @@ class Figure:
     baseline: str
     ours: str
     measured: float
-    """What the target is about: a ratio, a count, a difference."""
+    """The number that the target is about: a ratio, a count, a difference."""
     target: float | None = None
-    """None where there is no target."""
+    """The target of `measured`; None where there is none."""
     unit: str = "x"
     at_least: bool = False
-    """Whether more is better."""
+    """The direction of the target: True where more is better."""
 
     @property
     def goal(self) -> str:
@@ -48,7 +48,7 @@ class Table:
     title: str
     figures: tuple[Figure, ...]
     headings: tuple[str, str] = ("baseline", "ours")
-    """Of the two columns that are compared."""
+    """Headings of the two columns that are compared."""
 
 
 def rates(what: str, before: float, now: float, target: float | None = None) -> Figure:

@@ -27,10 +27,10 @@ from tests.support.cluster.control_plane import ControlPlane
 
 REPEATS = 50
 PAUSE_SECONDS = 0.5
-"""Between two jobs: the controllers' 20 requests a second are shared by what was deleted and what comes next."""
+"""The pause between two jobs: the controllers' 20 requests a second are shared by what was deleted and what comes next."""
 SETTLE_SECONDS = 12
 NEW_KIND_SECONDS = 90
-"""Garbage collection looks for new kinds every 30 s: the first FineTuneJob to be deleted may wait for that."""
+"""The longest that the first FineTuneJob to be deleted may wait: garbage collection looks for new kinds every 30 s."""
 RUNNING = 8
 """Jobs that are followed to Running, to count requests."""
 

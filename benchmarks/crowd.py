@@ -27,7 +27,7 @@ JOBS_AT_ONCE = 100
 NODES = 10
 PATIENCE_SECONDS = 300
 QUIET_SECONDS = 4
-"""Without a request about the namespace: what was asked for is done."""
+"""The time without a request about the namespace: what was asked for is done."""
 PATHS = {"FineTuneJob": FINETUNE_JOBS, "Job": JOBS, "ConfigMap": CONFIG_MAPS, "Service": SERVICES}
 
 
@@ -36,9 +36,9 @@ class Outcome:
     """The measurements of one crowd."""
 
     seconds: list[float]
-    """From the first POST until the last pod of each job ran."""
+    """Seconds from the first POST until the last pod of each job ran."""
     requests: Counter[str]
-    """`user verb resource` -> count, of all clients, watches left out."""
+    """Requests, `user verb resource` -> count, of all clients, watches left out."""
 
     @property
     def per_job(self) -> float:

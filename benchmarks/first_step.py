@@ -31,7 +31,7 @@ SCRIPT = Path(__file__).with_name("train_by_hand.py")
 LOSS = re.compile(r"^(\S+) .*['\"]loss['\"]", re.MULTILINE)
 PATIENCE_SECONDS = 180
 Run = tuple[datetime, dict[str, datetime]]
-"""When a job was applied, and when each phase of its start ended."""
+"""The moments when a job was applied, and when each phase of its start ended."""
 ARGUMENTS: Manifest = {
     "max_steps": 20,
     "per_device_train_batch_size": 8,

@@ -17,7 +17,7 @@ from finetune_trainer.shared.host import free_port
 from tests.support.cluster.client import REPOSITORY
 
 BATCH = 8
-"""Of a rank, in scripts by hand too."""
+"""The batch of a rank, in scripts by hand too."""
 START = (
     "import os, sys; from finetune_trainer.launch.run import main; os.environ['LAUNCH_PID'] = str(os.getpid()); "
     "sys.exit(main(('-m', *sys.argv[1:])))"
@@ -31,9 +31,9 @@ class Measured:
     steps: int
     seconds: float
     later_seconds: float
-    """Of all steps but the first."""
+    """Seconds of all steps but the first."""
     loss: float | None
-    """The last that was logged."""
+    """The last loss that was logged."""
 
 
 def train(folder: Path, name: str, *, warm_up: int = 0, **more: Any) -> Measured:

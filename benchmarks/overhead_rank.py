@@ -43,11 +43,11 @@ class Round:
     reporting: bool
     step_seconds: list[float]
     cpu_seconds: float
-    """Of all threads of the rank, a step."""
+    """CPU time of all threads of the rank, a step."""
     callback_cpu_seconds: float
-    """Of the training thread, inside the callbacks that report, a step."""
+    """CPU time of the training thread, inside the callbacks that report, a step."""
     launch_cpu_seconds: float
-    """Of `launch`, a step."""
+    """CPU time of `launch`, a step."""
 
 
 class Timed(TrainerCallback):  # type: ignore[misc]

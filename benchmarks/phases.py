@@ -33,7 +33,7 @@ PHASES = {
     "model": "weights, Trainer",
     "first step": "and its loss printed",
 }
-"""In order: mark that ends the phase -> what the time goes to."""
+"""Phases in order: mark that ends the phase -> what the time goes to."""
 
 
 def marks(log: str, created: datetime, scheduled: datetime) -> dict[str, datetime]:

@@ -19,7 +19,7 @@ from tests.support.tiny import write_rows
 
 RUNS = 3
 DOCUMENTS = 960
-"""So many that the last tokens, which fill no row, weigh little: ours trains them, the script drops them."""
+"""Documents of a run: so many that the last tokens, which fill no row, weigh little: ours trains them, the script drops them."""
 MAX_LENGTH = 256
 TARGET_LENGTH = 32
 PADDED_STEPS = 8

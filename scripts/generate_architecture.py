@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "development" / "architecture.md"
 OPERATOR, PLAN, TRAINER = "finetune_operator", "finetune_operator.plan", "finetune_trainer"
 SHARED = "contract"
-"""What the operator imports of the trainer, as a contract in pyproject.toml has it."""
+"""The folder that the operator imports of the trainer, as a contract in pyproject.toml has it."""
 SOURCES = {OPERATOR: ROOT / "operator", TRAINER: ROOT / "trainer_image"}
 INDENT = 4
 """Columns by which the layers of `plan` stand within those of the operator."""

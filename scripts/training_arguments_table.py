@@ -81,7 +81,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         "fp16_full_eval",
     ),
 }
-"""Why -> names."""
+"""Arguments that are left out: why -> names."""
 
 METRICS = sorted(
     {name for task, facts in TASKS.items() for problem in (None, *facts.of_problem) for name in metrics(task, problem)}
@@ -115,7 +115,7 @@ SYSTEM_DEFAULTS: dict[str, str] = {
     "load_best_model_at_end": "true with `earlyStopping`, where every evaluation has a checkpoint",
     "predict_with_generate": "true",
 }
-"""Where the system's default differs from the release's."""
+"""Defaults of the system that differ from the release's."""
 
 QUOTE = 'Quote "no": without quotes YAML reads it as false.'
 
@@ -270,7 +270,7 @@ SCHEDULER_OPTIONS: dict[str, Option] = {
 """Keyword arguments of the schedulers; which takes which is read from their signatures."""
 
 SCHEDULER_OPTIONS_LEFT_OUT = ("verbose", "kwargs")
-"""`verbose` prints to a log that nobody reads; `kwargs` stands for those of a class."""
+"""Keyword arguments that are not offered: `verbose` prints to a log that nobody reads; `kwargs` stands for those of a class."""
 
 CHECKPOINTING_OPTIONS: dict[str, Option] = {
     "use_reentrant": Option("bool", "Use the older, reentrant way."),

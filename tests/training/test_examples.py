@@ -26,7 +26,7 @@ from tests.support.stub_hub import StubHub, stub_hub
 
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "reviews.yaml")
-"""The demo has tests of its own."""
+"""The examples but for the demo, which has tests of its own."""
 QUICK = {"max_steps": 2, "logging_steps": 1, "save_steps": 1, "save_strategy": "steps", "eval_strategy": "steps"}
 IGNORED_HERE = ("num_train_epochs", "fp16")
 

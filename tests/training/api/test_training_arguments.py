@@ -17,7 +17,7 @@ from tests.support.schema_cases import schema_cases
 from tests.support.spec_cases import RULE_CASES, Case
 
 WHATEVER_METRIC = ("metric-", "trainingArguments.metric_for_best_model-enum-")
-"""To the Trainer a metric's name is any text: one of them will do."""
+"""Beginnings of the names of cases that are left out: to the Trainer a metric's name is any text."""
 CASES = [
     case
     for case in (*RULE_CASES, *schema_cases())
@@ -25,7 +25,7 @@ CASES = [
 ]
 OF_SCHEDULERS = ("option-", "cosine_", "decay-", "polynomial-")
 NOT_THE_TRAINERS = {"train_sampling_strategy"}
-"""Resolved before the Trainer sees it."""
+"""Arguments that are resolved before the Trainer sees them."""
 
 
 def current_arguments(manifest: dict[str, Any]) -> dict[str, Any]:

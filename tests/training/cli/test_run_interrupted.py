@@ -23,7 +23,7 @@ LONG = {
     "save_strategy": "steps",
     "save_steps": 20,
 }
-"""Grace period of the pods, and something more."""
+"""Arguments of a training that lasts long enough to be interrupted."""
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, S
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=1003).astype(np.int32)
 WORLDS = [(1, 1), (1, 4), (2, 2), (4, 1), (2, 1), (8, 1)]
-"""(ranks, accumulation)"""
+"""Pairs of ranks and accumulation."""
 
 
 def order(rows: int = 1003, strategy: Strategy = Strategy.GROUPED, **changes: object) -> GlobalBatchOrder:

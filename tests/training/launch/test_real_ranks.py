@@ -19,7 +19,7 @@ from tests.support.tiny import reviews, tiny_bert, write_rows
 REAL = "import sys; from finetune_trainer.__main__ import main; sys.exit(main(['launch']))"
 STEPS = 60
 KEPT = 3
-"""Checkpoints."""
+"""The number of checkpoints that are kept."""
 ARGUMENTS = {
     "max_steps": STEPS,
     "save_steps": 10,

@@ -70,7 +70,7 @@ IDLE_OF = {
     "layoutlmv3": re.compile(r"layoutlmv3\.(cls_token|pos_embed|LayerNorm|norm)|rel_pos_"),
     "xlnet": re.compile(r"mask_emb|r_s_bias|seg_embed"),
 }
-"""The same, of single kinds: of characters once words are made of them, of pictures, of a second part of a text."""
+"""Weights without a gradient in single kinds: of characters once words are made of them, of pictures, of a second part of a text."""
 PADDING_IS_ZEROED = {"funnel", "youtu"}
 """Kinds of which transformers empties the row of the token for padding whenever it loads one."""
 NAMED = {

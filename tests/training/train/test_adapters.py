@@ -37,7 +37,7 @@ ARGUMENTS = {
     "metric_for_best_model": "f1",
 }
 NEVER_BETTER = 1.0
-"""No F1 improves by so much: training ends as soon as patience does."""
+"""A threshold by which no F1 improves: training ends as soon as patience does."""
 EPOCH_STEPS = 26
 
 

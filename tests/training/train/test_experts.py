@@ -22,7 +22,7 @@ from tests.support.tiny_kinds import byte_tokenizer, tiny_config, tiny_whole
 
 AUTO = "AutoModelForCausalLM"
 ROWS = [{"text": f"the soup was {word}"} for word in ("cold", "good", "fine", "warm")]
-"""Of one length: each has as much weight in the loss as any other."""
+"""Rows of one length: each has as much weight in the loss as any other."""
 WEIGHT = 0.5
 
 
