@@ -71,7 +71,7 @@ def test_numbers_in_csv_that_count_no_classes_are_names_and_that_is_said(tmp_pat
 
 
 def test_numbers_of_another_split_are_compared_with_the_names(tmp_path: Path) -> None:
-    """Not taken for ids, which would be one off."""
+    """Numbers that are names of classes are not taken for ids, which would be one off."""
     names, _, _ = classes(split_of(tmp_path, "csv", ["1", "2", "3"]))
     assert class_ids(split_of(tmp_path, "jsonl", [1, 3, 2]), "label", names).to_pylist() == [0, 2, 1]
     with pytest.raises(ExpectedError, match="the label '0' in column 'label' does not occur in the training data"):

@@ -70,7 +70,7 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 @pytest.mark.parametrize("rows", [1003, 1024, 65])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_the_longest_batches_come_first(strategy: Strategy, rows: int, drop_last: bool) -> None:
-    """So that memory that does not suffice shows in the first steps: without the optimizer's states, and with them."""
+    """Memory that does not suffice shows in the first steps: without the optimizer's states, and with them."""
     for seed in range(20):
         for ranks, accumulation in WORLDS:
             made = order(rows, strategy, seed=seed, drop_last=drop_last)
@@ -93,7 +93,7 @@ def test_the_longest_batches_come_first_once_and_change_no_more_than_that() -> N
 
 
 def test_the_longest_row_of_an_incomplete_batch_comes_first_too() -> None:
-    """Filled up it is as large as any other; the row that it gives away takes its place."""
+    """An incomplete batch, filled up, is as large as any other; the row that it gives away takes its place."""
     lengths = np.full(37, 5, dtype=np.int32)
     for row in range(37):
         lengths[row] = 99

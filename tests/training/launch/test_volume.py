@@ -75,7 +75,7 @@ sys.exit(main((sys.argv[1],)))
 
 
 def test_a_volume_that_is_read_only_for_a_while_costs_nothing(launches: Launches) -> None:
-    """When the attempt starts, and when the model is to be sealed."""
+    """The volume is read-only when the attempt starts, and when the model is to be sealed."""
     launches.start_code = AWAY
     (node,) = launches.start(plan={"steps": 2}, env={"PROBES": "3"})
     assert node.wait() == 0, node.text()

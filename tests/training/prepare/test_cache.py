@@ -301,7 +301,7 @@ def test_a_kill_at_any_moment_leaves_no_wrong_data(
 def test_damaged_data_is_set_aside_and_made_again(
     model: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    """Whoever finds it: the run that had it made, and another job that needs the same."""
+    """The damage is found by the run that had the data made, and by another job that needs the same."""
     config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(20)))
     folder = Path(prepare(config).data)
     right = content(folder)
@@ -332,7 +332,7 @@ def test_a_damaged_note_of_what_was_prepared_is_written_again(
 def test_what_is_damaged_only_at_first_sight_stays(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of reading that passes, or another job that has made it again meanwhile."""
+    """Data is kept after an error of reading that passes, and where another job has made it again meanwhile."""
     config = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(20)))
     folder = Path(prepare(config).data)
     answers = iter(["train.arrow can't be read: Input/output error"])

@@ -113,7 +113,7 @@ def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], m
 
 
 def test_eight_bit_floats_are_made_whole(tmp_path: Path, pretended_device: pytest.MonkeyPatch) -> None:
-    """What computes with them comes from the Hub: on an H100 the first step would fail."""
+    """The code that computes with 8-bit floats comes from the Hub: on an H100 the first step would fail."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -154,7 +154,7 @@ def test_a_package_that_adapters_need_is_said_where_the_image_lacks_it(
 
 
 def test_model_not_loaded_ends_rank_for_good(tmp_path: Path) -> None:
-    """Its weights were cut off behind prepare's back."""
+    """The weights of the model were cut off behind prepare's back."""
     model = tiny_bert(tmp_path / "model")
     job = run_config(tmp_path / "output", model=model, train=write_rows(tmp_path / "train.csv", reviews(8)))
     prepared = prepare(job)

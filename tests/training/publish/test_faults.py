@@ -97,7 +97,7 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub: StubHub, publishin
 def test_ended_at_any_request_the_next_try_completes(
     hub: StubHub, publishing: Publishing, method: str, path: str
 ) -> None:
-    """As a pod that is lost: what it asked for was done, and nobody was there to hear of it."""
+    """The process ends as a pod that is lost: what it asked for was done, and nobody was there to hear of it."""
     hub.faults.append(Fault(method=method, path=path, lost=True))
     if path != "/us/tiny/resolve/":  # its licence is asked for once more, and known in the end
         with pytest.raises(ExpectedError):

@@ -52,7 +52,7 @@ def test_no_model_is_reckoned_larger_than_it_is(
 
 
 def test_frozen_weights_take_what_is_reckoned(tmp_path: Path) -> None:
-    """Whoever holds them in fewer bytes has to say so in `device_memory`, or what fits is refused."""
+    """A method that holds frozen weights in fewer bytes has to say so in `device_memory`, or what fits is refused."""
     from finetune_trainer import tasks
     from finetune_trainer.train.adapters import Adapters
 
@@ -116,7 +116,7 @@ def test_preparing_refuses_what_no_device_of_the_job_can_hold(tmp_path: Path) ->
 def test_where_nobody_knows_the_device_preparing_says_what_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And says it again where all is prepared."""
+    """Prepare says what is needed, and says it again where all is prepared."""
     monkeypatch.setattr(device_memory, "TOLD_FROM", 1)
     data = write_rows(tmp_path / "train.jsonl", reviews(30))
     config = run_config(tmp_path / "output", model=tiny_bert(tmp_path / "model"), train=data, accelerators=True)

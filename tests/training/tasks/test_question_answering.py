@@ -123,7 +123,7 @@ def test_the_test_split_is_predicted_in_its_order(finished: Finished) -> None:
 
 
 def test_the_model_answers_without_us(finished: Finished) -> None:
-    """As transformers' documentation does it: there is no pipeline for this any more."""
+    """The answers are computed as transformers' documentation does it: there is no pipeline for this any more."""
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
     model = AutoModelForQuestionAnswering.from_pretrained(finished.model)
@@ -161,7 +161,7 @@ def test_rows_and_loss_of_a_step_are_those_of_every_world(
 
 
 def test_the_loss_is_that_of_the_model_itself(models: dict[str, Path], tmp_path: Path) -> None:
-    """For one window at a time, which nothing fills up."""
+    """The losses are compared for one window at a time, which nothing fills up."""
     made = run_config(tmp_path, models["bert"], {"train": questions(9), "validation": questions(9, seed=1)})
     run = global_step.training(made, prepare(made))
     evaluated = global_step.evaluated(run)
@@ -176,7 +176,7 @@ def test_the_loss_is_that_of_the_model_itself(models: dict[str, Path], tmp_path:
 
 
 def test_an_adapter_sees_which_tokens_are_the_question(models: dict[str, Path], tmp_path: Path) -> None:
-    """peft's own class for this task drops them; what is saved answers the same when it is loaded without us."""
+    """The token types reach the model, which peft's own class drops; what is saved answers the same when it is loaded without us."""
     from transformers import AutoModelForQuestionAnswering
 
     from finetune_trainer.train.adapters import Adapters

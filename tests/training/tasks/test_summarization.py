@@ -164,7 +164,7 @@ def test_what_is_cut_is_counted_for_sources_and_targets_apart(tmp_path: Path, t5
 @pytest.mark.parametrize("make", [tiny_t5, tiny_bart])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_a_step_is_the_same_in_every_world(tmp_path: Path, make: Any, label_smoothing: float) -> None:
-    """Rows, loss and gradient of the first global batch, and of the last, which is not full."""
+    """Rows, loss and gradient are compared for the first global batch, and for the last, which is not full."""
     import torch
 
     from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler

@@ -86,7 +86,7 @@ def test_two_ranks_learn_to_translate_and_the_model_writes_the_language(trained:
 
 @pytest.mark.parametrize("family", ["bart", "marian", "mbart"])
 def test_a_family_learns_to_translate_and_says_how_well(tmp_path: Path, family: str) -> None:
-    """Its scores beat those of always the same sentence, and the saved model writes the same with `generate` alone."""
+    """The model's scores beat those of always the same sentence, and the saved model writes the same with `generate` alone."""
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     makers: dict[str, Any] = {"bart": tiny_bart, "marian": tiny_marian}
@@ -188,7 +188,7 @@ def test_languages_stand_where_the_family_puts_them(
 
 @pytest.mark.parametrize("family", list(LANGUAGES))
 def test_a_row_that_only_fills_up_a_batch_counts_for_nothing(tmp_path: Path, family: str) -> None:
-    """It has no last label for mBART's decoder to start with, and M2M100 makes no input for its decoder by itself."""
+    """Such a row has no last label for mBART's decoder to start with, and M2M100 makes no input for its decoder by itself."""
     from finetune_trainer.data.sampler import Pick
 
     model = tiny_multilingual(tmp_path / "model", family)
@@ -230,7 +230,7 @@ def test_what_a_tokenizer_in_python_cuts_is_counted(tmp_path: Path) -> None:
 
 
 def test_both_languages_may_stand_in_one_column(tmp_path: Path) -> None:
-    """As in the data sets of the Hub: `{"translation": {"en": ..., "de": ...}}`."""
+    """A column holds both languages as in the data sets of the Hub: `{"translation": {"en": ..., "de": ...}}`."""
     rows = [{"id": 1, "translation": ROW}, {"id": 2, "translation": {"en": "a dog sees", "de": "ein hund sieht"}}]
     columns = {"source": "translation.en", "target": "translation.de"}
     made = InProcess.of(
@@ -265,7 +265,7 @@ def test_bleu_and_chrf_are_those_of_the_library(
 
 
 def test_bleu_of_the_readme_of_the_library() -> None:
-    """There it is for two references a row, of which data has one."""
+    """The README has two references a row, of which data has one."""
     references = [
         ["The dog bit the man.", "It was not unexpected.", "The man bit him first."],
         ["The dog had bit the man.", "No one was surprised.", "The man had bitten the dog."],

@@ -349,7 +349,7 @@ def saved_whole(wrapped: Any) -> set[str]:
 
 
 def test_four_bits_leave_head_whole_and_merge_plain(tmp_path: Path) -> None:
-    """What a GPU does, on this processor: bitsandbytes has the same layers for it."""
+    """bitsandbytes has the same layers for a GPU and for this processor, where the test runs."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForSequenceClassification

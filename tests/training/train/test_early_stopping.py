@@ -61,7 +61,7 @@ def test_it_ends_by_a_metric_that_is_no_number(values: list[float | None], best:
 
 
 def test_each_evaluation_in_training_counts_once() -> None:
-    """Not the one before the first step, nor one that a resume or the end has repeated."""
+    """An evaluation before the first step does not count, nor one that a resume or the end has repeated."""
     history = [{"eval_f1": 0.1, "step": 0}, {"loss": 1.0, "step": 5}]
     history += [{"eval_f1": 0.3, "step": 5}, {"eval_f1": 0.3, "step": 5}, {"eval_f1": 0.2, "step": 10}]
     assert evaluated(history, "f1") == {5: 0.3, 10: 0.2}

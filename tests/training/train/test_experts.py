@@ -98,7 +98,7 @@ def test_a_loss_over_experts_that_is_not_computed_is_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3_moe", "mixtral", "falcon"])
 def test_what_four_bits_leave_whole_is_what_is_left_whole(kind: str, tmp_path: Path) -> None:
-    """The library itself says so: a model that it has loaded in four bits, on this processor."""
+    """The library itself is asked, with a model that it has loaded in four bits, on this processor."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     from finetune_trainer.train.four_bit_probe import MATRIX, answer

@@ -131,7 +131,7 @@ def test_the_saved_model_scores_what_was_reported(together: Finished, data: Path
 
 
 def test_the_published_model_scores_what_was_reported(together: Finished, data: Path, tmp_path: Path) -> None:
-    """Loaded from the Hub by its name, as anybody would."""
+    """The model is loaded from the Hub by its name, as anybody would."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     with stub_hub() as hub:

@@ -99,7 +99,7 @@ def test_killed_and_resumed_is_bit_identical(runs: Runs, undisturbed: Finished) 
 
 
 def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbed: Finished, tmp_path: Path) -> None:
-    """One of an older release, whose order of rows it keeps, in its own checkpoints as well."""
+    """The checkpoint is of an older release, whose order of rows is kept, in the checkpoints that follow as well."""
     arguments = {"per_device_train_batch_size": 16}
     older = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
     note = training_note.read(older)
@@ -143,7 +143,7 @@ def test_a_checkpoint_that_would_start_afresh_is_refused(missing: str, undisturb
 
 
 def test_a_checkpoint_tells_its_data_and_that_of_other_data_is_refused(undisturbed: Finished) -> None:
-    """The last line of defence: `launch` has looked before."""
+    """This check is the last line of defence: `launch` has looked before."""
     note = training_note.read(undisturbed.checkpoint(20))
     same = prepared(tuple(note["labels"]), note["data"], note["model"])
     assert training_note.difference(note, same) is None

@@ -113,7 +113,7 @@ def test_where_it_goes_on_training_ends_in_words(
 
 
 def test_the_loss_of_the_world_leaves_out_what_is_not_finite() -> None:
-    """And only with a scaler: without one it is what is reported, and an error."""
+    """A loss is left out only with a scaler: without one it is what is reported, and an error."""
     for scaled, expected in ((True, 2.0), (False, math.nan)):
         pulse = Pulse(1, 0, None, save_seconds=None, scaled=scaled)
         pulse._next = 3

@@ -51,7 +51,7 @@ def volume(tmp_path: Path) -> Iterator[Volume]:
 
 
 def test_training_goes_on_while_the_volume_is_full_or_read_only(volume: Volume, tmp_path: Path) -> None:
-    """Full for the first checkpoint, well for the second, read-only for the third, and for the model at first."""
+    """The volume is full for the first checkpoint, well for the second, read-only for the third, and for the model at first."""
     config = run_config(
         tmp_path / "output",
         model=tiny_bert(tmp_path / "model"),

@@ -57,6 +57,6 @@ def test_weights_with_views_and_whole_numbers(tmp_path: Path) -> None:
 
 
 def test_what_else_lies_in_a_checkpoint(tmp_path: Path) -> None:
-    """Random states, a scheduler, arguments: classes of any library, and no tensors of training."""
+    """Random states, a scheduler and arguments are classes of any library, and no tensors of training."""
     state = {"cpu": torch.get_rng_state(), "python": object(), "scheduler": {"last_lr": [math.nan]}}
     assert finite.not_finite(saved(tmp_path, state)) == ()
