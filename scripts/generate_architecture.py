@@ -32,8 +32,8 @@ A module imports what lies below it, never what lies above it or, after a `|`, b
 """
 
 BELOW_PICTURE = """
-The operator imports `contract` alone of the trainer, and the trainer nothing of the operator. {beside} lie beside the operator's
-layers. `lint-imports`, a part of `make lint`, refuses an import that goes up, and a module that is in no layer.
+The operator imports `contract` alone of the trainer, and the trainer nothing of the operator. `lint-imports`, a part of
+`make lint`, refuses an import that goes up, and a module that is in no layer.
 """
 
 
@@ -42,13 +42,12 @@ def text() -> str:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layered = {contract["containers"][0]: contract for contract in contracts if contract["type"] == "layers"}
     layers = {container: _layers(contract) for container, contract in layered.items()}
-    beside = " and ".join(f"`{name}`" for name in layered[OPERATOR]["exhaustive_ignores"])
     others = [f"- {contract['name']}." for contract in contracts if contract["type"] != "layers"]
     return "\n".join(
         [
             INTRODUCTION,
             *(f"    {line}".rstrip() for line in _picture(layers)),
-            BELOW_PICTURE.format(beside=beside),
+            BELOW_PICTURE,
             *_rooms(layers),
             "## What else is refused",
             "",
