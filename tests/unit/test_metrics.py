@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from finetune_operator.api.status import Phase
 from finetune_operator.controller.metrics import OperatorMetrics
 from finetune_trainer.contract.launch_protocol import RankProgress
 from finetune_trainer.launch.metrics import AttemptMetrics
@@ -111,3 +112,15 @@ def test_metrics_each_is_documented() -> None:
     operator = OperatorMetrics(lambda: 0, lambda: (), lambda: 0)
     assert documented("Operator", "finetune_operator") == exported(operator.registry, "finetune_operator")
     assert documented("Training pods", "finetune") == exported(AttemptMetrics().registry, "finetune")
+
+
+def test_metrics_of_jobs_that_ended_count_their_end_alone() -> None:
+    metrics = OperatorMetrics(lambda: 0, lambda: ["Failed", "Succeeded", "Failed"], lambda: 0)
+    phases = {
+        sample.labels["phase"]: sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "finetune_operator_jobs"
+    }
+    assert {phase: count for phase, count in phases.items() if count} == {"Failed": 2, "Succeeded": 1}
+    assert phases.keys() == {phase.value for phase in Phase}
