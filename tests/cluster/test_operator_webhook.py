@@ -101,12 +101,12 @@ def test_a_suspension_that_is_refused_is_told_once_and_tried_again(
     assert "PATCH" in reconciling["message"]
     assert "jobs/yelp-train-1" in reconciling["message"]
     eventually("three tries", lambda: _patches_since_told(audited, api) >= 2)
-    # What else a busy API server refuses or conflicts on meanwhile is another cause to tell, and so is its end.
-    answers = [
-        (request["verb"], request["objectRef"].get("resource"), code(request)) for request in _since_told(audited, api)
-    ]
+    # On a busy machine there is more to tell, and that it is over: another answer than the refusal, or none within two seconds.
+    answers = [(one["verb"], one["objectRef"].get("resource"), code(one)) for one in _since_told(audited, api)]
     others = [answer for answer in answers if answer[2] >= 400 and answer != ("patch", "jobs", 403)]
-    assert answers.count(("update", "finetunejobs", 200)) <= 2 * len(others), answers
+    late = operator.log.read_text().count("no answer yet")
+    updates = answers.count(("update", "finetunejobs", 200))
+    assert updates <= 2 * (len(others) + late), f"{updates} updates, {late} late answers; {answers}"
 
     admission.refused = frozenset()
     failed = wait_for_phase(api, "Failed")
