@@ -62,7 +62,7 @@ class PrepareSummary(Document):
 
 
 class SplitReport(Document):
-    """One prepared split, as the log and the report tell it."""
+    """A prepared split, as the log and the report tell it."""
 
     rows: int
     """Rows of the data that were taken."""

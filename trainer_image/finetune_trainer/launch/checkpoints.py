@@ -31,6 +31,7 @@ from finetune_trainer.shared.volume import (
     Run,
     VolumeError,
     exists,
+    is_number,
     make_folder,
     names_in,
     sync_folder,
@@ -132,7 +133,7 @@ def step_of(folder: Path) -> tuple[int, int]:
     """Return step and attempt of a checkpoint's folder, which is the order of age."""
     match = CHECKPOINT.match(folder.name)
     attempt = folder.parent.parent.name
-    return int(match[1]) if match else -1, int(attempt) if attempt.isdigit() else 0
+    return int(match[1]) if match else -1, int(attempt) if is_number(attempt) else 0
 
 
 def _out_of_the_way(run: Run, folder: Path, why: str) -> str:

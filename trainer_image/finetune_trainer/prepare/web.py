@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import httpx2
 
 SILENCE_SECONDS = 60.0
+LENGTH_DIGITS_MAX = 18
+"""Digits of a length that is believed: they are enough for an exabyte less one byte, and Python refuses to parse thousands."""
 BUSY = (408, 425, 429)
 PARTIAL_CONTENT = 206
 NO_HEAD = (400, 403, 404, 405, 501)
@@ -101,7 +103,8 @@ def _described(file: WebFile, answer: httpx2.Response, length: str | None) -> We
             "`download` or `raw`.",
         )
     packed = "Content-Encoding" in answer.headers
-    size = int(length) if length and length.isdigit() and not packed else None
+    is_number = length is not None and len(length) <= LENGTH_DIGITS_MAX and length.isascii() and length.isdigit()
+    size = int(length) if length is not None and is_number and not packed else None
     return WebFile(file.name, file.address, size, _version(answer), file.headers)
 
 

@@ -80,10 +80,10 @@ def until_done(
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Return what the header Retry-After asks for, a number or a date; None where there is none that can be read."""
     value = next((value.strip() for name, value in headers.items() if name.lower() == "retry-after"), "")
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or a time zone of billions of hours
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

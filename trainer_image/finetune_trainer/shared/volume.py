@@ -117,6 +117,11 @@ class Attempt:
         return self.folder / "model"
 
 
+def is_number(name: str) -> bool:
+    """Return whether the name of a folder is the number of an attempt. `isdigit` alone is true of digits that `int` refuses."""
+    return name.isascii() and name.isdigit()
+
+
 @dataclass(frozen=True)
 class Run:
     """One uid's folder."""
@@ -161,7 +166,7 @@ class Run:
     def numbered(self) -> list[Attempt]:
         """List the attempts that have a folder, oldest first, whether they have begun or not."""
         return [
-            self.attempt(number) for number in sorted(int(name) for name in names_in(self.attempts) if name.isdigit())
+            self.attempt(number) for number in sorted(int(name) for name in names_in(self.attempts) if is_number(name))
         ]
 
     def begun(self) -> list[Attempt]:

@@ -135,6 +135,8 @@ def test_what_does_not_pass_ends_it_at_once() -> None:
         ({}, None),
         ({"Retry-After": "7"}, 7.0),
         ({"retry-after": "soon"}, None),
+        ({"Retry-After": "\xb2"}, None),  # a digit to Python, and no number
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 +99999999999999999999"}, None),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
     ],
 )

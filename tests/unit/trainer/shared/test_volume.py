@@ -163,6 +163,13 @@ def test_which_errors_are_the_volumes(error: OSError, expected: bool) -> None:
     assert is_of_volume(error, Path("/output")) is expected
 
 
+def test_attempts_are_folders_of_plain_numbers(tmp_path: Path) -> None:
+    run = Layout(tmp_path, "reviews", "u").run
+    for name in ("2", "10", "\xb2", "lost+found"):
+        (run.attempts / name).mkdir(parents=True)
+    assert [attempt.folder.name for attempt in run.numbered()] == ["2", "10"]
+
+
 def test_a_volume_worked_once_the_run_was_prepared_on_it(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "reviews", "u")
     assert not has_worked(layout)
