@@ -31,7 +31,7 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 
 
 class Api:
-    """One API server, with the credentials of a kubeconfig (token or client certificate)."""
+    """An API server, with the credentials of a kubeconfig (token or client certificate)."""
 
     def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
         self._session, self._server = session, server

@@ -9,7 +9,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured thing beside its baseline."""
+    """A measured thing beside its baseline."""
 
     what: str
     baseline: str

@@ -38,7 +38,7 @@ STEP_SECONDS = 0.05
 
 @dataclass
 class Round:
-    """One training of some steps."""
+    """A training of some steps."""
 
     reporting: bool
     step_seconds: list[float]

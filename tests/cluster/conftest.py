@@ -51,7 +51,7 @@ def api(control_plane: Client, namespace: str) -> Api:
 
 @pytest.fixture(scope="module")
 def operator(operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """One operator for the whole cluster, shared by the tests of a module that do not care which one it is."""
+    """An operator for the whole cluster, shared by the tests of a module that do not care which one it is."""
     with running_operator(operator_kubeconfig, tmp_path_factory.mktemp("operator") / "operator.log") as running:
         yield running
 

@@ -19,7 +19,7 @@ DONE = 'finetune_operator_reconcile_total{result="done"}'
 
 
 class Story:
-    """One job from apply to success with a crash in its middle, told by pods alone; the same whoever operates."""
+    """A job from apply to success with a crash in its middle, told by pods alone; the same whoever operates."""
 
     def __init__(self, api: Api, kubelet: PlayedKubelet) -> None:
         self._api = api

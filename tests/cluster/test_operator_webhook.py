@@ -102,7 +102,8 @@ def test_a_suspension_that_is_refused_is_told_once_and_tried_again(
     assert "jobs/yelp-train-1" in reconciling["message"]
     eventually("three tries", lambda: _patches_since_told(audited, api) >= 2)
     # On a busy machine there is more to tell, and that it is over: another answer than the refusal, or none within two seconds.
-    answers = [(one["verb"], one["objectRef"].get("resource"), code(one)) for one in _since_told(audited, api)]
+    requests_since = _since_told(audited, api)
+    answers = [(request["verb"], request["objectRef"].get("resource"), code(request)) for request in requests_since]
     others = [answer for answer in answers if answer[2] >= 400 and answer != ("patch", "jobs", 403)]
     late = operator.log.read_text().count("no answer yet")
     updates = answers.count(("update", "finetunejobs", 200))

@@ -46,7 +46,7 @@ if os.environ.get("RANK") == "1" and os.environ.get("FAULT"):
 
 @dataclass(frozen=True)
 class Fall:
-    """One way to fall, and what is said of it."""
+    """A way to fall, and what is said of it."""
 
     name: str
     reason: str

@@ -29,7 +29,7 @@ SMALL = "small"
 
 @dataclass(frozen=True)
 class Fall:
-    """One way to fall, and what is said of it."""
+    """A way to fall, and what is said of it."""
 
     name: str
     reason: str

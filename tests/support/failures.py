@@ -54,7 +54,7 @@ SAID_OF_CONTAINER = ("containerID",)
 
 @dataclass(frozen=True)
 class Case:
-    """One file."""
+    """A file of what a cluster showed."""
 
     name: str
     document: Manifest

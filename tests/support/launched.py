@@ -42,7 +42,7 @@ def until(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
 
 @dataclass
 class NodeProcess:
-    """One `launch`."""
+    """A process of `launch`."""
 
     process: subprocess.Popen[bytes]
     port: int

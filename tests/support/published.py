@@ -91,12 +91,12 @@ def seal_model(
 
 @dataclass
 class Publishing:
-    """One job's publishing, tried in this process with little patience."""
+    """The publishing of a job, tried in this process with little patience."""
 
     folder: Path
     endpoint: str
     token: str
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ class Publishing:
 
         backoff = replace(BACKOFF, deadline=time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
         with _without_xet():
-            return run_publish(self.config(publish=publish, **fields), backoff, self.traffic, self.said.append)
+            return run_publish(self.config(publish=publish, **fields), backoff, self.traffic, self.messages.append)
 
 
 @contextmanager

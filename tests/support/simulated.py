@@ -58,7 +58,7 @@ class Killed(Exception):
 
 @dataclass
 class World(SimulatedCluster):
-    """One FineTuneJob with its children."""
+    """A FineTuneJob with its children."""
 
     spec: Manifest = field(default_factory=lambda: copy.deepcopy(SPEC))
     settings: PlanSettings = SETTINGS

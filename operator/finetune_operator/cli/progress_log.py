@@ -25,7 +25,7 @@ SHOWN_PHASES = (PodPhase.PREPARING, PodPhase.STARTING, PodPhase.TRAINING, PodPha
 
 @dataclass(frozen=True)
 class Line:
-    """One line for the user."""
+    """A line for the user."""
 
     text: str
     head: str = ""

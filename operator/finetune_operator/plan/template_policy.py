@@ -18,7 +18,7 @@ SHOWN = 80
 
 
 class Capability(StrEnum):
-    """One kind of right, as the setting names it."""
+    """A kind of right, as the setting names it."""
 
     HOST_PATH = "hostPath"
     HOST_NETWORK = "hostNetwork"
@@ -87,7 +87,7 @@ HANDLERS = ("lifecycle.postStart", "lifecycle.preStop", "livenessProbe", "readin
 
 @dataclass(frozen=True)
 class RequestedRight:
-    """One right that a pod template asks for."""
+    """A right that a pod template asks for."""
 
     capability: Capability
     field: str

@@ -195,7 +195,7 @@ class EventNote:
 
 @dataclass(frozen=True)
 class Decision:
-    """One step. Actions of one step are carried out side by side, then events are posted, then the status is written.
+    """The next step. Actions of one step are carried out side by side, then events are posted, then the status is written.
 
     Events go first so that none is lost where the operator is killed between the two; their names follow from the state
     that was decided on, so that posting again changes nothing.

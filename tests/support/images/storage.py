@@ -17,7 +17,7 @@ LIMIT_BYTES = 16_000_000_000
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of an image: where it is in the storage, its uncompressed digest and size."""
+    """A layer of an image: where it is in the storage, its uncompressed digest and size."""
 
     id: str
     digest: str

@@ -56,7 +56,7 @@ def wait_for_no_process(local: LocalRun) -> None:
 
 
 def test_whatever_interrupts_it_the_same_command_goes_on(local: LocalRun) -> None:
-    """One job, killed, asked to stop, and with a rank that dies: each costs what it must, and at last it is done."""
+    """A job is killed, is asked to stop, and has a rank that dies: each costs what it must, and at last it is done."""
     killed = local.start()
     local.wait_until(lambda status: bool(status.get("attempt")))
     refuse_a_second_run(local)

@@ -20,7 +20,7 @@ REAL = "import sys; from finetune_trainer.__main__ import main; sys.exit(main(['
 
 
 class Ratings(Launches):
-    """One node that trains a tiny model on numbers. A number of the validation data is so large that its error is infinite."""
+    """A node that trains a tiny model on numbers. A number of the validation data is so large that its error is infinite."""
 
     def config(self) -> RunConfig:
         roles = ("train", "validation", "test")

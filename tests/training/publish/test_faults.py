@@ -45,7 +45,7 @@ def publishing(hub: StubHub, tmp_path: Path) -> Publishing:
 
 
 def tries(publishing: Publishing) -> list[str]:
-    return [line for line in publishing.said if line.startswith("try ")]
+    return [line for line in publishing.messages if line.startswith("try ")]
 
 
 def assert_published(hub: StubHub, commit: str, branch: str = "main") -> None:

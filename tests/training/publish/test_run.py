@@ -40,7 +40,7 @@ def refusal(publishing: Publishing, **options: dict[str, object]) -> ExpectedErr
     with pytest.raises(ExpectedError) as raised:
         publishing.run(**options)  # type: ignore[arg-type]
     assert raised.value.cause is Cause.USER
-    assert not [line for line in publishing.said if line.startswith("try ")], "it was not tried again"
+    assert not [line for line in publishing.messages if line.startswith("try ")], "it was not tried again"
     assert TOKEN not in str(raised.value)
     return raised.value
 
@@ -122,7 +122,7 @@ def test_a_base_model_without_a_card_is_no_failure(hub: StubHub, publishing: Pub
     (hub.models["us/tiny"].folder or Path()).joinpath("README.md").unlink()
     publishing.run()
     assert "license" not in hub.models["me/reviews"].files()["README.md"].decode()
-    assert [line for line in publishing.said if "licence and language of us/tiny are not known" in line]
+    assert [line for line in publishing.messages if "licence and language of us/tiny are not known" in line]
 
 
 def test_a_licence_that_the_hub_refuses_does_not_keep_the_model_back(hub: StubHub, publishing: Publishing) -> None:

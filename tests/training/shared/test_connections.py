@@ -135,7 +135,7 @@ def test_publishing_says_that_hub_is_not_trusted(hub: StubHub, tmp_path: Path) -
         publishing.run()
     for raised in (before, after):
         assert (raised.value.reason, raised.value.cause) == (Reason.CERTIFICATE_NOT_TRUSTED, Cause.USER)
-    assert not [line for line in publishing.said if line.startswith("try ")]
+    assert not [line for line in publishing.messages if line.startswith("try ")]
 
 
 def test_a_file_with_another_authority_is_named(web: StubWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_predictions_are_never_uploaded(attempts: tuple[Finished, Finished], tmp
         uploaded = set(hub.models["me/reviews"].files())
     assert "model.safetensors" in uploaded
     assert uploaded.isdisjoint({PREDICTIONS_FILE, REPORT_FILE})
-    assert not any(PREDICTIONS_FILE in line for line in publishing.said)
+    assert not any(PREDICTIONS_FILE in line for line in publishing.messages)
 
 
 @pytest.mark.parametrize("name", TASKS)

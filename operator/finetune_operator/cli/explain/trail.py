@@ -24,7 +24,7 @@ RESULTS = (Step, PrepareOutcome, Fall)
 
 @dataclass
 class Call:
-    """One function of the plan that was entered."""
+    """A function of the plan that was entered."""
 
     function: str
     """Name such as `stages.train.succeed`."""

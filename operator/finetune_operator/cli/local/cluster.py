@@ -26,7 +26,7 @@ from finetune_trainer.contract.run_config import Env
 
 @dataclass
 class Pod:
-    """One pod: its object in the API, and the process behind it."""
+    """A pod: its object in the API, and the process behind it."""
 
     manifest: Manifest
     folder: Path

@@ -127,7 +127,7 @@ class PodView:
 
 @dataclass(frozen=True)
 class JobView:
-    """One of the operator's Jobs."""
+    """A Job of the operator."""
 
     uid: str
     name: str
