@@ -88,3 +88,13 @@ def evaluated(run: Training, role: str = "validation", batch_rows: int = 4) -> E
     predictions, labels = nested_numpify(kept)
     with pa.memory_map(str(data / f"{role}.examples.arrow")) as source:
         return Evaluated(predictions, labels, rows, pa.ipc.open_stream(source).read_all())
+
+
+def own_loss(run: Training, of: Evaluated) -> float:
+    """Return the loss that the model itself computes of the rows that were evaluated, in one batch."""
+    rows = [of.rows[index] for index in range(len(of.rows))]
+    batch = tasks.find(run.config.task).collator(run)(
+        [{name: row[name] for name in row if not name.startswith("_")} for row in rows]
+    )
+    with torch.no_grad():
+        return float(run.model(**batch).loss)

@@ -18,6 +18,7 @@ import psutil
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared.host import free_port
 from tests.support.patience import PATIENCE_SECONDS
@@ -60,6 +61,16 @@ class Finished:
     def failure(self) -> dict[str, Any]:
         """The failure of the first rank that failed."""
         return next(result["failure"] for _, result in sorted(self.heard.results.items()) if "failure" in result)
+
+    @property
+    def report(self) -> TrainingReport:
+        """The report beside the final model."""
+        return TrainingReport.model_validate_json((self.model / REPORT_FILE).read_text(encoding="utf-8"))
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """The rows of the test split, as they were predicted."""
+        return [json.loads(line) for line in (self.model / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()]
 
     def checkpoint(self, step: int) -> Path:
         return self.sealed / f"checkpoint-{step}"

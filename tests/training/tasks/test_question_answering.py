@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import Peft, Preprocessing, RunConfig
-from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE
 from finetune_trainer.data.dataset import PreparedDataset
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared.failures import ExpectedError
@@ -85,16 +84,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) 
     return resumed
 
 
-def report_of(finished: Finished) -> TrainingReport:
-    return TrainingReport.model_validate_json((finished.model / REPORT_FILE).read_text(encoding="utf-8"))
-
-
-def predictions_of(finished: Finished) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (finished.model / PREDICTIONS_FILE).read_text().splitlines()]
-
-
 def test_answers_are_learnt(finished: Finished) -> None:
-    report = report_of(finished)
+    report = finished.report
     assert report.evaluation is not None
     assert report.evaluation.keys() == task_facts.metrics("question-answering").keys()
     none = sum(not row["answers"]["text"] for row in questions(SIZES["validation"], seed=1)) / SIZES["validation"]
@@ -106,12 +97,12 @@ def test_answers_are_learnt(finished: Finished) -> None:
 
 
 def test_the_test_split_is_predicted_in_its_order(finished: Finished) -> None:
-    rows, predictions = questions(SIZES["test"], seed=2), predictions_of(finished)
+    rows, predictions = questions(SIZES["test"], seed=2), finished.predictions
     assert [(row["id"], row["question"], row["context"]) for row in predictions] == [
         (row["id"], row["question"], row["context"]) for row in rows
     ]
     assert [row["references"] for row in predictions] == [row["answers"]["text"] for row in rows]
-    report = report_of(finished)
+    report = finished.report
     scores = squad.scores([row["prediction"] for row in predictions], [row["references"] for row in predictions])
     assert report.test is not None
     assert report.test == pytest.approx({**scores, "loss": report.test["loss"]})
@@ -128,7 +119,7 @@ def test_the_model_answers_without_us(finished: Finished) -> None:
 
     model = AutoModelForQuestionAnswering.from_pretrained(finished.model)
     tokenizer = AutoTokenizer.from_pretrained(finished.model)
-    short = [row for row in predictions_of(finished) if len(row["context"].split()) < 15]
+    short = [row for row in finished.predictions if len(row["context"].split()) < 15]
     assert len(short) > 10
     same = 0
     for row in short:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.prepare.hub_dataset import _split
 from finetune_trainer.prepare.run import prepare
 from finetune_trainer.shared.failures import ExpectedError
@@ -117,16 +115,8 @@ def number(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) ->
     return finished
 
 
-def report_of(finished: Finished) -> TrainingReport:
-    return TrainingReport.model_validate_json((finished.model / REPORT_FILE).read_text(encoding="utf-8"))
-
-
-def predictions_of(finished: Finished) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (finished.model / PREDICTIONS_FILE).read_text().splitlines()]
-
-
 def test_several_labels_are_learnt_and_resumed(several: Finished) -> None:
-    report = report_of(several)
+    report = several.report
     assert report.steps == 152
     assert [entry["step"] for entry in several.log() if "loss" in entry] == list(range(1, 153))
     assert report.evaluation is not None
@@ -143,7 +133,7 @@ def test_a_pipeline_predicts_several_labels_as_reported(several: Finished) -> No
     from sklearn.metrics import f1_score
     from transformers import pipeline
 
-    rows, predictions = opinions(41, seed=2), predictions_of(several)
+    rows, predictions = opinions(41, seed=2), several.predictions
     classify = pipeline("text-classification", model=str(several.model), top_k=None)
     assert classify.model.config.problem_type == MULTI
     assert classify.model.config.id2label == dict(enumerate(sorted(OPINIONS)))
@@ -158,13 +148,13 @@ def test_a_pipeline_predicts_several_labels_as_reported(several: Finished) -> No
         [[label in labels for label in sorted(OPINIONS)] for labels in part]
         for part in (pipeline_labels, [r["about"] for r in rows])
     ]
-    report = report_of(several)
+    report = several.report
     assert report.test is not None
     assert report.test["f1"] == pytest.approx(f1_score(yes[1], yes[0], average="macro"))
 
 
 def test_the_report_tells_scores_by_label(several: Finished) -> None:
-    per_label = report_of(several).details["perLabel"]
+    per_label = several.report.details["perLabel"]
     assert sorted(per_label) == sorted(OPINIONS)
     rows = opinions(61, seed=1)
     for label, scores in per_label.items():
@@ -175,14 +165,14 @@ def test_the_report_tells_scores_by_label(several: Finished) -> None:
 def test_a_number_is_learnt_and_a_pipeline_tells_it(number: Finished) -> None:
     from transformers import pipeline
 
-    report = report_of(number)
+    report = number.report
     spread = float(np.var([row["score"] for row in ratings(61, seed=1)]))
     assert report.evaluation is not None
     assert report.evaluation.keys() >= {"loss", "mse", "pearson"}
     assert report.evaluation["mse"] < spread / 2, "the mean of all would have the spread"
     assert report.evaluation["pearson"] > 0.7
     assert report.evaluation["loss"] == pytest.approx(report.evaluation["mse"], rel=1e-4)
-    predictions = predictions_of(number)
+    predictions = number.predictions
     predict = pipeline("text-classification", model=str(number.model))
     assert (predict.model.config.problem_type, predict.model.config.num_labels) == (REGRESSION, 1)
     pipeline_scores = [result["score"] for result in predict([row["text"] for row in predictions])]
@@ -212,10 +202,7 @@ def test_rows_and_loss_of_a_step_are_those_of_every_world(
 def test_the_loss_is_that_of_the_model_itself(problem: str, models: dict[str, Path], tmp_path: Path) -> None:
     run = ready(tmp_path, models["bert"], problem)
     evaluated = global_step.evaluated(run)
-    rows = [evaluated.rows[index] for index in range(len(evaluated.rows))]
-    batch = TASK.collator(run)([{name: row[name] for name in row if not name.startswith("_")} for row in rows])
-    with torch.no_grad():
-        expected = float(run.model(**batch).loss)
+    expected = global_step.own_loss(run, evaluated)
     assert TASK.metrics(run, evaluated)["loss"] == pytest.approx(expected, abs=1e-6)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from finetune_trainer import tasks
 from finetune_trainer.contract.task_facts import TASKS
-from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
+from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE
 from finetune_trainer.tasks import Task
 from finetune_trainer.train import predict, strict_json
 from finetune_trainer.train.launch_client import LaunchError
@@ -71,14 +71,6 @@ def _killing_when_it_evaluates(post: Any) -> Any:
     return heard
 
 
-def report_of(finished: Finished) -> TrainingReport:
-    return TrainingReport.model_validate_json((finished.model / REPORT_FILE).read_text(encoding="utf-8"))
-
-
-def predictions_of(finished: Finished) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (finished.model / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()]
-
-
 def test_a_kill_while_predicting_leaves_the_last_checkpoint_and_no_model(attempts: tuple[Finished, Finished]) -> None:
     killed, _ = attempts
     assert killed.returncode != 0
@@ -92,7 +84,7 @@ def test_the_next_attempt_predicts_all_rows_in_their_order(
 ) -> None:
     _, resumed = attempts
     assert resumed.returncode == 0, resumed.output
-    predictions = predictions_of(resumed)
+    predictions = resumed.predictions
     assert [(row["text"], row["reference"]) for row in predictions] == [(row["review"], row["stars"]) for row in rows]
     (handed,) = resumed.heard.models
     assert {PREDICTIONS_FILE, REPORT_FILE, "model.safetensors"} <= set(handed["files"])
@@ -100,7 +92,7 @@ def test_the_next_attempt_predicts_all_rows_in_their_order(
 
 def test_metrics_of_the_test_split_are_told_everywhere(attempts: tuple[Finished, Finished]) -> None:
     _, resumed = attempts
-    report, predictions = report_of(resumed), predictions_of(resumed)
+    report, predictions = resumed.report, resumed.predictions
     assert report.evaluation is None, "there was no validation split"
     assert report.test is not None
     assert report.test["accuracy"] == pytest.approx(

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from finetune_trainer.contract.records import Cause, Outcome, Reason
-from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
+from finetune_trainer.contract.training_report import REPORT_FILE
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.published import Publishing, seal_model
 from tests.support.ranks import PACKAGES, Finished, run_ranks
@@ -59,10 +59,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
 def together(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Finished:
     """Train on two ranks with a batch of 8 each."""
     return train(tmp_path_factory.mktemp("together"), data, world=2)
-
-
-def report_of(finished: Finished) -> TrainingReport:
-    return TrainingReport.model_validate_json((finished.model / REPORT_FILE).read_text(encoding="utf-8"))
 
 
 def test_two_ranks_train_as_one(alone: Finished, together: Finished) -> None:
@@ -166,7 +162,7 @@ def test_the_model_folder_holds_model_tokenizer_and_report(together: Finished) -
 
 
 def test_the_report_tells_what_was_trained_and_how(alone: Finished, together: Finished) -> None:
-    reports = [report_of(alone), report_of(together)]
+    reports = [alone.report, together.report]
     assert [report.world_size for report in reports] == [1, 2]
     assert [report.hardware for report in reports] == ["CPU (1 rank)", "CPU (2 ranks)"]
     assert {report.global_batch_size for report in reports} == {16}
@@ -245,7 +241,7 @@ def test_the_best_checkpoint_becomes_the_model(data: Path, tmp_path: Path) -> No
     kept = load_file(finished.model / "model.safetensors")
     sealed = load_file(finished.checkpoint(best["step"]) / "model.safetensors")
     assert all((kept[name] == sealed[name]).all() for name in sealed)
-    report = report_of(finished)
+    report = finished.report
     assert (report.kept_step, report.steps) == (best["step"], 78)
     assert [evaluation.step for evaluation in report.evaluations] == [*range(4, 77, 4), 78]
     assert report.evaluations[-1].metrics != report.evaluation, "the best weights' own step tells it already"
@@ -277,7 +273,7 @@ def test_a_best_checkpoint_that_is_gone_costs_no_model(data: Path, tmp_path: Pat
 
     finished = run_ranks(tmp_path / "run", config, happens=lose)
     assert finished.returncode == 0, finished.output
-    report = report_of(finished)
+    report = finished.report
     best = min(report.evaluations, key=lambda evaluation: evaluation.metrics["loss"])
     assert best.step < report.steps == report.kept_step
     (message,) = {message for message in finished.heard.messages() if "best checkpoint" in message}
@@ -316,7 +312,7 @@ def test_a_last_evaluation_that_fails_on_one_rank_costs_no_model(data: Path, tmp
     finished = run_ranks(tmp_path / "run", config, world=2, environment=environment)
     assert finished.returncode == 0, finished.output
     assert [result["outcome"] for _, result in sorted(finished.heard.results.items())] == [Outcome.SUCCEEDED] * 2
-    report = report_of(finished)
+    report = finished.report
     assert (report.steps, report.evaluation) == (13, None)
     messages = [message for message in finished.heard.messages() if "last evaluation could not be made" in message]
     assert messages, finished.heard.messages()
