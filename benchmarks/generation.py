@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.common import Figure, Table, rates
 from benchmarks.material import skewed_length
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.tasks.base import Evaluated
+from finetune_trainer.tasks.task import Evaluated
 from tests.support.seq2seq import InProcess, pair_config
 from tests.support.tiny import Row
 from tests.support.tiny_t5 import NOISE, SPECIAL, tiny_t5
@@ -176,7 +176,7 @@ def by_ranks(made: InProcess, folder: Path) -> Any:
     """Evaluate as a rank does."""
     from transformers import TrainingArguments
 
-    from finetune_trainer.data.dataset import Collator
+    from finetune_trainer.data.prepared_dataset import Collator
     from finetune_trainer.data.sampler import by_length
     from finetune_trainer.train.trainer import RankTrainer
 

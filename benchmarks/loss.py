@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.common import Figure, Table
-from finetune_trainer.data.columns import IGNORED_LABEL
+from finetune_trainer.data.column_request import IGNORED_LABEL
 from finetune_trainer.tasks import token_loss
 
 RUNS = 5

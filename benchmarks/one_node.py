@@ -19,7 +19,7 @@ from tests.support.cluster.client import REPOSITORY
 BATCH = 8
 """The batch of a rank, in scripts by hand too."""
 START = (
-    "import os, sys; from finetune_trainer.launch.run import main; os.environ['LAUNCH_PID'] = str(os.getpid()); "
+    "import os, sys; from finetune_trainer.launch.node_run import main; os.environ['LAUNCH_PID'] = str(os.getpid()); "
     "sys.exit(main(('-m', *sys.argv[1:])))"
 )
 

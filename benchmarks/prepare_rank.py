@@ -17,7 +17,7 @@ BATCH_ROWS = 8
 
 def prepare() -> int:
     """Run what a pod runs, with a clock beside the part that the script by hand does too: from rows to tokens on disk."""
-    from finetune_trainer.prepare import build, command, store
+    from finetune_trainer.prepare import build, prepare_command, store
 
     begun: dict[str, float] = {}
     written, seal = build._written, store.seal
@@ -31,14 +31,14 @@ def prepare() -> int:
         _tell({"seconds": time.perf_counter() - begun["seconds"], "cpu": _cpu() - begun["cpu"], "rows": 0})
 
     build._written, store.seal = timed, sealed  # type: ignore[assignment]
-    return command.main()
+    return prepare_command.main()
 
 
 def rank() -> int:
     """Open prepared rows as a rank does, order them, read some batches; writes what it has in memory of its own then."""
     import numpy as np
 
-    from finetune_trainer.data.dataset import PreparedDataset
+    from finetune_trainer.data.prepared_dataset import PreparedDataset
     from finetune_trainer.data.sampler import GlobalBatchOrder
 
     before = _anonymous()

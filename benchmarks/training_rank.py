@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 from finetune_trainer.shared import startup
-from finetune_trainer.train import command
+from finetune_trainer.train import train_command
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
 
     trainer.DEFAULT_CALLBACKS.append(Report)
     if who == "ours":
-        command.main()
+        train_command.main()
     import_module(f"benchmarks.{who}").main(arguments)
 
 

@@ -45,7 +45,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from finetune_operator.api.base import ApiModel
+from finetune_operator.api.api_model import ApiModel
 
 TRANSFORMERS_VERSION = "{version}"
 """Release that these arguments are of."""

@@ -2,7 +2,7 @@
 
 import json
 
-from finetune_operator.cli.manifest import load
+from finetune_operator.cli.manifest_files import load
 from tests.support.cluster.client import Client
 
 WORDS = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.cli.manifest import read
+from finetune_operator.cli.manifest_files import read
 from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE
 from tests.support import e2e

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from tests.gpu.conftest import Train
 from tests.support.headers import write_headers
 from tests.support.ranks import Finished, run_ranks

@@ -10,7 +10,7 @@ from finetune_trainer.contract.prepared import Prepared, PrepareSummary
 from finetune_trainer.contract.records import CheckpointRef
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.launch import sealing
-from finetune_trainer.launch.resume import decide
+from finetune_trainer.launch.resume_decision import decide
 from finetune_trainer.shared.checkpoints import training_note
 from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord, write_attempt_record
 from finetune_trainer.shared.checkpoints.manifest import Manifest

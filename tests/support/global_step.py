@@ -18,10 +18,10 @@ from transformers.trainer_pt_utils import nested_concat, nested_numpify
 from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
-from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS
+from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
-from finetune_trainer.tasks.base import Evaluated, Training
+from finetune_trainer.tasks.task import Evaluated, Training
 
 WORLDS = ((1, 1), (1, 2), (2, 1))
 """(ranks, accumulation steps)"""

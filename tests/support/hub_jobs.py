@@ -23,7 +23,7 @@ from finetune_operator.plan.desired.pod_template import OUTPUT_PATH, TOKEN_FILE
 from finetune_operator.plan.types import PlanSettings
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Failure
-from finetune_trainer.prepare.command import attempt
+from finetune_trainer.prepare.prepare_command import attempt
 from tests.support.stub_hub import TOKEN, StubHub
 
 CONSTANTS = "huggingface_hub.constants"

@@ -19,11 +19,11 @@ from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler
 from finetune_trainer.prepare import image
-from finetune_trainer.tasks.base import Reading, Training
 from finetune_trainer.tasks.loading import model_class
+from finetune_trainer.tasks.task import Reading, Training
 from finetune_trainer.train import balance, towers
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.trainer import RankTrainer, takes_use_cache

@@ -18,7 +18,7 @@ from typing import Any
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary
 from finetune_trainer.contract.records import Progress, ResultRecord
 from finetune_trainer.contract.run_config import Env, RunConfig
-from finetune_trainer.launch.settings import Peer
+from finetune_trainer.launch.launch_settings import Peer
 from finetune_trainer.shared.data_digests import content_of, read_meta
 from finetune_trainer.shared.host import free_port
 from finetune_trainer.shared.volume import Layout, make_folder, write_checked
@@ -27,7 +27,7 @@ from tests.support.prepared_data import sealed_data
 
 PACKAGES = Path(__file__).parents[2] / "trainer_image"
 RANK_PROGRAM = Path(__file__).parent / "stand_in" / "rank_program.py"
-START = "import sys; from finetune_trainer.launch.run import main; sys.exit(main((sys.argv[1],)))"
+START = "import sys; from finetune_trainer.launch.node_run import main; sys.exit(main((sys.argv[1],)))"
 
 
 def until(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:

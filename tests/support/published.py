@@ -17,7 +17,7 @@ from finetune_trainer.contract.training_report import REPORT_FILE, Evaluation, T
 from finetune_trainer.launch import sealing
 from finetune_trainer.publish.retries import BACKOFF
 from finetune_trainer.shared.checkpoints.manifest import Manifest
-from finetune_trainer.shared.hub.client import Traffic
+from finetune_trainer.shared.hub.http_client import Traffic
 from finetune_trainer.shared.volume import Layout, make_folder
 from tests.support import checkpoints
 from tests.support.stub_hub import Repository, StubHub, stub_hub
@@ -120,7 +120,7 @@ class Publishing:
         **fields: Any,
     ) -> PublishedModel:
         """Publish; raise as the product does."""
-        from finetune_trainer.publish.run import publish as run_publish
+        from finetune_trainer.publish.publish_run import publish as run_publish
 
         backoff = replace(BACKOFF, deadline=time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
         with _without_xet():

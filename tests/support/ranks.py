@@ -19,7 +19,7 @@ import psutil
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.host import free_port
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.serving import Handler, serving

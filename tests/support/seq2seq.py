@@ -15,9 +15,9 @@ import pyarrow as pa
 from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.tasks.base import Evaluated, Task, Training
+from finetune_trainer.tasks.task import Evaluated, Task, Training
 from tests.support.tiny import Row, write_rows
 
 COLUMNS = {"summarization": {"text": "story", "summary": "gist"}, "translation": {"source": "en", "target": "de"}}
@@ -78,14 +78,14 @@ class InProcess:
         )
 
     def rows(self, role: str = "train") -> Any:
-        from finetune_trainer.data.dataset import PreparedDataset
+        from finetune_trainer.data.prepared_dataset import PreparedDataset
 
         rows = PreparedDataset.from_file(to_local(self.prepared.data) / f"{role}.arrow")
         return rows.reading({"input_ids", "attention_mask", "decoder_input_ids"})
 
     def batch(self, rows: Iterable[dict[str, Any]]) -> Any:
         """Collate rows as the ranks do."""
-        from finetune_trainer.data.dataset import Collator
+        from finetune_trainer.data.prepared_dataset import Collator
 
         return Collator(self.task.collator(self.run), keep_draw=self.task.draws)(list(rows))
 

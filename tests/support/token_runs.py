@@ -11,11 +11,11 @@ from typing import Any
 from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
-from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.column_request import IGNORED_LABEL
+from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, Pick
-from finetune_trainer.prepare.run import prepare
-from finetune_trainer.tasks.base import Evaluated, Training
+from finetune_trainer.prepare.prepare_run import prepare
+from finetune_trainer.tasks.task import Evaluated, Training
 from finetune_trainer.train.predict import examples
 from tests.support.tiny import Row, write_rows
 

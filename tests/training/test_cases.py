@@ -19,7 +19,7 @@ from finetune_trainer import tasks
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Reason
 from finetune_trainer.contract.run_config import Peft, RunConfig
-from finetune_trainer.prepare.command import attempt
+from finetune_trainer.prepare.prepare_command import attempt
 from tests.support import global_step
 from tests.support.labelled import config
 from tests.support.ranks import run_ranks

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli.manifest import read
+from finetune_operator.cli.manifest_files import read
 from finetune_operator.plan.desired.manifests import run_config
 from finetune_operator.plan.types import PlanSettings
 from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.prepare.command import attempt
+from finetune_trainer.prepare.prepare_command import attempt
 from tests.support.examples import data
 from tests.support.examples.stand_ins import offer
 from tests.support.examples.training import train_here

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from finetune_operator.api.status import Phase
 from finetune_operator.controller.metrics import OperatorMetrics
 from finetune_trainer.contract.launch_protocol import RankProgress
-from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.attempt_metrics import AttemptMetrics
 
 ROOT = Path(__file__).parents[2]
 OPERATOR, TRAINER = ROOT / "operator/finetune_operator", ROOT / "trainer_image/finetune_trainer"
-MODULES = (OPERATOR / "controller/metrics.py", TRAINER / "launch/metrics.py")
+MODULES = (OPERATOR / "controller/metrics.py", TRAINER / "launch/attempt_metrics.py")
 CONSTRUCTORS = {"Gauge", "Counter", "Histogram", "gauge"}
 SETTERS = {"set", "inc", "observe", "time", "set_function"}
 

@@ -15,7 +15,7 @@ STOPPED = 143
 
 
 def _launch() -> int:
-    from finetune_trainer.launch.run import main
+    from finetune_trainer.launch.node_run import main
 
     return main()
 

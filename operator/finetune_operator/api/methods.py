@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_operator.api.base import ApiModel, Name
+from finetune_operator.api.api_model import ApiModel, Name
 
 
 class PeftSpec(ApiModel):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.config import JsonDict
 
-from finetune_operator.api.base import ApiModel, Name
-from finetune_operator.api.dataset import Dataset, PreprocessingSpec
+from finetune_operator.api.api_model import ApiModel, Name
+from finetune_operator.api.dataset_spec import Dataset, PreprocessingSpec
 from finetune_operator.api.methods import EarlyStoppingSpec, PeftSpec, QuantizationSpec
 from finetune_operator.api.mutability import FIXED, NEW_JOB, PUBLISHING, Decides, Immutable, Mutable
 from finetune_operator.api.training_arguments import TrainingArguments

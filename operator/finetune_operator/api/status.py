@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.config import JsonDict
 
-from finetune_operator.api.base import ApiModel
+from finetune_operator.api.api_model import ApiModel
 
 _BY_TYPE: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 """A list that holds each condition once."""

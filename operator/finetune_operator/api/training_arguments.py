@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from finetune_operator.api.base import ApiModel
+from finetune_operator.api.api_model import ApiModel
 
 TRANSFORMERS_VERSION = "5.23.0"
 """Release that these arguments are of."""

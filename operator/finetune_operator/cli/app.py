@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.terminal import safe_streams
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def explain(
     """
 
     def command() -> ExitCode:
-        from finetune_operator.cli.explain import command as module
+        from finetune_operator.cli.explain import explain as module
 
         return module.explain(manifests, name, at)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from finetune_operator.cli.command_errors import ExitCode
 from finetune_operator.cli.document import job_of
-from finetune_operator.cli.errors import ExitCode
-from finetune_operator.cli.manifest import dump
+from finetune_operator.cli.manifest_files import dump
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.types import PlanSettings
 

@@ -15,9 +15,9 @@ from typing import Any, TextIO
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli import result_summary, try_snippet
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.display import Display, Watcher, display_for
 from finetune_operator.cli.document import job_of
-from finetune_operator.cli.errors import CommandError, ExitCode
 from finetune_operator.cli.local import devices, processes, state, volumes
 from finetune_operator.cli.local.cluster import LocalCluster
 from finetune_operator.cli.local.loop import Interruption, Loop

@@ -13,8 +13,8 @@ from finetune_operator.api import validation
 from finetune_operator.api.resource import GROUP, KIND, FineTuneJob
 from finetune_operator.api.spec import FineTuneJobSpec
 from finetune_operator.api.validation import Problem, normalised
-from finetune_operator.cli import manifest
-from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli import manifest_files
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.plan.desired.manifests import accelerator_problems, template_off_limits, template_problems
 from finetune_operator.plan.types import PlanSettings
 
@@ -44,7 +44,7 @@ def validate_files(paths: Sequence[str], volumes: Volumes | None = None) -> Exit
 def _check(path: str, volumes: Volumes | None) -> ExitCode:
     """Validate one file. Raise CommandError where it can't be read, or holds no FineTuneJob."""
     code = ExitCode.SUCCEEDED
-    jobs = [document for document in manifest.read(path) if is_fine_tune_job(document)]
+    jobs = [document for document in manifest_files.read(path) if is_fine_tune_job(document)]
     if not jobs:
         raise CommandError(f"{path}: holds no {KIND}", ExitCode.FAILED)
     for job in jobs:

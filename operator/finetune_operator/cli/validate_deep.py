@@ -15,9 +15,9 @@ from pathlib import Path
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.api.spec import Storage
-from finetune_operator.cli.errors import CommandError, ExitCode
-from finetune_operator.cli.local.environment import container_environment, inherited_environment
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.local.packages import require_trainer
+from finetune_operator.cli.local.pod_environment import container_environment, inherited_environment
 from finetune_operator.cli.local.volumes import Volumes, missing, pod_paths, token_file
 from finetune_operator.cli.terminal import one_line
 from finetune_operator.plan.desired.manifests import prepare_job, run_config

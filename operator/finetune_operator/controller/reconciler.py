@@ -24,7 +24,7 @@ from finetune_operator.controller.metrics import OperatorMetrics
 from finetune_operator.controller.other_operators import OtherOperators
 from finetune_operator.controller.reconcile_condition import troubled_status
 from finetune_operator.kube.client import Cluster
-from finetune_operator.kube.events import event
+from finetune_operator.kube.event_manifest import event
 from finetune_operator.kube.exceptions import ApiError, Conflict, NotFound, Undecided
 from finetune_operator.kube.pods_first import makes_pods
 from finetune_operator.plan.desired.accelerators import accelerators as accelerators_of

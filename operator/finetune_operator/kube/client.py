@@ -23,7 +23,7 @@ import aiohttp
 
 from finetune_operator.api.resource import KIND, LABEL_JOB
 from finetune_operator.kube.exceptions import ApiError, NotFound, Refused, Unavailable
-from finetune_operator.kube.resources import CHILD_KINDS, path_of
+from finetune_operator.kube.resource_paths import CHILD_KINDS, path_of
 from finetune_operator.kube.responses import Answer, error_of
 from finetune_operator.plan.types import Manifest, PodEvent, Ref
 

@@ -14,11 +14,11 @@ from finetune_operator.plan import conditions
 from finetune_operator.plan.conditions import VALID, Fact, Facts
 from finetune_operator.plan.desired import manifests
 from finetune_operator.plan.observed.diagnosis import Diagnosis
-from finetune_operator.plan.stages import prepare, publish, train, train_start, validate
+from finetune_operator.plan.stages import prepare, publish, spec_checks, train, train_start
 from finetune_operator.plan.stages import step as steps
 from finetune_operator.plan.stages.round import Round
+from finetune_operator.plan.stages.spec_checks import SpecProblem
 from finetune_operator.plan.stages.step import Step
-from finetune_operator.plan.stages.validate import SpecProblem
 from finetune_operator.plan.status import from_training
 from finetune_operator.plan.status.events import transitions
 from finetune_operator.plan.types import Decision, Delete, Manifest, Observed, Ref, Suspend
@@ -86,14 +86,14 @@ def _training(round: Round, current: int) -> Step:
 def _accepted(round: Round) -> Round:
     """Put into the status what is known of every valid job: when it started, its claim, its access mode."""
     started = steps.stamp(round.now)
-    claim = ClaimStatus(name=manifests.claim_name(round.job), access_mode=validate.access_mode(round.observed))
+    claim = ClaimStatus(name=manifests.claim_name(round.job), access_mode=spec_checks.access_mode(round.observed))
     return round.with_budget(started=round.status.budget.started or started).with_fields(
         start_time=round.status.start_time or started, claim=claim
     )
 
 
 def _unknown_references(observed: Observed) -> tuple[Ref, ...]:
-    return tuple(ref for ref in validate.needed(observed.job, observed.references) if ref not in observed.references)
+    return tuple(ref for ref in spec_checks.needed(observed.job, observed.references) if ref not in observed.references)
 
 
 def _before_training(round: Round) -> Step:
@@ -103,7 +103,7 @@ def _before_training(round: Round) -> Step:
         return Step(round.written, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
     first = round.status.budget.first_attempt
     planned = (*train_start.planned(round, first), *prepare.planned(round))
-    problems = validate.problems(round.observed, planned)
+    problems = spec_checks.problems(round.observed, planned)
     if problems:
         return _invalid(round, problems)
     if (refused := steps.refused(round, planned)) is not None:
@@ -128,7 +128,7 @@ def _undone(round: Round, attempt: int) -> Step | None:
     if gang.job is None or gang.fallen or gang.succeeded or round.progress(attempt) is not None:
         return None
     planned = train_start.planned(round, attempt)
-    checked = (validate.taken(round.observed, manifest) for manifest in planned)
+    checked = (spec_checks.taken(round.observed, manifest) for manifest in planned)
     blocked = tuple(problem for problem in checked if problem is not None)
     if not blocked:
         return None
@@ -149,7 +149,7 @@ def _invalid(round: Round, problems: tuple[SpecProblem, ...]) -> Step:
         round.with_fields(phase=Phase.PENDING).status,
         facts={ConditionType.VALIDATED: fact},
         requeue_after_seconds=_waiting_seconds(round.observed),
-        wants_references=validate.needed(round.job, round.observed.references),
+        wants_references=spec_checks.needed(round.job, round.observed.references),
     )
 
 

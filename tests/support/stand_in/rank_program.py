@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.frozen_document import Document
 from finetune_trainer.contract.launch_protocol import RankCheckpoint, RankEnv, RankModel, RankProgress, RankResult
 from finetune_trainer.contract.records import Outcome, PodPhase
 from finetune_trainer.launch.rank_output import attach

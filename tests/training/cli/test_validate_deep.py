@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from finetune_operator.cli.errors import ExitCode
+from finetune_operator.cli.command_errors import ExitCode
 from finetune_operator.cli.local.volumes import Volumes
 from finetune_operator.cli.validate import validate_files
 from tests.support.local_run import EXAMPLE

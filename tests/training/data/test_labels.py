@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from finetune_trainer.data import label_columns, label_lists
-from finetune_trainer.data.columns import ColumnRequest
+from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.labels import class_ids, class_names
 from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare.content import local

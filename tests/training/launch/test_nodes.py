@@ -233,7 +233,7 @@ def test_checkpoint_one_node_cannot_place_is_given_up(two: Launches) -> None:
 
 FULL_AT_FIRST = """
 import errno, os, sys
-from finetune_trainer.launch.run import main
+from finetune_trainer.launch.node_run import main
 real, left = os.rename, 1 if os.environ["JOB_COMPLETION_INDEX"] == "1" else 0
 def rename(source, target):
     global left
@@ -255,7 +255,9 @@ def test_user_settings_of_threads_and_interfaces_stay(launches: Launches, tmp_pa
         "names = ('OMP_NUM_THREADS', 'GLOO_SOCKET_IFNAME', 'HF_HUB_OFFLINE', 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT')\n"
         "print(json.dumps({name: os.environ.get(name) for name in names}))\n"
     )
-    launches.start_code = f"from finetune_trainer.launch.run import main; raise SystemExit(main(({str(script)!r},)))"
+    launches.start_code = (
+        f"from finetune_trainer.launch.node_run import main; raise SystemExit(main(({str(script)!r},)))"
+    )
     launches.grace_period_seconds = 45
     (node,) = launches.start(env={"OMP_NUM_THREADS": "3", "GLOO_SOCKET_IFNAME": "net7", Env.NODE.value: "0"})
     assert node.wait() == 1  # it never reported

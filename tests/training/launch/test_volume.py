@@ -15,7 +15,7 @@ POD_USER = 10001
 AS_THE_PODS_USER = """
 import os, sys
 import concurrent.futures.thread, encodings.idna, psutil  # an interpreter below /root can be read only now
-from finetune_trainer.launch.run import main
+from finetune_trainer.launch.node_run import main
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(10001)
@@ -58,10 +58,10 @@ def test_no_permission_on_the_volume(closed_volume: tuple[Launches, int]) -> Non
 
 AWAY = """
 import errno, os, sys
-from finetune_trainer.launch import checkpoint_coordinator, run
-from finetune_trainer.launch.run import main
-run.VOLUME_LOOK_SECONDS = checkpoint_coordinator.MODEL_AGAIN_SECONDS = 0.1
-run.VOLUME_SECONDS = float(os.environ.get("PATIENCE", "60"))
+from finetune_trainer.launch import checkpoint_coordinator, node_run
+from finetune_trainer.launch.node_run import main
+node_run.VOLUME_LOOK_SECONDS = checkpoint_coordinator.MODEL_AGAIN_SECONDS = 0.1
+node_run.VOLUME_SECONDS = float(os.environ.get("PATIENCE", "60"))
 real, left = os.rename, {"new": int(os.environ["PROBES"]), "model": 2}
 def rename(source, target):
     name = os.path.basename(target)

@@ -18,7 +18,7 @@ from finetune_operator.plan.types import PlanSettings
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure
 from finetune_trainer.contract.run_config import Env, RunConfig
-from finetune_trainer.prepare.command import attempt
+from finetune_trainer.prepare.prepare_command import attempt
 from tests.support.bad_input.data import MAKERS, ROWS
 from tests.support.bad_input.place import NOTICE, Place
 from tests.support.bad_input.row import BadInput

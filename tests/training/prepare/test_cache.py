@@ -24,7 +24,7 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Exit, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare import cores, eviction, lease, store, workers
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared import data_digests
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import Layout, read_checked
@@ -200,7 +200,7 @@ def started(config: RunConfig, folder: Path, hook: str = "") -> subprocess.Popen
     """Prepare in a process of its own, with a few lines of test code before it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(config.to_json())
-    code = f"from finetune_trainer.prepare import command, tokens, lease\n{hook}\nraise SystemExit(command.main())"
+    code = f"from finetune_trainer.prepare import prepare_command, tokens, lease\n{hook}\nraise SystemExit(prepare_command.main())"
     variables = {
         **os.environ,
         "PYTHONPATH": str(PACKAGES),

@@ -18,12 +18,12 @@ import pytest
 import zstandard
 
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.data.columns import ColumnRequest
+from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.prepare import holdout, splits
 from finetune_trainer.prepare.content import local
 from finetune_trainer.prepare.files import read_files
 from finetune_trainer.prepare.formats import READERS, array, columnar, delimited, jsons, raw
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.prepare.spool import spooled
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.runs import run_config

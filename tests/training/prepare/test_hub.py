@@ -21,13 +21,13 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Reason, ResultRecord
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
-from finetune_trainer.data.columns import ColumnRequest
+from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import splits
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.prepare.hub_model import needed_files
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.prepare.splits import chosen
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.environment import environment

@@ -14,8 +14,8 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft, Quantization
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.prepare import adapters, image
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare import adapter_checks, image
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.labelled import config
 from tests.support.ranks import run_ranks
@@ -104,7 +104,7 @@ def test_gptq_base_without_packages_is_refused(tmp_path: Path) -> None:
 def test_what_weights_in_few_bits_cannot_do_is_refused(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
     model = prepare_model.load(quantised(tmp_path / "model", FP8), "The model")
     with pytest.raises(ExpectedError) as raised:
-        adapters.check(
+        adapter_checks.check(
             model, "AutoModelForCausalLM", **{"peft": None, "quantization": None, "accelerators": False, **fields}
         )
     assert raised.value.reason is Reason.ARGUMENTS_INVALID

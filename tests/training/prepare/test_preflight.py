@@ -12,7 +12,7 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare import preflight
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.published import config
 from tests.support.stub_hub import FINE_GRAINED_TOKEN, READ_TOKEN, TOKEN, Fault, Repository, StubHub, stub_hub

@@ -20,7 +20,7 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import remote, s3, streamed
 from finetune_trainer.prepare import web as web_files
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.hub_jobs import hub_of_this_process
 from tests.support.runs import run_config

@@ -12,7 +12,7 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.data.columns import ColumnRequest
+from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.files import read_files

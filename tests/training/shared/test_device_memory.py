@@ -12,7 +12,7 @@ from finetune_operator.api.training_arguments import TrainingArguments as Accept
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared import device_memory
 from finetune_trainer.shared.device_memory import OPTIMIZER_BYTES, WEIGHT_BYTES, needed, parameters_of
 from finetune_trainer.shared.failures import ExpectedError

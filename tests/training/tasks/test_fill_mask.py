@@ -14,9 +14,9 @@ import pytest
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.data.dataset import DRAW
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.data.column_request import IGNORED_LABEL
+from finetune_trainer.data.prepared_dataset import DRAW
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.mlm_collator import CONTINUES, MaskingCollator
 from finetune_trainer.tasks.plain_text import PaddingCollator

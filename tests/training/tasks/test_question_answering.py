@@ -15,8 +15,8 @@ from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.run_config import Peft, Preprocessing, RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE
-from finetune_trainer.data.dataset import PreparedDataset
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.data.prepared_dataset import PreparedDataset
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import spans, squad
 from finetune_trainer.tasks.question_answering import TASK

@@ -11,7 +11,7 @@ import pytest
 from finetune_trainer import tasks
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.ranks import Finished, run_ranks
 from tests.support.seq2seq import InProcess, pair_config

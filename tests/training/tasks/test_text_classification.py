@@ -17,7 +17,7 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare.hub_dataset import _split
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import class_problems, classes
 from finetune_trainer.tasks.text_classification import TASK

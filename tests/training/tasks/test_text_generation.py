@@ -17,10 +17,10 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
-from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.data.dataset import PreparedDataset
+from finetune_trainer.data.column_request import IGNORED_LABEL
 from finetune_trainer.data.model import load as load_model
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.data.prepared_dataset import PreparedDataset
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import plain_text
 from tests.support.ranks import Finished, run_ranks

@@ -19,7 +19,7 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data import model as prepare_model
 from finetune_trainer.prepare.hub_dataset import _split
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import tag_scores
 from finetune_trainer.tasks.token_classification import TASK

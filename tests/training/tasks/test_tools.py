@@ -14,8 +14,8 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.data.column_request import IGNORED_LABEL
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.tiny_llama import CALLING_TEMPLATE, MARKED_TEMPLATE, TEMPLATE, TEXT_CALLING_TEMPLATE, tiny_llama
 from tests.support.token_runs import prepared_rows, token_config

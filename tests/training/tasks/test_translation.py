@@ -11,7 +11,7 @@ import pytest
 from finetune_trainer import tasks
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.translation import counters, word_rules
 from tests.support.ranks import Finished, run_ranks

@@ -14,7 +14,7 @@ from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolve
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import EarlyStopping, Peft, Quantization, RunConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.global_step import WORLDS, steps, training
 from tests.support.hub_jobs import hub_of_this_process

@@ -12,7 +12,7 @@ from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import EarlyStopping, Env, Peft, RunConfig
 from finetune_trainer.data.sampler import Strategy
 from finetune_trainer.prepare import arguments, image
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import defaults
 from tests.support.runs import run_config

@@ -11,7 +11,7 @@ from finetune_trainer import tasks
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft, Quantization
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.loading import skeleton
 from finetune_trainer.train import balance

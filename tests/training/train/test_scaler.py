@@ -14,7 +14,7 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.sampler import MicroBatchSampler
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from finetune_trainer import tasks
 from finetune_trainer.data import model
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.prepare import splits, store
 from finetune_trainer.prepare.hub import HubReader
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.tasks.base import Reading
+from finetune_trainer.tasks.task import Reading
 from tests.support.global_step import training
 from tests.support.runs import run_config
 from tests.support.tiny import tiny_bert, write_rows

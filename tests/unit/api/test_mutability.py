@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 
 from finetune_operator.api import crd
-from finetune_operator.api.base import ApiModel
+from finetune_operator.api.api_model import ApiModel
 from finetune_operator.api.mutability import FIXED, Mutable, UndeclaredMutabilityError, mutability
 from finetune_operator.api.rules.transitions import IMMUTABLE
 from finetune_operator.api.spec import FineTuneJobSpec

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from finetune_operator.api.base import ApiModel
+from finetune_operator.api.api_model import ApiModel
 from finetune_operator.api.structural import NotStructuralError, structural_schema
 
 

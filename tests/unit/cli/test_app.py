@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_operator.cli.errors import ExitCode
+from finetune_operator.cli.command_errors import ExitCode
 
 FINETUNE = (sys.executable, "-c", "from finetune_operator.cli import main; main()")
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "reviews.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_operator.cli.errors import ExitCode
+from finetune_operator.cli.command_errors import ExitCode
 from finetune_operator.cli.validate import validate_files
 from tests.support.bad_input import BadInput, SaidBy, all_rows
 from tests.support.spec_cases import manifest

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import API_VERSION, KIND
-from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.explain import snapshot
-from finetune_operator.cli.explain.command import decided, explain
+from finetune_operator.cli.explain.explain import decided, explain
 from finetune_operator.plan.decide import decide
 from finetune_operator.plan.types import Manifest, Ref
 from tests.support.simulated import SETTINGS, World, begun, trained
@@ -334,7 +334,7 @@ def test_explain_refuses_bad_setting(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_explain_reads_standard_input_and_imports_nothing_slow(tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from finetune_operator.cli.explain.command import explain\n"
+        "from finetune_operator.cli.explain.explain import explain\n"
         "explain(['-'], None, None)\n"
         "print(sorted({'torch', 'transformers', 'datasets', 'kubernetes', 'kopf', 'aiohttp'} & sys.modules.keys()))"
     )

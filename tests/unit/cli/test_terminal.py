@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune_operator.cli.display import LiveDisplay, PlainDisplay
-from finetune_operator.cli.manifest import dump, load
+from finetune_operator.cli.manifest_files import dump, load
 from finetune_operator.cli.progress_log import Line
 from finetune_operator.cli.render import render
 from finetune_operator.cli.result_summary import metrics

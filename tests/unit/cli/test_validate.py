@@ -6,7 +6,7 @@ import pytest
 
 from finetune_operator.api import crd
 from finetune_operator.api.validation import normalised
-from finetune_operator.cli.manifest import load
+from finetune_operator.cli.manifest_files import load
 from finetune_operator.cli.validate import is_fine_tune_job, validate, warnings
 from finetune_trainer.contract.task_facts import TASKS
 from tests.support.spec_cases import manifest

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.cli.errors import ExitCode
+from finetune_operator.cli.command_errors import ExitCode
 from finetune_operator.cli.validate import validate_files
 from tests.support.spec_cases import manifest
 

@@ -46,7 +46,7 @@ def test_generated_pages_are_up_to_date(script: str) -> None:
 
 
 def test_every_reason_to_wait_is_in_troubleshooting() -> None:
-    source = (ROOT / "operator/finetune_operator/plan/stages/validate.py").read_text()
+    source = (ROOT / "operator/finetune_operator/plan/stages/spec_checks.py").read_text()
     page = (ROOT / "docs/troubleshooting.md").read_text()
     reasons = set(re.findall(r'Problem\(\s*"(\w+)"', source))
     assert len(reasons) > 5

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.frozen_document import Document
 
 
 class Effect(Flag):

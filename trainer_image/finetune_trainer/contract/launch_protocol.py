@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from finetune_trainer.contract.base import Document, FiniteMetrics, PodPath
+from finetune_trainer.contract.frozen_document import Document, FiniteMetrics, PodPath
 from finetune_trainer.contract.records import CheckpointRef, Failure, Outcome, PodPhase, ResultRecord
 
 

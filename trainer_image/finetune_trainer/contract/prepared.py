@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetune_trainer.contract.base import Document, PodPath
 from finetune_trainer.contract.effects import Effect
+from finetune_trainer.contract.frozen_document import Document, PodPath
 
 
 class Resolved(Document):

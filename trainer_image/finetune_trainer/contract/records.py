@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Literal
 
-from finetune_trainer.contract.base import Document, FiniteMetrics, PodPath
+from finetune_trainer.contract.frozen_document import Document, FiniteMetrics, PodPath
 from finetune_trainer.contract.prepared import PrepareSummary, Resolved
 
 RESULT_RECORD_MAX_BYTES = 4096

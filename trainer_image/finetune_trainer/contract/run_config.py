@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_trainer.contract.base import Document, PodPath, Scalar
 from finetune_trainer.contract.effects import LEARNING, RESOLVED, ROWS, Effect
+from finetune_trainer.contract.frozen_document import Document, PodPath, Scalar
 from finetune_trainer.contract.task_facts import ProblemType, TaskName
 
 PORT = 8080

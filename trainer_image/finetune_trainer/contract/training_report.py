@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from finetune_trainer.contract.base import Document, FiniteMetrics
+from finetune_trainer.contract.frozen_document import Document, FiniteMetrics
 from finetune_trainer.contract.prepared import PrepareSummary, Resolved, SplitReport
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import half_a_character, half_character, others, shown
+from finetune_trainer.data.data_errors import half_a_character, half_character, others, shown
 from finetune_trainer.data.labels import SERIALISED, Items, are_ids, ids_of, is_list, names_of, nothing_to_tell_apart
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import BLANK

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import names, others, shown
+from finetune_trainer.data.data_errors import names, others, shown
 from finetune_trainer.data.split import Split
 from finetune_trainer.shared.failures import ExpectedError
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.frozen_document import PodPath
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import access, weights
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import others, shown
+from finetune_trainer.data.data_errors import others, shown
 from finetune_trainer.data.split import Split
 from finetune_trainer.shared.failures import ExpectedError
 

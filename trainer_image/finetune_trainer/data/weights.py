@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import access
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_pod
 

@@ -22,9 +22,10 @@ from finetune_trainer.contract.records import Cause, Failure, PodPhase, Reason
 from finetune_trainer.launch import preparation
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.fencing import until_over
+from finetune_trainer.launch.launch_settings import Peer
 from finetune_trainer.launch.meeting import WAITING_AGAIN_SECONDS, WAITING_SECONDS
 from finetune_trainer.launch.node import EndedError, Node
-from finetune_trainer.launch.resume import (
+from finetune_trainer.launch.resume_decision import (
     CONTINUES,
     ResumeDecision,
     decide,
@@ -34,7 +35,6 @@ from finetune_trainer.launch.resume import (
     runs_to_continue,
 )
 from finetune_trainer.launch.sealing import assert_newest
-from finetune_trainer.launch.settings import Peer
 from finetune_trainer.shared import host
 from finetune_trainer.shared.checkpoints.attempt_file import (
     AttemptRecord,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.frozen_document import PodPath
 from finetune_trainer.contract.launch_protocol import (
     FileDigest,
     FileName,
@@ -27,12 +27,12 @@ from finetune_trainer.contract.launch_protocol import (
 )
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch import sealing
+from finetune_trainer.launch.attempt_metrics import AttemptMetrics
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.checkpoints import move_aside, rotate
-from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.sealing import SupersededError
-from finetune_trainer.launch.settings import Settings
 from finetune_trainer.shared.checkpoints import finite
 from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
 from finetune_trainer.shared.checkpoints.manifest import Manifest

@@ -17,7 +17,7 @@ import aiohttp
 import structlog
 
 from finetune_trainer.launch.fencing import why_unreachable
-from finetune_trainer.launch.settings import Peer, Settings
+from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.shared.paths import to_pod
 
 WAITING_SECONDS = 10.0

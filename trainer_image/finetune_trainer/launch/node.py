@@ -13,20 +13,20 @@ from typing import NamedTuple
 
 import structlog
 
-from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.frozen_document import PodPath
 from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankResult
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, PodPhase, Reason
+from finetune_trainer.launch.attempt_metrics import AttemptMetrics
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.checkpoint_coordinator import CheckpointCoordinator, NodeCheckpointWriter
 from finetune_trainer.launch.children import Children
-from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.node_roster import NodeRoster
 from finetune_trainer.launch.peers import NodeZero, PeerLostError
 from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.ranks import Ranks
 from finetune_trainer.launch.sealing import SupersededError
-from finetune_trainer.launch.settings import Settings
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.checkpoints.manifest import BrokenError
 from finetune_trainer.shared.failures import ExpectedError

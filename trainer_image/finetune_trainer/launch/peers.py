@@ -9,12 +9,12 @@ from http import HTTPStatus
 import aiohttp
 import structlog
 
-from finetune_trainer.contract.base import Document, PodPath
+from finetune_trainer.contract.frozen_document import Document, PodPath
 from finetune_trainer.contract.launch_protocol import Begin, Join, NodeCheckpoint, NodeEnded, SealedCheckpoint
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Failure, ResultRecord
+from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.meeting import Meeting
-from finetune_trainer.launch.settings import Settings
 
 HOLD_SECONDS = 5.0
 """Time that node 0 holds a request that it can't answer yet."""

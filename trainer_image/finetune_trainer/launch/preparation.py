@@ -16,8 +16,8 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import Env
 from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.output import Tail, follow
-from finetune_trainer.launch.settings import Settings
 from finetune_trainer.shared import data_digests
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import Run, read_checked, read_document

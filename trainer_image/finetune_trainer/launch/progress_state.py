@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from finetune_trainer.contract.base import PodPath, left_out
+from finetune_trainer.contract.frozen_document import PodPath, left_out
 from finetune_trainer.contract.launch_protocol import RankProgress
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
 from finetune_trainer.contract.records import CheckpointRef, PodPhase, Progress, ResultRecord

@@ -19,8 +19,8 @@ from finetune_trainer.contract.records import CheckpointRef, Outcome
 from finetune_trainer.contract.run_config import Env
 from finetune_trainer.launch.cause import Evidence, rank_exits
 from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.output import RankOutputs, Tail, follow, print_block
-from finetune_trainer.launch.settings import Settings
 from finetune_trainer.shared import host
 from finetune_trainer.shared.paths import to_local
 

@@ -20,7 +20,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ValidationError
 
-from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.frozen_document import Document
 from finetune_trainer.contract.launch_protocol import (
     Join,
     NodeCheckpoint,
@@ -34,11 +34,11 @@ from finetune_trainer.contract.launch_protocol import (
     Superseded,
 )
 from finetune_trainer.contract.records import Failure, Outcome
+from finetune_trainer.launch.launch_settings import Peer
 from finetune_trainer.launch.node import Ending, Node, in_short
 from finetune_trainer.launch.peers import HOLD_SECONDS
 from finetune_trainer.launch.progress_state import KubeflowStatus
 from finetune_trainer.launch.sealing import SupersededError
-from finetune_trainer.launch.settings import Peer
 from finetune_trainer.shared.checkpoints.manifest import BrokenError
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_pod

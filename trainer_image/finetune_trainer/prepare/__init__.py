@@ -7,6 +7,6 @@ keeps the result, content-addressed. Nothing here imports torch: it would cost s
 
 def main() -> int:
     """Run the command; returns its exit code."""
-    from finetune_trainer.prepare.command import main as run
+    from finetune_trainer.prepare.prepare_command import main as run
 
     return run()

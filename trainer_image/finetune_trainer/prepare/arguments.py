@@ -8,7 +8,7 @@ from typing import Any
 from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.shared.failures import ExpectedError
 
 DEFAULT_BATCH_ROWS = 8

@@ -21,7 +21,7 @@ from finetune_trainer.prepare import arguments, cores, splits, store, summary, t
 from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.tasks.base import Checked, Limits, Reading, Task
+from finetune_trainer.tasks.task import Checked, Limits, Reading, Task
 
 JUDGED = ("validation", "test")
 """Splits whose rows are kept as they were: metrics and predictions read them."""

@@ -13,10 +13,10 @@ from typing import Literal
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import DatasetSource, ModelSource
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.shared.connections import refusal
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub import errors
+from finetune_trainer.shared.hub import refusals
 
 SAID_CHARACTERS = 300
 BUSY = (408, 425, 429)
@@ -197,4 +197,4 @@ def _status(error: BaseException) -> int | None:
 def asked_seconds(error: BaseException) -> float:
     """Return how long the Hub asks to wait; 0 where it does not say."""
     response = next((answer for link in chain(error) if (answer := getattr(link, "response", None)) is not None), None)
-    return 0.0 if response is None else errors.asked_seconds(response.headers) or 0.0
+    return 0.0 if response is None else refusals.asked_seconds(response.headers) or 0.0

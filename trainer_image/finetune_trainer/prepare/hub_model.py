@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import _is_tokenizer_file
 from finetune_trainer.prepare.hub_errors import Wanted
 from finetune_trainer.shared.failures import ExpectedError

@@ -6,10 +6,10 @@ import glob
 import os
 from pathlib import Path
 
-from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.frozen_document import PodPath
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import access
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.prepare.content import Content, local
 from finetune_trainer.prepare.formats import READERS, unknown_kind
 from finetune_trainer.shared.failures import ExpectedError

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.frozen_document import Document
 from finetune_trainer.prepare.fingerprint import file_digest, sha256
 from finetune_trainer.shared.volume import Layout, make_folder, read_document, write_document
 

@@ -12,7 +12,7 @@ from finetune_trainer.contract.run_config import HubSettings, Publish
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub import account
-from finetune_trainer.shared.hub.errors import Passing, translated
+from finetune_trainer.shared.hub.refusals import Passing, translated
 from finetune_trainer.shared.retry import Backoff, until_done
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def check(publish: Publish | None, hub: HubSettings) -> tuple[str, ...]:
     """Return what the user should know of it. Raise ExpectedError where publishing is sure to fail."""
     if publish is None:
         return ()
-    from finetune_trainer.shared.hub.client import one_try
+    from finetune_trainer.shared.hub.http_client import one_try
 
     try:
         connections.require_usable()

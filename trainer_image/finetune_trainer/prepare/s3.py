@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.prepare.patterns import fitting, fixed_folder, is_pattern
 from finetune_trainer.prepare.remote import FAR_BYTES, changed, patiently, unavailable
 from finetune_trainer.shared.connections import refusal, require_usable

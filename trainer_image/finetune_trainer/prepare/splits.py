@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import DatasetSource
-from finetune_trainer.data.columns import ColumnRequest
+from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import file_sources, holdout, hub, split_expression, streamed
 from finetune_trainer.prepare.file_sources import FileSource

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import DatasetSource
-from finetune_trainer.data.columns import ColumnRequest
+from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.split import Source, Split
 from finetune_trainer.prepare import formats
 from finetune_trainer.prepare.content import Content

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from finetune_trainer.contract.prepared import PrepareSummary, SplitReport, TokenLengths
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, LENGTH
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
 EXAMPLE_CHARACTERS = 600

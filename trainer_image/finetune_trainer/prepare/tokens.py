@@ -18,7 +18,7 @@ from finetune_trainer.prepare import splits
 from finetune_trainer.prepare.workers import in_order
 
 if TYPE_CHECKING:
-    from finetune_trainer.tasks.base import Reading, Task
+    from finetune_trainer.tasks.task import Reading, Task
 
 PART_ROWS = 5_000
 PART_BYTES = 8 << 20

@@ -12,9 +12,9 @@ from typing import Any
 
 from finetune_trainer.contract.prepared import SplitReport
 from finetune_trainer.contract.run_config import LEARNING_RATE, LORA_LEARNING_RATE
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.prepare.arguments import global_batch_rows
-from finetune_trainer.tasks.base import Limits
+from finetune_trainer.tasks.task import Limits
 
 MANY_CUT = 0.05
 """Share of the rows beyond which what is cut off may be what the label is about."""

@@ -9,6 +9,6 @@ try of each request, and says what a refusal means and what a token may do.
 
 def main() -> int:
     """Run the command; returns its exit code."""
-    from finetune_trainer.publish.command import main as run
+    from finetune_trainer.publish.publish_command import main as run
 
     return run()

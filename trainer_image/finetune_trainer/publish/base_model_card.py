@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.frozen_document import Document
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.publish.retries import until_hub_answers
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import Passing, clean
+from finetune_trainer.shared.hub.refusals import Passing, clean
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.retry import Backoff
 from finetune_trainer.shared.volume import read_document, write_document

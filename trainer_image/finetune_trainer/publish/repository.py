@@ -16,7 +16,7 @@ from finetune_trainer.contract.run_config import Publish
 from finetune_trainer.publish.sealed import SealedModel
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub import account
-from finetune_trainer.shared.hub.errors import Passing, translated
+from finetune_trainer.shared.hub.refusals import Passing, translated
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import Passing
+from finetune_trainer.shared.hub.refusals import Passing
 from finetune_trainer.shared.retry import Backoff, until_done
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from finetune_trainer.contract.base import PodPath
+from finetune_trainer.contract.frozen_document import PodPath
 from finetune_trainer.contract.run_config import Env
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from finetune_trainer.contract.base import Document
+from finetune_trainer.contract.frozen_document import Document
 from finetune_trainer.contract.records import Cause, Failure, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.shared.failures import ExpectedError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from finetune_trainer.tasks.base import Task
+from finetune_trainer.tasks.task import Task
 
 __all__ = ["Task", "find"]
 

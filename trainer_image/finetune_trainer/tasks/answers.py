@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import others, shown
+from finetune_trainer.data.data_errors import others, shown
 from finetune_trainer.data.split import Split
 from finetune_trainer.shared.failures import ExpectedError
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from finetune_trainer.data import nested
-from finetune_trainer.data.errors import half_a_character, half_character, names, shown
+from finetune_trainer.data.data_errors import half_a_character, half_character, names, shown
 from finetune_trainer.data.split import Split
 from finetune_trainer.tasks import tools
 from finetune_trainer.tasks.tools import CALLS, FUNCTION_CALL, bad

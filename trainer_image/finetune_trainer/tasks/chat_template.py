@@ -16,7 +16,7 @@ import pyarrow as pa
 from jinja2.exceptions import TemplateError
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.chat import ASSISTANT, MESSAGES, PLACE, TOOLS, Conversations, Message, is_learnt

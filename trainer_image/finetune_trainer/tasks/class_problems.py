@@ -18,12 +18,12 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.task_facts import ProblemType
 from finetune_trainer.data import label_columns, label_lists, number_labels
-from finetune_trainer.data.columns import IGNORED_LABEL
+from finetune_trainer.data.column_request import IGNORED_LABEL
 from finetune_trainer.data.labels import class_ids, class_names
 from finetune_trainer.data.split import Split
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.tasks.base import Training
 from finetune_trainer.tasks.classes import SHOWN_CLASSES, balanced, scores
+from finetune_trainer.tasks.task import Training
 
 
 @dataclass(frozen=True)

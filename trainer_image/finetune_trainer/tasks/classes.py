@@ -11,8 +11,8 @@ from typing import Any
 
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.model import ModelDescription
-from finetune_trainer.tasks.base import Evaluated
 from finetune_trainer.tasks.loading import load
+from finetune_trainer.tasks.task import Evaluated
 
 BATCH_ROWS = 1000
 SHOWN_CLASSES = 100

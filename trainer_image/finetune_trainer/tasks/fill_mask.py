@@ -18,15 +18,15 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, LENGTH
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import packing, plain_text
-from finetune_trainer.tasks.base import Checked, Evaluated, Limits, Reading, Tokenised, Training, require_known
 from finetune_trainer.tasks.encoding import SpecialTokens, unmarked
 from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.mlm_collator import CONTINUES, PROBABILITY, MaskingCollator
+from finetune_trainer.tasks.task import Checked, Evaluated, Limits, Reading, Tokenised, Training, require_known
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
 
 TEXT, EXAMPLE = "text", "_example"

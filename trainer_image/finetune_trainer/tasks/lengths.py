@@ -11,12 +11,12 @@ from typing import Any
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.task_facts import TASKS
-from finetune_trainer.data.errors import shown
+from finetune_trainer.data.data_errors import shown
 from finetune_trainer.data.model import ModelDescription, max_tokens
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import languages
-from finetune_trainer.tasks.base import Limits
 from finetune_trainer.tasks.encoding import SpecialTokens, unmarked, without_offsets
+from finetune_trainer.tasks.task import Limits
 
 SOURCE_TOKENS, TARGET_TOKENS = 1024, 128
 """Limits where the user says nothing; a model with fewer positions has its own."""

@@ -9,7 +9,7 @@ from typing import Any
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.model import quantization_of
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.tasks.base import pad_with_what_there_is
+from finetune_trainer.tasks.task import pad_with_what_there_is
 
 MADE_WHOLE = ("fp8", "mxfp8", "mxfp4")
 """What transformers calls weights in small floats that it can make whole again."""

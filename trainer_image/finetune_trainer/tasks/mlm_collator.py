@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS
 from finetune_trainer.tasks import plain_text
 
 CONTINUES = "word_continues"
@@ -29,7 +29,7 @@ class MaskingCollator:
     seed: int
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        from finetune_trainer.data.dataset import DRAW
+        from finetune_trainer.data.prepared_dataset import DRAW
 
         return self.padded([{**row, **self.hidden(row, row[DRAW])} for row in rows])
 

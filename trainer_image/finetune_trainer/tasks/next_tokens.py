@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, LENGTH
 from finetune_trainer.tasks import chat_template, packing, plain_text
-from finetune_trainer.tasks.base import Reading, Tokenised, require_known
 from finetune_trainer.tasks.encoding import SpecialTokens, unmarked, without_offsets
+from finetune_trainer.tasks.task import Reading, Tokenised, require_known
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS
 
 TEXT, PROMPT, COMPLETION, MESSAGES = "text", "prompt", "completion", "messages"

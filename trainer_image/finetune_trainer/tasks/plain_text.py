@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import blanks, serialised, strings
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.tasks.base import Checked, Evaluated, Training
+from finetune_trainer.tasks.task import Checked, Evaluated, Training
 
 TEXT = "text"
 BATCH_ROWS = 1000

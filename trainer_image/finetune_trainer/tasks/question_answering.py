@@ -16,16 +16,16 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import answers, spans, squad
-from finetune_trainer.tasks.base import Checked, Evaluated, Limits, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.kinds import require_decoder_start
 from finetune_trainer.tasks.loading import load
+from finetune_trainer.tasks.task import Checked, Evaluated, Limits, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.windows import NO_ANSWER_TOKEN, NOWHERE, shortened, windows
 
 QUESTION, CONTEXT, ANSWERS, ID = "question", "context", "answers", "id"

@@ -18,14 +18,16 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import LABELS, LENGTH
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import LABELS, LENGTH
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import generation, languages, lengths
-from finetune_trainer.tasks.base import (
+from finetune_trainer.tasks.encoding import inputs_of
+from finetune_trainer.tasks.loading import load
+from finetune_trainer.tasks.task import (
     Checked,
     Evaluated,
     Limits,
@@ -35,8 +37,6 @@ from finetune_trainer.tasks.base import (
     make_generation_savable,
     require_known,
 )
-from finetune_trainer.tasks.encoding import inputs_of
-from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.token_task import TokenTask
 
 BATCH_ROWS = 1000

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS
 from finetune_trainer.shared.failures import ExpectedError
 
 PROBE = (11, 12, 13)

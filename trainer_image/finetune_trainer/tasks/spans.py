@@ -16,7 +16,7 @@ import pyarrow as pa
 from finetune_trainer.tasks.squad import NO_ANSWER
 
 if TYPE_CHECKING:
-    from finetune_trainer.data.dataset import PreparedDataset
+    from finetune_trainer.data.prepared_dataset import PreparedDataset
 
 EXAMPLE, FIRST, OFFSETS = "_example", "_first", "_offsets"
 """Columns of a prepared window: the row of its question among the examples, the first token of the context, and begin and

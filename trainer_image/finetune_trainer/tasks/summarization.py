@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from finetune_trainer.tasks import generation, scripts
-from finetune_trainer.tasks.base import Evaluated, Training
 from finetune_trainer.tasks.seq2seq import SequenceToSequence
+from finetune_trainer.tasks.task import Evaluated, Training
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 PERCENT = 100

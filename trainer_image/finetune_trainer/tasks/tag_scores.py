@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 
 OUTSIDE = "O"
 BARE = frozenset("BIESLU")

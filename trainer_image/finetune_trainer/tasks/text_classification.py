@@ -14,17 +14,17 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import LABELS, LENGTH
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import LABELS, LENGTH
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text, serialised
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import classes
-from finetune_trainer.tasks.base import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.class_problems import MultiLabel, problem_of
 from finetune_trainer.tasks.encoding import SpecialTokens, inputs_of, unmarked, without_offsets
 from finetune_trainer.tasks.kinds import require_decoder_start
+from finetune_trainer.tasks.task import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 
 TEXT, TEXT_PAIR, LABEL = "text", "text_pair", "label"
 HEAD = "ForSequenceClassification"

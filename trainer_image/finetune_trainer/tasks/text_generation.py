@@ -16,14 +16,16 @@ import pyarrow as pa
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.texts import require_text
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import chat, chat_template, next_tokens, packing, plain_text
-from finetune_trainer.tasks.base import (
+from finetune_trainer.tasks.loading import load
+from finetune_trainer.tasks.next_tokens import COMPLETION, MESSAGES, PROMPT, TEXT
+from finetune_trainer.tasks.task import (
     Checked,
     Evaluated,
     Limits,
@@ -32,8 +34,6 @@ from finetune_trainer.tasks.base import (
     Training,
     make_generation_savable,
 )
-from finetune_trainer.tasks.loading import load
-from finetune_trainer.tasks.next_tokens import COMPLETION, MESSAGES, PROMPT, TEXT
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
 
 ENCODERS = ("xlm", "xlnet")

@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH
-from finetune_trainer.data.errors import names, others
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, LENGTH
+from finetune_trainer.data.data_errors import names, others
 from finetune_trainer.data.label_lists import TAG, Lists
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
 from finetune_trainer.data.words import require_words
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks import classes, tag_scores
-from finetune_trainer.tasks.base import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 from finetune_trainer.tasks.encoding import inputs_of
+from finetune_trainer.tasks.task import Checked, Evaluated, Reading, Task, Tokenised, Training, require_known
 
 WORDS, TAGS = "words", "tags"
 DEFAULT_COLUMNS = {WORDS: "tokens", TAGS: "ner_tags"}

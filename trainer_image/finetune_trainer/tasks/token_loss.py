@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from finetune_trainer.data.columns import IGNORED_LABEL
-from finetune_trainer.tasks.base import Evaluated
+from finetune_trainer.data.column_request import IGNORED_LABEL
+from finetune_trainer.tasks.task import Evaluated
 
 CHUNK_ELEMENTS = 1 << 24
 """Tokens x vocabulary that are looked at together: 64 MiB in fp32."""

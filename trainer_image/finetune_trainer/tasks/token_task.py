@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.model import ModelDescription
-from finetune_trainer.tasks.base import Evaluated, Limits, Task, Training
+from finetune_trainer.tasks.task import Evaluated, Limits, Task, Training
 
 DEFAULT_TOKENS = 1024
 """Limit of rows where nobody gave one: models read more, but longer rows are for those who ask for them."""

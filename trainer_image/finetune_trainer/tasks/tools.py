@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import half_a_character, half_character, names, shown
+from finetune_trainer.data.data_errors import half_a_character, half_character, names, shown
 from finetune_trainer.shared.failures import ExpectedError
 
 CALLS, FUNCTION, FUNCTION_CALL = "tool_calls", "function", "function_call"

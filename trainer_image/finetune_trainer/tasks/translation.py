@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune_trainer.tasks import generation, scripts
-from finetune_trainer.tasks.base import Evaluated, Training
 from finetune_trainer.tasks.seq2seq import SequenceToSequence
+from finetune_trainer.tasks.task import Evaluated, Training
 
 LOOKED_AT = 1000
 """References that are read to see what they are written in."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.data.columns import LABELS, LENGTH
+from finetune_trainer.data.column_request import LABELS, LENGTH
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks import answers, spans
-from finetune_trainer.tasks.base import Reading
+from finetune_trainer.tasks.task import Reading
 
 CONTEXT_SEQUENCE = 1
 NO_ANSWER_TOKEN = 0

@@ -8,6 +8,6 @@
 
 def main() -> int:
     """Run the rank. It does not return: the process ends in `command`."""
-    from finetune_trainer.train.command import main as run
+    from finetune_trainer.train.train_command import main as run
 
     return run()

@@ -24,8 +24,8 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import Peft, RunConfig
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.tasks.base import Task
 from finetune_trainer.tasks.loading import skeleton
+from finetune_trainer.tasks.task import Task
 from finetune_trainer.train import precision, towers
 
 DROPS_SEGMENTS = "QUESTION_ANS"

@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE
-from finetune_trainer.data.dataset import PreparedDataset
+from finetune_trainer.data.prepared_dataset import PreparedDataset
 from finetune_trainer.data.sampler import by_length
 from finetune_trainer.shared import startup
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.tasks.base import Evaluated, Task, Training
+from finetune_trainer.tasks.task import Evaluated, Task, Training
 from finetune_trainer.train.launch_client import LaunchError
 from finetune_trainer.train.strict_json import as_json
 from finetune_trainer.train.trainer import RankTrainer

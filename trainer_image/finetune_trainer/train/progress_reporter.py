@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finetune_trainer.contract.base import left_out
+from finetune_trainer.contract.frozen_document import left_out
 from finetune_trainer.contract.launch_protocol import RankProgress, Saved
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 

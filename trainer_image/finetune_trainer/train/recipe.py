@@ -23,13 +23,13 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import PodPhase, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
-from finetune_trainer.data.dataset import Collator, PreparedDataset
+from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
 from finetune_trainer.shared import host, startup
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.tasks.base import Training
-from finetune_trainer.train import balance, defaults, precision, resume, towers, unused_weights
+from finetune_trainer.tasks.task import Training
+from finetune_trainer.train import balance, defaults, precision, resume_check, towers, unused_weights
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopper
 from finetune_trainer.train.launch_client import LaunchClient, LaunchError
@@ -83,8 +83,8 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
 
     run = _Run(config, plan, prepared, arguments, world, reporter.tell)
     if checkpoint is not None:
-        run.order = resume.order_of(checkpoint, run.order)
-        resume.check(checkpoint, run.order, prepared)
+        run.order = resume_check.order_of(checkpoint, run.order)
+        resume_check.check(checkpoint, run.order, prepared)
     control = world.control_group(timeout_seconds)
     pulse = Pulse(
         world.size,
@@ -211,7 +211,7 @@ class _Run:
                 batches=batches,
                 pulse=pulse,
                 save=save,
-                note=resume.note(self.order, self._prepared),
+                note=resume_check.note(self.order, self._prepared),
                 reduce=self._task.reduce(run),
                 generate=self._task.generate(run),
                 reads_labels=self._task.reads_labels,

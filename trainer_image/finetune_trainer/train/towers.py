@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 
 NAMES_SHOWN = 4
 JOINING = ("projector", "connector", "vision", "visual", "audio", "image")

@@ -16,7 +16,7 @@ from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.shared import device_memory
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.train import devices
+from finetune_trainer.train import device_messages
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class World:
                 f"older than CUDA {torch.version.cuda} needs?",
                 cause=Cause.ERROR,
             )
-        if accelerators and (problem := devices.too_few(seen=seen, ranks=ranks)) is not None:
+        if accelerators and (problem := device_messages.too_few(seen=seen, ranks=ranks)) is not None:
             raise ExpectedError(Reason.RANK_FAILED, problem, cause=Cause.ERROR)
         return cls(
             rank=int(os.environ["RANK"]),
             local_rank=int(os.environ["LOCAL_RANK"]),
             size=int(os.environ["WORLD_SIZE"]),
             cuda=accelerators,
-            messages=devices.messages(accelerators=accelerators, seen=seen, ranks=ranks),
+            messages=device_messages.messages(accelerators=accelerators, seen=seen, ranks=ranks),
         )
 
     def require_room(self, config: RunConfig, model: Path) -> None:

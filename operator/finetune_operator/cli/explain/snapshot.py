@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from finetune_operator.api.resource import KIND, LABEL_JOB, FineTuneJob
-from finetune_operator.cli import manifest
-from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli import manifest_files
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.validate import completed, is_fine_tune_job, problems
 from finetune_operator.plan import untrusted
 from finetune_operator.plan.types import Manifest, Observed, PlanSettings, PodEvent, Ref
@@ -85,7 +85,7 @@ class Snapshot:
 
 def read(paths: Sequence[str], name: str | None) -> Snapshot:
     """Return the snapshot in these files; `name` chooses among several FineTuneJobs. Raise CommandError where there is no choice."""
-    documents = [document for path in paths for document in manifest.read(path)]
+    documents = [document for path in paths for document in manifest_files.read(path)]
     source = ", ".join(paths)
     body = _body(_chosen([item for item in documents if is_fine_tune_job(item)], name, source), source)
     namespace = body["metadata"]["namespace"]

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finetune_operator.api.resource import LABEL_ATTEMPT, LABEL_ROLE, FineTuneJob
-from finetune_operator.cli.local import objects, processes
-from finetune_operator.cli.local.environment import container_environment, free_addresses, inherited_environment
+from finetune_operator.cli.local import pod_objects, processes
+from finetune_operator.cli.local.pod_environment import container_environment, free_addresses, inherited_environment
 from finetune_operator.cli.local.volumes import Volumes, pod_paths
 from finetune_operator.plan.desired.pod_template import CONFIG_KEY, CONFIG_PATH
 from finetune_operator.plan.observed.objects import INDEX_KEY
@@ -66,7 +66,7 @@ class LocalCluster:
         """Return the object that the spec names, as far as a folder can stand for it."""
         namespace = self.job.metadata.namespace
         if ref.kind == "PersistentVolumeClaim" and self.volumes.claim(ref.name).is_dir():
-            return objects.existing_claim(ref.name, namespace)
+            return pod_objects.existing_claim(ref.name, namespace)
         folder = self.volumes.config_map(ref.name)
         if ref.kind == "ConfigMap" and folder.is_dir():
             data = {file.name: file.read_text(errors="replace") for file in folder.iterdir() if file.is_file()}
@@ -120,7 +120,9 @@ class LocalCluster:
         `at_once` returns whether the user has lost patience.
         """
         for pod in self._running():
-            pod.manifest = objects.disrupted(objects.deleted(pod.manifest, self.grace_seconds, datetime.now(UTC)))
+            pod.manifest = pod_objects.disrupted(
+                pod_objects.deleted(pod.manifest, self.grace_seconds, datetime.now(UTC))
+            )
             if pod.process is not None:
                 pod.process.stop()
         deadline = time.monotonic() + self.grace_seconds
@@ -153,20 +155,20 @@ class LocalCluster:
                 continue
             pod = Pod(item, self.folder / item["metadata"]["name"])
             self.pods[item["metadata"]["name"]] = pod
-            if not objects.is_final(item):
-                pod.manifest = objects.disrupted(objects.deleted(item, 0, interrupted))
+            if not pod_objects.is_final(item):
+                pod.manifest = pod_objects.disrupted(pod_objects.deleted(item, 0, interrupted))
                 self._note_end(pod, interrupted)
         self._update_jobs()
 
     # --- how ---
 
     def _create(self, manifest: Manifest) -> None:
-        made, ref = objects.created(manifest), Ref.of(manifest)
+        made, ref = pod_objects.created(manifest), Ref.of(manifest)
         if ref in self.others:
             return
         if ref.kind == "PersistentVolumeClaim":
             self.volumes.claim(ref.name).mkdir(parents=True, exist_ok=True)
-            made = objects.bound(made)
+            made = pod_objects.bound(made)
         elif ref.kind == "ConfigMap":
             folder = self.volumes.config_map(ref.name)
             folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,7 @@ class LocalCluster:
             self._start_job(made)
 
     def _start_job(self, job: Manifest) -> None:
-        gang = objects.pods_of(job)
+        gang = pod_objects.pods_of(job)
         name = job["metadata"]["name"]
         self.addresses[name] = free_addresses(len(gang))
         for manifest in gang:
@@ -188,7 +190,7 @@ class LocalCluster:
             container = manifest["spec"]["containers"][0]
             command = [sys.executable, *container["command"][1:], *container["args"]]
             pod.process = processes.start(pod.folder, command, self._environment(pod, len(gang)), self.grace_seconds)
-            pod.manifest = objects.running(manifest)
+            pod.manifest = pod_objects.running(manifest)
 
     def _environment(self, pod: Pod, nodes: int) -> dict[str, str]:
         index = _index(pod)
@@ -224,7 +226,7 @@ class LocalCluster:
             self.gone.add(pod.manifest["metadata"]["uid"])
             return
         if not pod.manifest["metadata"].get("deletionTimestamp"):
-            pod.manifest = objects.deleted(pod.manifest, 0 if at_once else self.grace_seconds, datetime.now(UTC))
+            pod.manifest = pod_objects.deleted(pod.manifest, 0 if at_once else self.grace_seconds, datetime.now(UTC))
         if at_once:
             pod.process.kill()
         else:
@@ -243,7 +245,7 @@ class LocalCluster:
 
     def _note_end(self, pod: Pod, seen: datetime | None = None) -> None:
         message, ending = processes.termination_message(pod.folder), processes.ending(pod.folder)
-        pod.manifest = objects.ended(pod.manifest, ending, message, seen or datetime.now(UTC))
+        pod.manifest = pod_objects.ended(pod.manifest, ending, message, seen or datetime.now(UTC))
         pod.process = None
 
     def _running(self) -> list[Pod]:
@@ -253,7 +255,7 @@ class LocalCluster:
         for ref, item in self.others.items():
             if ref.kind == "Job":
                 own = [pod.manifest for pod in self.pods.values() if _owner(pod) == ref.name]
-                self.others[ref] = objects.with_job_status(item, own)
+                self.others[ref] = pod_objects.with_job_status(item, own)
 
 
 def _index(pod: Pod) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.local.cluster import LocalCluster
 from finetune_operator.cli.local.state import OVER, State
 from finetune_operator.plan.decide import decide

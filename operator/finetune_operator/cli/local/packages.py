@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from finetune_operator.cli.errors import CommandError
+from finetune_operator.cli.command_errors import CommandError
 
 TRAINER_PACKAGES = ("torch", "transformers", "datasets", "accelerate")
 

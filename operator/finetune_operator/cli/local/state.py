@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from finetune_operator.cli.errors import CommandError
+from finetune_operator.cli.command_errors import CommandError
 from finetune_operator.plan.types import Manifest
 
 STATE_FILE = "state.json"

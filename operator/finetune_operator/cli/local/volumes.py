@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli.errors import CommandError
+from finetune_operator.cli.command_errors import CommandError
 
 HUB_TOKEN_FILE = "hub-token"
 OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")

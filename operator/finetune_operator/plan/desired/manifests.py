@@ -20,6 +20,7 @@ from finetune_operator.api.resource import (
     FineTuneJob,
 )
 from finetune_operator.plan.desired.accelerators import accelerator_problems, accelerators
+from finetune_operator.plan.desired.job_run_config import addresses, needs_prepare_job, processes_per_node, run_config
 from finetune_operator.plan.desired.merge import PORT_NAME, TRAINER
 from finetune_operator.plan.desired.pod_template import (
     CONFIG_KEY,
@@ -27,7 +28,6 @@ from finetune_operator.plan.desired.pod_template import (
     pod_template,
     template_off_limits,
 )
-from finetune_operator.plan.desired.run_config import addresses, needs_prepare_job, processes_per_node, run_config
 from finetune_operator.plan.desired.template_checks import template_problems
 from finetune_operator.plan.types import Manifest, PlanSettings
 from finetune_trainer.contract.run_config import PORT, Env

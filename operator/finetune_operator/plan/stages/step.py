@@ -13,7 +13,7 @@ from finetune_operator.api.status import ConditionType, FailureStatus, FineTuneJ
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.observed.diagnosis import Diagnosis
 from finetune_operator.plan.observed.objects import OwnedObjects
-from finetune_operator.plan.stages import validate
+from finetune_operator.plan.stages import spec_checks
 from finetune_operator.plan.stages.round import Round
 from finetune_operator.plan.types import UNANSWERED, Action, Create, Manifest, PlanSettings, Ref, Refusal, Suspend
 
@@ -59,7 +59,7 @@ def creates(round: Round, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
     refused = {refusal.ref for refusal in observed.refusals}
     names = ((manifest, Ref.of(manifest)) for manifest in planned)
     return tuple(
-        Create(manifest) for manifest, ref in names if ref not in refused and validate.find(observed, *ref) is None
+        Create(manifest) for manifest, ref in names if ref not in refused and spec_checks.find(observed, *ref) is None
     )
 
 
@@ -104,7 +104,7 @@ def blocked(round: Round, planned: tuple[Manifest, ...]) -> Step | None:
     waiting = refused(round, planned)
     if waiting is not None:
         return waiting
-    checked = (validate.taken(round.observed, manifest) for manifest in planned)
+    checked = (spec_checks.taken(round.observed, manifest) for manifest in planned)
     problem = next((problem for problem in checked if problem is not None), None)
     if problem is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.cli.errors import CommandError
+from finetune_operator.cli.command_errors import CommandError
 from finetune_operator.cli.local.state import load, locked, with_new_round, without_pause
 
 SPEC = {"nodes": 2}

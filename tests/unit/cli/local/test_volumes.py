@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli.errors import CommandError
-from finetune_operator.cli.local.environment import container_environment, free_addresses, inherited_environment
+from finetune_operator.cli.command_errors import CommandError
+from finetune_operator.cli.local.pod_environment import container_environment, free_addresses, inherited_environment
 from finetune_operator.cli.local.volumes import Volumes, hub_token, missing, pod_paths
 from finetune_operator.plan.desired.manifests import prepare_job, train_job
 from finetune_operator.plan.types import PlanSettings

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import pytest
 
-from finetune_trainer.contract.base import Document
 from finetune_trainer.contract.effects import Effect, UndeclaredEffectError, effects, parts
+from finetune_trainer.contract.frozen_document import Document
 from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.launch.resume import trains_the_same
+from finetune_trainer.launch.resume_decision import trains_the_same
 from finetune_trainer.prepare.fingerprint import config_digest, data_key
 
 BASE: dict[str, Any] = {

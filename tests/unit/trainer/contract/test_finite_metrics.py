@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.contract.base import Document, left_out
+from finetune_trainer.contract.frozen_document import Document, left_out
 from finetune_trainer.contract.launch_protocol import RankModel, RankProgress, RankResult
 from finetune_trainer.contract.records import Outcome, PodPhase, Progress, ResultRecord
 from finetune_trainer.contract.training_report import Evaluation, TrainingReport

@@ -25,11 +25,11 @@ from finetune_trainer.launch import fencing
 from finetune_trainer.launch.begin import claim, decide_and_record, named
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.launch.node import EndedError, Ending, Node
 from finetune_trainer.launch.peers import NodeZero
-from finetune_trainer.launch.resume import ResumeDecision, decide
+from finetune_trainer.launch.resume_decision import ResumeDecision, decide
 from finetune_trainer.launch.sealing import SupersededError
-from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.shared.checkpoints.attempt_file import (
     AttemptRecord,
     newest_attempt_record,

@@ -14,12 +14,12 @@ from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankModel,
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary
 from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultRecord
 from finetune_trainer.launch import checkpoint_coordinator, sealing
+from finetune_trainer.launch.attempt_metrics import AttemptMetrics
 from finetune_trainer.launch.checkpoint_coordinator import CheckpointCoordinator
-from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.launch.node_roster import NodeRoster
 from finetune_trainer.launch.progress_state import ProgressState
-from finetune_trainer.launch.resume import decide
-from finetune_trainer.launch.settings import Peer, Settings
+from finetune_trainer.launch.resume_decision import decide
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.checkpoints.manifest import Manifest
 from finetune_trainer.shared.failures import ExpectedError

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from finetune_trainer.contract.launch_protocol import NodeHealth
 from finetune_trainer.launch import meeting
+from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.launch.meeting import Meeting
-from finetune_trainer.launch.settings import Peer, Settings
 from tests.support.checkpoints import run_config
 
 NODE_0 = NodeHealth(uid="u", attempt=1, node=0, begun=False)

@@ -6,7 +6,7 @@ import pytest
 
 from finetune_trainer.contract.launch_protocol import RankProgress
 from finetune_trainer.contract.records import PodPhase
-from finetune_trainer.launch.metrics import AttemptMetrics
+from finetune_trainer.launch.attempt_metrics import AttemptMetrics
 from finetune_trainer.launch.progress_state import MESSAGES_MAX, KubeflowStatus, ProgressState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

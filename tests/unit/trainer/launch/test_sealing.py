@@ -10,7 +10,7 @@ import pytest
 from finetune_trainer.contract.launch_protocol import FileDigest
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.checkpoints import choose, rotate, sweep, usable_folders
-from finetune_trainer.launch.resume import decide
+from finetune_trainer.launch.resume_decision import decide
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.volume import Layout

@@ -27,10 +27,10 @@ from finetune_trainer.launch import fencing, sealing
 from finetune_trainer.launch.begin import claim, decide_and_record
 from finetune_trainer.launch.checkpoints import rotate
 from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.launch.node import Node
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.preparation import left_by_job
-from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.shared.checkpoints import training_note
 from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
 from finetune_trainer.shared.checkpoints.manifest import Manifest

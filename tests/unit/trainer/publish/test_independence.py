@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.launch.resume import trains_the_same
+from finetune_trainer.launch.resume_decision import trains_the_same
 from finetune_trainer.prepare.fingerprint import config_digest, data_key
 from tests.support.published import config
 

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
+from finetune_trainer.publish.publish_run import deadline_of
 from finetune_trainer.publish.retries import BACKOFF, until_hub_answers
-from finetune_trainer.publish.run import deadline_of
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import Passing
+from finetune_trainer.shared.hub.refusals import Passing
 from finetune_trainer.shared.retry import Backoff
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.published import MOMENT, config

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import COMPRESSIONS, Content, kind_of
 from finetune_trainer.prepare.formats import columnar, columns, delimited, jsons, lines

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.errors import names, shown
+from finetune_trainer.data.data_errors import names, shown
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats.raw import encoding_problem
 from finetune_trainer.shared.failures import ExpectedError

@@ -10,8 +10,8 @@ import pyarrow.parquet
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import nested
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.shared.failures import ExpectedError

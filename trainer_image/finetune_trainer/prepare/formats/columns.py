@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import column_missing, names
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.data_errors import column_missing, names
 from finetune_trainer.shared.failures import ExpectedError
 
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.formats.quotes import Misplaced, Quotes, Widths

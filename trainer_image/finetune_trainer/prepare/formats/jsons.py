@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.split import row_place
 from finetune_trainer.prepare.content import HEAD_BYTES, Content
 from finetune_trainer.prepare.formats import columns, shapes

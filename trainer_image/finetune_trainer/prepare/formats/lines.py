@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from finetune_trainer.data.columns import ColumnRequest
+from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns
 from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, blocks, not_utf8, require_text

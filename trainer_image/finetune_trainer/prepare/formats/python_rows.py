@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data import nested
-from finetune_trainer.data.columns import ColumnRequest
-from finetune_trainer.data.errors import column_missing, half_a_character, half_character, names, shown
+from finetune_trainer.data.column_request import ColumnRequest
+from finetune_trainer.data.data_errors import column_missing, half_a_character, half_character, names, shown
 from finetune_trainer.prepare.content import Content
 from finetune_trainer.prepare.formats import columns, shapes
 from finetune_trainer.prepare.formats.array import Doubled

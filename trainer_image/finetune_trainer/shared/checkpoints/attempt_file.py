@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from finetune_trainer.contract.base import Document, PodPath
+from finetune_trainer.contract.frozen_document import Document, PodPath
 from finetune_trainer.contract.records import Cause, CheckpointRef, Reason, ResultRecord
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import (

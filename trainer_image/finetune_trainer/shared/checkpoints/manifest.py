@@ -9,7 +9,7 @@ import hashlib
 from datetime import datetime
 from pathlib import Path
 
-from finetune_trainer.contract.base import Document, FiniteMetrics
+from finetune_trainer.contract.frozen_document import Document, FiniteMetrics
 from finetune_trainer.contract.launch_protocol import FileDigest, FileName
 from finetune_trainer.contract.records import CheckpointRef
 from finetune_trainer.shared.checkpoints import finite

@@ -21,7 +21,7 @@ from finetune_trainer.contract.text import log_line
 from finetune_trainer.data import model
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import (
-    adapters,
+    adapter_checks,
     arguments,
     build,
     eviction,
@@ -149,7 +149,7 @@ def _made_from(
     loaded = model.load(folder, f"The model {config.model.name}")
     task = tasks.find(config.task)
     task.check_model(loaded, config)
-    adapters.check(
+    adapter_checks.check(
         loaded,
         task.facts.model_class,
         peft=config.peft,

@@ -19,8 +19,8 @@ from finetune_trainer.publish.sealed import SealedModel
 from finetune_trainer.shared import connections
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.account import endpoint_of, required_token
-from finetune_trainer.shared.hub.client import Traffic, one_try
-from finetune_trainer.shared.hub.errors import MetadataRefused
+from finetune_trainer.shared.hub.http_client import Traffic, one_try
+from finetune_trainer.shared.hub.refusals import MetadataRefused
 from finetune_trainer.shared.retry import Backoff
 from finetune_trainer.shared.volume import Layout
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 
 Manifest = dict[str, Any]
 Scalar = bool | int | float | str | None

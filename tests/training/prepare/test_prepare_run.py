@@ -20,8 +20,8 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.prepare import warnings
-from finetune_trainer.prepare.command import attempt
-from finetune_trainer.prepare.run import prepare
+from finetune_trainer.prepare.prepare_command import attempt
+from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import read_checked
 from tests.support.damage import flip

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_operator.api.base import ApiModel, Name
+from finetune_operator.api.api_model import ApiModel, Name
 
 FileAddress = Annotated[str, Field(min_length=1, max_length=1024)]
 """Where a file is; a rule says which ways there are."""

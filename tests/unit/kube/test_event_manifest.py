@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.kube.events import MESSAGE_LIMIT, event
+from finetune_operator.kube.event_manifest import MESSAGE_LIMIT, event
 from finetune_operator.plan.status.unparsable_spec import unreadable_status
 from finetune_operator.plan.types import EventNote
 

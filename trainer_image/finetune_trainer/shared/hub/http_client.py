@@ -18,7 +18,7 @@ from huggingface_hub.utils._http import default_client_factory
 
 from finetune_trainer.shared.connections import refusal
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import Passing, asked_seconds, clean, passes
+from finetune_trainer.shared.hub.refusals import Passing, asked_seconds, clean, passes
 
 TIMEOUT = httpx2.Timeout(connect=15.0, write=60.0, read=300.0, pool=None)
 """The longest silences between two bytes. Reading is slow where the Hub works on a large commit."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.cli.errors import CommandError, ExitCode
+from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.explain import report, snapshot
 from finetune_operator.cli.explain.snapshot import FROM_CLUSTER, Snapshot
 from finetune_operator.cli.explain.trail import Call, recorded

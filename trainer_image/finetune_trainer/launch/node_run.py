@@ -19,14 +19,14 @@ import structlog
 from aiohttp import web
 
 from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, PodPhase, Reason, ResultRecord
-from finetune_trainer.launch import logs, preparation
+from finetune_trainer.launch import launch_log, preparation
 from finetune_trainer.launch.begin import begin, tell_superseded
 from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.launch_settings import RANK_COMMAND, Settings
 from finetune_trainer.launch.node import Ending, Node
 from finetune_trainer.launch.outcome import record_of
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.server import application
-from finetune_trainer.launch.settings import RANK_COMMAND, Settings
 from finetune_trainer.shared import result_record
 from finetune_trainer.shared.volume import VolumeError, probe
 
@@ -51,7 +51,7 @@ _RESERVE_SECONDS = 4.0
 def main(rank_command: tuple[str, ...] = RANK_COMMAND) -> int:
     """Run this node; the exit code is 0 only when the record says success."""
     settings = Settings.from_env(os.environ, rank_command)
-    logs.configure(settings.node, settings.attempt)
+    launch_log.configure(settings.node, settings.attempt)
     record = asyncio.run(_run(settings))
     codes = {Outcome.SUCCEEDED: Exit.SUCCEEDED, Outcome.STOPPED: Exit.STOPPED}
     return codes.get(record.outcome, Exit.FAILED)

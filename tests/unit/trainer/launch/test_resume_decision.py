@@ -10,7 +10,7 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch.checkpoints import rotate
-from finetune_trainer.launch.resume import decide, may_go_on, trains_the_same
+from finetune_trainer.launch.resume_decision import decide, may_go_on, trains_the_same
 from finetune_trainer.shared.checkpoints import manifest, training_note
 from finetune_trainer.shared.volume import Layout, VolumeError, write_checked
 from tests.support.checkpoints import begin, layout, prepared, run_config, seal, seal_model

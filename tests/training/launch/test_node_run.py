@@ -127,7 +127,7 @@ def test_a_script_that_only_has_the_stock_callback(launches: Launches) -> None:
 def test_launch_is_up_at_once_and_knows_no_torch() -> None:
     code = """
 import psutil, sys
-from finetune_trainer.launch import run
+from finetune_trainer.launch import node_run
 own = psutil.Process()
 used = own.cpu_times()
 print(sorted({"torch", "transformers", "datasets", "kubernetes"} & set(sys.modules)))

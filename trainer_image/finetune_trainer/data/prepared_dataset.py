@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from torch.utils.data import Dataset
 
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, LENGTH, OWN
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, LENGTH, OWN
 from finetune_trainer.data.sampler import Pick
 
 DRAW = "_draw"

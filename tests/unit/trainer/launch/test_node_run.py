@@ -7,10 +7,10 @@ import aiohttp
 
 from finetune_trainer.contract.records import Outcome, Reason, ResultRecord
 from finetune_trainer.launch.children import Children
+from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.launch.node import Ending, Node
+from finetune_trainer.launch.node_run import last_record
 from finetune_trainer.launch.peers import NodeZero
-from finetune_trainer.launch.run import last_record
-from finetune_trainer.launch.settings import Peer, Settings
 from finetune_trainer.shared.volume import Layout
 from tests.support.checkpoints import START, run_config
 

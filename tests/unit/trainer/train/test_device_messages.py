@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_trainer.train.devices import messages, too_few
+from finetune_trainer.train.device_messages import messages, too_few
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.data.sampler import GlobalBatchOrder
 from finetune_trainer.shared.checkpoints import training_note
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.train import resume
+from finetune_trainer.train import resume_check
 from tests.support.checkpoints import prepared
 from tests.support.ranks import Finished, run_ranks
 from tests.support.runs import run_config
@@ -103,7 +103,7 @@ def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbe
     arguments = {"per_device_train_batch_size": 16}
     older = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
     note = training_note.read(older)
-    assert note.pop(resume.LONGEST_FIRST) is True
+    assert note.pop(resume_check.LONGEST_FIRST) is True
     (older / training_note.NOTE).write_text(json.dumps(note))
     resumed = runs.run("smaller", world=1, arguments=arguments, resume=older)
     assert resumed.returncode == 0, resumed.output
@@ -113,20 +113,20 @@ def test_another_world_with_the_same_global_batch_goes_on(runs: Runs, undisturbe
 
 def test_a_training_goes_on_in_the_order_in_which_it_began(undisturbed: Finished, tmp_path: Path) -> None:
     checkpoint = undisturbed.checkpoint(20)
-    assert resume.order_of(checkpoint, ORDER) == ORDER
+    assert resume_check.order_of(checkpoint, ORDER) == ORDER
     older = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint-20"))
     note = training_note.read(checkpoint)
-    (older / training_note.NOTE).write_text(json.dumps({**note, resume.LONGEST_FIRST: None}))
-    before = resume.order_of(older, ORDER)
+    (older / training_note.NOTE).write_text(json.dumps({**note, resume_check.LONGEST_FIRST: None}))
+    before = resume_check.order_of(older, ORDER)
     assert before == replace(ORDER, longest_first=False)
-    resume.check(older, before, prepared_by_older_release(undisturbed))
+    resume_check.check(older, before, prepared_by_older_release(undisturbed))
     with pytest.raises(ExpectedError, match="longestFirst None"):
-        resume.check(older, ORDER, prepared_by_older_release(undisturbed))
+        resume_check.check(older, ORDER, prepared_by_older_release(undisturbed))
 
 
 def test_another_global_batch_is_refused(undisturbed: Finished) -> None:
     with pytest.raises(ExpectedError) as raised:
-        resume.check(undisturbed.checkpoint(20), ORDER_OF_OTHER_BATCH, prepared_by_older_release(undisturbed))
+        resume_check.check(undisturbed.checkpoint(20), ORDER_OF_OTHER_BATCH, prepared_by_older_release(undisturbed))
     assert (raised.value.reason, raised.value.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
     assert "globalBatch 16 (now 8)" in str(raised.value)
     assert "resumeFrom: never" in str(raised.value)
@@ -134,11 +134,11 @@ def test_another_global_batch_is_refused(undisturbed: Finished) -> None:
 
 @pytest.mark.parametrize("missing", ["optimizer.pt", "scheduler.pt", "finetune.json"])
 def test_a_checkpoint_that_would_start_afresh_is_refused(missing: str, undisturbed: Finished, tmp_path: Path) -> None:
-    resume.check(undisturbed.checkpoint(20), ORDER, prepared_by_older_release(undisturbed))
+    resume_check.check(undisturbed.checkpoint(20), ORDER, prepared_by_older_release(undisturbed))
     damaged = Path(shutil.copytree(undisturbed.checkpoint(20), tmp_path / "checkpoint-20"))
     (damaged / missing).unlink()
     with pytest.raises(ExpectedError, match=missing) as raised:
-        resume.check(damaged, ORDER, prepared_by_older_release(undisturbed))
+        resume_check.check(damaged, ORDER, prepared_by_older_release(undisturbed))
     assert raised.value.reason is Reason.CHECKPOINT_MISMATCH
 
 
@@ -147,9 +147,9 @@ def test_a_checkpoint_tells_its_data_and_that_of_other_data_is_refused(undisturb
     note = training_note.read(undisturbed.checkpoint(20))
     same = prepared(tuple(note["labels"]), note["data"], note["model"])
     assert training_note.difference(note, same) is None
-    resume.check(undisturbed.checkpoint(20), ORDER, same)
+    resume_check.check(undisturbed.checkpoint(20), ORDER, same)
     with pytest.raises(ExpectedError, match=r"other data \(classes .*; now other\)") as raised:
-        resume.check(undisturbed.checkpoint(20), ORDER, prepared(("other",), "b", note["model"]))
+        resume_check.check(undisturbed.checkpoint(20), ORDER, prepared(("other",), "b", note["model"]))
     assert (raised.value.reason, raised.value.cause) == (Reason.CHECKPOINT_MISMATCH, Cause.USER)
 
 

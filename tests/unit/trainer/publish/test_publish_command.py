@@ -9,7 +9,7 @@ import pytest
 
 from finetune_trainer.contract.records import Cause, Failure, Outcome, PublishedModel, Reason, ResultRecord
 from finetune_trainer.contract.run_config import Env, RunConfig
-from finetune_trainer.publish.command import Result, environment, failure_of, leave, record_of
+from finetune_trainer.publish.publish_command import Result, environment, failure_of, leave, record_of
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import Layout
 from tests.support.published import MOMENT, config

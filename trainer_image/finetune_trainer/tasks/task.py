@@ -18,15 +18,15 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.task_facts import TASKS, TaskFacts, TaskName
-from finetune_trainer.data.columns import IGNORED_LABEL, LABELS, ColumnRequest
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, ColumnRequest
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription, max_tokens, text_config
 from finetune_trainer.data.split import Split
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.kinds import require_text_alone
 
 if TYPE_CHECKING:
-    from finetune_trainer.data.dataset import PreparedDataset
+    from finetune_trainer.data.prepared_dataset import PreparedDataset
 
 # --- preparing ---------------------------------------------------------------------------------------------------
 

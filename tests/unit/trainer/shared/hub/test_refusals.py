@@ -11,7 +11,7 @@ from huggingface_hub.utils._http import hf_raise_for_status
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.shared.hub.errors import MetadataRefused, Passing, asked_seconds, clean, passes, translated
+from finetune_trainer.shared.hub.refusals import MetadataRefused, Passing, asked_seconds, clean, passes, translated
 
 TOKEN = "hf_secret"
 HUB = "https://hub.example.com"

@@ -58,7 +58,7 @@ def main() -> int:
     started = datetime.now(UTC)
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update(environment(config))
-    from finetune_trainer.publish.run import deadline_of
+    from finetune_trainer.publish.publish_run import deadline_of
 
     deadline = deadline_of(config, os.environ.get(Env.DEADLINE), started)
     worker = threading.Thread(target=work, args=(config, deadline, result), daemon=True)
@@ -86,8 +86,8 @@ def environment(config: RunConfig) -> dict[str, str]:
 def work(config: RunConfig, deadline: datetime, result: Result) -> None:
     """Publish in a thread, and tell how it went."""
     try:
-        from finetune_trainer.publish.run import publish, size
-        from finetune_trainer.shared.hub.client import Traffic, monotonic_deadline
+        from finetune_trainer.publish.publish_run import publish, size
+        from finetune_trainer.shared.hub.http_client import Traffic, monotonic_deadline
 
         traffic = Traffic()
         tell_of(lambda: f"{size(traffic.sent)} sent" if traffic.sent else "", result.over)
@@ -115,7 +115,7 @@ def tell_of(state: Callable[[], str], over: threading.Event) -> None:
 def failure_of(error: Exception, config: RunConfig) -> Failure:
     """Say what an exception means."""
     from finetune_trainer.shared.failures import ExpectedError
-    from finetune_trainer.shared.hub.errors import clean
+    from finetune_trainer.shared.hub.refusals import clean
 
     if isinstance(error, ExpectedError):
         return error.failure

@@ -78,7 +78,7 @@ def attempt(
     config: RunConfig, before_model: Callable[[], None] = lambda: None, first_attempt: int | None = None
 ) -> Prepared | Failure:
     """Prepare; an expected failure is a value. `before_model` is called once a model has to be looked at."""
-    from finetune_trainer.prepare.run import prepare
+    from finetune_trainer.prepare.prepare_run import prepare
     from finetune_trainer.prepare.summary import lines
 
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import Peft, Quantization
-from finetune_trainer.data.errors import names
+from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription, quantization_of
 from finetune_trainer.prepare import probes
 from finetune_trainer.shared.failures import ExpectedError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.cli.errors import CommandError
-from finetune_operator.cli.manifest import load, read
+from finetune_operator.cli.command_errors import CommandError
+from finetune_operator.cli.manifest_files import load, read
 
 
 def value(word: str) -> Any:

@@ -8,8 +8,8 @@ import pytest
 
 from finetune_trainer.contract.launch_protocol import Begin, RankCheckpoint
 from finetune_trainer.contract.records import CheckpointRef
+from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.launch.ranks import arguments, environment
-from finetune_trainer.launch.settings import Peer, Settings
 from tests.support.checkpoints import START, run_config
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.base import PodPath
 from finetune_trainer.contract.effects import Effect, parts
+from finetune_trainer.contract.frozen_document import PodPath
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import CheckpointRef, Reason
 from finetune_trainer.contract.run_config import RunConfig
