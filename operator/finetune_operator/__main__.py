@@ -125,7 +125,7 @@ async def run(settings: OperatorSettings, decide: Decide) -> None:
         )
 
     try:
-        await _until_one_ends(_wait_for(stop_requested), work())
+        await _until_one_ends(stop_requested.wait(), work())
     finally:
         log.info("ending")
         await queue.stop(STOP_GRACE_SECONDS)
@@ -149,11 +149,7 @@ def _end(stop_requested: asyncio.Event) -> None:
     )  # in case a part does not end when it is asked to
 
 
-async def _wait_for(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-async def _until_one_ends(*parts: Coroutine[Any, Any, None]) -> None:
+async def _until_one_ends(*parts: Coroutine[Any, Any, object]) -> None:
     """Run parts until one of them ends, then end the others and raise its error: an operator without a part would only seem to run."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
@@ -176,7 +172,7 @@ def _leadership(cluster: Cluster, settings: OperatorSettings) -> Leadership | Al
 async def _hold(
     leadership: Leadership | Alone, queue: WorkQueue[Key], resync: Resync, metrics: OperatorMetrics
 ) -> None:
-    """Hold the lease: stop work as soon as this process may no longer lead, and look at what was missed when it leads again."""
+    """Hold the lease: stop work as soon as this process may no longer lead; when it leads again, look for changes that were missed."""
 
     def doubt() -> None:
         queue.pause()

@@ -1,7 +1,7 @@
-"""A handler that ends the process at SIGTERM from its first moment: the kernel drops the signal for process 1 of a container
-that has none.
+"""A handler of SIGTERM that ends the process, from its first moment on.
 
-It is imported before everything that takes a second to import; the operator has a handler of its own once it runs.
+Without one the kernel drops the signal for process 1 of a container. So this module is imported before all slow ones; the
+operator has a handler of its own once it runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The operator's log: one JSON document a line, or text. It holds no secrets, because the operator reads none.
 
-It holds messages of pods and of the API server: as text they can't steer a terminal or begin a line.
+Messages of pods and of the API server are logged too: in the text form they can't steer a terminal or begin a line.
 """
 
 from __future__ import annotations

@@ -49,15 +49,15 @@ def account_for(
     account = account or _running_account(was) or _running_account(now)
     if account is None:
         return Settled(None)
-    held = _mean(accepted.get(account.attempt, ()))
+    held_since = _mean(accepted.get(account.attempt, ()))
     seconds = dict.fromkeys(Use, 0.0)
     if now.attempt == account.attempt:
-        account = _with_training(account, now, held, seconds)
+        account = _with_training(account, now, held_since, seconds)
     end = _end(account.attempt, was, now)
     if end is None:
         return Settled(account, seconds)
     if account.trained_until is None:
-        _add(seconds, Use.STARTUP, held, end)
+        _add(seconds, Use.STARTUP, held_since, end)
     else:
         _add(seconds, Use.LOST if now.model is None else Use.PRODUCTIVE, account.trained_until, end)
     return Settled(Account(now.attempt) if now.attempt and now.attempt > account.attempt else None, seconds)
@@ -65,8 +65,8 @@ def account_for(
 
 def _running_account(status: FineTuneJobStatus) -> Account | None:
     """Return the running attempt, accounted for as far as the status itself shows."""
-    over = (status.attempt_ended, status.completion_time, status.model)
-    if status.attempt is None or any(moment is not None for moment in over):
+    ends = (status.attempt_ended, status.completion_time, status.model)
+    if status.attempt is None or any(end is not None for end in ends):
         return None
     first, sealed = _last_step_time(status), status.checkpoint.time if status.checkpoint is not None else None
     begun = status.attempt_begun
@@ -74,11 +74,12 @@ def _running_account(status: FineTuneJobStatus) -> Account | None:
 
 
 def _with_training(
-    account: Account, now: FineTuneJobStatus, held: datetime | None, seconds: dict[Use, float]
+    account: Account, now: FineTuneJobStatus, held_since: datetime | None, seconds: dict[Use, float]
 ) -> Account:
+    """Return the account after the training that the status shows, and add the time of that training to `seconds`."""
     until, first = account.trained_until, _last_step_time(now)
     if until is None and first is not None:
-        _add(seconds, Use.STARTUP, held, first)
+        _add(seconds, Use.STARTUP, held_since, first)
         until = first
     sealed = now.checkpoint.time if now.checkpoint is not None else None
     if until is not None and sealed is not None and sealed > until:
@@ -111,6 +112,6 @@ def _end(attempt: int, was: FineTuneJobStatus, now: FineTuneJobStatus) -> dateti
 
 
 def _mean(moments: Sequence[datetime]) -> datetime | None:
-    """Return the mean of some moments; None where there is none."""
+    """Return the mean of some moments; None where there are no moments."""
     seconds = [moment.timestamp() for moment in moments]
     return datetime.fromtimestamp(sum(seconds) / len(seconds), UTC) if seconds else None

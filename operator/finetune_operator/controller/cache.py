@@ -60,7 +60,7 @@ class JobEntry:
     deletions: dict[str, int] = field(default_factory=dict)
     """Order of deletions by uid, for `Observed.deletions`."""
     incomplete: bool = False
-    """Whether pods of it were dropped from `objects`: they are listed before the next decision."""
+    """Whether pods of the job were dropped from `objects`: its objects are listed before the next decision."""
     references: dict[Ref, Manifest | None] = field(default_factory=dict)
     events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     progress: Progress | None = None
@@ -70,14 +70,14 @@ class JobEntry:
     unanswered: set[Ref] = field(default_factory=set)
     """Objects whose creation was requested and is not answered yet."""
     looked_up: dict[object, float] = field(default_factory=dict)
-    """Time of the last look-up of each thing, on the monotonic clock."""
+    """Time of the last look-up by its subject (a reference, a uid, `progress`), on the monotonic clock."""
     decision: Decision | None = None
     """The last decision."""
     results: ResultCache = field(default_factory=ResultCache)
     """Results for `Observed.cache`, kept while the job's spec and metadata stay, and until its attempt has begun."""
     allowance: Allowance = field(default_factory=Allowance)
     account: Account | None = None
-    """Account of what its accelerators are used for."""
+    """Account of the use of the job's accelerators."""
     written: tuple[str, Manifest] | None = None
     """resourceVersion after our last write of the status, and the status as we wrote it."""
 
@@ -134,7 +134,7 @@ class JobEntry:
         if known is not None and (uid in self.gone or not _later(item, known)):
             return False
         if _is_deleted_now(item, known):
-            self.deletions[uid] = self._next_place()
+            self.deletions[uid] = self._next_order()
         self.objects[uid] = as_first_deleted(item, known)
         if known is None and item["kind"] == "Job":
             self._forget_old_tombstones()
@@ -149,7 +149,7 @@ class JobEntry:
         known, jobs = self.objects.get(uid), self.jobs()
         if self._is_evidence(item, jobs):
             if known is not None and item["kind"] == "Pod":
-                self.deletions.setdefault(uid, self._next_place())
+                self.deletions.setdefault(uid, self._next_order())
             self.objects[uid] = as_first_deleted(item, known)
             self.gone.add(uid)
             return True
@@ -157,9 +157,9 @@ class JobEntry:
         return self.objects.pop(uid, None) is not None
 
     def replace(self, items: Iterable[Manifest], known_before: frozenset[str]) -> None:
-        """Replace what is known by a list: what was known before the list began and is not in it no longer exists."""
+        """Replace the known objects by a list: one that was known before the list began and is not listed no longer exists."""
         listed = {item["metadata"]["uid"]: item for item in items}
-        place, before = self._next_place(), frozenset(self.deletions)
+        order, before = self._next_order(), frozenset(self.deletions)
         jobs_first = sorted(listed.values(), key=lambda item: item["kind"] != "Job")
         for item in jobs_first:
             if self.may_count(item) and not self.waits(item):
@@ -167,13 +167,15 @@ class JobEntry:
         for uid in known_before - listed.keys() - self.gone:
             if uid in self.objects and LABEL_JOB in self.objects[uid]["metadata"].get("labels", {}):
                 self.remove(self.objects[uid])
-        self.deletions |= dict.fromkeys(self.deletions.keys() - before, place)
+        self.deletions |= dict.fromkeys(self.deletions.keys() - before, order)
 
-    def _next_place(self) -> int:
+    def _next_order(self) -> int:
         return max(self.deletions.values(), default=0) + 1
 
     def may_count(self, item: Manifest) -> bool:
-        """Return whether a labelled object may be a child, or prevent the creation of one. Objects at other names are found by the POST."""
+        """Return whether a labelled object may be a child, or prevent the creation of one. An object at another
+        name that prevents one is found when the POST of the child fails.
+        """
         if item["metadata"]["uid"] in self.objects:
             return True
         match item["kind"]:
@@ -240,7 +242,7 @@ class JobCache:
 
     @property
     def running(self) -> int:
-        """How many jobs are in the phase Running."""
+        """Number of jobs in the phase Running."""
         return len(self._running)
 
     def __iter__(self) -> Iterator[JobEntry]:
@@ -259,15 +261,15 @@ class JobCache:
         key = Key(metadata["namespace"], name)
         entry = self._entries.setdefault(key, JobEntry(key))
         if is_job:
-            news = self._observe_job(entry, item, deleted=deleted)
+            is_new = self._observe_job(entry, item, deleted=deleted)
         elif deleted:
-            news = entry.remove(item)
+            is_new = entry.remove(item)
         else:
-            news = entry.may_count(item) and entry.put(item)
+            is_new = entry.may_count(item) and entry.put(item)
             if entry.waits(item) and item["metadata"]["uid"] in entry.objects:
                 self._wait(key, item["metadata"]["uid"])
         self.forget_if_empty(key)
-        return key if news else None
+        return key if is_new else None
 
     def _wait(self, key: Key, uid: str) -> None:
         """Remember a pod whose Job may still come. Where too many wait, drop the oldest: its job is listed before the next decision."""
@@ -312,7 +314,7 @@ class JobCache:
     def _replace_entry(self, entry: JobEntry) -> JobEntry:
         """Begin a new entry because the FineTuneJob is gone, or another one has its name.
 
-        Objects that exist go over to the next job, but only where the watch will show their end: others would stay for ever.
+        Existing objects go over to the new entry, but only where the watch will show their end: others would stay for ever.
         """
         alive = {uid: item for uid, item in entry.objects.items() if uid not in entry.gone and is_watched(item)}
         fresh = self._entries[entry.key] = JobEntry(entry.key, objects=alive)

@@ -27,7 +27,7 @@ class Allowance:
     """Whether the event `LEFT_OUT` was posted."""
 
     def spend(self, notes: Sequence[EventNote], now: float) -> tuple[EventNote, ...]:
-        """Return those of `notes` that may be posted."""
+        """Return the notes that may be posted."""
         self.left, self.at = min(BURST, self.left + (now - self.at) / EACH_SECONDS), now
         posted = []
         for note in notes:

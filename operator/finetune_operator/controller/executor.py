@@ -1,6 +1,6 @@
-"""Carries out the actions of one decision, side by side. Changes no object that is not known to be the job's.
+"""An executor of the actions of one decision, side by side. It changes no object that is not known to be the job's.
 
-Each action is a task of its own: its caller waits a moment for it, and a later answer wakes the job. What the API server
+Each action is a task of its own: its caller waits a moment for the answer, and a later answer wakes the job. What the API server
 refuses, or can't do now, is noted in the job's entry; the queue's backoff says when it is tried again.
 """
 
@@ -34,12 +34,12 @@ class PendingRequest(NamedTuple):
     """A request to the API server that is not answered yet."""
 
     job_uid: str
-    what: str
+    action: str
     ref: Ref
 
 
 class Actor:
-    """Carries out actions on the cluster, and notes their results in the job's entry."""
+    """An executor of actions on the cluster that notes their results in the job's entry."""
 
     def __init__(self, cluster: Cluster, wake: Callable[[Key], None]) -> None:
         self._cluster = cluster
@@ -70,17 +70,17 @@ class Actor:
         task = self._requests.get(request)
         if task is None:
             task = asyncio.create_task(
-                self._send(entry, job, action, request), name=f"{request.what} {request.ref.name}"
+                self._send(entry, job, action, request), name=f"{request.action} {request.ref.name}"
             )
             self._requests[request] = task
             task.add_done_callback(lambda _: self._finished(entry, request))
         await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
         if task.done():
             return task.result()
-        log.warning("no answer yet", action=request.what, kind=request.ref.kind, name=request.ref.name)
+        log.warning("no answer yet", action=request.action, kind=request.ref.kind, name=request.ref.name)
         self._abandoned.add(request)
         if not isinstance(action, Create):
-            raise Unanswered(f"{request.what} {request.ref.kind} {request.ref.name!r}")
+            raise Unanswered(f"{request.action} {request.ref.kind} {request.ref.name!r}")
         entry.unanswered.add(request.ref)
         return False
 
@@ -104,7 +104,7 @@ class Actor:
 
     async def _create(self, entry: JobEntry, job: FineTuneJob, action: Create, ref: Ref) -> bool:
         try:
-            made = await self._cluster.create_once(entry.key.namespace, action.manifest)
+            created = await self._cluster.create_once(entry.key.namespace, action.manifest)
         except Conflict:
             return await self._is_own(entry, job, ref)
         except ApiError as error:
@@ -114,7 +114,7 @@ class Actor:
             return False
         log.info("created", kind=ref.kind, name=ref.name)
         entry.refused.pop(ref, None)
-        entry.put(made)
+        entry.put(created)
         return True
 
     async def _is_own(self, entry: JobEntry, job: FineTuneJob, ref: Ref) -> bool:

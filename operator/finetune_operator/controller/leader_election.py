@@ -28,7 +28,7 @@ from finetune_operator.plan.types import Manifest
 RETRIES_PER_LEASE = 7.5
 """Renewals of the lease, or looks at it, in the time that it lasts: every 2 s of 15."""
 LOOK_SECONDS = 2.0
-"""Longest time between two looks of an operator that stands by: it takes a lease that was given up soon, however long that lasts."""
+"""Longest time between two looks of an operator that stands by: however long a lease lasts, one that was given up is taken soon."""
 TRY_SHARE = 0.2
 """Share of the lease's time after which a try is given up, and the next begins on a new connection: three tries fit before
 the doubt."""
@@ -145,7 +145,10 @@ class Leadership:
     # --- one try -------------------------------------------------------------------------------------------------
 
     async def _try_once(self) -> bool:
-        """Return whether the API server answered. Where it did not, the connection may be dead: the next try has a new one."""
+        """Try to take or renew the lease; return whether the API server answered.
+
+        Where it did not answer, the connection may be dead: the next try begins on a new one.
+        """
         try:
             async with asyncio.timeout(self._seconds * TRY_SHARE):
                 await self._try()
@@ -209,8 +212,8 @@ class Leadership:
 
 
 def is_free(spec: Manifest, unchanged_seconds: float, default_seconds: float) -> bool:
-    """Return whether nobody leads by a lease that was not seen to change for so long. `default_seconds` is how long a lease
-    lasts that does not say.
+    """Return whether nobody leads by a lease that was not seen to change for so long. `default_seconds` is the duration of a
+    lease that names none.
     """
     lasts_seconds = float(spec.get("leaseDurationSeconds") or default_seconds)
     return not spec.get("holderIdentity") or unchanged_seconds >= lasts_seconds

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Lookups:
-    """Fetches into a job's entry what its last decision wants."""
+    """Look-ups that fetch into a job's entry what its last decision wants."""
 
     def __init__(
         self, cluster: Cluster, cache: JobCache, progress: ProgressReader, wake: Callable[[Key], None]
@@ -45,7 +45,7 @@ class Lookups:
         """Fetch before a decision what the last one wanted, and look again at objects of others at our names."""
         wanted = entry.decision or Decision()
         for ref in [ref for ref in entry.references if ref.kind == "Node" and ref not in wanted.wants_references]:
-            del entry.references[ref]  # an older look at a node says nothing about it now
+            del entry.references[ref]  # an earlier look-up says nothing about the node now
         entry.events = {}  # for the next decision alone: later ones ask for events again
         await asyncio.gather(
             self.references(entry, tuple(ref for ref in wanted.wants_references if ref in entry.references)),
@@ -71,7 +71,7 @@ class Lookups:
         return {name: node or {"kind": "Node", "metadata": {"name": name}} for name, node in nodes.items()}
 
     def missing(self, entry: JobEntry, refs: tuple[Ref, ...]) -> tuple[Ref, ...]:
-        """Return those references that were never looked up."""
+        """Return the references that were never looked up."""
         return tuple(ref for ref in refs if ref not in entry.references)
 
     async def _reference(self, entry: JobEntry, ref: Ref) -> None:
@@ -91,7 +91,7 @@ class Lookups:
         entry.references[ref] = item
 
     def _unreadable(self, ref: Ref, error: Refused) -> Manifest | None:
-        """Return what stands for an object that RBAC hides from us: it is taken to exist, and the objects that need it will show."""
+        """Return a stand-in for an object that RBAC hides. The object is taken to exist: where it does not, its users will not start."""
         match ref.kind:
             case "Node":
                 log.warning("nodes can't be read: lost nodes show later, and only by their pods", error=error.message)
@@ -137,19 +137,19 @@ class Lookups:
         finally:
             del self._reading[entry.key]
         entry.bad_readings = entry.bad_readings + 1 if reading.bad else 0
-        answer = reading.progress
-        if answer is not None and answer != entry.progress:
-            entry.progress = answer
+        progress = reading.progress
+        if progress is not None and progress != entry.progress:
+            entry.progress = progress
             if time.monotonic() - begun > PROGRESS_WAIT_SECONDS:
                 self._wake(entry.key)
 
 
-def _due(entry: JobEntry, what: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
-    return time.monotonic() - entry.looked_up.get(what, float("-inf")) >= age_seconds
+def _due(entry: JobEntry, subject: object, age_seconds: float = LEAST_AGE_SECONDS) -> bool:
+    return time.monotonic() - entry.looked_up.get(subject, float("-inf")) >= age_seconds
 
 
 def _pause_seconds(bad_readings: int) -> float:
-    """Return the pause before the next request: a pod that is slow, or answers nonsense, is asked after 1, 2, 4, ... 60 s."""
+    """Return the pause before the next request to a pod that is slow or answers nonsense: 1, 2, 4, ... 60 s."""
     return min(LEAST_AGE_SECONDS * 2.0 ** min(bad_readings, 10), PROGRESS_PAUSE_MAX_SECONDS)
 
 

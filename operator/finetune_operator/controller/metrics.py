@@ -31,7 +31,7 @@ class OperatorMetrics:
         phases: Callable[[], Iterable[str]],
         jobs_of_others: Callable[[], int],
     ) -> None:
-        self._fallen: dict[str, float] = {}
+        self._failed_at: dict[str, float] = {}
         """Time at which the gang of a job failed, by uid, until the next one has begun."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -44,7 +44,7 @@ class OperatorMetrics:
         )
         self.wakeup_latency = Histogram(
             f"{PREFIX}_wakeup_latency_seconds",
-            "Time from a wake-up of a job to the begin of its reconcile.",
+            "Time from a wake-up of a job to the start of its reconcile.",
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
@@ -59,7 +59,7 @@ class OperatorMetrics:
         )
         self.recovery_duration = Histogram(
             f"{PREFIX}_recovery_duration_seconds",
-            "Time from the failure of a gang to the begin of its next attempt.",
+            "Time from the failure of a gang to the start of its next attempt.",
             buckets=RECOVERY_BUCKETS,
             registry=self.registry,
         )
@@ -92,11 +92,11 @@ class OperatorMetrics:
                 self.restarts.labels(reason).inc(more)
         phase = after.get("phase")
         if phase == Phase.RESTARTING:
-            self._fallen.setdefault(uid, now)
+            self._failed_at.setdefault(uid, now)
         elif phase not in _ON_THE_WAY:
-            fallen = self._fallen.pop(uid, None)
-            if fallen is not None and phase == Phase.RUNNING:
-                self.recovery_duration.observe(now - fallen)
+            failed_at = self._failed_at.pop(uid, None)
+            if failed_at is not None and phase == Phase.RUNNING:
+                self.recovery_duration.observe(now - failed_at)
 
 
 class _Phases(Collector):

@@ -1,7 +1,7 @@
 """Jobs that another operator serves: their status names its lease, and that lease has not expired.
 
 Two operators that both serve a job undo each other's work. As in `leader_election`, clocks are not compared: a lease has
-expired when it was not seen to change for as long as it says. One that can't be read is taken to be held.
+expired when it was not seen to change for as long as it says. A lease that can't be read is taken to be held.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Standing(StrEnum):
 
 
 class Reads(Protocol):
-    """The operation of a cluster that is needed here."""
+    """The operation of a cluster that this module needs."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest: ...
 
@@ -52,12 +52,12 @@ class _Lease:
     spec: Manifest = field(default_factory=dict)
     """Spec of the lease; empty where there is none."""
     since: float = float("-inf")
-    """Time at which it was first seen as it is."""
+    """Time at which the lease was first seen as it is."""
     standing: Standing | None = None
 
 
 class OtherOperators:
-    """Watches the leases that jobs name."""
+    """The leases that jobs name, each looked at now and then."""
 
     def __init__(self, cluster: Reads, own_lease: str, clock: Callable[[], float] = time.monotonic) -> None:
         """`own_lease` is `namespace/name` of this operator's lease; empty where it has none."""
@@ -67,7 +67,7 @@ class OtherOperators:
         self._leases: dict[str, _Lease] = {}
 
     async def seconds_to_wait(self, body: Manifest) -> float | None:
-        """Return after how many seconds to look again at a job that another operator serves; None where this one may serve it."""
+        """Return the seconds until the next look at a job that another operator serves; None where this one may serve it."""
         lease_name = _lease_of(body)
         if lease_name in ("", self._own_lease):
             return None
@@ -81,7 +81,7 @@ class OtherOperators:
         return max(lasts_seconds / LOOKS_PER_LEASE, LOOK_SECONDS)
 
     def count(self, bodies: Iterable[Manifest]) -> int:
-        """Count these jobs that other operators serve, as it was at the last look."""
+        """Count the jobs that other operators served at the last look."""
         leases = (self._leases.get(_lease_of(body)) for body in bodies)
         return sum(lease is not None and lease.standing in (Standing.LIVES, Standing.UNREADABLE) for lease in leases)
 

@@ -1,7 +1,7 @@
 """A reader of `/progress` of a job's node 0. Knows the ways to a pod's port, nothing of what the answer means.
 
-It asks the pod itself and nobody else: the address that kubelet wrote, one port, no redirect. Of an answer it reads no more
-than an honest one has.
+The reader asks the pod itself and nobody else: the address that kubelet wrote, one port, no redirect. It reads no more of an
+answer than an honest one has.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def address_of(pod: Manifest, *, inside: bool) -> str | None:
 
 
 class ProgressReader:
-    """Reads progress from pods, directly or through the API server."""
+    """A reader of progress from pods, directly or through the API server."""
 
     def __init__(self, cluster: Cluster, access: ProgressAccess) -> None:
         self._cluster = cluster

@@ -43,7 +43,7 @@ Decide = Callable[[Observed], Decision]
 
 
 class Reconciler:
-    """Works on one job per call. The queue calls it for many jobs, never twice at the same time for one."""
+    """A reconciler of one job per call. The queue calls it for many jobs, never twice at the same time for one."""
 
     def __init__(
         self,

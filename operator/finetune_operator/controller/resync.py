@@ -1,9 +1,9 @@
-"""Reads everything before the first decision, and finds later what the watch has missed.
+"""A loop that reads all objects before the first decision, and later finds the changes that the watch has missed.
 
 At the start each kind is listed once, so that no job has to ask for its own objects. Later the names and versions that the
 watch showed are compared, now and then, with a list of metadata: an object that was deleted during a gap shows nowhere, and a
-dead connection shows nothing at all. Each namespace stands for itself: one that is missing or forbidden is reported, and read
-when it comes.
+dead connection shows nothing at all. Namespaces are independent: one that is missing or forbidden is reported, and read
+once that is possible.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class Resync:
 
     def look_soon(self, namespace: str | None = None) -> None:
         """Look soon, because the watch has begun again, in one namespace or in all."""
-        for scope, reason in self._scopes.items():
+        for scope, event in self._scopes.items():
             if namespace is None or scope in (namespace, None):
-                reason.set()
+                event.set()
 
     async def run(self) -> None:
         await asyncio.gather(*(self._run(scope) for scope in self._scopes))
@@ -146,7 +146,7 @@ class Resync:
     # --- reading -------------------------------------------------------------------------------------------------
 
     async def read_all(self, scope: Scope) -> None:
-        """Read everything, with one list of each kind however many jobs there are, then wake the jobs."""
+        """Read all objects, with one list of each kind however many jobs there are, then wake the jobs."""
         for kind in WATCHED_SELECTORS:
             await self._read(scope, kind)
         for kind in UNWATCHED:
@@ -159,7 +159,7 @@ class Resync:
                 self._wake(entry.key)
 
     async def compare(self, scope: Scope, kind: str) -> None:
-        """Find what the watch has missed of one kind, and wake its jobs."""
+        """Find the changes of one kind that the watch has missed, and wake their jobs."""
         known = self._known(scope, kind)
         listed = await self._cluster.versions(kind, scope, WATCHED_SELECTORS[kind])
         if self._count_missed(scope, kind, listed):
@@ -194,7 +194,7 @@ class Resync:
         )
 
     def _drop(self, kind: str, known: Mapping[str, Manifest], listed: Versions) -> None:
-        """Remove from the cache what was known before the list began and is not in it."""
+        """Remove objects from the cache that were known before the list began and are not listed."""
         for uid, item in known.items():
             if uid not in listed and (key := self._cache.observe(item, deleted=True)) is not None:
                 log.warning("deleted while the watch did not look", kind=kind, name=item["metadata"]["name"])
@@ -212,8 +212,8 @@ class Resync:
         }
 
     def _put_unwatched(self, item: Manifest) -> None:
-        """Keep an unwatched object of a job that may still need it: nothing would show its deletion, so those of other jobs
-        are not kept.
+        """Keep an unwatched object of a job that may still need it. Objects of other jobs are not kept: nothing would show
+        their deletion.
         """
         metadata = item["metadata"]
         entry = self._cache.get(Key(metadata["namespace"], metadata["labels"][LABEL_JOB]))

@@ -1,7 +1,7 @@
 """The watch: events in, wake-ups out. This is the only module that imports kopf.
 
-kopf is used for what it does best, a watch that survives every network. What it would write (annotations, finalizers, peering
-objects, events) is switched off, because a job belongs to its user.
+kopf is used for what it does best, a watch that survives every network. Its writes (annotations, finalizers, peering objects,
+events) are switched off, because a job belongs to its user.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ CREDENTIALS_LIFETIME = timedelta(minutes=10)
 WATCH_SECONDS = 12
 """Time after which the API server ends a watch, with a bookmark from which the next one goes on."""
 DEAF_SECONDS = 15.0
-"""A watch that has shown nothing for so long, not even its end, has a dead connection."""
+"""Silence after which a watch has a dead connection: it should at least have shown its end."""
 NEXT_WATCH_SECONDS = (1.0, 2.0, 5.0, 10.0)
 """Delays before the watch begins again after an error; the last one is repeated."""
 LASTED_SECONDS = 60.0
-"""A watch that has lasted so long began without trouble."""
+"""Time after which a watch counts as one that began without trouble."""
 WATCHER = "watcher for "
 """Beginning of the names of kopf's watches, some of which it leaves behind when another one fails."""
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Retries(Iterable[float]):
 
 
 class Everything(Collection[Any]):
-    """Tasks that kopf leaves alone when it ends. The event loop is not its own, so that is every task but its own roots."""
+    """The tasks that kopf leaves alone when it ends: all but its own root tasks, because the event loop is not its own."""
 
     def __contains__(self, item: object) -> bool:
         return True
@@ -138,7 +138,7 @@ async def watch(
         try:
             await _watch_once(registry(), namespaces, listen)
             log.warning("the watch has ended, it begins anew")
-        except Exception as error:  # noqa: BLE001 - an outermost loop: whatever ended it, there is no other way to see
+        except Exception as error:  # noqa: BLE001 - an outermost loop: without a watch the operator sees nothing
             log.warning("the watch has failed, it begins anew", error=f"{type(error).__name__}: {error}")
         failures = 0 if time.monotonic() - begun > LASTED_SECONDS else failures
         await asyncio.sleep(NEXT_WATCH_SECONDS[min(failures, len(NEXT_WATCH_SECONDS) - 1)])

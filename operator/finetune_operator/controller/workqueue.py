@@ -27,15 +27,15 @@ class QueueObserver(Generic[K]):
     """Callbacks for metrics and for the end of work."""
 
     latency: Callable[[float], None] = lambda seconds: None
-    """Called with the seconds from a wake-up (or from the end of a delay) to the begin of the work."""
+    """Called with the seconds from a wake-up (or from the end of a delay) to the start of the work."""
     failed: Callable[[K, Exception], None] = lambda key, error: None
     """Called when the work raised; it is tried again."""
     broken_off: Callable[[], None] = lambda: None
-    """Called when work is broken off: what it has started beside itself must end too."""
+    """Called when work is broken off: tasks that it has started must end too."""
 
 
 class WorkQueue(Generic[K]):
-    """Calls `work(key)` for each key that was woken, at most once at a time per key and `concurrency` times in all.
+    """A queue that calls `work(key)` for each key that was woken, at most once at a time per key and `concurrency` times in all.
 
     A key that is woken while it is worked on is worked on once more afterwards. `work` returns the seconds after which to
     work on the key again if nothing wakes it before, or None. Where it raises, it is called again after 2 s, 4 s, ... 60 s.
@@ -80,7 +80,7 @@ class WorkQueue(Generic[K]):
     def gives_way(self, key: K) -> bool:
         """Return whether work on this key that has two parts leaves its place to others after the first part.
 
-        It does where more keys of its group wait than may be worked on at once: when a hundred jobs are applied together,
+        This is so where more keys of its group wait than may be worked on at once: when a hundred jobs are applied together,
         each gets its pods before the status of any is written (benchmark `crowd`).
         """
         return len(self._ready.get(self._group(key), ())) >= self.share

@@ -40,9 +40,9 @@ USER_AGENT = "finetune-operator"
 PAGE = 500
 """Objects in one answer to a list of everything: the memory of the operator must not depend on the cluster's size."""
 KEEPALIVE_SECONDS = 75
-"""Longer than aiohttp's 15 s: a new connection costs a TLS handshake before a job's first object is made."""
+"""Time that an idle connection stays open; with aiohttp's 15 s a job's first object would often wait for a TLS handshake."""
 STRICT = {"fieldValidation": "Strict"}
-"""The server refuses a field of a job's template that it does not know, by name, and does not drop it."""
+"""Query by which the server refuses a field of a job's template that it does not know, by name, and does not drop it."""
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -68,8 +68,8 @@ class Session:
         self._client = ApiClient(configuration)
         context = self._client.rest_client.ssl_context
         self._connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
-        # The number of requests is bounded by who sends them, so connections are not: a few slow ones must not hold up
-        # all others. The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread.
+        # Callers bound the number of requests, so connections have no bound: a few slow ones must not hold up the
+        # others. The environment was asked for a proxy once: aiohttp would ask it at each request, in a thread.
         # Answers of pods come this way too, so nothing is decompressed: an answer could become a thousand times as
         # long.
         self._http = aiohttp.ClientSession(
@@ -82,10 +82,10 @@ class Session:
         target: str,
         body: Manifest | None,
         headers: Mapping[str, str],
-        limit: aiohttp.ClientTimeout,
-        most_bytes: int | None = None,
+        timeouts: aiohttp.ClientTimeout,
+        max_bytes: int | None = None,
     ) -> Answer:
-        """Send one request. Raise Unavailable where there is no answer, or one of more than `most_bytes`.
+        """Send one request. Raise Unavailable where there is no answer, or one of more than `max_bytes`.
 
         No redirect is followed: the credentials are for this server alone.
         """
@@ -98,18 +98,18 @@ class Session:
                 f"{configuration.host}/{target}",
                 headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers, **token},
                 data=json.dumps(body) if body is not None else None,
-                timeout=limit,
+                timeout=timeouts,
                 allow_redirects=False,
                 proxy=configuration.proxy,
                 proxy_headers=configuration.proxy_headers,
                 server_hostname=configuration.tls_server_name,
             ) as response:
-                data = await read_bounded(response, most_bytes)
+                data = await read_bounded(response, max_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = str(error) or "no answer from the API server"
             raise Unavailable(0, type(error).__name__, text) from error
         if data is None:
-            raise Unavailable(0, "TooLong", f"an answer of more than {most_bytes} bytes")
+            raise Unavailable(0, "TooLong", f"an answer of more than {max_bytes} bytes")
         retry_after = response.headers.get("Retry-After", "")
         seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
         return Answer(response.status, data, seconds)
@@ -120,14 +120,14 @@ class Session:
         await self._connector.close()
 
 
-async def read_bounded(response: aiohttp.ClientResponse, most_bytes: int | None) -> bytes | None:
+async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int | None) -> bytes | None:
     """Return the body, or None where it is longer than allowed: then the rest is not read, to save the operator's memory."""
-    if most_bytes is None:
+    if max_bytes is None:
         return await response.read()
     data = bytearray()
     async for chunk in response.content.iter_chunked(2**14):
         data += chunk
-        if len(data) > most_bytes:
+        if len(data) > max_bytes:
             response.close()
             return None
     return bytes(data)
@@ -194,16 +194,16 @@ class Cluster:
         return {"kind": kind, **await self._json("POST", path_of(kind, namespace), body=manifest, query=STRICT)}
 
     async def create_once(self, namespace: str, manifest: Manifest) -> Manifest:
-        """Create an object without repeating a request that the server could not answer: the caller reports that, and tries again."""
+        """Create an object without repeating a request that the server could not answer: the caller reports that and tries again."""
         kind: str = manifest["kind"]
-        ask = partial(self._json, "POST", path_of(kind, namespace), body=manifest, query=STRICT, delays=())
+        post = partial(self._json, "POST", path_of(kind, namespace), body=manifest, query=STRICT, delays=())
         try:
-            made = await ask(limit=CREATE_TIMEOUT)
+            created = await post(timeouts=CREATE_TIMEOUT)
         except Unavailable as error:
             if error.reason != aiohttp.ServerDisconnectedError.__name__:
                 raise
-            made = await ask(limit=CREATE_TIMEOUT)  # the connection was closed while it was idle
-        return {"kind": kind, **made}
+            created = await post(timeouts=CREATE_TIMEOUT)  # the connection was closed while it was idle
+        return {"kind": kind, **created}
 
     async def replace(self, namespace: str, manifest: Manifest) -> Manifest:
         """PUT an object that was read; raise Conflict where it has changed since."""
@@ -213,8 +213,12 @@ class Cluster:
 
     async def children(self, namespace: str, job: str) -> list[Manifest]:
         """List every object that carries the job's label, from the API server and not from a cache."""
-        lists = await asyncio.gather(*(self._list(kind, namespace, f"{LABEL_JOB}={job}") for kind in CHILD_KINDS))
-        return [item for items in lists for item in items]
+        query = {"labelSelector": f"{LABEL_JOB}={job}"}
+        answers = await asyncio.gather(
+            *(self._json("GET", path_of(kind, namespace), query=query) for kind in CHILD_KINDS)
+        )
+        lists = zip(CHILD_KINDS, answers, strict=True)
+        return [{"kind": kind, **item} for kind, answer in lists for item in answer["items"] or ()]
 
     async def serves(self, group_version: str, plural: str) -> bool:
         """Return whether the API server serves this kind, whether or not we may read it."""
@@ -285,14 +289,10 @@ class Cluster:
             PodEvent(event.get("reason", ""), event.get("message", ""), event.get("count") or 1) for event in items
         )
 
-    async def pod_proxy(self, namespace: str, pod: str, port: int, path: str, most_bytes: int) -> bytes:
-        """GET a path of a pod's port through the API server. It is not repeated, because it is the pod that does not answer."""
+    async def pod_proxy(self, namespace: str, pod: str, port: int, path: str, max_bytes: int) -> bytes:
+        """GET a path of a pod's port through the API server. It is sent once, because it is the pod that does not answer."""
         target = f"{path_of('Pod', namespace, pod)}:{port}/proxy/{path}"
-        return await self._send("GET", target, limit=aiohttp.ClientTimeout(total=2), most_bytes=most_bytes)
-
-    async def _list(self, kind: str, namespace: str, label_selector: str) -> list[Manifest]:
-        answer = await self._json("GET", path_of(kind, namespace), query={"labelSelector": label_selector})
-        return [{"kind": kind, **item} for item in answer["items"] or ()]
+        return await self._send("GET", target, timeouts=aiohttp.ClientTimeout(total=2), max_bytes=max_bytes)
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ class Cluster:
         content_type: str = "application/json",
         accept: str | None = None,
         delays: Sequence[float] | None = None,
-        limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+        timeouts: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
     ) -> Manifest:
         """Send a request, and repeat it where the server could not answer. An error carries a note of the request."""
         headers = {"Content-Type": content_type, "Accept": accept or "application/json"}
@@ -314,7 +314,7 @@ class Cluster:
         begun, pauses = time.monotonic(), iter(RETRY_DELAYS_SECONDS if delays is None else delays)
         while True:
             try:
-                data = await self._send(method, target, body=body, headers=headers, limit=limit)
+                data = await self._send(method, target, body=body, headers=headers, timeouts=timeouts)
             except ApiError as error:
                 pause = next(pauses, None)
                 late = time.monotonic() - begun > RETRY_WITHIN_SECONDS
@@ -332,15 +332,15 @@ class Cluster:
         *,
         body: Manifest | None = None,
         headers: Mapping[str, str] | None = None,
-        limit: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
-        most_bytes: int | None = None,
+        timeouts: aiohttp.ClientTimeout = REQUEST_TIMEOUT,
+        max_bytes: int | None = None,
     ) -> bytes:
         """Send a request once, or twice where the credentials have expired."""
         session = self._session or await self._renewed(None)
-        answer = await session.exchange(method, target, body, headers or {}, limit, most_bytes)
-        if answer.status == 401 and most_bytes is None:  # a pod may answer that too, to make us log in again and again
+        answer = await session.exchange(method, target, body, headers or {}, timeouts, max_bytes)
+        if answer.status == 401 and max_bytes is None:  # a pod may answer 401 too, to make us log in again and again
             session = await self._renewed(session)
-            answer = await session.exchange(method, target, body, headers or {}, limit)
+            answer = await session.exchange(method, target, body, headers or {}, timeouts)
         if answer.status >= 300:
             raise error_of(answer)
         return answer.data

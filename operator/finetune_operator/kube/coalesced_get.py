@@ -1,10 +1,11 @@
-"""Look-ups that many jobs make at the same time: all of one second share a request. Knows nothing of what is looked up."""
+"""A `get` that many jobs share: all calls of one second for an object share a request. Knows nothing of the objects."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from finetune_operator.plan.types import Manifest
 
@@ -16,7 +17,7 @@ AGE_SECONDS = 1.0
 class Recent:
     """A shared `get` of objects. An object that was missing or could not be read is requested again for the next caller."""
 
-    def __init__(self, get: Callable[[str, str, str], Awaitable[Manifest]]) -> None:
+    def __init__(self, get: Callable[[str, str, str], Coroutine[Any, Any, Manifest]]) -> None:
         self._get = get
         self._requests: dict[Name, tuple[float, asyncio.Task[Manifest]]] = {}
         """Requests of the last second, oldest first."""
@@ -29,9 +30,6 @@ class Recent:
         task = self._requests[key][1] if key in self._requests else None
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             self._requests.pop(key, None)
-            task = asyncio.create_task(self._request(key), name=f"look up {kind} {namespace}/{name}")
+            task = asyncio.create_task(self._get(*key), name=f"look up {kind} {namespace}/{name}")
             self._requests[key] = now, task
         return await asyncio.shield(task)  # a caller that stops waiting does not stop the request for the others
-
-    async def _request(self, key: Name) -> Manifest:
-        return await self._get(*key)

@@ -40,8 +40,8 @@ class Unavailable(ApiError):
 class Unanswered(Unavailable):
     """The API server has not answered a request yet: an admission webhook may be slow, or the server busy."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(0, "Unanswered", f"the API server has not answered yet: {what}")
+    def __init__(self, request: str) -> None:
+        super().__init__(0, "Unanswered", f"the API server has not answered yet: {request}")
 
 
 class LeadershipLost(OperatorError):
