@@ -84,7 +84,7 @@ def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
     """Raise ExpectedError where prepare does; it needs no weights for that."""
     folder = Path(job.model.name)
     config.save_pretrained(folder)
-    image.check(job, folder)
+    image.check_model(job.model.name, folder, accelerators=job.accelerators)
     read = AutoConfig.from_pretrained(folder)
     limit = prepare_model.max_tokens(read, tokenizer)
     tasks.find(job.task).check_model(

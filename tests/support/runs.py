@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.run_config import DatasetSource, HubSettings, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.prepare import image
 
 
 def run_config(
@@ -47,4 +48,14 @@ def run_config(
         checkpoint_interval_seconds=checkpoint_interval_seconds,
         prepare="inline",
         hub=HubSettings.model_validate(hub or {}),
+    )
+
+
+def check_image(config: RunConfig) -> tuple[str, ...]:
+    """Check the image for what the fields of a run need, as `prepare` does."""
+    return image.check_arguments(
+        config.training_arguments,
+        accelerators=config.accelerators,
+        peft=config.peft is not None,
+        quantization=config.quantization is not None,
     )

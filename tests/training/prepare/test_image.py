@@ -14,12 +14,12 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft, Quantization
 from finetune_trainer.data import model as prepare_model
-from finetune_trainer.prepare import adapter_checks, image
+from finetune_trainer.prepare import adapter_checks
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.labelled import config
 from tests.support.ranks import run_ranks
-from tests.support.runs import run_config
+from tests.support.runs import check_image, run_config
 from tests.support.tiny import reviews, tiny_bert, write_rows
 from tests.support.tiny_llama import tiny_llama
 
@@ -147,10 +147,10 @@ def test_a_package_that_adapters_need_is_said_where_the_image_lacks_it(
     field: str, changes: dict[str, Any], module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = run_config(tmp_path / "output", model="/m", accelerators=True).model_copy(update=changes)
-    assert image.check(job) == ()
+    assert check_image(job) == ()
     monkeypatch.setitem(sys.modules, module, None)  # as Python marks what can't be imported
     with pytest.raises(ExpectedError, match=f"there is no package {module}, which {field} needs"):
-        image.check(job)
+        check_image(job)
 
 
 def test_model_not_loaded_ends_rank_for_good(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import EarlyStopping, Env, Peft, RunConfig
 from finetune_trainer.data.sampler import Strategy
-from finetune_trainer.prepare import arguments, image
+from finetune_trainer.prepare import arguments
 from finetune_trainer.prepare.prepare_run import prepare
+from finetune_trainer.prepare.run_parts import RunParts
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import defaults
-from tests.support.runs import run_config
+from tests.support.runs import check_image, run_config
 
 
 def plan(
@@ -203,9 +204,9 @@ def test_a_package_that_the_image_lacks_is_said_in_prepare(tmp_path: Path, monke
     with pytest.raises(ExpectedError, match="In the training image there is no package liger-kernel, which") as raised:
         prepare(config)
     assert (raised.value.reason, raised.value.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
-    assert image.check(asking(tmp_path, use_liger_kernel=True)) == (), "it has no use on the CPU, and is dropped"
+    assert check_image(asking(tmp_path, use_liger_kernel=True)) == (), "it has no use on the CPU, and is dropped"
     monkeypatch.setenv(Env.OTHER_IMAGE, "us/with-liger:1")
-    (message,) = image.check(config)
+    (message,) = check_image(config)
     assert "Whether the image us/with-liger:1 has it shows once the job is prepared." in message
 
 
@@ -221,11 +222,11 @@ def test_a_compiler_that_the_image_lacks_is_said_in_prepare(
     with pytest.raises(
         ExpectedError, match=re.escape(f"there is no {language} compiler, which trainingArguments.torch_co")
     ):
-        image.check(config)
+        check_image(config)
     compiler = tmp_path / ("gcc" if accelerators else "g++")
     compiler.write_text("#!/bin/sh\n")
     compiler.chmod(0o755)
-    assert image.check(config) == ()
+    assert check_image(config) == ()
 
 
 def test_text_that_is_not_written_has_no_scores(tmp_path: Path) -> None:
@@ -234,6 +235,6 @@ def test_text_that_is_not_written_has_no_scores(tmp_path: Path) -> None:
         update={"task": "summarization"}
     )
     with pytest.raises(ExpectedError, match="metric_for_best_model: rouge1 is not reported; choose one of loss"):
-        arguments.check(config, {"train": 40, "validation": 4})
+        arguments.check(RunParts.of(config).data.training, {"train": 40, "validation": 4})
     written = config.model_copy(update={"training_arguments": {**user_arguments, "predict_with_generate": True}})
-    assert arguments.check(written, {"train": 40, "validation": 4}) == ()
+    assert arguments.check(RunParts.of(written).data.training, {"train": 40, "validation": 4}) == ()

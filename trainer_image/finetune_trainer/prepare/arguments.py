@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.data.data_errors import names
 from finetune_trainer.shared.failures import ExpectedError
 
@@ -15,24 +14,36 @@ DEFAULT_BATCH_ROWS = 8
 LOSS = "loss"
 
 
-def check(config: RunConfig, rows: dict[str, int]) -> tuple[str, ...]:
-    """Raise what cannot work with these rows; return what the user should know."""
-    training_arguments = config.training_arguments
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training that have to fit the number of its rows."""
+
+    training_arguments: Mapping[str, Any]
+    early_stopping: bool
+    adapter: bool
+    """Whether an adapter is trained in place of all weights."""
+    ranks: int
+    metrics: tuple[str, ...]
+    """The metrics that the task reports."""
+
+
+def check(settings: TrainingSettings, rows: dict[str, int]) -> tuple[str, ...]:
+    """Raise ExpectedError where the settings cannot work with so many rows of each split; return messages for the user."""
+    training_arguments = settings.training_arguments
     if "validation" not in rows:
-        _require_no_evaluation(training_arguments, early_stopping=config.early_stopping is not None)
+        _require_no_evaluation(training_arguments, early_stopping=settings.early_stopping)
     judged = training_arguments.get("load_best_model_at_end") or training_arguments.get("save_strategy") == "best"
-    needs_evaluation = judged or config.early_stopping is not None
+    needs_evaluation = judged or settings.early_stopping
     if needs_evaluation and training_arguments.get("eval_strategy") in (None, "no"):
         raise _invalid(
             "eval_strategy: choose steps or epoch; without evaluations during training there is no best one."
         )
     metric = training_arguments.get("metric_for_best_model")
-    reported = list(task_facts.metrics(config.task, config.problem_type))
-    if training_arguments.get("predict_with_generate") is False:
-        reported = [LOSS]  # there is no text to be scored
+    # Without generated text there is nothing to score.
+    reported = [LOSS] if training_arguments.get("predict_with_generate") is False else list(settings.metrics)
     if isinstance(metric, str) and metric.removeprefix("eval_") not in reported:
         raise _invalid(f"metric_for_best_model: {metric} is not reported; choose one of {names(reported)}.")
-    batch = global_batch_rows(training_arguments, config.world_size)
+    batch = global_batch_rows(training_arguments, settings.ranks)
     if rows["train"] >= batch:
         return ()
     if training_arguments.get("dataloader_drop_last"):

@@ -14,14 +14,13 @@ from typing import Any
 
 from finetune_trainer.contract.prepared import SplitReport
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import arguments, cores, splits, store, summary, tokens, warnings
 from finetune_trainer.prepare.fingerprint import seed
 from finetune_trainer.prepare.hub import HubReader
+from finetune_trainer.prepare.run_parts import DataSettings, RunTask
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.tasks.task import Checked, Limits, Reading, Task
+from finetune_trainer.tasks.task import Checked, Limits
 
 JUDGED = ("validation", "test")
 """Splits whose rows are kept as they were: metrics and predictions read them."""
@@ -33,8 +32,8 @@ ROOM_BYTES = 32 << 20
 class Job:
     """All that prepared data is made from."""
 
-    config: RunConfig
-    task: Task
+    settings: DataSettings
+    run_task: RunTask
     hub: HubReader
     source: splits.DataSource
     model: ModelDescription
@@ -43,18 +42,19 @@ class Job:
 
 def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], object]) -> None:
     """Write everything to `partial`, then give it its name. `make_room` sees to so many free bytes, where it can."""
+    settings, run_task = job.settings, job.run_task
     with store.building(partial):
         checked = _checked(job, partial / "rows")
         messages = [*checked.messages, *checked.of_model(job.model)]
         taken = {}
         for role, table in checked.splits.items():
             _require_rows(role, table.num_rows, checked.dropped.get(role, {}))
-            limit = job.config.dataset.max_samples.get(role)
-            order, message = splits.sampled(table.num_rows, role, limit, seed(job.config.training_arguments))
+            limit = settings.dataset.max_samples.get(role)
+            order, message = splits.sampled(table.num_rows, role, limit, seed(settings.training.training_arguments))
             messages += [message] if message else []
-            reading = Reading(job.config, job.model, job.limits, checked.label_names, role)
+            reading = run_task.reading(job.model, job.limits, checked.label_names, role)
             taken[role] = tokens.Taken(table, order, reading)
-        arguments.check(job.config, {role: rows.rows for role, rows in taken.items()})
+        arguments.check(settings.training, {role: rows.rows for role, rows in taken.items()})
         make_room(sum(_bytes(rows) for rows in taken.values()))
         made = _written(job, taken, checked, partial)
         messages += warnings.of_data(made.reports, made.overlaps, job.limits, job.model.max_tokens)
@@ -62,28 +62,22 @@ def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], objec
 
 
 def _checked(job: Job, scratch: Path) -> Checked:
-    task, config = job.task, job.config
+    settings, run_task = job.settings, job.run_task
     try:
         read = splits.read(
-            config.dataset,
+            settings.dataset,
             job.hub,
             job.source,
-            task.asked(config),
+            run_task.asked(),
             scratch,
-            seed=seed(config.training_arguments),
-            class_column=class_column(config),
+            seed=seed(settings.training.training_arguments),
+            class_column=settings.class_column,
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # rows that are mapped into memory stay
-    checked = task.check(read, config)
+    checked = run_task.check(read)
     of_reading = dict.fromkeys(message for split in read.values() for message in split.messages)
     return replace(checked, messages=(*of_reading, *checked.messages))
-
-
-def class_column(config: RunConfig) -> str | None:
-    """Return the column that holds the class of a row as a whole; None where rows have none, or several."""
-    has_class = TASKS[config.task].labels_rows and config.problem_type in (None, "single_label_classification")
-    return config.dataset.columns.get("label", "label") if has_class else None
 
 
 def _bytes(rows: tokens.Taken) -> int:
@@ -115,7 +109,7 @@ class _Made:
 def _written(job: Job, taken: Mapping[str, tokens.Taken], checked: Checked, partial: Path) -> _Made:
     ordered = {role: taken[role] for role in (*(role for role in taken if role != splits.TRAIN), splits.TRAIN)}
     tallies = {role: summary.Tally(checked.label_names) for role in taken}
-    parts = tokens.tokenised(job.task, ordered, cores.processes(job.config.preprocessing.num_proc))
+    parts = tokens.tokenised(job.run_task.task, ordered, cores.processes(job.settings.num_proc))
     overlap = tokens.Overlap()
     for role, rows in ordered.items():
         of_split = islice(parts, len(rows.places(role)))
@@ -124,7 +118,7 @@ def _written(job: Job, taken: Mapping[str, tokens.Taken], checked: Checked, part
     for role, rows in taken.items():
         dropped, tally = checked.dropped.get(role, {}), tallies[role]
         _require_rows(role, tally.sequences, {**dropped, **tally.dropped})
-        example = summary.decoded(tally.first, job.model.tokenizer, checked.label_names, job.task.learnt)
+        example = summary.decoded(tally.first, job.model.tokenizer, checked.label_names, job.run_task.task.learnt)
         reports[role] = tally.report(rows.rows, dropped, example)
     return _Made(reports, tallies, {role: count for role, count in overlap.counts.items() if count})
 

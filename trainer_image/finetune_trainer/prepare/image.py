@@ -9,11 +9,13 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env
 from finetune_trainer.prepare import probes
 from finetune_trainer.shared.failures import ExpectedError
 
@@ -25,20 +27,25 @@ COMPILERS = {True: ("CC", ("cc", "gcc", "clang")), False: ("CXX", ("c++", "g++",
 """The variable that names torch.compile's compiler, and the compilers that it looks for, for an accelerator or not."""
 
 
-def check(config: RunConfig, model: Path | None = None) -> tuple[str, ...]:
-    """Raise ExpectedError for what is not there; return a message in its place where the job runs in another image than this.
+def check_arguments(
+    training_arguments: Mapping[str, Any], *, accelerators: bool, peft: bool, quantization: bool
+) -> tuple[str, ...]:
+    """Raise ExpectedError where the image lacks what the job's fields need; return messages where the job runs in another image."""
+    return _refuse(_of_arguments(training_arguments, accelerators=accelerators, peft=peft, quantization=quantization))
 
-    `model` is the folder of the weights, once it is there.
-    """
-    missing = [*_of_arguments(config)] if model is None else [*_of_model(config.model.name, model, config.accelerators)]
-    if not missing:
-        return ()
+
+def check_model(name: str, folder: Path, *, accelerators: bool) -> tuple[str, ...]:
+    """Raise ExpectedError where the image lacks what the model in the folder needs; return messages as `check_arguments` does."""
+    return _refuse(chain(_of_kind(name, folder), _of_weights(name, folder, accelerators)))
+
+
+def _refuse(missing: Iterable[str]) -> tuple[str, ...]:
+    """Raise ExpectedError for the first thing that is missing; return messages where the job runs in another image than this."""
+    texts = tuple(missing)
     elsewhere = os.environ.get(Env.OTHER_IMAGE)
-    if elsewhere:
-        return tuple(
-            f"Here {text} Whether the image {elsewhere} has it shows once the job is prepared." for text in missing
-        )
-    raise ExpectedError(Reason.NOT_IN_IMAGE, f"In the training image {missing[0]}")
+    if texts and not elsewhere:
+        raise ExpectedError(Reason.NOT_IN_IMAGE, f"In the training image {texts[0]}")
+    return tuple(f"Here {text} Whether the image {elsewhere} has it shows once the job is prepared." for text in texts)
 
 
 def has_compiler(*, accelerator: bool) -> bool:
@@ -48,12 +55,13 @@ def has_compiler(*, accelerator: bool) -> bool:
     return any(shutil.which(name) for name in ((named,) if named else usual))
 
 
-def _of_arguments(config: RunConfig) -> Iterator[str]:
-    training_arguments = config.training_arguments
+def _of_arguments(
+    training_arguments: Mapping[str, Any], *, accelerators: bool, peft: bool, quantization: bool
+) -> Iterator[str]:
     wanted = {
-        "trainingArguments.use_liger_kernel": bool(training_arguments.get("use_liger_kernel")) and config.accelerators,
-        "spec.peft": config.peft is not None,
-        "spec.quantization": config.quantization is not None,
+        "trainingArguments.use_liger_kernel": bool(training_arguments.get("use_liger_kernel")) and accelerators,
+        "spec.peft": peft,
+        "spec.quantization": quantization,
     }
     for (module, package), (field, needs) in zip(PACKAGES.items(), wanted.items(), strict=True):
         if needs and importlib.util.find_spec(module) is None:
@@ -62,17 +70,12 @@ def _of_arguments(config: RunConfig) -> Iterator[str]:
                 "field out."
             )
     if (training_arguments.get("torch_compile") or training_arguments.get("torch_compile_mode")) and not has_compiler(
-        accelerator=config.accelerators
+        accelerator=accelerators
     ):
         yield (
-            f"there is no {'C' if config.accelerators else 'C++'} compiler, which trainingArguments.torch_compile needs. "
+            f"there is no {'C' if accelerators else 'C++'} compiler, which trainingArguments.torch_compile needs. "
             "Name an image that has one in spec.image, or leave the argument out."
         )
-
-
-def _of_model(name: str, model: Path, accelerators: bool) -> Iterator[str]:
-    yield from _of_kind(name, model)
-    yield from _of_weights(name, model, accelerators)
 
 
 def _of_kind(name: str, model: Path) -> Iterator[str]:

@@ -25,7 +25,7 @@ class Known(Document):
     """Messages to the user about the model and its limits."""
 
 
-def place(layout: Layout, settings: str, model: Path, data: object) -> Path | None:
+def file_for(layout: Layout, settings: str, model: Path, data: object) -> Path | None:
     """Return the file for these settings (their digest), the model in a folder, and data; None if no one can read the model."""
     try:
         files = [_file_identity(path) for path in sorted(model.iterdir()) if path.is_file()]

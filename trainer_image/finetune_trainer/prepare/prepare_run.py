@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer import tasks
-from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved, SplitReport
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.run_config import ModelSource, RunConfig
@@ -21,7 +19,6 @@ from finetune_trainer.contract.text import log_line
 from finetune_trainer.data import model
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import (
-    adapter_checks,
     arguments,
     build,
     eviction,
@@ -33,9 +30,10 @@ from finetune_trainer.prepare import (
     store,
     warnings,
 )
-from finetune_trainer.prepare.fingerprint import config_digest, data_key, model_digest
+from finetune_trainer.prepare.fingerprint import config_digest, model_digest
 from finetune_trainer.prepare.hub import HubReader
-from finetune_trainer.shared import data_digests, device_memory, layerdrop
+from finetune_trainer.prepare.run_parts import RunParts
+from finetune_trainer.shared import data_digests, layerdrop
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import (
@@ -68,21 +66,27 @@ def prepare(
     Model and data are looked at anew, in case they have changed, but for the later attempts of a round, which begins with
     attempt `first_attempt`; None where a Job prepares.
     """
-    layout = Layout.of(config)
+    layout, digest = Layout.of(config), config_digest(config)
     messages = (
         *probe(layout, worked=has_worked(layout)),
         *preflight.check(config.publish, config.hub),
-        *image.check(config),
+        *image.check_arguments(
+            config.training_arguments,
+            accelerators=config.accelerators,
+            peft=config.peft is not None,
+            quantization=config.quantization is not None,
+        ),
     )
     notes = _Notes()
     earlier = _earlier(layout)
-    if earlier is not None and (earlier.config_digest != config_digest(config) or not _is_there(earlier, notes)):
+    if earlier is not None and (earlier.config_digest != digest or not _is_there(earlier, notes)):
         earlier = None
     if earlier is not None and first_attempt is not None and earlier.first_attempt == first_attempt:
-        return _with_messages(earlier, (*messages, *notes.messages, *image.check(config, to_local(earlier.model))))
+        lacks = image.check_model(config.model.name, to_local(earlier.model), accelerators=config.accelerators)
+        return _with_messages(earlier, (*messages, *notes.messages, *lacks))
     hub = HubReader(config.hub)  # a token that can't be read fails in any case
     try:
-        prepared = _resolved(config, hub, layout, before_model, notes)
+        prepared = _resolved(RunParts.of(config), digest, hub, layout, before_model, notes)
     except ExpectedError as error:
         if earlier is None or error.reason not in GONE:
             raise
@@ -109,66 +113,63 @@ class _Notes:
 
 
 def _resolved(
-    config: RunConfig, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: _Notes
+    run: RunParts, digest: str, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: _Notes
 ) -> Prepared:
     """Resolve, and find or make what is prepared."""
-    folder, commit = _model_folder(config.model, hub, layout.hub_cache)
-    size = _fits(config, folder)
-    notes.messages.extend(image.check(config, folder))
-    if (problem := layerdrop.problem(config, layerdrop.shares_of(folder))) is not None:
+    folder, commit = _model_folder(run.model, hub, layout.hub_cache)
+    of_memory = _check_memory(run, folder) if run.accelerators else ()
+    notes.messages.extend(image.check_model(run.model.name, folder, accelerators=run.accelerators))
+    if (problem := run.layerdrop_problem(layerdrop.shares_of(folder))) is not None:
         raise ExpectedError(Reason.ARGUMENTS_INVALID, problem)
-    source = splits.find(config.dataset, hub, layout.hub_cache)
-    identity = _rows_identity(config, source)
-    place = model_cache.place(layout, config_digest(config), folder, identity)
-    facts = model_cache.read(place) if place is not None else None
+    source = splits.find(run.data.dataset, hub, layout.hub_cache)
+    cache_file = model_cache.file_for(layout, digest, folder, _rows_identity(run, source))
+    facts = model_cache.read(cache_file) if cache_file is not None else None
     if facts is None or not _is_sound(layout.prepared(facts.key), notes):
         before_model()
-        facts = _made_from(config, layout, hub, folder, source, notes)
-    if place is not None:
-        model_cache.write(place, facts)
+        facts = _made_from(run, layout, hub, folder, source, notes)
+    if cache_file is not None:
+        model_cache.write(cache_file, facts)
     resolved = Resolved(model_revision=commit, dataset_revision=source.commit)
-    return _with_messages(_prepared(config, layout, facts, folder, resolved), size)
+    return _with_messages(_prepared(run.data.training, digest, layout, facts, folder, resolved), of_memory)
 
 
-def _fits(config: RunConfig, model: Path) -> tuple[str, ...]:
-    """Return what the user should know of the memory that the model takes. Raise ExpectedError where no device can hold it."""
-    if not config.accelerators:
-        return ()
-    if config.device_memory_bytes is None:
-        message = device_memory.note(config, model)
+def _check_memory(run: RunParts, folder: Path) -> tuple[str, ...]:
+    """Raise ExpectedError where no device can hold the model; return messages on the memory that the model takes."""
+    if run.device_memory_bytes is None:
+        message = run.memory_note(folder)
         return () if message is None else (message,)
-    if (problem := device_memory.problem(config, model, config.device_memory_bytes)) is not None:
+    if (problem := run.memory_problem(folder, run.device_memory_bytes)) is not None:
         raise ExpectedError(Reason.MODEL_TOO_LARGE, problem)
     return ()
 
 
 def _made_from(
-    config: RunConfig, layout: Layout, hub: HubReader, folder: Path, source: splits.DataSource, notes: _Notes
+    run: RunParts, layout: Layout, hub: HubReader, folder: Path, source: splits.DataSource, notes: _Notes
 ) -> model_cache.Known:
-    """Look at the model, and see that there is prepared data for it; what is to be known of both."""
-    loaded = model.load(folder, f"The model {config.model.name}")
-    task = tasks.find(config.task)
-    task.check_model(loaded, config)
-    adapter_checks.check(
-        loaded,
-        task.facts.model_class,
-        peft=config.peft,
-        quantization=config.quantization,
-        accelerators=config.accelerators,
-    )
-    limits, of_limits = task.limits(config, loaded)
-    key = data_key(
-        config,
-        data=_rows_identity(config, source),
+    """Load the model's configuration and find or make the prepared data; return what a later try needs to find the data."""
+    loaded = model.load(folder, f"The model {run.model.name}")
+    run_task = run.task()
+    run_task.check_model(loaded)
+    run.check_adapter(loaded, run_task.task.facts.model_class)
+    limits, of_limits = run_task.limits(loaded)
+    key = run.data_key(
+        data=_rows_identity(run, source),
         model=_in_tokens(loaded),
         limits=(limits.tokens, limits.target_tokens),
     )
-    meta = _made(build.Job(config, task, hub, source, loaded, limits), layout, layout.prepared(key), notes)
-    of_labels = task.model_messages(loaded, tuple(meta["labelNames"]))
+    meta = _made(build.Job(run.data, run_task, hub, source, loaded, limits), layout, layout.prepared(key), notes)
+    of_labels = run_task.task.model_messages(loaded, tuple(meta["labelNames"]))
     return model_cache.Known(key=key, messages=(*of_limits, *of_labels))
 
 
-def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model: Path, resolved: Resolved) -> Prepared:
+def _prepared(
+    training: arguments.TrainingSettings,
+    digest: str,
+    layout: Layout,
+    facts: model_cache.Known,
+    model: Path,
+    resolved: Resolved,
+) -> Prepared:
     """Describe data that is there to ranks and people."""
     folder = layout.prepared(facts.key)
     meta = store.read_meta(folder)
@@ -176,7 +177,7 @@ def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model
     reports = {role: SplitReport.model_validate(report) for role, report in meta["splits"].items()}
     rows = {role: report.sequences or report.rows for role, report in reports.items()}
     return Prepared(
-        config_digest=config_digest(config),
+        config_digest=digest,
         data=to_pod(folder),
         data_digest=data_digests.content_of(meta),
         model=to_pod(model),
@@ -189,17 +190,17 @@ def _prepared(config: RunConfig, layout: Layout, facts: model_cache.Known, model
         messages=(
             *facts.messages,
             *meta["messages"],
-            *arguments.check(config, rows),
+            *arguments.check(training, rows),
             *warnings.of_training(
-                config.training_arguments, rows["train"], ranks=config.world_size, adapter=config.peft is not None
+                training.training_arguments, rows["train"], ranks=training.ranks, adapter=training.adapter
             ),
         ),
     )
 
 
-def _rows_identity(config: RunConfig, source: splits.DataSource) -> dict[str, Any]:
+def _rows_identity(run: RunParts, source: splits.DataSource) -> dict[str, Any]:
     """Return what decides which rows there are: what they are taken from, and what `spec.dataset` says of them."""
-    return {**source.identity, "settings": parts(config, Effect.TOKENS, mode="json", exclude_defaults=True)["dataset"]}
+    return {**source.identity, "settings": run.row_settings}
 
 
 def _in_tokens(loaded: ModelDescription) -> object:
@@ -267,7 +268,7 @@ def _made(job: build.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[s
     while True:
         if done() and (meta := store.read_meta(folder)) is not None:
             return meta
-        with lease.held(folder, job.config.job, done=done, waiting=_say, waited=notes.say) as mine:
+        with lease.held(folder, layout.job, done=done, waiting=_say, waited=notes.say) as mine:
             if mine is None:
                 continue
             try:
