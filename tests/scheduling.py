@@ -9,6 +9,8 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
+QUICK = "tests/unit/"
+"""Where the files lie whose tests are short, and start nothing that could time out."""
 ON_CLUSTER = ("cluster", "e2e")
 """Tiers that need a cluster of their own, which costs a start: each is handed out as a whole."""
 
@@ -25,10 +27,15 @@ def next_scope(waiting: Sequence[str], *, is_ready: Callable[[str], bool], is_la
 
     `is_last_at_files` says that each other worker has a cluster, or had one. Tests there wait more than they compute, so that one
     worker at least goes on with the files, which compute. Who has nothing else to do gets a tier in any case, and waits for what it needs.
+
+    While something is built, which takes the processor first, files come first whose tests watch no clock and are short: so a
+    worker is soon free for a tier that has become ready, and what computes for long goes on beside the tiers, which wait.
     """
     tiers = [tier for tier in ON_CLUSTER if tier in waiting]
     ready = [] if is_last_at_files else [tier for tier in tiers if is_ready(tier)]
     files = [scope for scope in waiting if scope not in ON_CLUSTER]
+    if not all(map(is_ready, tiers)):
+        files.sort(key=lambda scope: not scope.startswith(QUICK))
     late = sorted(tiers, key=is_ready, reverse=True)
     return [*ready, *files, *late][0]
 

@@ -29,7 +29,7 @@ class Preparation:
         """
         # Its own process namespace: when the first process of it goes, all go, and their mounts with them.
         # And before the tests in the queue for the processor: those on a cluster wait for it, and are the longest.
-        first = ["nice", "--adjustment=-4"]
+        first = ["nice", "--adjustment=-8"]
         isolated = ["setpriv", "--pdeathsig", "SIGKILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         what = "all" if images else "binaries"
         program = [sys.executable, "-m", "tests.support.images", what, *map(str, sockets)]

@@ -90,6 +90,9 @@ def test_cluster_tier_is_handed_out_whole() -> None:
         (["cluster", "e2e", "a"], {"cluster", "e2e"}, True, "a"),
         (["cluster", "e2e"], set(), False, "cluster"),
         (["cluster", "e2e"], {"e2e"}, True, "e2e"),
+        (["e2e", "tests/training/a", "tests/unit/b"], set(), False, "tests/unit/b"),
+        (["e2e", "tests/training/a", "tests/unit/b"], {"e2e"}, True, "tests/training/a"),
+        (["tests/training/a", "tests/unit/b"], set(), False, "tests/training/a"),
     ],
 )
 def test_the_next_one(waiting: list[str], built: set[str], is_last_at_files: bool, next_one: str) -> None:
@@ -114,7 +117,8 @@ def test_while_something_is_built_both_work_on_the_rest(xdist: pytest.Config) ->
     suite = Suite(xdist, [*CLUSTER, *E2E, *FILES])
     suite.scheduler.schedule()
     suite.run(rounds=4)
-    assert [scopes_of(worker) for worker in suite.workers] == [[FILES[0]], [FILES[1]]]
+    quick = FILES[2:]
+    assert [scopes_of(worker) for worker in suite.workers] == [[quick[0]], [quick[1]]]
 
     suite.built.add("cluster")
     suite.run()
