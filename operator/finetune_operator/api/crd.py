@@ -43,7 +43,7 @@ DESCRIPTION = (
 @cache
 def schema() -> Schema:
     """Return the schema of the whole resource, rules included. All callers share it: it must not be changed."""
-    whole: Schema = {
+    resource: Schema = {
         "type": "object",
         "description": DESCRIPTION,
         "required": ["spec"],
@@ -56,12 +56,12 @@ def schema() -> Schema:
         },
     }
     for rule in RULES:
-        _node(whole, rule.at).setdefault("x-kubernetes-validations", []).append(rule.validation())
-    return whole
+        _node(resource, rule.at).setdefault("x-kubernetes-validations", []).append(rule.validation())
+    return resource
 
 
 def _node(root: Schema, path: str) -> Schema:
-    """Return the schema node that a dotted path names; `[]` stands for what an array or a map holds. Raises KeyError."""
+    """Return the schema node that a dotted path names; `[]` stands for the items of an array or the values of a map. Raises KeyError."""
     node = root
     for name in path.split(".") if path else ():
         node = node["properties"][name.removesuffix("[]")]

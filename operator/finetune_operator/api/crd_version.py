@@ -1,7 +1,7 @@
-"""Compares the definition of FineTuneJob in the cluster with the one that this operator needs. Pure.
+"""A comparison of the definition of FineTuneJob in the cluster with the one that this operator needs. Pure.
 
-The API server drops what an older definition does not know, from `status` too: counters of attempts would be lost and
-restarts would have no end. So the operator does not begin before the definition has all that it writes.
+The API server drops fields that an older definition does not know, from `status` too: counters of attempts would be lost
+and restarts would have no end. So the operator does not begin before the definition has all fields that it writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _COMPONENT = ".FineTuneJob"
 def status_lacks(document: dict[str, Any]) -> tuple[str, ...]:
     """List the fields and values of `status` that this operator writes and the cluster would drop or refuse.
 
-    `document`: the API server's OpenAPI document of the group and version. The list is empty where the document does not tell.
+    `document`: the API server's OpenAPI document of the group and version. The list is empty where the document has no definition.
     """
     return _lacks(document, "status")
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from finetune_operator.api.api_model import ApiModel, Name
 
 FileAddress = Annotated[str, Field(min_length=1, max_length=1024)]
-"""Where a file is; a rule says which ways there are."""
+"""Path or address of a file; a rule says which forms are allowed."""
 
 
 class Files(ApiModel):

@@ -1,4 +1,4 @@
-"""Names of training arguments in older releases of transformers, and what they are called now. Pure."""
+"""Names of training arguments in older releases of transformers, and their present names. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUCCESSORS: dict[str, str] = {
     "gradient_checkpointing": "activation_checkpointing",
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
 }
-"""Older name -> the argument that says the same now."""
+"""Older name -> argument that has taken its place."""
 
 _ON_ACCELERATOR = "what resources asks for is used; without accelerators the job trains on the CPU"
 _HALF = "set fp16 or bf16"

@@ -1,4 +1,4 @@
-"""What an edit of a field of `spec` may do: each field says it in its annotation, the rules of `transitions` are made from it."""
+"""The fields of `spec` that an edit may change: each field says so in an annotation, and the rules of `transitions` follow from it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NEW_JOB = "apply a job of another name for another run"
 
 @dataclass(frozen=True)
 class Immutable:
-    """Says of a field that it is fixed once training has started."""
+    """Annotation of a field that is fixed once training has started."""
 
     next_step: str = NEW_JOB
-    """What the message tells a user who wanted to change it."""
+    """Advice in the message to a user who wants to change the field."""
     publishing_only: bool = False
     """Whether publishing alone depends on the field: then an edit that raises `retry` may change it."""
 
@@ -28,22 +28,22 @@ PUBLISHING = Immutable(
 
 @dataclass(frozen=True)
 class Mutable:
-    """Says of a field that it may change at any time."""
+    """Annotation of a field that may change at any time."""
 
 
 @dataclass(frozen=True)
 class Decides:
-    """Says of a field what the operator decides by it: nothing that a job becomes depends on it."""
+    """Annotation of a field by which the operator only decides: no child object of the job depends on it."""
 
-    what: str
+    decision: str
 
 
 class UndeclaredMutabilityError(TypeError):
-    """A field says neither that it is immutable nor that it may change."""
+    """Error of a field that declares neither `Immutable` nor `Mutable`."""
 
 
 def mutability(model: type[BaseModel]) -> dict[str, Immutable | Mutable]:
-    """Return what an edit of each field may do, by the name that users write. Raises UndeclaredMutabilityError."""
+    """Return whether an edit may change each field, by the name that users write. Raises UndeclaredMutabilityError."""
     return {
         str(field.alias): _declared(f"{model.__name__}.{name}", field) for name, field in model.model_fields.items()
     }

@@ -20,7 +20,7 @@ Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-st
 _BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 """A list that is merged by name, each name once."""
 MAX_SECONDS = 2_147_483_647
-"""Sixty-eight years: no sum of it and a date is out of a calendar's range."""
+"""Longest duration, sixty-eight years: its sum with a date is still within a calendar's range."""
 Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
 RanksPerNode = Annotated[int, Field(ge=1, le=64)]
 ImageName = Annotated[str, Field(min_length=1, max_length=1024)]

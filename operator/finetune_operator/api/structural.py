@@ -43,14 +43,14 @@ class NotStructuralError(ValueError):
 
 
 class StructuralSchema(GenerateJsonSchema):
-    """Generator of JSON schema that translates where the core schema still tells what was meant: null, defaults, literals."""
+    """Generator of JSON schema that translates null, defaults and literals, which only the core schema still tells apart."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         """Drop the null: None means that the field is not given, and no user writes null."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """Move the default into the description: from the schema the API server would write it to `spec`."""
+        """Move the default into the description: the API server would write one in the schema to `spec`."""
         inner = self.generate_inner(schema["schema"])
         default = schema.get("default")
         return {**inner, _DEFAULT: default} if isinstance(default, bool | int | float | str) else inner
@@ -72,12 +72,12 @@ def structural_schema(model: type[BaseModel]) -> Schema:
     return _structural(schema, definitions, model.__name__)
 
 
-def _structural(schema: Schema, definitions: Schema, where: str) -> Schema:
-    """Translate one node and all nodes below it, and put in place of each reference what it names."""
+def _structural(schema: Schema, definitions: Schema, path: str) -> Schema:
+    """Translate one node and all nodes below it, and replace each reference by the schema that it names."""
     if "$ref" in schema:
         target = definitions[schema["$ref"].removeprefix("#/$defs/")]
-        # What is said beside the reference (the field's description) is nearer than what the model says of itself.
-        return _structural({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions, where)
+        # Keywords beside the reference (the field's description) go before those of the model itself.
+        return _structural({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions, path)
     node = {k: v for k, v in schema.items() if k not in ("title", "deprecated")}
     if "description" in node:
         node["description"] = " ".join(node["description"].split())
@@ -93,16 +93,16 @@ def _structural(schema: Schema, definitions: Schema, where: str) -> Schema:
         if (limit := node.pop(f"exclusive{bound}", None)) is not None:
             node |= {bound.lower(): limit, f"exclusive{bound}": True}
     if unknown := set(node) - KEYWORDS:
-        raise NotStructuralError(f"{where}: a structural schema cannot say {sorted(unknown)}")
+        raise NotStructuralError(f"{path}: a structural schema cannot say {sorted(unknown)}")
     if "type" not in node and INT_OR_STRING not in node:
-        raise NotStructuralError(f"{where}: has no single type")
+        raise NotStructuralError(f"{path}: has no single type")
     if "properties" in node:
         node["properties"] = {
-            name: _structural(child, definitions, f"{where}.{name}") for name, child in node["properties"].items()
+            name: _structural(child, definitions, f"{path}.{name}") for name, child in node["properties"].items()
         }
     for inner in ("items", "additionalProperties"):
         if inner in node:
-            node[inner] = _structural(node[inner], definitions, f"{where}[]")
+            node[inner] = _structural(node[inner], definitions, f"{path}[]")
     return node
 
 

@@ -1,9 +1,9 @@
-"""The rules of a FineTuneJob that types and bounds cannot say, as CEL: declared once.
+"""The rules of a FineTuneJob that types and bounds cannot express, as CEL: declared once.
 
-`crd` puts them into the CustomResourceDefinition, where the API server evaluates them; `cli.validate` evaluates the
-same text. `fields` has the rules of a spec by itself, `dataset` those of the data, `tasks` what goes with which task,
-`names` those of image and references, `resources` those of quantities and devices, `publishing` those of the Hub,
-`training` those of the Trainer's arguments, `transitions` what may change in the life of a job.
+`crd` puts them into the CustomResourceDefinition, where the API server evaluates them; `api.validation` evaluates the
+same text. `fields` has the rules between fields, `dataset` those of the data, `tasks` those of the fields that go with a
+task, `names` those of image and references, `resources` those of quantities and devices, `publishing` those of the Hub,
+`training` those of the Trainer's arguments, `transitions` those of changes in the life of a job.
 """
 
 from finetune_operator.api.rules import dataset, fields, names, publishing, resources, tasks, training, transitions

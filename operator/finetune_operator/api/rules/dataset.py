@@ -6,12 +6,12 @@ from finetune_operator.api.rules.rule import Rule, exactly_one, starts_with_any
 
 AT = "spec.dataset"
 ADDRESSES = ("https://", "hf://datasets/", "s3://")
-"""How an address of a file may begin; `plan` makes a Job of its own prepare what comes from one."""
+"""Beginnings of a file's address; `plan` makes a Job of its own prepare files that are read from one."""
 
 _BOUND = "-?[0-9]+%?"
 _PART = f"[A-Za-z0-9_][A-Za-z0-9_.-]*(\\\\[({_BOUND})?:({_BOUND})?\\\\](\\\\((closest|pct1_dropremainder)\\\\))?)?"
 SLICES = f"^{_PART}( ?[+] ?{_PART})*$"
-"""`train`, `train[:10%]`, `train[100:200]`, `train+validation`: as the datasets library writes them."""
+"""Pattern of splits as the datasets library writes them: `train`, `train[:10%]`, `train[100:200]`, `train+validation`."""
 
 SPLIT_NAMES = ("train", "validation", "test")
 _STREAMS = "(has(self.streaming) && self.streaming)"

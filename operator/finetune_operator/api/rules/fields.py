@@ -1,4 +1,4 @@
-"""Rules of a spec by itself: what must be given together, what excludes each other, what is the system's."""
+"""Rules between fields of a spec: which go together, which exclude each other, which names are the system's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from finetune_operator.api.rules.rule import Rule, cel_list, exactly_one, starts
 
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_MAX_LENGTH = 46
-"""A Job's pods are named after it: `-train-`, five digits of attempt and three of index must fit into 63."""
+"""Length of a job's name, at most: its pods' names add `-train-`, five digits of attempt and three of index, and must fit into 63."""
 
 RESERVED_MOUNT_PATHS = (
     "/output",

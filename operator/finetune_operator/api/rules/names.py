@@ -1,4 +1,4 @@
-"""Rules of the names that a spec gives: of its image, and of objects and keys that nobody could create."""
+"""Rules of the names in a spec: no image, object or key can have a name that they refuse."""
 
 from __future__ import annotations
 

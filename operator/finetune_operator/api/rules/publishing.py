@@ -1,4 +1,4 @@
-"""Rules of publishing: what is no repository on the Hub, and that publishing needs a token."""
+"""Rules of publishing: repository and branch need names that the Hub allows, and publishing needs a token."""
 
 from __future__ import annotations
 

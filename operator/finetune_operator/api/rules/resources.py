@@ -1,4 +1,4 @@
-"""Rules of `spec.resources` and of what counts accelerators: quantities, devices, and names no machine has."""
+"""Rules of `resources`, `helperResources` and `processesPerNode`: quantities, devices, and names that no machine has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNUSABLE = (
 """Devices that the training program cannot compute on: it knows CUDA, and ROCm, which looks the same to it."""
 
 MISSPELT_ACCELERATORS: dict[str, str] = {
-    # Its name -> other ways to write it, in any case.
+    # Name -> pattern of other ways to write it, in any case.
     "nvidia.com/gpu": "(www[.])?nvidia([.](com|io|org))?/gpus?",
     "amd.com/gpu": "(www[.])?amd([.](com|io|org))?/gpus?",
 }
@@ -42,7 +42,7 @@ _UNUSABLE = f"k.matches('{UNUSABLE}')"
 
 
 def _misspelt(right: str, pattern: str) -> Rule:
-    """Refuse the name of an accelerator that no device plugin serves: a pod that asks for it would wait for ever."""
+    """Make the rule against a misspelt accelerator: no device plugin serves it, and a pod that asks for it would wait for ever."""
     wrong = f"k != '{right}' && k.matches('^(?i:{pattern})$')"
     return Rule(
         "spec.resources.limits",
@@ -55,13 +55,13 @@ def _misspelt(right: str, pattern: str) -> Rule:
 RESOURCES = (
     *(
         Rule(
-            f"spec.resources.{which}",
+            f"spec.resources.{part}",
             f"self.all(k, {_NAMED})",
             "is an unknown resource: give cpu, memory, ephemeral-storage, or a device with its domain, such as "
             "nvidia.com/gpu",
             first("self", f"!({_NAMED})"),
         )
-        for which in ("limits", "requests")
+        for part in ("limits", "requests")
     ),
     *(_misspelt(right, pattern) for right, pattern in MISSPELT_ACCELERATORS.items()),
     Rule(
@@ -79,12 +79,12 @@ RESOURCES = (
     ),
     *(
         Rule(
-            f"spec.resources.{which}[]",
+            f"spec.resources.{part}[]",
             f"isQuantity(string(self)) && {at_least_zero('self')}",
             "must be a quantity, not below 0, such as 2, 500m or 16Gi",
             "string(self)",
         )
-        for which in ("limits", "requests")
+        for part in ("limits", "requests")
     ),
     Rule(
         "spec.resources.limits",
@@ -120,21 +120,21 @@ _PLAIN = "k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages
 HELPERS = (
     *(
         Rule(
-            f"spec.helperResources.{which}",
+            f"spec.helperResources.{part}",
             f"self.all(k, {_PLAIN})",
             "is nothing that preparing and publishing use: give cpu, memory or ephemeral-storage; devices belong in resources",
             first("self", f"!({_PLAIN})"),
         )
-        for which in ("limits", "requests")
+        for part in ("limits", "requests")
     ),
     *(
         Rule(
-            f"spec.helperResources.{which}[]",
+            f"spec.helperResources.{part}[]",
             f"isQuantity(string(self)) && {at_least_zero('self')}",
             "must be a quantity, not below 0, such as 2, 500m or 16Gi",
             "string(self)",
         )
-        for which in ("limits", "requests")
+        for part in ("limits", "requests")
     ),
     Rule(
         "spec.helperResources",

@@ -10,21 +10,21 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, where it is attached, and what a user reads where it does not hold."""
+    """A rule, the schema node that has it, and the message to a user who breaks it."""
 
     at: str
-    """Dotted path of the schema node that `self` is, `[]` for what a list or map holds; empty for the whole object.
+    """Dotted path of the schema node that `self` is, `[]` for the items of a list or map; empty for the whole object.
 
-    The narrowest that the rule needs: the API server tolerates a value that broke a rule before the rule came."""
+    The narrowest node that the rule needs: the API server tolerates an unchanged node that breaks a newer rule."""
     rule: str
     """The condition in CEL. One that speaks of `oldSelf` holds wherever `self.spec == oldSelf.spec`, or status could not be written."""
     message: str
-    """What is wrong and what to do, without naming the field: the API server puts its path before it."""
+    """Problem and way out, without the field: the API server puts the field's path before the message."""
     value: str = ""
-    """CEL of the value that is wrong: the message then begins with it. Wherever `self` is not the value
-    itself: the API server shows only the type of what `self` is."""
+    """CEL of the wrong value, with which the message then begins: the API server itself shows `self` alone, and only
+    its type where it is an object or a list."""
     detail: str = ""
-    """CEL of what the message ends with, after a colon: the choices there are, where they depend on the object."""
+    """CEL of the end of the message, after a colon: the choices, where they depend on the object."""
     field: str = ""
     """Path below `at` of the field that is to blame: `.name`."""
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
@@ -33,7 +33,7 @@ class Rule:
 
     @property
     def message_expression(self) -> str:
-        """CEL of the message with the value in it; empty without a value. The API server uses `message` where it fails."""
+        """CEL of the message with the value in it; empty without a value. Where it fails, the API server uses `message`."""
         if not self.value:
             return ""
         shown = ", ".join(part for part in (self.value, self.detail) if part)

@@ -1,6 +1,6 @@
-"""Rules of what goes with which task: columns, metrics, preprocessing, and the ways to train.
+"""Rules of the fields that go with a task: columns, metrics, preprocessing, and the ways to train.
 
-What a task reads and reports is `task_facts`'s; here it becomes CEL, one rule for each field, so that the message names
+`task_facts` says what a task reads and reports; here that becomes CEL, one rule for each field, so that the message names
 the field and the tasks that have it.
 """
 
@@ -21,7 +21,7 @@ PREPROCESSING: Mapping[str, tuple[str, ...]] = {
     for field in Preprocessing.model_fields
     if (tasks := tuple(task for task, facts in TASKS.items() if field in facts.preprocessing))
 }
-"""Field of `preprocessing` -> tasks that use it; what is not here, all do."""
+"""Field of `preprocessing` -> tasks that use it; all tasks use the fields that are not here."""
 ADVICE: Mapping[str, str] = {
     "maxLength": "give maxSourceLength and maxTargetLength in its place",
     "maxSourceLength": "give maxLength in its place",
@@ -37,7 +37,7 @@ _ROLES_OF_TASK = cel_map({task: f"'{listed(roles)}'" for task, roles in _ROLES.i
 
 
 def _only_for(field: str, tasks: Iterable[str], is_set: str, advice: str) -> Rule:
-    """Refuse a field for all other tasks than those that use it; `is_set`: CEL on spec, whether the field is there."""
+    """Make the rule that refuses a field for tasks without a use for it. `is_set`: CEL on spec, whether the field is given."""
     tasks = list(tasks)
     return Rule(
         "spec",
@@ -95,7 +95,8 @@ COLUMNS = (
 _GIVEN_COLUMNS = (
     "["
     + ", ".join(
-        f"has(self.{role}) ? self.{role} : ''" for role in dict.fromkeys(r for rs in _ROLES.values() for r in rs)
+        f"has(self.{role}) ? self.{role} : ''"
+        for role in dict.fromkeys(role for roles in _ROLES.values() for role in roles)
     )
     + "]"
 )
@@ -241,7 +242,7 @@ METHODS = (
     ),
     Rule(
         "spec",
-        f"!has(self.quantization) || {_DEVICES} || has(self.template)",  # which may have a ResourceClaim
+        f"!has(self.quantization) || {_DEVICES} || has(self.template)",  # a template may have a ResourceClaim
         "needs a CUDA device: ask for one in resources.limits, such as nvidia.com/gpu: 1, or leave quantization out",
         field=".quantization",
     ),

@@ -23,7 +23,7 @@ _GIVE_EVALUATION_DATA = (
     "needs data to evaluate on: give dataset.files.validation, or hold some out with dataset.validationFraction"
 )
 _BEST = "(has(self.load_best_model_at_end) && self.load_best_model_at_end)"
-# What is not given at all is saved by time and at each evaluation, so that it always suits.
+# Without either argument a checkpoint is saved by time and at each evaluation, which suits every rule.
 _SAVE_STEPS = "(has(self.save_strategy) ? self.save_strategy == 'steps' : has(self.save_steps))"
 _EVERY_SAVE = "(has(self.save_steps) ? double(self.save_steps) : 500.0)"
 _EVERY_EVAL = (
@@ -45,7 +45,7 @@ _MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _NEEDS_EVALUATION = ("reduce_lr_on_plateau", "greedy")
 
 
-def _takers(option: str) -> list[str]:
+def _schedulers_with(option: str) -> list[str]:
     return [scheduler for scheduler, options in SCHEDULER_OPTIONS.items() if option in options]
 
 
@@ -143,8 +143,8 @@ SCHEDULER = (
         Rule(
             AT,
             f"!has(self.lr_scheduler_kwargs) || !has(self.lr_scheduler_kwargs.{option}) || "
-            f"{_SCHEDULER} in {_takers(option)}",
-            f"only goes with lr_scheduler_type {' or '.join(_takers(option))}",
+            f"{_SCHEDULER} in {_schedulers_with(option)}",
+            f"only goes with lr_scheduler_type {' or '.join(_schedulers_with(option))}",
             field=f".lr_scheduler_kwargs.{option}",
         )
         for option in sorted({option for options in SCHEDULER_OPTIONS.values() for option in options})

@@ -1,6 +1,6 @@
-"""Rules of what may change in the life of a job. They need status, which only the root of the schema sees.
+"""Rules of changes in the life of a job. They need the status, which only rules at the root of the schema see.
 
-Each is true wherever `self.spec == oldSelf.spec`: a status write must pass, whatever the object holds.
+Each holds wherever `self.spec == oldSelf.spec`: a status write must pass, whatever the object holds.
 """
 
 from __future__ import annotations
@@ -16,22 +16,19 @@ _EDITS = mutability(FineTuneJobSpec)
 IMMUTABLE: dict[str, Immutable] = {
     field: edit for field in dict.fromkeys([*_REQUIRED, *_EDITS]) if isinstance(edit := _EDITS[field], Immutable)
 }
-"""Field of spec that is fixed once training has started -> what is said of an edit. The others may change at any time."""
+"""Field of spec that is fixed once training has started -> its annotation. The other fields may change at any time."""
 
 _RETRY = "(has({0}.spec.retry) ? {0}.spec.retry : 0)"
 _RAISED = f"{_RETRY.format('self')} > {_RETRY.format('oldSelf')}"
 _PUBLISHED = "has(oldSelf.status.model) && has(oldSelf.status.model.hub)"
 
 
-def _same(path: str) -> str:
-    """Write in CEL that an optional field of spec is as it was."""
-    new, old = f"self.spec.{path}", f"oldSelf.spec.{path}"
-    return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
-
-
 def _fixed(field: str, edit: Immutable) -> Rule:
     with_retry = f"{_RAISED} && !({_PUBLISHED}) || " if edit.publishing_only else ""
-    same = f"self.spec.{field} == oldSelf.spec.{field}" if field in _REQUIRED else _same(field)
+    new, old = f"self.spec.{field}", f"oldSelf.spec.{field}"
+    same = f"{new} == {old}"
+    if field not in _REQUIRED:
+        same = f"has({new}) == has({old}) && (!has({new}) || {same})"
     return Rule(
         "",
         f"{_NOT_TRAINING} || {with_retry}{same}",

@@ -1,8 +1,8 @@
-"""Says of a manifest, without an API server, what the API server would say. Pure.
+"""Validation of a manifest without an API server, with the API server's own verdicts and words. Pure.
 
-`structure` holds it against the schema of the CustomResourceDefinition, `metadata` against what all objects share,
-`evaluate` evaluates the same CEL rules, `suggest` finds what was meant. The rules of a change (what may not change once
-training has started) need the object that is there, and are left to the API server.
+`structure` checks it by the schema of the CustomResourceDefinition, `metadata` by that of all objects, `evaluate` by the
+same CEL rules; `suggest` finds names that the user may have meant. Rules of a change (some fields are fixed once training
+has started) need the present object, and are left to the API server.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["Kind", "Problem", "check", "normalised"]
 
 
 def check(manifest: dict[str, Any]) -> tuple[Problem, ...]:
-    """Return everything that is wrong with a manifest; nothing for a good FineTuneJob."""
-    if wrong := tuple(_identity_problems(manifest)):
-        return wrong
+    """Return the problems of a manifest; none for a good FineTuneJob."""
+    if identity_problems := tuple(_identity_problems(manifest)):
+        return identity_problems
     applied = normalised(manifest)
     schema = crd.schema()
     shape_problems = [
         *metadata.problems(applied.get("metadata", {})),
         *_top_level_problems(applied, schema),
     ]
-    bad = tuple(problem.field for problem in shape_problems if problem.kind is not Kind.UNKNOWN)
-    return (*shape_problems, *evaluate.broken_rules(applied, bad))
+    bad_fields = tuple(problem.field for problem in shape_problems if problem.kind is not Kind.UNKNOWN)
+    return (*shape_problems, *evaluate.broken_rules(applied, bad_fields))
 
 
 def normalised(manifest: dict[str, Any]) -> dict[str, Any]:

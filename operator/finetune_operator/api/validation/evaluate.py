@@ -1,4 +1,4 @@
-"""Evaluates the rules of a FineTuneJob outside the API server: the same CEL text, with the functions it lacks here."""
+"""Evaluation of the rules of a FineTuneJob outside the API server: the same CEL text, with the functions that Kubernetes adds."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _KINDS = {
 }
 
 
-def broken_rules(manifest: dict[str, Any], bad: tuple[str, ...]) -> Iterator[Problem]:
-    """Yield the rules that the manifest breaks, but for those about a value that is, or holds, a field of `bad`."""
+def broken_rules(manifest: dict[str, Any], bad_fields: tuple[str, ...]) -> Iterator[Problem]:
+    """Yield the rules that the manifest breaks, except rules about a value that is, or holds, one of `bad_fields`."""
     for rule in RULES:
         if rule.is_transition:
             continue
         for field, value in _values(manifest, rule.at.split(".") if rule.at else [], ""):
-            blame = field + rule.field if field else rule.field.removeprefix(".")
-            about = blame if not rule.at else field
-            if not any(_within(other, about) for other in bad) and not _holds(rule.rule, value):
-                yield Problem(blame, _KINDS[rule.reason], _message(rule, value), _shown(value, rule.field))
+            blamed_field = field + rule.field if field else rule.field.removeprefix(".")
+            checked_field = field if rule.at else blamed_field
+            if not any(_within(bad, checked_field) for bad in bad_fields) and not _holds(rule.rule, value):
+                yield Problem(blamed_field, _KINDS[rule.reason], _message(rule, value), _shown(value, rule.field))
 
 
 def _values(value: Any, path: list[str], field: str) -> Iterator[tuple[str, Any]]:

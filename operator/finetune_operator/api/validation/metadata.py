@@ -1,4 +1,4 @@
-"""Holds `metadata` against what every API server knows of it and no CustomResourceDefinition declares. Pure."""
+"""Checks of `metadata` that every API server makes and no CustomResourceDefinition declares. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCHEMA: Schema = {
 
 
 def problems(metadata: Any) -> Iterator[Problem]:
-    """Yield what is wrong with an object's metadata, but for its name, for which the API has a rule."""
+    """Yield the problems of an object's metadata, except those of its name, for which the API has a rule."""
     yield from structure.problems(SCHEMA, metadata, "metadata")
     if not isinstance(metadata, dict):
         return

@@ -1,4 +1,4 @@
-"""One thing that is wrong with a manifest, worded as the API server words it."""
+"""One problem of a manifest, in the words of the API server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Holds a value against a structural schema: types, bounds, enums, required and unknown fields. Pure.
+"""Checks of a value by a structural schema: types, bounds, enums, required and unknown fields. Pure.
 
-The schema is the one in the CustomResourceDefinition and the words are the API server's, so that what passes here
-passes there, and what does not is refused with the same sentence.
+The schema is the one in the CustomResourceDefinition and the words are the API server's: a value that passes here passes
+there, and one that does not is refused with the same sentence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WORDS_READ_AS_BOOLEANS = {True: "yes", False: "no"}
 
 
 def problems(schema: Schema, value: Any, field: str) -> Iterator[Problem]:
-    """Yield what the schema has against the value and against all values in it."""
+    """Yield the problems of a value and of all values in it."""
     if (problem := _type_problem(schema, value, field)) is not None:
         yield problem
         return
@@ -98,8 +98,8 @@ def _object_problems(schema: Schema, value: dict[str, Any], field: str) -> Itera
     for name in schema.get("required", ()):
         if value.get(name) is None:
             choices = (child_schema(schema, name) or {}).get("enum", ())
-            meant = f"one of {', '.join(choices)}" if choices else ""
-            yield Problem(f"{field}.{name}", Kind.REQUIRED, meant)
+            advice = f"one of {', '.join(choices)}" if choices else ""
+            yield Problem(f"{field}.{name}", Kind.REQUIRED, advice)
     if schema.get(PRESERVE_UNKNOWN):
         return
     for name, child in value.items():
@@ -128,7 +128,7 @@ def _list_problems(schema: Schema, value: list[Any], field: str) -> Iterator[Pro
 
 
 def _string_problems(schema: Schema, value: str, field: str) -> Iterator[Problem]:
-    """Yield the first thing that is wrong with a string: the API server tells no more."""
+    """Yield the first problem of a string: the API server reports no more."""
     most, least = schema.get("maxLength"), schema.get("minLength", 0)
     if most is not None and len(value) > most:
         yield Problem(field, Kind.TOO_LONG, f"may not be more than {most} bytes")

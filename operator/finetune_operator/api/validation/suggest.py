@@ -1,4 +1,4 @@
-"""Finds what a user probably meant: the nearest name, or where the name belongs. Pure."""
+"""Suggestions for an unknown field: the nearest name, or the path where the name belongs. Pure."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def unknown_field(field: str, name: str, schema: Schema) -> Problem:
     if near := near_names(name, known, 1):
         return _meant(field, near)
     if name in OF_TUTORIALS and field.lstrip(".").startswith("spec."):
-        place = OF_TUTORIALS[name]
-        here = place.rpartition(".")[0] == field.lstrip(".").rpartition(".")[0]
-        return _meant(field, [place.rpartition(".")[2] if here else place])
-    if places := [place for place in _places() if place.rpartition(".")[2] == name]:
-        return _meant(field, places[:2])
+        path = OF_TUTORIALS[name]
+        in_same_object = path.rpartition(".")[0] == field.lstrip(".").rpartition(".")[0]
+        return _meant(field, [path.rpartition(".")[2] if in_same_object else path])
+    if paths := [path for path in _spec_paths() if path.rpartition(".")[2] == name]:
+        return _meant(field, paths[:2])
     if near := near_names(name, known) or get_close_matches(name, known, n=1, cutoff=0.7):
         return _meant(field, near)
-    elsewhere = {place: place.rpartition(".")[2] for place in _places()}
+    elsewhere = {path: path.rpartition(".")[2] for path in _spec_paths()}
     if near := near_names(name, tuple(elsewhere.values()), 1):
-        return _meant(field, [place for place, last in elsewhere.items() if last in near][:2])
+        return _meant(field, [path for path, last in elsewhere.items() if last in near][:2])
     if near := get_close_matches(name, known, n=1, cutoff=0.5):
         return _meant(field, near)
     return Problem(
@@ -43,7 +43,7 @@ def unknown_field(field: str, name: str, schema: Schema) -> Problem:
 
 
 OF_TUTORIALS: dict[str, str] = {
-    # Name in the example scripts, in tutorials and in peft -> where it stands here.
+    # Name in the example scripts, in tutorials and in peft -> path of the field for it.
     "model_name_or_path": "spec.model.name",
     "model_name": "spec.model.name",
     "model_revision": "spec.model.revision",
@@ -108,7 +108,7 @@ def _meant(field: str, names: Iterable[str]) -> Problem:
 
 
 def _why_not(name: str) -> str:
-    """Say why an argument of the Trainer is no field of a job; empty where it is no such argument."""
+    """Say why an argument of the Trainer is no field of a job; empty where the name is no such argument."""
     if name in REMOVED:
         return f"is of older releases and has no successor: {REMOVED[name]}"
     return next((f"not offered: {why}" for why, names in LEFT_OUT.items() if name in names), "")
@@ -140,12 +140,12 @@ def nearest(value: Any, choices: Iterable[str]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name without what tells snake_case from camelCase."""
+    """Return a name without the difference between snake_case and camelCase."""
     return name.replace("_", "").replace("-", "").lower()
 
 
 @cache
-def _places() -> tuple[str, ...]:
+def _spec_paths() -> tuple[str, ...]:
     """Return the path of every field of spec."""
     return tuple(_paths(structural_schema(FineTuneJobSpec), "spec"))
 
