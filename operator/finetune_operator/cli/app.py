@@ -27,7 +27,7 @@ app = typer.Typer(
 
 
 class Output(StrEnum):
-    """The forms of what `finetune run` prints on standard output."""
+    """The form of what `finetune run` prints on standard output."""
 
     TEXT = "text"
     JSON = "json"
@@ -60,7 +60,7 @@ def run(
 
         return module.run(manifest, _volumes(work_dir, volume, secret, config_map), as_json=output is Output.JSON)
 
-    _end(command)
+    _exit_with(command)
 
 
 @app.command()
@@ -75,7 +75,7 @@ def render(
 
         return module.render(manifest, image)
 
-    _end(command)
+    _exit_with(command)
 
 
 @app.command()
@@ -96,7 +96,7 @@ def validate(
             raise CommandError("folders are read with --deep alone: say that too, or leave them out")
         return validate_files(manifests, _volumes(work_dir, volume, secret, config_map) if deep else None)
 
-    _end(command)
+    _exit_with(command)
 
 
 @app.command()
@@ -122,11 +122,11 @@ def explain(
 
         return module.explain(manifests, name, at)
 
-    _end(command)
+    _exit_with(command)
 
 
-def _end(command: Callable[[], ExitCode]) -> None:
-    """Run a command, and print an error that the user can correct as one line on standard error."""
+def _exit_with(command: Callable[[], ExitCode]) -> None:
+    """Run a command and exit with its code; print an error that the user can correct as one line on standard error."""
     with safe_streams():
         try:
             code = command()

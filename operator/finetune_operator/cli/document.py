@@ -1,4 +1,4 @@
-"""Reads a manifest's file into one valid FineTuneJob, with what an API server would add."""
+"""The one FineTuneJob of a manifest file: valid, and with what an API server would add."""
 
 from __future__ import annotations
 

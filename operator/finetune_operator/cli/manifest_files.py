@@ -1,4 +1,4 @@
-"""Reads and writes manifests as kubectl does, so that one file means the same to `kubectl`, `finetune run` and `validate`.
+"""Manifests, read and written as kubectl does, so that one file means the same to `kubectl`, `finetune run` and `validate`.
 
 kubectl turns YAML 1.1 into JSON with rules of its own: `5e-5` is a number (PyYAML reads text), `y`, `no` and `on` are
 booleans, `012` is octal, a date is text, `3.0` is a whole number. Knows nothing of what a manifest may say.
@@ -78,7 +78,7 @@ def _objects(document: Any, source: str) -> Iterator[Manifest]:
 
 
 def dump(manifests: Iterable[Manifest]) -> str:
-    """Return YAML that kubectl reads as it was meant: text that it would take for a number or another word is in quotes."""
+    """Return YAML that kubectl reads as it is meant: text that kubectl would take for a number, a boolean or null is quoted."""
     text: str = yaml.dump_all(manifests, Dumper=_ManifestDumper, sort_keys=False, explicit_start=True, width=140)
     return text
 
@@ -129,7 +129,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f'key "{key}" is given twice', key_node.start_mark)
             seen.add(key)
         self.flatten_mapping(node)
-        # Keys merged in by `<<` come first, so that those of the mapping itself win.
+        # Keys merged in by `<<` come first, so that the mapping's own keys win.
         return {self._key(key): self.construct_object(value, deep=True) for key, value in node.value}
 
     def _key(self, node: yaml.Node) -> str:

@@ -34,7 +34,7 @@ class Line:
 
 
 class ProgressLog:
-    """A log of progress that remembers what it has written, so that it writes each thing once."""
+    """A log of progress that remembers what it has written, so that it writes nothing twice."""
 
     def __init__(self) -> None:
         self._written: set[tuple[str, ...]] = set()
@@ -77,7 +77,7 @@ class ProgressLog:
 
 
 def _prepared(status: Manifest, progress: Progress | None) -> str | None:
-    """Return what was prepared, from the prepare Job or from node 0."""
+    """Return the text about the prepared data, from the prepare Job or from node 0."""
     if progress is not None and progress.prepared is not None:
         return progress.prepared.text
     matches = (

@@ -20,12 +20,12 @@ HEADER = """\
 def render(path: str, image: str | None) -> ExitCode:
     job, _ = job_of(path)
     settings = PlanSettings(trainer_image=image or DEFAULT_IMAGE)
-    made = [manifests.claim(job), manifests.config_map(job, settings), manifests.service(job)]
+    children = [manifests.claim(job), manifests.config_map(job, settings), manifests.service(job)]
     if manifests.needs_prepare_job(job, settings):
-        made.append(manifests.prepare_job(job, settings, 1))
-    made.append(manifests.train_job(job, settings, 1))
+        children.append(manifests.prepare_job(job, settings, 1))
+    children.append(manifests.train_job(job, settings, 1))
     if job.spec.publish is not None:
-        made.append(manifests.publish_job(job, settings, 1))
+        children.append(manifests.publish_job(job, settings, 1))
     sys.stdout.write(HEADER.format(name=job.metadata.name))
-    sys.stdout.write(dump(manifest for manifest in made if manifest is not None))
+    sys.stdout.write(dump(child for child in children if child is not None))
     return ExitCode.SUCCEEDED

@@ -14,26 +14,26 @@ NAME_MAX = 100
 """Characters of a metric's name that are shown: a script may choose it."""
 EVAL, TEST = "eval_", "test_"
 HIDDEN = ("runtime", "per_second", "epoch", "step")
-"""Ends of names of metrics that say nothing about the model."""
+"""Suffixes of the names of metrics that say nothing about the model."""
 
 
 def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | None) -> Iterator[str]:
-    """Yield the metrics of the last evaluation and of the test, those of the task first."""
+    """Yield the metrics of the last evaluation and of the test, the task's own metrics first."""
     evaluation = status.get("evaluation") or {}
-    own = task_facts.metrics(job.spec.task, job.spec.problem_type)
+    task_metrics = task_facts.metrics(job.spec.task, job.spec.problem_type)
     guess = prepared.majority_share if prepared is not None else None
-    reached = of_name(evaluation, "accuracy")
-    if reached is not None and guess is not None and task_facts.TASKS[job.spec.task].labels_rows:
-        yield f"accuracy   {reached:.3f} (guessing the commonest label: {guess:.3f})"
-    ours = {name: value for name, value in evaluation.items() if not name.startswith(TEST)}
+    accuracy = of_name(evaluation, "accuracy")
+    if accuracy is not None and guess is not None and task_facts.TASKS[job.spec.task].labels_rows:
+        yield f"accuracy   {accuracy:.3f} (guessing the commonest label: {guess:.3f})"
+    evaluated = {name: value for name, value in evaluation.items() if not name.startswith(TEST)}
     tested = {name.removeprefix(TEST): value for name, value in evaluation.items() if name.startswith(TEST)}
-    for head, values in (("evaluation", ours), ("test", tested)):
+    for head, values in (("evaluation", evaluated), ("test", tested)):
         if values:
-            yield f"{head:<10} {metrics(values, own)}"
+            yield f"{head:<10} {metrics(values, task_metrics)}"
 
 
 def metrics(evaluation: Mapping[str, float], first: Mapping[str, bool] | None = None) -> str:
-    """Return the metrics that a person looks at as a short text: those named `first` in their order, the others after them."""
+    """Return the metrics as a short text for people: the metrics that `first` names, in its order, then the others."""
     names = {name.removeprefix(EVAL): value for name, value in evaluation.items() if not name.endswith(HIDDEN)}
     order = [name for name in first or () if name in names and name != "loss"]
     rest = [name for name in names if name not in order]

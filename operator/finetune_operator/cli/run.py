@@ -40,9 +40,9 @@ def run(manifest: str, local_volumes: volumes.Volumes, *, as_json: bool) -> Exit
     job, body = job_of(manifest)
     require_trainer("training on this machine")
     placement = devices.place(job, SETTINGS, devices.present())
-    wrong = list(volumes.missing(job, local_volumes))
-    if wrong:
-        raise CommandError("\n".join(wrong))
+    problems = list(volumes.missing(job, local_volumes))
+    if problems:
+        raise CommandError("\n".join(problems))
     with state.locked(local_volumes.work_dir, job.metadata.name), display_for(stream) as display:
         _introduce(display, placement)
         _end_leftovers(state.job_folder(local_volumes.work_dir, job.metadata.name), display)
@@ -67,11 +67,11 @@ def _train(
     saved: state.State,
     display: Display,
 ) -> tuple[bool, Watcher]:
-    """Train the job on the local cluster; return whether it is over."""
+    """Train the job on the local cluster; return whether it is over, and the watcher of its progress."""
     metadata = {**body["metadata"], "uid": saved.uid, "creationTimestamp": saved.created}
     spec = placement.job.spec.model_dump(by_alias=True, exclude_none=True, mode="json")
-    here = {**body, "metadata": metadata, "spec": {**spec, "retry": max(spec["retry"], saved.retry)}}
-    job = FineTuneJob.parse(here)
+    local_body = {**body, "metadata": metadata, "spec": {**spec, "retry": max(spec["retry"], saved.retry)}}
+    job = FineTuneJob.parse(local_body)
     watcher, interruption = Watcher(display), Interruption()
     with volumes.token_file(job, local_volumes, saved.folder) as token, _signals(interruption):
         cluster = LocalCluster(
@@ -85,13 +85,13 @@ def _train(
         if saved.replaces:
             display.line(Line("the manifest is not that of the run that was interrupted: a new run begins", "Note"))
         if saved.continued and saved.interrupted is not None:
-            display.line(Line(_where_it_was(saved.status), "Continues"))
+            display.line(Line(_continued_run(saved.status), "Continues"))
             cluster.restore(saved.objects, saved.interrupted)
             if not state.trained_only(saved.status):
                 pause = datetime.now(UTC) - saved.interrupted
                 saved.status = state.with_new_round(state.without_pause(saved.status, pause))
         try:
-            over = Loop(here, SETTINGS, cluster, saved, watcher, interruption).run()
+            over = Loop(local_body, SETTINGS, cluster, saved, watcher, interruption).run()
             if not over:
                 display.line(Line("the pods end in order; Ctrl-C again ends them at once", "Stopping"))
             elif saved.status["phase"] == "Succeeded":
@@ -106,8 +106,8 @@ def _train(
 def _introduce(display: Display, placement: devices.Placement) -> None:
     job = placement.job
     nodes, each = job.spec.nodes, processes_per_node(job, SETTINGS)
-    where = f"{accelerators(job, SETTINGS)} accelerator(s) per node" if accelerators(job, SETTINGS) else "CPU"
-    ranks = f"{nodes} node{'s' if nodes > 1 else ''} x {each} process{'es' if each > 1 else ''}, {where}"
+    devices_text = f"{accelerators(job, SETTINGS)} accelerator(s) per node" if accelerators(job, SETTINGS) else "CPU"
+    ranks = f"{nodes} node{'s' if nodes > 1 else ''} x {each} process{'es' if each > 1 else ''}, {devices_text}"
     display.line(Line(f"{job.metadata.name}: {job.spec.task}, {ranks}", "Job"))
     if placement.warning is not None:
         display.line(Line(placement.warning, "Warning", warning=True))
@@ -127,15 +127,16 @@ def _introduce(display: Display, placement: devices.Placement) -> None:
 
 
 def _end_leftovers(folder: Path, display: Display) -> None:
-    """Give the pods of a killed run their grace period, then end them: they are just stopping."""
-    left = processes.processes_of(folder)
-    if not left:
+    """Give the pods of a killed run their grace period, then kill them: they are already stopping."""
+    leftovers = processes.processes_of(folder)
+    if not leftovers:
         return
-    display.line(Line(f"waiting for {len(left)} processes of the run before to end", "Continues"))
-    processes.kill_all(processes.wait_for_end(left, SETTINGS.grace_period_seconds))
+    display.line(Line(f"waiting for {len(leftovers)} processes of the run before to end", "Continues"))
+    processes.kill_all(processes.wait_for_end(leftovers, SETTINGS.grace_period_seconds))
 
 
-def _where_it_was(status: Manifest) -> str:
+def _continued_run(status: Manifest) -> str:
+    """Say which run goes on, and from where."""
     if state.trained_only(status):
         return "the run whose publishing failed; its model is published again, without training"
     if status.get("phase") == "Publishing":
@@ -155,10 +156,10 @@ def _signals(interruption: Interruption) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         interruption.count += 1
 
-    heard = [
+    handled = [
         number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
     ]  # nohup and background jobs ignore some
-    before = {number: signal.signal(number, handle) for number in heard}
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Standard output and error of a command, made safe: no text can steer the terminal.
 
-Manifests, messages of pods, names of labels and answers of the Hub are other people's words. Commands print as usual, and
-what they print goes through here. Only a live display writes past it, and makes its lines safe itself.
+Manifests, messages of pods, names of labels and answers of the Hub are other people's words. Commands print as usual,
+through these streams. Only a live display writes past them, and makes its lines safe itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LINE_MAX = 2000
 
 
 class SafeStream(io.TextIOBase):
-    """A text stream that passes on only what is printable, and keeps its lines."""
+    """A text stream that passes on printable text only, and keeps its line breaks."""
 
     def __init__(self, raw: TextIO) -> None:
         self.raw = raw
@@ -39,7 +39,7 @@ class SafeStream(io.TextIOBase):
 
 
 def safe(text: str) -> str:
-    """Return the whole text made safe, with its lines."""
+    """Return the whole text made safe, with its line breaks."""
     return printable(text, len(text), lines=True)
 
 

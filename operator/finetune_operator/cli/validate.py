@@ -28,7 +28,7 @@ LONG_AGO = "1970-01-01T00:00:00Z"
 def validate_files(paths: Sequence[str], volumes: Volumes | None = None) -> ExitCode:
     """Validate files: write problems to standard error, a line each, and the names of good jobs to standard output.
 
-    `volumes` says where claims and Secrets lie, if model and data are to be read.
+    `volumes` says where claims and Secrets lie; None where model and data are not to be read.
     """
     code = ExitCode.SUCCEEDED
     for path in paths:
@@ -84,23 +84,23 @@ def validate(document: dict[str, Any]) -> tuple[Problem, ...]:
 
 
 def warnings(document: dict[str, Any]) -> tuple[str, ...]:
-    """Return what is accepted but should be written otherwise, for a manifest without problems."""
+    """Return warnings about deprecated training arguments, for a manifest without problems."""
     from finetune_operator.api.deprecated import translate
 
     return translate(FineTuneJobSpec.model_validate(normalised(document)["spec"]).training_arguments)[1]
 
 
 def problems(document: dict[str, Any]) -> tuple[str, ...]:
-    """Return what the API server would refuse, else what the operator would."""
+    """Return why the API server would refuse the manifest, or else why the operator would."""
     wrong = tuple(str(problem) for problem in validate(document))
     return wrong or template_problems(FineTuneJob.parse(completed(document)))
 
 
 def _asks_too_much(document: dict[str, Any]) -> tuple[str, ...]:
-    """Return what an operator with the default settings would refuse; those of the cluster are not known here."""
+    """Return why an operator with the default settings would refuse the job; the settings of a cluster are not known here."""
     job, settings = FineTuneJob.parse(completed(document)), PlanSettings(trainer_image="")
-    asked = (*template_off_limits(job, settings), *accelerator_problems(job, settings))
-    return tuple(f"an operator with the default settings refuses it: {text}" for text in asked)
+    reasons = (*template_off_limits(job, settings), *accelerator_problems(job, settings))
+    return tuple(f"an operator with the default settings refuses it: {reason}" for reason in reasons)
 
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:

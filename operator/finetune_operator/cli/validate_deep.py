@@ -38,10 +38,10 @@ LAST_LINES = 20
 def look(path: str, job: FineTuneJob, volumes: Volumes) -> ExitCode:
     """Prepare in a temporary folder; write what the data holds to standard output, and what is wrong to standard error."""
     require_trainer("reading model and data (--deep)")
-    scratch_job = _writing_nowhere(job)
-    wrong = list(missing(scratch_job, volumes))
-    if wrong:
-        raise CommandError("\n".join(f"{path}: {problem}" for problem in wrong))
+    scratch_job = _with_scratch_claim(job)
+    problems = list(missing(scratch_job, volumes))
+    if problems:
+        raise CommandError("\n".join(f"{path}: {problem}" for problem in problems))
     name = f"{path}: FineTuneJob {job.metadata.name}"
     with tempfile.TemporaryDirectory(prefix="finetune-validate-") as folder:
         record, prepared, log = _prepare(scratch_job, volumes, Path(folder))
@@ -60,8 +60,8 @@ def look(path: str, job: FineTuneJob, volumes: Volumes) -> ExitCode:
     return ExitCode.SUCCEEDED
 
 
-def _writing_nowhere(job: FineTuneJob) -> FineTuneJob:
-    """Return the job with a claim that nobody needs to bring, and with a name, which is in the paths."""
+def _with_scratch_claim(job: FineTuneJob) -> FineTuneJob:
+    """Return the job with a claim that is created for it, and with a name, because paths contain it."""
     metadata = job.metadata if job.metadata.name else job.metadata.model_copy(update={"name": UNNAMED})
     return job.model_copy(
         update={"metadata": metadata, "spec": job.spec.model_copy(update={"storage": Storage(size="1Gi")})}
@@ -69,7 +69,7 @@ def _writing_nowhere(job: FineTuneJob) -> FineTuneJob:
 
 
 def _prepare(job: FineTuneJob, volumes: Volumes, folder: Path) -> tuple[ResultRecord | None, Prepared | None, str]:
-    """Return the result record of the prepare step, what it left for the ranks, and its log."""
+    """Run the prepare step; return its result record, what it prepared for the ranks, and its log."""
     config, output, termination = folder / CONFIG_KEY, folder / "output", folder / "termination-log"
     config.write_text(run_config(job, SETTINGS).to_json())
     output.mkdir()
@@ -84,7 +84,7 @@ def _prepare(job: FineTuneJob, volumes: Volumes, folder: Path) -> tuple[ResultRe
             "CUDA_VISIBLE_DEVICES": "",
             **({Env.OTHER_IMAGE.value: job.spec.image} if job.spec.image else {}),
         }
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *container["command"][1:], *container["args"]],
             env={**inherited_environment(1, reads_data=True), **container_environment(container, volumes), **local},
             cwd=folder,
@@ -99,12 +99,12 @@ def _prepare(job: FineTuneJob, volumes: Volumes, folder: Path) -> tuple[ResultRe
     return (
         ResultRecord.model_validate_json(termination.read_text()) if termination.is_file() else None,
         Prepared.model_validate_json(prepared_file.read_text()) if prepared_file is not None else None,
-        done.stdout,
+        process.stdout,
     )
 
 
 def summary(prepared: Prepared) -> Iterator[str]:
-    """Yield what is in the data, a line for each thing."""
+    """Yield lines about the splits, their labels and one example."""
     for role, report in prepared.splits.items():
         yield f"{role:<10} {', '.join(_counts(report))}"
     for role, report in prepared.splits.items():
@@ -121,8 +121,8 @@ def _counts(report: SplitReport) -> Iterator[str]:
     yield f"{report.rows} rows"
     if report.sequences is not None:
         yield f"{report.sequences} sequences"
-    for why, rows in report.dropped.items():
-        yield f"{rows} left out ({why})"
+    for reason, rows in report.dropped.items():
+        yield f"{rows} left out ({reason})"
     if report.truncated:
         yield f"{report.truncated} truncated"
     if report.truncated_targets:

@@ -1,4 +1,4 @@
-"""Explains a decision from files: what exists, how it is decided, what is done, what changes, when it is decided again."""
+"""The explanation of a decision from files: what exists, how it is decided, what is done, what changes, when it is decided again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def explain(paths: Sequence[str], name: str | None, at: str | None) -> ExitCode:
 
 
 def decided(files: Snapshot, now: datetime, settings: PlanSettings) -> Explained:
-    """Decide as the operator does: again with each thing that the plan asks for, until it has all."""
+    """Decide as the operator does: again after each look-up that the plan asks for, until it asks for no more."""
     references: list[Ref] = []
     listed = False
     for _ in range(DECISIONS_MAX):
@@ -75,7 +75,7 @@ def _require_of_cluster(error: ValidationError) -> None:
 
 
 def _moment(text: str | None) -> datetime:
-    """Return the operator's clock."""
+    """Return the time on the operator's clock: that of `--at`, or now."""
     if text is None:
         return datetime.now(UTC)
     try:

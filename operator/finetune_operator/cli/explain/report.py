@@ -23,7 +23,7 @@ NOTHING = "(nothing)"
 VALUE_MAX = 300
 """Characters of a value of the status that are shown."""
 NEWS_ONLY_IF_TRUE = ("Complete", "Failed", "Stalled")
-"""Conditions that are False during a job's whole life until something has come."""
+"""Conditions that are False from the start of a job: only True is news."""
 EMPTY = ("0", "[]")
 """Values that say no more than a missing field."""
 
@@ -35,9 +35,9 @@ def lines(
     yield _title(files.body, observed.now)
     for hint in files.hints():
         yield from ("", f"Note: {hint}")
-    yield from _section("What is there", _there(files, observed, references))
+    yield from _section("What is there", _objects(files, observed, references))
     yield from _section("Why", _why(observed, decision))
-    yield from _section("How it comes to that, in finetune_operator/plan", _way(observed, calls))
+    yield from _section("How it comes to that, in finetune_operator/plan", _functions(observed, calls))
     yield from _section("What the operator does", _actions(decision))
     yield from _section("Events that it posts", _events(decision))
     yield from _section("What changes in the status", changes(to_json(observed.job.status), decision.status))
@@ -66,8 +66,8 @@ def _title(body: Manifest, now: datetime) -> str:
     return f"FineTuneJob {metadata['namespace']}/{metadata['name']}: {phase}{attempt}. What the operator decides at {moment}:"
 
 
-def _there(files: Snapshot, observed: Observed, references: Sequence[Ref]) -> Iterator[str]:
-    """Yield the job's own Jobs with their pods, and what was looked up."""
+def _objects(files: Snapshot, observed: Observed, references: Sequence[Ref]) -> Iterator[str]:
+    """Yield the job's own Jobs with their pods, and the objects that were looked up."""
     owned = owned_objects(observed)
     for job in sorted(owned.jobs, key=lambda job: (job.created, job.number)):
         gang = _gang(observed, owned, job)
@@ -153,31 +153,26 @@ def _reference_state(item: Manifest | None) -> str:
 
 
 def _why(observed: Observed, decision: Decision) -> Iterator[str]:
-    """Yield how the newest Job has ended, and the conditions of the next status that show where the job stands."""
+    """Yield how the newest Job has failed, if it has, and the condition of the next status that shows where the job stands."""
     if observed.job.metadata.deletion_timestamp is not None:
         yield "the job is being deleted: garbage collection removes its children, the operator has nothing to do"
         return
     status = FineTuneJobStatus.model_validate(decision.status)
-    kind = _telling(status)
+    kind = _telling_condition(status)
     condition = conditions.find(status, kind)
     if condition is None:
         yield "nothing is known of the job yet: what it needs is looked up or made first"
         return
-    yield from _newest_end(observed)
+    owned = owned_objects(observed)
+    if (newest := _newest(owned)) is not None:
+        yield from (f"Job {newest.name} {text}" for text in _end(_gang(observed, owned, newest)))
     yield f"{kind.value}={condition.status}, {condition.reason}: {one_line(condition.message)}"
     failure = status.failure
     if failure is not None and failure.message not in condition.message:
         yield f"the last failure was {failure.reason}: {one_line(with_way_out(failure.message, failure.resolution))}"
 
 
-def _newest_end(observed: Observed) -> Iterator[str]:
-    """Yield how the newest Job has ended, where it has failed."""
-    owned = owned_objects(observed)
-    if (newest := _newest(owned)) is not None:
-        yield from (f"Job {newest.name} {text}" for text in _end(_gang(observed, owned, newest)))
-
-
-def _telling(status: FineTuneJobStatus) -> ConditionType:
+def _telling_condition(status: FineTuneJobStatus) -> ConditionType:
     """Return the condition that says most about a job in this phase."""
     validated = conditions.find(status, ConditionType.VALIDATED)
     ends = {
@@ -192,7 +187,7 @@ def _telling(status: FineTuneJobStatus) -> ConditionType:
     return WAITS_FOR.get(status.phase, ConditionType.VALIDATED)
 
 
-def _way(observed: Observed, calls: Sequence[Call]) -> Iterator[str]:
+def _functions(observed: Observed, calls: Sequence[Call]) -> Iterator[str]:
     """Yield the functions that decided, with what each does."""
     if observed.listed:
         yield "(Jobs and pods are listed for it first: what comes next can't be undone)"

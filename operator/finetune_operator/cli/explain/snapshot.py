@@ -1,6 +1,6 @@
 """The objects that the operator would see of a job, as far as files hold them. Reads manifests, decides nothing.
 
-An object that no file holds is taken not to exist. `absent` and `hints` list such objects, so that nobody takes that for the
+An object that no file holds is taken not to exist. `hints` names such objects, so that nobody takes the files for the whole
 state of the cluster.
 """
 
@@ -111,8 +111,8 @@ def _chosen(jobs: list[Manifest], name: str | None, source: str) -> Manifest:
     if not jobs or name is None:
         advice = f"choose one with --name (there are {names})" if jobs else f"holds {names}"
         raise CommandError(f"{source}: {advice}")
-    what = "several" if named else "none"
-    raise CommandError(f"{source}: --name {name} is the name of {what} of its {KIND}s: {names}")
+    number = "several" if named else "none"
+    raise CommandError(f"{source}: --name {name} is the name of {number} of its {KIND}s: {names}")
 
 
 def _namespace(document: Manifest) -> str:
@@ -124,7 +124,7 @@ def _name(document: Manifest) -> str:
 
 
 def _body(document: Manifest, source: str) -> Manifest:
-    """Return the job as the API server holds it. One without a uid was never there, so it is checked as `validate` does."""
+    """Return the job as the API server holds it. A job without a uid was in no cluster yet, so it is checked as `validate` does."""
     if not untrusted.mapping(document.get("metadata")).get("uid"):
         if wrong := problems(document):
             raise CommandError("\n".join(f"{source}: {problem}" for problem in wrong), ExitCode.FAILED)

@@ -1,6 +1,6 @@
 """The functions of the plan that made a decision, outermost first, each with the first sentence of its docstring.
 
-The plan itself is not changed for it: the interpreter reports every call while `decide` runs.
+The plan needs no change for this: the interpreter reports every call while `decide` runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Call:
 
 @contextmanager
 def recorded() -> Iterator[list[Call]]:
-    """Record the calls of the plan within the context. Those that did not decide are removed at its end."""
+    """Record the calls of the plan within the context. Calls that did not decide are removed at its end."""
     calls: list[Call] = []
     entered: dict[FrameType, Call] = {}
 
@@ -45,8 +45,8 @@ def recorded() -> Iterator[list[Call]]:
             if (call := _call(frame)) is not None:
                 calls.append(call)
                 entered[frame] = call
-        elif event == "return" and (left := entered.pop(frame, None)) is not None:
-            left.decided = isinstance(result, RESULTS)
+        elif event == "return" and (returned := entered.pop(frame, None)) is not None:
+            returned.decided = isinstance(result, RESULTS)
 
     before: Callable[..., object] | None = sys.getprofile()
     sys.setprofile(note)

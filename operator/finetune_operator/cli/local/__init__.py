@@ -4,9 +4,10 @@
 - `processes`:  starts supervisors, finds what an earlier run left behind
 - `devices`:    which accelerators there are, and the job as it can run with them
 - `volumes`:    claims, ConfigMaps and Secrets as folders; where a pod's paths lie
-- `environment`: variables and addresses of a pod's process
-- `objects`:    Jobs and Pods as the API server would show them
-- `cluster`:    carries out actions, tells what it sees
+- `pod_environment`: variables and addresses of a pod's process
+- `pod_objects`: Jobs and Pods as the API server would show them
+- `cluster`:    carries out actions, shows the objects
 - `state`:      what outlives a `finetune run`, and the lock
+- `packages`:   a check that the trainer's packages are installed
 - `loop`:       observe, decide, act, write status, until the job is over
 """

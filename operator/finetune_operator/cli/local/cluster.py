@@ -53,7 +53,7 @@ class LocalCluster:
     """`host:port` of each node, by Job."""
     gone: set[str] = field(default_factory=set)
 
-    # --- what there is ---
+    # --- observe ---
 
     def objects(self) -> tuple[Manifest, ...]:
         return (*self.others.values(), *(pod.manifest for pod in self.pods.values()))
@@ -100,7 +100,7 @@ class LocalCluster:
         newest = max(running, key=lambda pod: int(pod.manifest["metadata"]["labels"][LABEL_ATTEMPT]))
         return self.addresses[_owner(newest)][0]
 
-    # --- what is done ---
+    # --- act ---
 
     def carry_out(self, action: Action) -> None:
         match action:
@@ -160,23 +160,23 @@ class LocalCluster:
                 self._note_end(pod, interrupted)
         self._update_jobs()
 
-    # --- how ---
+    # --- create, delete, note the ends of processes ---
 
     def _create(self, manifest: Manifest) -> None:
-        made, ref = pod_objects.created(manifest), Ref.of(manifest)
+        item, ref = pod_objects.created(manifest), Ref.of(manifest)
         if ref in self.others:
             return
         if ref.kind == "PersistentVolumeClaim":
             self.volumes.claim(ref.name).mkdir(parents=True, exist_ok=True)
-            made = pod_objects.bound(made)
+            item = pod_objects.bound(item)
         elif ref.kind == "ConfigMap":
             folder = self.volumes.config_map(ref.name)
             folder.mkdir(parents=True, exist_ok=True)
-            for name, text in made["data"].items():
+            for name, text in item["data"].items():
                 (folder / name).write_text(text)
-        self.others[ref] = made
+        self.others[ref] = item
         if ref.kind == "Job":
-            self._start_job(made)
+            self._start_job(item)
 
     def _start_job(self, job: Manifest) -> None:
         gang = pod_objects.pods_of(job)
@@ -254,8 +254,8 @@ class LocalCluster:
     def _update_jobs(self) -> None:
         for ref, item in self.others.items():
             if ref.kind == "Job":
-                own = [pod.manifest for pod in self.pods.values() if _owner(pod) == ref.name]
-                self.others[ref] = pod_objects.with_job_status(item, own)
+                pods = [pod.manifest for pod in self.pods.values() if _owner(pod) == ref.name]
+                self.others[ref] = pod_objects.with_job_status(item, pods)
 
 
 def _index(pod: Pod) -> int:

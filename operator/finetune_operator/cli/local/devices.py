@@ -1,6 +1,6 @@
 """The accelerators of this machine, and the job as it can run with them.
 
-It asks nvidia-smi and not torch, whose import takes seconds.
+The devices are those that nvidia-smi lists: to ask torch would take the seconds of its import.
 """
 
 from __future__ import annotations
@@ -57,23 +57,23 @@ def place(job: FineTuneJob, settings: PlanSettings, devices: tuple[str, ...]) ->
         return Placement(job, ((),) * nodes)
     each = min(len(devices) // nodes, wanted)
     shares = tuple(tuple(devices[node * each : (node + 1) * each]) for node in range(nodes))
-    asked = {*accelerator_resources(job, settings), *unknown}
-    here = _with_accelerators(job, asked, each)
+    requested = {*accelerator_resources(job, settings), *unknown}
+    local_job = _with_accelerators(job, requested, each)
     if each == wanted:
-        return Placement(here, shares)
+        return Placement(local_job, shares)
     per_node = f"{wanted} accelerator{'s' if wanted > 1 else ''} per node"
     if each == 0:
         text = f"{per_node} asked for, {len(devices)} here for {nodes} node(s): training runs on the CPU, in fp32"
     else:
         text = f"{per_node} asked for, {each} here: each node trains with {each}"
-    return Placement(here, shares, text)
+    return Placement(local_job, shares, text)
 
 
-def _with_accelerators(job: FineTuneJob, asked: Collection[str], count: int) -> FineTuneJob:
+def _with_accelerators(job: FineTuneJob, requested: Collection[str], count: int) -> FineTuneJob:
     """Return the job with `count` devices in place of those that it asks for, also by claims. It may have fewer ranks."""
     resources = job.spec.resources
-    plain = {name: quantity for name, quantity in resources.limits.items() if name not in asked}
-    requests = {name: quantity for name, quantity in resources.requests.items() if name not in asked}
+    plain = {name: quantity for name, quantity in resources.limits.items() if name not in requested}
+    requests = {name: quantity for name, quantity in resources.requests.items() if name not in requested}
     limits = {**plain, HERE: count} if count else plain
     processes = job.spec.processes_per_node
     spec = job.spec.model_copy(

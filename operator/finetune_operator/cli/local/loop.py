@@ -28,7 +28,7 @@ PROCESS_INTERVAL_SECONDS = 0.1
 """Time between two looks at the processes."""
 PROGRESS_TIMEOUT_SECONDS = 1.0
 DECISIONS_IN_A_ROW = 20
-"""A plan that wants so many decisions without a pause would never come to rest."""
+"""Decisions without a pause after which the plan is taken never to come to rest."""
 
 StatusCallback = Callable[[Manifest, Progress | None, Sequence[EventNote]], None]
 """Called with the new status, the last progress, and the events of the step."""

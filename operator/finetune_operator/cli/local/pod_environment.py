@@ -19,13 +19,13 @@ NOT_INHERITED = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
 )
-"""Variables of this process that a pod must not see: secrets, and those that would make it part of another world."""
+"""Variables of this process that a pod must not see: secrets, and variables that would make it part of another world."""
 DATA_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Variables that only a pod that reads the data may see."""
 
 
 def inherited_environment(ranks: int, *, reads_data: bool = False) -> dict[str, str]:
-    """Return the variables that a pod inherits from this process. A node takes all cores for its own, so they are divided."""
+    """Return the variables that a pod inherits from this process. Each node would use all cores, so they are divided."""
     without = NOT_INHERITED if reads_data else (*NOT_INHERITED, *DATA_CREDENTIALS)
     kept = {
         name: value for name, value in os.environ.items() if name not in without and not name.startswith("FINETUNE_")
@@ -34,7 +34,7 @@ def inherited_environment(ranks: int, *, reads_data: bool = False) -> dict[str, 
 
 
 def container_environment(container: Mapping[str, Any], volumes: Volumes) -> dict[str, str]:
-    """Return the container's variables, with the values of those that refer to a Secret or ConfigMap."""
+    """Return the container's variables, with the values that a Secret or ConfigMap holds."""
     values: dict[str, str] = {}
     for source in container.get("envFrom") or ():
         if "secretRef" in source:

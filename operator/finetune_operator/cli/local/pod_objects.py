@@ -100,8 +100,8 @@ def ended(pod: Manifest, ending: dict[str, Any] | None, message: str, seen: date
 
 def deleted(pod: Manifest, grace_seconds: int, at: datetime) -> Manifest:
     """Return the pod after a DELETE: it shows when its grace period will be over."""
-    over = (at + timedelta(seconds=grace_seconds)).isoformat()
-    metadata = {**pod["metadata"], "deletionTimestamp": over, "deletionGracePeriodSeconds": grace_seconds}
+    end = (at + timedelta(seconds=grace_seconds)).isoformat()
+    metadata = {**pod["metadata"], "deletionTimestamp": end, "deletionGracePeriodSeconds": grace_seconds}
     return {**pod, "metadata": metadata}
 
 

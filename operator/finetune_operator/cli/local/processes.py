@@ -1,7 +1,7 @@
-"""Starts pods as processes, and finds those that an earlier run left behind.
+"""The processes of local pods: how they are started, and how those that an earlier run left behind are found.
 
-A pod's processes carry its folder in their environment: so a rank in a session of its own is found too, and never a process
-of anybody else.
+Every process of a pod has the pod's folder in its environment: so a rank in a session of its own is found too, and never a
+process of anybody else.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def wait_for_end(processes: Sequence[psutil.Process], timeout_seconds: float) -> list[psutil.Process]:
-    """Wait for processes that end by themselves; return those that are left."""
+    """Wait for processes to end by themselves; return the ones that have not."""
     import psutil
 
     _, alive = psutil.wait_procs(list(processes), timeout=timeout_seconds)

@@ -1,6 +1,6 @@
 """The state that outlives one `finetune run`: identity and status of a job, its objects, and the lock that only one run holds.
 
-It lies in `<work-dir>/jobs/<name>/`. A job that is over, or whose manifest has changed, begins again with a new uid; any
+The state lies in `<work-dir>/jobs/<name>/`. A job that is over, or whose manifest has changed, begins again with a new uid; any
 other goes on as the same job. A training that succeeded is never repeated because publishing failed, whatever is changed
 about publishing.
 """
@@ -31,7 +31,7 @@ OVER = ("Succeeded", "Failed")
 
 @dataclass
 class State:
-    """State of one job in one work folder. It is written whole and renamed, so that a kill leaves the state before or the one after."""
+    """State of one job in one work folder. It is written whole and renamed, so that a kill leaves the old state or the new one."""
 
     folder: Path
     uid: str

@@ -1,6 +1,6 @@
 """The parent process of one pod: `python -m finetune_operator.cli.local.supervisor FOLDER GRACE_SECONDS COMMAND...`.
 
-It does for a local pod what container runtime and kubelet do for a real one: it passes SIGTERM on to the first process, kills
+The supervisor does for a local pod what container runtime and kubelet do for a real one: it passes SIGTERM on to the first process, kills
 it after the grace period, ends whatever else runs in the pod once the first process has ended, and writes the exit code to
 `FOLDER/exit.json`. Standard input is a pipe that `finetune run` holds: when that process dies, however it dies, the pipe
 closes and the pod is stopped. It uses the standard library only, apart from psutil at the very end, because there is one
@@ -38,16 +38,17 @@ def main(folder: Path, grace_seconds: float, command: list[str]) -> int:
     kill_at = _wait(child, wakeup, signalled, grace_seconds)
     _end_the_rest(folder)
     code = child.returncode
-    _write(
-        folder / EXIT_FILE,
-        {
-            "exitCode": code if code >= 0 else 128 - code,
-            "signal": -code if code < 0 else None,
-            "stopped": kill_at is not None,
-            "startedAt": started.isoformat(),
-            "finishedAt": datetime.now(UTC).isoformat(),
-        },
-    )
+    content = {
+        "exitCode": code if code >= 0 else 128 - code,
+        "signal": -code if code < 0 else None,
+        "stopped": kill_at is not None,
+        "startedAt": started.isoformat(),
+        "finishedAt": datetime.now(UTC).isoformat(),
+    }
+    exit_file = folder / EXIT_FILE
+    temporary = exit_file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(exit_file)  # `finetune run` never reads a part of it
     return code if code >= 0 else 128 - code
 
 
@@ -104,12 +105,6 @@ def _end_the_rest(folder: Path) -> None:
     from finetune_operator.cli.local.processes import kill_all, processes_of
 
     kill_all(processes_of(folder))
-
-
-def _write(path: Path, content: dict[str, object]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

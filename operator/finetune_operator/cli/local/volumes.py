@@ -46,7 +46,7 @@ class Volumes:
 
 
 def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
-    """Yield what the job needs and is missing, each with what to do about it."""
+    """Yield each folder and key that the job needs and that is missing, with what to do about it."""
     spec = job.spec
     if spec.storage.claim_name is not None:
         yield from _missing_claim("spec.storage.claimName", spec.storage.claim_name, volumes)
@@ -70,8 +70,9 @@ def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
             ref = source.secret_key_ref
             yield from _missing_key(where, "Secret", ref.name, volumes.secret(ref.name) / ref.key)
         elif source is not None and source.config_map_key_ref is not None:
-            key = source.config_map_key_ref
-            yield from _missing_key(where, "ConfigMap", key.name, volumes.config_map(key.name) / key.key)
+            selector = source.config_map_key_ref
+            file = volumes.config_map(selector.name) / selector.key
+            yield from _missing_key(where, "ConfigMap", selector.name, file)
 
 
 def hub_token(job: FineTuneJob, volumes: Volumes) -> str | Path | None:
