@@ -1,6 +1,6 @@
-"""Effects of a field's value on data and checkpoints that lie on a volume: each field says them in its annotation.
+"""Effects of a field's value on data and checkpoints on a volume: each field declares its own in its annotation.
 
-`prepare` names its data after what `parts` picks out, and `launch` compares trainings by it.
+`prepare` names the folder of its data after the fields that `parts` selects, and `launch` compares trainings by them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from finetune_trainer.contract.frozen_document import Document
 
 
 class Effect(Flag):
-    """What depends on the value of a field. It holds for the fields below, too, where they say nothing else."""
+    """Parts of a run that depend on the value of a field. A field below inherits the effect unless it declares its own."""
 
     NOTHING = 0
     """Neither data nor training: the field says where and how pods run, or what becomes of the model afterwards."""
     CHECKS = auto()
-    """The checks of `prepare`: with another value it looks at model and data again."""
+    """The checks of `prepare`: with another value `prepare` checks model and data again."""
     TOKENS = auto()
-    """The rows that are taken, or their tokens: with another value they are other data, in another folder."""
+    """The rows that are taken, or their tokens: another value makes other data, in another folder."""
     TRAINING = auto()
-    """What is learnt: no training goes on from a checkpoint of another value."""
+    """What is learnt: no training resumes from a checkpoint that was made with another value."""
     RANKS = auto()
     """The number of ranks, which `prepare` checks, and through it the global batch, which training depends on."""
 
@@ -34,26 +34,26 @@ ROWS = Effect.CHECKS | Effect.TOKENS | Effect.TRAINING
 LEARNING = Effect.CHECKS | Effect.TRAINING
 """Effect of a field that decides how rows are learnt: `prepare` tells whether it fits them before a pod takes an accelerator."""
 RESOLVED = Effect.CHECKS | Effect.TRAINING
-"""Effect of a name under which something else may be found later: tokens depend on the commit or the content, not on it."""
+"""Effect of a name whose content may change: tokens depend on the commit or the content, not on the name."""
 
 
 class UndeclaredEffectError(TypeError):
-    """Raised where a field says nothing of its effect."""
+    """Error for a field that declares no effect."""
 
 
 def parts(document: Document, effect: Effect, **options: Any) -> dict[str, Any]:
-    """Dump the fields of a document that have the effect. `options`: those of pydantic's `model_dump`."""
+    """Dump the fields of a document that have the effect. `options` go to pydantic's `model_dump`."""
     return document.model_dump(include=_paths_with(type(document), effect), **options)
 
 
-def effects(kind: type[Document], above: Effect | None = None) -> dict[str, Effect]:
+def effects(kind: type[Document], inherited: Effect | None = None) -> dict[str, Effect]:
     """Return the effect of each field, by its dotted path. Raises UndeclaredEffectError."""
     declared: dict[str, Effect] = {}
     for name, field in kind.model_fields.items():
-        effect = next((meta for meta in field.metadata if isinstance(meta, Effect)), above)
+        effect = next((meta for meta in field.metadata if isinstance(meta, Effect)), inherited)
         nested = _document(field)
         if nested is not None:
-            declared |= {f"{name}.{path}": below for path, below in effects(nested, effect).items()}
+            declared |= {f"{name}.{path}": own for path, own in effects(nested, effect).items()}
         elif effect is None:
             raise UndeclaredEffectError(f"{kind.__name__}.{name} says nothing of its effect: Annotated[..., Effect...]")
         else:

@@ -25,16 +25,17 @@ def _finite(metrics: Any) -> Any:
 
 
 FiniteMetrics = Annotated[dict[str, float], BeforeValidator(_finite)]
-"""Names and finite numbers. JSON has no NaN and no infinity: written they become null, which no reader takes for a number, so
-that a single one would have the whole document refused. They are left out here, and whoever measured them tells the user (`left_out`)."""
+"""Metrics by name, the finite ones alone. JSON has no NaN and no infinity: they would be written as null, and a reader would refuse
+the whole document for a single null. The code that measured a metric which is left out tells the user (`left_out`)."""
 
 
-def left_out(what: str, metrics: Mapping[str, float]) -> str | None:
-    """Tell the user which metrics `FiniteMetrics` leaves out; None where all are finite."""
+def left_out(source: str, metrics: Mapping[str, float]) -> str | None:
+    """Tell the user which metrics from `source` `FiniteMetrics` leaves out; None where all are finite."""
     values = [f"{name} ({value})" for name, value in metrics.items() if not math.isfinite(value)]
     if not values:
         return None
-    return f"{what}: {', '.join(values)} {'is no finite number and is' if len(values) == 1 else 'are no finite numbers and are'} left out."
+    predicate = "is no finite number and is" if len(values) == 1 else "are no finite numbers and are"
+    return f"{source}: {', '.join(values)} {predicate} left out."
 
 
 class Document(BaseModel):

@@ -70,7 +70,7 @@ class RankProgress(Document):
     messages: tuple[str, ...] = ()
 
 
-# POST /rank/advanced, without a body: by the first rank of each node but node 0, every few seconds while it gets on.
+# POST /rank/advanced, without a body: by the first rank of each node but node 0, every few seconds while it makes progress.
 
 
 class RankCheckpoint(Document):
@@ -89,7 +89,7 @@ class RankCheckpoint(Document):
 
 
 class Saved(Document):
-    """Answer of node 0 to POST /rank/progress: what became of checkpoints, by their newest steps."""
+    """Answer of node 0 to POST /rank/progress: the newest steps whose checkpoint was sealed or given up."""
 
     sealed: int | None = None
     given_up: int | None = None
@@ -97,7 +97,7 @@ class Saved(Document):
 
 
 class SealedCheckpoint(Document):
-    """GET /rank/checkpoint/<step>: 200 once it is sealed and its digests were compared, 404 with the reason if it can't be used."""
+    """GET /rank/checkpoint/<step>: 200 once the checkpoint is sealed and its digests match, else 404 with the reason."""
 
     path: PodPath
 
@@ -109,7 +109,7 @@ class RankModel(Document):
     step: int
     """Optimizer steps that were trained."""
     evaluation: FiniteMetrics | None = None
-    """Metrics of this very model: progress, which comes now and then, may still tell of an earlier one."""
+    """Metrics of exactly this model: the latest progress report may be about an earlier one."""
 
 
 class RankResult(Document):
@@ -127,7 +127,7 @@ class RankResult(Document):
 
 
 class NodeHealth(Document):
-    """GET /healthz: who answers at this address."""
+    """GET /healthz: the node that answers at this address."""
 
     uid: str
     attempt: int
@@ -160,7 +160,7 @@ class FileDigest(Document):
     size: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     not_finite: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
-    """Tensors in it that hold NaN or infinity; the first few."""
+    """Tensors in the file that hold NaN or infinity; the first few."""
 
 
 class NodeCheckpoint(Document):
@@ -171,13 +171,13 @@ class NodeCheckpoint(Document):
     files: dict[FileName, FileDigest] = Field(default_factory=dict)
     best: bool = False
     problem: str | None = None
-    """Why this node's part can't be had: the checkpoint is given up."""
+    """Why this node's files are missing: the checkpoint is given up."""
     size_bytes: int | None = Field(default=None, ge=0)
     """Approximate size of the whole checkpoint, where the volume was full."""
 
 
 class NodeEnded(Document):
-    """POST /peer/ended: a node's own record, so that node 0 needs no second sign of it."""
+    """POST /peer/ended: a node's own record, so that node 0 needs no other evidence of the end."""
 
     record: ResultRecord
 

@@ -62,14 +62,14 @@ class PrepareSummary(Document):
 
 
 class SplitReport(Document):
-    """A prepared split, as the log and the report tell it."""
+    """A prepared split, as the log and the report describe it."""
 
     rows: int
     """Rows of the data that were taken."""
     sequences: int | None = None
-    """Rows that the model reads, where they are not as many: windows of long contexts, packed texts."""
+    """Rows that the model reads, where their number is another one: windows of long contexts, packed texts."""
     dropped: dict[str, int] = Field(default_factory=dict)
-    """Why -> rows that were left out."""
+    """Reason -> rows that were left out."""
     truncated: int = 0
     """Rows that lost tokens to a limit."""
     truncated_targets: int = 0
@@ -86,7 +86,7 @@ class Prepared(Document):
     """Document that `prepare` leaves at `<run>/prepared.json` for the ranks."""
 
     config_digest: Annotated[str, Effect.NOTHING]
-    """SHA-256 of the parts of the RunConfig that it was made from: another digest means prepare again."""
+    """SHA-256 of the parts of the RunConfig that the data depends on: with another digest `prepare` runs again."""
     data: Annotated[PodPath, Effect.NOTHING]
     """Folder with the tokenised splits as Arrow files."""
     data_digest: Annotated[str | None, Effect.TRAINING] = None
@@ -108,4 +108,4 @@ class Prepared(Document):
     messages: Annotated[tuple[str, ...], Effect.NOTHING] = ()
     """What the user should know: rows clamped, texts truncated, ..."""
     content_digest: Annotated[str | None, Effect.NOTHING] = None
-    """Digest of the rest of the file: one that has changed on the volume is not believed."""
+    """Digest of the rest of the file: a file that has changed on the volume is not used."""

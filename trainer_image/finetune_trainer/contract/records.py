@@ -10,13 +10,13 @@ from finetune_trainer.contract.frozen_document import Document, FiniteMetrics, P
 from finetune_trainer.contract.prepared import PrepareSummary, Resolved
 
 RESULT_RECORD_MAX_BYTES = 4096
-"""A pod's termination message holds no more: kubelet truncates it there."""
+"""Size of a pod's termination message at most: kubelet truncates a longer one."""
 TERMINATION_LOG = "/dev/termination-log"
-"""The file that kubelet reads it from."""
+"""File that kubelet reads the termination message from."""
 
 
 class Exit(IntEnum):
-    """Exit codes of `launch` and `prepare`: they tell a person something, the operator reads the record."""
+    """Exit codes of `launch` and `prepare`: they are for people, the operator reads the result record."""
 
     SUCCEEDED = 0
     FAILED = 1
@@ -24,7 +24,7 @@ class Exit(IntEnum):
 
 
 class PodPhase(StrEnum):
-    """What an attempt is doing, as node 0 knows it."""
+    """Activity of an attempt, as node 0 knows it."""
 
     WAITING = "waiting"
     """Node 0 waits for the other nodes, or for the attempt before to be over."""

@@ -44,7 +44,7 @@ class DatasetSource(Document):
     validation_fraction: float | None = None
     """Part of the training rows that is held out where there is no validation split."""
     streaming: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
-    """Whether rows are read from where they are: only the tokens of those that are taken reach the volume."""
+    """Whether rows are streamed from their source: only the tokens of the rows that are taken reach the volume."""
 
 
 class Preprocessing(Document):
@@ -152,7 +152,7 @@ class RunConfig(Document):
     training_arguments: Annotated[dict[str, Scalar | dict[str, Scalar | None] | list[str] | None], LEARNING] = Field(
         default_factory=dict
     )
-    """What the user gave, under the pinned release's names (the operator translates older names)."""
+    """Arguments that the user gave, under the pinned release's names (the operator translates older names)."""
     peft: Annotated[Peft | None, LEARNING] = None
     quantization: Annotated[Quantization | None, LEARNING] = None
     early_stopping: Annotated[EarlyStopping | None, LEARNING] = None

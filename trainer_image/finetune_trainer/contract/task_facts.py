@@ -1,7 +1,7 @@
-"""What is known of each task before anything runs: one row a task. What it does is in the module of `tasks` of its name.
+"""Facts about each task that are known before anything runs: one row a task. Its code is in the module of that name in `tasks`.
 
-Part of the contract, so no imports beyond the standard library: the operator checks a FineTuneJob with it. That the
-modules of `tasks` keep to it is tested.
+The operator checks a FineTuneJob with these facts, so this module imports the standard library alone. A test compares them
+with the modules of `tasks`.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ TaskName = Literal[
     "fill-mask",
 ]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-"""As transformers calls them."""
+"""Kinds of labels, under the names of transformers."""
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What others than its own module must know of a task."""
+    """Facts about a task that other modules than its own need."""
 
     model_class: str
     """The class of transformers that makes a model with the task's head."""
     roles: Mapping[str, str | None]
-    """Role of a column -> its name in the data where `columns` does not say; None for one that is read only if named."""
+    """Role of a column -> its name in the data where `columns` does not say; None for a column that is read only if named."""
     required: tuple[tuple[str, ...], ...]
-    """Sets of roles, of which one must be there as a whole."""
+    """Sets of roles: the data must have all roles of one set."""
     preprocessing: tuple[str, ...]
-    """Fields of `preprocessing` that it uses, beside those that all tasks do."""
+    """Fields of `preprocessing` that the task uses, beside the fields that all tasks use."""
     metrics: Mapping[str, bool]
     """Metric -> whether more is better. `loss` is every task's."""
     of_problem: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     """Metrics of a `problemType` that has its own."""
     class_means: tuple[str, ...] = ()
-    """Metrics that are means over classes; of tags and answers F1 is another thing of that name."""
+    """Metrics that are means over classes; the F1 of tags and answers is another metric of that name."""
     peft_type: str | None = None
-    """What peft calls the task; it has no name for all."""
+    """Name of the task in peft; None where peft has none."""
     new_head: bool = False
-    """The head begins at random: it is trained as a whole, and saved with an adapter."""
+    """Whether the head begins at random: then it is trained as a whole, and saved with an adapter."""
     labelled: bool = False
-    """Labels stand in the model's configuration, which an adapter does not bring along, and can be weighed in the loss."""
+    """Whether the model's configuration holds labels, which an adapter is saved without, and the loss can weigh them."""
     writes: bool = False
-    """The decoder of a model with an encoder writes a text: evaluations generate."""
+    """Whether the decoder of a model with an encoder writes a text: then evaluations generate."""
     masks: bool = False
-    """It guesses hidden tokens: a text needs one."""
+    """Whether the model guesses hidden tokens: then a text that tries it needs one."""
     pipeline: bool = True
-    """transformers 5 has a pipeline for it."""
+    """Whether transformers 5 has a pipeline for the task."""
     prefix: str = ""
-    """Words that T5 was trained to find before each text."""
+    """Words with which each text began when T5 was trained."""
     sample: str = ""
-    """The text that a model card lets it read."""
+    """Example of an input, for the model card."""
 
     @property
     def labels_rows(self) -> bool:
-        """Whether a row has labels as a whole: what they are, `problemType` tells."""
+        """Whether labels belong to the whole row: `problemType` names their kind."""
         return bool(self.of_problem)
 
 

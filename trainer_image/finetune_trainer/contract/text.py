@@ -21,16 +21,16 @@ _BREAKS = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 LINE_MAX = 4000
 """Characters of a line of a log, at most."""
 _JOINERS = "\u200c\u200d"
-"""Joiners of Persian, of Indic scripts and of emoji: they hide nothing and turn nothing round."""
+"""Joiners of Persian, of Indic scripts and of emoji: they neither hide text nor change its direction."""
 
 
 def printable(text: str, limit: int, *, lines: bool = False) -> str:
-    """Remove what steers a terminal or hides text, and cut the rest to at most `limit` characters.
+    """Remove characters that control a terminal or hide text, and cut the rest to at most `limit` characters.
 
-    Escape sequences go; other control characters and what overrides the direction of writing become U+FFFD; a text that is cut
-    ends with an ellipsis. White space becomes a plain space, line breaks too unless `lines` are wanted.
+    Escape sequences are dropped; other control characters and overrides of the writing direction become U+FFFD; a text that is
+    cut ends with an ellipsis. White space becomes a plain space, line breaks too unless `lines` are wanted.
     """
-    text = text[: 4 * limit + 4096]  # what costs time does not grow with what somebody else wrote
+    text = text[: 4 * limit + 4096]  # so that a text from outside cannot cost any amount of time
     if not text.isprintable():
         text = _BREAKS.sub("\n" if lines else " ", _ESCAPES.sub("", text))
         text = "\n".join(line if line.isprintable() else "".join(map(_shown, line)) for line in text.split("\n"))
@@ -44,7 +44,7 @@ def _shown(character: str) -> str:
 
 
 def log_line(command: str, text: str, *, lines: bool = False) -> None:
-    """Print what a command logs, whatever others have put into the text: on one line, or on as many as it has."""
+    """Print a log line of a command, made safe to show: on one line, or on as many as the text has."""
     limit = len(text) if lines else LINE_MAX
     print(f"{command}: {printable(text, limit, lines=lines)}", file=sys.stderr, flush=True)  # noqa: T201
 
@@ -52,7 +52,7 @@ def log_line(command: str, text: str, *, lines: bool = False) -> None:
 def harmless_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Make an event of a log safe to show: a processor of structlog.
 
-    A traceback keeps its lines. Everything else is on one line, so that nobody but the log can begin one.
+    A traceback keeps its lines. Everything else is on one line, so that only the log itself can begin a line.
     """
     for name, value in event.items():
         shown = value if isinstance(value, str) else repr(value)

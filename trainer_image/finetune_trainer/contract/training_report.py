@@ -17,13 +17,13 @@ class Evaluation(Document):
     step: int
     epoch: float
     loss: float | None = None
-    """Training loss as last logged before it."""
+    """Training loss as last logged before the evaluation."""
     metrics: FiniteMetrics
     """Metrics by name, without the `eval_` of the Trainer's names."""
 
 
 class TrainingReport(Document):
-    """What rank 0 leaves beside the final model, sealed with it (`REPORT_FILE`): what the model card is made from."""
+    """Report beside the final model, sealed with it (`REPORT_FILE`): the model card is made from it."""
 
     task: str
     started: datetime
@@ -53,7 +53,7 @@ class TrainingReport(Document):
     test: FiniteMetrics | None = None
     """Metrics of the test split."""
     details: dict[str, Any] = Field(default_factory=dict)
-    """What a task tells beside its metrics: `confusionMatrix`, `perLabel`, ..."""
+    """Details of the task beside its metrics: `confusionMatrix`, `perLabel`, ..."""
     resolved: Resolved = Resolved()
 
 

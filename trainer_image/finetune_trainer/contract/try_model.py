@@ -1,4 +1,4 @@
-"""The Python that tries a trained model, for all tasks: a block for people who read its card, a line for a shell after a run. Pure.
+"""Python that tries a trained model, for all tasks: a block for its model card, a line for a shell after a run. Pure.
 
 transformers 5 has no pipeline for questions, summaries or translations; there model and tokenizer are used directly.
 """
@@ -11,8 +11,8 @@ from finetune_trainer.contract.task_facts import TASKS, TaskFacts
 
 _BLOCK_LOADS = """from transformers import {cls}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained({where})
-model = {cls}.from_pretrained({where})
+tokenizer = AutoTokenizer.from_pretrained({source})
+model = {cls}.from_pretrained({source})
 """
 _BLOCK_WRITES = """inputs = tokenizer({text}, return_tensors="pt")
 print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))"""
@@ -30,19 +30,19 @@ _LINE_ANSWERS = (
 
 
 def block(task: str, repo_id: str, *, revision: str | None, prefix: str, options: str | None) -> str:
-    """Write Python that loads the model from the Hub; `options`: what a pipeline must be told of an adapter."""
+    """Write Python that loads the model from the Hub; `options` are the arguments that a pipeline needs for an adapter."""
     facts = TASKS[task]
     at = f", revision={_literal(revision)}" if revision else ""
-    where = f"{_literal(repo_id)}{at}"
+    source = f"{_literal(repo_id)}{at}"
     if facts.pipeline:
         more = f", model_kwargs={options}" if options else ""
-        return f'from transformers import pipeline\n\nmodel = pipeline("{task}", model={where}{more})'
+        return f'from transformers import pipeline\n\nmodel = pipeline("{task}", model={source}{more})'
     use = _BLOCK_WRITES.format(text=_literal(prefix + facts.sample)) if facts.writes else _BLOCK_ANSWERS
-    return _BLOCK_LOADS.format(cls=facts.model_class, where=where) + use
+    return _BLOCK_LOADS.format(cls=facts.model_class, source=source) + use
 
 
 def line(task: str, folder: str, *, prefix: str, adapter_labels: int | None, adapter_base: str | None) -> str:
-    """Write a line without a double quote, which may stand in those of a shell, that loads the model in `folder` and tries it.
+    """Write a line that loads the model in `folder` and tries it, for a shell: it holds no double quote.
 
     An adapter holds neither its labels (`adapter_labels` is their number) nor its base model, which it looks for under the
     name that pods know (`adapter_base` is its folder on this machine). Both are None for a whole model.
