@@ -1,4 +1,4 @@
-"""Makes what examples/reviews.yaml trains on: made-up restaurant reviews, and a small BERT that has learnt nothing yet.
+"""The data and the model of examples/reviews.yaml: made-up restaurant reviews, and a small BERT that has learnt nothing yet.
 
     python examples/make_demo.py [FOLDER]
 
@@ -97,7 +97,7 @@ def write_data(folder: Path) -> list[str]:
     source = random.Random(SEED)
     texts: list[str] = []
     for split, count in ROWS.items():
-        seen = set(texts)  # what is judged must not have been learnt
+        seen = set(texts)  # no row of the evaluation may be a training row
         unseen = (row for row in reviews(2 * count, source) if row["review"] not in seen)
         rows = list(islice(unseen, count))
         with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -109,8 +109,8 @@ def write_data(folder: Path) -> list[str]:
 
 
 def write_model(folder: Path, texts: list[str]) -> int:
-    """Save an untrained BERT with a WordPiece tokenizer of the texts' words; returns its number of parameters."""
-    logging.getLogger("bitsandbytes").setLevel("ERROR")  # transformers imports it, for what is not done here
+    """Save an untrained BERT with a WordPiece tokenizer of the texts' words; return its number of parameters."""
+    logging.getLogger("bitsandbytes").setLevel("ERROR")  # transformers imports it, but nothing here uses it
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
     from transformers.utils.logging import disable_progress_bar

@@ -29,7 +29,7 @@ def text() -> str:
 
 
 def _changes(whole: Schema) -> str:
-    """Return what the rules of the whole object say, which look at the object's name and at its status."""
+    """Return the section about the rules of the whole object, which look at its name and its status."""
     lines = ["## Names, and what may change", "", "Checked when a job is made or changed:", ""]
     return "\n".join([*lines, *(f"- {_rule(rule)}" for rule in whole["x-kubernetes-validations"]), ""])
 
@@ -49,11 +49,11 @@ def _sections(path: str, node: Schema, note: str = "") -> Iterator[str]:
 
 
 def _inner(node: Schema, path: str) -> tuple[Schema, str]:
-    """Return what a list or a map holds, else the node itself."""
+    """Return the schema of the elements of a list or map, else the node itself, with its path."""
     if "items" in node:
         return node["items"], f"{path}[]"
-    held = node.get("additionalProperties")
-    return (held, f"{path}{{}}") if isinstance(held, dict) else (node, path)
+    values = node.get("additionalProperties")
+    return (values, f"{path}{{}}") if isinstance(values, dict) else (node, path)
 
 
 def _row(name: str, node: Schema, required: bool) -> str:
@@ -69,16 +69,16 @@ def _type(node: Schema) -> str:
         return "quantity"
     if "items" in node:
         return f"list of {_type(node['items'])}"
-    held = node.get("additionalProperties")
-    if isinstance(held, dict):
-        return f"map of {_type(held)}"
+    values = node.get("additionalProperties")
+    if isinstance(values, dict):
+        return f"map of {_type(values)}"
     return {"number": "number", "integer": "integer", "boolean": "boolean"}.get(
         node.get("type", ""), node.get("type", "any")
     )
 
 
 def _bounds(node: Schema) -> Iterator[str]:
-    """Yield what the schema says beside the description, as sentences."""
+    """Yield the allowed values, the bounds and the pattern of a node as sentences."""
     if "enum" in node:
         yield "One of " + ", ".join(f"`{_literal(value)}`" for value in node["enum"]) + "."
     low, high = node.get("minimum"), node.get("maximum")

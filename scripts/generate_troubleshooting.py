@@ -184,12 +184,12 @@ MEANINGS: Mapping[str, str] = {
     ClusterReason.DEADLINE: "`activeDeadlineSeconds` have passed",
     ClusterReason.BACKOFF_LIMIT: "crashes have used up `backoffLimit`; the last one's reason is in the message",
 }
-"""Reason -> what has happened. What to do stands in the operator's own tables."""
+"""Reason -> what has happened. The advice is in the operator's own tables."""
 
 
 def text() -> str:
-    """Return the page. Raises KeyError where a reason has no meaning here."""
-    waiting = [(reason, what, do) for reason, (what, do) in WAITING.items()]
+    """Return the page. Raise KeyError where a reason has no meaning here."""
+    waiting = [(reason, *meaning_and_advice) for reason, meaning_and_advice in WAITING.items()]
     pods = [(str(reason), MEANINGS[reason], advice) for reason, advice in ADVICE.items()]
     ends = [(str(reason), MEANINGS[reason], resolution) for reason, resolution in RESOLUTIONS.items()]
     sections = [
@@ -216,10 +216,10 @@ def text() -> str:
     return "\n".join(sections)
 
 
-def _table(title: str, below: str, rows: Iterable[tuple[str, str, str]]) -> str:
-    lines = [f"| `{reason}` | {what} | {_sentence(do)} |" for reason, what, do in rows]
+def _table(title: str, note: str, rows: Iterable[tuple[str, str, str]]) -> str:
+    lines = [f"| `{reason}` | {meaning} | {_sentence(advice)} |" for reason, meaning, advice in rows]
     return "\n".join(
-        [f"## {title}", "", below, "", "| reason | what has happened | what to do |", "|---|---|---|", *lines, ""]
+        [f"## {title}", "", note, "", "| reason | what has happened | what to do |", "|---|---|---|", *lines, ""]
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(description: str | None, target: Path, text: Callable[[], str]) -> int:
-    """Return the exit code: with `--check` 1 where the file is not what `text` makes."""
+    """Write the file, or only compare it with `--check`; return the exit code, 1 where it is out of date."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where the file is out of date")
     if parser.parse_args().check:

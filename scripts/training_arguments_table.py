@@ -1,7 +1,7 @@
-"""Which arguments of the Hugging Face Trainer a FineTuneJob offers, and why the others are left out.
+"""The arguments of the Hugging Face Trainer that a FineTuneJob offers, and why the others are left out.
 
 Every field of the dataclass must be in exactly one table, so that a new release of transformers makes the generator
-fail until somebody has decided about each new argument. Words are ours; types and defaults come from the dataclass.
+fail until somebody has decided about each new argument. The descriptions are our own; types and defaults come from the dataclass.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ NARROWED: dict[str, tuple[str, ...]] = {
     "debug": ("underflow_overflow",),
     "metric_for_best_model": tuple(f"{prefix}{name}" for prefix in ("", "eval_") for name in METRICS),
 }
-"""Values that function here, where they are fewer than the release's, or the dataclass says only `str`."""
+"""Values that work here, where they are fewer than the release's, or the dataclass says only `str`."""
 
 SYSTEM_DEFAULTS: dict[str, str] = {
     "save_strategy": "by time: every `checkpointIntervalSeconds`, and at each evaluation",
@@ -234,7 +234,7 @@ OFFERED: dict[str, Offer] = {
 
 
 class Option(NamedTuple):
-    """A keyword argument of what an argument switches on."""
+    """A keyword argument of a scheduler, or of activation checkpointing."""
 
     annotation: str
     description: str
@@ -270,7 +270,7 @@ SCHEDULER_OPTIONS: dict[str, Option] = {
 """Keyword arguments of the schedulers; which takes which is read from their signatures."""
 
 SCHEDULER_OPTIONS_LEFT_OUT = ("verbose", "kwargs")
-"""Keyword arguments that are not offered: `verbose` prints to a log that nobody reads; `kwargs` stands for those of a class."""
+"""Keyword arguments that are not offered: `verbose` prints to a log that nobody reads; `kwargs` stands for the arguments of a class."""
 
 CHECKPOINTING_OPTIONS: dict[str, Option] = {
     "use_reentrant": Option("bool", "Use the older, reentrant way."),
@@ -292,7 +292,7 @@ class Old(NamedTuple):
 
     @property
     def description(self) -> str:
-        """Return what `kubectl explain` says."""
+        """Description for `kubectl explain`."""
         return f"{_INSTEAD}`{self.successor}`."
 
 
@@ -306,4 +306,4 @@ DEPRECATED: dict[str, Old] = {
     "gradient_checkpointing": Old("bool", "activation_checkpointing"),
     "gradient_checkpointing_kwargs": Old("CheckpointingOptions", "activation_checkpointing_kwargs"),
 }
-"""Names that tutorials still use. Those that the release itself calls deprecated are here too."""
+"""Names that tutorials still use, with those that the release itself calls deprecated."""
