@@ -1,1 +1,1 @@
-"""Pure decisions: spec and what was observed in, child objects and next status out. No clock, no input or output."""
+"""Pure decisions: the spec and the observed objects in, child objects and the next status out. No clock, no input or output."""

@@ -1,4 +1,4 @@
-"""Conditions of a FineTuneJob: made from facts, with transition times that stay as long as a condition does."""
+"""Conditions of a FineTuneJob: made from facts, with transition times that stay as long as the status of a condition does."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def build(
 ) -> tuple[Condition, ...]:
     """Make all conditions for the phase of `status`; its present conditions tell which of them flip and which stay.
 
-    A job that does not publish has no condition about that, and one that never lost a checkpoint none about that.
+    A job that does not publish has no condition Published, and one that never lost a checkpoint no CheckpointLost.
     """
     facts = {kind: stated.get(kind) or _kept(status, kind) for kind in ConditionType if kind in STATED}
     verdict = stated.get(ConditionType.FAILED)
@@ -75,31 +75,33 @@ _NEVER_CAME: Mapping[ConditionType, tuple[str, str]] = {
     ConditionType.PREPARED: ("NotPrepared", "the job ended before model and data were known to be prepared"),
     ConditionType.PUBLISHED: ("NotPublished", "the job ended before the model was published"),
 }
-"""Reason and message that conditions get at the end of a job which never came to them."""
+"""Reason and message of conditions that a job had not reached when it ended."""
 
 
 def at_the_end(status: FineTuneJobStatus, stated: Facts) -> Facts:
-    """Return the facts of a job that has just ended: nothing that it waited for is waited for any more."""
-    ends: dict[ConditionType, Fact] = {}
+    """Return the facts of a job that has just ended: it waits for nothing any more."""
+    unreached: dict[ConditionType, Fact] = {}
     for kind, (reason, text) in _NEVER_CAME.items():
         old = find(status, kind)
         if old is not None and old.status == "True":
             continue
         if old is None or old.reason in UNDER_WAY:
-            ends[kind] = Fact(False, reason, text)
-        else:  # what kept it is worth knowing
-            ends[kind] = Fact(False, old.reason, f"{text}; last seen: {old.message.partition(ADVICE_BEGINS)[0]}")
-    return {**ends, **stated}
+            unreached[kind] = Fact(False, reason, text)
+        else:  # the last obstacle is worth knowing
+            unreached[kind] = Fact(False, old.reason, f"{text}; last seen: {old.message.partition(ADVICE_BEGINS)[0]}")
+    return {**unreached, **stated}
 
 
 def begun_anew(status: FineTuneJobStatus, stated: Facts) -> Facts:
-    """Return the facts of a finished job that starts again: what it never came to is ahead of it once more."""
+    """Return the facts of a finished job that starts again: conditions that it had not reached are ahead of it once more."""
     ahead = (kind for kind in _NEVER_CAME if not holds(status, kind))
     return {**dict.fromkeys(ahead, NOT_YET), **stated}
 
 
 def _condition(old: Condition | None, kind: ConditionType, fact: Fact, generation: int, now: datetime) -> Condition:
-    value = _word(fact.holds)
+    value: Literal["True", "False", "Unknown"] = "Unknown"
+    if fact.holds is not None:
+        value = "True" if fact.holds else "False"
     since = old.last_transition_time if old is not None and old.status == value else now.replace(microsecond=0)
     return Condition(
         type=kind,
@@ -160,14 +162,8 @@ def _derived(status: FineTuneJobStatus, facts: Facts, verdict: str) -> dict[Cond
 
 
 def _failed_reason(status: FineTuneJobStatus) -> str:
-    """Return the reason of the whole failure: `status.failure` is of the last attempt, and there may have been too many."""
+    """Return the reason for which the job failed: too many attempts may have, where `status.failure` is that of the last one."""
     old = find(status, ConditionType.FAILED)
     if old is not None and old.status == "True":
         return old.reason
     return status.failure.reason if status.failure else "Failed"
-
-
-def _word(holds: bool | None) -> Literal["True", "False", "Unknown"]:
-    if holds is None:
-        return "Unknown"
-    return "True" if holds else "False"

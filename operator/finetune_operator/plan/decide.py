@@ -1,4 +1,4 @@
-"""`decide`: from what was observed to the next step. It is right whenever it is called, however often, and after any restart.
+"""`decide`: from the observed objects to the next step. It may be called at any time, however often, and after any restart.
 
 There is no memory but status and objects. This module orders the stages: validation, preparing, training, publishing,
 the end.
@@ -67,10 +67,10 @@ def _advance(round: Round) -> Step:
 
 
 def _training(round: Round, current: int) -> Step:
-    """Take one step of a job that has an attempt, be its creation in the status already or not."""
+    """Take one step of a job that has an attempt, whether or not the status shows it yet."""
     if (round.status.attempt or 0) >= round.status.budget.first_attempt:
         return train.train(round, current)
-    # The first attempt was created, but the status that says so was not written: all that it says is decided now.
+    # The first attempt was created, but the status that says so was not written: it is decided anew, as a whole.
     unknown = _unknown_references(round.observed)
     if unknown:
         return Step(round.written, wants_references=unknown, requeue_after_seconds=WAIT_FIRST_SECONDS)
@@ -84,7 +84,7 @@ def _training(round: Round, current: int) -> Step:
 
 
 def _accepted(round: Round) -> Round:
-    """Put into the status what is known of every valid job: when it started, its claim, its access mode."""
+    """Add to the status of a valid job its start, its claim and the claim's access mode."""
     started = steps.stamp(round.now)
     claim = ClaimStatus(name=manifests.claim_name(round.job), access_mode=spec_checks.access_mode(round.observed))
     return round.with_budget(started=round.status.budget.started or started).with_fields(
@@ -110,7 +110,7 @@ def _before_training(round: Round) -> Step:
         return refused
     accepted = _accepted(round)
     if (claim := manifests.claim(round.job)) is not None and (creation := steps.creates(round, (claim,))):
-        # Alone: if the name turns out to be another's, no pod may ever have written there.
+        # The claim is created alone: if its name turns out to be taken, no pod may have written to it.
         return Step(round.written, actions=creation, requeue_after_seconds=0.0)
     prepared = prepare.prepare(accepted)
     if isinstance(prepared, Step):
@@ -120,7 +120,7 @@ def _before_training(round: Round) -> Step:
 
 
 def _undone(round: Round, attempt: int) -> Step | None:
-    """Take the first attempt back, and wait, where its creation has shown that a name which it needs is taken."""
+    """Take the first attempt back and wait, where its creation has shown that one of its names is taken."""
     status = round.status
     if attempt != status.budget.first_attempt or status.attempt_begun is not None or status.attempt_ended is not None:
         return None
@@ -137,7 +137,7 @@ def _undone(round: Round, attempt: int) -> Step | None:
 
 
 def _invalid(round: Round, problems: tuple[SpecProblem, ...]) -> Step:
-    """Wait for what something else can mend, fail for what only an edit can."""
+    """Wait where something other than an edit can mend the problems, else fail."""
     fatal = next((problem for problem in problems if not problem.mendable), None)
     reason = (fatal or problems[0]).reason
     message = "; ".join(problem.message for problem in problems)
@@ -154,7 +154,7 @@ def _invalid(round: Round, problems: tuple[SpecProblem, ...]) -> Step:
 
 
 def _waiting_seconds(observed: Observed) -> float:
-    """Return after how long to look again, 2 s to 60 s: the longer the spec has been invalid, the longer."""
+    """Return the seconds until the next look, 2 to 60: the longer the spec has been invalid, the more."""
     condition = conditions.find(observed.job.status, ConditionType.VALIDATED)
     if condition is None or condition.status == "True":
         return WAIT_FIRST_SECONDS
@@ -196,7 +196,7 @@ def _absorbed(round: Round) -> Round:
 
 
 def _rest(round: Round) -> Step:
-    """Make sure that a finished job holds nothing: its pods have their grace period to end, then they are told to."""
+    """Free the resources of a finished job: its pods have their grace period to end, then they are told to."""
     status = round.status
     active = tuple(job for job in round.owned.jobs if job.active)
     if not active or status.completion_time is None:
@@ -209,7 +209,7 @@ def _rest(round: Round) -> Step:
 
 
 def _decision(observed: Observed, step: Step) -> Decision:
-    """Add what follows from a step: conditions, summary, events. A status that only ticks on is left as it is."""
+    """Complete a step with conditions, summary and events. A status of which only the progress is new is left as it is."""
     job = observed.job
     decision = Decision(
         actions=step.actions,
@@ -221,14 +221,14 @@ def _decision(observed: Observed, step: Step) -> Decision:
     if step.status is job.status and not step.facts and job.status.phase not in conditions.TERMINAL:
         return decision  # something has to be known or made first
     generation = job.metadata.generation
-    dressed = step.status.model_copy(
+    marked = step.status.model_copy(
         update={"observed_generation": generation, "operator": _mark(observed, step.status)}
     )
-    before = dressed.model_copy(update={"conditions": job.status.conditions})
+    before = marked.model_copy(update={"conditions": job.status.conditions})
     publishes = job.spec.publish is not None
     facts = _facts(job.status.phase, before, step.facts)
     present = conditions.build(before, facts, generation, observed.now, publishes=publishes)
-    new = from_training.with_summary(dressed.model_copy(update={"conditions": present}), job)
+    new = from_training.with_summary(marked.model_copy(update={"conditions": present}), job)
     if _only_ticked(observed, new):
         new = job.status
     return replace(
@@ -241,7 +241,7 @@ def _decision(observed: Observed, step: Step) -> Decision:
 
 
 def _mark(observed: Observed, status: FineTuneJobStatus) -> str | None:
-    """Return the mark of this operator. A job that is over keeps the mark that it has: it is not written for that alone."""
+    """Return the mark of this operator. A job that is over keeps its mark: its status is not written for that alone."""
     old = observed.job.status
     if old.phase in conditions.TERMINAL and status.phase in conditions.TERMINAL:
         return old.operator
@@ -249,7 +249,7 @@ def _mark(observed: Observed, status: FineTuneJobStatus) -> str | None:
 
 
 def _facts(written: Phase | None, status: FineTuneJobStatus, stated: Facts) -> Facts:
-    """Return what a step states, and what follows for the other conditions where it ends the job, or starts it again."""
+    """Return the facts of a step, and those of the other conditions where the step ends the job, or starts it again."""
     was_over, is_over = written in conditions.TERMINAL, status.phase in conditions.TERMINAL
     if was_over == is_over:
         return stated
@@ -257,7 +257,7 @@ def _facts(written: Phase | None, status: FineTuneJobStatus, stated: Facts) -> F
 
 
 def _only_ticked(observed: Observed, new: FineTuneJobStatus) -> bool:
-    """Return whether nothing but the progress differs, and the one that is written is still young: a later look writes it."""
+    """Return whether only the progress differs, and the written one is still young: a later decision writes the new one."""
     old = observed.job.status
     if old.progress is None or new.progress is None or old.progress.updated is None or new.progress.updated is None:
         return False

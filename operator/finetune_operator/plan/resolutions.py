@@ -9,7 +9,7 @@ from finetune_trainer.contract.records import Reason
 
 
 class ClusterReason(StrEnum):
-    """Reasons of an attempt's end where the cluster and not the training tells it."""
+    """Reasons for an attempt's end that the cluster tells, not the training."""
 
     EVICTED = "Evicted"
     PREEMPTED = "Preempted"
@@ -186,7 +186,7 @@ def resolution(reason: str) -> str:
 
 
 def with_way_out(message: str, way_out: str, limit: int = 4096) -> str:
-    """Join what happened and what to do about it, where there is anything to do; a message that is too long is cut first."""
+    """Join a message and its way out, where there is anything to do; a message that is too long is cut."""
     if way_out.startswith("Nothing"):
         return message[:limit]
     advice = f". What to do: {way_out}"

@@ -1,7 +1,8 @@
 """Rights that a job's pod template may ask of the cluster: those that reach beyond the job's own pods, each under a name.
 
-An administrator lists those that jobs may use. Asked is what the merged template has and the administrator's own part of
-it does not have, so that what the administrator gives to every job is never refused. Pure; it knows pod templates, no jobs.
+An administrator lists the rights that jobs may use. A job asks for a right that the merged template has and the template
+without the job's part does not: what the administrator gives to every job is never refused. Pure; this module knows pod
+templates, no jobs.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ DEFAULT_ALLOWED = (
 NAMESPACED_VOLUMES = frozenset(
     {"configMap", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret"}
 )
-"""Sources of volumes that hold what the job's namespace, or a registry, has."""
+"""Sources of volumes whose content is from the job's namespace, or from a registry."""
 ROOTS_VOLUMES = frozenset({"flexVolume", "gitRepo"})
 """Sources for which kubelet runs a program on the machine, as root."""
 CREDENTIALS = ("serviceAccountToken", "podCertificate")
@@ -103,7 +104,7 @@ class RequestedRight:
 
 
 def with_safe_defaults(merged: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
-    """Secure the containers that a job names in its template no less than the system's own, where they say nothing."""
+    """Secure the containers that a job's template names like the system's own, where they say nothing themselves."""
     named = {kind: _names(users, kind) for kind in CONTAINERS}
     spec = dict(merged["spec"])
     for kind in CONTAINERS:
@@ -132,7 +133,7 @@ def off_limits(
     defaults: Mapping[str, Any],
     allows: Iterable[Capability],
 ) -> tuple[str, ...]:
-    """Say what a job's template asks for and jobs may not use, each with field, value and way out.
+    """List the rights that a job's template asks for and jobs may not use, each with field, value and way out.
 
     `without_users`: the pod template before the job's part (`users`) was merged in; `defaults`: the administrator's part.
     """
@@ -143,21 +144,17 @@ def off_limits(
     new = sorted(
         (right for right in after - before if right.capability in denied), key=lambda right: (right.field, right.value)
     )
-    lent = [
-        name for name in _changed(merged, users=users, defaults=defaults) if _is_strong(name, after & before, denied)
-    ]
-    return (*map(str, new), *map(_borrowed, lent))
-
-
-def _borrowed(name: str) -> str:
-    return (
+    changed = (
         f"{FIELD}.spec.initContainers[{name}]: is the administrator's, with rights that are not for jobs: neither it nor what "
         "it mounts can be changed; choose another name for yours"
+        for name in _changed(merged, users=users, defaults=defaults)
+        if _is_strong(name, after & before, denied)
     )
+    return (*map(str, new), *changed)
 
 
 def _is_strong(name: str, rights: Iterable[RequestedRight], denied: frozenset[Capability]) -> bool:
-    """Return whether an init container asks for what is denied; saying nothing about its security is not asking."""
+    """Return whether an init container asks for a denied right. A field of its security that it leaves out does not count."""
     own = (
         right
         for right in rights
@@ -167,17 +164,17 @@ def _is_strong(name: str, rights: Iterable[RequestedRight], denied: frozenset[Ca
 
 
 def _changed(merged: Mapping[str, Any], *, users: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
-    """List the administrator's init containers that the job's template names, or whose volumes are others now."""
-    named, now = _names(users, "initContainers"), _volumes(merged)
+    """List the administrator's init containers that the job's template names, or whose volumes it replaces."""
+    named, merged_volumes = _names(users, "initContainers"), _volumes(merged)
     for container in _entries(_map(defaults.get("spec")), "initContainers"):
         volumes = _volumes(defaults)
         mounted = {mount.get("name") for mount in _entries(container, "volumeMounts")} & volumes.keys()
-        if container["name"] in named or any(now.get(name) != volumes[name] for name in mounted):
+        if container["name"] in named or any(merged_volumes.get(name) != volumes[name] for name in mounted):
             yield container["name"]
 
 
 def _asked(template: Mapping[str, Any]) -> Iterator[RequestedRight]:
-    """List everything that a whole pod template asks for."""
+    """List the rights that a whole pod template asks for."""
     spec = _map(template.get("spec"))
     yield from _of_pod(spec)
     yield from _of_pod_security(_map(spec.get("securityContext")))
@@ -212,7 +209,7 @@ def _of_pod(spec: Mapping[str, Any]) -> Iterator[RequestedRight]:
             yield RequestedRight(capability, f"spec.{name}", _text(spec[name]))
     if spec.get("automountServiceAccountToken") is not False:
         yield RequestedRight(Capability.SERVICE_ACCOUNT, "spec.automountServiceAccountToken", "true")
-    # Also where it is the default: what the administrator sets otherwise is taken back by saying nothing.
+    # The default counts too: by removing the field a job would undo the administrator's choice.
     yield RequestedRight(
         Capability.RUNTIME_CLASS, "spec.runtimeClassName", _text(spec.get("runtimeClassName") or "the default")
     )
@@ -258,7 +255,7 @@ def _of_container_security(field: str, context: Mapping[str, Any]) -> Iterator[R
 
 
 def _of_security(field: str, context: Mapping[str, Any]) -> Iterator[RequestedRight]:
-    """List what pods and containers both may ask for."""
+    """List the rights that both pods and containers may ask for."""
     if context.get("runAsUser") == 0:
         yield RequestedRight(Capability.PRIVILEGED, f"{field}.runAsUser", "0")
     if _map(context.get("appArmorProfile")).get("type") == "Unconfined":
@@ -273,8 +270,8 @@ def _of_security(field: str, context: Mapping[str, Any]) -> Iterator[RequestedRi
 def _of_container_network(field: str, container: Mapping[str, Any]) -> Iterator[RequestedRight]:
     for port in _entries(container, "ports"):
         if port.get("hostPort"):
-            where = f"{field}.ports[{port.get('containerPort')}].hostPort"
-            yield RequestedRight(Capability.HOST_NETWORK, where, _text(port["hostPort"]))
+            port_field = f"{field}.ports[{port.get('containerPort')}].hostPort"
+            yield RequestedRight(Capability.HOST_NETWORK, port_field, _text(port["hostPort"]))
     for path in HANDLERS:  # kubelet carries them out, in the machine's network
         outer, _, inner = path.partition(".")
         handler = _map(_map(container.get(outer)).get(inner)) if inner else _map(container.get(outer))
@@ -300,7 +297,7 @@ def _of_volume(volume: Mapping[str, Any]) -> Iterator[RequestedRight]:
 
 
 def _mounts(template: Mapping[str, Any], lender: Mapping[str, Any]) -> Iterator[RequestedRight]:
-    """List the uses of those volumes of `lender` that ask for something: the administrator lends them to certain mounts alone."""
+    """List the mounts of those volumes of `lender` that ask for a right: the administrator lends them to certain mounts alone."""
     lent = {name: tuple(_of_volume(volume)) for name, volume in _volumes(lender).items()}
     for kind in CONTAINERS:
         for container in _entries(_map(template.get("spec")), kind):
@@ -319,7 +316,7 @@ def _names(template: Mapping[str, Any], kind: str) -> set[Any]:
 
 
 def _map(value: Any) -> Mapping[str, Any]:
-    """Return an object; an empty one where the value is none, which the API server can't understand either."""
+    """Return a value that is an object; an empty one where it is none: the API server will refuse it."""
     return value if isinstance(value, Mapping) else {}
 
 

@@ -1,4 +1,4 @@
-"""The values that a decision is made from, and those that it is made of."""
+"""The values that a decision is made from, and the values that it consists of."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PlanSettings:
     """Mark of this operator on the jobs that it serves: `namespace/name` of its lease; empty where it has none."""
 
     def in_crowd(self, running: int) -> PlanSettings:
-        """Return the settings where so many jobs run: all together write progress `PROGRESS_WRITES_PER_SECOND` times a second."""
+        """Return the settings for so many running jobs: all write progress at most `PROGRESS_WRITES_PER_SECOND` times a second."""
         least_seconds = running / PROGRESS_WRITES_PER_SECOND
         if least_seconds <= self.progress_interval_seconds:
             return self
@@ -84,7 +84,7 @@ UNANSWERED = "Unanswered"
 
 @dataclass(frozen=True)
 class Refusal:
-    """Answer of an API server that created no object: it refused it (admission, quota, RBAC, an invalid one), or could not answer."""
+    """Answer of an API server that created no object: it refused the object (admission, quota, RBAC, a wrong field), or did not answer."""
 
     ref: Ref
     status: int
@@ -96,14 +96,14 @@ class Refusal:
 
     @property
     def passes(self) -> bool:
-        """Whether the refusal says nothing about the object: the API server, or a webhook of it, can't do it now."""
+        """Whether the refusal may pass: it says nothing about the object, only that the API server or a webhook can't create it now."""
         return self.status in (0, 429) or self.status >= 500
 
 
 class ResultCache:
     """Results of pure functions of a job's spec and metadata and of `settings`, kept as long as these stay the same.
 
-    What an attempt needs is asked for twice in each decision about a gang that has not begun, and takes 0.3 ms to build.
+    The manifests of an attempt are needed twice in each decision about a gang that has not begun, and take 0.3 ms to build.
     """
 
     def __init__(self) -> None:
@@ -129,17 +129,17 @@ class Observed:
     settings: PlanSettings
     objects: tuple[Manifest, ...]
     """Every ConfigMap, Service, Job, Pod and PersistentVolumeClaim labelled `finetune.dev/job` = the job's name,
-    ours or not, and what lies at a planned name without it. Pods of the newest attempts stay here after they were
-    deleted, as the watch last showed them, with `gone` below."""
+    ours or not, and objects without the label that have a planned name. Pods of the newest attempts stay here after their
+    deletion, as the watch last showed them: `gone` names them."""
     gone: frozenset[str] = frozenset()
     """uids of pods in `objects` that exist no longer."""
     deletions: Mapping[str, int] = field(default_factory=dict)
-    """Place among the others, by uid, of each pod whose deletion the watch has shown: the API's times have whole seconds
-    only. Pods that a list showed at once share a place; one that was already being deleted when first seen has none."""
+    """Order of deletions, by uid of each pod whose deletion the watch has shown: the API's times have whole seconds only.
+    Pods that a list showed at once share a number; one that was already being deleted when first seen has none."""
     references: Mapping[Ref, Manifest | None] = field(default_factory=dict)
     """Objects that the spec names: claims, ConfigMaps, storage classes. None: not there. No key: not looked up."""
     nodes: Mapping[str, Manifest] | None = None
-    """Node objects by name, of those that `wants_references` asked for as `Ref("Node", name)`; None where RBAC does not
+    """Node objects by name that `wants_references` asked for as `Ref("Node", name)`; None where RBAC does not
     let us read them."""
     events: Mapping[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     """Warning events by uid of pod or Job, for those that the last `Decision.wants_events` asked for, and no others."""
@@ -155,7 +155,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Create:
-    """Creation of an object by POST; on 409 its owner decides: this job is success, anybody else is NameTaken."""
+    """Creation of an object by POST; on 409 the owner decides: where it is this job, the object is there, else its name is taken."""
 
     manifest: Manifest
 
@@ -187,10 +187,10 @@ class EventNote:
     reason: str
     message: str
     once: bool = False
-    """Whether the message names what happens once in a job's life (an attempt): the same words are always the same event, also where
-    the operator was killed after it posted them, and another status was written before they were decided on again."""
+    """Whether the message names something that happens once in a job's life (an attempt): the same words are then always the same
+    event, even if the operator is killed after posting it and decides on it again from another status."""
     minor: bool = False
-    """Whether it is about what pods say, or wait for: there is no end to it, so that some may be left out."""
+    """Whether the event tells what pods say or wait for: there may be any number of such events, so some may be left out."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,9 @@ class Decision:
     requeue_after_seconds: float | None = None
     """Seconds to the next look, if nothing wakes the job before."""
     wants_list: bool = False
-    """Whether to decide again with `Observed.listed`: what comes next can't be undone."""
+    """Whether to decide again with `Observed.listed`, because the next step can't be undone."""
     wants_references: tuple[Ref, ...] = ()
-    """Objects to look up (again) before the next decision; to decide again at once where they were not known."""
+    """Objects to look up (again) before the next decision, which comes at once where one of them was never looked up."""
     wants_events: tuple[str, ...] = ()
     """uids of pods and Jobs whose events to read before the next decision."""
     wants_progress: bool = False

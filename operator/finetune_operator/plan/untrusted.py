@@ -1,6 +1,6 @@
-"""Reads what others wrote into a Kubernetes object: whatever is no proper value is as if it were not there. Pure.
+"""Readers of values that others wrote into a Kubernetes object: a value of a wrong form counts as absent. Pure.
 
-A tenant edits labels and annotations, and what his containers say stands in their pods' status; nothing of it may raise.
+A tenant edits labels and annotations, and the messages of his containers stand in their pods' status; none of them may raise.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ def message(value: object) -> str:
 
 
 def integer(value: object) -> int | None:
-    """Return a number of 32 bits, as Kubernetes has them."""
+    """Return a number of 32 bits, as Kubernetes has them; None where there is none."""
     fits = isinstance(value, int) and not isinstance(value, bool) and -NUMBER_MAX <= value <= NUMBER_MAX
     return value if fits and isinstance(value, int) else None
 
 
 def count(text: object) -> int | None:
-    """Return a number from 0 in plain digits, as labels and annotations have it."""
+    """Return a number from 0 in plain digits, as labels and annotations have it; None where there is none."""
     plain = isinstance(text, str) and len(text) <= 9 and text.isascii() and text.isdigit()
     return int(text) if plain and isinstance(text, str) else None
 
 
 def moment(value: object) -> datetime | None:
-    """Return a time; one without a zone is UTC."""
+    """Return a time; one without a zone is UTC, None where there is none."""
     if not isinstance(value, str):
         return None
     try:

@@ -1,9 +1,9 @@
 """The accelerators among the resources that a job asks for, and how many ranks they are for. Pure.
 
-A name is all that tells: device plugins choose it, and administrators choose another. So each is of one kind: a device, a
-part of one (a rank computes on one part, however many there are), or an amount of something that a device has (its memory,
-thousandths of its time), which is no device at all. Devices may also come by ResourceClaims, which say nothing here of how
-many there are.
+Only a resource's name tells what it is: device plugins choose the name, and administrators may choose another. By its name
+a resource is a device, a part of one (a rank computes on one part, however many there are), or an amount of something that a
+device has (its memory, thousandths of its time), which is no device at all. Devices may also come by ResourceClaims, which do
+not tell here how many there are.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from finetune_operator.plan.types import PlanSettings
 from finetune_operator.plan.untrusted import mapping, mappings
 
 _AMOUNT = re.compile(r"mem|core|percent|ratio|priority|monitor", re.IGNORECASE)
-"""Parts of the name of a resource that counts something else than devices: `gpumem`, `millicores`, `gpu-core.percentage`."""
+"""Parts of the name of a resource that counts something other than devices: `gpumem`, `millicores`, `gpu-core.percentage`."""
 _PART = re.compile(r"^mig-|[.]shared$")
 """Pattern of a part of a device, in the name behind the domain."""
-_LOOKS_LIKE_ONE = re.compile(
+_LOOKS_LIKE_ACCELERATOR = re.compile(
     r"gpu|cuda|accelerator|nvidia[.]com/mig|"
     r"(?<![a-z0-9])([nthp]pu|[mdg]cu|mlu|[abhlv]\d{2,3}s?|g[bh]200|mi\d{3}\w?|rtx\w*)(?![a-z0-9])",
     re.IGNORECASE,
 )
-"""Pattern of a name that no device plugin gives to anything else than an accelerator."""
+"""Pattern of a name that device plugins give to accelerators alone."""
 
 _MIG_MEMORY = re.compile(r"/mig-\w+[.](\d{1,4})gb")
 _PRODUCT_MEMORY = re.compile(r"-(\d{1,4})GB", re.IGNORECASE)
@@ -48,7 +48,7 @@ def accelerator_resources(job: FineTuneJob, settings: PlanSettings) -> dict[str,
 
 
 def accelerators(job: FineTuneJob, settings: PlanSettings) -> int:
-    """Count the devices per node that ranks can compute on, as far as names tell: a claim is one."""
+    """Count the devices per node that ranks can compute on, as far as names tell: a ResourceClaim counts as one."""
     numbers = accelerator_resources(job, settings)
     claims = claimed(job, settings)
     if claims and not any(map(_is_device, numbers)):
@@ -57,15 +57,15 @@ def accelerators(job: FineTuneJob, settings: PlanSettings) -> int:
 
 
 def devices_among(numbers: Mapping[str, int]) -> int:
-    """Count, of accelerators by name, those that a rank can compute on: parts and amounts of one are one."""
+    """Count the devices among accelerators (name -> number) that ranks can compute on: parts and amounts alone are one device."""
     return sum(number for name, number in numbers.items() if _is_device(name)) or (1 if numbers else 0)
 
 
 def unknown_accelerators(job: FineTuneJob, settings: PlanSettings) -> dict[str, int]:
-    """Find the resources that look like accelerators, and their numbers, in a job that has none that the operator knows."""
+    """Find the resources that look like accelerators, and their numbers, in a job without an accelerator that the operator knows."""
     if accelerators(job, settings):
         return {}
-    return {name: number for name, number in _asked(job) if _LOOKS_LIKE_ONE.search(name)}
+    return {name: number for name, number in _asked(job) if _LOOKS_LIKE_ACCELERATOR.search(name)}
 
 
 def device_memory_bytes(job: FineTuneJob, settings: PlanSettings) -> int | None:
@@ -86,7 +86,7 @@ def _memory_by_name(resource: str, settings: PlanSettings) -> int | None:
 
 
 def _memory_by_labels(selector: Mapping[str, Any]) -> int | None:
-    """Return the memory that NVIDIA's and Google's labels of machines tell."""
+    """Return the memory of a device that NVIDIA's and Google's node labels tell, at most."""
     megabytes, sizes = selector.get("nvidia.com/gpu.memory"), []
     if isinstance(megabytes, str) and megabytes.isascii() and megabytes.isdigit() and len(megabytes) < _DIGITS_MAX:
         sizes.append((int(megabytes) << 20) + _SLACK_BYTES)
@@ -155,7 +155,7 @@ def _without(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _claims_of(template: Mapping[str, Any]) -> Iterator[str]:
-    """List the claims of the training container. The template may be one that can't be merged: nobody has checked it yet."""
+    """List the claims of the training container. The template is not checked yet: it may be one that can't be merged."""
     for container in mappings(mapping(template.get("spec")).get("containers")):
         if container.get("name") == TRAINER:
             claims = mappings(mapping(container.get("resources")).get("claims"))

@@ -1,7 +1,7 @@
 """The administrator's partial pod template: what every job's pods have unless the job says otherwise. Pure.
 
-It is merged like a job's own template, and before it. What a job says in `spec.env` and `spec.volumes` is in the system's
-pods already, so that what the administrator says of the same names is left out.
+It is merged like a job's own template, and before it. The system's pods have the job's `spec.env` and `spec.volumes` already,
+so that variables and volumes of the same names in the administrator's template are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def merge_defaults(system: dict[str, Any], defaults: Mapping[str, Any], job: Fin
 
 
 def default_problems(defaults: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say what in the administrator's template cannot be done, by the rules for a job's own."""
+    """List the problems of the administrator's template, by the rules for a job's own."""
     problems = [problem.replace("spec.template", FIELD, 1) for problem in partial_template_problems(defaults)]
     if not problems and any("image" in container for container in (defaults.get("spec") or {}).get("containers") or ()):
         problems.append(f"{FIELD}.spec.containers[{TRAINER}].image: can't be set (set the trainer's image)")

@@ -24,7 +24,7 @@ from finetune_trainer.contract.run_config import (
 
 
 def processes_per_node(job: FineTuneJob, settings: PlanSettings) -> int:
-    """Return the ranks per node: what the user says, else one per accelerator, else one."""
+    """Return the ranks per node: the user's number, else one per accelerator, else one."""
     return job.spec.processes_per_node or accelerators(job, settings) or 1
 
 
@@ -39,13 +39,14 @@ def needs_prepare_job(job: FineTuneJob, settings: PlanSettings) -> bool:
 def addresses(job: FineTuneJob) -> tuple[str, ...]:
     """List the files of the dataset that lie on no volume."""
     files = job.spec.dataset.files
-    every = (*files.train, *(files.validation or ()), *(files.test or ())) if files else ()
-    return tuple(file for file in every if file.startswith(ADDRESSES))
+    all_files = (*files.train, *(files.validation or ()), *(files.test or ())) if files else ()
+    return tuple(file for file in all_files if file.startswith(ADDRESSES))
 
 
 def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
     """Make the whole contract with the training image, as the job's ConfigMap holds it."""
     spec, name = job.spec, job.metadata.name
+    dataset = spec.dataset.model_dump(exclude_none=True, exclude={"credentials_secret_ref"})
     return RunConfig(
         namespace=job.metadata.namespace,
         job=name,
@@ -53,7 +54,7 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
         task=spec.task,
         problem_type=spec.problem_type,
         model=ModelSource(name=spec.model.name, revision=spec.model.revision),
-        dataset=_dataset(job),
+        dataset=DatasetSource.model_validate({**dataset, "columns": _columns(job)}),
         preprocessing=Preprocessing.model_validate(spec.preprocessing.model_dump()),
         training_arguments=translate(spec.training_arguments)[0],
         peft=Peft.model_validate(spec.peft.model_dump(exclude_none=True)) if spec.peft else None,
@@ -76,17 +77,11 @@ def run_config(job: FineTuneJob, settings: PlanSettings) -> RunConfig:
     )
 
 
-def _dataset(job: FineTuneJob) -> DatasetSource:
-    """Return the data of the job, each role of its task with the column that it has."""
-    fields = job.spec.dataset.model_dump(exclude_none=True, exclude={"credentials_secret_ref"})
-    return DatasetSource.model_validate({**fields, "columns": _columns(job)})
-
-
 def _columns(job: FineTuneJob) -> dict[str, str]:
-    """Return role -> column. Where a task can take its text in several ways, only what the user named."""
+    """Return role -> column. Where a task can take its text in several ways, only the columns that the user named."""
     facts, columns = task_facts.TASKS[job.spec.task], job.spec.dataset.columns.model_dump(exclude_none=True)
-    usual = {role: name for role, name in facts.roles.items() if name is not None}
-    named = {**usual, **columns} if len(facts.required) == 1 else columns
+    defaults = {role: name for role, name in facts.roles.items() if name is not None}
+    named = {**defaults, **columns} if len(facts.required) == 1 else columns
     if job.spec.dataset.label_columns:
         named.pop("label", None)
     return {role: named[role] for role in facts.roles if role in named}

@@ -1,7 +1,7 @@
 """The child objects of a FineTuneJob as complete manifests.
 
-Pure functions from the job (and an admin's settings) to what is POSTed: names are deterministic, so that a stale view
-ends in a 409. What is in a pod is `pod_template`'s, what its run config says `run_config`'s; when a child is made is `decide`'s.
+Pure functions from the job and an administrator's settings to the objects that are POSTed: names are deterministic, so that
+a stale view ends in a 409. `pod_template` makes the pods, `job_run_config` the run config; `decide` says when a child is made.
 """
 
 from __future__ import annotations
@@ -127,12 +127,12 @@ def claim(job: FineTuneJob) -> Manifest | None:
 
 
 def prepare_job(job: FineTuneJob, settings: PlanSettings, number: int) -> Manifest:
-    """Make the Job that prepares: one pod without accelerators, where training can run, so that a volume that binds late binds there."""
+    """Make the Job that prepares: one pod without accelerators, where training can run too, so that a late volume binds there."""
     return _single_pod_job(job, settings, Role.PREPARE, prepare_job_name(job, number), number)
 
 
 def publish_job(job: FineTuneJob, settings: PlanSettings, number: int, deadline: datetime | None = None) -> Manifest:
-    """Make the Job that publishes: one pod without accelerators, where training ran. `deadline`: end of its tries of what may pass."""
+    """Make the Job that publishes: one pod without accelerators, where training ran. `deadline`: when it ends its tries."""
     job_manifest = _single_pod_job(job, settings, Role.PUBLISH, publish_job_name(job, number), number)
     if deadline is not None:
         moment = deadline.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -149,11 +149,11 @@ def _trainer(template: dict[str, Any]) -> dict[str, Any]:
 def train_job(
     job: FineTuneJob, settings: PlanSettings, attempt: int, first_attempt: int = 1, checkpoint: int | None = None
 ) -> Manifest:
-    """Make the Job of an attempt: one pod per node. Whatever falls ends the gang; the operator, not the Job, makes the next one.
+    """Make the Job of an attempt: one pod per node. A pod that falls ends the gang; the operator, not the Job, makes the next one.
 
-    `first_attempt`: since the job began, or was started again. `checkpoint`: step of the one that it should find.
+    `first_attempt`: the first one since the job began, or was started again. `checkpoint`: step of the checkpoint to be found.
 
-    No podFailurePolicy: with one, a lost node is noticed four times later.
+    No podFailurePolicy: with one, it takes four times as long to notice a lost node.
     """
     labels = _labels(job, Role.TRAIN, attempt)
     template = _pods(job, settings, Role.TRAIN, attempt, labels)

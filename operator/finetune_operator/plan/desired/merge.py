@@ -1,7 +1,7 @@
 """The merge of a partial pod template into the system's pods: a strategic merge as Kubernetes does it.
 
-Maps by key, named lists by their merge key, scalars override, null removes. Pure; what a template may say is in
-`template_checks`.
+Maps are merged by key, lists of named entries by their merge key; a scalar overrides, null removes. Pure;
+`template_checks` says what a template may contain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TRAINER = "trainer"
 """Name of the training container, in pods of all roles."""
 
 PORT_NAME = "metrics"
-"""Name of its port."""
+"""Name of the training container's port."""
 
 SYSTEM_VOLUME_PREFIX = RESERVED_VOLUME_PREFIX
 """Prefix of the names of the system's own volumes."""
@@ -47,8 +47,8 @@ LISTS = frozenset({*MERGE_KEYS, *APPENDED, "tolerations", "readinessGates"})
 
 
 def merge_template(system: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the user's pod template into the system's; both stay as they were. A whole half can't be removed."""
-    return _merged_map(system, {half: value for half, value in users.items() if value is not None})
+    """Merge the user's pod template into the system's; both stay as they were. Neither metadata nor spec can be removed."""
+    return _merged_map(system, {name: value for name, value in users.items() if value is not None})
 
 
 def _merged_map(system: Mapping[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +85,6 @@ def _merged_list(name: str, system: list[Any], users: list[Any]) -> list[Any]:
 
 
 def _merged_tolerations(system: list[Any], users: list[Any]) -> list[Any]:
-    """Append the user's; one for the same taint replaces the system's, because the shortest one would count."""
+    """Append the user's tolerations. One for the same taint replaces the system's: of both, the shorter one would count."""
     replaced = {(entry.get("key"), entry.get("effect")) for entry in users}
     return [entry for entry in system if (entry.get("key"), entry.get("effect")) not in replaced] + users

@@ -67,9 +67,9 @@ def pod_template(
     config_map: str,
     claim: str,
 ) -> dict[str, Any]:
-    """Make the pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt or try.
+    """Make the pod template of a Job of this role, the administrator's and the job's merged in. `number`: of the attempt, or of the Job.
 
-    Only training has devices, those of ResourceClaims too.
+    Only training has devices, be it by resources or by ResourceClaims.
     """
     system = _system_template(
         job, settings, role=role, number=number, labels=labels, config_map=config_map, claim=claim
@@ -79,7 +79,7 @@ def pod_template(
 
 
 def template_off_limits(job: FineTuneJob, settings: PlanSettings) -> tuple[str, ...]:
-    """Say what the job asks for and the administrator lets no job have. Its template must be one that can be merged."""
+    """List the rights that the job's template asks for and jobs may not use. The template must be one that can be merged."""
     if not job.spec.template and not settings.pod_template:
         return ()
     system = _system_template(job, settings, role=Role.TRAIN, number=1, labels={}, config_map="", claim="")
@@ -94,7 +94,7 @@ def template_off_limits(job: FineTuneJob, settings: PlanSettings) -> tuple[str, 
 
 
 def _with_users(template: dict[str, Any], job: FineTuneJob, settings: PlanSettings) -> dict[str, Any]:
-    """Merge the job's part in; where jobs may have no more rights, its containers have no more by saying nothing."""
+    """Merge the job's template in; where jobs may not be privileged, its containers are not by saying nothing either."""
     merged = merge_template(template, job.spec.template)
     if Capability.PRIVILEGED in settings.template_allows:
         return merged
@@ -111,7 +111,7 @@ def _system_template(
     config_map: str,
     claim: str,
 ) -> dict[str, Any]:
-    """Make the pod template of a role before administrator and job change it."""
+    """Make the pod template of a role, before the administrator's and the job's part are merged in."""
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": settings.grace_period_seconds,
@@ -149,7 +149,7 @@ def _container(job: FineTuneJob, settings: PlanSettings, role: Role, number: int
             "readOnlyRootFilesystem": True,
         },
         "terminationMessagePath": TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",  # where no record was written, the last words
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # the last lines of the log where no record was written
         "volumeMounts": _mounts(job, role, claim),
     }
     if role is Role.TRAIN:
@@ -168,7 +168,7 @@ def _environment(variables: tuple[EnvVar, ...], number: int) -> list[dict[str, A
 
 
 def _credentials(job: FineTuneJob, role: Role) -> dict[str, Any]:
-    """Take every key of the Secret with the data's credentials, where data is read; a variable of the pod's own stays."""
+    """Return `envFrom` with the Secret of the dataset's credentials, for pods that read data. A variable in `env` goes before it."""
     reference = job.spec.dataset.credentials_secret_ref
     if role is not Role.PREPARE or reference is None:
         return {}
@@ -183,7 +183,7 @@ def _resources(job: FineTuneJob, role: Role) -> dict[str, Any]:
 
 
 def _helper_resources(job: FineTuneJob) -> Resources:
-    """Return the resources of pods that prepare and publish. They may use what training may, but no machine is kept for it."""
+    """Return the resources of pods that prepare and publish. They may use as much as training, but do not reserve it."""
     training, own = job.spec.resources, job.spec.helper_resources
     limits, requests = dict(own.limits), dict(own.requests)
     for name, most in HELPER_REQUESTS.items():

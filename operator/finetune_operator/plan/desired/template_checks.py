@@ -1,7 +1,7 @@
-"""Checks of a partial pod template: it may not say what is the system's, nor what the merge could not work on. Pure.
+"""Checks of a partial pod template: it may set nothing that is the system's, and must be one that can be merged. Pure.
 
-Every problem names its field and the way out. What is reserved is so by the rules of the API (`api.rules.fields`), which
-see `spec.volumes` and `spec.env` but cannot look into a template.
+Every problem names its field and the way out. The reserved names are those of the rules of the API (`api.rules.fields`),
+which see `spec.volumes` and `spec.env` but cannot look into a template.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from finetune_operator.plan.desired.merge import LISTS, MERGE_KEYS, PORT_NAME, S
 from finetune_trainer.contract.run_config import PORT
 
 SYSTEM_DEVICES = ("/dev/shm", "/dev/termination-log")
-"""Other devices a template may mount from the machine: /dev/infiniband."""
+"""Paths in /dev that are the system's. A template may mount other devices of the machine there: /dev/infiniband."""
 
 OWNED_POD_FIELDS: Mapping[str, str] = {
     "restartPolicy": "a fallen pod is replaced together with its gang",
@@ -45,18 +45,18 @@ OWNED_TRAINER_FIELDS: Mapping[str, str] = {
     "terminationMessagePolicy": "the result record is written there",
 }
 CLAIMS = "claims"
-"""Field of a container's resources: devices that it gets by ResourceClaims. In the training container nothing else is the user's."""
+"""Field of a container's resources: devices that it gets by ResourceClaims. In the training container a user may set no other."""
 OWNED_LABELS = (f"{GROUP}/", "batch.kubernetes.io/", "job-name", "controller-uid")
 
 
 def template_problems(job: FineTuneJob) -> tuple[str, ...]:
-    """Say what in `spec.template`, `spec.volumes` and `spec.env` cannot be done, each named by field with the way out."""
+    """List the problems of `spec.template`, `spec.volumes` and `spec.env`, each with field and way out."""
     problems = (*_volume_problems(job), *_env_problems(job), *_template_problems(job.spec.template))
     return problems or tuple(_clashes(job))
 
 
 def partial_template_problems(template: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say what in a partial pod template cannot be done, whoever wrote it; the fields are named as a job's are."""
+    """List the problems of a partial pod template, whoever wrote it; the fields are named as a job's are."""
     return tuple(_template_problems(template))
 
 
@@ -111,7 +111,7 @@ def _pod_problems(spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unclaimed(spec: Mapping[str, Any]) -> Iterator[str]:
-    """Find the claims whose devices the pod would hold and no container see."""
+    """Find the claims whose devices the pod would hold but no container would see."""
     containers = (*spec.get("containers", ()), *spec.get("initContainers", ()))
     held = {name for container in containers for name in _claimed(container)}
     for claim in spec.get("resourceClaims", ()):
@@ -123,7 +123,7 @@ def _unclaimed(spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _claimed(container: Mapping[str, Any]) -> Iterator[str]:
-    """List the names of a container's claims; what is wrong with others is said where the container is checked."""
+    """List the names of a container's claims; malformed claims are reported where the container is checked."""
     resources = container.get("resources")
     claims = resources.get(CLAIMS) if isinstance(resources, Mapping) else None
     for claim in claims if isinstance(claims, list) else ():
@@ -150,8 +150,8 @@ def _container_problems(kind: str, container: Mapping[str, Any]) -> Iterator[str
         return
     for port in container.get("ports", ()):  # containers of a pod share its ports
         if port["containerPort"] == PORT or port.get("name") == PORT_NAME:
-            own = f"port {PORT} and the name {PORT_NAME} are the system's: choose another"
-            yield f"{field}.ports[{port['containerPort']}]: {own}"
+            advice = f"port {PORT} and the name {PORT_NAME} are the system's: choose another"
+            yield f"{field}.ports[{port['containerPort']}]: {advice}"
 
 
 def _trainer_problems(field: str, container: Mapping[str, Any]) -> Iterator[str]:
@@ -172,7 +172,7 @@ def _trainer_problems(field: str, container: Mapping[str, Any]) -> Iterator[str]
 
 
 def _list_problems(field: str, holder: Mapping[str, Any]) -> Iterator[str]:
-    """Find what the merge could not work on: lists that are none, entries without their key."""
+    """Find the lists that can't be merged: values that are no list, entries without their key."""
     for name in sorted(LISTS & holder.keys()):
         entries, key = holder[name], MERGE_KEYS.get(name)
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
@@ -225,7 +225,7 @@ def _system_variable(name: str) -> str:
 
 
 def _is_system_path(path: str) -> bool:
-    """Return whether a mount at `path` would cover one of the system's, or lie within one that is not the user's to fill."""
+    """Return whether a mount at `path` would cover a path of the system's, or lie within one. Below /dev only `SYSTEM_DEVICES` count."""
     plain = path.rstrip("/") or "/"
     if plain.startswith("/dev/"):
         return plain in SYSTEM_DEVICES or plain.startswith(tuple(f"{own}/" for own in SYSTEM_DEVICES))
