@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _end_when_told() -> None:
     """End this process at SIGTERM. Process 1 of a container ignores it otherwise, and a deleted pod would wait out its grace period.
 
-    It holds until a command has a handler of its own, and in prepare always: an end at any moment leaves nothing half done.
+    It covers the time until the command sets a handler of its own: an end before that leaves nothing half done.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(STOPPED))
 

@@ -1,8 +1,8 @@
 """The way from a started pod to an attempt that has begun: meet, fence, decide, write the attempt's record.
 
 The order makes it safe. The attempt before is over before anything is decided. The record is on the volume before any rank
-starts. And a node that has written a record looks once more for others, so that of two attempts that begin at the same time
-the older one always learns of it.
+starts. And a node that has written its record looks once more for records of other attempts, so that of two attempts that
+begin at the same time the older one always learns of the newer.
 """
 
 from __future__ import annotations
@@ -135,9 +135,7 @@ def named(nodes: Sequence[int]) -> str:
 
 
 def claim(run: Run, attempt: int, address: Peer) -> str:
-    """Take the attempt's folder, and leave in it the secret that the other nodes wait for and an address at which they find
-    this one.
-    """
+    """Take the attempt's folder, and leave there the secret that the other nodes wait for, and the address of this node."""
     assert_newest(run, attempt)
     own = run.attempt(attempt)
     if read_attempt_record(own) is not None:
@@ -158,18 +156,17 @@ async def decide_and_record(node: Node, session: aiohttp.ClientSession, addresse
     fenced: set[tuple[str, int]] = set()
     prepared: Prepared | None = None
     while True:
-        before = await _fence(node, session, fenced, prepared)
+        previous = await _fence(node, session, fenced, prepared)
         if prepared is None and await asyncio.to_thread(may_go_on, layout, settings.config, number):
             prepared = await _prepared_data(node)
-            before = await _fence(
-                node, session, fenced, prepared
-            )  # checkpoints of other data let an earlier run have its turn
+            # Where this run's checkpoints were made from other data, an earlier run may be continued: it is fenced, too.
+            previous = await _fence(node, session, fenced, prepared)
         await asyncio.to_thread(assert_newest, run, number)
         decision = await asyncio.to_thread(decide, layout, settings.config, number, prepared, settings.expected_step)
         record = _attempt_record(node, addresses, decision)
         await asyncio.to_thread(_write, node, record)
         await asyncio.to_thread(assert_newest, run, number)
-        if await asyncio.to_thread(newest_attempt_record, run, number) == before and _resume_exists(record):
+        if await asyncio.to_thread(newest_attempt_record, run, number) == previous and _resume_exists(record):
             break
         log.info("another attempt began at the same time: looking again")
     for message in decision.messages:
@@ -207,8 +204,8 @@ def _write(node: Node, record: AttemptRecord) -> None:
 
 
 async def _prepared_data(node: Node) -> Prepared | None:
-    """Return the data that the attempt trains on, so that it resumes from no other; None where it is damaged, so that no rank
-    will start.
+    """Return the data that the attempt trains on: it resumes from no checkpoint of other data. Return None where the data is
+    damaged: then no rank will start.
     """
     settings = node.settings
     left = await asyncio.to_thread(preparation.left_by_job, settings.layout.run)
@@ -217,8 +214,8 @@ async def _prepared_data(node: Node) -> Prepared | None:
             return None
     elif settings.config.prepare == "job" or settings.first_attempt in (None, left.first_attempt):
         return left
-    # Node 0 prepares, mostly beside the imports of the ranks; but data that another round prepared may be other data by
-    # now.
+    # Node 0 prepares, mostly beside the imports of the ranks. What another round prepared does not count: the source may hold
+    # other data by now.
     node.progress_state.phase = PodPhase.PREPARING
     made = await preparation.inline(settings, node.children, node.temporary)
     node.prepared_as(made)
@@ -235,8 +232,8 @@ async def _fence(
     """
     settings = node.settings
     run = settings.layout.run
-    before = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
-    waiting = [(run, before)] if before is not None else []
+    previous = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
+    waiting = [(run, previous)] if previous is not None else []
     own = await asyncio.to_thread(own_folders, run, settings.attempt, prepared)
     if settings.config.resume_from in CONTINUES and not own:
         waiting += await asyncio.to_thread(runs_to_continue, settings.layout, settings.config)
@@ -244,9 +241,9 @@ async def _fence(
         if (record.uid, record.attempt) not in fenced:
             await until_over(session, its_run.attempt(record.attempt), record)
             fenced.add((record.uid, record.attempt))
-    if before is not None:
-        node.progress_state.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(before.attempt)))
-    return before
+    if previous is not None:
+        node.progress_state.earlier = fit_gang(await asyncio.to_thread(read_results, run.attempt(previous.attempt)))
+    return previous
 
 
 async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
@@ -254,14 +251,14 @@ async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
     settings = node.settings
     run = settings.layout.run
     try:
-        before = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
-        if before is None:
+        previous = await asyncio.to_thread(newest_attempt_record, run, settings.attempt)
+        if previous is None:
             return
-        secret = await asyncio.to_thread(run.attempt(before.attempt).secret.read_text)
+        secret = await asyncio.to_thread(run.attempt(previous.attempt).secret.read_text)
     except (OSError, ValueError) as error:  # it is fenced nevertheless: what it seals from now on is never read
         log.warning("an earlier attempt can't be told to end", error=str(error))
         return
-    for address in before.addresses:
+    for address in previous.addresses:
         try:
             async with session.post(
                 f"http://{address}/peer/superseded",
@@ -269,6 +266,6 @@ async def tell_superseded(node: Node, session: aiohttp.ClientSession) -> None:
                 headers={"Authorization": f"Bearer {secret.strip()}"},
                 timeout=aiohttp.ClientTimeout(total=5),
             ) as answer:
-                log.info("told an earlier attempt to end", earlier=before.attempt, status=answer.status)
+                log.info("told an earlier attempt to end", earlier=previous.attempt, status=answer.status)
         except (aiohttp.ClientError, TimeoutError, OSError):
             continue  # usually nobody listens there any more

@@ -1,6 +1,6 @@
 """The choice of the failure of a node that caused the others. Pure: evidence in, one Failure out.
 
-When one rank fails the others fail because of it, often before torchrun sees the first: their messages are known.
+When one rank fails, the others fail because of it, and torchrun may see one of them first: they are told apart by their messages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SIGNAL_BASE = 128
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence that a node has when its ranks are over, or when it ended them: after that they only report its own doing."""
+    """Evidence that a node has when its ranks are over, or just before the node ends them: later reports only show that end."""
 
     node: int
     results: Mapping[int, RankResult]
@@ -43,7 +43,7 @@ class Evidence:
     """Last lines of output, by rank."""
     torchrun_tail: str = ""
     data: Failure | None = None
-    """Damage of the prepared data, where it was read again: ranks map it into memory, so an error of the volume ends them by SIGBUS."""
+    """Damage of the prepared data, found on reading it again: ranks map the data into memory, so a volume's error is a SIGBUS."""
 
     @property
     def bus_error(self) -> bool:
@@ -92,16 +92,16 @@ def _silent_failures(evidence: Evidence) -> Iterator[Failure]:
 
 
 def _located_failure(failure: Failure, rank: int, node: int) -> Failure:
-    """Return a rank's report with its place, as PEER_LOST where it only says that another rank is gone."""
-    placed = failure.model_copy(update={"rank": rank, "node": node})
+    """Return a rank's failure with rank and node, as PEER_LOST where it only says that another rank is gone."""
+    located = failure.model_copy(update={"rank": rank, "node": node})
     if failure.reason is Reason.RANK_FAILED and _BECAUSE_OF_A_PEER.search(failure.message):
-        return placed.model_copy(update={"reason": Reason.PEER_LOST, "cause": Cause.ERROR})
-    return placed
+        return located.model_copy(update={"reason": Reason.PEER_LOST, "cause": Cause.ERROR})
+    return located
 
 
 def _silent_failure(rank: int, code: int, evidence: Evidence) -> Failure:
     """Return the failure of a rank that ended without a report: by a signal, or by an error before it could report."""
-    # Output of a rank before it had its own stream is in that of torchrun, before torchrun's own remarks.
+    # What a rank printed before it had its own stream is in the output of torchrun, before torchrun's own remarks.
     tail = evidence.tails.get(rank) or before_remarks(evidence.torchrun_tail)
     number = _signal_of(code)
     if number == signal.SIGBUS and evidence.data is not None:
@@ -114,8 +114,8 @@ def _silent_failure(rank: int, code: int, evidence: Evidence) -> Failure:
         last = "" if number == signal.SIGKILL else _last_lines(tail)
         message = f"Rank {rank} was ended by {_signal_name(number)}.{last}"
         # NCCL's watchdog aborts a rank whose peer is gone, and says so.
-        echo = number == signal.SIGABRT and _BECAUSE_OF_A_PEER.search(last)
-        reason = Reason.PEER_LOST if echo else Reason.RANK_KILLED
+        peer_is_gone = number == signal.SIGABRT and _BECAUSE_OF_A_PEER.search(last)
+        reason = Reason.PEER_LOST if peer_is_gone else Reason.RANK_KILLED
         return Failure(reason=reason, cause=Cause.ERROR, message=message, signal=number, **common)
     reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(tail) else Reason.RANK_FAILED
     message = f"Rank {rank} ended with exit code {code} without a report.{_last_lines(tail)}"

@@ -2,7 +2,7 @@
 
 `NodeCheckpointWriter` works on every node, `CheckpointCoordinator` on node 0. A checkpoint that can't be sealed because the
 volume is full or away is given up with a message and a metric, and training goes on: the one before still exists, and the
-ranks are asked to make another soon. Where the volume could never take one, the attempt ends at the first.
+ranks are asked to make another soon. Where the volume can never take a checkpoint, the attempt ends at the first one.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class NodeCheckpointWriter:
 
 
 class CheckpointCoordinator:
-    """The part of node 0: seal when all nodes have placed their files, rotate, and answer those who wait."""
+    """The part of node 0: seal when all nodes have placed their files, rotate, and answer waiting requests."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class CheckpointCoordinator:
         return Saved(sealed=sealed.step if sealed is not None else None, given_up=self._given_up)
 
     def done(self, step: int) -> asyncio.Future[Path | None]:
-        """Return a future of the sealed folder; it is None if the checkpoint was given up, or an earlier attempt left none."""
+        """Return the future of a sealed folder: None if the checkpoint was given up, or an earlier attempt left none."""
         if step not in self._done:
             self._done[step] = asyncio.get_running_loop().create_future()
             resumed = self.attempt_record.resume if self.attempt_record is not None else None
@@ -265,14 +265,14 @@ class CheckpointCoordinator:
             raise RuntimeError("a checkpoint was sealed before the attempt had begun")
         with self._metrics.checkpoint_seconds.labels(stage="rotate").time():
             try:
-                gone = await asyncio.to_thread(
+                deleted = await asyncio.to_thread(
                     rotate, self._layout, self.attempt_record, self._settings.save_total_limit
                 )
             except OSError as error:
                 self._progress_state.say((f"old checkpoints could not be deleted: {error}",))
                 log.warning("rotation failed", error=str(error))
                 return
-        for folder in gone:
+        for folder in deleted:
             log.info("old checkpoint deleted", path=to_pod(folder))
 
     async def seal_model(self, report: RankModel) -> PodPath:
@@ -304,7 +304,7 @@ class CheckpointCoordinator:
         return path
 
     async def _until_done(self, work: Callable[[], None]) -> None:
-        """Seal the model, and try again where the volume may take it later: it holds everything since the last checkpoint."""
+        """Seal the model, and try again where the volume may take it later: it holds all training since the last checkpoint."""
         clock = asyncio.get_running_loop().time
         until = clock() + MODEL_SECONDS
         while True:
@@ -328,7 +328,7 @@ class CheckpointCoordinator:
             await asyncio.sleep(MODEL_AGAIN_SECONDS)
 
     def _require_finite(self, files: dict[FileName, FileDigest], final: Path) -> None:
-        """Move a model with NaN aside, for those who want to look at it, and raise ExpectedError."""
+        """Move a model with numbers that are not finite aside, where the user can look at it, and raise ExpectedError."""
         tensors = [f"{name}: {tensor}" for name, file in files.items() for tensor in file.not_finite]
         if not tensors:
             return
@@ -351,7 +351,7 @@ class CheckpointCoordinator:
             )
 
     async def tidy(self) -> None:
-        """Remove staging: what it held that counts is sealed."""
+        """Remove the staging folder: its files that count are sealed."""
         await asyncio.to_thread(sealing.discard, self._attempt.staging)
 
     async def idle(self) -> None:
@@ -366,8 +366,8 @@ def _left_before(record: AttemptRecord, step: int) -> Path | None:
     return next((folder for folder in (*known, *beside) if folder.is_dir()), None)
 
 
-def _unsuitable(what: str, output: Path, error: Exception) -> VolumeError:
-    message = f"{what} can't be sealed on the volume at {output}: {error}."
+def _unsuitable(files: str, output: Path, error: Exception) -> VolumeError:
+    message = f"{files} can't be sealed on the volume at {output}: {error}."
     return VolumeError(Reason.VOLUME_UNSUITABLE, message)
 
 

@@ -137,7 +137,7 @@ def step_of(folder: Path) -> tuple[int, int]:
 
 
 def _out_of_the_way(run: Run, folder: Path, why: str) -> str:
-    """Move aside what can't be used, where that is possible; return what became of it."""
+    """Move a damaged folder aside, where that is possible; return the message on it."""
     try:
         where = f"has been moved to {to_pod(move_aside(run, folder, why))}"
     except OSError as error:
@@ -146,7 +146,7 @@ def _out_of_the_way(run: Run, folder: Path, why: str) -> str:
 
 
 def move_aside(run: Run, folder: Path, why: str) -> Path:
-    """Move what can't be used to where no later search looks; its content is not changed."""
+    """Move a damaged folder to where no later search looks; its content is not changed."""
     make_folder(run.broken, run.broken)
     name = f"attempt-{folder.parent.parent.name}-{folder.name}" if CHECKPOINT.match(folder.name) else folder.name
     target, number = run.broken / name, 1
@@ -156,7 +156,7 @@ def move_aside(run: Run, folder: Path, why: str) -> Path:
     os.rename(folder, target)
     sync_folder(folder.parent)
     sync_folder(run.broken)
-    with suppress(OSError):  # it is moved; a reason that does not fit on the volume is in the log
+    with suppress(OSError):  # the folder is moved; a reason that does not fit on the volume is in the log
         write_text(target.with_name(f"{target.name}.txt"), why + "\n")
     return target
 
@@ -174,8 +174,8 @@ def surplus(sealed: Sequence[Sealed], limit: int | None, keep: Collection[Path])
     ordered = sorted(sealed, key=lambda checkpoint: checkpoint.order)
     sound = [checkpoint for checkpoint in ordered if checkpoint.manifest.finite is not False]
     best = [checkpoint for checkpoint in sound if checkpoint.manifest.best][-1:]
-    stays = {checkpoint.folder for checkpoint in sound[-max(limit, 1) :] + best + ordered[-1:]} | set(keep)
-    return [checkpoint for checkpoint in ordered if checkpoint.folder not in stays]
+    kept = {checkpoint.folder for checkpoint in sound[-max(limit, 1) :] + best + ordered[-1:]} | set(keep)
+    return [checkpoint for checkpoint in ordered if checkpoint.folder not in kept]
 
 
 def needed_by_others(layout: Layout) -> set[Path]:

@@ -23,7 +23,7 @@ def die_with_parent() -> None:
 
 
 class Children:
-    """Starts child processes, reaps every other process that becomes a child of this one, and ends all at the end."""
+    """The children of this process: its own, which it starts, and orphans, which it reaps. All of them end with it."""
 
     def __init__(self) -> None:
         self._own: dict[int, asyncio.subprocess.Process] = {}

@@ -1,7 +1,7 @@
-"""Waits until an attempt that has begun is over, so that the next one may begin.
+"""The wait for an attempt that has begun, until it is over and the next one may begin.
 
 A node is over when its result record is on the volume, when its `launch` can't be reached for a while, or when its grace
-period has passed since we began to wait. So an old gang keeps its time to save, and a dead one costs little.
+period has passed since the wait began. So an old gang keeps its time to save, and a dead one costs little.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ async def why_unreachable(
 
 async def until_over(session: aiohttp.ClientSession, attempt: Attempt, record: AttemptRecord) -> None:
     """Wait until every node of the attempt is over."""
-    ways = await asyncio.gather(
+    reasons = await asyncio.gather(
         *(_node_over(session, attempt, record, node, address) for node, address in enumerate(record.addresses))
     )
-    log.info("earlier attempt is over", earlier=record.attempt, nodes=dict(enumerate(ways)))
+    log.info("earlier attempt is over", earlier=record.attempt, nodes=dict(enumerate(reasons)))
 
 
 async def _node_over(

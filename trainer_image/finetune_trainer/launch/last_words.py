@@ -1,4 +1,4 @@
-"""The few of a dead rank's last lines that say why it died, without what libraries say about themselves. Pure."""
+"""The few last lines of a dead rank that say why it died, without warnings of libraries. Pure."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.shared.paths import to_pod
 
 WAITING_SECONDS = 10.0
-"""A wait that is worth a line in the log; later there is one line a minute."""
+"""Time without node 0 after which a line is logged; then there is one line a minute."""
 WAITING_AGAIN_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2
 _PAUSE_SECONDS_MAX = 1.0
@@ -105,19 +105,19 @@ class Meeting:
         return await why_unreachable(self._session, str(peer), config.uid, self._settings.attempt, 0) or peer
 
 
-async def _until_found(way: Callable[[], Awaitable[Peer | str]], called: str, problems: dict[str, str]) -> Peer:
+async def _until_found(search: Callable[[], Awaitable[Peer | str]], name: str, problems: dict[str, str]) -> Peer:
     pause = _PAUSE_SECONDS
     while True:
-        answer = await way()
+        answer = await search()
         if isinstance(answer, Peer):
             return answer
-        problems[called] = answer
+        problems[name] = answer
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _PAUSE_SECONDS_MAX)
 
 
 async def _resolve(host: str) -> list[str]:
-    """Return the addresses of a name, from a new request; raise OSError. It runs in a thread that nobody waits for at the end."""
+    """Return the addresses of a name, from a new request; raise OSError. The request's thread is never waited for: it may hang."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[str]] = loop.create_future()
 

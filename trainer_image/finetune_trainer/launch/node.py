@@ -132,7 +132,7 @@ class Node:
         self.end(Ending.STOPPED)
 
     def seconds_left(self, reserve: float, limit: float) -> float:
-        """Return the time for something at the end: `limit`, or what is left of the grace period without a reserve."""
+        """Return the time that a step of the end may take: `limit`, or the rest of the grace period without a reserve."""
         if not self.stopped.is_set():
             return limit
         passed = asyncio.get_running_loop().time() - self._stop_time

@@ -1,4 +1,4 @@
-"""The life of a node: begin, run the ranks, wind down, leave a record. It holds the order of things, and nothing else.
+"""The life of a node: begin, run the ranks, wind down, leave a record. This module holds the order of these steps only.
 
 Unexpected errors end here, with a record of their own.
 """
@@ -41,7 +41,7 @@ PEERS_SECONDS = 60.0
 """Time that node 0 stays for the other nodes, because it seals and serves the group's store."""
 SEALING_SECONDS = 60.0
 VOLUME_SECONDS = 60.0
-"""A volume that is full or away for less costs no attempt. The accelerators are held meanwhile, so it is not long."""
+"""A volume that is full or away for less costs no attempt. The time is short, because accelerators are held meanwhile."""
 VOLUME_LOOK_SECONDS = 2.0
 MESSAGE_IN_LOG = 400
 _RESERVE_SECONDS = 4.0
@@ -94,7 +94,7 @@ async def _serve(node: Node, session: aiohttp.ClientSession, runner: web.AppRunn
 
 
 async def _look_at_data(node: Node) -> None:
-    """Read the prepared data again where a rank was ended by SIGBUS: either it is damaged, or shared memory was full."""
+    """Read the prepared data again where a rank was ended by SIGBUS: the data is damaged, or shared memory was full."""
     if not node.prepared.done() or not node.ranks.evidence().bus_error:
         return
     checked = await asyncio.to_thread(preparation.checked, node.prepared.result())
@@ -135,7 +135,7 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
         beginning.cancel()
         await asyncio.wait({beginning})
         return
-    started, place = beginning.result()
+    started, endpoint = beginning.result()
     if started.model is not None:
         if node.coordinator is not None:
             await node.coordinator.link_model(started.model)
@@ -146,13 +146,13 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
     node.progress_state.phase = PodPhase.PREPARING if inline else PodPhase.STARTING
     node.background.start(_prepare(node))
     node.background.start(tell_superseded(node, session) if node.roster is not None else _watch_node_zero(node))
-    await node.ranks.start(started, place.interface, lambda: node.end(Ending.TORCHRUN_ENDED))
+    await node.ranks.start(started, endpoint.interface, lambda: node.end(Ending.TORCHRUN_ENDED))
     await asyncio.shield(node.ended)
     await _wind_down(node)
 
 
 async def _writable(node: Node) -> bool:
-    """Return whether the volume can be written to, before anything else is done. One that could be before is waited for."""
+    """Return whether the volume can be written to; wait for a volume that could be written to before."""
     clock = asyncio.get_running_loop().time
     until, reported = clock() + VOLUME_SECONDS, False
 
@@ -180,9 +180,8 @@ async def _prepare(node: Node) -> None:
     if node.prepared.done():  # before the attempt began
         return
     if node.roster is not None and node.settings.config.prepare == "inline":
-        node.prepared_as(
-            await preparation.inline(node.settings, node.children, node.temporary)
-        )  # inline preparing has checked the data itself
+        # Inline preparing has checked the data itself.
+        node.prepared_as(await preparation.inline(node.settings, node.children, node.temporary))
         return
     if node.roster is None:
         prepared = await node.client.prepared()

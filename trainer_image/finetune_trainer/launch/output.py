@@ -55,7 +55,7 @@ class RankOutputs:
             fifo = self.folder / str(local)
             os.mkfifo(fifo, 0o600)
             reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-            # It is held open, so that the stream does not end before the first rank has opened it.
+            # The FIFO is held open, so that the stream does not end before the rank has opened it.
             self._writers.append(os.open(fifo, os.O_WRONLY))
             stream = asyncio.StreamReader()
             pipe = os.fdopen(reading, "rb", buffering=0)

@@ -23,7 +23,7 @@ ANSWER_SECONDS = HOLD_SECONDS + 3
 LOST_SECONDS = 60.0
 """Time without an answer after which node 0 is gone, unless the ranks advance: those of node 0 are among them."""
 SILENCE_SECONDS = 10.0
-"""A silence of node 0 that is worth a line in the log."""
+"""Time without an answer after which a line is logged."""
 TELL_SECONDS = 5.0
 """Time for reporting the end of this node; one try takes no longer than `TELL_TRY_SECONDS`."""
 TELL_TRY_SECONDS = 1.5
@@ -48,7 +48,7 @@ class NodeZero:
         self._secret = ""
         self._answered = 0.0
         self._advanced = 0.0
-        self._silence_told = False
+        self._silence_logged = False
 
     def ranks_advance(self) -> None:
         """Note that a rank of this node advanced, so the ranks of node 0 are alive, whatever becomes of our requests."""
@@ -123,13 +123,13 @@ class NodeZero:
                 problem = f"status {status}" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 status, answer, problem = 0, b"", repr(error)
-            if problem is not None:  # an answer of 5xx comes from something in between
+            if problem is not None:  # 5xx: node 0 has trouble with its volume, or a proxy answers
                 self._no_answer(max(began, self._answered), problem)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             self._answered = now()
-            if self._silence_told:
-                self._silence_told = False
+            if self._silence_logged:
+                self._silence_logged = False
                 log.info("node 0 answers again")
             if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 return status, answer
@@ -142,8 +142,8 @@ class NodeZero:
         if now - max(since, self._advanced) > LOST_SECONDS:
             text = f"node 0 at {self._url} has not answered for {now - since:.0f} s, nor do the ranks get on: {problem}"
             raise PeerLostError(text)
-        if now - since > SILENCE_SECONDS and not self._silence_told:
-            self._silence_told = True
+        if now - since > SILENCE_SECONDS and not self._silence_logged:
+            self._silence_logged = True
             log.warning("node 0 does not answer", seconds=round(now - since), problem=problem)
 
     async def _request(self, method: str, path: str, body: Document | None = None) -> tuple[int, bytes]:
@@ -152,5 +152,5 @@ class NodeZero:
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS)
         async with self._session.request(
             method, self._url + path, data=data, headers=headers, timeout=timeout, allow_redirects=False
-        ) as got:
-            return got.status, await got.read()
+        ) as response:
+            return response.status, await response.read()

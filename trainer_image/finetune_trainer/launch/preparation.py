@@ -1,6 +1,6 @@
 """The prepared data: a Job before training has left it, or node 0 prepares it beside the imports of the ranks.
 
-Each node compares it with its digests before its ranks get it, beside their imports.
+Each node compares the data with its digests before its ranks get it, while the ranks import their modules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from finetune_trainer.shared.volume import Run, read_checked, read_document
 
 log = structlog.get_logger()
 
-SAID_MAX = 300
+ERROR_MAX = 300
 
 
 def left_by_job(run: Run) -> Prepared | Failure:
@@ -32,7 +32,7 @@ def left_by_job(run: Run) -> Prepared | Failure:
     try:
         prepared = read_checked(run.prepared, Prepared)
     except (OSError, ValueError) as error:
-        return _damaged(f"{to_pod(run.prepared)} can't be read: {str(error)[:SAID_MAX]}")
+        return _damaged(f"{to_pod(run.prepared)} can't be read: {str(error)[:ERROR_MAX]}")
     return prepared or _damaged(f"{to_pod(run.prepared)} is not there: what the prepare step left is gone.")
 
 

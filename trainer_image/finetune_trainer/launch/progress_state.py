@@ -46,7 +46,7 @@ class KubeflowStatus(BaseModel):
     trainerStatus: _TrainerStatus = _TrainerStatus()  # noqa: N815 - the protocol's name
 
     def as_report(self) -> RankProgress:
-        """Return it as one of our own reports. Values that are no numbers are left out, those that are not finite with a message."""
+        """Return the status as a report of our own, without values that are no numbers; its message names those not finite."""
         figures: dict[str, float] = {}
         for metric in self.trainerStatus.metrics:
             try:

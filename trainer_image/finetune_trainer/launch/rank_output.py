@@ -1,6 +1,6 @@
-"""Gives each rank a stream of its own to `launch`, which prints that of rank 0 and keeps the last lines of all.
+"""The stream of each rank to `launch`, which prints that of rank 0 and keeps the last lines of all.
 
-It is called before anything is imported in a rank. Without the variable (a rank started by hand) nothing changes.
+A rank attaches to its stream before other imports. Without the variable (a rank started by hand) nothing changes.
 """
 
 from __future__ import annotations

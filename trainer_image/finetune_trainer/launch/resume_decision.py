@@ -1,6 +1,6 @@
-"""Decides, once for an attempt, what it resumes from.
+"""The decision what an attempt resumes from; it is made once for an attempt.
 
-Node 0 calls it between fencing and beginning. It only reads the volume, except that it moves broken folders aside.
+Node 0 decides between fencing and beginning. This only reads the volume, except that broken folders are moved aside.
 """
 
 from __future__ import annotations
@@ -77,13 +77,15 @@ def _from_checkpoints(layout: Layout, config: RunConfig, attempt: int, prepared:
     return ResumeDecision(resume=_named(config.resume_from, prepared), known=known, messages=messages)
 
 
-def _with_lost_steps(layout: Layout, config: RunConfig, decision: ResumeDecision, had: int | None) -> ResumeDecision:
+def _with_lost_steps(
+    layout: Layout, config: RunConfig, decision: ResumeDecision, reached: int | None
+) -> ResumeDecision:
     """Return the decision with a message where this job had a checkpoint of a later step than it resumes from."""
     step = decision.resume.step if decision.resume is not None else None
-    if had is None or (step is not None and step >= had):
+    if reached is None or (step is not None and step >= reached):
         return decision
     where = to_pod(layout.run.folder)
-    lost = f"this job has sealed a checkpoint of step {had}, but there is none that can be used below {where}"
+    lost = f"this job has sealed a checkpoint of step {reached}, but there is none that can be used below {where}"
     if step is not None:
         return replace(decision, messages=(*decision.messages, f"{lost}: training goes on from step {step}"))
     if config.resume_from != "required":
@@ -111,7 +113,7 @@ def _difference(folder: Path, prepared: Prepared | None) -> str | None:
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's note on its data; nothing where the note is damaged, which the full read of the checkpoint reports."""
+    """Return a checkpoint's note on its data. A damaged note counts as none: the full read of the checkpoint reports the damage."""
     sealed = manifest.read(folder)
     expected = sealed.files.get(training_note.NOTE) if sealed is not None else None
     try:
@@ -178,10 +180,10 @@ def trains_the_same(config: RunConfig, other: RunConfig) -> bool:
     """Return whether a checkpoint of one continues exactly in the other: same data, model, arguments and global batch."""
 
     def essence(config: RunConfig) -> dict[str, object]:
-        learnt = parts(config, Effect.TRAINING)
+        compared = parts(config, Effect.TRAINING)
         for argument in (_BATCH_SIZE, _ACCUMULATION):
-            learnt["training_arguments"].pop(argument, None)
-        return learnt | {"global_batch": global_batch(config)}
+            compared["training_arguments"].pop(argument, None)
+        return compared | {"global_batch": global_batch(config)}
 
     return essence(config) == essence(other)
 
@@ -189,12 +191,12 @@ def trains_the_same(config: RunConfig, other: RunConfig) -> bool:
 def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, AttemptRecord]]:
     """List unfinished earlier runs that train the same, newest first, with their last records.
 
-    None is older than a finished one: with that the training was over.
+    Runs before a finished one are not listed: with the finished run the training was over.
     """
     runs = []
     for run in layout.other_runs():
-        theirs, _ = run_config(run)
-        record = newest_attempt_record(run) if theirs is not None and trains_the_same(theirs, config) else None
+        earlier, _ = run_config(run)
+        record = newest_attempt_record(run) if earlier is not None and trains_the_same(earlier, config) else None
         if record is not None:
             runs.append((run, record))
     runs.sort(key=lambda pair: pair[1].begun, reverse=True)
@@ -207,7 +209,7 @@ def runs_to_continue(layout: Layout, config: RunConfig) -> list[tuple[Run, Attem
 
 
 def run_config(run: Run) -> tuple[RunConfig | None, str | None]:
-    """Return what a run trains; None with the reason where that can't be read, None without one where there is nothing."""
+    """Return the config of a run; None with the reason where it can't be read, None without a reason where it does not exist."""
     try:
         return read_checked(run.config, RunConfig, digest_required=False), None
     except ValueError:
@@ -246,36 +248,36 @@ def _of_same_data(
 ) -> tuple[Sequence[Path], tuple[str, ...]]:
     """Return the checkpoints of an earlier run that were made from the data trained on now, and messages on the others.
 
-    Where a checkpoint does not say, what that run had prepared decides.
+    Where a checkpoint has no note on its data, the data that its run had prepared decides.
     """
     if prepared is None or not folders:
         return folders, ()
-    telling = [folder for folder in folders if training_note.tells_data(_note(folder))]
-    silent = [folder for folder in folders if folder not in telling]
-    same = [folder for folder in telling if _difference(folder, prepared) is None]
-    if silent and _prepared_the_same(run, prepared):
-        return [*same, *silent], ()
+    with_note = [folder for folder in folders if training_note.tells_data(_note(folder))]
+    without_note = [folder for folder in folders if folder not in with_note]
+    same = [folder for folder in with_note if _difference(folder, prepared) is None]
+    if without_note and _prepared_the_same(run, prepared):
+        return [*same, *without_note], ()
     if same:
         return same, ()
-    messages = _left_out(telling, prepared, "an earlier, unfinished run")
+    messages = _left_out(with_note, prepared, "an earlier, unfinished run")
     newest = to_pod(max(folders, key=step_of))
     return [], messages or (_made_from(newest, "data that is not known to be the same", "an earlier, unfinished run"),)
 
 
 def _prepared_the_same(run: Run, prepared: Prepared) -> bool:
     try:
-        theirs = read_checked(run.prepared, Prepared)
+        earlier = read_checked(run.prepared, Prepared)
     except (OSError, ValueError):
-        theirs = _of_older_release(run)
-    if theirs is None:
+        earlier = _of_older_release(run)
+    if earlier is None:
         return False
-    return theirs.data == prepared.data or theirs.data_digest == prepared.data_digest is not None
+    return earlier.data == prepared.data or earlier.data_digest == prepared.data_digest is not None
 
 
 def _of_older_release(run: Run) -> Prepared | None:
-    """Return what an older release prepared: it wrote no digest beside it."""
+    """Return the record of the data that an older release prepared: the record has no digest."""
     try:
-        theirs = read_document(run.prepared, Prepared)
+        earlier = read_document(run.prepared, Prepared)
     except (OSError, ValueError):
         return None
-    return theirs if theirs is not None and theirs.content_digest is None else None
+    return earlier if earlier is not None and earlier.content_digest is None else None

@@ -1,6 +1,6 @@
-"""Moves the files that ranks have written to their sealed place on the volume.
+"""The way of files that ranks have written to their sealed folder on the volume.
 
-This takes two steps, so that a crash between any two lines leaves older checkpoints untouched. Every node *places* its ranks'
+It has two steps, so that a crash between any two lines leaves older checkpoints untouched. Every node *places* its ranks'
 files under `<name>.partial`, with digests and on disk. When all nodes have, node 0 *seals*: the manifest last, then one
 rename. These are only the file operations; `checkpoint_coordinator` says when they happen.
 """

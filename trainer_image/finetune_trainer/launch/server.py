@@ -197,7 +197,7 @@ class _FromRanks:
         try:
             path = await node.coordinator.seal_model(await _body(request, RankModel))
         except VolumeError:
-            raise  # as of every other request
+            raise  # the guard answers, as for every other request
         except ExpectedError as error:
             node.end(Ending.BROKEN, str(error), error.failure)
             raise web.HTTPConflict(text=str(error)) from error
@@ -216,11 +216,11 @@ class _FromPeers:
         self._node = node
 
     def routes(self) -> list[web.RouteDef]:
-        anyone = [web.post("/peer/superseded", self.superseded)]
+        of_every_node = [web.post("/peer/superseded", self.superseded)]
         if self._node.roster is None:
-            return anyone
+            return of_every_node
         return [
-            *anyone,
+            *of_every_node,
             web.post("/peer/join", self.join),
             web.get("/peer/prepared", self.prepared),
             web.post("/peer/checkpoint", self.checkpoint),

@@ -19,9 +19,9 @@ def main() -> None:
     if not line:  # launch ended without instructions
         return
     instructions = json.loads(line)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    null_device = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_device, 0)
+    os.close(null_device)
     os.environ.clear()
     os.environ.update(instructions["env"])
     run.main(instructions["arguments"])
