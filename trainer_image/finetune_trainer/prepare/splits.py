@@ -1,6 +1,6 @@
 """Which rows a run uses: the splits that were asked for, and of each a shuffled sample where it is bounded.
 
-Whoever prepares calls `find`, then `read`, then `sampled` for each split; where rows come from is behind these three.
+`prepare` calls `find`, then `read`, then `sampled` for each split; these three hide where rows come from.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where the data of a run is, before a row of it is read: resolved once, so that what is read is what was named."""
+    """The data of a run, before a row of it is read: resolved once, so that the rows read are those that were identified."""
 
     identity: dict[str, Any]
-    """What the rows are taken from, as JSON: commit, or digests and versions of files."""
+    """The identity of the data, as JSON: commit, or digests and versions of files."""
     commit: str | None = None
     """The commit of the one Hub dataset that is read, as a whole or some of its files."""
     files: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class DataSource:
 
 
 def find(dataset: DatasetSource, client: hub.HubReader, hub_cache: Path) -> DataSource:
-    """Find what identifies the data without parsing it, and the commit where it is the Hub's."""
+    """Find the data without parsing it: what identifies it, and its commit where it is the Hub's."""
     if dataset.validation_fraction is not None and (dataset.splits.get(VALIDATION) or dataset.files.get(VALIDATION)):
         raise ExpectedError(
             Reason.DATASET_NOT_FOUND,
@@ -57,8 +57,8 @@ def find(dataset: DatasetSource, client: hub.HubReader, hub_cache: Path) -> Data
         name: tuple(file_sources.find(dataset.files[name], client, hub_cache, streaming=dataset.streaming))
         for name in used
     }
-    identities = {name: [place.identity for place in sources] for name, sources in files.items()}
-    commits = {place.commit for sources in files.values() for place in sources}
+    identities = {name: [source.identity for source in sources] for name, sources in files.items()}
+    commits = {source.commit for sources in files.values() for source in sources}
     return DataSource({"files": identities}, commits.pop() if len(commits) == 1 else None, files)
 
 
@@ -72,12 +72,11 @@ def read(
     seed: int,
     class_column: str | None = None,
 ) -> dict[str, Split]:
-    """Read the splits by role (`train`, and `validation` and `test` where there are such), as they were read.
+    """Read the splits by role: `train`, and `validation` and `test` where the data has them.
 
     A validation split that is to be cut off the training data is cut off here, with each class of `class_column` in both
-    parts. Tables hold the needed columns under the
-    names given, also where that is a path into objects (`translation.en`). `scratch` is a folder with room for them,
-    which may be removed as soon as this returns.
+    parts. Tables hold the columns of `asked` under the names given there, also where a name is a path into objects
+    (`translation.en`). `scratch` is a folder with room for the tables, which may be removed as soon as this returns.
     """
     if dataset.streaming:
         splits = _streamed(dataset, seed, client, data, asked, scratch)
@@ -119,8 +118,8 @@ def _of_hub(
         if split.table.num_rows == 0:
             raise ExpectedError(Reason.DATA_INVALID, f"The {split.name} has no rows.")
         messages: list[str] = []
-        there_asked = named.of_those_there(replace(asked, tell=messages.append), split.table.column_names)
-        table = named.picked(split.table, there_asked.columns, split.name)
+        present = named.without_absent(replace(asked, tell=messages.append), split.table.column_names)
+        table = named.picked(split.table, present.columns, split.name)
         named.require_utf8(table, split.name, 0)
         return Split(named.completed(table, asked), split.sources, split.class_names, messages=tuple(messages))
 
@@ -132,7 +131,7 @@ def _of_files(data: DataSource, asked: ColumnRequest, scratch: Path) -> tuple[Se
 
     def read_one(name: str) -> Split:
         if name not in known:
-            known[name] = read_files([place.content() for place in data.files[name]], asked, scratch)
+            known[name] = read_files([source.content() for source in data.files[name]], asked, scratch)
         return known[name]
 
     return list(data.files), read_one
@@ -147,7 +146,7 @@ def _streamed(
                 yield role, expression, Taking.of(role, dataset, seed)
 
     if data.files:
-        files = {name: [place.content() for place in sources] for name, sources in data.files.items()}
+        files = {name: [source.content() for source in sources] for name, sources in data.files.items()}
         return {
             role: streamed.from_files(files, expression, role, taking, asked, scratch)
             for role, expression, taking in wanted(list(files))
@@ -182,7 +181,7 @@ def _used_files(dataset: DatasetSource) -> list[str]:
 
 
 def sampled(split_rows: int, role: str, limit: int | None, seed: int) -> tuple[Indices | None, str | None]:
-    """Draw the rows to take, in order, or None for all; and what to tell the user."""
+    """Draw the rows to take, in order, and return them (None for all) with a message for the user, if any."""
     if limit is None or limit == split_rows:
         return None, None
     if limit > split_rows:

@@ -1,4 +1,4 @@
-"""Rows taken from where they are: shuffled through a buffer by the seed, as many as are wanted, nothing else kept.
+"""Rows that are read over the network: shuffled through a buffer by the seed, as many as are wanted, nothing else kept.
 
 A Hub dataset is read by `datasets`; files are read by `formats`, their rows mixed here in the same way.
 """
@@ -26,7 +26,7 @@ from finetune_trainer.prepare.spool import spooled
 from finetune_trainer.shared.failures import ExpectedError
 
 BUFFER_ROWS = 10_000
-"""Rows among which the next one is drawn, at most; where few are taken, a few times as many as that."""
+"""Rows among which the next one is drawn, at most; where few rows are taken, `BUFFER_OF_TAKEN` times as many as those."""
 FEWEST_BUFFER_ROWS, BUFFER_OF_TAKEN = 1000, 4
 BUFFER_BYTES = 256 << 20
 BATCH_ROWS = 1000
@@ -77,7 +77,7 @@ def from_hub(
     asked = replace(asked, tell=messages.append)
     known = stream.column_names
     if known is not None:
-        needed = columns.of_those_there(asked, known).columns
+        needed = columns.without_absent(asked, known).columns
         stream = stream.select_columns(columns.require(needed, known, name))
     if taking.rows is not None:
         stream = stream.shuffle(seed=taking.seed, buffer_size=taking.buffer).take(taking.rows)
@@ -92,10 +92,10 @@ def from_hub(
 
 
 def _picked(tables: Iterator[pa.Table], asked: ColumnRequest, name: str) -> Iterator[pa.Table]:
-    """Yield the needed columns, in which text is text."""
+    """Yield the needed columns, whose text is known to be UTF-8."""
     first = 0
     for table in tables:
-        request = columns.of_those_there(asked, table.column_names)
+        request = columns.without_absent(asked, table.column_names)
         picked = columns.picked(table, request.columns, name)
         columns.require_utf8(picked, name, first)
         yield columns.completed(columns.plain(picked), asked)
@@ -110,7 +110,7 @@ def from_files(
     asked: ColumnRequest,
     scratch: Path,
 ) -> Split:
-    """Take rows of files, by split, that are read from where they are."""
+    """Take rows of files, by split, that are read over the network."""
     parts = parts_of(expression, role, list(files))
     used = [content for split, _, _ in parts for content in files[split]]
     name = used[0].name if len(used) == 1 else f"{used[0].name} and {len(used) - 1} more files"

@@ -35,7 +35,7 @@ READERS: dict[str, Reader] = {
     ".arrow": columnar.read_arrow,
 }
 UNTYPED = tuple(delimited.SEPARATORS)
-"""Kinds that know text alone."""
+"""Kinds of files whose values are all text."""
 PACKED = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 """Kinds that may be compressed as a whole; the others compress within."""
 
@@ -63,7 +63,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
 
 
 def places(content: Content, asked: ColumnRequest) -> Callable[[int], str]:
-    """Return how a person finds a row of this file: a function from row to `line 17` or `row 16`."""
+    """Return the function that tells a person where a row of this file is: `line 17` or `row 16`."""
     kind = content.kind
     if kind in (".parquet", ".arrow") or (kind == ".json" and (asked.field is not None or jsons.is_array(content))):
         return row_place
@@ -77,7 +77,7 @@ def places(content: Content, asked: ColumnRequest) -> Callable[[int], str]:
 
 
 class _Lines:
-    """The line numbers of rows: asked for in order they take one walk through the file, not one each."""
+    """The line numbers of rows: rows that are asked for in order take one walk through the file, not one each."""
 
     def __init__(self, numbers: Callable[[], Iterator[int]]) -> None:
         self._numbers = numbers

@@ -1,5 +1,5 @@
 """One JSON array, alone or in a document, that may be larger than memory: its elements, one after the other, and the line
-of what is wrong.
+of a mistake.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 CHUNK_CHARACTERS = 1 << 20
 MAYBE_CUT_CHARACTERS = 16
-"""The distance from the end of what was read within which an error may be that end's."""
+"""The distance from the end of the text read so far within which an error may be due to that end."""
 BLANK = re.compile(r"[ \t\r\n]*")
 COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 
@@ -78,7 +78,7 @@ class _BrokenError(Exception):
 
 
 class _Array:
-    """A window on the file: what has been read and not been consumed."""
+    """A window on the file: the text that was read and has not been consumed."""
 
     def __init__(self, file: TextIO, name: str) -> None:
         self._file = file
@@ -194,7 +194,7 @@ class _Array:
                 return ""
 
     def _more(self) -> bool:
-        """Read on: as much again as is waiting, so that a long element is not parsed over and over."""
+        """Read on, as much again as the window holds, so that a long element is not parsed over and over."""
         chunk = self._file.read(max(CHUNK_CHARACTERS, len(self._text) - self._at))
         if not chunk:
             return False

@@ -18,7 +18,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 BATCH_ROWS = 16384
 ARROW_FILE = b"ARROW1"
-"""How a file of record batches begins that can be read at any place; a stream of them has no such mark."""
+"""The beginning of a file of record batches, each of which can be read by itself; a stream of batches has no such mark."""
 
 
 def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
@@ -27,7 +27,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
         with pyarrow.parquet.ParquetFile(content.for_arrow()) as file:
             if file.metadata.num_rows == 0:
                 return
-            asked = columns.of_those_there(asked, file.schema_arrow.names)
+            asked = columns.without_absent(asked, file.schema_arrow.names)
             needed = _needed(asked, file.schema_arrow.names, content.name)
             first = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=needed):
@@ -48,7 +48,7 @@ def read_arrow(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
             first = 0
             for batch in _batches(source, is_file):
                 if batch.num_rows:
-                    asked = columns.of_those_there(asked, batch.schema.names)
+                    asked = columns.without_absent(asked, batch.schema.names)
                     _needed(asked, batch.schema.names, content.name)
                     yield _checked(pa.Table.from_batches([batch]), asked, content, first)
                     first += batch.num_rows
@@ -80,14 +80,15 @@ def _needed(asked: ColumnRequest, available: Sequence[str], name: str) -> list[s
     return needed
 
 
-def _unreadable(content: Content, what: str, error: Exception) -> Exception:
-    if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
+def _unreadable(content: Content, format_name: str, error: Exception) -> Exception:
+    if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, or of the network
         return error
     if page := content.web_page():
         return ExpectedError(Reason.DATA_INVALID, f"{page}.")
     message = str(error).splitlines()[0].rstrip(".")
     return ExpectedError(
-        Reason.DATA_INVALID, f"{content.name} is not a readable {what} file: {message}. Was it copied as a whole?"
+        Reason.DATA_INVALID,
+        f"{content.name} is not a readable {format_name} file: {message}. Was it copied as a whole?",
     )
 
 

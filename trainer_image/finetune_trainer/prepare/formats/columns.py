@@ -17,7 +17,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 
 def holder(column: str, available: Collection[str]) -> str | None:
-    """Return the column that is read for it: itself, or the one that the path begins with; None where neither is there."""
+    """Return the column that holds the values of a name: the column of that name, or the one that a path begins with, if any."""
     if column in available:
         return column
     first = column.split(".")[0]
@@ -25,7 +25,7 @@ def holder(column: str, available: Collection[str]) -> str | None:
 
 
 def require(columns: Sequence[str], available: Sequence[str], name: str, hint: str = "") -> list[str]:
-    """Return the columns that are read for those that are needed, each once."""
+    """Return the columns that hold the needed ones, each once. Raise ExpectedError where one is missing."""
     holders: dict[str, None] = {}
     for column in columns:
         read = holder(column, available)
@@ -35,8 +35,8 @@ def require(columns: Sequence[str], available: Sequence[str], name: str, hint: s
     return list(holders)
 
 
-def of_those_there(asked: ColumnRequest, available: Collection[str]) -> ColumnRequest:
-    """Leave optional columns that are absent out of the request; tell of those that are there beside it."""
+def without_absent(asked: ColumnRequest, available: Collection[str]) -> ColumnRequest:
+    """Leave optional columns that are absent out of the request; tell of columns that nobody asks for."""
     tell_beside(asked, available)
     kept = [column for column in asked.columns if column not in asked.optional or holder(column, available) is not None]
     return replace(asked, columns=tuple(kept))
@@ -52,7 +52,7 @@ def tell_beside(asked: ColumnRequest, available: Collection[str]) -> None:
 
 
 def completed(table: pa.Table, asked: ColumnRequest) -> pa.Table:
-    """Add the columns that are asked for and are not there, in which all is null."""
+    """Add columns of nulls for the columns that are asked for and absent."""
     for column in asked.columns:
         if column not in table.column_names:
             table = table.append_column(column, pa.nulls(table.num_rows))
@@ -70,13 +70,13 @@ def picked(table: pa.Table, columns: Sequence[str], name: str) -> pa.Table:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """Cast text and lists to the types that everything else knows, where another library wrote the file."""
+    """Cast the types of text and lists that other libraries write to the plain ones."""
     schema = pa.schema([field.with_type(_plain(field.type)) for field in table.schema], table.schema.metadata)
     return table if schema == table.schema else table.cast(schema)
 
 
 def require_utf8(table: pa.Table, name: str, first: int) -> None:
-    """Raise where text is none: no library looks at it when it reads. `first` is the number of the table's first row."""
+    """Raise where text is not UTF-8: no library checks that when it reads. `first` is the number of the table's first row."""
     try:
         table.validate(full=True)
     except pa.ArrowInvalid as invalid:
@@ -115,11 +115,11 @@ def key_missing(column: str, at: str, known: Sequence[str], name: str) -> Expect
     )
 
 
-def no_keys(column: str, at: str, what: object, name: str) -> ExpectedError:
+def no_keys(column: str, at: str, held: object, name: str) -> ExpectedError:
     """Make the error for a path into a column that holds no objects."""
     return ExpectedError(
         Reason.COLUMN_NOT_FOUND,
-        f"{name}: {column!r} asks for a key of column {at!r}, which holds {what}, no objects with keys. "
+        f"{name}: {column!r} asks for a key of column {at!r}, which holds {held}, no objects with keys. "
         "Name the right column in spec.dataset.columns.",
     )
 
@@ -140,7 +140,7 @@ def _within(table: pa.Table, column: str, name: str) -> pa.ChunkedArray:
 
 
 def value(row: Mapping[str, Any], column: str) -> Any:
-    """Return what a row of Python's has in a column; None where it has nothing there."""
+    """Return the value of a column in a row that Python parsed; None where the row has none."""
     if column in row or "." not in column:
         return row.get(column)
     inner: Any = row

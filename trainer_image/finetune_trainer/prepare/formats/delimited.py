@@ -48,7 +48,7 @@ class Dialect:
     misplaced: Misplaced | None = None
     """The value that speaks against quotes around values."""
     behind_space: int | None = None
-    """The line on which a quote begins a value but for white space."""
+    """The line on which a value begins with white space and then a quote."""
 
 
 def dialect(content: Content) -> Dialect:
@@ -80,7 +80,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     if how.quoted and how.misplaced:
         raise _quote_problem(content, how.misplaced)
     header = next(rows(content, how), ([], 1))[0]
-    asked = columns.of_those_there(asked, header)
+    asked = columns.without_absent(asked, header)
     _check_header(header, asked.columns, content)
     if not how.quoted:
         asked.tell(_characters(content, how))
@@ -124,7 +124,7 @@ def _batches(source: Any, how: Dialect, header: Sequence[str], asked: ColumnRequ
 
 
 class _SeenQuotes(io.RawIOBase):
-    """A file whose quotes are looked at as they pass, where it is not read twice."""
+    """A file whose quotes are checked while it is parsed, where it is not read twice."""
 
     def __init__(self, content: Content, separator: str) -> None:
         self._content = content
@@ -142,7 +142,7 @@ class _SeenQuotes(io.RawIOBase):
         self._line += block.count(LINE_END)
         if block:
             self.quotes.add(block)
-        else:  # who parses it complains of the last value before anybody else knows that it was the last
+        else:  # the parser complains of the last value before anybody else knows that it was the last
             self.quotes.finish()
         buffer[: len(block)] = block
         return len(block)
@@ -176,7 +176,7 @@ def rows(content: Content, how: Dialect | None = None) -> Iterator[tuple[list[st
 
 
 def _quote_problem(content: Content, misplaced: Misplaced) -> ExpectedError:
-    """Make the error that pyarrow does not: it takes all up to the next quote for one value, be it the rest of the file."""
+    """Make the error that pyarrow does not make: pyarrow takes all up to the next quote for one value, even the rest of the file."""
     problem = (
         'a quote (") that begins here is never closed.'
         if misplaced.goes_on is None
@@ -219,10 +219,10 @@ def _check_header(header: Sequence[str], needed: Sequence[str], content: Content
             Reason.DATA_INVALID,
             f"{content.name}, line 1: column {names(doubled)} is there twice. Give each a name of its own.",
         )
-    ours, hint = SEPARATORS[content.kind], ""
+    separator, hint = SEPARATORS[content.kind], ""
     other = next((sign for sign in WORDS if len(header) == 1 and sign in header[0]), None)
     if other:
-        hint = f" Values seem to be separated by {WORDS[other]}: {content.kind[1:]} takes {WORDS[ours]}."
+        hint = f" Values seem to be separated by {WORDS[other]}: {content.kind[1:]} takes {WORDS[separator]}."
     if header[0].lower().startswith(EXCEL):
         hint = " Line 1 tells Excel how values are separated, and nobody else: take it out."
     columns.require(needed, header, content.name, hint)
@@ -236,8 +236,8 @@ def _problem(content: Content, how: Dialect, reason: str) -> ExpectedError:
     for row, line in rows(content, how):
         width = width or len(row)
         if len(row) != width:
-            what = WORDS[how.separator]
-            way_out = f"Quote values that hold {what}." if how.quoted else f"Take {what} out of values."
+            separators = WORDS[how.separator]
+            way_out = f"Quote values that hold {separators}." if how.quoted else f"Take {separators} out of values."
             return ExpectedError(
                 Reason.DATA_INVALID,
                 f"{content.name}, line {line}: {len(row)} values where the header has {width}. {way_out}",

@@ -1,7 +1,7 @@
 """Json: an object a line, or one array of objects, a block at a time.
 
-pyarrow parses blocks of rows. What it cannot, Python parses row by row, which finds the line and the reason; only
-needed columns are looked at. Lists and objects in a row stay what they are.
+pyarrow parses blocks of rows. Blocks that it cannot parse Python parses row by row, which finds the line and the reason; only
+needed columns are checked. Lists and objects in a row stay what they are.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def is_array(content: Content) -> bool:
 
 
 def _parsed(block: bytes, seen: ColumnKinds) -> pa.Table | None:
-    """Return the block as pyarrow parses it; None where Python should have a look."""
+    """Return the block as pyarrow parses it; None where Python has to parse it."""
     needed, texts = seen.asked.columns, seen.asked.text
     if seen.asked.nested:  # of objects pyarrow would make one type, with the keys of all of them
         return None
@@ -98,10 +98,10 @@ def _schema(texts: Sequence[str]) -> pa.Schema:
     tree: dict[str, Any] = {}
     for column in texts:
         *holders, last = column.split(".")
-        at = tree
+        node = tree
         for key in holders:
-            at = at.setdefault(key, {})
-        at[last] = pa.string()
+            node = node.setdefault(key, {})
+        node[last] = pa.string()
     return pa.schema(_fields(tree))
 
 

@@ -1,4 +1,4 @@
-"""Plain text: a line is a row, with one column `text`. Blank lines are none."""
+"""Plain text: a line is a row, with one column `text`. Blank lines are no rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read(content: Content, asked: ColumnRequest) -> Iterator[pa.Table]:
     if page := content.web_page(require_text(content)):
         asked.tell(f"{page}; unless the text of this page is what is to be learnt.")
     columns.require(
-        columns.of_those_there(asked, [COLUMN]).columns,
+        columns.without_absent(asked, [COLUMN]).columns,
         [COLUMN],
         content.name,
         f" A text file has one column, {COLUMN!r}.",

@@ -1,4 +1,4 @@
-"""Rows as Python parsed them become columns: each value is looked at, so that what is wrong has a place and a reason."""
+"""Rows as Python parsed them become columns: each value is checked, so that a mistake is named with its place and reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from finetune_trainer.shared.failures import ExpectedError
 LARGEST = 2**63
 KINDS = {float: "numbers", str: "text", bool: "true or false", list: "lists", dict: "objects"}
 Placed = tuple[str, Any]
-"""A row and how messages call its place."""
+"""The place of a row, as messages name it, and the row."""
 
 
 @dataclass
@@ -31,10 +31,10 @@ class ColumnKinds:
     asked: ColumnRequest
     kinds: dict[str, type] = field(default_factory=dict)
     all_seen: bool = False
-    """Whether all of them have been seen."""
+    """Whether all needed columns have been seen."""
 
     def table(self, rows: Iterable[Placed]) -> pa.Table:
-        """Make a table of the rows, each looked at."""
+        """Make a table of the rows, and check each of them."""
         values: dict[str, list[Any]] = {column: [] for column in self.asked.columns}
         places: list[str] = []
         seen = SeenColumns(self.asked.columns)
@@ -118,7 +118,7 @@ class ColumnKinds:
 
 
 class SeenColumns:
-    """What the first rows have, for messages."""
+    """Columns, keys and values of the first rows, for messages."""
 
     def __init__(self, needed: Sequence[str]) -> None:
         self._needed = needed

@@ -1,4 +1,4 @@
-"""Quotes in separated values: does each one that begins a value end it, too?
+"""A check of quotes in separated values: a value that begins with one must end with one.
 
 In tab-separated corpora a quote is a character like any other. Who takes it for the beginning of a value joins all lines
 up to the next quote, and says nothing: so what follows a closing quote is looked at.
@@ -16,7 +16,7 @@ from finetune_trainer.prepare.formats.raw import BYTE_ORDER_MARK, LINE_END
 
 QUOTE, RETURN, OTHER = b'"', b"\r", b"x"
 SPACES = 8
-"""White space that is looked at before a quote."""
+"""The characters of white space that are looked at before a quote."""
 Positions = npt.NDArray[np.int64]
 
 
@@ -35,7 +35,7 @@ class Quotes:
 
     def __init__(self, separator: str) -> None:
         self.misplaced: Misplaced | None = None
-        """The first."""
+        """The first one in the file."""
         self.span_lines = False
         """Whether a value in quotes holds a line end."""
         self.in_header = False
@@ -44,14 +44,14 @@ class Quotes:
         """The first line on which white space and then a quote begin a value: neither is taken away."""
         self._separator = separator.encode()
         self._begins = np.frombuffer(self._separator + LINE_END + RETURN, np.uint8)
-        """What a quote stands behind that begins a value, and before that ends one."""
+        """The characters before a quote that begins a value, and after one that ends it."""
         self._after = re.compile(rb"[ \t]*(?:%s|\r|\n|$)" % re.escape(self._separator))
         self._before = re.compile(rb"(?:%s|\n|^)[ \t]+$" % re.escape(self._separator))
         self._open: int | None = None
         """Line on which a value began that has not ended."""
         self._line = 1
         self._rest: list[bytes] = []
-        """Of a line whose end has not been added."""
+        """Parts of a line whose end has not been added."""
 
     def add(self, part: bytes) -> None:
         """Look at more bytes."""
@@ -81,19 +81,19 @@ class Quotes:
 
     def _quotes(self, block: bytes) -> None:
         signs = np.frombuffer(block, np.uint8)
-        places = np.flatnonzero(signs == QUOTE[0])
+        positions = np.flatnonzero(signs == QUOTE[0])
         line_ends = np.flatnonzero(signs == LINE_END[0])
-        if not self._all_fit(signs, places, line_ends):
-            self._one_by_one(block, places, line_ends)
+        if not self._all_fit(signs, positions, line_ends):
+            self._one_by_one(block, positions, line_ends)
 
-    def _all_fit(self, signs: npt.NDArray[np.uint8], places: Positions, line_ends: Positions) -> bool:
+    def _all_fit(self, signs: npt.NDArray[np.uint8], positions: Positions, line_ends: Positions) -> bool:
         """Look at the usual case, all at once: quotes begin and end values by turns."""
         is_open = self._open is not None
-        begin, end = places[int(is_open) :: 2], places[1 - int(is_open) :: 2]
+        begin, end = positions[int(is_open) :: 2], positions[1 - int(is_open) :: 2]
         before, behind = begin[begin > 0] - 1, end[end < len(signs) - 1] + 1
         if not (np.isin(signs[before], self._begins).all() and np.isin(signs[behind], self._begins).all()):
             return False
-        first, last = (np.searchsorted(line_ends, place) for place in (begin, end))
+        first, last = (np.searchsorted(line_ends, position) for position in (begin, end))
         if is_open and len(last):
             self.span_lines = True
             last = last[1:]
@@ -101,20 +101,20 @@ class Quotes:
         self.span_lines |= bool((first[:closed] != last).any())
         if len(first) > closed:
             self._open = self._line + int(first[-1])
-        elif len(places):
+        elif len(positions):
             self._open = None
         return True
 
-    def _one_by_one(self, block: bytes, places: Positions, line_ends: Positions) -> None:
-        lines = self._line + np.searchsorted(line_ends, places)
-        for place, line in zip(places.tolist(), lines.tolist(), strict=True):
+    def _one_by_one(self, block: bytes, positions: Positions, line_ends: Positions) -> None:
+        lines = self._line + np.searchsorted(line_ends, positions)
+        for position, line in zip(positions.tolist(), lines.tolist(), strict=True):
             if self._open is None:
-                if place == 0 or block[place - 1] in self._begins:
+                if position == 0 or block[position - 1] in self._begins:
                     self._open = line
-                elif self.behind_space is None and self._before.search(block, max(0, place - SPACES), place):
+                elif self.behind_space is None and self._before.search(block, max(0, position - SPACES), position):
                     self.behind_space = line
                 continue  # another one is a character of its value
-            if not self._after.match(block, place + 1):
+            if not self._after.match(block, position + 1):
                 self.misplaced = Misplaced(self._open, line)
                 return
             self.span_lines |= line != self._open

@@ -1,4 +1,4 @@
-"""Bytes of a file that should be text: is it text at all, in UTF-8, and on which line is it not?"""
+"""Checks of a file that should be text in UTF-8, which name the line where it is not."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def require_text(content: Content) -> bytes:
     """Return the first bytes. Raise where they say that this is something else than UTF-8 text."""
     with content.open() as file:
         head = file.read(HEAD_BYTES)
-    for first, what in OTHER_CONTENT.items():
+    for first, problem in OTHER_CONTENT.items():
         if head.startswith(first):
-            raise ExpectedError(Reason.DATA_INVALID, f"{content.name} {what}.")
+            raise ExpectedError(Reason.DATA_INVALID, f"{content.name} {problem}.")
     if head.startswith(UTF_16) or head[:2].count(0) == 1:  # the first character is one of ASCII
         raise ExpectedError(
             Reason.DATA_INVALID,
             f"{content.name}, line 1: not UTF-8 but UTF-16. Convert the file, for example with "
             f"`iconv -f {'utf-16be' if head[:1] == NUL else 'utf-16'} -t utf-8`.",
         )
-    if problem := nul_problem(head, 1, content.name):
-        raise problem
+    if error := nul_problem(head, 1, content.name):
+        raise error
     return head
 
 

@@ -1,6 +1,6 @@
-"""Json documents that hold rows in another shape than an object a row: how pandas writes a table, unless it is told.
+"""Json documents that hold rows in another shape than an object a row: as pandas writes a table by default.
 
-They are refused with what they are: such a document must be in memory as a whole, and `to_json` writes the other as easily.
+They are refused by name: such a document must be in memory as a whole, and `to_json` writes an object a row as easily.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def of_document(begins: Mapping[str, str], needed: Sequence[str]) -> str | None:
 
 
 def of_row(row: Mapping[str, Any], needed: Sequence[str], text: Sequence[str]) -> str | None:
-    """Say the same of what is on one line; columns of `text` hold no lists."""
+    """Say which document a line holds in place of a row, if any; columns of `text` hold no lists."""
     values = [row.get(column if column in row else column.split(".")[0]) for column in needed]
     if all(_is_numbered(value) for value in values):
         return BY_COLUMN
