@@ -1,7 +1,7 @@
 """`prepare`: resolve, download, check and tokenise, once for all ranks and before an accelerator is taken.
 
-`command` is what the pod runs; `hub` and `files` bring rows in; a task knows what each task needs of them; `store`
-keeps the result, content-addressed. Nothing here imports torch: it would cost seconds and serve nothing.
+`prepare_command` is what the pod runs; `hub` and `files` bring rows in; a task knows what it needs of them; `store` keeps the
+result, content-addressed. Nothing here imports torch: the import would cost seconds and serve nothing.
 """
 
 

@@ -1,6 +1,6 @@
-"""From checked rows to prepared data on the volume: tokens, examples, counts, and what the user should know of them.
+"""From checked rows to prepared data on the volume: tokens, examples, counts, and messages for the user.
 
-What is noted here depends on the data alone, so that whoever finds it prepared is told the same.
+The messages depend on the data alone, so that a job that finds the data prepared shows the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.task import Checked, Limits
 
 JUDGED = ("validation", "test")
-"""Splits whose rows are kept as they were: metrics and predictions read them."""
+"""Splits whose rows are kept beside their tokens: metrics and predictions read the rows."""
 
 ROOM_BYTES = 32 << 20
 
@@ -41,7 +41,7 @@ class Job:
 
 
 def make(job: Job, folder: Path, partial: Path, make_room: Callable[[int], object]) -> None:
-    """Write everything to `partial`, then give it its name. `make_room` sees to so many free bytes, where it can."""
+    """Write the prepared data to `partial`, then rename it to `folder`. `make_room` frees so many bytes, where it can."""
     settings, run_task = job.settings, job.run_task
     with store.building(partial):
         checked = _checked(job, partial / "rows")
@@ -81,7 +81,7 @@ def _checked(job: Job, scratch: Path) -> Checked:
 
 
 def _bytes(rows: tokens.Taken) -> int:
-    """Estimate what rows take as tokens: seldom more than the text does, and the rows themselves may be kept beside them."""
+    """Estimate the bytes of rows as tokens: seldom more than their text takes, and the rows may be kept beside their tokens."""
     text: int = rows.table.nbytes * rows.rows // max(1, rows.table.num_rows)
     return ROOM_BYTES + 3 * text
 
@@ -91,10 +91,10 @@ class _Made:
     reports: dict[str, SplitReport]
     tallies: dict[str, summary.Tally]
     overlaps: dict[str, int]
-    """Split -> training rows that it has too."""
+    """Split -> the number of training rows that occur in the split, too."""
 
     def noted(self, checked: Checked, messages: list[str]) -> dict[str, Any]:
-        """Return what is kept beside the data."""
+        """Return the notes that are kept beside the data."""
         train = self.tallies["train"]
         short = summary.short(self.reports, checked.label_names, single_label=train.single_label)
         return {
@@ -112,7 +112,7 @@ def _written(job: Job, taken: Mapping[str, tokens.Taken], checked: Checked, part
     parts = tokens.tokenised(job.run_task.task, ordered, cores.processes(job.settings.num_proc))
     overlap = tokens.Overlap()
     for role, rows in ordered.items():
-        of_split = islice(parts, len(rows.places(role)))
+        of_split = islice(parts, len(rows.ranges(role)))
         _write_split(role, rows, of_split, tallies[role], overlap, partial)
     reports = {}
     for role, rows in taken.items():
@@ -143,8 +143,8 @@ def _write_split(
     if role not in JUDGED:
         return
     with store.ArrowFile(store.examples_file(partial, role)) as file:
-        for place in rows.places(role):
-            for batch in rows.part(place).to_batches():
+        for row_range in rows.ranges(role):
+            for batch in rows.part(row_range).to_batches():
                 file.write(batch)
 
 

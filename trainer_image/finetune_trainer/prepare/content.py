@@ -1,4 +1,4 @@
-"""The bytes of a file, wherever they lie and however they are packed: opened again and again, read in a stream."""
+"""The bytes of a file, wherever they lie and however they are compressed: opened again and again, read in a stream."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from finetune_trainer.contract.records import Reason
 from finetune_trainer.shared.failures import ExpectedError
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
-"""How a packed file's name ends -> what packed it."""
+"""Ending of a compressed file's name -> the compression."""
 BUFFER_BYTES = 1 << 20
 HEAD_BYTES = 4096
 WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|\?xml|!--)", re.IGNORECASE)
-"""How pages begin, and what a storage says in XML in place of a file."""
+"""The beginning of a web page, or of the XML that a storage answers in place of a file."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Content:
     name: str
     """The name in messages: the pods' path, or the address without what is secret in it."""
     open_stored: Callable[[], BinaryIO]
-    """The function that opens its bytes as they are stored; each call begins anew."""
+    """The function that opens the bytes as they are stored; each call begins at the first one."""
     path: Path | None = None
     """The path of a file of this machine; None for one that is not."""
     far: bool = False
-    """Whether it is read over the network, so that what would read all of it beforehand is left out."""
+    """Whether the file is read over the network, so that checks that read all of it beforehand are left out."""
 
     @property
     def kind(self) -> str:
-        """How the name of the unpacked file ends: `.csv`."""
+        """The ending of the file's name, without that of a compression: `.csv`."""
         return kind_of(self.name)
 
     @property
@@ -46,12 +46,12 @@ class Content:
         return COMPRESSIONS.get(PurePosixPath(self.name).suffix.lower())
 
     def open(self) -> BinaryIO:
-        """Open the unpacked bytes. Damaged ones raise ExpectedError while they are read."""
+        """Open the decompressed bytes. Reading damaged ones raises ExpectedError."""
         stored = self.open_stored()
         return io.BufferedReader(_Unpacked(self, stored), BUFFER_BYTES) if self.compression else stored
 
     def web_page(self, head: bytes | None = None) -> str | None:
-        """Say that a page was saved in place of the data; `head`: how the file begins, where that is known."""
+        """Say that the file is a web page, saved in place of the data; None where it is none. `head`: its first bytes, if known."""
         if head is None:
             with self.open_stored() as file:
                 head = file.read(HEAD_BYTES)
@@ -63,17 +63,17 @@ class Content:
         )
 
     def for_arrow(self) -> Any:
-        """Return what pyarrow reads the unpacked bytes from: by itself where it can."""
+        """Return what pyarrow reads: the path of a local file that is not compressed, else the opened file."""
         return str(self.path) if self.path is not None and not self.compression else self.open()
 
 
 def local(path: Path, name: str) -> Content:
-    """Return a file of this machine."""
+    """Return the content of a file of this machine."""
     return Content(name, lambda: path.open("rb"), path)
 
 
 def kind_of(name: str) -> str:
-    """Return how a file's name ends but for what packed it: `.csv` of `train.csv.gz`."""
+    """Return the ending of a file's name, without that of a compression: `.csv` of `train.csv.gz`."""
     pure = PurePosixPath(name)
     return (PurePosixPath(pure.stem) if pure.suffix.lower() in COMPRESSIONS else pure).suffix.lower()
 
@@ -81,9 +81,9 @@ def kind_of(name: str) -> str:
 class _Unpacked(io.RawIOBase):
     def __init__(self, content: Content, stored: BinaryIO) -> None:
         self._content, self._stored = content, stored
-        how = str(content.compression)
+        compression = str(content.compression)
         self._stream: Any = (
-            lzma.LZMAFile(stored) if how == "xz" else pa.CompressedInputStream(stored, how)  # noqa: SIM115
+            lzma.LZMAFile(stored) if compression == "xz" else pa.CompressedInputStream(stored, compression)  # noqa: SIM115
         )
 
     def readable(self) -> bool:
@@ -93,7 +93,7 @@ class _Unpacked(io.RawIOBase):
         try:
             block = self._stream.read(len(buffer))
         except (OSError, EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's, or the network's
+            if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, or of the network
                 raise
             if page := self._content.web_page():
                 raise ExpectedError(Reason.DATA_INVALID, f"{page}.") from error

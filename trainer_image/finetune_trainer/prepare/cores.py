@@ -1,4 +1,4 @@
-"""How many processes this container has room for: cores that it may use, memory that it may fill."""
+"""The number of processes that this container has room for, by its cores and its memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def processes(wanted: int | None, cgroup: Path = CGROUP) -> int:
 
 
 def cores(cgroup: Path = CGROUP) -> int:
-    """Count the cores that this process may use: a limit of 1.5 is two that are not always there."""
+    """Count the cores that this process may use: a limit of 1.5 cores counts as two."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return max(1, min(allowed, math.ceil(quota))) if quota is not None else allowed

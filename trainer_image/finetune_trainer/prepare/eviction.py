@@ -1,4 +1,4 @@
-"""Room for new prepared data: what no job can need any more goes, the least recently used first, and only when it must.
+"""Eviction of prepared data that no job can need any more: the least recently used first, and only where room is short.
 
 An entry stays as long as the newest run of any job of the claim names it and has no finished model: that run may be
 training, suspended, or about to be tried again. It stays, too, for a while after somebody has found it: a job that is
@@ -29,7 +29,7 @@ EVICTED = ".evicted-"
 class Entry:
     folder: Path
     used: float
-    """The time when it was made, or found again, by the volume's clock."""
+    """The time when the entry was made, or found again, by the volume's clock."""
 
     @property
     def size(self) -> int:
@@ -43,12 +43,12 @@ def touch(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        pass  # not on this volume, or not by this user: it goes for older than it is, and stays while it is named
+        pass  # this volume or user sets no times: the entry counts as older than it is, and stays while a run names it
     return True
 
 
 def make_room(layout: Layout, wanted: int) -> list[str]:
-    """Evict until the volume has so many free bytes or nothing more can go; says what went."""
+    """Evict until the volume has `wanted` free bytes, or nothing more can go; return messages that say what went."""
     messages = []
     if shutil.disk_usage(layout.output).free < wanted:
         for name in names_in(layout.all_prepared):
@@ -92,17 +92,14 @@ def _named_by(run: Run) -> str | None:
 
 
 def _may_go_on(layout: Layout) -> Iterator[Run]:
-    """Select of each job the newest run, unless it has a model; an object of the same name that came later ended those before."""
+    """Yield the newest run of each job, unless the run has a model. Runs of earlier objects of the same name are over."""
     for job in names_in(layout.output):
         runs = replace(layout, job=job).runs
-        prepared = [(run.prepared.stat().st_mtime, run) for run in map(Run, _folders(runs)) if run.prepared.is_file()]
+        folders = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
+        prepared = [(run.prepared.stat().st_mtime, run) for run in map(Run, folders) if run.prepared.is_file()]
         newest = max(prepared, key=lambda entry: entry[0], default=None)
         if newest is not None and not any(attempt.model.is_dir() for attempt in newest[1].begun()):
             yield newest[1]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def _used(folder: Path) -> float | None:
@@ -113,7 +110,7 @@ def _used(folder: Path) -> float | None:
 
 
 def evict(layout: Layout, entry: Entry) -> bool:
-    """Take an entry's name away, see that nobody has begun to use it meanwhile, remove it."""
+    """Hide an entry, see that nobody has begun to use it meanwhile, and remove it. Return whether it was removed."""
     folder = entry.folder
     gone = hide(folder, EVICTED)
     if gone is None:

@@ -1,6 +1,6 @@
 """Where the files of a split lie: on a mounted volume, or at an address; and what identifies each of them.
 
-Looking one up reads no row of it. From far away a file is fetched into the claim's cache when it is read, or, where
+Looking a file up reads no row of it. A file from far away is fetched into the claim's cache when it is read, or, where
 `spec.dataset.streaming` says so, read from where it is.
 """
 
@@ -24,7 +24,7 @@ from finetune_trainer.shared.failures import ExpectedError
 HUB = "hf://"
 DATASETS = "hf://datasets/"
 DOWNLOADS = "downloads"
-"""The folder, beside the Hub's cache on the claim, of what was fetched from other places."""
+"""The name of the folder, beside the Hub's cache on the claim, for files that were fetched from other servers."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class FileSource:
 
 def find(paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming: bool) -> Iterator[FileSource]:
     """Find the files that paths, patterns and addresses mean, in the order given."""
-    fetched = downloads(hub_cache)
+    cache = downloads(hub_cache)
     for path in paths:
         if path.startswith(s3.SCHEME):
-            yield from (_remote(file, fetched, streaming=streaming) for file in s3.find(path))
+            yield from (_remote(file, cache, streaming=streaming) for file in s3.find(path))
         elif path.startswith(HUB):
             yield from _of_hub(path, client, hub_cache, streaming=streaming)
         elif path.startswith(("https://", "http://")):
             _require_known_kind(shown(path))
-            yield _remote(web.find(path), fetched, streaming=streaming)
+            yield _remote(web.find(path), cache, streaming=streaming)
         elif streaming:
             raise ExpectedError(
                 Reason.DATA_INVALID,
@@ -61,7 +61,9 @@ def find(paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming:
 
 def _local(content: Content) -> FileSource:
     assert content.path is not None
-    return FileSource(_identity(content, file_digest(content.path)), lambda: content)
+    digest = file_digest(content.path)
+    identity = {"digest": digest, "kind": content.kind, "compression": content.compression}
+    return FileSource(identity, lambda: content)
 
 
 def _remote(file: Remote, cache: Path, *, streaming: bool) -> FileSource:
@@ -71,7 +73,7 @@ def _remote(file: Remote, cache: Path, *, streaming: bool) -> FileSource:
     if streaming:
         content = remote.far(file)
         return FileSource([file.name, file.version, file.size], lambda: content)
-    if file.version is None:  # the server tells nothing that its content could be known by
+    if file.version is None:  # nothing but the content itself tells whether it has changed
         return _local(remote.fetched(file, cache))
     return FileSource([file.name, file.version, file.size], lambda: remote.fetched(file, cache))
 
@@ -104,7 +106,3 @@ def downloads(hub_cache: Path) -> Path:
 def _require_known_kind(name: str) -> None:
     if problem := unknown_kind(name):
         raise ExpectedError(Reason.DATA_INVALID, f"{name}: {problem}.")
-
-
-def _identity(content: Content, digest: str) -> object:
-    return {"digest": digest, "kind": content.kind, "compression": content.compression}

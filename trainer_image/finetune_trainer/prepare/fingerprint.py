@@ -1,4 +1,4 @@
-"""What prepared data is named after: everything that it was made from, and nothing else.
+"""Digests that prepared data is named after: of everything that the data was made from, and of nothing else.
 
 Equal keys mean equal files, so that a second run, or a second job, finds them done.
 """
@@ -15,7 +15,7 @@ from finetune_trainer.contract.effects import Effect, parts
 from finetune_trainer.contract.run_config import RunConfig
 
 FORMAT = 5
-"""The version of the files: raised with every change of this code that makes others from the same input."""
+"""The version of the files: raised with every change of the code that makes other files from the same input."""
 
 
 def sha256(value: Any) -> str:
@@ -34,9 +34,10 @@ SAMPLES, SAMPLE_BYTES = 16, 64 << 10
 
 
 def model_digest(folder: Path) -> str:
-    """Tell one base model from another: by its configuration, and the size and samples of its weights.
+    """Return the digest of a base model: of its configuration, and of the size and samples of its weights.
 
-    No proof that every byte is there; two trainings of one model differ everywhere. A copy of a model is the same one.
+    The digest does not prove that every byte is right; but two trainings of one model differ everywhere. A copy of a model has
+    the same digest.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
     configs = [[path.name, file_digest(path)] for path in files if path.name in ("config.json", "adapter_config.json")]
@@ -61,7 +62,7 @@ def seed(training_arguments: Mapping[str, Any]) -> int:
 def config_digest(config: RunConfig) -> str:
     """Return the digest of the parts of a run config that `prepare` reads: another one means prepare again.
 
-    How it is trained is among them: whether that fits the data is said here, before an accelerator is taken.
+    The training arguments are among them: `prepare` checks that they fit the data, before an accelerator is taken.
     """
     checked = parts(config, Effect.CHECKS)
     return sha256(

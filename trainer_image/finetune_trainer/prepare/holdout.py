@@ -62,7 +62,7 @@ def held_out(rows: int, fraction: float, seed: int, classes: Indices | None) -> 
 
 
 def _classes(split: Split, label: str | None) -> Indices | None:
-    """Return each row's class as a number; None where the column has no classes to speak of."""
+    """Return each row's class as a number; None where the column holds no classes."""
     if label is None or label not in split.table.column_names:
         return None
     column = split.table.column(label)

@@ -1,7 +1,7 @@
 """Models and datasets of the Hugging Face Hub: commits resolved, files downloaded once, errors in the user's words.
 
-What passes (the Hub is down or refuses connections) is tried again here a few times, then left to the next try of the
-Job.
+A failure that may pass (the Hub is down or refuses connections) is tried again here a few times, then left to the next try
+of the Job.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class HubFile:
 
 
 class HubReader:
-    """The Hub as one job sees it: its endpoint, token and cache."""
+    """The Hub as one job sees it: by its endpoint and token."""
 
     def __init__(self, settings: HubSettings) -> None:
         self._endpoint = endpoint_of(settings)
@@ -68,7 +68,7 @@ class HubReader:
         return HfApi(endpoint=self._endpoint, token=self._token or False)
 
     def model(self, source: ModelSource, cache: Path) -> tuple[Path, str]:
-        """Download the files that training needs; returns the folder and the commit."""
+        """Download the files that training needs; return their folder and the commit."""
         wanted = Wanted.of(source, self._endpoint)
         info = self._ask(
             lambda: self._api.model_info(source.name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
@@ -122,7 +122,7 @@ class HubReader:
         return Path(path)
 
     def direct(self, file: HubFile) -> tuple[str, dict[str, str]]:
-        """Return where the file can be read from, and what is to be sent with a request for it."""
+        """Return the address of the file, and the headers of a request for it."""
         from huggingface_hub import hf_hub_url
 
         address = hf_hub_url(
@@ -135,7 +135,7 @@ class HubReader:
 
         try:
             self._api.auth_check(name, repo_type="dataset")
-        except errors.RepositoryNotFoundError:  # a gate is one, too
+        except errors.RepositoryNotFoundError:  # the error for a gated repository is one, too
             raise
         except errors.HfHubHTTPError as error:
             if error.response.status_code != HTTPStatus.NOT_FOUND:  # a mirror need not have this route
@@ -168,7 +168,7 @@ class HubReader:
         return retry.until_done(one_try, BACKOFF, _seconds_to_wait, tell=tell_of_pause)
 
     def _problem(self, error: Exception, wanted: Wanted) -> ExpectedError | None:
-        """Say what an error means, with what there is instead of a name that is not there."""
+        """Make the error for the user, which suggests names that exist for one that does not; None where it is none of the Hub's."""
         from huggingface_hub import errors
 
         if isinstance(error, errors.RevisionNotFoundError):
@@ -202,7 +202,7 @@ def _seconds_to_wait(error: Exception) -> float | None:
 
 
 def _if_answered(ask: Callable[[], T]) -> T | None:
-    """Ask for what would make a message better; None where the Hub does not answer: the message does without."""
+    """Return the answer to a question that only improves a message; None where the Hub does not answer."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -213,7 +213,7 @@ def _if_answered(ask: Callable[[], T]) -> T | None:
 
 
 def _client() -> httpx2.Client:
-    """Make the library's own client, but with a limit to the silence that it bears."""
+    """Make the library's own client, but with a timeout."""
     import httpx2
     from huggingface_hub.utils._http import default_client_factory
 

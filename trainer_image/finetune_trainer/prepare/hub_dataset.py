@@ -1,4 +1,4 @@
-"""Rows of a Hub dataset, read by the `datasets` library at one commit; what it says when it cannot, in better words."""
+"""Rows of a Hub dataset, read by the `datasets` library at one commit, with the library's errors in the user's words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> dict[str, Split]:
-    """Load all splits of a dataset, by their names on the Hub. What the Hub refuses is raised as it comes."""
+    """Load all splits of a dataset, by their names on the Hub. Errors of the Hub are raised as they are."""
     builder = _builder(wanted, config, commit, token)
     try:
         builder.download_and_prepare()
@@ -29,7 +29,7 @@ def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> 
 
 
 def stream(wanted: Wanted, config: str | None, commit: str, token: str | None, take: Callable[[Any], T]) -> T:
-    """Return what `take` makes of the splits of a dataset, read from where they are."""
+    """Return what `take` makes of the splits of a dataset, which are read over the network."""
     builder = _builder(wanted, config, commit, token)
     try:
         return take(builder.as_streaming_dataset())
@@ -44,11 +44,11 @@ def _builder(wanted: Wanted, config: str | None, commit: str, token: str | None)
     from datasets.packaged_modules.cache.cache import Cache
 
     # Not the bare name: a folder of that name in the working directory, or a format (`csv`), would be taken for it.
-    place = f"hf://datasets/{wanted.name}"
+    address = f"hf://datasets/{wanted.name}"
     try:
-        builder = datasets.load_dataset_builder(place, config, revision=commit, token=token or False)
+        builder = datasets.load_dataset_builder(address, config, revision=commit, token=token or False)
     except ValueError as error:
-        configs = datasets.get_dataset_config_names(place, revision=commit, token=token or False)
+        configs = datasets.get_dataset_config_names(address, revision=commit, token=token or False)
         if config in configs:
             raise _unreadable(error, wanted) from error
         raise config_missing(wanted, config, configs) from error
@@ -61,7 +61,7 @@ def _builder(wanted: Wanted, config: str | None, commit: str, token: str | None)
 
 
 def _unreadable(error: Exception, wanted: Wanted) -> Exception:
-    """Return the error to raise: what the Hub or the volume said is judged elsewhere, the rest is wrong with the data."""
+    """Return the error to raise: one of the Hub or the volume as it is, for others one that says what is wrong with the data."""
     full = next((link for link in chain(error) if isinstance(link, OSError) and link.errno in DISK_FULL), None)
     if full is not None:
         return full

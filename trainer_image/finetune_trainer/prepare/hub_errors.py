@@ -1,6 +1,6 @@
-"""What the Hub's refusals mean to the user: which field is wrong, what there is instead, the way out.
+"""Errors of the Hub in the user's words: which field is wrong, which names exist instead, the way out.
 
-Asks nothing: who knows what there is hands it in.
+Makes no request: callers hand in the names that exist.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from finetune_trainer.shared.connections import refusal
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub import refusals
 
-SAID_CHARACTERS = 300
+ERROR_CHARACTERS = 300
 BUSY = (408, 425, 429)
 TOKEN_FIELD = "spec.hub.tokenSecretRef"
 
@@ -47,7 +47,7 @@ class Wanted:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from: libraries wrap the Hub's answer in errors of their own, some of them in a circle."""
+    """Yield an error and its causes: libraries wrap the Hub's answer in errors of their own, some of them in a circle."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -60,7 +60,7 @@ def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> Expected
     from huggingface_hub import errors
 
     status = _status(error)
-    if status is None and (hopeless := refusal(error, _place(wanted.endpoint))) is not None:
+    if status is None and (hopeless := refusal(error, _hub_name(wanted.endpoint))) is not None:
         return ExpectedError(*hopeless)
     if is_busy(error):
         return _unavailable(error, wanted, status)
@@ -83,7 +83,7 @@ def translated(error: Exception, wanted: Wanted, *, has_token: bool) -> Expected
 
 
 def is_busy(error: Exception) -> bool:
-    """Tell whether it passes: the Hub is down, busy or out of reach, or a connection was cut."""
+    """Tell whether an error may pass: the Hub is down, busy or out of reach, or a connection was cut."""
     import httpx2
     from huggingface_hub import errors
 
@@ -97,22 +97,22 @@ def is_busy(error: Exception) -> bool:
 def _unavailable(error: Exception, wanted: Wanted, status: int | None) -> ExpectedError:
     root = list(chain(error))[-1]
     message = (
-        f"it answered {status}" if status else " ".join(f"{type(root).__name__}: {root}".split())[:SAID_CHARACTERS]
+        f"it answered {status}" if status else " ".join(f"{type(root).__name__}: {root}".split())[:ERROR_CHARACTERS]
     )
     return unavailable(wanted, message.rstrip("."))
 
 
 def unavailable(wanted: Wanted, message: str) -> ExpectedError:
     """Make the error for a Hub that may answer later."""
-    place = _place(wanted.endpoint)
+    hub_name = _hub_name(wanted.endpoint)
     return ExpectedError(
         Reason.HUB_UNAVAILABLE,
-        f"{place[0].upper()}{place[1:]} cannot be reached for the {wanted}: {message}.",
+        f"{hub_name[0].upper()}{hub_name[1:]} cannot be reached for the {wanted}: {message}.",
         cause=Cause.ERROR,
     )
 
 
-def _place(endpoint: str | None) -> str:
+def _hub_name(endpoint: str | None) -> str:
     return f"the Hub at {endpoint} (spec.hub.endpoint)" if endpoint else "the Hub"
 
 
@@ -180,7 +180,7 @@ def file_missing(wanted: Wanted, path: str, files: Sequence[str]) -> ExpectedErr
 
 
 def meant(name: str, known_names: Sequence[str], shown: Sequence[str] = ()) -> str:
-    """Return ` Did you mean 'x'?` where a name is spelt almost like a known one; `shown`: what to call those."""
+    """Return ` Did you mean 'x'?` where a name is spelt almost like a known one; `shown`: the known names as the message writes them."""
     by_plain_name = {
         other.casefold(): name_shown for other, name_shown in zip(known_names, shown or known_names, strict=True)
     }

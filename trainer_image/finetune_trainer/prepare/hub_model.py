@@ -11,7 +11,7 @@ from finetune_trainer.prepare.hub_errors import Wanted
 from finetune_trainer.shared.failures import ExpectedError
 
 WEIGHTS = {"model": ".safetensors", "pytorch_model": ".bin"}
-"""How files that transformers loads begin -> how they end; the first kind that is there is taken."""
+"""Beginning of the names of weight files that transformers loads -> their ending; the first kind that a model has is taken."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
 """The file that a tokenizer of bytes or characters has, which has no vocabulary."""
 TEXT_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")

@@ -1,6 +1,6 @@
-"""What the training image lacks of what the job asks for. Prepare runs in the same image, and takes no accelerator.
+"""Things that a job needs and the training image lacks. Prepare runs in the same image, and takes no accelerator.
 
-The ranks would fail on it once they had taken theirs. What needs a device to know is left to them.
+The ranks would fail only once they had taken their accelerators. What only a device can tell is left to them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from finetune_trainer.prepare import probes
 from finetune_trainer.shared.failures import ExpectedError
 
 PACKAGES = {"liger_kernel": "liger-kernel", "peft": "peft", "bitsandbytes": "bitsandbytes"}
-"""Module -> package, of those that only some jobs need."""
+"""Module -> package, for packages that only some jobs need."""
 OF_KINDS = {"gemma3n": "timm"}
 """Kind of model -> package that some of its layers come from."""
 COMPILERS = {True: ("CC", ("cc", "gcc", "clang")), False: ("CXX", ("c++", "g++", "clang++"))}
@@ -49,7 +49,7 @@ def _refuse(missing: Iterable[str]) -> tuple[str, ...]:
 
 
 def has_compiler(*, accelerator: bool) -> bool:
-    """Tell whether torch.compile finds what it compiles its kernels with."""
+    """Tell whether torch.compile finds a compiler for its kernels."""
     variable, usual = COMPILERS[accelerator]
     named = os.environ.get(variable)
     return any(shutil.which(name) for name in ((named,) if named else usual))
@@ -79,7 +79,7 @@ def _of_arguments(
 
 
 def _of_kind(name: str, model: Path) -> Iterator[str]:
-    """Name what a model lacks whose layers come from another library."""
+    """Yield a message where the image lacks the package that layers of the model come from."""
     package = OF_KINDS.get(_kind(model) or "")
     if package is not None and importlib.util.find_spec(package) is None:
         yield (
@@ -89,7 +89,7 @@ def _of_kind(name: str, model: Path) -> Iterator[str]:
 
 
 def _of_weights(name: str, model: Path, accelerators: bool) -> Iterator[str]:
-    """Name what weights lack that another library has put into few bits. Raise ExpectedError if nothing can be trained upon them."""
+    """Yield a message where the image cannot load weights in few bits. Raise ExpectedError if nothing can be trained upon them."""
     if not accelerators or not _is_quantized(model):
         return  # without an accelerator they are refused in any case
     answer = probes.ask("quantizer_probe", str(model))
@@ -115,7 +115,7 @@ def _kind(model: Path) -> str | None:
 
 
 def _is_quantized(model: Path) -> bool:
-    """Tell whether the configuration speaks of few bits, without transformers, which takes seconds to import."""
+    """Tell whether the configuration names weights in few bits, without transformers, which takes seconds to import."""
     try:
         return '"quantization_config"' in (model / "config.json").read_text(encoding="utf-8")
     except (OSError, ValueError):

@@ -16,8 +16,8 @@ the signal to the takeover:
     FUSE (bindfs)   killed        not within 15 s    0.02 s
     FUSE (bindfs)   stopped       not within 15 s    3.04 s
 
-It also renews by the time of the file, which some volumes of object storage do not keep, has no room for the name of the
-job that a waiting one tells, and notices a loss only with its next heartbeats, not when it is asked.
+`SoftFileLease` also renews by the time of the file, which some volumes of object storage do not keep, cannot hold the name of
+the job, which a waiting job shows, and notices a loss only with its next heartbeats, not when it is asked.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Holder:
 
 
 class Lease:
-    """A lease that is held, and renewed beside the work."""
+    """A lease that is held, and that a thread renews beside the work."""
 
     def __init__(self, target: Path, number: int, descriptor: int, holder: Holder) -> None:
         self._target, self._number, self._descriptor, self._holder = target, number, descriptor, holder
@@ -91,7 +91,7 @@ class Lease:
         return self._number not in numbers or numbers[-1] != self._number
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Give the lease back, so that the next job can take it."""
         self._over.set()
         self._thread.join()
         if not self.is_lost():
@@ -144,7 +144,7 @@ def held(
     waiting: Callable[[str], None] = _tell_nobody,
     waited: Callable[[str], None] = _tell_nobody,
 ) -> Iterator[Lease | None]:
-    """Hold the lease for making `target`, once nobody else has it; None where it is done meanwhile."""
+    """Hold the lease for making `target`, once nobody else has it; yield None where `target` is done meanwhile."""
     make_folder(target.parent)
     watch = _Watch()
     lease = None
@@ -203,20 +203,20 @@ def _taken(target: Path, job: str, watch: _Watch) -> Lease | None:
         if not watch.is_dead(numbers[-1], text):
             return None
     number = numbers[-1] + 1 if numbers else 1
-    mine = _lease_file(target, number)
+    lease_file = _lease_file(target, number)
     try:
-        descriptor = os.open(mine, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(lease_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
     except FileExistsError:
         return None
     if _numbers(target)[-1:] != [number]:  # others have come and gone meanwhile, the last of them is alive
         os.close(descriptor)
-        mine.unlink(missing_ok=True)
+        lease_file.unlink(missing_ok=True)
         return None
     try:
         lease = Lease(target, number, descriptor, Holder(job))
     except OSError:  # the volume is full
         os.close(descriptor)
-        mine.unlink(missing_ok=True)
+        lease_file.unlink(missing_ok=True)
         raise
     for old in numbers:
         _lease_file(target, old).unlink(missing_ok=True)
@@ -272,7 +272,7 @@ def _machine() -> str | None:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process of this machine began, in its own count; None where it is over."""
+    """Return the start of a process of this machine, in ticks of its kernel; None where the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,7 +1,7 @@
-"""What an earlier try found out of a model: enough to find prepared data again without importing transformers.
+"""Facts that an earlier try found out about a model: enough to find prepared data again without importing transformers.
 
-Kept near the prepared data, under a name made of everything that it was found out from; a file that is not there, or
-that another release wrote, costs a second or two.
+They are kept near the prepared data, under a name made of everything that they depend on. Where the file is missing, or
+another release wrote it, a try takes a second or two longer.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def file_for(layout: Layout, settings: str, model: Path, data: object) -> Path |
     try:
         files = [_file_identity(path) for path in sorted(model.iterdir()) if path.is_file()]
     except OSError:
-        return None  # whoever loads it says why
+        return None  # whoever loads the model says why
     name = sha256([settings, str(model), files, data, metadata.version("transformers")])
     return layout.all_prepared.with_name("known") / f"{name[:32]}.json"
 
 
 def read(file: Path) -> Known | None:
-    """Read what was found out, if it was."""
+    """Read the facts; None where there are none, or they cannot be read."""
     try:
         return read_document(file, Known)
     except (OSError, ValueError):
@@ -44,7 +44,7 @@ def read(file: Path) -> Known | None:
 
 
 def write(file: Path, known: Known) -> None:
-    """Keep it for the next one, where there is room."""
+    """Write the facts for the next try, where the volume has room."""
     with suppress(OSError):
         make_folder(file.parent)
         write_document(file, known)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def is_pattern(path: str) -> bool:
-    """Tell whether a path stands for several."""
+    """Tell whether a path stands for several paths."""
     return glob.has_magic(path)
 
 
@@ -20,7 +20,7 @@ def fitting(pattern: str, names: Iterable[str]) -> list[str]:
 
 
 def fixed_folder(pattern: str) -> str:
-    """Return the folder that a pattern begins with, up to which nothing is left open; empty where there is none."""
+    """Return the folder, itself no pattern, that a pattern begins with; empty where there is none."""
     while is_pattern(pattern):
         pattern = pattern.rpartition("/")[0]
     return pattern

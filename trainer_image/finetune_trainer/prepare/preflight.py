@@ -1,6 +1,6 @@
-"""Before an accelerator is taken: may the token write to the repository that the model is to go to?
+"""A check before an accelerator is taken: that the token may write to the repository that the model is to go to.
 
-Nothing is made or changed on the Hub. What it cannot be asked now is no failure here: publishing will show.
+Nothing is made or changed on the Hub. A Hub that does not answer now is no failure: publishing will show.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_FOUND = 404
 
 
 def check(publish: Publish | None, hub: HubSettings) -> tuple[str, ...]:
-    """Return what the user should know of it. Raise ExpectedError where publishing is sure to fail."""
+    """Return messages for the user. Raise ExpectedError where publishing is sure to fail."""
     if publish is None:
         return ()
     from finetune_trainer.shared.hub.http_client import one_try
@@ -73,9 +73,9 @@ def _who(api: HfApi) -> Mapping[str, Any] | None:
 
 
 def _try_to_write(api: HfApi, repo_id: str) -> bool | None:
-    """Ask how a file would be sent to a repository that is there: those alone are told who may write to it.
+    """Ask how a file would be sent to an existing repository: the Hub tells only users who may write to it.
 
-    Returns whether it is private; None where it is not there.
+    Return whether the repository is private; None where it does not exist.
     """
     from huggingface_hub import CommitOperationAdd
     from huggingface_hub.errors import RepositoryNotFoundError

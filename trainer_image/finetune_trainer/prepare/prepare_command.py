@@ -1,4 +1,4 @@
-"""What `python -m finetune_trainer prepare` does: prepare, and say how it went in a result record and an exit code."""
+"""The command `python -m finetune_trainer prepare`: it prepares, and tells its outcome by a result record and an exit code."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ LAST_LINES = 12
 def main() -> int:
     """Prepare the run of FINETUNE_CONFIG."""
     started = datetime.now(UTC)
-    # Process 1 of a container is not ended by a signal that it does not handle; so, what was begun is removed, too.
+    # Process 1 of a container is not ended by a signal that it does not handle. An exit also removes what was begun.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.STOPPED))
     config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update({**connections.environment(os.environ), **environment(config.hub, Layout.of(config).hub_cache)})
     if config.dataset.name is None:
         startup.use_arrow_without_pandas()
-    outcome = attempt(config, import_transformers, _first_attempt())
+    first_attempt = os.environ.get(Env.FIRST_ATTEMPT)  # set where a node of an attempt prepares
+    outcome = attempt(config, import_transformers, None if first_attempt is None else int(first_attempt))
     failure = outcome if isinstance(outcome, Failure) else None
     prepared = outcome if isinstance(outcome, Prepared) else None
     record = ResultRecord(
@@ -59,19 +60,13 @@ def main() -> int:
 
 
 def import_transformers() -> None:
-    """Import what makes tokens, without torch."""
+    """Import transformers, which makes tokens, without torch."""
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     with startup.without_torch():
         from transformers import AutoConfig, AutoTokenizer  # noqa: F401
         from transformers.utils import is_torch_available
 
         is_torch_available()  # transformers remembers the answer
-
-
-def _first_attempt() -> int | None:
-    """Return the number of the first attempt of the round, where a node of an attempt prepares."""
-    number = os.environ.get(Env.FIRST_ATTEMPT)
-    return int(number) if number is not None else None
 
 
 def attempt(
@@ -103,7 +98,7 @@ def attempt(
 
 
 def unexpected(error: Exception) -> Failure:
-    """Make the failure of an error that nobody thought of: the log has all of it, the record its end."""
+    """Make the failure of an unexpected error: the log holds its whole traceback, the record the last lines."""
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
     log_line("prepare", "\n".join(lines), lines=True)
     return Failure(reason=Reason.INTERNAL, cause=Cause.ERROR, message="\n".join(lines[-LAST_LINES:]))

@@ -1,6 +1,6 @@
 """Preparing as one function: from a run config to `Prepared`, on the volume.
 
-Four steps: the model, the data's identity, rows that are checked, tokens on disk. What is there already is used again.
+Four steps: the model, the data's identity, rows that are checked, tokens on disk. Results of earlier tries are used again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ GONE = frozenset(
         Reason.MODEL_NOT_FOUND,
     }
 )
-"""Reasons why model and data can't be looked at again, which are no reason to lose what was prepared of them."""
+"""Reasons why model and data can't be looked at again, for which data that was prepared of them is used nevertheless."""
 
 
 def prepare(
@@ -100,10 +100,10 @@ def prepare(
 
 @dataclass
 class _Notes:
-    """What there is to note of this try."""
+    """Notes of this try."""
 
     messages: list[str] = field(default_factory=list)
-    """Messages about what it took: a wait, room that was made, data that was damaged."""
+    """Messages about what happened: a wait, room that was made, data that was damaged."""
     sound: set[Path] = field(default_factory=set)
     """Prepared data of which every byte was read, and was as it was sealed."""
 
@@ -115,7 +115,7 @@ class _Notes:
 def _resolved(
     run: RunParts, digest: str, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: _Notes
 ) -> Prepared:
-    """Resolve, and find or make what is prepared."""
+    """Resolve model and data, and find or make their prepared data."""
     folder, commit = _model_folder(run.model, hub, layout.hub_cache)
     of_memory = _check_memory(run, folder) if run.accelerators else ()
     notes.messages.extend(image.check_model(run.model.name, folder, accelerators=run.accelerators))
@@ -170,7 +170,7 @@ def _prepared(
     model: Path,
     resolved: Resolved,
 ) -> Prepared:
-    """Describe data that is there to ranks and people."""
+    """Describe the prepared data to ranks and people."""
     folder = layout.prepared(facts.key)
     meta = store.read_meta(folder)
     assert meta is not None, "it was found, and is not evicted so soon"
@@ -199,12 +199,12 @@ def _prepared(
 
 
 def _rows_identity(run: RunParts, source: splits.DataSource) -> dict[str, Any]:
-    """Return what decides which rows there are: what they are taken from, and what `spec.dataset` says of them."""
+    """Return what decides which rows are taken: the source of the data, and the settings of `spec.dataset`."""
     return {**source.identity, "settings": run.row_settings}
 
 
 def _in_tokens(loaded: ModelDescription) -> object:
-    """Return what tokens depend on of a model, and whether they are known to it."""
+    """Return the facts of a model that its tokens depend on, and whether the model knows them."""
     config = loaded.config
     return [
         loaded.tokenizer_digest,
@@ -216,7 +216,7 @@ def _in_tokens(loaded: ModelDescription) -> object:
 
 
 def _with_messages(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
-    """Add what concerns this try alone: it is not kept on the volume."""
+    """Add messages that concern this try alone, and are not kept on the volume."""
     return prepared.model_copy(update={"messages": (*messages, *prepared.messages)})
 
 
@@ -254,13 +254,13 @@ def _model_folder(source: ModelSource, hub: HubReader, hub_cache: Path) -> tuple
 
 
 def _made(job: build.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[str, Any]:
-    """Make the prepared data where it is not there, or not what was sealed; return what is noted of it."""
+    """Make the prepared data where it is missing, or not as it was sealed; return the notes that are kept beside it."""
 
     def make_room(wanted: int) -> bool:
-        gone = eviction.make_room(layout, wanted)
-        for text in gone:
-            notes.say(text)
-        return bool(gone)
+        messages = eviction.make_room(layout, wanted)
+        for message in messages:
+            notes.say(message)
+        return bool(messages)
 
     def done() -> bool:
         return _is_sound(folder, notes)

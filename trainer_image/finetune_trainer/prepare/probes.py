@@ -1,4 +1,4 @@
-"""Questions that only torch can answer, asked in a process of its own: prepare itself has no use for it.
+"""Questions that only torch can answer, asked in a process of its own: prepare itself has no use for torch.
 
 A probe is a module that prints a line of JSON.
 """
@@ -17,7 +17,7 @@ SECONDS = 600.0
 
 
 def ask(probe: str, *arguments: str) -> dict[str, Any]:
-    """Ask a probe of `finetune_trainer.train`; the answer is empty where it comes to none: then the ranks will see."""
+    """Ask a probe of `finetune_trainer.train`; the answer is empty where the probe fails: then the ranks will see."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", f"finetune_trainer.train.{probe}", *arguments],

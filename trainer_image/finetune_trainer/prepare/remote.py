@@ -1,7 +1,7 @@
-"""A file at an address: what it must tell of itself, how it is fetched once, and how it is read from where it is.
+"""A file at an address: what is known of it beforehand, how it is fetched once, and how it is read over the network.
 
-`web` and `s3` know their protocols. What passes (a server that is down, a connection that is cut) is tried again here;
-what was fetched before that is kept.
+`web` and `s3` know their protocols. A failure that may pass (a server that is down, a connection that is cut) is tried again
+here, and the part that was fetched before is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from finetune_trainer.shared.volume import make_folder, sync_folder
 T = TypeVar("T")
 BACKOFF = Backoff(first_seconds=1.0, most_seconds=15.0, tries=6)
 FAR_BYTES = 4 << 20
-"""The bytes that are asked for at a time where a file is read from where it is."""
+"""The bytes of one request where a file is read over the network."""
 PARTIAL = ".partial"
 
 
@@ -36,7 +36,7 @@ class Remote(Protocol):
 
     @property
     def name(self) -> str:
-        """Its address without what is secret in it."""
+        """The address without its secrets."""
         ...
 
     @property
@@ -44,15 +44,15 @@ class Remote(Protocol):
 
     @property
     def version(self) -> str | None:
-        """The value that changes with its content (an ETag), if the server tells any."""
+        """The value that changes with the content (an ETag), if the server tells any."""
         ...
 
     def chunks(self, start: int) -> Iterator[bytes]:
-        """Yield its bytes from `start` on. Raise BeginAgain where the server cannot begin there."""
+        """Yield the bytes from `start` on. Raise BeginAgain where the server cannot begin there."""
         ...
 
     def read(self, start: int, length: int) -> bytes:
-        """Read a part of it."""
+        """Read a part of the file."""
         ...
 
 
@@ -61,7 +61,7 @@ class BeginAgain(Exception):
 
 
 def unavailable(name: str, message: str) -> ExpectedError:
-    """Make the error for what may be there later."""
+    """Make the error for a file that may be readable later."""
     return ExpectedError(Reason.HUB_UNAVAILABLE, f"{name} cannot be read now: {message}.", cause=Cause.ERROR)
 
 
@@ -85,9 +85,9 @@ def tell_of_pause(error: Exception, pause_seconds: float) -> None:
 
 
 def fetched(remote: Remote, cache: Path) -> Content:
-    """Fetch the file to this machine as a whole, or find it as an earlier try has left it.
+    """Fetch the whole file to this machine, or find it as an earlier try has left it.
 
-    Without a version nothing says that it is still the same, so it is fetched anew.
+    A file without a version may have changed since, so it is fetched anew.
     """
     identity = json.dumps([remote.name, remote.version, remote.size])
     folder = make_folder(cache / hashlib.sha256(identity.encode()).hexdigest()[:32])
@@ -103,13 +103,13 @@ def fetched(remote: Remote, cache: Path) -> Content:
 
 
 def far(remote: Remote) -> Content:
-    """Open the file where it is."""
+    """Return the content of the file, to be read over the network."""
     return Content(remote.name, lambda: io.BufferedReader(_Far(remote), FAR_BYTES), far=True)
 
 
 def _copy(remote: Remote, file: BinaryIO) -> None:
     start = file.seek(0, os.SEEK_END)
-    if remote.version is None:  # what is there may be of another content
+    if remote.version is None:  # the part that was fetched may be of another content
         start = file.seek(0)
         file.truncate()
     if start != remote.size:
@@ -131,7 +131,7 @@ def _copy(remote: Remote, file: BinaryIO) -> None:
 
 @contextmanager
 def _partial(file: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open what an earlier try has fetched, to go on from; one that grows in other hands is left alone."""
+    """Open the part that an earlier try has fetched, to go on from; one that another process is writing is left alone."""
     path = file.with_name(file.name + PARTIAL)
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "rb+") as shared:
         if _locked(shared) and path.exists() and os.path.samestat(os.fstat(shared.fileno()), path.stat()):
@@ -154,7 +154,7 @@ def _locked(file: BinaryIO) -> bool:
 
 
 class _Far(io.RawIOBase):
-    """A file read in parts, from any place."""
+    """A file that is read over the network in parts, from any position."""
 
     def __init__(self, remote: Remote) -> None:
         if remote.size is None:

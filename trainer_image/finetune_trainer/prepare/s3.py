@@ -1,6 +1,6 @@
 """Files at `s3://bucket/key`, and patterns of them, through pyarrow's own client.
 
-Who asks comes from the environment, which `spec.dataset.credentialsSecretRef` fills; nothing of it is ever said.
+The credentials come from the environment, which `spec.dataset.credentialsSecretRef` fills; no message shows them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OTHER_CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_PROFILE",
 )
-"""Variables by which pyarrow finds credentials by itself. Without any it would ask a machine that may not be there."""
+"""Variables by which pyarrow finds credentials by itself. Without any of them it would ask a metadata server, which may not exist."""
 SECRET_FIELD = "spec.dataset.credentialsSecretRef"
 DENIED = re.compile(
     "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|INVALID_(CLIENT_)?TOKEN|EXPIRED|(Invalid|Expired)Token|HTTP status 40[03]"
@@ -99,7 +99,7 @@ def filesystem() -> S3FileSystem:
 
 
 def _proxy(endpoint: str) -> str | None:
-    """Return the proxy of the environment (HTTPS_PROXY, NO_PROXY): pyarrow does not ask for it."""
+    """Return the proxy of the environment (HTTPS_PROXY, NO_PROXY): pyarrow does not look for it."""
     parts = urlsplit(endpoint)
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
@@ -149,7 +149,7 @@ def _missing(address: str, bucket: str, key: str) -> str:
     folder = "/".join([bucket, *key.split("/")[:-1]])
     try:
         return f"{address} does not exist. {_holds(folder, _listed(address, folder, recursive=False))}"
-    except ExpectedError as error:  # who may read may not be who may list
+    except ExpectedError as error:  # who may read an object may not be allowed to list others
         if error.reason is Reason.FILE_NOT_FOUND:
             return str(error)
         return f"{address} does not exist."
@@ -160,7 +160,7 @@ def _holds(folder: str, keys: list[str]) -> str:
 
 
 def _asked(name: str, request: Callable[[], T]) -> T:
-    """Make a request; refusals in the user's words."""
+    """Make a request. Raise ExpectedError, in the user's words, where it is refused."""
     try:
         return request()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What `spec.dataset.splits` says: a split of the data, a slice of it, or several of them one after the other.
+"""Expressions of `spec.dataset.splits`: a split of the data, a slice of it, or several of them one after the other.
 
-The words are those of `datasets` (`train[:10%]`, `train[100:200]`, `train+validation`), read by its own parser.
+The syntax is that of `datasets` (`train[:10%]`, `train[100:200]`, `train+validation`), read by its own parser.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SIGNS = re.compile(r"[\[\]+:%()]")
 
 
 def names_in(expression: str) -> list[str]:
-    """Return the splits that are read for it, each once."""
+    """Return the splits that an expression names, each once."""
     return list(dict.fromkeys(re.sub(r"[\[(].*", "", part).strip() for part in expression.split("+")))
 
 
 def chosen(expression: str, role: str, available: Sequence[str], read: Callable[[str], Split]) -> Split:
-    """Read the rows that `spec.dataset.splits.<role>` names; `read` gives a whole split, `available` are those that can be read."""
+    """Read the rows that `spec.dataset.splits.<role>` names; `read` gives a whole split, `available` names all splits."""
     if expression in available or not SIGNS.search(expression):
         return read(_known(expression, role, available))
     whole = {name: read(_known(name, role, available)) for name in names_in(expression)}
@@ -77,9 +77,9 @@ def joined(parts: Sequence[Split]) -> Split:
     )
 
 
-def require_same_types(tables: Sequence[pa.Table], places: Sequence[str]) -> None:
-    """Raise where a column of a later table holds something else than that of the first."""
-    for table, place in zip(tables[1:], places[1:], strict=True):
+def require_same_types(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
+    """Raise where a column of a later table holds another type than in the first; `names` are those of the tables in messages."""
+    for table, name in zip(tables[1:], names[1:], strict=True):
         for column in tables[0].schema:
             if column.name not in table.column_names:
                 continue
@@ -87,7 +87,7 @@ def require_same_types(tables: Sequence[pa.Table], places: Sequence[str]) -> Non
             if not _fit(column.type, other):
                 raise ExpectedError(
                     Reason.DATA_INVALID,
-                    f"Column {column.name!r} holds {column.type} in {places[0]} and {other} in {place}.",
+                    f"Column {column.name!r} holds {column.type} in {names[0]} and {other} in {name}.",
                 )
 
 
@@ -110,7 +110,7 @@ def _known(name: str, role: str, available: Sequence[str]) -> str:
 
 
 def _slices(expression: str, role: str, rows: dict[str, int]) -> list[tuple[str, int, int]]:
-    from datasets import ReadInstruction  # a second, which most jobs need not wait
+    from datasets import ReadInstruction  # takes a second, for which most jobs need not wait
 
     try:
         absolute = ReadInstruction.from_spec(expression).to_absolute(rows)

@@ -57,11 +57,11 @@ class _Spool:
         try:
             return pa.unify_schemas([self._schema, schema], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            for ours, theirs in zip(self._schema, schema, strict=True):
+            for before, after in zip(self._schema, schema, strict=True):
                 try:
-                    pa.unify_schemas([pa.schema([ours]), pa.schema([theirs])], promote_options="permissive")
+                    pa.unify_schemas([pa.schema([before]), pa.schema([after])], promote_options="permissive")
                 except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                    raise TypesDifferError(self._rows, ours.name, ours.type, theirs.type) from error
+                    raise TypesDifferError(self._rows, before.name, before.type, after.type) from error
             raise
 
     def _begin(self, schema: pa.Schema) -> None:
@@ -81,7 +81,7 @@ class _Spool:
         return pa.concat_tables(parts, promote_options="permissive").replace_schema_metadata(parts[0].schema.metadata)
 
     def close(self) -> None:
-        """Take the names away: what is mapped stays until nobody needs it, and a kill leaves nothing behind."""
+        """Remove the files: rows that are mapped stay until nobody needs them, and a killed process leaves nothing behind."""
         if self._writer is not None:
             self._writer.close()
         for path in self._files:

@@ -1,7 +1,7 @@
 """Prepared splits on disk: Arrow files that every rank maps into memory, complete or not there at all.
 
-Written under a name of its own try, forced to disk, then renamed: that rename is the only thing that makes data be
-there. Who may write, and what becomes of tries that were killed, is `lease`'s business.
+They are written under a name of the try's own, forced to disk, then renamed: only that rename makes prepared data exist.
+Who may write, and what becomes of tries that were killed, is `lease`'s business.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ DAMAGED = ".damaged-"
 
 
 def split_file(folder: Path, role: str) -> Path:
-    """Return where the tokens of a split lie."""
+    """Return the file with the tokens of a split."""
     return folder / f"{role}.arrow"
 
 
 def examples_file(folder: Path, role: str) -> Path:
-    """Return where the rows of a split lie as they were before they became tokens: what metrics and predictions read."""
+    """Return the file with the rows of a split before they became tokens, which metrics and predictions read."""
     return folder / f"{role}.examples.arrow"
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
-    """Return what was noted beside the data; None where there is no complete prepared data, or the note is damaged."""
+    """Return the notes beside the data; None where there is no complete prepared data, or the notes are damaged."""
     try:
         return data_digests.read_meta(folder)
     except (FileNotFoundError, ValueError):
@@ -73,9 +73,9 @@ def seal(partial: Path, folder: Path, meta: Mapping[str, Any]) -> None:
 
 
 def set_aside(folder: Path) -> str | None:
-    """Take its name from prepared data that is not what was sealed. Returns why, None where it was sound (or is gone).
+    """Hide prepared data that is not as it was sealed. Return why; None where the data was sound, or is gone.
 
-    It is looked at again once nobody else can find it: another job may have made it again meanwhile. Nothing in it is
+    The data is checked again once nobody else can find it: another job may have made it anew meanwhile. Nothing in it is
     removed: somebody may have it mapped into memory.
     """
     aside = hide(folder, DAMAGED)
@@ -88,10 +88,10 @@ def set_aside(folder: Path) -> str | None:
 
 
 def hide(folder: Path, mark: str) -> Path | None:
-    """Give prepared data a name, with `mark` in it, under which nobody finds it. Returns that; None where it is gone."""
+    """Rename prepared data, with `mark` in the name, so that nobody finds it. Return its folder; None where the data is gone."""
     hidden = folder.with_name(f"{folder.name}{mark}{uuid.uuid4().hex[:8]}")
     with suppress(OSError):  # not every volume sets times
-        os.utime(folder)  # what is half way is no leftover of long ago
+        os.utime(folder)  # data that was hidden just now must not look like an old leftover
     try:
         folder.rename(hidden)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """What was prepared, counted while it is written: for the log, the status and the report.
 
-Knows nothing of tasks: labels are what column `labels` holds, names are given.
+Knows nothing of tasks: labels are what column `labels` holds, and callers hand in their names.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Tally:
         return {name: int(np.searchsorted(reached, count)) for name, count in wanted.items()}
 
     def report(self, taken: int, dropped: Mapping[str, int], example: str | None) -> SplitReport:
-        """Report all of it; `dropped` are rows that were left out before the others were taken."""
+        """Report the counts; `dropped` are rows that were left out before the others were taken."""
         counts = [] if self.label_counts is None else self.label_counts.tolist()
         rows = taken - self.dropped.total()
         return SplitReport(
@@ -81,7 +81,7 @@ def _sum(left: Counts, right: Counts) -> Counts:
 
 
 def _label_counts(labels: pa.Array, names: int) -> Counts | None:
-    """Count how often each class is there; None where labels are not classes (numbers, tokens)."""
+    """Count how often each class occurs; None where labels are not classes (numbers, tokens)."""
     if not names:
         return None
     nested = pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type)

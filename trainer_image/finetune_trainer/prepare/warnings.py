@@ -1,4 +1,4 @@
-"""What a user would want to know before hours are spent: nothing here is an error.
+"""Warnings that a user wants to see before hours are spent: nothing here is an error.
 
 `of_data` depends on data and limits alone and is kept with them; `of_training` on how it is trained, too.
 """
@@ -95,8 +95,8 @@ def _unjudged(train: Mapping[str, int], validation: Mapping[str, int]) -> list[s
     missing = [name for name, count in train.items() if count and validation and not validation.get(name)]
     if not missing:
         return []
-    what = "class has" if len(missing) == 1 else "classes have"
-    return [f"{len(missing)} {what} no example in the validation data, so that nothing tells how well it is learnt: "
+    subject = "class has" if len(missing) == 1 else "classes have"
+    return [f"{len(missing)} {subject} no example in the validation data, so that nothing tells how well it is learnt: "
             f"{names(missing, 10)}."]  # fmt: skip
 
 
@@ -108,17 +108,17 @@ def of_training(training_arguments: Mapping[str, Any], rows: int, *, ranks: int,
 
 def _steps(training_arguments: Mapping[str, Any], rows: int, batch: int) -> list[str]:
     steps = total_steps(training_arguments, rows, batch)
-    how = f"{rows} rows, {batch} in a step"
+    row_counts = f"{rows} rows, {batch} in a step"
     messages = []
     if steps < FEW_STEPS:
         messages.append(
-            f"Training is {steps} optimizer step{'s' * (steps > 1)} in all ({how}), in which little is learnt: more "
+            f"Training is {steps} optimizer step{'s' * (steps > 1)} in all ({row_counts}), in which little is learnt: more "
             "epochs (num_train_epochs), or fewer rows in a step (per_device_train_batch_size)."
         )
     warmup = _number(training_arguments.get("warmup_steps"), 0.0)
     if 1 <= steps <= warmup:
         messages.append(
-            f"warmup_steps is {warmup:g}, training is {steps} optimizer steps in all ({how}): it ends before the "
+            f"warmup_steps is {warmup:g}, training is {steps} optimizer steps in all ({row_counts}): it ends before the "
             "learning rate is reached. A number below 1 is a share of the steps: warmup_steps: 0.1."
         )
     return messages
@@ -126,9 +126,9 @@ def _steps(training_arguments: Mapping[str, Any], rows: int, batch: int) -> list
 
 def total_steps(training_arguments: Mapping[str, Any], rows: int, batch: int) -> int:
     """Count the optimizer steps of the run, as the Trainer does."""
-    most = _number(training_arguments.get("max_steps"), -1.0)
-    if most > 0:
-        return int(most)
+    max_steps = _number(training_arguments.get("max_steps"), -1.0)
+    if max_steps > 0:
+        return int(max_steps)
     full, rest = divmod(rows, batch)
     per_epoch = max(1, full + (1 if rest and not training_arguments.get("dataloader_drop_last") else 0))
     return math.ceil(per_epoch * _number(training_arguments.get("num_train_epochs"), DEFAULT_EPOCHS))

@@ -48,7 +48,7 @@ class WebFile:
             packed = "Content-Encoding" in self._checked(answer).headers
             if packed and start:
                 raise BeginAgain
-            # Some servers pack what they send; a file that is packed itself is kept so.
+            # Some servers compress what they send; a file that is compressed itself is kept so.
             unpack = packed and PurePosixPath(self.name).suffix.lower() not in COMPRESSIONS
             yield from answer.iter_bytes() if unpack else answer.iter_raw()
 
@@ -125,7 +125,7 @@ def _answer(method: str, file: WebFile, headers: dict[str, str]) -> Iterator[Any
     import httpx2
 
     require_usable()
-    # Without it a server may pack the file on its way, and nobody could go on in the middle.
+    # Otherwise a server may compress the file on its way, and fetching could not go on in the middle.
     asked = {"Accept-Encoding": "identity", **file.headers, **headers}
     if "Range" in headers and file.version is not None and not file.version.startswith("W/"):
         asked["If-Range"] = file.version

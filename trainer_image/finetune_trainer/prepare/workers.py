@@ -1,7 +1,7 @@
-"""Work in numbered pieces on several processes, results in order: for what keeps Python itself busy.
+"""Work in numbered pieces on several processes, results in order: for work that keeps Python itself busy.
 
-Processes are forked, so that what they work on needs no copying, and each has a pipe of its own: it waits in it until its
-result is wanted, which bounds the memory, and ends by itself when the process that asked is gone.
+Processes are forked, so that their input needs no copying. Each sends its results through a pipe of its own, where it waits
+until a result is wanted, which bounds the memory, and ends by itself when the parent process is gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CAN_FORK = sys.platform == "linux"
 
 
 class WorkerError(RuntimeError):
-    """A worker failed in a way that nobody thought of; the message is its traceback."""
+    """An unexpected failure of a worker; the message is its traceback."""
 
 
 def in_order(work: Callable[[int], T], pieces: int, processes: int) -> Iterator[T]:
@@ -54,7 +54,7 @@ class _Gang:
         self._next: list[int] = list(range(processes))
         self._pieces = pieces
         sys.stderr.flush()
-        gc.freeze()  # each worker would look through all that is here now, and copy it by doing so
+        gc.freeze()  # the collector of each worker would look through all objects of now, and copy them by doing so
         for index in range(processes):
             receiving, sending = fork.Pipe(duplex=False)
             own = range(index, pieces, processes)
@@ -119,7 +119,7 @@ def _work(work: Callable[[int], Any], pieces: range, sending: Connection, others
     for other in others:  # held open here, they would keep their workers waiting for a reader that is gone
         other.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on a terminal it is told to all: who asked says what becomes of it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes: the parent ends its workers
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are as many as the cores
     for piece in pieces:
         try:
