@@ -51,7 +51,7 @@ def of_init_container(pod: PodView, failed: ContainerView) -> Diagnosis:
 
 
 def without_record(pod: PodView, trainer: ContainerView) -> Diagnosis:
-    """Diagnose a training container that left no record: what kubelet and its log say is all there is."""
+    """Diagnose a training container that left no record: only kubelet and its log tell of its end."""
     cause, reason, last_words = Cause.ERROR, ClusterReason.CONTAINER_FAILED, last_lines(trainer.ended_message)
     text = f"container {trainer.name} of {pod.who} ended with exit code {trainer.exit_code}, without a record"
     if trainer.ended_reason in NEVER_RAN:
@@ -60,18 +60,13 @@ def without_record(pod: PodView, trainer: ContainerView) -> Diagnosis:
     elif trainer.exit_code == SIGKILLED:  # what it printed last has nothing to do with its end
         reason, last_words = ClusterReason.CONTAINER_KILLED, ""
         text = f"container {trainer.name} of {pod.who} was killed (SIGKILL)"
-    if _unfit(trainer):
+    if NO_TRAINER.search(trainer.ended_message) is not None:  # no try can succeed with this image
         cause, reason = Cause.USER, ClusterReason.TRAINER_MISSING
         text = f"the image {trainer.image!r} can't run the trainer"
     message = f"{text}: {last_words}" if last_words else text
     return Diagnosis(
         cause, reason, message[:MESSAGE_MAX], resolution(reason), node=pod.index, exit_code=trainer.exit_code
     )
-
-
-def _unfit(trainer: ContainerView) -> bool:
-    """Return whether no try can succeed with this image."""
-    return NO_TRAINER.search(trainer.ended_message) is not None
 
 
 def last_lines(text: str, limit: int = 5) -> str:

@@ -1,7 +1,7 @@
 """The cause of a gang's end, from result records, pods and nodes. Pure. The first pod to fall is often not the cause.
 
-What each pod tells is a finding. Findings have weights: what the user must mend is above what the program says of
-itself, that above what the cluster did, and a peer's complaint about a lost connection is below everything.
+The evidence of a pod is a finding. Findings have weights: an error that the user must mend comes before a failure that the
+program tells of itself, that before an act of the cluster; a peer's complaint about a lost connection comes last.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from finetune_operator.plan.observed.container_end import MESSAGE_MAX, Diagnosis
 from finetune_operator.plan.observed.gang import Gang
 from finetune_operator.plan.observed.objects import ContainerView, PodView
 from finetune_operator.plan.resolutions import ClusterReason, resolution
+from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, Reason, ResultRecord
 
 __all__ = ["Diagnosis", "Verdict", "diagnose"]
-from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, Reason, ResultRecord
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 LAST = math.inf
@@ -31,18 +31,18 @@ class Verdict:
 
     diagnosis: Diagnosis
     final: bool
-    """Whether no evidence to come can change it."""
+    """Whether no evidence to come can change the diagnosis."""
 
 
 class Weight(IntEnum):
     """Weight of a finding. The lower one is the cause, whatever else happened."""
 
     USER = 0
-    """What trying again cannot help."""
+    """A failure that would come again with every try."""
     EVIDENT = 1
     """A reason that no fall of another pod brings about: out of memory, a full volume, ..."""
     CLUSTER = 2
-    """What the cluster says itself that it did: evicted, preempted, lost with its node."""
+    """An act that the cluster tells of itself: evicted, preempted, lost with its node."""
     FELL = 3
     """The death of a rank, or the deletion of a pod: whichever came first."""
     VANISHED = 4
@@ -59,9 +59,9 @@ class Finding:
     weight: Weight
     at: datetime
     order: int
-    """Rank within one second: a deletion comes before the failures that it brings about."""
+    """Order within one second: a deletion comes before the failures that it brings about."""
     diagnosis: Diagnosis
-    place: float = LAST
+    deletion_order: float = LAST
     """Order in which the watch showed deletions: of two pods that were deleted in one second, the first one fell first."""
     ended: datetime = FOREVER
     """End of the container: where the watch did not show the order, the pod that ended first was told to end first."""
@@ -69,7 +69,7 @@ class Finding:
 
 ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
 AMBIGUOUS = frozenset({Reason.RANK_FAILED, Reason.RANK_KILLED, Reason.INTERNAL})
-"""Reasons with which a rank may end whose peer is gone, too."""
+"""Reasons with which a rank may also end because its peer is gone."""
 
 UNSEEN = (None, "ContainerStatusUnknown")
 """Reasons of an ended container that kubelet lost sight of, or that never ran."""
@@ -94,14 +94,14 @@ REFUSALS = frozenset(
 
 def diagnose(gang: Gang) -> Verdict:
     """Find the cause of a gang's end, as far as the evidence tells; with no evidence at all the reason is `Unknown`."""
-    findings = sorted(_findings(gang), key=_rank)
+    findings = sorted(_findings(gang), key=_sort_key)
     best = findings[0] if findings else _nothing(gang)
     return Verdict(best.diagnosis, final=best.weight <= Weight.EVIDENT or gang.evidence_complete)
 
 
-def _rank(finding: Finding) -> tuple[object, ...]:
+def _sort_key(finding: Finding) -> tuple[object, ...]:
     """Return the key by which findings are sorted: the first one is the cause."""
-    return finding.weight, finding.at, finding.order, finding.place, finding.ended
+    return finding.weight, finding.at, finding.order, finding.deletion_order, finding.ended
 
 
 def _findings(gang: Gang) -> Iterator[Finding]:
@@ -201,10 +201,10 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
     at = pod.deleted_at or (pod.trainer.ended_at if pod.trainer else None) or FOREVER
     message = (pod.disruption_message or pod.status_message).strip()
     if pod.status_reason == "Evicted" and "exceeds" in pod.status_message:
-        own = _cluster(
+        diagnosis = _cluster(
             ClusterReason.DISK_LIMIT, Cause.ERROR, f"{where} was evicted: {pod.status_message.strip()}", pod.index
         )
-        return Finding(Weight.EVIDENT, at, 0, own)
+        return Finding(Weight.EVIDENT, at, 0, diagnosis)
     if pod.phase == "Failed" and pod.status_reason in SHUTDOWNS:  # kubelet calls that a disruption too
         text = f"{where}: {message or pod.status_reason}"
         return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_SHUTDOWN, Cause.NODE, text, pod.index))
@@ -215,7 +215,7 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
             Weight.CLUSTER, at, 0, _cluster(reason, cause, f"{where}: {message or pod.disruption}", pod.index)
         )
     if pod.disruption is not None or gang.on_lost_node(pod) or pod in gang.silent_pods:
-        # Until its time is over that is a guess, and the best there is.
+        # Until the time of a silent node is over, this is a guess, and the best one.
         lost = "" if pod.node in gang.silent else " is lost"
         text = f"{where}{lost}: the machine does not answer any more"
         return Finding(Weight.CLUSTER, at, 0, _cluster(ClusterReason.NODE_LOST, Cause.NODE, text, pod.index))
@@ -235,11 +235,11 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     """Find whether somebody deleted the pod. After the Job has failed or was suspended it was the Job controller: no cause."""
     if pod.deleted_at is None and not pod.gone:
         return None
-    place = LAST if pod.deletion_place is None else pod.deletion_place
+    deletion_order = LAST if pod.deletion_order is None else pod.deletion_order
     if pod.deleted_at is None:
         gone = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, f"{pod.pod} is gone", pod.index)
-        already = pod.trainer is not None and pod.trainer.ended
-        return None if already else Finding(Weight.VANISHED, FOREVER, 0, gone, place)
+        ended_before = pod.trainer is not None and pod.trainer.ended
+        return None if ended_before else Finding(Weight.VANISHED, FOREVER, 0, gone, deletion_order)
     stops = [moment for moment in (gang.job.suspended_at, gang.job.failing_at) if moment] if gang.job else []
     if stops and pod.deleted_at > min(stops):
         return None
@@ -260,11 +260,11 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     text = f"{pod.pod} was deleted"
     diagnosis = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None
-    return Finding(Weight.FELL, _second(pod.deleted_at), 0, diagnosis, place, ended or FOREVER)
+    return Finding(Weight.FELL, _second(pod.deleted_at), 0, diagnosis, deletion_order, ended or FOREVER)
 
 
 def _tells_nothing(trainer: ContainerView) -> bool:
-    """Return whether an end says nothing of its own: that of what was asked to stop, or of what kubelet did not see."""
+    """Return whether a container's end does not tell its cause: it was told to stop, or kubelet did not see the end."""
     return trainer.exit_code in (Exit.STOPPED, 0) or trainer.ended_reason in UNSEEN
 
 
@@ -274,8 +274,8 @@ def _ended_by(pod: PodView, moment: datetime) -> bool:
 
 def _follows(other: PodView, pod: PodView) -> bool:
     """Return whether another pod was deleted after this one, as the watch showed it, and its end has no cause of its own."""
-    places = other.deletion_place, pod.deletion_place
-    later = places[0] is not None and places[1] is not None and places[0] > places[1]
+    other_order, order = other.deletion_order, pod.deletion_order
+    later = other_order is not None and order is not None and other_order > order
     return later and ((other.trainer is not None and _tells_nothing(other.trainer)) or _echoes(other))
 
 
@@ -286,7 +286,7 @@ def _echoes(pod: PodView) -> bool:
 
 
 def _nothing(gang: Gang) -> Finding:
-    """Guess an error where nothing is known: that is bounded by `backoffLimit`, so that nothing goes on for ever unseen."""
+    """Guess an error where nothing is known: `backoffLimit` bounds errors, so that no job restarts for ever."""
     text = f"attempt {gang.number} ended, and nothing is left that tells why"
     diagnosis = _cluster(ClusterReason.UNKNOWN, Cause.ERROR, text)
     return Finding(Weight.NOTHING, FOREVER, 0, diagnosis)

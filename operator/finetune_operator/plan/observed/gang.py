@@ -13,8 +13,8 @@ from finetune_trainer.contract.records import Outcome, Progress, ResultRecord
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 UNREACHABLE = frozenset({"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"})
-"""Taints by which the cluster counts the time of a silent node. It takes them away, and moves no pod, while too many are
-silent at once: then it is the control plane that was cut off."""
+"""Taints by which the cluster counts the time of a silent node. It takes them away, and moves no pod, while too many nodes
+are silent at once: then the control plane was cut off."""
 NODE_LOOK_SECONDS = 5.0
 LOOK_LEAST_SECONDS = 0.1
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -27,18 +27,18 @@ class Gang:
     role: str
     number: int
     nodes: int
-    """Number of pods that belong to it."""
+    """Number of pods that belong to the gang."""
     job: JobView | None
     pods: tuple[PodView, ...]
     lost: frozenset[str] = frozenset()
     """Names of nodes that are lost."""
     silent: Mapping[str, datetime | None] = field(default_factory=dict)
-    """Nodes that do not answer the control plane and are not lost: until when they are waited for; None: until the
-    cluster itself says more."""
+    """Nodes that do not answer the control plane and are not lost -> time until which they are waited for; None: until
+    the cluster itself tells more."""
     earlier: Mapping[int, ResultRecord] = field(default_factory=dict)
     """Result records by node, as the next attempt read them on the volume."""
     earlier_known: bool = False
-    """Whether the next attempt has read the volume: what is not in `earlier` was never written."""
+    """Whether the next attempt has read the volume: a record that is not in `earlier` was never written."""
 
     @property
     def records(self) -> dict[int, ResultRecord]:
@@ -82,7 +82,7 @@ class Gang:
         return tuple(pod for pod in self.pods if pod.node in self.silent and not pod.succeeded and not pod.ended)
 
     def ready(self, now: datetime, patience: timedelta) -> int:
-        """Count the nodes whose container runs. Some alone show after `patience`: a gang that starts together is one write."""
+        """Count the nodes whose container runs. A part of the gang counts after `patience`: one that starts together is one write."""
         since = {
             pod.index: pod.trainer.running_since or now for pod in self.pods if pod.running and pod.trainer is not None
         }
@@ -92,7 +92,7 @@ class Gang:
 
     @property
     def evidence_complete(self) -> bool:
-        """Whether how each of its pods ended is known, or will never be."""
+        """Whether the end of each pod is known, or will never be."""
         by_index: dict[int, list[PodView]] = {}
         for pod in self.pods:
             by_index.setdefault(pod.index, []).append(pod)
@@ -107,12 +107,12 @@ class Gang:
 
 
 def training_gang(observed: Observed, owned: OwnedObjects, attempt: int) -> Gang:
-    """Make the gang of a training attempt, with what the next attempt has read of it on the volume."""
+    """Make the gang of a training attempt, with its records that the next attempt has read on the volume."""
     progress = observed.progress
     later = progress if progress is not None and _is_of(progress, observed, attempt + 1) and progress.begun else None
     earlier = {record.node: record for record in later.earlier if record.attempt == attempt} if later else {}
-    own = progress_of(observed, attempt)
-    lost, silent = silence(observed, trained=own.updated if own is not None else None)
+    own_progress = progress_of(observed, attempt)
+    lost, silent = silence(observed, trained=own_progress.updated if own_progress is not None else None)
     return Gang(
         role="train",
         number=attempt,
@@ -149,7 +149,7 @@ def progress_of(observed: Observed, attempt: int) -> Progress | None:
 def silence(
     observed: Observed, *, trained: datetime | None = None
 ) -> tuple[frozenset[str], dict[str, datetime | None]]:
-    """Find the nodes that are lost, and those that are silent, with the end of their time. One not looked up is taken for well.
+    """Find the lost nodes, and the silent ones with the end of their time. A node that was not looked up counts as healthy.
 
     A node that does not answer the control plane may train on: its kubelet or its network is restarted, or the control
     plane was cut off. So it is lost when the cluster gave it up, or `lost_node_seconds` after it fell silent; but not
@@ -176,7 +176,7 @@ def lost_nodes(observed: Observed) -> frozenset[str]:
 
 
 def doubtful_nodes(observed: Observed, gang: Gang) -> tuple[Ref, ...]:
-    """List the nodes to look at: of pods that run and are not ready. A node fell silent, or a probe of the pod's own fails."""
+    """List the nodes to look up, those of pods that run and are not ready: the node is silent, or a probe of the pod's own fails."""
     if observed.nodes is None:
         return ()
     doubted = {pod.node for pod in gang.pods if pod.node and pod.running and pod.ready is False}
@@ -184,7 +184,7 @@ def doubtful_nodes(observed: Observed, gang: Gang) -> tuple[Ref, ...]:
 
 
 def look_at_nodes_again(observed: Observed, gang: Gang) -> float | None:
-    """Return the seconds until doubtful nodes are to be looked at again: no watch tells how they are. None where there are none."""
+    """Return the seconds until doubtful nodes are to be looked at again: no watch shows them. None where no node is doubtful."""
     if not doubtful_nodes(observed, gang):
         return None
     due = [(until - observed.now).total_seconds() for until in gang.silent.values() if until is not None]

@@ -59,7 +59,7 @@ class PodView:
     """A pod of one of the operator's Jobs, as last seen."""
 
     job: FineTuneJob = field(repr=False)
-    """Job that it belongs to: what keeps a pod is told in the words of the spec."""
+    """FineTuneJob of the pod: what keeps the pod from starting is told in the words of its spec."""
     uid: str
     name: str
     role: str
@@ -70,8 +70,8 @@ class PodView:
     gone: bool
     deleted_at: datetime | None
     """Time when its deletion was asked for."""
-    deletion_place: int | None
-    """Place among all deletions that the watch has shown: lower ones came first."""
+    deletion_order: int | None
+    """Order among all deletions that the watch has shown: lower ones came first."""
     node: str | None
     ready: bool | None
     """The condition Ready; None where it is not set."""
@@ -112,7 +112,7 @@ class PodView:
 
     @property
     def ended(self) -> bool:
-        """Whether no more evidence is to come from it."""
+        """Whether no more evidence is to come from the pod."""
         ended = self.trainer is not None and self.trainer.ended
         return self.gone or ended or self.phase in ("Failed", "Succeeded")
 
@@ -170,7 +170,7 @@ class OwnedObjects:
 
 
 def owned_objects(observed: Observed) -> OwnedObjects:
-    """Pick the objects that belong to the job, uid by uid; pods of Jobs that are gone too."""
+    """Pick the Jobs and pods that belong to the job, by uid; pods of Jobs that are gone too."""
     job, gone = observed.job, observed.gone
     known = owners.jobs(observed.objects, gone, job.metadata.name, job.metadata.uid)
     jobs = tuple(_job(item, work, job) for uid, (item, work) in known.items() if uid not in gone)
@@ -222,7 +222,7 @@ def _pod(item: Manifest, work: Work, index: int, observed: Observed) -> PodView:
         phase=untrusted.word(status.get("phase")) or "Pending",
         gone=metadata["uid"] in observed.gone,
         deleted_at=_deleted_at(metadata),
-        deletion_place=observed.deletions.get(metadata["uid"]),
+        deletion_order=observed.deletions.get(metadata["uid"]),
         node=untrusted.word(untrusted.mapping(item.get("spec")).get("nodeName")) or None,
         ready=_holds(conditions, "Ready") if "Ready" in conditions else None,
         disruption=untrusted.word(disruption.get("reason")) or "DisruptionTarget" if disruption else None,
@@ -277,7 +277,7 @@ def _container(status: Manifest) -> ContainerView:
 
 
 def _exit_code(end: Manifest) -> int:
-    """Return the exit code of a container that has ended: what is no number is no success."""
+    """Return the exit code of a container that has ended: a code that is no number is no success."""
     code = untrusted.integer(end.get("exitCode", 0))
     return 1 if code is None else code
 

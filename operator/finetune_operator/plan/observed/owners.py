@@ -1,4 +1,4 @@
-"""Owners of pods: a pod's controller is a Job whose controller is the FineTuneJob, uid by uid. Labels find, owners decide. Pure.
+"""Owners of pods: a pod's controller is a Job whose controller is the FineTuneJob, by uid. Labels find pods, owners decide. Pure.
 
 Jobs that are gone count too, for their pods' end is evidence, until another Job has their name.
 """
@@ -46,7 +46,7 @@ def controller(item: Manifest) -> Controller | None:
 
 
 def work(name: object, job: str) -> Work | None:
-    """Return what the Job of this name does for the FineTuneJob `job`; None where it is no name of its Jobs."""
+    """Return the work of the Job of this name; None where the FineTuneJob `job` has no Job of such a name."""
     if not isinstance(name, str) or not name.startswith(f"{job}-"):
         return None
     parts = _NAME.fullmatch(name, len(job))
@@ -63,19 +63,19 @@ def jobs(objects: Iterable[Manifest], gone: AbstractSet[str], name: str, uid: st
         known = newest.get(metadata["name"])
         if known is not None and metadata["uid"] in gone and known[0]["metadata"]["uid"] not in gone:
             continue
-        if (does := work(metadata["name"], name)) is not None:
-            newest[metadata["name"]] = item, does
-    return {item["metadata"]["uid"]: (item, does) for item, does in newest.values()}
+        if (job_work := work(metadata["name"], name)) is not None:
+            newest[metadata["name"]] = item, job_work
+    return {item["metadata"]["uid"]: (item, job_work) for item, job_work in newest.values()}
 
 
 def pod_work(pod: Manifest, owners: Mapping[str, tuple[Manifest, Work]]) -> Work | None:
-    """Return what a pod is there for; None where it is no pod of these Jobs."""
+    """Return the work of a pod; None where the pod belongs to none of these Jobs."""
     owner = controller(pod)
     return owners[owner.uid][1] if owner is not None and owner.uid in owners else None
 
 
 def index(pod: Manifest, role: str, nodes: int) -> int | None:
-    """Return the node that a pod is, from 0; None where it names none that there is. The one pod of another Job needs no number."""
+    """Return the index of a pod's node, from 0; None where the pod names none that exists. Only training pods must name one."""
     metadata = untrusted.mapping(pod.get("metadata"))
     for part in ("annotations", "labels"):
         values = untrusted.mapping(metadata.get(part))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 
 from finetune_operator.plan.conditions import Fact
 from finetune_operator.plan.observed import pod_blockers
@@ -20,7 +21,7 @@ __all__ = ["ADVICE", "Waiting", "out_of_sight", "why_waiting"]
 LOOK_FACTOR = 2
 LOOK_MAX_SECONDS = 60.0
 LOOK_WINDOW_SECONDS = 0.9
-"""Seconds after a moment of `_looks` in which a decision asks for events; later ones leave it to the next moment."""
+"""Seconds after a moment of `_looks` in which a decision asks for events; later decisions leave that to the next moment."""
 
 
 HARMLESS = frozenset({"AlreadyMountedVolume", "DNSConfigForming", "FailedToRetrieveImagePullSecret"})
@@ -29,7 +30,7 @@ HARMLESS = frozenset({"AlreadyMountedVolume", "DNSConfigForming", "FailedToRetri
 
 @dataclass(frozen=True)
 class Waiting:
-    """Answer to why pods wait, and to when to look again."""
+    """Reason for which pods wait, and when to look again."""
 
     fact: Fact | None
     """Obstacle that keeps the pods; None where none is known."""
@@ -37,11 +38,11 @@ class Waiting:
     """uids of the objects whose events are to be read now."""
     look_again_seconds: float | None = None
     known: bool = True
-    """Whether events were looked at; if not, what the condition said before still stands."""
+    """Whether events were looked at; if not, the present condition still stands."""
 
 
 def out_of_sight(gang: Gang, *, trains: bool) -> Fact | None:
-    """Say which machines do not answer the control plane, as long as it is not known that they are lost."""
+    """Name the machines that do not answer the control plane and are not known to be lost; None where there are none."""
     names = sorted({pod.node for pod in gang.silent_pods if pod.node is not None})
     if not names:
         return None
@@ -60,21 +61,20 @@ def why_waiting(
     if not idle and missing <= 0:
         return Waiting(None)
     age = (now - started).total_seconds()
-    following = next(moment for moment in _looks(patience) if moment > age)
-    again = following - age
+    look_again = next(moment for moment in _looks(patience) if moment > age) - age
     if age < patience:
-        return Waiting(None, look_again_seconds=again)
+        return Waiting(None, look_again_seconds=look_again)
     evident = next((fact for pod in idle for fact in pod_blockers.from_status(pod)), None)
     if evident is not None:
-        return Waiting(evident, look_again_seconds=again)
+        return Waiting(evident, look_again_seconds=look_again)
     uids = tuple(pod.uid for pod in idle) if idle else ((gang.job.uid,) if gang.job else ())
     uids = uids[:1]  # the first tells for all: each costs a request
     if all(uid in events for uid in uids):
-        return Waiting(_from_events(gang, uids, events), look_again_seconds=again)
-    latest = max(moment for moment in _until(age, patience))
+        return Waiting(_from_events(gang, uids, events), look_again_seconds=look_again)
+    latest = max(takewhile(lambda moment: moment <= age, _looks(patience)))
     if age - latest < LOOK_WINDOW_SECONDS:
         return Waiting(None, ask=uids, look_again_seconds=0.0, known=False)
-    return Waiting(None, look_again_seconds=again, known=False)
+    return Waiting(None, look_again_seconds=look_again, known=False)
 
 
 def _looks(patience: float) -> Iterator[float]:
@@ -85,15 +85,8 @@ def _looks(patience: float) -> Iterator[float]:
         moment += min(moment * (LOOK_FACTOR - 1), LOOK_MAX_SECONDS)
 
 
-def _until(age: float, patience: float) -> Iterator[float]:
-    for moment in _looks(patience):
-        if moment > age:
-            return
-        yield moment
-
-
 def _from_events(gang: Gang, uids: tuple[str, ...], events: Mapping[str, tuple[PodEvent, ...]]) -> Fact | None:
-    """Take the newest event that is known to keep pods from starting, else the newest."""
+    """Make the fact of the newest event that is known to keep pods from starting, else of the newest event."""
     pods = {pod.uid: pod for pod in gang.pods}
     for uid in uids:
         newest_first = tuple(event for event in reversed(events[uid]) if event.reason not in HARMLESS)

@@ -57,7 +57,7 @@ ADVICE: Mapping[str, str] = {
 }
 """Reasons that say what keeps pods from starting, or from being seen, and what helps without a change of the spec."""
 
-SAID_MAX = 500
+LAST_WORDS_MAX = 500
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
 _FIELDS_AT_FAULT: Mapping[str, str] = {
     Obstacle.IMAGE_PULL_FAILED: "`spec.image`",
@@ -79,7 +79,7 @@ _IMAGE = re.compile(r'image "(?P<image>[^"]+)"')
 
 
 def from_status(pod: PodView) -> Iterator[Fact]:
-    """Find what the pod's own status says."""
+    """Find the obstacles that the pod's own status tells."""
     if pod.unschedulable is not None:
         yield _unschedulable(pod, pod.unschedulable)
     for container in (*([pod.trainer] if pod.trainer else []), *pod.others):
@@ -88,7 +88,7 @@ def from_status(pod: PodView) -> Iterator[Fact]:
 
 
 def from_event(pod: PodView, event: PodEvent) -> Fact:
-    """Return what an event about the pod says."""
+    """Return the obstacle that an event about the pod tells."""
     if event.reason == "FailedScheduling":
         return _unschedulable(pod, event.message)
     if (restarted := _RESTARTED.search(event.message)) is not None:
@@ -111,7 +111,7 @@ _RESOURCES_OF = {"prepare": HELPER_RESOURCES, "publish": HELPER_RESOURCES}
 
 
 def change(pod: PodView, fields: str) -> str:
-    """Say how these fields are changed: those of a job whose training pods are made are fixed, but for one."""
+    """Say how a user changes these fields: once training pods are made, all but one are fixed."""
     if pod.role == "prepare":
         return f"correct {fields}: the edit starts the job again"
     if fields == HELPER_RESOURCES:
@@ -138,7 +138,7 @@ def _of_container(pod: PodView, container: ContainerView) -> Fact | None:
 
 
 def _ends_again(pod: PodView, container: ContainerView) -> bool:
-    """Return whether a sidecar ends again and again: its state is now its end, now its next start, as long as kubelet tries."""
+    """Return whether a sidecar ends again and again: its state shows now its end, now its next start, as long as kubelet tries."""
     again = container.restarts > 0 and bool(container.exit_code) and pod.phase == "Pending"
     return again or container.waiting_reason == "CrashLoopBackOff"
 
@@ -148,7 +148,7 @@ def _sidecar(pod: PodView, container: ContainerView) -> Fact:
     last_words = (container.ended_message or container.last_message).strip()
     text = f"container {container.name} of {pod.who} ends again and again"
     text += f" with exit code {code}" if code is not None else ""
-    text += f": {last_words[-SAID_MAX:]}" if last_words else ""
+    text += f": {last_words[-LAST_WORDS_MAX:]}" if last_words else ""
     advice = f"read its log (`kubectl logs {pod.name} -c {container.name}`); or {change(pod, '`spec.template`')}"
     return fact(Obstacle.SIDECAR_FAILS, text, advice)
 
@@ -168,14 +168,14 @@ def _image(pod: PodView, container: ContainerView, message: str) -> Fact:
 
 
 def _unschedulable(pod: PodView, message: str) -> Fact:
-    lacks = no_place(message, pod.requests)
-    if lacks.claims:
-        text = f"{_claims(pod)} is not bound to a volume ({lacks.what}): {pod.pod} waits for it"
+    obstacle = no_place(message, pod.requests)
+    if obstacle.claims:
+        text = f"{_claims(pod)} is not bound to a volume ({obstacle.lack}): {pod.pod} waits for it"
         advice = f"{ADVICE[Obstacle.CLAIM_NOT_BOUND]}; or {change(pod, '`spec.storage`')}"
         return fact(Obstacle.CLAIM_NOT_BOUND, text, advice)
-    text = f"no machine takes {pod.pod}: {lacks.what}"
-    ways = [lacks.outside] if lacks.outside else []
-    fields = [_RESOURCES_OF.get(pod.role, field) if field == RESOURCES else field for field in lacks.fields]
+    text = f"no machine takes {pod.pod}: {obstacle.lack}"
+    ways = [obstacle.outside] if obstacle.outside else []
+    fields = [_RESOURCES_OF.get(pod.role, field) if field == RESOURCES else field for field in obstacle.fields]
     ways += [change(pod, " and ".join(fields))] if fields else []
     return fact("FailedScheduling", text, "; or ".join(ways) or None)
 

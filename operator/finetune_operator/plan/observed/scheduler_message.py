@@ -35,7 +35,7 @@ _FIELDS: Mapping[str, str] = {
 class NoPlace:
     """Lack that keeps the scheduler from placing a pod."""
 
-    what: str
+    lack: str
     """The lack in words: `2 of 2 machines have too little nvidia.com/gpu (it asks for 1)`."""
     fields: tuple[str, ...]
     """Fields of the spec whose change would help."""
@@ -57,7 +57,9 @@ def no_place(message: str, requests: Mapping[str, str]) -> NoPlace:
     if not parts:
         return NoPlace(why, ("`spec.resources` or `spec.template`",), "")
     lacks = [_lack(match["text"], int(match["count"]), total, requests) for match in parts]
-    return NoPlace("; ".join(lacks), tuple(dict.fromkeys(_fields(parts))), _outside(parts))
+    resources = [little["resource"] for part in parts if (little := _TOO_LITTLE.match(part["text"]))]
+    outside = f"free or add machines with {', '.join(resources)}" if resources else "free or add such machines"
+    return NoPlace("; ".join(lacks), tuple(dict.fromkeys(_fields(parts))), outside)
 
 
 def _lack(text: str, count: int, total: int, requests: Mapping[str, str]) -> str:
@@ -82,8 +84,3 @@ def _fields(parts: Iterable[re.Match[str]]) -> Iterator[str]:
         elif text in _FIELDS:
             yield _FIELDS[text]
     # what is left (a cordoned machine, a full one) is no matter of the spec
-
-
-def _outside(parts: Iterable[re.Match[str]]) -> str:
-    lacking = [little["resource"] for part in parts if (little := _TOO_LITTLE.match(part["text"]))]
-    return f"free or add machines with {', '.join(lacking)}" if lacking else "free or add such machines"

@@ -36,7 +36,7 @@ PREEMPTION = "preemption: 0/3 nodes are available: 3 Preemption is not helpful f
 )
 def test_what_is_lacking_where_and_what_to_change(why: str, what: str, field: str, outside: str) -> None:
     obstacle = no_place(f"0/3 nodes are available: {why}{PREEMPTION}", {"nvidia.com/gpu": "8"})
-    assert (obstacle.what, obstacle.outside) == (what, outside)
+    assert (obstacle.lack, obstacle.outside) == (what, outside)
     assert next(iter(obstacle.fields), "") == field
 
 
@@ -51,8 +51,8 @@ def test_what_is_lacking_where_and_what_to_change(why: str, what: str, field: st
 def test_a_claim_that_is_not_bound_is_told_apart(why: str) -> None:
     obstacle = no_place(f"0/3 nodes are available: {why}{PREEMPTION}", {})
     assert obstacle.claims
-    assert "Preemption" not in obstacle.what
+    assert "Preemption" not in obstacle.lack
 
 
 def test_a_sentence_that_is_not_known_is_passed_on() -> None:
-    assert no_place("no nodes available to schedule pods", {}).what == "no nodes available to schedule pods"
+    assert no_place("no nodes available to schedule pods", {}).lack == "no nodes available to schedule pods"
