@@ -30,7 +30,7 @@ MINUTES = {
 
 
 def main() -> None:
-    """Run what was asked for, one after the other: side by side they would measure each other."""
+    """Run the benchmarks one after the other: side by side they would measure each other."""
     listed = ", ".join(f"{name} ({minutes} min)" for name, minutes in MINUTES.items())
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {listed}, or table; default: all")

@@ -1,6 +1,6 @@
-"""The benchmarks' own way to the API server: plain JSON over HTTPS, and when each pod was first seen.
+"""The benchmarks' own client of the API server: plain JSON over HTTPS, and the time at which each pod was first seen.
 
-It is not the operator's client: what a figure is compared with must not get faster or slower with the operator.
+It is not the operator's client: a baseline must not get faster or slower with the operator.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Api:
     async def request(
         self, method: str, path: str, body: Manifest | None = None, headers: dict[str, str] | None = None
     ) -> Manifest:
-        """Send one request and return its answer; an answer that is an error raises."""
+        """Send one request and return its answer; raise RuntimeError where that is an error."""
         async with self._session.request(method, f"{self._server}/{path}", json=body, headers=headers) as response:
             answer: Manifest = await response.json()
         if response.status >= 300:
@@ -70,7 +70,7 @@ class Api:
         return await self.request("POST", path, manifest)
 
     async def delete(self, path: str) -> None:
-        """Delete an object, and what it owns after it."""
+        """Delete an object; the objects that it owns follow."""
         await self.request("DELETE", path, {"propagationPolicy": "Background"})
 
     async def watch(self, path: str) -> AsyncIterator[tuple[str, Manifest]]:
@@ -130,8 +130,8 @@ class Pods:
 
     def of(self, job: str) -> list[Manifest]:
         """Return the pods of a Job, by index."""
-        mine = [pod for pod in self.present.values() if pod["metadata"]["labels"].get(JOB_NAME) == job]
-        return sorted(mine, key=lambda pod: pod["metadata"]["name"])
+        pods = [pod for pod in self.present.values() if pod["metadata"]["labels"].get(JOB_NAME) == job]
+        return sorted(pods, key=lambda pod: pod["metadata"]["name"])
 
     async def scheduled(self, job: str) -> float:
         """Return when the last of the Job's pods, all of which were created, was seen to have a node."""
@@ -140,7 +140,7 @@ class Pods:
         return max(self.bound[uid] for uid in uids)
 
     async def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
-        """Wait until the pods are as asked; raises TimeoutError."""
+        """Wait until the condition holds; raise TimeoutError where that takes longer."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: bool(condition()))
 

@@ -1,6 +1,6 @@
-"""A mistake that only the cluster can tell of -> the condition that says so.
+"""The time from a mistake that only the cluster can show to the condition that names it.
 
-One job after another, for every row of the table that the tests go through, on a control plane without nodes. There is
+One job after another is created, for every row of the table that the tests use, on a control plane without nodes. There is
 no baseline: the documents promise two seconds.
 """
 
@@ -24,7 +24,7 @@ PROMISED_SECONDS = 2.0
 def main(repeats: int = 1) -> tuple[Table, ...]:
     """Run the benchmark."""
     with control_plane() as cluster, operator(cluster):
-        seconds = told_after(cluster, repeats)
+        seconds = seconds_to_conditions(cluster, repeats)
     figures = (
         Figure("p95", "-", spread(seconds), percentile(seconds, 0.95), PROMISED_SECONDS, "s"),
         Figure("median", "-", spread(seconds), median(seconds), unit="s"),
@@ -33,7 +33,7 @@ def main(repeats: int = 1) -> tuple[Table, ...]:
     return (Table("apply -> Validated=False (median / p95)", figures),)
 
 
-def told_after(cluster: ControlPlane, repeats: int) -> list[float]:
+def seconds_to_conditions(cluster: ControlPlane, repeats: int) -> list[float]:
     """Return the seconds from the creation of each job to its condition."""
     api = Api(cluster.kubeconfig, NAMESPACE)
     api.create(claim("shared"))
@@ -41,12 +41,12 @@ def told_after(cluster: ControlPlane, repeats: int) -> list[float]:
         if row.setup:
             SETUP[row.setup](api, row.name)
     eventually("the lost claim", lambda: ((api.get(CLAIM, "claim-lost") or {}).get("status") or {})["phase"] == "Lost")
-    seconds = [_told_after(api, row) for _ in range(repeats) for row in ROWS]
+    seconds = [_seconds_to_condition(api, row) for _ in range(repeats) for row in ROWS]
     delete_classes(api)
     return seconds
 
 
-def _told_after(api: Api, row: BadInput) -> float:
+def _seconds_to_condition(api: Api, row: BadInput) -> float:
     api.create(finetune_job(row.name, **{"nodes": 1, **row.spec}))
     begun = time.monotonic()
     eventually("the condition", lambda: condition(api, "Validated", row.name).get("status") == "False")

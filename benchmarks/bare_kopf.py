@@ -1,6 +1,6 @@
 """The least operator that could watch FineTuneJobs: what an idle process costs before it does anything.
 
-`python benchmarks/bare_kopf.py KUBECONFIG [typed]`. It imports `kubernetes.aio`, which loads its parts when they are
+`python benchmarks/bare_kopf.py KUBECONFIG [typed]`. The script imports `kubernetes.aio`, which loads its parts when they are
 first used, and with `typed` also the API and model classes that the client's own examples use.
 """
 

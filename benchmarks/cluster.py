@@ -1,4 +1,4 @@
-"""Clusters and the operator process that benchmarks run against, and what the audit log says that it asked for."""
+"""Clusters and the operator process that benchmarks run against, and the requests that the audit log shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AS_SHIPPED = {
 
 
 class QuickControlPlane(ControlPlane):
-    """A control plane whose controllers and scheduler may ask as often as they like: what is left is what the work itself takes."""
+    """A control plane whose controllers and scheduler have no limit on their requests, so that figures show the work itself."""
 
     def program(self, name: str, *args: str | Path, group: str = "control") -> None:
         """Start one of the Kubernetes programs."""
@@ -59,7 +59,7 @@ def control_plane(kind: type[ControlPlane] = ControlPlane) -> Iterator[ControlPl
 
 @contextmanager
 def node_cluster(claims: Sequence[str]) -> Iterator[NodeCluster]:
-    """Run the same with two nodes that have the project's images, and with claims of real volumes."""
+    """Run a control plane with two nodes that have the project's images, and with claims of real volumes."""
     with _folder(with_nodes=True) as folder:
         Preparation.begin(images=True, log=None).wait()
         cluster = NodeCluster(folder, binaries(), nodes=2, image_store=store_folder())
@@ -91,7 +91,7 @@ def _furnish(cluster: ControlPlane) -> None:
 
 @contextmanager
 def operator(cluster: ControlPlane, **settings: object) -> Iterator[int]:
-    """Run the operator under its own account; yields the process id, once it watches and its workers are alive."""
+    """Run the operator under its own account; yield the process id, once it watches and its workers are alive."""
     kubeconfig = cluster.kubeconfig_of(helm.RELEASE, helm.SYSTEM_NAMESPACE, cluster.folder)
     log = cluster.folder / "logs" / "operator.log"
     with running_operator(kubeconfig, log, **{**AS_SHIPPED, **settings}) as running:
@@ -123,17 +123,23 @@ def process(command: list[str], environment: dict[str, str], log: Path) -> Itera
 def requests_of(
     cluster: ControlPlane, begin: datetime, end: datetime, *, user: str | None = None, namespace: str | None = None
 ) -> Counter[str]:
-    """Count what was asked for between two moments, by one user or about one namespace: `verb resource` -> count.
+    """Count the requests between two moments, by one user or about one namespace: `verb resource` -> count.
 
-    Watches are nobody's work.
+    Watches are left out: they do no work.
     """
     counts: Counter[str] = Counter()
     for event in cluster.audit_events(user):
-        about = event.get("objectRef", {})
+        object_ref = event.get("objectRef", {})
         received = datetime.fromisoformat(event["requestReceivedTimestamp"])
-        if event["verb"] == "watch" or not begin <= received <= end or namespace not in (None, about.get("namespace")):
+        if (
+            event["verb"] == "watch"
+            or not begin <= received <= end
+            or namespace not in (None, object_ref.get("namespace"))
+        ):
             continue
-        counts[f"{event['verb']} {'/'.join(filter(None, (about.get('resource'), about.get('subresource'))))}"] += 1
+        counts[
+            f"{event['verb']} {'/'.join(filter(None, (object_ref.get('resource'), object_ref.get('subresource'))))}"
+        ] += 1
     return counts
 
 

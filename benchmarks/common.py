@@ -1,4 +1,4 @@
-"""Figures beside their baselines, and what is said of them. Knows nothing of what is measured, nor where it is shown."""
+"""Figures beside their baselines, with their targets. Knows nothing of what is measured, nor of where figures are shown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured thing beside its baseline."""
+    """A measured figure beside its baseline."""
 
     what: str
     baseline: str
     ours: str
     measured: float
-    """The number that the target is about: a ratio, a count, a difference."""
+    """Number that the target bounds: a ratio, a count, a difference."""
     target: float | None = None
     """The target of `measured`; None where there is none."""
     unit: str = "x"
@@ -24,21 +24,21 @@ class Figure:
 
     @property
     def goal(self) -> str:
-        """Return the target as text."""
+        """Target as text."""
         return "-" if self.target is None else f"{'>=' if self.at_least else '<='} {self.target:g} {self.unit}"
 
     @property
     def result(self) -> str:
-        """Return what was measured as text."""
+        """Measured number as text."""
         return f"{self.measured:.3g} {self.unit}"
 
     @property
     def verdict(self) -> str:
-        """Say whether the target was met, and else by how much it was missed."""
+        """Whether the target was met, and else by how much it was missed."""
         if self.target is None:
             return "-"
-        over = self.target - self.measured if self.at_least else self.measured - self.target
-        return "met" if over <= 0 else f"missed by {over:.3g} {self.unit}"
+        miss = self.target - self.measured if self.at_least else self.measured - self.target
+        return "met" if miss <= 0 else f"missed by {miss:.3g} {self.unit}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From `apply` to training pods, what it asks of the API server, and the memory of an idle operator.
+"""The time from `apply` to training pods, the operator's API requests for it, and the memory of an idle operator.
 
 On a control plane without nodes. The baseline is what a script can do at best: it POSTs an Indexed Job of two pods. The
 two take turns, one job at a time, and each is deleted and gone before the next.
@@ -27,10 +27,10 @@ from tests.support.cluster.control_plane import ControlPlane
 
 REPEATS = 50
 PAUSE_SECONDS = 0.5
-"""The pause between two jobs: the controllers' 20 requests a second are shared by what was deleted and what comes next."""
+"""Pause between two jobs: the deletions of one job and the creations of the next share the controllers' 20 requests a second."""
 SETTLE_SECONDS = 12
 NEW_KIND_SECONDS = 90
-"""The longest that the first FineTuneJob to be deleted may wait: garbage collection looks for new kinds every 30 s."""
+"""Longest time that the first FineTuneJob to be deleted may wait: garbage collection looks for new kinds every 30 s."""
 RUNNING = 8
 """Jobs that are followed to Running, to count requests."""
 
@@ -44,9 +44,9 @@ def main(repeats: int = REPEATS) -> tuple[Table, ...]:
             counts = asyncio.run(requests_until_running(cluster, RUNNING))
 
     def compared(
-        what: str, with_what: list[float], target: float | None, value: Callable[[list[float]], float]
+        what: str, baseline: list[float], target: float | None, value: Callable[[list[float]], float]
     ) -> Figure:
-        return Figure(what, spread(with_what), spread(ours), value(ours) / value(with_what), target)
+        return Figure(what, spread(baseline), spread(ours), value(ours) / value(baseline), target)
 
     return (
         Table(
@@ -68,13 +68,13 @@ def p95(values: list[float]) -> float:
     return percentile(values, 0.95)
 
 
-def request_table(where: str, counts: list[Counter[str]]) -> Table:
-    """Tabulate what jobs cost in requests; the usual one in detail."""
+def request_table(pods: str, counts: list[Counter[str]]) -> Table:
+    """Tabulate the requests of jobs, and those of the most usual job in detail."""
     totals = sorted(count.total() for count in counts)
     usual = min(counts, key=lambda count: abs(count.total() - median(totals)))
     detail = ", ".join(f"{count} {what}" for what, count in sorted(usual.items()))
     return Table(
-        f"operator's API requests, apply -> Running, {where}",
+        f"operator's API requests, apply -> Running, {pods}",
         (
             Figure(f"median of {len(counts)} jobs", "-", detail, median(totals), 12, "requests"),
             Figure("most of any job", "-", "-", totals[-1], None, "requests"),
@@ -120,7 +120,7 @@ async def remove(api: Api, pods: Pods, path: str, job: str) -> None:
 
 
 async def requests_until_running(cluster: ControlPlane, count: int) -> list[Counter[str]]:
-    """Count the operator's requests for one job after the other, each until its status says Running."""
+    """Count the operator's requests for one job after the other, until the status of each says Running."""
     counts = []
     async with view(cluster) as (api, pods), Progress.serve() as progress:
         for number in range(count):
@@ -134,7 +134,7 @@ async def requests_until_running(cluster: ControlPlane, count: int) -> list[Coun
 
 
 async def train(api: Api, pods: Pods, progress: Progress, name: str) -> str:
-    """Apply a FineTuneJob and play its pods until its status says Running; returns its path."""
+    """Apply a FineTuneJob and play its pods until its status says Running; return its path."""
     path = FINETUNE_JOBS.format(NAMESPACE)
     created = await api.create(path, finetune_job(name))
     await pods.created(f"{name}-train-1")

@@ -1,9 +1,9 @@
-"""A hundred jobs at once, until the last pod of each runs, on nodes that KWOK plays; and what all clients ask for it.
+"""A hundred jobs at once, until the last pod of each runs, on nodes that KWOK plays; and the requests of all clients for them.
 
 The baseline for time is a script that POSTs a hundred bare Indexed Jobs of two pods; the one for requests is a script
-that POSTs the very children that the operator makes. Twice: with the limits on requests that Kubernetes' controllers have
-by default, where the Job controller itself is what everybody waits for, and without, where the work itself shows. Each
-crowd finds the ones before it there, running: FineTuneJobs come last.
+that POSTs the very children that the operator makes. Both are measured twice: with the limits on requests that Kubernetes'
+controllers have by default, where everybody waits for the Job controller, and without limits, where the work itself shows.
+The pods of one crowd still run when the next is created: FineTuneJobs come last.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JOBS_AT_ONCE = 100
 NODES = 10
 PATIENCE_SECONDS = 300
 QUIET_SECONDS = 4
-"""The time without a request about the namespace: what was asked for is done."""
+"""Time without a request about the namespace after which the work on a crowd is done."""
 PATHS = {"FineTuneJob": FINETUNE_JOBS, "Job": JOBS, "ConfigMap": CONFIG_MAPS, "Service": SERVICES}
 
 
@@ -83,11 +83,11 @@ async def _crowd(
     jobs: int,
     planned: Callable[[str], tuple[tuple[Manifest, ...], str]],
 ) -> Outcome:
-    """Create all at once. `planned` gives the objects of a name, and the name of its Job."""
+    """Create all jobs at once and measure them. `planned` returns the objects of a name, and the name of its Job."""
     objects, names = zip(*(planned(f"{prefix}-{number}") for number in range(jobs)), strict=True)
     began, begin = time.monotonic(), datetime.now(UTC)
-    every = [manifest for manifests in objects for manifest in manifests]
-    await asyncio.gather(*(api.create(PATHS[manifest["kind"]].format(NAMESPACE), manifest) for manifest in every))
+    all_objects = [manifest for manifests in objects for manifest in manifests]
+    await asyncio.gather(*(api.create(PATHS[manifest["kind"]].format(NAMESPACE), manifest) for manifest in all_objects))
     await pods.until(lambda: all(len(pods.ran[name]) >= 2 for name in names), PATIENCE_SECONDS)
     seconds = [max(pods.ran[name]) - began for name in names]
     await _quiet(cluster, begin)
@@ -95,7 +95,7 @@ async def _crowd(
 
 
 async def _quiet(cluster: ControlPlane, begin: datetime) -> None:
-    """Wait until nobody has asked for anything for a while, apart from operators that poll."""
+    """Wait until there was no request about the namespace for a while."""
     while True:
         now = datetime.now(UTC)
         await asyncio.sleep(QUIET_SECONDS)

@@ -15,7 +15,7 @@ from tests.support.commands import output, run, wait_for
 SOURCES = Path(__file__).with_name("kwok")
 STAGES = SOURCES / "stages.yaml"
 LEASE_SECONDS = 20
-"""The lease of a node, renewed after a quarter of that, well within the 10 s after which the tests' clusters take a node for lost."""
+"""Duration of a node's lease, which is renewed each 5 s: well within the 10 s after which the tests' clusters take a node for lost."""
 
 
 def start(cluster: ControlPlane, count: int) -> None:

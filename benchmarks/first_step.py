@@ -1,4 +1,4 @@
-"""From `apply` to the first training step, on two real nodes, with the image that users run.
+"""The time from `apply` to the first training step, on two real nodes, with the image that users run.
 
 The baseline is what a user would do without an operator: a headless Service and an Indexed Job whose pods run torchrun
 on `train_by_hand.py`, with the same image, model, data and arguments. The two take turns. Both are timed in the same
@@ -31,7 +31,7 @@ SCRIPT = Path(__file__).with_name("train_by_hand.py")
 LOSS = re.compile(r"^(\S+) .*['\"]loss['\"]", re.MULTILINE)
 PATIENCE_SECONDS = 180
 Run = tuple[datetime, dict[str, datetime]]
-"""The moments when a job was applied, and when each phase of its start ended."""
+"""Moments when a job was applied, and when each phase of its start ended."""
 ARGUMENTS: Manifest = {
     "max_steps": 20,
     "per_device_train_batch_size": 8,
@@ -68,7 +68,7 @@ def furnish_data(cluster: NodeCluster) -> None:
 
 
 async def first_steps(cluster: NodeCluster, repeats: int) -> tuple[list[float], list[Run], list[Counter[str]]]:
-    """Measure seconds from apply to step 1 by hand; how FineTuneJobs came there, and the operator's requests until each ran."""
+    """Measure step 1 by hand in seconds, the phases of FineTuneJobs until then, and the operator's requests until each ran."""
     by_hand: list[float] = []
     runs: list[Run] = []
     counts: list[Counter[str]] = []

@@ -1,9 +1,9 @@
-"""What jobs that attack the operator cost everybody else: time from `apply` to pods, and the operator's memory.
+"""The cost of jobs that attack the operator for everybody else: time from `apply` to pods, and the operator's memory.
 
 On a control plane without nodes. Five jobs of one tenant answer to `/progress` what they like: a redirect, an answer without
-end, 120,000 metrics, 5,000 metrics, and other messages at each reading. The baseline are the same jobs of the other tenant,
-in the same run, before the attack. The attackers run on the same machine, in this process: what they take themselves is in
-the figures.
+end, 120,000 metrics, 5,000 metrics, and other messages at each reading. The baseline is the same jobs of the other tenant,
+in the same run, before the attack. The attackers run on the same machine, in this process: the figures include what they use
+themselves.
 """
 
 from __future__ import annotations
@@ -87,16 +87,16 @@ async def latencies(api: Api, pods: Pods, prefix: str, count: int) -> list[float
 
 
 async def attack(api: Api, pods: Pods, name: str, way: str, stack: ExitStack) -> HostilePod:
-    """Run a job whose node 0 answers in this way; returns once it was asked."""
+    """Run a job whose node 0 answers in this way; return once it was asked."""
     created = await api.create(FINETUNE_JOBS.format(NAMESPACE), finetune_job(name))
     await pods.created(f"{name}-train-1")
-    says = {
+    answer = {
         "uid": created["metadata"]["uid"],
         "attempt": 1,
         "phase": "training",
         "begun": datetime.now(UTC).isoformat(),
     }
-    pod = stack.enter_context(hostile_pod(PlayedKubelet._address(), **says))
+    pod = stack.enter_context(hostile_pod(PlayedKubelet._address(), **answer))
     pod.way = way
     await run_pods(api, pods, f"{name}-train-1", pod.address)
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -1,6 +1,6 @@
-"""What nodes would tell about pods, on a control plane that has none: this patches pod statuses as a kubelet does.
+"""A kubelet for control planes without nodes: it patches the statuses of pods.
 
-With it goes the one address that the operator reads besides the API server: `/progress` of node 0.
+It also serves the one address that the operator reads besides the API server: `/progress` of node 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PORT = 8080
 
 
 class Progress:
-    """Answers for node 0 of the job that was named last."""
+    """A server of `/progress` for node 0 of the job that was named last."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -34,7 +34,7 @@ class Progress:
     async def serve(cls) -> AsyncIterator[Progress]:
         """Listen on this machine's own address, at the port of a training pod."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # sends nothing; tells which address the machine speaks from
+            probe.connect(("192.0.2.1", 9))  # sends nothing; chooses the address that the machine sends from
             progress = cls(probe.getsockname()[0])
         app = web.Application()
         app.router.add_get("/progress", progress._show)
@@ -74,17 +74,17 @@ async def run_pods(api: Api, pods: Pods, job: str, address: str) -> None:
 
 
 async def fail_pod(api: Api, pods: Pods, job: str, index: int) -> str:
-    """End one pod of a Job with an error; returns its uid."""
+    """End one pod of a Job with an error; return its uid."""
     pod = pods.of(job)[index]
     now = timestamp()
-    ended = {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": now, "finishedAt": now}}
-    await _patch(api, pod, {**_status(ended, ready=False), "phase": "Failed"})
+    state = {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": now, "finishedAt": now}}
+    await _patch(api, pod, {**_status(state, ready=False), "phase": "Failed"})
     uid: str = pod["metadata"]["uid"]
     return uid
 
 
 def timestamp() -> str:
-    """Return the present, as the API server writes it."""
+    """Return the present time as the API server writes it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,4 +1,4 @@
-"""The loss of many tokens with its gradient, beside torch's own cross entropy: forth and back, fp32, one CPU thread."""
+"""The loss of many tokens with its gradient, beside torch's own cross entropy: forward and backward, fp32, one CPU thread."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ CASES = (
     (2048, 0.8, 0.0, "eight in ten ignored"),
     (80, 0.3, 0.0, "three in ten ignored"),
 )
-"""Tokens, share whose label is ignored, label smoothing, what to call it."""
+"""Tokens, share of ignored labels, label smoothing, and name of each case."""
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
-    """Run each case, both in turn."""
+    """Run each case, with both losses in turn."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     figures = tuple(_compared(*case, runs) for case in CASES)
     return (Table(f"loss of tokens, vocabulary of {VOCABULARY:,}", figures, ("cross_entropy", "ours")),)
 
 
-def _compared(tokens: int, ignored: float, smoothing: float, called: str, runs: int) -> Figure:
+def _compared(tokens: int, ignored: float, smoothing: float, name: str, runs: int) -> Figure:
     logits, labels = torch.randn(1, tokens, VOCABULARY), torch.randint(0, VOCABULARY, (1, tokens))
     labels[torch.rand(labels.shape) < ignored] = IGNORED_LABEL
     compute = token_loss.loss(shifted=False, label_smoothing=smoothing)
@@ -48,7 +48,7 @@ def _compared(tokens: int, ignored: float, smoothing: float, called: str, runs: 
     pairs = [(_seconds(theirs, logits), _seconds(ours, logits)) for _ in range(runs)]
     before, now = (median(side) for side in zip(*pairs, strict=True))
     return Figure(
-        f"{tokens:,} tokens, {called}", f"{before * 1e3:.1f} ms", f"{now * 1e3:.1f} ms", before / now, at_least=True
+        f"{tokens:,} tokens, {name}", f"{before * 1e3:.1f} ms", f"{now * 1e3:.1f} ms", before / now, at_least=True
     )
 
 

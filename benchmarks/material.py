@@ -25,9 +25,9 @@ def skewed_rows(count: int) -> list[dict[str, str]]:
     return rows
 
 
-def skewed_length(chance: random.Random, middle: int, sigma: float, most: int = sys.maxsize) -> int:
+def skewed_length(chance: random.Random, median_words: int, sigma: float, max_words: int = sys.maxsize) -> int:
     """Draw the number of words of a text: log-normal, three at least."""
-    return min(most, max(3, round(middle * chance.lognormvariate(0, sigma))))
+    return min(max_words, max(3, round(median_words * chance.lognormvariate(0, sigma))))
 
 
 def minilm() -> Path:

@@ -1,4 +1,4 @@
-"""On this machine: a real `launch`, with the rank of a benchmark in place of the product's own, and scripts by hand."""
+"""Trainings on this machine: a real `launch` with a benchmark's rank in place of the product's own, and scripts by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetune_trainer.shared.host import free_port
 from tests.support.cluster.client import REPOSITORY
 
 BATCH = 8
-"""The batch of a rank, in scripts by hand too."""
+"""Batch size of a rank, also in scripts by hand."""
 START = (
     "import os, sys; from finetune_trainer.launch.node_run import main; os.environ['LAUNCH_PID'] = str(os.getpid()); "
     "sys.exit(main(('-m', *sys.argv[1:])))"
@@ -51,7 +51,7 @@ def train(folder: Path, name: str, *, warm_up: int = 0, **more: Any) -> Measured
 
 
 def train_by_hand(folder: Path, script: str, *arguments: str, ranks: int = 1, warm_up: int = 0) -> Measured:
-    """Train the same by the script, under torchrun."""
+    """Train on the same rows by the script, under torchrun."""
     torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
     rank = ("-m", "benchmarks.training_rank", script, f"--folder={folder}", *arguments)
     environment = {
@@ -88,7 +88,7 @@ def run_config(folder: Path, **more: Any) -> RunConfig:
 
 
 def run_launch(folder: Path, config: RunConfig, rank: tuple[str, ...], **more: str) -> Any:
-    """Run a launch from begin to end; ranks run the module `rank[0]`. Returns what one of them measured."""
+    """Run a launch to its end; ranks run the module `rank[0]`. Return what one of them measured."""
     (folder / "run.json").write_text(config.to_json())
     environment = {
         Env.CONFIG.value: str(folder / "run.json"),
@@ -104,11 +104,11 @@ def run_launch(folder: Path, config: RunConfig, rank: tuple[str, ...], **more: s
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> Any:
-    """Run a command, one thread a rank; returns what it wrote, as JSON, to the file of RESULT."""
+    """Run a command, one thread a rank; return what it wrote, as JSON, to the file of RESULT."""
     with TemporaryDirectory(prefix="result-") as folder:
         result = Path(folder) / "result.json"
         common = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "RESULT": str(result)}
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             env={**os.environ, **common, **environment},
             stdin=subprocess.DEVNULL,
@@ -118,5 +118,5 @@ def run(command: list[str], environment: Mapping[str, str]) -> Any:
             check=False,
         )
         if not result.exists():
-            raise RuntimeError(f"`{' '.join(command)}` measured nothing:\n{done.stdout[-8000:]}")
+            raise RuntimeError(f"`{' '.join(command)}` measured nothing:\n{process.stdout[-8000:]}")
         return json.loads(result.read_text())

@@ -1,6 +1,6 @@
-"""What metrics and progress cost a training step of 50 ms.
+"""The cost of metrics and progress for a training step of 50 ms.
 
-A real `launch` runs one rank, `overhead_rank`. The baseline is the same Trainer in the same process without what reports;
+A real `launch` runs one rank, `overhead_rank`. The baseline is the same Trainer in the same process without reports;
 the two take turns.
 """
 
@@ -51,7 +51,7 @@ def main(rounds: int = ROUNDS) -> tuple[Table, ...]:
 
 
 def run(folder: Path, rounds: int) -> list[dict[str, Any]]:
-    """Run one launch from begin to end; returns what its rank measured."""
+    """Run one launch to its end; return what its rank measured."""
     make_data(folder)
     arguments = {"max_steps": STEPS, "per_device_train_batch_size": BATCH, "logging_steps": 10}
     config = run_config(folder, trainingArguments=arguments)

@@ -1,7 +1,7 @@
-"""The rank of `overhead`: steps of 50 ms, with all that this project adds to a step and without, in turn.
+"""The rank of `overhead`: steps of 50 ms, with and without all that this project adds to a step, in turn.
 
-Started by a real `launch` through torchrun, so that what is reported is received. The steps sleep as a rank does whose
-accelerator computes: what the rank's own threads do shows in full, in wall time and in CPU time.
+Started by a real `launch` through torchrun, so that reports are received. The steps sleep as a rank does whose
+accelerator computes: the work of the rank's own threads shows in full, in wall time and in CPU time.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Round:
 
 
 class Timed(TrainerCallback):  # type: ignore[misc]
-    """A callback that passes on every event, and adds up what that costs."""
+    """A callback that passes on every event, and adds up the time that this takes."""
 
     def __init__(self, callback: TrainerCallback) -> None:
         self.seconds = 0.0
@@ -70,7 +70,7 @@ class Timed(TrainerCallback):  # type: ignore[misc]
 
 
 class Silence(Pulse):
-    """A pulse that asks nothing of the loss."""
+    """A pulse that does not look at the loss."""
 
     def add(self, loss: torch.Tensor) -> torch.Tensor:
         """Return the loss unchanged."""
@@ -103,18 +103,18 @@ class Bench:
         timed = [Timed(inner) for inner in reporters if reporting]
         if not reporting:
             trainer._pulse = Silence(1, 0, None, save_seconds=None)
-        watch = Stopwatch()
+        stopwatch = Stopwatch()
         for timer in timed:
             trainer.add_callback(timer)
-        trainer.add_callback(watch)
+        trainer.add_callback(stopwatch)
         _slow_down(trainer)
         cpu, launch_cpu = time.process_time(), self._launch_seconds()
         trainer.train()
         reporter.close()
-        steps = len(watch.ends)
+        steps = len(stopwatch.ends)
         return Round(
             reporting=reporting,
-            step_seconds=[later - sooner for sooner, later in zip(watch.ends, watch.ends[1:], strict=False)],
+            step_seconds=[later - sooner for sooner, later in zip(stopwatch.ends, stopwatch.ends[1:], strict=False)],
             cpu_seconds=(time.process_time() - cpu) / steps,
             callback_cpu_seconds=sum(timer.seconds for timer in timed) / steps,
             launch_cpu_seconds=(self._launch_seconds() - launch_cpu) / steps,
@@ -139,7 +139,7 @@ def _slow_down(trainer: Trainer) -> None:
 
 
 def main() -> None:
-    """Run rounds with and without reports in turn; the first of each warm up."""
+    """Run rounds with and without reports in turn; the first of each is a warm-up."""
     bench = Bench()
     rounds = [bench.round(reporting=bool(number % 2)) for number in range(2 * (int(os.environ["ROUNDS"]) + 1))]
     Path(os.environ["RESULT"]).write_text(json.dumps([asdict(measured) for measured in rounds[2:]]))

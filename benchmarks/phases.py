@@ -1,6 +1,6 @@
-"""What the way from `apply` to the first step consists of: read from a pod's log, as the container runtime stamped it.
+"""The phases from `apply` to the first step, from a pod's log with the container runtime's time stamps.
 
-Marks are node 0's. What a rank says of its own start are durations, so its marks are counted back from that line.
+The marks are node 0's. A rank logs the durations of its own start, so its marks are counted back from that line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINES = {
     "nodes met": '"event": "all nodes are here"',
     "begun": '"event": "attempt has begun"',
 }
-"""Mark -> what the line holds that makes it."""
+"""Mark -> text of the log line that sets it."""
 RANK = re.compile(r"started in ([\d.]+) s: (.*)")
 LOSS = re.compile(r"['\"]loss['\"]")
 PHASES = {
@@ -33,17 +33,17 @@ PHASES = {
     "model": "weights, Trainer",
     "first step": "and its loss printed",
 }
-"""Phases in order: mark that ends the phase -> what the time goes to."""
+"""Phases in order: mark that ends the phase -> work that takes the time."""
 
 
 def marks(log: str, created: datetime, scheduled: datetime) -> dict[str, datetime]:
-    """Return when each phase ended. `log` has a time stamp before each line; the other two are what a watch showed."""
+    """Return when each phase ended. `log` has a time stamp before each line; the other two moments are from a watch."""
     ends = {"pods created": created, "scheduled": scheduled}
     for line in log.splitlines():
         stamp, _, text = line.partition(" ")
         time = datetime.fromisoformat(stamp)
-        for name, part in LINES.items():
-            if part in text:
+        for name, message in LINES.items():
+            if message in text:
                 ends.setdefault(name, time)
         if timer := RANK.search(text):
             ends |= _rank_marks(time, float(timer[1]), timer[2])
@@ -75,8 +75,8 @@ def table(runs: Sequence[tuple[datetime, Mapping[str, datetime]]]) -> Table:
             before = ends[name]
     total = [(ends["first step"] - begin).total_seconds() for begin, ends in runs]
     figures = [
-        Figure(name, what, spread(seconds[name], "s", 1), median(seconds[name]) / median(total) * 100, unit="%")
-        for name, what in PHASES.items()
+        Figure(name, work, spread(seconds[name], "s", 1), median(seconds[name]) / median(total) * 100, unit="%")
+        for name, work in PHASES.items()
     ]
     whole = Figure("all", "", spread(total, "s", 1), 100, unit="%")
     return Table("until (node 0 of 2)", (*figures, whole), ("what takes place", "median / p95"))

@@ -1,7 +1,7 @@
-"""Preparing: tokenising beside scripts in the shape of the public ones, finding it done, and memory.
+"""The cost of preparing: tokenising beside scripts in the shape of the public ones, finding data prepared already, and memory.
 
 Both sides run in processes of their own, in turn, on all cores (`make bench` on two), from the same jsonl to Arrow files
-on the same disk; timed is what both do, from rows to tokens on disk. Models are MiniLM's tokenizer with small weights.
+on the same disk; the part that both do is timed, from rows to tokens on disk. Models are MiniLM's tokenizer with small weights.
 Data is generated: texts of log-normal lengths.
 """
 
@@ -37,7 +37,7 @@ MIB = float(1 << 20)
 
 @dataclass(frozen=True)
 class Measured:
-    """Tokenising, from rows to tokens on disk."""
+    """The time of tokenising, from rows to tokens on disk."""
 
     seconds: float
     cpu: float
@@ -45,7 +45,7 @@ class Measured:
 
 
 def main(runs: int = RUNS) -> tuple[Table, ...]:
-    """Run all of it."""
+    """Run all measurements."""
     with tempfile.TemporaryDirectory(prefix="prepare-") as name:
         folder = Path(name)
         return speed(folder, runs), memory(folder)
@@ -55,23 +55,23 @@ def main(runs: int = RUNS) -> tuple[Table, ...]:
 
 
 def speed(folder: Path, runs: int) -> Table:
-    """Measure each task, and once more what is prepared already."""
+    """Measure each task, and then data that is prepared already."""
     figures: list[Figure] = []
     for task, rows in ROWS.items():
-        own = folder / task
-        make(own, task, rows)
-        theirs, mine = [], []
+        task_folder = folder / task
+        make(task_folder, task, rows)
+        script, ours = [], []
         for number in range(runs):
-            theirs.append(by_hand(own, task, number))
-            mine.append(Measured(**product(own, config(own, task, number))[0]))
-            print(f"{task}: by hand {theirs[-1]}, FineTuneJob {mine[-1]}", flush=True)
-        for what, of, target in ((f"{task}, {rows:,} rows", "seconds", 1.8), ("of which CPU time", "cpu", None)):
-            before, now = (median(getattr(measured, of) for measured in side) for side in (theirs, mine))
+            script.append(by_hand(task_folder, task, number))
+            ours.append(Measured(**product(task_folder, config(task_folder, task, number))[0]))
+            print(f"{task}: by hand {script[-1]}, FineTuneJob {ours[-1]}", flush=True)
+        for what, field, target in ((f"{task}, {rows:,} rows", "seconds", 1.8), ("of which CPU time", "cpu", None)):
+            before, now = (median(getattr(measured, field) for measured in side) for side in (script, ours))
             figures.append(Figure(what, f"{before:.2f} s", f"{now:.2f} s", before / now, target, at_least=True))
-    own = folder / "text-classification"
-    again = [by_hand_again(own) for _ in range(runs)]
+    task_folder = folder / "text-classification"
+    again = [by_hand_again(task_folder) for _ in range(runs)]
     for what, uid in (("the same job", "run-0"), ("another job of the claim", "another")):
-        reused = [product(own, config(own, "text-classification", 0, uid=uid))[1] for _ in range(runs)]
+        reused = [product(task_folder, config(task_folder, "text-classification", 0, uid=uid))[1] for _ in range(runs)]
         figures.append(
             Figure(
                 f"prepared already, {what}: the whole process",
@@ -126,7 +126,7 @@ def by_hand(folder: Path, task: str, number: int) -> Measured:
     """Run the script, with nothing in its cache."""
     padded = ["--pad-to-max-length"] if task == "text-classification" else []
     command = [sys.executable, "-m", "benchmarks.prepare_by_hand", task, str(folder), *padded]
-    cores = {"OMP_NUM_THREADS": str(os.cpu_count())}  # which Arrow reads: all of them, as for ours
+    cores = {"OMP_NUM_THREADS": str(os.cpu_count())}  # Arrow reads it: all cores, as for ours
     return Measured(**run(command, {**cores, "HF_HOME": str(folder / f"cache-{number}"), "HF_HUB_OFFLINE": "1"}))
 
 
@@ -138,7 +138,7 @@ def by_hand_again(folder: Path) -> float:
 
 
 def product(folder: Path, job: RunConfig) -> tuple[dict[str, float], float, float]:
-    """Run `prepare`; returns its figures, the seconds of the whole process, and the most memory that all its processes had."""
+    """Run `prepare`; return its figures, the seconds of the whole process, and the peak memory of all its processes in MiB."""
     (folder / "run.json").write_text(job.to_json())
     result = folder / "ours.json"
     result.unlink(missing_ok=True)
@@ -152,10 +152,10 @@ def product(folder: Path, job: RunConfig) -> tuple[dict[str, float], float, floa
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.prepare_rank", "prepare"]
     with Popen(command, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, text=True) as process:
-        watch = _Memory(process.pid)
+        sampler = _PeakMemory(process.pid)
         _, log = process.communicate()
         seconds = time.perf_counter() - began
-        peak = watch.end()
+        peak = sampler.end()
     if process.returncode:
         raise RuntimeError(f"prepare failed:\n{log[-8000:]}")
     return json.loads(result.read_text()) if result.exists() else {}, seconds, peak
@@ -165,29 +165,29 @@ def product(folder: Path, job: RunConfig) -> tuple[dict[str, float], float, floa
 
 
 def memory(folder: Path) -> Table:
-    """Measure a rank with more and more rows, and preparing the most of them."""
-    own = folder / "memory"
-    own.mkdir()
-    (own / "model").symlink_to(minilm())
+    """Measure a rank with more and more rows, and preparing for the largest number of rows."""
+    memory_folder = folder / "memory"
+    memory_folder.mkdir()
+    (memory_folder / "model").symlink_to(minilm())
     used, peak, seconds = {}, 0.0, 0.0
     for rows in SIZES:
         short = (" ".join(row["review"].split()[:SHORT_WORDS]) for row in skewed_rows(rows))
-        with (own / "train.jsonl").open("w") as file:
+        with (memory_folder / "train.jsonl").open("w") as file:
             for number, text in enumerate(short):
                 file.write(json.dumps({"text": text, "stars": "ab"[number % 2]}) + "\n")
-        job = config(own, "text-classification", rows)
-        _, seconds, peak = product(own, job)
-        (data,) = (own / f"claim-{rows}" / ".finetune" / "prepared").iterdir()
+        job = config(memory_folder, "text-classification", rows)
+        _, seconds, peak = product(memory_folder, job)
+        (data,) = (memory_folder / f"claim-{rows}" / ".finetune" / "prepared").iterdir()
         used[rows] = run([sys.executable, "-m", "benchmarks.prepare_rank", "rank", str(data)], {})["after"] / MIB
         print(f"{rows:,} rows: rank {used[rows]:.0f} MiB, prepare {peak:.0f} MiB in {seconds:.0f} s", flush=True)
-    least, most = SIZES[0], SIZES[-1]
+    fewest, most = SIZES[0], SIZES[-1]
     mebibytes = ", ".join(f"{used[rows]:.0f}" for rows in SIZES)
     figures = (
         Figure(
             f"a rank's own memory at {', '.join(f'{rows:,}' for rows in SIZES)} rows: growth per row",
             "-",
             f"{mebibytes} MiB",
-            (used[most] - used[least]) * MIB / (most - least),
+            (used[most] - used[fewest]) * MIB / (most - fewest),
             64,
             "bytes",
         ),
@@ -196,28 +196,28 @@ def memory(folder: Path) -> Table:
     return Table("memory", figures, ("-", "FineTuneJob"))
 
 
-class _Memory:
-    """The most that a process and its children had, shared pages counted once."""
+class _PeakMemory:
+    """The peak memory of a process and its children, shared pages counted once."""
 
     def __init__(self, pid: int) -> None:
-        self._pid, self._most, self._over = pid, 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._pid, self._peak, self._over = pid, 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._sample)
         self._thread.start()
 
     def end(self) -> float:
-        """Stop watching and return the most, in MiB."""
+        """Stop sampling and return the peak, in MiB."""
         self._over.set()
         self._thread.join()
-        return self._most
+        return self._peak
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS):
             try:
                 root = psutil.Process(self._pid)
                 resident = [_resident(process) for process in (root, *root.children(recursive=True))]
             except psutil.NoSuchProcess:
                 continue
-            self._most = max(self._most, sum(resident) / MIB)
+            self._peak = max(self._peak, sum(resident) / MIB)
 
 
 def _resident(process: psutil.Process) -> int:

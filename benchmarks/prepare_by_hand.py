@@ -1,4 +1,4 @@
-"""What a data scientist would write to tokenise, in the shape and with the defaults of the public example scripts.
+"""A script that a data scientist would write to tokenise, in the shape and with the defaults of the public example scripts.
 
 `datasets.map` in one process; classification is padded to max_length, as those scripts do unless told otherwise. It
 stands alone: nothing of this project is imported.

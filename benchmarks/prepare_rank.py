@@ -1,4 +1,4 @@
-"""The product's side of the benchmark of preparing, in processes of its own; figures go to the file of RESULT."""
+"""The product's side of the benchmark `prepare`, in processes of its own; figures go to the file of RESULT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH_ROWS = 8
 
 
 def prepare() -> int:
-    """Run what a pod runs, with a clock beside the part that the script by hand does too: from rows to tokens on disk."""
+    """Run the command of a pod, and time the part that the script by hand does too: from rows to tokens on disk."""
     from finetune_trainer.prepare import build, prepare_command, store
 
     begun: dict[str, float] = {}
@@ -28,14 +28,14 @@ def prepare() -> int:
 
     def sealed(*arguments: Any) -> None:
         seal(*arguments)
-        _tell({"seconds": time.perf_counter() - begun["seconds"], "cpu": _cpu() - begun["cpu"], "rows": 0})
+        _write_result({"seconds": time.perf_counter() - begun["seconds"], "cpu": _cpu() - begun["cpu"], "rows": 0})
 
     build._written, store.seal = timed, sealed  # type: ignore[assignment]
     return prepare_command.main()
 
 
 def rank() -> int:
-    """Open prepared rows as a rank does, order them, read some batches; writes what it has in memory of its own then."""
+    """Open prepared rows as a rank does, order them, read some batches; write the memory that the process then has of its own."""
     import numpy as np
 
     from finetune_trainer.data.prepared_dataset import PreparedDataset
@@ -48,7 +48,7 @@ def rank() -> int:
     for batch in np.array_split(numbers[: BATCHES * BATCH_ROWS], BATCHES):
         rows.__getitems__([int(number) for number in batch])
     del numbers
-    _tell({"rows": len(rows), "before": before, "after": _anonymous()})
+    _write_result({"rows": len(rows), "before": before, "after": _anonymous()})
     return 0
 
 
@@ -58,12 +58,12 @@ def _cpu() -> float:
 
 
 def _anonymous() -> int:
-    """Return the bytes that are this process's alone: what is mapped from files is in the page cache, which all ranks share."""
+    """Return the bytes of this process alone: mapped files are in the page cache, which all ranks share."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
 
 
-def _tell(measured: dict[str, Any]) -> None:
+def _write_result(measured: dict[str, Any]) -> None:
     Path(os.environ["RESULT"]).write_text(json.dumps(measured))
 
 

@@ -1,4 +1,4 @@
-"""A pod fails -> the pods of the next gang are there.
+"""The time from the failure of a pod to the pods of the next gang.
 
 On a control plane without nodes. The baseline is a script that watches the pods of its Job, and on the first failure
 deletes the Job and creates the next one. Both clocks start when a watch of the benchmark shows the failure.
@@ -46,7 +46,7 @@ async def recoveries(cluster: ControlPlane, repeats: int) -> tuple[list[float], 
 
 
 async def recover(api: Api, pods: Pods, name: str, progress: Progress) -> float:
-    """Fail one of the pods of a FineTuneJob that trains."""
+    """Fail one of the pods of a FineTuneJob that trains; return the seconds to the new pods."""
     path = await train(api, pods, progress, name)
     uid = await fail_pod(api, pods, f"{name}-train-1", index=1)
     seconds = await pods.created(f"{name}-train-2") - pods.failed[uid]
@@ -55,7 +55,7 @@ async def recover(api: Api, pods: Pods, name: str, progress: Progress) -> float:
 
 
 async def recover_by_script(api: Api, pods: Pods, name: str, address: str) -> float:
-    """Fail one of the pods of a bare Job, which a script replaces."""
+    """Fail one of the pods of a bare Job, which a script replaces; return the seconds to the new pods."""
     path = JOBS.format(NAMESPACE)
     first, second = f"{name}-1", f"{name}-2"
     await api.create(path, bare_job(first))
@@ -70,7 +70,7 @@ async def recover_by_script(api: Api, pods: Pods, name: str, address: str) -> fl
 
 
 async def replace(api: Api, pods: Pods, first: str, second: str) -> None:
-    """Run the script: on a failure it deletes the Job and creates the next."""
+    """Act as the script does: on a failure, delete the Job and create the next."""
     await pods.until(lambda: any(pod["status"].get("phase") == "Failed" for pod in pods.of(first)))
     await api.delete(f"{JOBS.format(NAMESPACE)}/{first}")
     await api.create(JOBS.format(NAMESPACE), bare_job(second))

@@ -1,6 +1,6 @@
-"""Where figures go: to the terminal, into `results/<name>.json`, and from there into the pages that show them.
+"""The output of figures: to the terminal, into `results/<name>.json`, and from there into the pages that show them.
 
-A page shows what lies between two comments, `<!-- benchmarks: all -->` (every row) or `<!-- benchmarks: targets -->` (the
+A page shows tables between two comments, `<!-- benchmarks: all -->` (every row) or `<!-- benchmarks: targets -->` (the
 rows that have a target), and `<!-- benchmarks end -->`.
 """
 
@@ -27,7 +27,7 @@ from tests.support.cluster.client import REPOSITORY
 
 FOLDER = Path(__file__).with_name("results")
 PAGES = (REPOSITORY / "benchmarks" / "README.md", REPOSITORY / "README.md")
-PLACE = re.compile(r"(<!-- benchmarks: (all|targets) -->\n).*?(<!-- benchmarks end -->)", re.DOTALL)
+SECTION = re.compile(r"(<!-- benchmarks: (all|targets) -->\n).*?(<!-- benchmarks end -->)", re.DOTALL)
 COLUMNS = ("measured", "target", "")
 
 
@@ -44,7 +44,7 @@ def show(tables: Iterable[Table]) -> None:
 
 
 def save(name: str, tables: Sequence[Table], begun: datetime, load: float) -> Path:
-    """Save tables with the command that makes them and what it ran on; `load` is the machine's before it began."""
+    """Save tables with their command and machine; `load` is the machine's load average before the benchmark."""
     ended = datetime.now(UTC)
     content = {
         "command": f"make bench BENCH={name}",
@@ -61,38 +61,34 @@ def save(name: str, tables: Sequence[Table], begun: datetime, load: float) -> Pa
 
 
 def write_pages(names: Iterable[str]) -> None:
-    """Bring the pages up to date with what was saved."""
+    """Bring the pages up to date with the saved results."""
     saved = [json.loads(path.read_text()) for path in (FOLDER / f"{name}.json" for name in names) if path.exists()]
     for page in PAGES:
         text = page.read_text()
-        page.write_text(PLACE.sub(lambda place: f"{place[1]}\n{_markdown(saved, place[2])}\n{place[3]}", text))
+        page.write_text(SECTION.sub(lambda match: f"{match[1]}\n{_markdown(saved, match[2])}\n{match[3]}", text))
 
 
 def _markdown(saved: list[dict[str, Any]], which: str) -> str:
     if not saved:
         return "Not measured yet: `make bench`.\n"
     if which == "targets":
-        rows = [_with_target(result) for result in saved]
-        header = _lines([("what", "baseline", "ours", *COLUMNS)])
-        return "\n".join([*header, *(line for lines in rows for line in lines), "", _conditions(saved)]) + "\n"
+        tables = [table for result in saved for table in result["tables"]]
+        figures = [(table["title"], Figure(**figure)) for table in tables for figure in table["figures"]]
+        rows = [(f"{title}: {f.what}", *_cells(f)[1:]) for title, f in figures if f.target is not None]
+        lines = _lines(("what", "baseline", "ours", *COLUMNS), rows)
+        return "\n".join([*lines, "", _conditions(saved)]) + "\n"
     blocks = []
     for result in saved:
         for table in result["tables"]:
-            figures = [_cells(Figure(**figure)) for figure in table["figures"]]
-            blocks.append("\n".join(_lines([(table["title"], *table["headings"], *COLUMNS)], figures)))
+            rows = [_cells(Figure(**figure)) for figure in table["figures"]]
+            blocks.append("\n".join(_lines((table["title"], *table["headings"], *COLUMNS), rows)))
         blocks.append(f"`{result['command']}`, {result['minutes']:g} minutes; {_conditions([result])}")
     return "\n\n".join(blocks) + "\n"
 
 
-def _with_target(result: dict[str, Any]) -> list[str]:
-    figures = [(table["title"], Figure(**figure)) for table in result["tables"] for figure in table["figures"]]
-    return _lines([], [(f"{title}: {f.what}", *_cells(f)[1:]) for title, f in figures if f.target is not None])
-
-
-def _lines(headers: Sequence[tuple[str, ...]], rows: Sequence[tuple[str, ...]] = ()) -> list[str]:
-    under = ["|" + "---|" * len(headers[0])] if headers else []
-    heads, body = ([f"| {' | '.join(cells)} |" for cells in lines] for lines in (headers, rows))
-    return [*heads, *under, *body]
+def _lines(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    head, *body = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
+    return [head, "|" + "---|" * len(header), *body]
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:

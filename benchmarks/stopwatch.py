@@ -1,4 +1,4 @@
-"""When each optimizer step of a stock Trainer ended, and how long all of them took."""
+"""A stopwatch for the optimizer steps of a stock Trainer."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from transformers import TrainerCallback
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]
-    """A stopwatch from the end of a step to the end of the next: everything that happens between is in it."""
+    """A stopwatch from the end of a step to the end of the next, with everything that happens between."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Note the time; last of the callbacks."""
+        """Note the time, as the last of the callbacks."""
         self.ends.append(time.perf_counter())
 
 
 class Report(Stopwatch):
     """A callback by which rank 0 writes a `one_node.Measured` to the file of RESULT.
 
-    A batch whose rows have WARM_UP tokens may go first: memory and threads are there when the clock starts.
+    A batch whose rows have WARM_UP tokens may go first, so that memory and threads exist when the clock starts.
     """
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Warm up if asked to, and start the clock when all ranks are there."""
+        """Warm up if asked to, and start the clock when all ranks have."""
         if tokens := int(os.environ["WARM_UP"]):
             ids = torch.ones((args.per_device_train_batch_size, tokens), dtype=torch.long)
             model.train()
@@ -41,7 +41,7 @@ class Report(Stopwatch):
         self.began = time.perf_counter()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write what was measured."""
+        """Write the measurements."""
         seconds = time.perf_counter() - self.began
         if args.process_index == 0:
             measured = {

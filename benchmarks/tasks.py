@@ -2,8 +2,8 @@
 
 The product runs as in a pod: `launch`, torchrun, `train`; the script (`tasks_by_hand.py`) under torchrun, once padding to
 max_length and once with its best collator: length grouping, or texts joined into full rows. Same model (a T5 and a GPT-2 of
-a few million parameters with MiniLM's vocabulary), same documents, same batch; one rank, one thread. Timed are the steps of
-an epoch but the first; where every batch is as long as the next, some steps are enough. Documents: log-normal lengths.
+a few million parameters with MiniLM's vocabulary), same documents, same batch; one rank, one thread. All steps of an
+epoch but the first are timed; where every batch is as long as the next, some steps are enough. Documents: log-normal lengths.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(runs: int = RUNS) -> tuple[Table, ...]:
 
 
 def compare(folder: Path, task: str, runs: int) -> Table:
-    """Measure padded, best by hand, and ours in turn."""
+    """Measure the padded script, the best script and ours in turn."""
     make(folder, task)
     padded = by_hand(folder, task, "--pad-to-max-length", f"--max-steps={PADDED_STEPS}")
     best, ours = [], []
@@ -41,19 +41,21 @@ def compare(folder: Path, task: str, runs: int) -> Table:
         best.append(by_hand(folder, task))
         ours.append(product(folder, task, number))
         print(f"{task}: by hand {best[-1]}, FineTuneJob {ours[-1]}", flush=True)
-    theirs, mine = ([_rate(measured, DOCUMENTS / measured.steps) for measured in kind] for kind in (best, ours))
+    script_rates, our_rates = (
+        [_rate(measured, DOCUMENTS / measured.steps) for measured in kind] for kind in (best, ours)
+    )
     before, now = (median(measured.loss for measured in kind if measured.loss is not None) for kind in (best, ours))
     rows = (
-        rates('padding="max_length"', _rate(padded, BATCH), median(mine), 2.5),
-        rates(f"its best collator, median of {runs}", median(theirs), median(mine), 1.0),
-        rates("its best collator, quickest", max(theirs), max(mine)),
+        rates('padding="max_length"', _rate(padded, BATCH), median(our_rates), 2.5),
+        rates(f"its best collator, median of {runs}", median(script_rates), median(our_rates), 1.0),
+        rates("its best collator, quickest", max(script_rates), max(our_rates)),
         Figure("training loss at the end of the epoch", f"{before:.3f}", f"{now:.3f}", now / before),
     )
     return Table(f"documents/s, {task}, 1 rank", rows, ("script by hand", "FineTuneJob"))
 
 
 def _rate(measured: Measured, documents: float) -> float:
-    """Return the documents a second, with so many a step: all go by in an epoch, however many of them share a row."""
+    """Return the documents a second, with so many a step: an epoch has all documents, however many of them share a row."""
     return (measured.steps - 1) * documents / measured.later_seconds
 
 

@@ -1,4 +1,4 @@
-"""What a data scientist would write for summarisation and language modelling, run by plain torchrun.
+"""A script that a data scientist would write for summarisation and language modelling, run by plain torchrun.
 
 In the shape and with the defaults of the public example scripts: `datasets.map` in every process group, the Trainer, the
 collators of transformers. It stands alone: nothing of this project is imported.

@@ -1,9 +1,9 @@
-"""How many rows a second the built-in task trains on, one and two ranks, with a real model (MiniLM, 22.7 M parameters).
+"""The rows a second that the built-in task trains on, with one rank and two, with a real model (MiniLM, 22.7 M parameters).
 
 The product runs as in a pod: `launch`, torchrun, `train`. It is compared with `train_by_hand.py` under torchrun, once with
-the same collator and length grouping, and once with `padding="max_length"`, as most tutorials have it. What is timed is
-an epoch of the same rows, after one batch that is not; where every batch is as long as the next, some steps are enough.
-One thread a rank. The lengths of the rows are skewed as those of reviews are: log-normal, half of them under 40 words, one
+the same collator and length grouping, and once with `padding="max_length"`, as most tutorials have it. An epoch of
+the same rows is timed, after one batch that is not; where every batch is as long as the next, some steps are enough.
+One thread a rank. The lengths of the rows are skewed like those of reviews: log-normal, half of them under 40 words, one
 in twenty over 150, cut at 256 tokens.
 """
 

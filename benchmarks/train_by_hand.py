@@ -1,4 +1,4 @@
-"""What a data scientist would write in place of a FineTuneJob, run by plain torchrun: the baseline of benchmarks.
+"""A script that a data scientist would write in place of a FineTuneJob, run by plain torchrun: the baseline of benchmarks.
 
 The same model, data, arguments and metrics as the FineTuneJob that it is compared with. It stands alone: nothing of this
 project is imported.

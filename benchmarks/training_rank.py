@@ -13,18 +13,18 @@ from finetune_trainer.train import train_command
 
 
 def main() -> None:
-    """Add the stopwatch, then be the rank."""
-    who, *arguments = sys.argv[1:]
-    if who == "ours":
+    """Add the stopwatch, then run the rank."""
+    program, *arguments = sys.argv[1:]
+    if program == "ours":
         startup.hide_packages()  # as the command itself does first
     from transformers import trainer
 
     from benchmarks.stopwatch import Report
 
     trainer.DEFAULT_CALLBACKS.append(Report)
-    if who == "ours":
+    if program == "ours":
         train_command.main()
-    import_module(f"benchmarks.{who}").main(arguments)
+    import_module(f"benchmarks.{program}").main(arguments)
 
 
 if __name__ == "__main__":

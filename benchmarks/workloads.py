@@ -1,4 +1,4 @@
-"""What benchmarks ask a cluster for: FineTuneJobs, and the Jobs that they are compared with."""
+"""The objects that benchmarks create: FineTuneJobs, and the Jobs that they are compared with."""
 
 from __future__ import annotations
 
@@ -53,13 +53,12 @@ def same_pods(name: str) -> Manifest:
 def same_children(name: str) -> tuple[Manifest, ...]:
     """Make all that the operator makes for a FineTuneJob, owned by nobody, as a script would make it."""
     job = _planned(name)
-    made = (config_map(job, SETTINGS), service(job), train_job(job, SETTINGS, 1))
-    return tuple(_free(manifest) for manifest in made if manifest is not None)
-
-
-def _free(manifest: Manifest) -> Manifest:
-    metadata = {"name": manifest["metadata"]["name"], "namespace": NAMESPACE}
-    return {**manifest, "metadata": metadata}
+    children = (config_map(job, SETTINGS), service(job), train_job(job, SETTINGS, 1))
+    return tuple(
+        {**child, "metadata": {"name": child["metadata"]["name"], "namespace": NAMESPACE}}
+        for child in children
+        if child is not None
+    )
 
 
 def _planned(name: str) -> FineTuneJob:
