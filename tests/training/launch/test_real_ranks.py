@@ -138,7 +138,7 @@ def test_volume_changed_between_attempts_changes_no_weights(
         newest, second, third, *_ = checkpoints(disturbed)
         flip(newest / "optimizer.pt")
         poison(second)
-        zero(own.mark)
+        zero(own.record_file)
         replace_by_folder(own.secret)
         tear(disturbed.layout.run.config)
 

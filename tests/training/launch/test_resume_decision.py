@@ -35,7 +35,7 @@ def dead_attempt(launches: Launches, number: int = 1) -> tuple[Path, Path]:
         world_size=1,
     )
     run.attempt(number).folder.mkdir(parents=True)
-    write_document(run.attempt(number).mark, mark)
+    write_document(run.attempt(number).record_file, mark)
     return seal(run, number, 10), seal(run, number, 20)
 
 
@@ -80,7 +80,7 @@ def test_resume_after_sigkill_takes_newest_checkpoint(launches: Launches) -> Non
     newest = max(int(folder.name.split("-")[1]) for folder in launches.layout.run.attempt(1).checkpoints.glob("*[0-9]"))
     began = time.monotonic()
     (second,) = launches.start(2, plan={"steps": newest + 2, "save_every": 1})
-    until(lambda: launches.layout.run.attempt(2).mark.exists())
+    until(lambda: launches.layout.run.attempt(2).record_file.exists())
     assert time.monotonic() - began > 4
     assert over(second) == "unreachable"
     assert second.wait() == 0
@@ -112,7 +112,7 @@ def test_answering_attempt_keeps_grace_period(launches: Launches) -> None:
     sealed_step(old, 10)
     began = time.monotonic()
     (new,) = launches.start(2, plan={"steps": 5000, "step_seconds": 0.05, "save_every": 5000})
-    until(lambda: launches.layout.run.attempt(2).mark.exists())
+    until(lambda: launches.layout.run.attempt(2).record_file.exists())
     assert time.monotonic() - began >= launches.grace_period_seconds
     assert over(new) == "grace period"
     # It is told, ends, and has sealed nothing since.
@@ -133,7 +133,7 @@ def test_a_superseded_attempt_that_was_told_nothing_seals_nothing(launches: Laun
     mark = read_attempt_record(run.attempt(1))
     assert mark is not None
     run.attempt(2).folder.mkdir()
-    write_document(run.attempt(2).mark, mark.model_copy(update={"attempt": 2}))
+    write_document(run.attempt(2).record_file, mark.model_copy(update={"attempt": 2}))
     before = {folder.name for folder in run.attempt(1).checkpoints.glob("*[0-9]")}
     assert old.wait() == 1
     assert old.record().outcome is Outcome.SUPERSEDED
@@ -146,7 +146,7 @@ def test_an_older_attempt_does_not_begin_after_a_newer_one(launches: Launches) -
     (record,) = launches.run(1)
     assert record.outcome is Outcome.SUPERSEDED
     assert launches.started[-1].process.returncode == 1
-    assert not launches.layout.run.attempt(1).mark.exists()
+    assert not launches.layout.run.attempt(1).record_file.exists()
 
 
 def test_an_attempt_begins_once(launches: Launches) -> None:
@@ -203,7 +203,7 @@ def test_required_stops_before_a_rank_starts_where_the_volume_was_emptied(launch
     assert (failure.reason, failure.cause) == (Reason.CHECKPOINT_NOT_FOUND, Cause.USER)
     assert "step 20" in failure.message
     assert "rank 0 of" not in node.text()
-    assert not launches.layout.run.attempt(2).mark.exists()
+    assert not launches.layout.run.attempt(2).record_file.exists()
 
 
 def test_a_model_that_is_not_finite_ends_the_job_and_not_well(launches: Launches) -> None:

@@ -362,7 +362,7 @@ def named(layout: Layout, job: str, uid: str, key: str, *, finished: bool = Fals
     run.prepared.write_text(json.dumps({"data": f"/output/.finetune/prepared/{key}", "of": "another release"}))
     if finished:
         run.attempt(1).model.mkdir(parents=True)
-        run.attempt(1).mark.touch()
+        run.attempt(1).record_file.touch()
 
 
 def test_only_what_nobody_can_need_makes_room_the_oldest_first(tmp_path: Path) -> None:

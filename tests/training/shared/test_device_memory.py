@@ -117,7 +117,7 @@ def test_where_nobody_knows_the_device_preparing_says_what_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prepare says what is needed, and says it again where all is prepared."""
-    monkeypatch.setattr(device_memory, "TOLD_FROM", 1)
+    monkeypatch.setattr(device_memory, "NOTE_FROM_BYTES", 1)
     data = write_rows(tmp_path / "train.jsonl", reviews(30))
     config = run_config(tmp_path / "output", model=tiny_bert(tmp_path / "model"), train=data, accelerators=True)
     for prepared in (prepare(config), prepare(config)):

@@ -24,7 +24,7 @@ def test_walk_checkpoint_to_sealed_folder_and_back(tmp_path: Path) -> None:
     volume = layout(tmp_path)
     run, first = volume.run, volume.run.attempt(1)
     begin(run, 1)
-    assert first.mark.is_file()
+    assert first.record_file.is_file()
 
     # The ranks write the checkpoint of step 10 into staging (mostly memory), tell their `launch`, and train on.
     names = stage(run, 1, step=10)

@@ -206,7 +206,7 @@ class CheckpointCoordinator:
         base = to_local(prepared.model)
         try:
             return {
-                name: file.model_copy(update={"not_finite": finite.without_those_of(base, file.not_finite)})
+                name: file.model_copy(update={"not_finite": finite.not_in_base(base, file.not_finite)})
                 for name, file in files.items()
             }
         except OSError as error:

@@ -56,7 +56,7 @@ def _check(publish: Publish, endpoint: str | None, token: str) -> tuple[str, ...
         repo_id = account.full_name(who, repo_id)
     private = _ask(lambda: _try_to_write(api, repo_id), repo_id, token)
     if publish.private and private is False:
-        raise account.is_public(repo_id)
+        raise account.public_repository(repo_id)
     return ()
 
 

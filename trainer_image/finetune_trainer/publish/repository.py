@@ -92,7 +92,7 @@ class Target:
     def _head(self, repo_id: str) -> Head:
         info = self.api.model_info(repo_id, revision=self.publish.revision)
         if self.publish.private and info.private is False:
-            raise account.is_public(repo_id)
+            raise account.public_repository(repo_id)
         return Head(str(info.id or repo_id), info.sha)
 
     def _make_branch(self, repo_id: str) -> None:

@@ -1,1 +1,1 @@
-"""What several of the four commands need, and which belongs to none: the volume, paths, failures, the Hub, checkpoints."""
+"""Code that several of the four commands share: the volume, paths, failures, the Hub, checkpoints."""

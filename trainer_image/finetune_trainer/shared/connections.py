@@ -1,7 +1,7 @@
-"""Connections to the outside that no waiting will make: a certificate that is not trusted, a proxy that lets nobody through.
+"""Connections to the outside that fail however long one waits: the certificate is not trusted, or the proxy asks for a password.
 
-Everything that fetches or publishes looks at SSL_CERT_FILE and SSL_CERT_DIR. What people set for older libraries
-(REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE) is taken over into those. Imports nothing of the clients that ask.
+All clients that fetch or publish read SSL_CERT_FILE and SSL_CERT_DIR. A path that people set for older libraries
+(REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE) is copied into these. This module imports none of the clients.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from finetune_trainer.shared.failures import ExpectedError
 FILE, FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
 OLDER = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that requests, and so older libraries of Hugging Face, read."""
-SAID_CHARACTERS = 200
+ERROR_CHARACTERS = 200
 NOT_TRUSTED = re.compile(
     r"certificate.verify.failed|invalid peer certificate|SSL peer certificate|unknown.?issuer|unable to get local issuer",
     re.IGNORECASE,
 )
-"""The words of OpenSSL, rustls and curl; libraries in between keep those alone."""
+"""Words of OpenSSL, rustls and curl: of such an error, libraries in between keep the words alone."""
 PROXY_REFUSES = re.compile(r"407 Proxy Auth|HTTP code 407 from proxy|response 407", re.IGNORECASE)
-"""The words of httpx, curl and Xet."""
+"""Words of httpx, curl and Xet."""
 PASSES = re.compile(r"has expired|not yet valid|\bExpired\b|NotValidYet", re.IGNORECASE)
-"""The words for what passes: whoever runs the server renews its certificate, or a clock is set right."""
+"""Words for errors that pass: the owner of the server renews its certificate, or a clock is set right."""
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return what is to be set before any client is imported: the authorities that are named for older libraries."""
+    """Return the variables to set before any client is imported: the certificate authorities that are named for older libraries."""
     if variables.get(FILE) or variables.get(FOLDER):
         return {}
     path = next((variables[name] for name in OLDER if variables.get(name)), None)
@@ -42,7 +42,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def require_usable() -> None:
-    """Raise ExpectedError where the variables name what holds no certificates: without them nobody would be trusted."""
+    """Raise ExpectedError where a variable names a path without certificates: no server would be trusted."""
     for name in (FILE, FOLDER):
         if path := os.environ.get(name):
             _require_usable(name, path)
@@ -64,23 +64,23 @@ def _require_usable(name: str, path: str) -> None:
         ) from error
 
 
-def refusal(error: BaseException | str, place: str) -> tuple[Reason, str] | None:
-    """Say why nothing will come of asking `place` again, for the user; None where it may pass, or is about something else."""
+def refusal(error: BaseException | str, target: str) -> tuple[Reason, str] | None:
+    """Tell the user why asking `target` again will not help; None where the error may pass, or is about something else."""
     for text in (error,) if isinstance(error, str) else map(str, _chain(error)):
-        message = " ".join(printable(text, SAID_CHARACTERS).split()).rstrip(". ")
+        message = " ".join(printable(text, ERROR_CHARACTERS).split()).rstrip(". ")
         if NOT_TRUSTED.search(text) and not PASSES.search(text):
-            return Reason.CERTIFICATE_NOT_TRUSTED, _not_trusted(place, message)
+            return Reason.CERTIFICATE_NOT_TRUSTED, _not_trusted(target, message)
         if PROXY_REFUSES.search(text):
             return (
                 Reason.ACCESS_DENIED,
-                f"The proxy lets nobody through to {place} without a name ({message}). Put them into its address, "
+                f"The proxy lets nobody through to {target} without a name ({message}). Put them into its address, "
                 "http://NAME:PASSWORD@HOST:PORT, in a Secret, and name that in spec.env: {name: HTTPS_PROXY, valueFrom: "
                 "{secretKeyRef: ...}}.",
             )
     return None
 
 
-def _not_trusted(place: str, message: str) -> str:
+def _not_trusted(target: str, message: str) -> str:
     """Say whose certificate is not trusted, and the two lines that mend it."""
     name = next((name for name in (FILE, FOLDER) if os.environ.get(name)), None)
     trusted = (
@@ -89,7 +89,7 @@ def _not_trusted(place: str, message: str) -> str:
         else "Where a proxy of your company opens connections, mount its authority's certificate (spec.volumes) and name the "
         f"file in spec.env as {FILE}."
     )
-    return f"The certificate of {place} is not trusted ({message}). {trusted}"
+    return f"The certificate of {target} is not trusted ({message}). {trusted}"
 
 
 def _named(name: str, path: str) -> str:
@@ -99,7 +99,7 @@ def _named(name: str, path: str) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from, said or not; some came from themselves."""
+    """Yield an error, its causes and its contexts, each once: an error may be among its own causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,7 +1,7 @@
-"""Digests of prepared data: taken when it is sealed, compared when a run takes it.
+"""Digests of prepared data: computed when the data is sealed, compared when a run takes it.
 
-Of blocks, so that all cores of a node work on one large file. Read by process 1 of a training pod too, so without
-anything that knows what is in the files.
+Each is the digest of a block, so that all cores of a node work on one large file. Process 1 of a training pod imports this
+module too, so it imports no library that reads the files.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 from finetune_trainer.shared.volume import parse_with_digest
 
 META = "meta.json"
-"""The file of what is noted beside prepared data, with its own digest and those of all other files."""
+"""File of facts about prepared data, with its own digest and the digests of all other files."""
 FILES = "files"
 LEARNT_FROM = ("train.arrow", "validation.arrow")
-"""Files that decide what is learnt: a model is chosen by the second one. What it is tried on afterwards is not among them."""
+"""Files that decide what is learnt: the best checkpoint is chosen by the second one. The test split is not among them."""
 
 BLOCK_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
@@ -33,9 +33,9 @@ def of_folder(folder: Path) -> dict[str, Any]:
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != META)
     sizes = {name: (folder / name).stat().st_size for name in names}
     with ThreadPoolExecutor(_threads()) as pool:
-        digests = pool.map(lambda place: _block(folder / place[0], place[1]), _places(sizes.items()))
+        digests = pool.map(lambda block: _digest(folder / block[0], block[1]), _blocks(sizes.items()))
         blocks: dict[str, list[str]] = {name: [] for name in names}
-        for (name, _), digest in zip(_places(sizes.items()), digests, strict=True):
+        for (name, _), digest in zip(_blocks(sizes.items()), digests, strict=True):
             blocks[name].append(digest)
     return {name: {"bytes": sizes[name], "blocks": blocks[name]} for name in names}
 
@@ -43,14 +43,14 @@ def of_folder(folder: Path) -> dict[str, Any]:
 def content_of(meta: Mapping[str, Any]) -> str:
     """Return the digest of what a model learns from prepared data: rows in their order, and the names of the classes.
 
-    Two preparations of one content have one digest, whatever the files were called that they were made from.
+    Two preparations of one content have one digest, whatever the names of the files that they were made from.
     """
     learnt = [[name, meta[FILES][name]["blocks"]] for name in LEARNT_FROM if name in meta[FILES]]
     return hashlib.sha256(json.dumps([learnt, meta["labelNames"]]).encode()).hexdigest()
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Read what was noted beside the data. Raise FileNotFoundError where there is none, ValueError for one that has changed."""
+    """Read the facts about the data. Raise FileNotFoundError where there is none, ValueError for one that has changed."""
     meta = parse_with_digest((folder / META).read_bytes())
     if FILES not in meta:
         raise ValueError("it names no files")
@@ -76,16 +76,16 @@ def _first_problem(folder: Path, files: Mapping[str, Any]) -> str | None:
     sizes = {name: entry["bytes"] for name, entry in files.items()}
     for name, size in sizes.items():
         try:
-            found_bytes = (folder / name).stat().st_size
+            actual_bytes = (folder / name).stat().st_size
         except OSError as error:
             return f"{name} can't be read: {error.strerror or error}"
-        if found_bytes != size:
-            return f"{name} has {found_bytes} bytes, {size} were written"
+        if actual_bytes != size:
+            return f"{name} has {actual_bytes} bytes, {size} were written"
 
-    def differs(place: tuple[str, int]) -> str | None:
-        name, number = place
+    def differs(block: tuple[str, int]) -> str | None:
+        name, number = block
         try:
-            same = _block(folder / name, number) == files[name]["blocks"][number]
+            same = _digest(folder / name, number) == files[name]["blocks"][number]
         except OSError as error:
             return f"{name} can't be read: {error.strerror or error}"
         return None if same else f"the content of {name} has changed since it was written"
@@ -93,20 +93,20 @@ def _first_problem(folder: Path, files: Mapping[str, Any]) -> str | None:
     pool = ThreadPoolExecutor(_threads())
     try:
         return next(
-            (difference for difference in pool.map(differs, _places(sizes.items())) if difference is not None), None
+            (difference for difference in pool.map(differs, _blocks(sizes.items())) if difference is not None), None
         )
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _places(sizes: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+def _blocks(sizes: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     """List file and number of each block; an empty file has one."""
     for name, size in sizes:
         for number in range(max(1, -(-size // BLOCK_BYTES))):
             yield name, number
 
 
-def _block(file: Path, number: int) -> str:
+def _digest(file: Path, number: int) -> str:
     state = hashlib.sha256()
     with file.open("rb", buffering=0) as stream:
         stream.seek(number * BLOCK_BYTES)

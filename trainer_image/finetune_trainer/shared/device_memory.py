@@ -1,8 +1,8 @@
-"""Whether a model can fit into a device at all, from the headers of its weights: before an accelerator is taken, if possible.
+"""Check of whether a model can fit into a device at all, from the headers of its weights: before an accelerator is taken, if possible.
 
-What is counted is the least that training holds in each device, whatever the rows: weights, their gradients, the optimizer's
-state. Activations, buffers and what libraries keep come on top and are left out, and so is whatever may not be loaded: what is
-refused here could not have been trained.
+The need is the least that training holds in each device, whatever the rows: weights, their gradients, the optimizer's state.
+Activations, buffers and the memory of libraries come on top and are left out, and so are weights that may not be loaded: a model
+that is refused here could not have been trained.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.contract.task_facts import TASKS
 
 WEIGHT_BYTES = 4
-"""The bytes of each weight as ranks load it (`tasks.loading`), frozen ones too; half precision has a copy in fp32 to be right."""
+"""The bytes of each weight as ranks load it (`tasks.loading`), frozen ones too: fp32, also where training is in half precision."""
 GRADIENT_BYTES = 4
 FOUR_BIT_BYTES = 0.5
 OPTIMIZER_BYTES = {"adamw_torch": 8, "adamw_torch_fused": 8, "adagrad": 4, "rmsprop": 4, "adafactor": 0, "sgd": 0}
@@ -27,20 +27,20 @@ OPTIMIZER_BYTES = {"adamw_torch": 8, "adamw_torch_fused": 8, "adagrad": 4, "rmsp
 DEFAULT_OPTIMIZER = "adamw_torch_fused"
 SMALLER_OPTIMIZER = "adafactor"
 GIB = 1 << 30
-TOLD_FROM = 20 * GIB
-"""The need from which on the user is told of it, where nobody knows the device: less fits into most."""
+NOTE_FROM_BYTES = 20 * GIB
+"""The need from which on the user gets a note, where nobody knows the device: less fits into most."""
 HEADER_MAX_BYTES = 100_000_000
 """The longest header that safetensors allows."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 COUNTS = ("I64", "I32", "BOOL")
-"""Types of positions and the like, which are saved with the weights of some models; all other types are of quantised ones."""
+"""Types of positions and the like, which some models save with their weights; all other types are those of quantised weights."""
 EMBEDDINGS = re.compile(r"(embed|shared|lm_head|wte|embeddings|decoder|generator|output_projection)[^.]*[.]weight$")
 """Weights that may be saved twice and loaded once, because one is the other."""
 LEFT_OUT = re.compile(
     r"vision|visual|image|audio|speech|projector|multi_modal|mm_|\bmtp\b|pooler|\bcls\b|classifi|qa_outputs|\bscore\b|lm_head[.].+[.]",
     re.IGNORECASE,
 )
-"""Parts of a model that training on text may do without: towers for other data, and heads, whole ones, of other tasks."""
+"""Parts of a model that training on text may do without: towers for other data, and whole heads of other tasks."""
 ENCODER, DECODER = re.compile(r"\bencoder[.]"), re.compile(r"\bdecoder[.]")
 
 
@@ -59,7 +59,7 @@ class Need:
 
 
 def problem(config: RunConfig, model: Path, device_bytes: int) -> str | None:
-    """Say why the model cannot fit into a device of so much memory; None where it may."""
+    """Say why the model cannot fit into a device of `device_bytes`; None where it may."""
     parameters = parameters_of(model, config.task)
     if parameters is None:
         return None
@@ -73,16 +73,16 @@ def problem(config: RunConfig, model: Path, device_bytes: int) -> str | None:
 
 
 def note(config: RunConfig, model: Path) -> str | None:
-    """Say what a rank needs, where that is much; for a job whose devices nobody knows."""
+    """Say how much memory a rank needs, where that is much; for a job whose devices nobody knows."""
     parameters = parameters_of(model, config.task)
     need = needed(config, parameters) if parameters is not None else None
-    if need is None or need.total_bytes < TOLD_FROM:
+    if need is None or need.total_bytes < NOTE_FROM_BYTES:
         return None
     return f"Each device needs more than {_gib(need.total_bytes)} of memory: {_text(config, need)}."
 
 
 def needed(config: RunConfig, parameters: int) -> Need:
-    """Return the need of a model of so many parameters, trained as the job says."""
+    """Return the need of a model of `parameters` weights, trained as the job says."""
     if config.quantization is not None:
         return Need(parameters, FOUR_BIT_BYTES, "four bits")
     if config.peft is not None:
@@ -101,7 +101,7 @@ def parameters_of(model: Path, task: str) -> int | None:
             name: tuple(map(int, entry["shape"])) for name, entry in _tensors(model) if _is_weight(entry["dtype"])
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # weights in few bits, or broken ones: whoever looks at them says so
+        return None  # quantised weights, or broken ones, which are refused elsewhere
     left_out = [LEFT_OUT]
     if not TASKS[task].writes and any(map(ENCODER.search, shapes)):
         left_out.append(DECODER)
@@ -141,7 +141,7 @@ def _text(config: RunConfig, need: Need) -> str:
 
 
 def _ways_out(config: RunConfig, parameters: int, device_bytes: int) -> str:
-    """Name other ways to train it that are smaller, those that may fit."""
+    """Name ways to train the model that need less memory and may fit."""
     adapter = WEIGHT_BYTES * parameters
     full = config.peft is None and config.quantization is None
     state = OPTIMIZER_BYTES.get(str(config.training_arguments.get("optim") or DEFAULT_OPTIMIZER), 0)
@@ -154,7 +154,7 @@ def _ways_out(config: RunConfig, parameters: int, device_bytes: int) -> str:
         ),
         (full and state > 0, (WEIGHT_BYTES + GRADIENT_BYTES) * parameters, f"set optim: {SMALLER_OPTIMIZER}"),
     )
-    fitting = [f"{what}: {_gib(size)}" for possible, size, what in ways if possible and size <= device_bytes]
+    fitting = [f"{change}: {_gib(size)}" for possible, size, change in ways if possible and size <= device_bytes]
     others = "ask for devices with more memory, or choose a smaller model."
     return f"What may fit: {'; '.join(fitting)}. Or {others}" if fitting else f"{others[0].upper()}{others[1:]}"
 

@@ -1,4 +1,4 @@
-"""What this machine is: addresses, interfaces, cores, memory events. Read from the system, decided nowhere else."""
+"""Facts about this machine, read from the system: addresses, interfaces, cores, memory events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOWHERE = (("192.0.2.1", 9), ("2001:db8::1", 9))
 
 
 def own_address(*towards: tuple[str, int]) -> str:
-    """Return the address that this machine has towards another, or at all; loopback where it has no network."""
+    """Return the address from which this machine reaches another, or any; loopback where it has no network."""
     return reachable(_source_addresses(towards or _NOWHERE)) or "127.0.0.1"
 
 
@@ -34,8 +34,10 @@ def _source_addresses(targets: Iterable[tuple[str, int]]) -> Iterator[str]:
 
 
 def reachable(addresses: Iterable[str]) -> str | None:
-    """The first that other machines can reach. Pods of clusters with IPv6 alone may have an address of IPv4, for the way out
-    of the cluster, that ends at their own machine.
+    """Return the first address that other machines can reach.
+
+    Pods of clusters with IPv6 alone may have a link-local address of IPv4, too, for the way out of the cluster: it reaches no
+    further than their own machine.
     """
     candidates = list(addresses)
     far = (address for address in candidates if not ipaddress.ip_address(address.partition("%")[0]).is_link_local)
@@ -51,10 +53,10 @@ def interface_of(address: str) -> str | None:
 
 
 def free_port(address: str) -> int:
-    """Find a TCP port that nobody has at any address of that family, and that nobody is given by chance until it is bound.
+    """Find a TCP port that is free at all addresses of the family, and stays free until torchrun binds it, seconds later.
 
-    Not one that the system would choose: from those it takes the ports of outgoing connections too, and torchrun binds
-    seconds later. Above lies what Kubernetes hands out for services of type NodePort.
+    It is none that the system would choose, which takes the ports of outgoing connections from the same range. Above `_PORTS`
+    are the ports that Kubernetes hands out for services of type NodePort.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for port in _RANDOM.sample(_PORTS, k=100):

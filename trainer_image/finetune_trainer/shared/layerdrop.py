@@ -1,7 +1,7 @@
 """Layers that a model leaves out of a step at random (LayerDrop), as its configuration says: M2M100 by default.
 
-Ranks exchange the gradient of every weight, and wait for ever for one that a step does not make, unless they look for such
-weights first. Asked in prepare and by each rank; no torch in here.
+Ranks exchange the gradient of every weight, and wait for ever for one that a step does not compute, unless they look for
+such weights first. `prepare` and each rank import this module; no torch in here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from finetune_trainer.contract.run_config import RunConfig
 ENDING = "layerdrop"
 """The end of the fields' names: `encoder_layerdrop`, `decoder_layerdrop`, `layerdrop`."""
 PROMISES = {"ddp_find_unused_parameters": False, "ddp_static_graph": True}
-"""Arguments, and the value that says of each step that all weights take part in it."""
+"""Argument -> the value that promises that all weights take part in each step."""
 
 
 def shares(config: Mapping[Any, Any]) -> dict[str, float]:
@@ -31,7 +31,7 @@ def shares(config: Mapping[Any, Any]) -> dict[str, float]:
 
 
 def shares_of(model: Path) -> dict[str, float]:
-    """Return those of the model in a folder; nothing where its configuration can't be read: who loads it says why."""
+    """Return the shares of the model in a folder; none where its configuration can't be read: the code that loads it says why."""
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

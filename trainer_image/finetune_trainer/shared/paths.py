@@ -1,7 +1,7 @@
-"""From paths as the training pods see them to folders of this machine, and back.
+"""Mapping of paths as the training pods see them to folders of this machine, and back.
 
 In a pod the two are the same. Where pods are local processes, `FINETUNE_PATHS` maps mount points to folders; a path
-under no mount is taken as it is. Nothing else in the package may know about that variable.
+under no mount is taken as it is. No other module may read that variable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From exceptions of a rank to failures in the user's words: who pays, and what it was called."""
+"""Failures in the user's words, made of the exceptions of a rank: who pays, and the reason to search for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import explain, is_of_volume, passes
 
 MESSAGE_CHARACTERS = 1500
-SAID_CHARACTERS = 300
+ERROR_CHARACTERS = 300
 TRACEBACK_LINES = 12
 DISK_FULL = re.compile(
     r"No space left on device|Disk quota exceeded|inline_container.*unexpected pos|PytorchStreamWriter failed writing",
@@ -27,14 +27,14 @@ PEER_GONE = re.compile(
 
 
 def failure_of(error: BaseException, rank: int, output: Path | None = None) -> Failure:
-    """Say what an exception means. `output`: where the job's volume is; what fails there may pass."""
+    """Say what an exception means. `output` is the folder of the job's volume, whose errors may pass."""
     if isinstance(error, ExpectedError):
         return error.failure.model_copy(update={"rank": rank})
     if output is not None and isinstance(error, OSError) and passes(error) and is_of_volume(error, output):
         return explain(error, output, worked=True).model_copy(update={"rank": rank})
     reason = _reason(error)
     if reason is Reason.VOLUME_FULL:
-        first_line = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+        first_line = f"{type(error).__name__}: {error}".splitlines()[0][:ERROR_CHARACTERS]
         message = f"The volume is full: a checkpoint or the model does not fit. {first_line}"
         return Failure(reason=reason, cause=Cause.USER, message=message, rank=rank)
     return Failure(reason=reason, cause=Cause.ERROR, message=last_lines(error), rank=rank)
@@ -55,6 +55,6 @@ def _reason(error: BaseException) -> Reason:
 
 def last_lines(error: BaseException) -> str:
     """Return the error's first line, then the end of the traceback: where it happened."""
-    message = f"{type(error).__name__}: {error}".splitlines()[0][:SAID_CHARACTERS]
+    message = f"{type(error).__name__}: {error}".splitlines()[0][:ERROR_CHARACTERS]
     lines = "".join(traceback.format_exception(error)).strip().splitlines()
     return f"{message}\n" + "\n".join(lines[-TRACEBACK_LINES:])[len(message) + 1 - MESSAGE_CHARACTERS :]

@@ -11,7 +11,7 @@ from finetune_trainer.contract.run_config import Env
 from finetune_trainer.shared.volume import Attempt, make_folder, write_document
 
 EARLIER_MAX_BYTES = 160 * 2**10
-"""The size of the records of a whole gang on `/progress`: the operator reads 256 KiB of an answer, and no more."""
+"""The size of the records of a whole gang on `/progress`, at most: the operator reads no more than 256 KiB of an answer."""
 _EARLIER_RECORD_MAX_BYTES = 1024
 _ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED, Reason.SUPERSEDED})
 """Reasons of nodes that fell because of another one: of a thousand nodes one falls, and the others with it."""
@@ -21,7 +21,8 @@ _CUT = " [...] "
 def fit(record: ResultRecord, limit: int = RESULT_RECORD_MAX_BYTES) -> ResultRecord:
     """Return the record in at most `limit` bytes.
 
-    What was prepared goes first (it names all labels), then notes, the middle of the failure's message, and metrics.
+    The summary of prepared data is dropped first (it names all labels), then messages, the middle of the failure's message, and
+    metrics.
     """
     if _size(record) > limit:
         record = record.model_copy(update={"prepared": None})
@@ -57,7 +58,7 @@ def _is_echo(record: ResultRecord) -> bool:
 
 
 def _short(record: ResultRecord) -> ResultRecord:
-    """Keep what of a node other than 0 nobody else knows: how it ended, and where it was."""
+    """Keep the parts of the record of a node other than 0 that no other record has: how the node ended, and at which step."""
     bare = {"messages": (), "evaluation": None, "resolved": None, "prepared": None}
     return fit(record.model_copy(update=bare), _EARLIER_RECORD_MAX_BYTES)
 
@@ -81,7 +82,7 @@ def write_to_volume(attempt: Attempt, record: ResultRecord) -> None:
 
 
 def leave_for_kubelet(record: ResultRecord) -> None:
-    """Write the record, made to fit, where kubelet reads it or the environment says; not where a pod has no such file."""
+    """Write the record, made to fit, to the file that the environment names, or to kubelet's where the pod has one."""
     file = Path(os.environ.get(Env.TERMINATION_LOG, TERMINATION_LOG))
     if Env.TERMINATION_LOG in os.environ or file.exists():
         write_to_termination_log(file, fit(record))

@@ -1,6 +1,6 @@
-"""Work that is done again where that may help: with pauses that grow and differ, and until a deadline or a number of tries.
+"""Tries of work that may succeed later: with growing pauses of random length, until a deadline or a number of tries.
 
-What may pass is the caller's to say: it knows the errors of its server. Nothing here knows the Hub.
+The caller says which errors may pass, because it knows its server. Nothing here knows the Hub.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ def until_done(
         try:
             return work()
         except Exception as error:
-            asked = may_pass(error)
-            if asked is None:
+            asked_seconds = may_pass(error)
+            if asked_seconds is None:
                 raise
             if (now := progress()) != before:
                 number, before = 1, now
-            if number == backoff.tries or asked > backoff.asked_most_seconds:
+            if number == backoff.tries or asked_seconds > backoff.asked_most_seconds:
                 raise
-            pause = backoff.pause_seconds(number, asked)
-            if backoff.deadline is not None and pause >= (left := backoff.deadline - time.monotonic()):
+            pause_seconds = backoff.pause_seconds(number, asked_seconds)
+            if backoff.deadline is not None and pause_seconds >= (left := backoff.deadline - time.monotonic()):
                 time.sleep(max(0.0, left))
                 raise
-            tell(error, pause)
-        time.sleep(pause)
+            tell(error, pause_seconds)
+        time.sleep(pause_seconds)
         number += 1
 
 

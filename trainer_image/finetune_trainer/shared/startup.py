@@ -1,6 +1,6 @@
-"""Imports that a process can do without, or does faster: each saves a part of its start, with the time that was measured beside it.
+"""Imports that a process can do without, or does faster: each function shortens its start, by the time that stands beside it.
 
-The times are those of the CPU, on one core of a server. Nothing here changes what a process does, only when it has begun.
+The times were measured on the CPU, on one core of a server. Nothing here changes what a process does, only how soon it begins.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def packages_of(config: RunConfig) -> tuple[str, ...]:
 
 
 def hide_packages(keep: Collection[str] = ()) -> None:
-    """Make the packages of `FOR_EVALUATION` look absent, except for those that the run trains with."""
+    """Make the packages of `FOR_EVALUATION` look absent, except for the packages in `keep`."""
     sys.modules.update({name: None for name in FOR_EVALUATION if name not in keep})  # type: ignore[misc]
 
 
@@ -58,7 +58,7 @@ def without_garbage_collection() -> Iterator[None]:
 def without_torch() -> Iterator[None]:
     """Make torch look absent while transformers is imported, which imports torch where it finds it.
 
-    Importing what makes tokens takes 1.1 s and 72 MiB in place of 2.7 s and 647 MiB.
+    Importing the tokenizers takes 1.1 s and 72 MiB in place of 2.7 s and 647 MiB.
     """
     sys.modules["torch"] = None  # type: ignore[assignment]
     try:
@@ -70,7 +70,7 @@ def without_torch() -> Iterator[None]:
 def use_arrow_without_pandas() -> None:
     """Let pyarrow believe that pandas is absent: at its first array it imports pandas to ask whether a list is a series.
 
-    This saves 0.3 s. It must not be called where `datasets` reads, which makes tables of what pandas has parsed.
+    This saves 0.3 s. It must not be called where `datasets` reads files: that library makes tables of data that pandas has parsed.
     """
     import pyarrow as pa
 

@@ -1,7 +1,7 @@
-"""The job's volume: what lies where, and how a file gets there so that a crash leaves the old one or the new one.
+"""The job's volume: its layout, and how a file is written so that a crash leaves the old one or the new one.
 
-Local paths throughout; `finetune_trainer.shared.paths` maps pod paths to them. What a checkpoint's manifest says, and which
-checkpoint an attempt resumes from, is decided in `launch`.
+Local paths throughout; `finetune_trainer.shared.paths` maps pod paths to them. `launch` decides what a
+checkpoint's manifest says, and which checkpoint an attempt resumes from.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OF_DISKS_ALONE = frozenset(
 PASSING = DISK_FULL | LINKS_BROKEN | {errno.EROFS}
 """Errors that are mended from outside, or by themselves, while a training waits."""
 NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""Errors that say that nothing has the name, or that nothing can lie there."""
+"""Errors that say that no file has the name, or that none can have it."""
 NOT_A_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
 """Errors that say that something else has the file's name: a matter of what lies there, not of whether it can be read."""
 
@@ -56,7 +56,7 @@ D = TypeVar("D", bound=Document)
 
 
 class VolumeError(ExpectedError):
-    """The volume can't be used as it is: `launch` waits for one that may come back."""
+    """Error of a volume that can't be used as it is: `launch` waits for one that may come back."""
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ class VolumeError(ExpectedError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt's folder: it alone is written by that attempt."""
+    """Folder of an attempt, the only one below which the attempt seals."""
 
     folder: Path
 
@@ -83,13 +83,13 @@ class Attempt:
         return self.folder / "address"
 
     @property
-    def mark(self) -> Path:
-        """The file that says that the attempt has begun."""
+    def record_file(self) -> Path:
+        """The file of the `AttemptRecord`, which says that the attempt has begun."""
         return self.folder / "attempt.json"
 
     @property
-    def mark_copy(self) -> Path:
-        """The same once more: what later attempts may read stands in it, so that one torn file must not lose it."""
+    def record_copy(self) -> Path:
+        """The same once more: the record says what later attempts may read, so that one torn file must not lose it."""
         return self.folder / "attempt.copy.json"
 
     @property
@@ -118,13 +118,13 @@ class Attempt:
 
 
 def is_number(name: str) -> bool:
-    """Return whether the name of a folder is the number of an attempt. `isdigit` alone is true of digits that `int` refuses."""
+    """Tell whether the name of a folder is the number of an attempt. `isdigit` alone is true of digits that `int` refuses."""
     return name.isascii() and name.isdigit()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One uid's folder."""
+    """Folder of a run, named by its uid."""
 
     folder: Path
 
@@ -152,7 +152,7 @@ class Run:
 
     @property
     def base_facts(self) -> Path:
-        """What the base model's card says, for the next try to publish."""
+        """Facts from the base model's card, for the next try to publish."""
         return self.folder / "publish" / "base.json"
 
     @property
@@ -170,13 +170,13 @@ class Run:
         ]
 
     def begun(self) -> list[Attempt]:
-        """List the attempts that have left a mark, oldest first. Whether it can be read, `launch` finds out."""
-        return [attempt for attempt in self.numbered() if exists(attempt.mark) or exists(attempt.mark_copy)]
+        """List the attempts that have left a record, oldest first. Whether the record can be read, `launch` finds out."""
+        return [attempt for attempt in self.numbered() if exists(attempt.record_file) or exists(attempt.record_copy)]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies where below the mount point of the job's claim."""
+    """Paths below the mount point of the job's claim."""
 
     output: Path
     job: str
@@ -232,7 +232,7 @@ def exists(path: Path) -> bool:
 
 
 def names_in(folder: Path) -> list[str]:
-    """List the names in a folder; none if it is not there, or is something else."""
+    """List the names in a folder; none if there is no such folder."""
     try:
         return os.listdir(folder)
     except OSError as error:
@@ -242,7 +242,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def has_worked(layout: Layout) -> bool:
-    """Tell whether the run was prepared on the volume before, so that what is wrong now was right once. In doubt it was."""
+    """Tell whether the run was prepared on the volume before, so that a volume that fails now was usable once. In doubt it was."""
     return exists(layout.run.prepared)
 
 
@@ -268,9 +268,9 @@ def sync_file(file: Path) -> None:
 
 
 def make_folder(folder: Path, own: Path | None = None) -> Path:
-    """Make a folder and those above it, durably; one that is there is left as it is.
+    """Make a folder and its parents, durably; a folder that exists is left as it is.
 
-    At or below `own`, where all names are ours, a file in the place of a folder is moved aside as it is.
+    At or below `own`, where all names are ours, a file in the place of a folder is moved aside unchanged.
     """
     ours = [path for path in (folder, *folder.parents) if own is not None and path.is_relative_to(own)]
     missing = [path for path in (folder, *folder.parents) if not (path.is_dir() if path in ours else path.exists())]
@@ -283,7 +283,7 @@ def make_folder(folder: Path, own: Path | None = None) -> Path:
 
 
 def aside(path: Path) -> Path:
-    """Find a name beside a path that nothing has: for what is not what it should be."""
+    """Return an unused name beside a path: for a file or folder that should not have the path."""
     return path.with_name(f"{path.name}.aside-{uuid.uuid4().hex[:8]}")
 
 
@@ -292,7 +292,9 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            _set_mode(stream.fileno(), mode)
+            # The temporary file begins as one that nobody else may read. A volume may have no modes.
+            with suppress(OSError):
+                os.fchmod(stream.fileno(), mode)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -303,14 +305,8 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
     sync_folder(file.parent)
 
 
-def _set_mode(descriptor: int, mode: int) -> None:
-    """Set the mode, where the volume has modes: a temporary file begins as one that nobody else may read."""
-    with suppress(OSError):
-        os.fchmod(descriptor, mode)
-
-
 def _replace(temporary: str, file: Path) -> None:
-    """Give a file its name. A folder of that name, which nobody of us made, is moved aside as it is."""
+    """Give a file its name. A folder of that name, which this package never makes, is moved aside unchanged."""
     try:
         os.rename(temporary, file)
     except IsADirectoryError:
@@ -344,7 +340,7 @@ def with_digest(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_with_digest(text: str | bytes) -> dict[str, Any]:
-    """Parse the JSON object that `with_digest` made, without the digest. Raise ValueError for one that is not what was written."""
+    """Parse the JSON object that `with_digest` made, without the digest. Raise ValueError for one that has changed."""
     value = json.loads(text)
     if not isinstance(value, dict) or DIGEST not in value:
         raise ValueError("it holds no digest")
@@ -366,7 +362,7 @@ def write_checked(file: Path, document: Document) -> None:
 def read_checked(file: Path, kind: type[D], *, digest_required: bool = True) -> D | None:
     """Read what `write_checked` wrote; None if the file is not there. Raise ValueError where it is not what was written.
 
-    An older release wrote some documents without a digest: they are taken where none is required.
+    An older release wrote some documents without a digest: they are accepted where none is required.
     """
     try:
         content = file.read_bytes()
@@ -391,14 +387,14 @@ def replace_link(link: Path, target: Path) -> None:
     sync_folder(link.parent)
 
 
-# --- can it be written to at all, and all that sealing needs ---------------------------------------------------------
+# --- checking that the volume can be written to, and can do all that sealing needs -----------------------------------
 
 
 def probe(layout: Layout, *, worked: bool = False) -> tuple[str, ...]:
-    """Do on the volume all that training will do there; raise VolumeError with what to set.
+    """Try on the volume all that training will do there; raise VolumeError with the way out.
 
-    `worked`: whether this run has written there before, so that what is wrong now came later. Returns what the user should
-    know of a volume that training can do with.
+    `worked`: whether this run has written there before, so that the fault came later. Returns messages for the user about
+    operations that fail and that training can do without.
     """
     # In its own pod every launch is process 1.
     own = layout.job_folder / f".probe-{socket.gethostname()}-{os.getpid()}"
@@ -415,7 +411,7 @@ def probe(layout: Layout, *, worked: bool = False) -> tuple[str, ...]:
         raise VolumeError.of(failure) from error
     try:
         _seal_in(own, layout.output, worked=worked)
-        return _beside(own)
+        return _try_optional(own)
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
@@ -443,22 +439,22 @@ def _seal_in(own: Path, output: Path, *, worked: bool) -> None:
         "read a file in a renamed folder": read,
         "make a file that must be new": make_once,
     }
-    for what, step in steps.items():
+    for operation, step in steps.items():
         try:
             step()
         except OSError as error:
             known = error.errno in PASSING
-            failure = explain(error, output, worked=worked) if known else _unsuitable(what, error, output)
+            failure = explain(error, output, worked=worked) if known else _unsuitable(operation, error, output)
             raise VolumeError.of(failure) from error
 
 
-def _unsuitable(what: str, error: OSError, output: Path) -> Failure:
-    message = f"The volume at {output} can't {what} ({error}): checkpoints could not be sealed there."
+def _unsuitable(operation: str, error: OSError, output: Path) -> Failure:
+    message = f"The volume at {output} can't {operation} ({error}): checkpoints could not be sealed there."
     return Failure(reason=Reason.VOLUME_UNSUITABLE, cause=Cause.USER, message=message)
 
 
-def _beside(own: Path) -> tuple[str, ...]:
-    """Try what training can do without."""
+def _try_optional(own: Path) -> tuple[str, ...]:
+    """Try the operations that training can do without."""
     problems = []
     try:
         for _ in range(2):
@@ -481,7 +477,8 @@ def _beside(own: Path) -> tuple[str, ...]:
 def explain(error: OSError, output: Path, *, worked: bool = False) -> Failure:
     """Say what an error of the volume means for the user.
 
-    Where the run has `worked` on it before, what passes is nobody's mistake: it is waited for. Else it is set up wrong.
+    Where the run has `worked` on the volume before, an error that passes is nobody's mistake: it is waited for. Else the volume
+    is set up wrong.
     """
     waited_for = Cause.VOLUME if worked else Cause.USER
     if error.errno in DISK_FULL:
@@ -513,8 +510,9 @@ def concerns(error: OSError, output: Path) -> bool:
 
 
 def is_of_volume(error: OSError, output: Path) -> bool:
-    """Whether an error in the middle of other work came from the volume. Sockets say some of its words too: those must name a
-    file.
+    """Tell whether an error in the middle of other work came from the volume.
+
+    Sockets raise some of these errors, too: such an error must name a file.
     """
     if error.errno in DISK_FULL | NOT_WRITABLE | OF_DISKS_ALONE:
         return concerns(error, output)
@@ -534,13 +532,13 @@ def _not_writable(error: OSError, output: Path, *, worked: bool) -> str:
         if worked:
             return f"The volume at {output} has become read-only: find out why, and mount it writable again."
         return f"The volume at {output} is mounted read-only: mount it writable, or choose another claim."
-    at = Path(error.filename) if error.filename else output
-    while not at.is_dir():
-        at = at.parent
-    status = at.stat()
+    folder = Path(error.filename) if error.filename else output
+    while not folder.is_dir():
+        folder = folder.parent
+    status = folder.stat()
     mode = stat.S_IMODE(status.st_mode)
     return (
-        f"The pods' user (uid {uid}, gid {gid}) may not write to {at} on the volume: it belongs to uid "
+        f"The pods' user (uid {uid}, gid {gid}) may not write to {folder} on the volume: it belongs to uid "
         f"{status.st_uid}, gid {status.st_gid}, mode {mode:04o}. Storage that supports it hands the volume over where "
         f"`securityContext.fsGroup: {gid}` is set; NFS and host folders do not: run `chown {uid}:{gid}` (or "
         f"`chgrp {gid}` and `chmod g+rwx`) on the folder where it is stored."

@@ -177,7 +177,7 @@ def test_data_of_another_round_is_looked_at_before_it_is_decided(tmp_path: Path)
         with_node(tmp_path, 3, look, prepare="inline", model={"name": str(tmp_path / "no-model")})
     ending, _ = nodes[0].ended.result()
     assert ending is Ending.PREPARE_FAILED
-    assert not run.attempt(3).mark.exists()
+    assert not run.attempt(3).record_file.exists()
 
 
 async def served(health: NodeHealth, work: Callable[[str], Awaitable[float]]) -> float:
@@ -237,9 +237,9 @@ def test_an_attempt_whose_mark_is_damaged_keeps_no_other_from_beginning(
     place = layout(tmp_path)
     two_sealed(place)
     write_to_volume(place.run.attempt(1), record(1))
-    damage(place.run.attempt(1).mark)
+    damage(place.run.attempt(1).record_file)
     if both:
-        damage(place.run.attempt(1).mark_copy)
+        damage(place.run.attempt(1).record_copy)
     mark = with_node(tmp_path, 2, lambda node, session: decide_and_record(node, session, ("127.0.0.1:1",)))
     assert mark.resume is not None
     assert (mark.resume.step, [ref.step for ref in mark.known]) == (20, [10, 20])
@@ -250,7 +250,7 @@ def test_an_attempt_whose_mark_is_damaged_keeps_no_other_from_beginning(
 def test_a_damaged_mark_of_its_own_is_written_anew(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     run = layout(tmp_path).run
     begin(run, 1)
-    for file in (run.attempt(1).mark, run.attempt(1).mark_copy):
+    for file in (run.attempt(1).record_file, run.attempt(1).record_copy):
         damage(file)
     mark = with_node(tmp_path, 1, lambda node, session: decide_and_record(node, session, ("127.0.0.1:1",)))
     assert read_attempt_record(run.attempt(1)) == mark
@@ -259,8 +259,8 @@ def test_a_damaged_mark_of_its_own_is_written_anew(tmp_path: Path, damage: Calla
 def test_a_mark_of_an_older_release_is_read(tmp_path: Path) -> None:
     run = layout(tmp_path).run
     mark = begin(run, 1)
-    run.attempt(1).mark_copy.unlink()
-    write_document(run.attempt(1).mark, mark)
+    run.attempt(1).record_copy.unlink()
+    write_document(run.attempt(1).record_file, mark)
     assert newest_attempt_record(run) == mark
 
 

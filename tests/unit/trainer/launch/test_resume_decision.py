@@ -157,7 +157,7 @@ def test_a_model_is_the_end_also_where_the_mark_of_its_attempt_is_lost(tmp_path:
     run = layout(tmp_path).run
     begin(run, 1)
     model = seal_model(run, 1)
-    for file in (run.attempt(1).mark, run.attempt(1).mark_copy):
+    for file in (run.attempt(1).record_file, run.attempt(1).record_copy):
         file.write_bytes(b"")
     assert decide(layout(tmp_path), run_config(), 2).model == str(model)
 

@@ -1,1 +1,1 @@
-"""What lies on the volume beside weights: manifests of sealed folders, records of attempts, notes of trainings."""
+"""Files on the volume beside the weights: manifests of sealed folders, records of attempts, notes of trainings."""

@@ -1,7 +1,7 @@
-"""An attempt's mark and result records on the volume: who has begun, who is over, who is the newest.
+"""The record of an attempt and the result records of its nodes on the volume: who has begun, who is over, who is the newest.
 
-The mark is written by node 0 when the attempt begins. All that later attempts may read of it stands in it. It is there twice,
-each with its own digest: what is left of a file after a power cut is no mark, and must not pass for one.
+Node 0 writes the record when the attempt begins. Later attempts read nothing of the attempt but what stands in its record. There
+are two copies, each with its own digest: the remains of a file after a power cut are no record, and must not pass for one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from finetune_trainer.shared.volume import (
 
 
 class AttemptRecord(Document):
-    """`attempt.json`."""
+    """Record that an attempt has begun: `attempt.json`."""
 
     uid: str
     attempt: int
@@ -36,61 +36,61 @@ class AttemptRecord(Document):
     grace_period_seconds: int
     world_size: int
     resume: CheckpointRef | None = None
-    """What this attempt goes on from; null is a fresh start."""
+    """Checkpoint that this attempt resumes from; null is a fresh start."""
     known: tuple[CheckpointRef, ...] = ()
-    """Sealed checkpoints of earlier attempts when this one began: what those seal later is never read."""
+    """Sealed checkpoints of earlier attempts when this one began: checkpoints that they seal later are never read."""
     model: PodPath | None = None
     """A sealed model of an earlier attempt: nothing was left to train."""
 
 
-def write_attempt_record(attempt: Attempt, mark: AttemptRecord) -> None:
-    """Let an attempt begin. Killed between the two files it has begun; the copy never says what the mark does not."""
-    write_checked(attempt.mark, mark)
-    write_checked(attempt.mark_copy, mark)
+def write_attempt_record(attempt: Attempt, record: AttemptRecord) -> None:
+    """Let an attempt begin. It has begun with the first file, so that a process that is killed before the second does no harm."""
+    write_checked(attempt.record_file, record)
+    write_checked(attempt.record_copy, record)
 
 
 def read_attempt_record(attempt: Attempt) -> AttemptRecord | None:
-    """Read the mark of an attempt; None if it has not begun: what is empty, torn or changed counts as not begun.
+    """Read the record of an attempt; None if the attempt has not begun. A file that is empty, torn or changed is no record.
 
-    VolumeError where there may be a mark that can't be read.
+    Raise VolumeError where there may be a record that can't be read.
     """
     refused: OSError | None = None
-    for file in (attempt.mark, attempt.mark_copy):
+    for file in (attempt.record_file, attempt.record_copy):
         try:
-            mark = read_checked(file, AttemptRecord, digest_required=False)
+            record = read_checked(file, AttemptRecord, digest_required=False)
         except ValueError:
             continue
         except OSError as error:
             if error.errno not in NOT_A_FILE:
                 refused = refused or error
             continue
-        if mark is not None and mark.attempt == attempt.number:
-            return mark
+        if record is not None and record.attempt == attempt.number:
+            return record
     if refused is not None:
         raise unreadable(f"Whether attempt {attempt.number} has begun", attempt.folder, refused)
     return None
 
 
-def unreadable(what: str, folder: Path, error: OSError) -> VolumeError:
-    """Make the error for what can't be read of a run, so that what it goes on from can't be told; with the way out."""
+def unreadable(subject: str, folder: Path, error: OSError) -> VolumeError:
+    """Make the error for a part of a run that can't be read, without which nobody knows what the run resumes from."""
     message = (
-        f"{what} can't be read: {error}. Let the pods' user read {to_pod(folder)}; or move it away, and training goes on "
+        f"{subject} can't be read: {error}. Let the pods' user read {to_pod(folder)}; or move it away, and training goes on "
         "without it."
     )
     return VolumeError(Reason.VOLUME_UNREADABLE, message, cause=Cause.VOLUME)
 
 
 def newest_attempt_record(run: Run, before: int | None = None) -> AttemptRecord | None:
-    """Return the mark of the newest attempt that has begun (with a lower number than `before`)."""
+    """Return the record of the newest attempt that has begun (with a lower number than `before`)."""
     return next(_newest_first(run, before=before), None)
 
 
 def _newest_first(run: Run, *, before: int | None = None, after: int = 0) -> Iterator[AttemptRecord]:
     for attempt in reversed(run.numbered()):
         if attempt.number > after and (before is None or attempt.number < before):
-            mark = read_attempt_record(attempt)
-            if mark is not None:
-                yield mark
+            record = read_attempt_record(attempt)
+            if record is not None:
+                yield record
 
 
 def successor(run: Run, attempt: int) -> int | None:
@@ -100,23 +100,23 @@ def successor(run: Run, attempt: int) -> int | None:
 
 
 def last_attempts(run: Run, before: int | None = None) -> list[Attempt]:
-    """Return the attempts that nobody has superseded, oldest first: the newest that has a mark, and those after it that have none.
+    """Return the attempts that none has superseded, oldest first: the newest with a record, and the later ones without.
 
-    Only an attempt that has begun seals anything. So what one of the latter has sealed is as good as the former's: its
-    mark was lost.
+    Only an attempt that has begun seals anything. So where one of the later attempts has sealed something, its record was
+    lost, and what it sealed counts.
     """
-    mark = newest_attempt_record(run, before)
-    first = mark.attempt if mark is not None else 0
+    newest = newest_attempt_record(run, before)
+    first = newest.attempt if newest is not None else 0
     return [
         attempt for attempt in run.numbered() if attempt.number >= first and (before is None or attempt.number < before)
     ]
 
 
 def final_model(run: Run, before: int | None = None) -> Path | None:
-    """Return the folder of the final model that an attempt (before `before`) has sealed; whether it still holds is not known."""
-    mark = newest_attempt_record(run, before)
+    """Return the folder of the final model that an attempt (before `before`) has sealed, without a look at its content."""
+    newest = newest_attempt_record(run, before)
     folders = [attempt.model for attempt in reversed(last_attempts(run, before))]
-    folders += [to_local(mark.model)] if mark is not None and mark.model is not None else []
+    folders += [to_local(newest.model)] if newest is not None and newest.model is not None else []
     return next((folder for folder in folders if exists(folder)), None)
 
 

@@ -1,7 +1,7 @@
-"""Which tensors of a file hold values that are not finite: of safetensors and of what torch saves, read without either.
+"""Tensors that hold values that are not finite, in files of safetensors and of torch, found without either library.
 
-A number is not finite where all bits of its exponent are set, so that its upper bytes tell. Process 1 of a pod needs neither
-numpy nor torch for that, and does it beside the training. Other files hold no tensors, as far as this module can tell.
+A number is not finite where all bits of its exponent are set, so its upper bytes are enough. Process 1 of a pod needs neither
+numpy nor torch to check them, and does so beside the training. Files of other formats count as files without tensors.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 NAMES_MAX = 4
-"""The most names of one file: who reads them knows enough."""
+"""The most names of one file: more would tell a reader nothing new."""
 _HEADER_BYTES_MAX = 100 << 20
 """The longest header of a safetensors file; the format allows no more."""
 _PICKLE_BYTES_MAX = 256 << 20
-"""The most that is read of what torch saves beside the numbers."""
+"""The longest pickle of a file of torch that is read."""
 _CHUNK_BYTES = 1 << 20
-"""The bytes that are looked at together: a multiple of every width, so that no number is cut in two."""
+"""The bytes that are checked together: a multiple of every width, so that no number is cut in two."""
 _LOCAL_HEADER = struct.Struct("<26xHH")
 """The header of a member of a zip archive: the lengths of its name and of its extra field."""
 _NO_TENSORS = (
@@ -38,7 +38,7 @@ _NO_TENSORS = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
 )
-"""Errors that a torn file raises, or one of another kind than its name says."""
+"""Errors that a torn file raises, or a file of another format than its name says."""
 
 
 def _table(chosen: Callable[[int], bool]) -> bytes:
@@ -52,9 +52,9 @@ class Format:
 
     width: int
     highest: bytes
-    """Table of the highest bytes that a number has which is not finite."""
+    """Table of the highest bytes of numbers that are not finite."""
     below: bytes | None = None
-    """Table of the bytes below, where the exponent reaches into them."""
+    """Table of the bytes below the highest, where the exponent reaches into them."""
 
     def not_finite(self, chunk: bytes) -> bool:
         """Tell whether any number of the chunk is NaN or infinite."""
@@ -105,10 +105,10 @@ def not_finite(file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def without_those_of(base: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """Leave out tensors that hold such values in the model that training began with: a mask of its own, say.
+def not_in_base(base: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Leave out tensors that were not finite in the base model either, such as a mask that it was saved with.
 
-    A name may have grown or lost a prefix on the way from there.
+    A name may have gained or lost a prefix since.
     """
     wanted = tuple(names)
     files = [file for file in sorted(base.glob("*")) if file.suffix in (".safetensors", ".bin")] if wanted else []
@@ -166,7 +166,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor: a stretch of a storage, in numbers. What lies beside it may never have been written."""
+    """A tensor: a range of a storage, in numbers. The rest of the storage may never have been written."""
 
     storage: _Storage
     begin: int
@@ -191,7 +191,7 @@ def _of_torch(stream: BinaryIO) -> Iterator[_Numbers]:
 
 
 def _views(value: object, path: str) -> Iterator[tuple[str, _View]]:
-    """Yield the tensors of nested dictionaries and lists, each with the way to it."""
+    """Yield the tensors of nested dictionaries and lists, each with its path."""
     if isinstance(value, _View):
         yield path, value
         return
@@ -205,7 +205,7 @@ def _views(value: object, path: str) -> Iterator[tuple[str, _View]]:
 
 
 class _Ignored:
-    """Stands for whatever class or function a pickle names: takes what it is given, and does nothing."""
+    """Stand-in for any class or function that a pickle names: it takes all arguments, and does nothing."""
 
     def __new__(cls, *_: object, **__: object) -> _Ignored:
         return super().__new__(cls)
@@ -219,7 +219,7 @@ class _Ignored:
 
 
 class _Reader(pickle.Unpickler):
-    """Reads where the tensors of a pickle lie. Nothing that it names is imported or called."""
+    """Unpickler that finds where tensors lie. Nothing that the pickle names is imported or called."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

@@ -22,11 +22,11 @@ _CHUNK_BYTES = 1 << 20
 
 
 class BrokenError(Exception):
-    """A folder is not what was sealed."""
+    """Error for a folder that is not what was sealed."""
 
 
 class Manifest(Document):
-    """`manifest.json`: written last, so that its presence means that all the rest was there."""
+    """`manifest.json`: written last, so that its presence means that all other files were there."""
 
     step: int
     attempt: int
@@ -44,7 +44,7 @@ class Manifest(Document):
 
     @property
     def not_finite(self) -> tuple[str, ...]:
-        """`file: tensor` of those that hold NaN or infinity."""
+        """Tensors that hold NaN or infinity, each as `file: tensor`."""
         return tuple(f"{name}: {tensor}" for name, file in self.files.items() for tensor in file.not_finite)
 
 
@@ -75,7 +75,7 @@ def read(folder: Path) -> Manifest | None:
 def verified(folder: Path) -> Manifest:
     """Return the manifest of a folder, once every byte of it was read and is what was sealed.
 
-    BrokenError where it is not, OSError where it can't be read.
+    Raise BrokenError where it is not, OSError where it can't be read.
     """
     try:
         return _verified(folder)
@@ -130,7 +130,7 @@ def unfit(folder: Path) -> str | None:
 
 
 def not_finite(folder: Path, manifest: Manifest) -> str | None:
-    """Return the which numbers of a sealed folder are not finite, in words; None if all are. Looks where nobody has."""
+    """Say which numbers of a sealed folder are not finite; None if all are. Where the manifest does not say, check the files."""
     names = manifest.not_finite
     if manifest.finite is None:
         names = tuple(f"{name}: {tensor}" for name in manifest.files for tensor in finite.not_finite(folder / name))

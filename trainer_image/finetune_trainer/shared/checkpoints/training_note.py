@@ -1,6 +1,6 @@
-"""What a checkpoint says of the training that it belongs to, in a file of its own beside the Trainer's.
+"""Note of a checkpoint on the training that it belongs to, in a file of its own beside the Trainer's.
 
-Rank 0 writes it; before an attempt goes on from a checkpoint `launch` reads it, and so does each rank. No torch here.
+Rank 0 writes the note; `launch` and each rank read it before an attempt resumes from the checkpoint. No torch here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LABELS_SHOWN = 10
 
 
 def of(prepared: Prepared) -> dict[str, Any]:
-    """Return the part of a note that tells what is learnt from and which model learns it."""
+    """Return the part of a note that names the data, the base model and the labels."""
     return {KEYS[name]: value for name, value in parts(prepared, Effect.TRAINING, mode="json").items()}
 
 
@@ -35,12 +35,12 @@ def read(checkpoint: Path) -> dict[str, Any]:
 
 
 def tells_data(note: dict[str, Any]) -> bool:
-    """Tell whether a note says what the checkpoint was trained on: those of older releases do not."""
+    """Tell whether a note says what the checkpoint was trained on: notes of older releases do not."""
     return note.get(DATA) is not None
 
 
 def difference(note: dict[str, Any], prepared: Prepared) -> str | None:
-    """Say of what else a checkpoint is than of the prepared data and model; None where it is the same, or the note does not say."""
+    """Say what differs between the note of a checkpoint and the prepared data and model; None where nothing does, as far as it says."""
     now = of(prepared)
     other = [
         name for name in (DATA, MODEL, LABELS) if None not in (note.get(name), now[name]) and note[name] != now[name]

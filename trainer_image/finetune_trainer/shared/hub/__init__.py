@@ -1,1 +1,1 @@
-"""The Hugging Face Hub as more than one command speaks to it: token, account, client, errors, environment."""
+"""Access to the Hugging Face Hub that more than one command needs: token, account, client, errors, environment."""

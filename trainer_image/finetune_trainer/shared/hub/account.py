@@ -1,6 +1,6 @@
-"""Whose a token is, and whether it may write to a repository: what the Hub tells about it, read before it refuses.
+"""Owner and rights of a token, as the Hub describes them: whether it may write to a repository is known before the Hub refuses.
 
-Only what is certain is a problem; the Hub itself has the last word.
+Only certain problems are reported; in doubt the Hub decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from finetune_trainer.shared.hub.token import read_token
 
 WRITING = "repo.write"
 READS_ALONE = ("read", "no_access")
-"""Roles in an organisation whose members make no repository."""
+"""Roles in an organisation that may not make a repository."""
 
 
 def required_token(settings: HubSettings) -> str:
@@ -35,12 +35,12 @@ def endpoint_of(settings: HubSettings) -> str | None:
 
 
 def full_name(who: Mapping[str, Any], repo_id: str) -> str:
-    """Return a repository's name with its owner: without one it is the account's."""
+    """Return a repository's name with its owner: a name without one is the account's."""
     return repo_id if "/" in repo_id else f"{who['name']}/{repo_id}"
 
 
 def problem(who: Mapping[str, Any], repo_id: str) -> ExpectedError | None:
-    """Say why a token cannot write to a repository, as far as `whoami` tells; None if it does not tell."""
+    """Say why a token cannot write to a repository, as far as `whoami` tells; None if `whoami` does not tell."""
     name = str(who.get("name", ""))
     token = (who.get("auth") or {}).get("accessToken") or {}
     if token.get("role") == "read":
@@ -68,8 +68,8 @@ def problem(who: Mapping[str, Any], repo_id: str) -> ExpectedError | None:
     return _fine_grained_problem(who, token, repo_id) if token.get("role") == "fineGrained" else None
 
 
-def is_public(repo_id: str) -> ExpectedError:
-    """Make the error for a public repository: what is to be private goes nowhere where all can see it, for that can't be undone."""
+def public_repository(repo_id: str) -> ExpectedError:
+    """Make the error for a public repository where a private one is asked for: an upload that all can see can't be undone."""
     return ExpectedError(
         Reason.REPO_PUBLIC,
         f"{repo_id} is public, and spec.publish.private is true: nothing was uploaded. Make the repository private in "

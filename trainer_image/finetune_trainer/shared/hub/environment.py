@@ -1,4 +1,4 @@
-"""Environment variables by which the client libraries of the Hub are set: read once, when they are imported."""
+"""Environment variables that set up the client libraries of the Hub, which read them once, when they are imported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How requests to the Hub are made: one try each, no wait without end, bytes counted.
+"""Requests to the Hub: one try each, no wait without end, bytes counted.
 
-The client library would try again by itself, for as long as a Retry-After says; here one loop alone decides that.
+The client library would try again by itself, for as long as a Retry-After says; here the loop of `shared.retry` alone decides that.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Counted(httpx2.SyncByteStream):
 
 
 class OneTryClient(httpx2.Client):
-    """A client that raises what may pass as `Passing`, which the library does not know and so does not try again."""
+    """A client that raises `Passing` for an error that may pass: the library does not know `Passing`, and so does not try again."""
 
     def __init__(self, traffic: Traffic, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -62,18 +62,18 @@ class OneTryClient(httpx2.Client):
             if (refused := refusal(error, request.url.host)) is not None:
                 raise ExpectedError(*refused) from error
             message = clean(str(error)) or "no answer"
-            raise Passing(f"{request.method} {_place(request)}: {type(error).__name__}: {message}") from error
+            raise Passing(f"{request.method} {_address(request)}: {type(error).__name__}: {message}") from error
         if passes(response.status_code):
             response.close()
             raise Passing(
-                f"{request.method} {_place(request)}: it answered {response.status_code}",
+                f"{request.method} {_address(request)}: it answered {response.status_code}",
                 asked_seconds(response.headers),
             )
         return response
 
 
-def _place(request: httpx2.Request) -> str:
-    """Say where a request went, without what may be signed."""
+def _address(request: httpx2.Request) -> str:
+    """Return the address of a request without the query, which may be signed."""
     return f"{request.url.host}{request.url.path}"
 
 
@@ -95,5 +95,5 @@ def one_try(traffic: Traffic | None = None) -> Iterator[None]:
 
 
 def monotonic_deadline(moment: datetime) -> float:
-    """Turn a moment of the clock on the wall into one that no clock change moves."""
+    """Turn a moment of the wall clock into one of `time.monotonic`, which no change of the clock moves."""
     return time.monotonic() + (moment - datetime.now(UTC)).total_seconds()

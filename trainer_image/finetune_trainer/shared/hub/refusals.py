@@ -1,4 +1,4 @@
-"""What the Hub's refusals mean: what passes is tried again, the rest is said in the user's words, with the way out.
+"""Meaning of the Hub's refusals: those that pass are tried again, the others are told in the user's words, with the way out.
 
 No address with a query (it may be signed) and no token is in any message.
 """
@@ -15,13 +15,13 @@ from finetune_trainer.shared.connections import refusal
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.retry import retry_after_seconds
 
-SAID_CHARACTERS = 300
+ERROR_CHARACTERS = 300
 READ_CHARACTERS = 20_000
 NO_ROOM = re.compile(r"storage|quota|payment required|billing|upgrade your plan", re.IGNORECASE)
 XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
-"""The status in the words of Xet, which has no types of errors for answers."""
+"""Pattern of the status in the words of Xet, which has no types of errors for answers."""
 RATE_LIMIT = re.compile(r"rate.?limit", re.IGNORECASE)
-"""The words for a limit to the rate, which speaks of a quota too, and passes."""
+"""Words for a limit of the rate: such a message speaks of a quota too, but the limit passes."""
 FULL = (HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 BUSY = (
     HTTPStatus.REQUEST_TIMEOUT,
@@ -34,11 +34,11 @@ BUSY = (
 
 
 class MetadataRefused(ExpectedError):
-    """The Hub takes the card's metadata for invalid."""
+    """Error of a Hub that takes the card's metadata for invalid."""
 
 
 class Passing(Exception):
-    """The Hub is down or busy, or a connection was cut: it passes."""
+    """Error that passes: the Hub is down or busy, or a connection was cut."""
 
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Passing(Exception):
 
 
 def asked_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return how long the Hub asks to wait, by its rate limit or by Retry-After; None where it does not."""
+    """Return how long the Hub asks to wait, by its rate limit or by Retry-After; None where it does not ask."""
     from huggingface_hub.utils._http import parse_ratelimit_headers
 
     limit = parse_ratelimit_headers(headers)
@@ -54,20 +54,20 @@ def asked_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def passes(status: int) -> bool:
-    """Tell whether an answer of this status may be another one later."""
+    """Tell whether a request that got this status may succeed later."""
     return status in BUSY or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in FULL)
 
 
 def clean(text: str, token: str | None = None) -> str:
-    """Make somebody else's words fit for a log and a status: short, one line, nothing signed or secret."""
+    """Make a text from outside fit for a log and a status: short, one line, nothing signed or secret."""
     text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(printable(text, READ_CHARACTERS).split()))
     if token:
         text = text.replace(token, "<token>")
-    return text if len(text) <= SAID_CHARACTERS else f"{text[: SAID_CHARACTERS - 3]}..."
+    return text if len(text) <= ERROR_CHARACTERS else f"{text[: ERROR_CHARACTERS - 3]}..."
 
 
 def translated(error: Exception, repo_id: str, token: str | None) -> ExpectedError | Passing | None:
-    """Say what an error of the client library means; None where it is none of the Hub's."""
+    """Say what an error of the client library means; None where it does not come from the Hub."""
     from huggingface_hub import errors
 
     if isinstance(error, ValueError) and "metadata in README.md" in str(error):
@@ -111,7 +111,7 @@ def _of_words(error: Exception, message: str, repo_id: str) -> ExpectedError | P
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from; the client library leaves some that came from themselves."""
+    """Yield an error and its causes, each once: the client library leaves some that are their own cause."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -147,7 +147,7 @@ def refused(status: int, message: str, repo_id: str) -> ExpectedError | Passing:
 
 
 def _sentence(message: str) -> str:
-    """End somebody else's words as a sentence, so that ours may follow."""
+    """End a text from outside as a sentence, so that ours may follow."""
     return message if message.endswith((".", "!", "?")) else f"{message}."
 
 

@@ -1,4 +1,4 @@
-"""The token for the Hub, a file in the pods of prepare and publish alone. It is read here, and shown nowhere."""
+"""The token for the Hub, a file in the pods of prepare and publish alone, read here and shown nowhere."""
 
 from __future__ import annotations
 

@@ -105,5 +105,5 @@ def test_a_file_of_another_kind_holds_no_tensors(tmp_path: Path, name: str, cont
 def test_what_is_not_finite_in_the_base_model_is_its_own(tmp_path: Path) -> None:
     safetensors(tmp_path / "model.safetensors", {"encoder.mask": [-INFINITE, 0.0], "encoder.weight": [1.0]})
     names = ("bert.encoder.mask", "encoder.mask", "mask", "encoder.weight", "encoder.mask.more")
-    assert finite.without_those_of(tmp_path, names) == ("encoder.weight", "encoder.mask.more")
-    assert finite.without_those_of(tmp_path / "nowhere", ()) == ()
+    assert finite.not_in_base(tmp_path, names) == ("encoder.weight", "encoder.mask.more")
+    assert finite.not_in_base(tmp_path / "nowhere", ()) == ()
