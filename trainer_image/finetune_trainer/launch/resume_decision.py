@@ -1,4 +1,4 @@
-"""The decision what an attempt resumes from; it is made once for an attempt.
+"""The decision on what an attempt resumes from; it is made once for an attempt.
 
 Node 0 decides between fencing and beginning. This only reads the volume, except that broken folders are moved aside.
 """

@@ -2,12 +2,12 @@
 
 `recipe` is the whole training on a page: world, model, data, Trainer, result. `data.sampler` decides which rows make a batch,
 `trainer` is what differs from the stock Trainer, `pulse` lets all ranks decide the same, `progress_reporter` reports to
-`launch`. Everything slow is imported by `recipe`; this module and `command` are not slow.
+`launch`. Everything slow is imported by `recipe`; this module and `train_command` are not slow.
 """
 
 
 def main() -> int:
-    """Run the rank. It does not return: the process ends in `command`."""
+    """Run the rank. It does not return: the process ends in `train_command`."""
     from finetune_trainer.train.train_command import main as run
 
     return run()

@@ -56,14 +56,14 @@ class Adapters:
             return {}
         from transformers import BitsAndBytesConfig
 
-        new = self._new_modules(skeleton(self.task.facts.model_class, to_local(self.prepared.model)))
+        new_modules = self._new_modules(skeleton(self.task.facts.model_class, to_local(self.prepared.model)))
         quantization: Any = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=DTYPES[self.precision],
-            llm_int8_skip_modules=new
-            or None,  # these are trained as they are; None would leave out the output embeddings
+            # New modules are trained as they are. Without any, the library leaves the output embeddings as they are.
+            llm_int8_skip_modules=new_modules or None,
         )
         return {"quantization_config": quantization, "device_map": {"": self.device}}
 
@@ -86,16 +86,16 @@ class Adapters:
         return wrapped
 
     def _lora(self, model: Any) -> LoraConfig:
-        wanted = self._peft
-        targets: Any = list(wanted.target_modules) or None
-        if ALL_LINEAR in wanted.target_modules or (targets is None and model.config.model_type not in KNOWN):
+        peft = self._peft
+        targets: Any = list(peft.target_modules) or None
+        if ALL_LINEAR in peft.target_modules or (targets is None and model.config.model_type not in KNOWN):
             targets = ALL_LINEAR
         # Layers that choose experts return more than a linear layer, so no adapter fits them.
         routers = [path for path, layer in model.named_modules() if _is_router(layer)]
         return LoraConfig(
-            r=wanted.r,
-            lora_alpha=wanted.alpha if wanted.alpha is not None else 2 * wanted.r,  # type: ignore[arg-type]
-            lora_dropout=wanted.dropout,
+            r=peft.r,
+            lora_alpha=peft.alpha if peft.alpha is not None else 2 * peft.r,  # type: ignore[arg-type]
+            lora_dropout=peft.dropout,
             target_modules=targets,
             exclude_modules=_within([*towers.towers(model), *routers]),
             modules_to_save=self._new_modules(model) or None,
@@ -154,11 +154,11 @@ def heads_of(model: Any) -> list[str]:
 
 
 def unsaved_of(model: Any, saved: Collection[str]) -> list[str]:
-    """Return the paths of single layers whose weights were not saved, so that they were drawn by chance while loading.
+    """Return the paths of single layers whose weights were not saved, so that they were drawn at random while loading.
 
     A model may lack its pooler, or the head that fills masks. Layers of the stack are not looked at, because their weights
-    may be saved under other names. Nor are weights that two modules share, nor embeddings, because some models compute those
-    of positions.
+    may be saved under other names. Nor are weights that two modules share, nor embeddings, because some models compute the
+    embeddings of positions.
     """
     if not saved:
         return []
@@ -228,7 +228,7 @@ def _known_names(model: Any) -> str:
 
 
 def _within(paths: Iterable[str]) -> str | None:
-    """Return a pattern that matches the paths of all modules below these."""
+    """Return a pattern that matches these paths, and the paths of all modules below them."""
     pattern = "|".join(re.escape(path) for path in paths)
     return rf"({pattern})(\..*)?" if pattern else None
 
@@ -239,5 +239,5 @@ def _save(model: Any, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # a model card with gaps to fill in
 
 
-def _refusal(what: str) -> ExpectedError:
-    return ExpectedError(Reason.ARGUMENTS_INVALID, f"spec.peft.targetModules: {what}")
+def _refusal(problem: str) -> ExpectedError:
+    return ExpectedError(Reason.ARGUMENTS_INVALID, f"spec.peft.targetModules: {problem}")

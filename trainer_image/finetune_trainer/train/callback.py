@@ -80,8 +80,7 @@ class RankCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # It is not left to the data loader: after a resume within an epoch accelerate's wrappers do not pass the epoch
-        # on.
+        # The data loader would not set it: after a resume within an epoch accelerate's wrappers do not pass the epoch on.
         self._batches.set_epoch(state.global_step // self._order.steps)
 
     def on_step_begin(
@@ -110,7 +109,7 @@ class RankCallback(TrainerCallback):
                 self._check_scale(beat, _scale(kwargs), state.global_step)
             elif not math.isfinite(beat.loss):
                 raise _not_finite("loss", beat.loss, state.global_step)
-            # At the end of an epoch that is evaluated and saved anyway the checkpoint must hold the evaluation.
+            # The end of an epoch is saved anyway, after its evaluation, so that the checkpoint holds the result.
             due = beat.save and not (args.save_strategy == "epoch" and state.global_step % self._order.steps == 0)
             control.should_save = control.should_save or due
             if self._world.rank == 0:
@@ -118,7 +117,7 @@ class RankCallback(TrainerCallback):
         return control
 
     def _check_scale(self, beat: Beat, scale: float | None, step: int) -> None:
-        """Report losses that the scaler leaves out in fp16, and raise an error where that goes on."""
+        """Report losses that the scaler leaves out in fp16, and raise an error where that goes on for too long."""
         before, self._left_out = self._left_out, self._left_out + beat.left_out
         if any(before < count <= self._left_out for count in REPORTED_COUNTS):
             self._reporter.tell(
@@ -137,7 +136,7 @@ class RankCallback(TrainerCallback):
         scale, steps = _scale(kwargs), state.global_step
         if self._first_scale is None or scale is None or self._first_step or not steps:
             return
-        # Each step that is left out halves it, and a good one does not. All ranks have the same scale.
+        # Each step that is left out halves the scale, and a good one does not. All ranks have the same scale.
         if scale == self._first_scale * kwargs["optimizer"].scaler.get_backoff_factor() ** steps:
             raise _left_out(f"all {steps} steps" if steps > 1 else "the only step")
 
@@ -222,11 +221,11 @@ class RankCallback(TrainerCallback):
 
 def own_files(folder: Path, world: World) -> list[str]:
     """Return the files of a checkpoint that this rank wrote. Rank 0 writes all but the other ranks' random states."""
-    mine = "rng_state.pth" if world.size == 1 else f"rng_state_{world.rank}.pth"
+    own_state = "rng_state.pth" if world.size == 1 else f"rng_state_{world.rank}.pth"
     if world.rank != 0:
-        return [mine]
+        return [own_state]
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    return [name for name in files if name == mine or not name.startswith("rng_state")]
+    return [name for name in files if name == own_state or not name.startswith("rng_state")]
 
 
 def plain(metrics: dict[str, float]) -> dict[str, float]:
@@ -237,7 +236,7 @@ def plain(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def _scale(kwargs: dict[str, Any]) -> float | None:
-    """Return the scale of the gradient scaler, where there is one. To read it makes the accelerator wait."""
+    """Return the scale of the gradient scaler, where there is one. Reading it makes the accelerator wait."""
     scaler = getattr(kwargs.get("optimizer"), "scaler", None)
     return float(scaler.get_scale()) if scaler is not None else None
 

@@ -21,7 +21,7 @@ LOGGING_STEPS = 500
 OWNED: dict[str, Any] = {
     "report_to": "none",
     "disable_tqdm": True,
-    "logging_nan_inf_filter": False,  # it would log a loss of 0.0 where there is none
+    "logging_nan_inf_filter": False,  # the filter would log a loss of 0.0 where there is none
     "save_total_limit": None,  # launch rotates what is sealed on the volume; see `save_total_limit` of the job
     "train_sampling_strategy": "random",  # the sampler decides in training; the stock one would order evaluation too
     "label_names": ["labels"],
@@ -94,7 +94,7 @@ def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -
 
 
 def _accelerator_arguments(user_arguments: dict[str, Any], *, bf16: bool, cores: int) -> dict[str, Any]:
-    """Return half precision as the hardware has it, unless the user chose, and workers that make batches beside the training."""
+    """Return the half precision that the hardware has, unless the user chose one, and workers that make batches meanwhile."""
     arguments: dict[str, Any] = {}
     if "fp16" not in user_arguments and "bf16" not in user_arguments:
         arguments["bf16" if bf16 else "fp16"] = True

@@ -1,7 +1,7 @@
-"""Prints which part of a model four bits would leave as it is: `... FOLDER AUTO`, a line of JSON.
+"""The part of a model that four bits would leave as it is: `... FOLDER AUTO` prints a line of JSON.
 
 `{"left": share of the weights, "where": path and class of the largest part}`. The library for four bits (bitsandbytes,
-through transformers) replaces plain linear layers. Experts that are one tensor are none, so they would stay in fp32.
+through transformers) replaces plain linear layers. Experts in one tensor are no linear layers, so they would stay in fp32.
 """
 
 from __future__ import annotations

@@ -51,14 +51,14 @@ class Tested:
 
 @dataclass
 class Judge:
-    """Turns predictions of the validation split, which the Trainer has gathered, into metrics."""
+    """The metrics and details of predictions: of the validation split, which the Trainer has gathered, and of the test split."""
 
     task: Task
     run: Training
     rows: PreparedDataset | None
     """Rows of the validation split, in the order of the evaluation."""
     share: Callable[[Callable[[], Any]], Any] = field(default=lambda make: make())
-    """Makes something on rank 0 alone, and gives it to all: scores on every rank would take its cores and memory as often."""
+    """Computes a value on rank 0 alone, and gives it to all ranks: else each would take cores and memory for the same scores."""
     tell: Callable[[str], Any] = field(default=lambda message: None)
     """Called with messages for the user."""
     over: bool = field(default=False, init=False)
@@ -96,7 +96,7 @@ class Judge:
             return Tested()
         rows = PreparedDataset.from_file(file)
         rows = rows.reading(trainer.train_dataset.columns).ordered(by_length(rows.lengths))
-        trainer.compute_metrics = None  # it is for the validation split
+        trainer.compute_metrics = None  # these metrics are for the validation split
         outcome = trainer.predict(rows, metric_key_prefix=TEST)
         trainer.compute_metrics = self
         startup.show_packages()
@@ -113,11 +113,11 @@ class Judge:
 
         return Tested(dict(self.share(tested)))
 
-    def _if_over(self, what: str, make: Callable[[], T], otherwise: T) -> T:
-        return kept_without(what, make, otherwise, self.tell) if self.over else make()
+    def _if_over(self, name: str, make: Callable[[], T], otherwise: T) -> T:
+        return kept_without(name, make, otherwise, self.tell) if self.over else make()
 
 
-def kept_without(what: str, make: Callable[[], T], otherwise: T, tell: Callable[[str], Any]) -> T:
+def kept_without(name: str, make: Callable[[], T], otherwise: T, tell: Callable[[str], Any]) -> T:
     """Return what is made of a trained model, or `otherwise` and a message where that fails: the model must not be lost for it.
 
     An error of the volume, or of a `launch` that is gone, still ends the attempt.
@@ -129,7 +129,7 @@ def kept_without(what: str, make: Callable[[], T], otherwise: T, tell: Callable[
             raise
         traceback.print_exc()
         problem = f"{type(error).__name__}: {error}".splitlines()[0][:PROBLEM_CHARACTERS]
-        tell(f"The {what} could not be made ({problem}): the model is kept without them.")
+        tell(f"The {name} could not be made ({problem}): the model is kept without them.")
         return otherwise
 
 
@@ -143,7 +143,7 @@ def examples(prepared: Prepared, role: str) -> pa.Table | None:
 
 
 def write(path: Path, predictions: Iterable[dict[str, Any]]) -> None:
-    """Write an object a line. Where the predictions fail before their end no file is left."""
+    """Write one JSON object a line. Where the predictions fail before their end, no file is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("w", encoding="utf-8") as file:

@@ -47,9 +47,9 @@ class Reporter:
                 self._fields.update(fields)
                 self._messages += messages
 
-    def tell_left_out(self, what: str, metrics: Mapping[str, float]) -> None:
+    def tell_left_out(self, source: str, metrics: Mapping[str, float]) -> None:
         """Report which metrics are not finite, because no report can hold them."""
-        message = left_out(what, metrics)
+        message = left_out(source, metrics)
         if message is not None:
             self.tell(message)
 
@@ -83,9 +83,10 @@ class Reporter:
             print(f"progress was not delivered: {error}", file=sys.stderr)  # noqa: T201
             if isinstance(error, ValidationError) or error.status == HTTPStatus.BAD_REQUEST:
                 # A report that is not understood would be refused again, together with everything after it.
-                what = ", ".join(sorted(fields)) or "messages"
+                content = ", ".join(sorted(fields)) or "messages"
                 self.tell(
-                    f"A report of progress ({what}) was refused and is left out: {error}", *(messages if fields else ())
+                    f"A report of progress ({content}) was refused and is left out: {error}",
+                    *(messages if fields else ()),
                 )
                 return
             with self._lock:
@@ -95,9 +96,9 @@ class Reporter:
 
 
 class SignsOfLife:
-    """Tells the `launch` of its own node, from a thread and every few seconds at most, that the ranks advance.
+    """Messages to the `launch` of this node that the ranks advance, sent from a thread every few seconds at most.
 
-    The `launch` of node 0 knows it from the reports. The others then do not give a training up because node 0 does not answer.
+    They keep `launch` from giving up a training because node 0 does not answer. Node 0 itself gets the reports of progress.
     """
 
     def __init__(self, client: LaunchClient, *, active: bool) -> None:

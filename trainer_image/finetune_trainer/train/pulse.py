@@ -39,7 +39,7 @@ class Beat:
 
 
 class Pulse:
-    """Counts steps, and makes a beat when the ranks have agreed to."""
+    """A counter of steps, which makes a beat when the ranks have agreed to."""
 
     def __init__(
         self, world_size: int, rank: int, group: Any, *, save_seconds: float | None, scaled: bool = False
@@ -71,8 +71,8 @@ class Pulse:
         self._step_loss = loss.clone() if self._step_loss is None else self._step_loss + loss
         if not self._scaled:
             return loss
-        before = torch.zeros_like(loss) if self._logged is None else self._logged
-        self._logged = torch.where(torch.isfinite(loss), loss, before)
+        previous = torch.zeros_like(loss) if self._logged is None else self._logged
+        self._logged = torch.where(torch.isfinite(loss), loss, previous)
         return self._logged
 
     def _add_step(self) -> None:

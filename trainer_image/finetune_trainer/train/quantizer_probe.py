@@ -1,7 +1,7 @@
-"""Prints whether this image can load weights that some library has quantized: `... FOLDER`, a line of JSON.
+"""The answer whether this image can load weights that a library has quantized: `... FOLDER` prints a line of JSON.
 
 `{"missing": ...}` where packages are missing, `{"untrainable": method}` where nothing can be trained on such weights, `{}`
-else. It pretends that there is a device: whether there is one is not the question here.
+else. A device is pretended: whether there is one is not the question here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def answer(quantization: dict[str, Any]) -> dict[str, str]:
         return {"missing": _sentence(error)}
     except ValueError as error:
         return {"untrainable": f"{method}: {_sentence(error)}"}
-    except Exception as error:  # noqa: BLE001 - of what needs a device
+    except Exception as error:  # noqa: BLE001 - of code that needs a device
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return {}
     return {} if trainable else {"untrainable": method}

@@ -66,7 +66,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     staging = Path(os.environ[RankEnv.STAGING])
     checkpoint = Path(os.environ[RankEnv.RESUME]) if os.environ.get(RankEnv.RESUME) else None
     world = World.from_environment(config.accelerators)
-    # Everything that needs no data comes first, imports too: where node 0 prepares inline it happens at the same time.
+    # Everything that needs no data comes first, imports too: where node 0 prepares inline, both happen at the same time.
     tasks.find(config.task)
     startup_timer.done("imports")
     timeout_seconds = _timeout_seconds(config)
@@ -167,14 +167,11 @@ class _Run:
             strategy=plan.strategy,
             drop_last=arguments.dataloader_drop_last,
         )
-        self.adapters = self._adapters()
+        self.adapters: Adapters | None = None
+        if config.peft is not None:
+            from finetune_trainer.train.adapters import Adapters
 
-    def _adapters(self) -> Adapters | None:
-        if self._config.peft is None:
-            return None
-        from finetune_trainer.train.adapters import Adapters
-
-        return Adapters(self._task, self._config, self._prepared, self._plan.precision, self._world.local_rank)
+            self.adapters = Adapters(self._task, config, prepared, plan.precision, world.local_rank)
 
     def trainer(
         self, batches: MicroBatchSampler, pulse: Pulse, save: Save, callbacks: list[TrainerCallback], control: Any
@@ -185,8 +182,8 @@ class _Run:
         set_seed(arguments.seed)  # the weights of head and adapters are drawn here
         options = self.adapters.options() if self.adapters else {}
         model, tokenizer = self._task.load(to_local(self._prepared.model), self._prepared, self._config, options)
-        # The loss is computed here, from logits. A forward that takes **kwargs and ignores the count of items would
-        # have it scaled by the number of ranks and accumulation steps.
+        # The loss is computed here, from logits. Without this the Trainer would scale it by ranks and accumulation steps where a
+        # forward takes **kwargs and ignores the count of items.
         model.accepts_loss_kwargs = False
         if frozen := towers.freeze(model):
             self._tell(towers.message(frozen))
@@ -195,7 +192,7 @@ class _Run:
             self._tell(message)
         arguments.load_best_model_at_end = False  # launch finds the best one, on the volume
         arguments.dataloader_drop_last = False  # the order of training handles it; evaluations would lose rows too
-        takes = {*inspect.signature(model.forward).parameters, *self._task.collates}
+        columns = {*inspect.signature(model.forward).parameters, *self._task.collates}
         checkpointing = bool(arguments.activation_checkpointing)
         trained = self.adapters.wrap(model, checkpointing=checkpointing) if self.adapters else model
         if self.adapters and self._world.rank == 0:
@@ -204,7 +201,7 @@ class _Run:
             self._config, self._prepared, arguments, model, tokenizer, half_precision=self._plan.precision != "fp32"
         )
         validation = self._validation
-        rows = validation.reading(takes).ordered(by_length(validation.lengths)) if validation else None
+        rows = validation.reading(columns).ordered(by_length(validation.lengths)) if validation else None
         self.judge = Judge(self._task, run, rows, partial(self._world.share, group=control), self._tell)
         try:
             return RankTrainer(
@@ -220,7 +217,7 @@ class _Run:
                 balance=balance.weight(model),
                 model=trained,
                 args=arguments,
-                train_dataset=self._train_rows.reading(takes),
+                train_dataset=self._train_rows.reading(columns),
                 eval_dataset=rows,
                 data_collator=Collator(self._task.collator(run), keep_draw=self._task.draws),
                 processing_class=tokenizer,

@@ -1,6 +1,6 @@
 """The report that rank 0 leaves beside the final model, for its card: how the model was made.
 
-It is made of values that training has anyway; nothing is measured here. Settings that the user did not choose, and secrets,
+The report holds values that training has anyway; nothing is measured here. Settings that the user did not choose, and secrets,
 are left out.
 """
 
@@ -71,7 +71,7 @@ def training_report(
 
 
 def hardware(world: World) -> str:
-    """Describe what trained, for people."""
+    """Describe the hardware of the training, for people."""
     if not world.cuda:
         return f"CPU ({world.size} {'rank' if world.size == 1 else 'ranks'})"
     return f"{world.size} x {torch.cuda.get_device_name()}"
@@ -93,7 +93,7 @@ def differing(plan: Plan, user_arguments: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import TrainingArguments
 
     defaults = {field.name: field.default for field in fields(TrainingArguments)}
-    own_order = defaults["train_sampling_strategy"]
+    default_order = defaults["train_sampling_strategy"]
     reported = {
         name: plan.arguments[name]
         for name in user_arguments
@@ -103,7 +103,7 @@ def differing(plan: Plan, user_arguments: Mapping[str, Any]) -> dict[str, Any]:
         and not name.startswith(SECRETIVE)
         and not _same(plan.arguments[name], defaults.get(name))
     }
-    if not _same(str(plan.strategy), own_order):
+    if not _same(str(plan.strategy), default_order):
         reported["train_sampling_strategy"] = str(plan.strategy)
     return dict(sorted(reported.items()))
 

@@ -35,7 +35,7 @@ def _of_order(order: GlobalBatchOrder) -> dict[str, Any]:
 
 
 def order_of(checkpoint: Path, order: GlobalBatchOrder) -> GlobalBatchOrder:
-    """Return the order in which the training of a checkpoint takes its rows: that of older releases does not begin with the longest."""
+    """Return the order in which the training of a checkpoint takes its rows: in older releases the longest do not come first."""
     return replace(order, longest_first=bool(training_note.read(checkpoint).get(LONGEST_FIRST)))
 
 
@@ -55,10 +55,10 @@ def check(checkpoint: Path, order: GlobalBatchOrder, prepared: Prepared) -> None
         raise _mismatch(checkpoint, f"was made with {', '.join(differing)}")
 
 
-def _mismatch(checkpoint: Path, what: str) -> ExpectedError:
+def _mismatch(checkpoint: Path, problem: str) -> ExpectedError:
     return ExpectedError(
         Reason.CHECKPOINT_MISMATCH,
-        f"{checkpoint.name} {what}, so training cannot go on from it: rows would be left out or read twice, or learnt "
+        f"{checkpoint.name} {problem}, so training cannot go on from it: rows would be left out or read twice, or learnt "
         "as something else. Keep the global batch (per_device_train_batch_size x gradient_accumulation_steps x ranks), "
         "the data and the base model as they were, or set resumeFrom: never.",
     )

@@ -20,7 +20,7 @@ def as_json(value: Any) -> Any:
 
 
 def make_strict(file: Path) -> None:
-    """Write null for values that are not finite in a JSON file of Python's; a file without such values stays as it is."""
+    """Write null for values that are not finite in a JSON file that Python wrote; a file without such values stays as it is."""
     text = file.read_text(encoding="utf-8")
     if "NaN" in text or "Infinity" in text:
         file.write_text(json.dumps(as_json(json.loads(text)), indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -64,7 +64,7 @@ def _towers(module: Any, path: str, other: set[type], text: set[type]) -> Iterat
 
 
 def _kinds_of_parts(config: Any) -> tuple[set[type], set[type]]:
-    """Return the classes of the configurations of its parts: those of pictures and sounds, and those of text."""
+    """Return the classes of the configurations of a model's parts: of pictures and sounds, and of text."""
     other, text = set(), set()
     for name in config.sub_configs:
         part = getattr(config, name, None)

@@ -98,10 +98,10 @@ class RankTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Compute the task's loss and, for a model that spreads tokens over its experts, the loss of that."""
+        """Compute the task's loss and, for a model that spreads tokens over its experts, the loss that balances them."""
         loss, outputs = super().compute_loss(model, {**inputs, **self._always}, True, num_items_in_batch)
         if self._balance and outputs.get("aux_loss") is not None:
-            # It is computed for each micro-batch, and the task's loss for the global batch, so this is their mean.
+            # The balancing loss is that of a micro-batch, the task's that of the global batch: the division makes it a mean.
             loss = loss + self._balance * outputs["aux_loss"].to(loss.device) / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
@@ -110,7 +110,7 @@ class RankTrainer(Trainer):
     ) -> tuple[Any, Any, Any]:
         """Return what metrics need of a batch.
 
-        Once training is over a batch that fails on one rank raises BatchFailedError on all.
+        Once training is over, a batch that fails on one rank raises BatchFailedError on all.
         """
         if self.fails_together is None:
             return self._predicted(model, inputs)
@@ -153,12 +153,12 @@ class RankTrainer(Trainer):
         return best
 
     def _run_epoch(self, **kwargs: Any) -> None:
-        """Run no epoch where training is over before it begins: the stock loop would take one step before it looks."""
+        """Run no epoch where training is over before it begins: the stock loop would take one step first."""
         if not self.control.should_training_stop:
             super()._run_epoch(**kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Save a checkpoint. Where the volume does not accept it this rank writes none, but takes part in what all ranks do
+        """Save a checkpoint. Where the volume does not accept it, this rank writes none, but takes part in what all ranks do
         together.
         """
         self._own_save.begin()
@@ -222,7 +222,7 @@ class RankTrainer(Trainer):
 
 
 class _SeedWorker:
-    """Seeds a loader's worker. It is an object, because spawned workers must unpickle it."""
+    """The seeding of a loader's worker; a class, because spawned workers must unpickle it."""
 
     def __init__(self, workers: int, rank: int) -> None:
         self._workers, self._rank = workers, rank

@@ -21,6 +21,8 @@ from finetune_trainer.train import device_messages
 
 @dataclass(frozen=True)
 class World:
+    """The place of a rank in the world."""
+
     rank: int
     local_rank: int
     size: int
@@ -77,10 +79,10 @@ class World:
 
     def share(self, make: Callable[[], Any], group: Any) -> Any:
         """Return on every rank what rank 0 makes; the others wait for it."""
-        box = [make() if self.rank == 0 else None]
+        values = [make() if self.rank == 0 else None]
         if self.size > 1:
-            dist.broadcast_object_list(box, src=0, group=group)
-        return box[0]
+            dist.broadcast_object_list(values, src=0, group=group)
+        return values[0]
 
     def on_any(self, holds: bool, group: Any) -> bool:
         """Return whether something holds on any rank. All ranks must ask."""
