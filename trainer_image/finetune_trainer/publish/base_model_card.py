@@ -1,6 +1,6 @@
-"""What the base model's own card says of licence and language: taken over, if it is there and says so.
+"""Licence and language of the base model, taken from its own card where the card names them.
 
-Asked for once in a run and remembered on the volume: the card must come out the same at every try.
+They are asked for once in a run and kept on the volume: our card must come out the same at every try.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ NOTHING = BaseFacts()
 
 
 def facts_of(text: str, home: str | None = None) -> BaseFacts:
-    """Parse a card's text; what is not as the Hub has it is left out. `home` is the page of its repository."""
+    """Parse a card's text; fields that are not as the Hub has them are left out. `home` is the page of its repository."""
     from huggingface_hub import ModelCard
 
     try:
         data: dict[str, Any] = vars(ModelCard(text, ignore_metadata_errors=True).data)
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
-        return NOTHING  # a card of a person's hand: what can't be read says nothing
+        return NOTHING  # people write cards by hand: one that can't be read tells nothing
     language = data.get("language")
     link = _text(data.get("license_link"))
     if link is not None and "://" not in link:
@@ -67,7 +67,7 @@ def _text(value: Any) -> str | None:
 def known(
     config: RunConfig, commit: str | None, api: HfApi, memory: Path, backoff: Backoff, say: Callable[[str], None]
 ) -> BaseFacts:
-    """Return what was remembered, or ask with the backoff given. Not to know is no failure."""
+    """Return the facts that an earlier try has kept in `memory`, else ask the Hub. Facts that stay unknown are no failure."""
     if config.model.name.startswith("/"):
         card = to_local(config.model.name) / CARD
         return facts_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else NOTHING
@@ -83,7 +83,7 @@ def known(
 
 
 def remember(memory: Path, facts: BaseFacts, say: Callable[[str], None]) -> None:
-    """Write the facts down for the next try; one that finds nothing asks again."""
+    """Keep the facts for the next try, which asks again where there are none."""
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_document(memory, facts)

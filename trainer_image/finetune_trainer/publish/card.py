@@ -1,12 +1,12 @@
 """The model card: a pure function of what was trained, so that every try makes the same one.
 
-Ids of the Hub go into its metadata, where the Hub makes links of them; what lay on a volume is named in the text alone.
-What others have named (datasets, columns, labels, metrics) is text in it, never markup: see `markdown`.
+Ids of the Hub go into its metadata, where the Hub makes links of them; models and files of a volume are named in the text
+alone. Names that others gave (datasets, columns, labels, metrics) are text in it, never markup: see `markdown`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,7 +25,7 @@ LIBRARY, ADAPTER_LIBRARY = "transformers", "peft"
 LOSS = "loss"
 TITLES = {"loss": "Loss", "accuracy": "Accuracy", "f1": "F1"}
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
-LABELS_SHOWN = 20
+NAMES_SHOWN = 20
 LABELS_IN_CODE = 100
 
 
@@ -72,12 +72,12 @@ def render(
 
 
 def is_adapter(config: RunConfig) -> bool:
-    """Tell whether what was trained is loaded on top of the base model."""
+    """Tell whether the trained model is an adapter, which is loaded on top of the base model."""
     return config.peft is not None and not config.peft.save_merged
 
 
 def _model_options(config: RunConfig, report: TrainingReport | None) -> str | None:
-    """Return what must be said where an adapter is loaded: how many labels, and their names, are the base model's else."""
+    """Return the options for loading an adapter: without them, number and names of the labels would be the base model's."""
     labels = report.summary.labels if report is not None and report.summary is not None else ()
     if not is_adapter(config) or not TASKS[config.task].labelled or not labels:
         return None
@@ -127,14 +127,14 @@ def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
 
 
 def _format(config: RunConfig) -> str:
-    """Return what the datasets library would call the files: no id of a dataset on the Hub."""
+    """Return the name of the files' format in the datasets library, which stands in place of a dataset's id."""
     files = config.dataset.files.get("validation") or next(iter(config.dataset.files.values()), ())
     suffixes = PurePosixPath(address_shown(files[0])).suffixes if files else []
     return next((FORMATS[suffix] for suffix in reversed(suffixes) if suffix in FORMATS), "text")
 
 
 def _base(name: str, commit: str | None, hub: str) -> str:
-    """Return the base model in Markdown: a link and its commit, or what its folder was called."""
+    """Return the base model in Markdown: a link and its commit, or the name of its folder."""
     if is_local(name):
         return f"{code(PurePosixPath(name).name)} (a folder on a volume)"
     return _linked(name, commit, hub)
@@ -152,12 +152,17 @@ def _data(config: RunConfig, resolved: Resolved, hub: str) -> str:
         part = f" ({code(source.config)})" if source.config else ""
         return _linked(source.name, resolved.dataset_revision, hub, "datasets/") + part
     names = [code(PurePosixPath(address_shown(path)).name) for files in source.files.values() for path in files]
-    shown = ", ".join(names[:LABELS_SHOWN])
-    return f"{shown} and {len(names) - LABELS_SHOWN} more" if len(names) > LABELS_SHOWN else shown
+    return _listed(names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names in Markdown, and count those beyond the first `NAMES_SHOWN`."""
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
 def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, str]]:
-    """Return the rows of the table of how it was trained."""
+    """Return the rows of the table on the training."""
     if report is None:
         return []
     rows = [("Hardware", cell(report.hardware)), ("Precision", cell(report.precision)), *_method(config)]
@@ -174,7 +179,7 @@ def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, 
     if config.preprocessing.max_length is not None:
         rows.append(("Tokens at most", str(config.preprocessing.max_length)))
     if report.summary is not None and report.summary.labels:
-        rows.append(("Labels", _labels(report.summary.labels)))
+        rows.append(("Labels", _listed([code(label) for label in report.summary.labels])))
     rows.append(("Finished", report.finished.strftime("%Y-%m-%d")))
     return rows
 
@@ -182,20 +187,15 @@ def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, 
 def _method(config: RunConfig) -> list[tuple[str, str]]:
     if config.peft is None:
         return []
-    wanted = config.peft
-    alpha = wanted.alpha if wanted.alpha is not None else 2 * wanted.r
-    modules = ", ".join(code(name) for name in wanted.target_modules) or "as peft has them for this architecture"
-    merged = ", merged into the base model" if wanted.save_merged else ""
-    rows = [("Method", f"LoRA, r {wanted.r}, alpha {number(alpha)}, dropout {number(wanted.dropout)}{merged}")]
+    peft = config.peft
+    alpha = peft.alpha if peft.alpha is not None else 2 * peft.r
+    modules = ", ".join(code(name) for name in peft.target_modules) or "as peft has them for this architecture"
+    merged = ", merged into the base model" if peft.save_merged else ""
+    rows = [("Method", f"LoRA, r {peft.r}, alpha {number(alpha)}, dropout {number(peft.dropout)}{merged}")]
     rows.append(("Modules with adapters", modules))
     if config.quantization is not None:
         rows.append(("Base model in training", f"{config.quantization.bits} bits (NF4)"))
     return rows
-
-
-def _labels(labels: tuple[str, ...]) -> str:
-    shown = ", ".join(code(label) for label in labels[:LABELS_SHOWN])
-    return f"{shown} and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else shown
 
 
 def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: str) -> Mapping[str, Any] | None:
@@ -225,10 +225,10 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: s
 
 def title(metric: str, task: str) -> str:
     """Return the name of a metric in a table."""
-    called = TITLES.get(metric, metric.replace("_", " "))
-    return f"{called} (macro)" if metric in TASKS[task].class_means else called
+    name = TITLES.get(metric, metric.replace("_", " "))
+    return f"{name} (macro)" if metric in TASKS[task].class_means else name
 
 
 def number(value: float | None) -> str:
-    """Write a number as short as it is still of use."""
+    """Write a number with four significant digits."""
     return "" if value is None else f"{value:.4g}"

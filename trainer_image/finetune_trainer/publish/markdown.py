@@ -1,4 +1,4 @@
-"""Somebody's words in a model card: in its metadata, a cell of a table, between backticks, in an address. Pure.
+"""Names that others gave, in a model card: in its metadata, a cell of a table, between backticks, in an address. Pure.
 
 A name of a dataset, a column, a label or a metric can hold anything. It is shown as it is, and is never markup.
 """
@@ -18,7 +18,7 @@ from finetune_trainer.contract.text import printable
 NOTHING = "?"
 """The text in place of a name that has nothing to show."""
 NAME_MAX = 200
-"""The most characters of one name."""
+"""Largest number of characters of a name."""
 _MARKUP = re.compile(r"[\\`*_\[\]<>|~$&]|^[-+#=]|(?<=^\d)[.)](?=\s|$)")
 _ADDRESS_SAFE = ":/?#@!$&'*+,;=%~"
 
@@ -29,13 +29,13 @@ def cell(text: str) -> str:
 
 
 def _within_word(match: re.Match[str]) -> bool:
-    """Tell whether a `_` stands between letters, where it emphasises nothing; several beside each other are looked at as one."""
-    before, behind = match.string[: match.start()].rstrip("_"), match.string[match.end() :].lstrip("_")
-    return match[0] == "_" and before[-1:].isalnum() and behind[:1].isalnum()
+    """Tell whether a `_` stands between letters, where it emphasises nothing; several in a row count as one."""
+    before, after = match.string[: match.start()].rstrip("_"), match.string[match.end() :].lstrip("_")
+    return match[0] == "_" and before[-1:].isalnum() and after[:1].isalnum()
 
 
 def code(value: Any) -> str:
-    """Write text between backticks, also in a table: neither mark is in it."""
+    """Write text between backticks, also in a table: backticks and bars in it are replaced."""
     text = _one_line(str(value)).replace("`", "'").replace("|", "/")
     return f"`{text or NOTHING}`"
 
@@ -56,7 +56,7 @@ def _one_line(text: str) -> str:
 
 
 class _MetadataDumper(yaml.SafeDumper):
-    """Texts with line breaks or control characters are quoted and escaped."""
+    """A YAML dumper that quotes and escapes texts with line breaks or control characters."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

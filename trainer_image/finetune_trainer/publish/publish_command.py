@@ -1,4 +1,4 @@
-"""What `python -m finetune_trainer publish` does: publish in a thread, watch over it, leave a record.
+"""The command `python -m finetune_trainer publish`: publish in a thread, watch over it, leave a record.
 
 The main thread only waits, so that SIGTERM ends it at once and the deadline in time, whatever a library is busy with.
 """
@@ -26,7 +26,7 @@ from finetune_trainer.shared.volume import Layout, concerns, explain, make_folde
 LAST_LINES = 12
 TELL_SECONDS = 15.0
 SILENT_TELLS = 20
-"""The number of silent moments after which a line says that it goes on: what Xet sends is not counted."""
+"""Number of looks without progress after which a line says that it goes on: bytes that Xet sends are not counted."""
 OVERTIME_SECONDS = 15.0
 """The time that a try which began before the deadline may take beyond it."""
 
@@ -38,7 +38,7 @@ def say(text: str) -> None:
 
 @dataclass
 class Result:
-    """What the thread leaves for the main one."""
+    """The result that the thread leaves for the main one."""
 
     over: threading.Event = field(default_factory=threading.Event)
     stopped: bool = False
@@ -70,7 +70,7 @@ def main() -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     if worker.is_alive():
-        os._exit(code)  # a return would wait for what is stopped
+        os._exit(code)  # a return would wait for a request that is under way
     return code
 
 
@@ -84,7 +84,7 @@ def environment(config: RunConfig) -> dict[str, str]:
 
 
 def work(config: RunConfig, deadline: datetime, result: Result) -> None:
-    """Publish in a thread, and tell how it went."""
+    """Publish in a thread, and leave the result."""
     try:
         from finetune_trainer.publish.publish_run import publish, size
         from finetune_trainer.shared.hub.http_client import Traffic, monotonic_deadline
@@ -99,7 +99,7 @@ def work(config: RunConfig, deadline: datetime, result: Result) -> None:
 
 
 def tell_of(state: Callable[[], str], over: threading.Event) -> None:
-    """Write a line now and then of how far it is, seldom while that does not change."""
+    """Write a line now and then on how far the upload is, seldom while that does not change."""
 
     def tell() -> None:
         last, silent = "", 0
@@ -113,7 +113,7 @@ def tell_of(state: Callable[[], str], over: threading.Event) -> None:
 
 
 def failure_of(error: Exception, config: RunConfig) -> Failure:
-    """Say what an exception means."""
+    """Return the failure that an exception means."""
     from finetune_trainer.shared.failures import ExpectedError
     from finetune_trainer.shared.hub.refusals import clean
 
@@ -130,7 +130,7 @@ def failure_of(error: Exception, config: RunConfig) -> Failure:
 
 
 def record_of(config: RunConfig, result: Result, started: datetime) -> ResultRecord:
-    """Make the record of how it ended: with a result, stopped, or with the time over."""
+    """Return the record of the end: with a result, stopped, or with the time over."""
     failure = result.failure
     if result.hub is None and failure is None and not result.stopped:
         failure = Failure(

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from finetune_trainer.contract.records import PublishedModel, Reason
-from finetune_trainer.contract.run_config import Publish, RunConfig
+from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.publish import base_model_card, card, sealed
 from finetune_trainer.publish.base_model_card import NOTHING, BaseFacts
 from finetune_trainer.publish.repository import Target
@@ -32,7 +32,7 @@ BASE_CARD_SECONDS = 30.0
 
 
 def publish(config: RunConfig, backoff: Backoff, traffic: Traffic, say: Callable[[str], None]) -> PublishedModel:
-    """Publish the run's model. Raises ExpectedError, and OSError of the volume."""
+    """Publish the run's model. Raise ExpectedError, and OSError of the volume."""
     from huggingface_hub import HfApi
 
     wanted = config.publish
@@ -41,7 +41,8 @@ def publish(config: RunConfig, backoff: Backoff, traffic: Traffic, say: Callable
     model = sealed.find(Layout.of(config))
     token = required_token(config.hub)
     connections.require_usable()
-    say(f"{_described(model)} to {wanted.repo_id}, branch {wanted.revision}")
+    described = f"model of step {model.manifest.step} ({len(model.files)} files, {size(model.size_bytes)})"
+    say(f"{described} to {wanted.repo_id}, branch {wanted.revision}")
     if model.left_out:
         say(f"not uploaded: {', '.join(model.left_out)}")
     with one_try(traffic):
@@ -62,14 +63,14 @@ def _base_facts(
 
 
 def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable[[], BaseFacts]) -> PublishedModel:
-    """Make one try. The base model's card is asked for when the Hub has answered: while it is down there is time."""
+    """Make one try. The base model's card is asked for once the Hub answers: its time must not pass while the Hub is down."""
 
     def text(known: Callable[[], BaseFacts]) -> Callable[[str], str]:
         return lambda repo_id: card.render(
             config, model.report, known(), repo_id=repo_id, endpoint=endpoint_of(config.hub)
         )
 
-    message = _message(target.publish, config)
+    message = target.publish.commit_message or f"Model of FineTuneJob {config.job}"
     try:
         return target.push(model, text(facts), message)
     except MetadataRefused:
@@ -80,21 +81,13 @@ def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable
         return target.push(model, text(lambda: NOTHING), message)
 
 
-def _message(wanted: Publish, config: RunConfig) -> str:
-    return wanted.commit_message or f"Model of FineTuneJob {config.job}"
-
-
-def _described(model: SealedModel) -> str:
-    return f"model of step {model.manifest.step} ({len(model.files)} files, {size(model.size_bytes)})"
-
-
 def size(count: int) -> str:
     """Write a number of bytes for people."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def deadline_of(config: RunConfig, text: str | None, started: datetime) -> datetime:
-    """Return until when it is tried: as the operator says, the same moment for all tries; else counted from this one's start."""
+    """Return when publishing ends: as the operator says, which is the same for all its pods; else counted from this one's start."""
     if text:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""The repository on the Hub: made where it is not there, its branch too, and the one commit that brings the model.
+"""The repository on the Hub, which is made where it does not exist, its branch too, and the commit that brings the model.
 
-Every step finds done what a try before it did, so that a try may end between any two. Nothing is ever deleted.
+Every step keeps what an earlier try has done, so that a try may end between any two. Nothing is ever deleted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Head:
 
 @dataclass
 class Target:
-    """Where a model goes, and what is known of it so far."""
+    """The branch that a model goes to, and the owner of the token once the Hub has told."""
 
     api: HfApi
     publish: Publish
@@ -45,7 +45,7 @@ class Target:
     _who: Mapping[str, Any] | None = None
 
     def who(self) -> Mapping[str, Any]:
-        """Ask whose the token is, once: the Hub answers this one seldom."""
+        """Return whose the token is. The Hub is asked once: it limits this request more than others."""
         if self._who is None:
             self._who = dict(self.api.whoami())
         return self._who
@@ -57,24 +57,24 @@ class Target:
             repo_id = repo_id if "/" in repo_id else account.full_name(self.who(), repo_id)
             return self._push(self._open(repo_id), model, card, message)
         except Exception as error:
-            meant = translated(error, repo_id, self.token)
-            if meant is None:
+            refusal = translated(error, repo_id, self.token)
+            if refusal is None:
                 raise
-            raise self._explained(meant, repo_id) from error
+            raise self._explained(refusal, repo_id) from error
 
-    def _explained(self, meant: ExpectedError | Passing, repo_id: str) -> ExpectedError | Passing:
-        """Say a refusal in better words, where the Hub tells what the token may do."""
-        if not isinstance(meant, ExpectedError) or meant.reason not in (Reason.ACCESS_DENIED, Reason.REPO_INVALID):
-            return meant
+    def _explained(self, refusal: ExpectedError | Passing, repo_id: str) -> ExpectedError | Passing:
+        """Return a refusal that says more, where the Hub tells what the token may do."""
+        if not isinstance(refusal, ExpectedError) or refusal.reason not in (Reason.ACCESS_DENIED, Reason.REPO_INVALID):
+            return refusal
         try:
-            return account.problem(self.who(), repo_id) or meant
+            return account.problem(self.who(), repo_id) or refusal
         except Exception as error:
             if translated(error, repo_id, self.token) is None:
                 raise
-            return meant  # the Hub does not tell
+            return refusal  # the Hub does not tell
 
     def _open(self, repo_id: str) -> Head:
-        """Make sure of repository and branch."""
+        """Return the branch; make repository and branch where they do not exist."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         try:
@@ -103,7 +103,7 @@ class Target:
     def _push(self, head: Head, model: SealedModel, card: Callable[[str], str], message: str) -> PublishedModel:
         revision = self.publish.revision
         files = operations(model, card(head.repo_id))
-        # By itself the library would leave out, unsaid, what the repository's .gitignore names: here nothing is ignored.
+        # The library would silently leave out files that the repository's .gitignore names: here nothing is ignored.
         self.api.preupload_lfs_files(head.repo_id, files, revision=revision, gitignore_content="", free_memory=False)
         commit = self.api.create_commit(
             head.repo_id,
@@ -117,7 +117,7 @@ class Target:
         return PublishedModel(repo_id=head.repo_id, url=self._page(head.repo_id), commit=str(commit.oid))
 
     def _check(self, repo_id: str, commit: str, model: SealedModel) -> None:
-        """See that all is there, before anybody is told that it is."""
+        """Check that all files are in the commit, before success is reported."""
         info = self.api.model_info(repo_id, revision=commit)
         missing = sorted({*model.files} - {sibling.rfilename for sibling in info.siblings or ()})
         if missing:
@@ -129,13 +129,13 @@ class Target:
 
 
 def operations(model: SealedModel, card: str) -> list[CommitOperationAdd]:
-    """List what the commit consists of. The library changes these objects: new ones for each try."""
+    """Return the operations of the commit. The library changes these objects: each try makes new ones."""
     from huggingface_hub import CommitOperationAdd
 
     additions = [CommitOperationAdd(CARD, card.encode())]
     for name in model.files:
         operation = CommitOperationAdd(name, str(model.folder / name))
-        # known from the manifest, and compared: no need to read every byte once more
+        # The file was compared with the manifest's digest: the library need not read every byte once more.
         operation.upload_info.sha256 = bytes.fromhex(model.manifest.files[name].sha256)
         additions.append(operation)
     return additions

@@ -1,4 +1,4 @@
-"""The Hub is asked again and again, until it is done or the deadline is there."""
+"""Tries of the Hub, again and again, until one succeeds or the deadline has come."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKOFF = Backoff(first_seconds=2.0, most_seconds=120.0, jitter=(0.5, 1.0))
 
 
 def until_hub_answers(work: Callable[[], T], backoff: Backoff, say: Callable[[str], None]) -> T:
-    """Do the work, again where it meets what passes. Raise ExpectedError when the deadline has come."""
+    """Do the work, and try again after errors that pass. Raise ExpectedError when the deadline has come."""
     started, tries = time.monotonic(), 0
 
     def one_try() -> T:

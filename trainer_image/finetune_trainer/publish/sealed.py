@@ -1,6 +1,6 @@
 """The model that is published: the one that training sealed last, if every byte of it is still what was sealed.
 
-And which of its files go to the Hub: those of a model, by their names; all else stays.
+Only files whose names are those of a model's files go to the Hub.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MODEL_FILES = (
     "*.spm",
 )
 OUR_OWN = (REPORT_FILE, PREDICTIONS_FILE)
-"""What is written beside a model here: how it came about, and rows of the user's test data. Neither ever goes to the Hub."""
+"""Files that training adds: its report, and predictions for the user's test data. Neither ever goes to the Hub."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,21 @@ class SealedModel:
     folder: Path
     manifest: Manifest
     report: TrainingReport | None
-    """None beside a model of a release that left none, or another one: the card says less then."""
+    """None where another release made the model, and left no report or one of another form: the card says less then."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of what is uploaded."""
+        """Names of the files that are uploaded."""
         return tuple(name for name in sorted(self.manifest.files) if is_of_a_model(name))
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What else lies beside it, but our own."""
+        """Names of the other files in the folder, without those that training adds."""
         return tuple(name for name in sorted(self.manifest.files) if not is_of_a_model(name) and name not in OUR_OWN)
 
     @property
     def size_bytes(self) -> int:
-        """The size of what is uploaded."""
+        """Size of the files that are uploaded."""
         return sum(self.manifest.files[name].size for name in self.files)
 
 
@@ -93,13 +93,13 @@ def find(layout: Layout) -> SealedModel:
     """Return the final model of this run. Raise ExpectedError where there is none that is whole."""
     folder = final_model(layout.run)
     if folder is None:
-        mark = newest_attempt_record(layout.run)
-        if mark is None:
+        record = newest_attempt_record(layout.run)
+        if record is None:
             raise _damaged(
                 f"There is no trained model of this job on the volume: {to_pod(layout.run.folder)} holds none."
             )
-        gone = mark.model or to_pod(layout.run.attempt(mark.attempt).model)
-        raise _damaged(f"The trained model is no longer on the volume: there is no {gone}.")
+        missing = record.model or to_pod(layout.run.attempt(record.attempt).model)
+        raise _damaged(f"The trained model is no longer on the volume: there is no {missing}.")
     try:
         sealed = manifest.verified(folder)
     except (BrokenError, OSError) as error:
@@ -115,7 +115,7 @@ def _report(folder: Path, sealed: Manifest) -> TrainingReport | None:
         return None
     try:
         return read_document(folder / REPORT_FILE, TrainingReport)
-    except ValidationError:  # sealed, so not damaged: another release's
+    except ValidationError:  # it is sealed, so not damaged: another release made it
         return None
 
 
