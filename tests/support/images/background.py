@@ -28,8 +28,10 @@ class Preparation:
         containerds at these sockets.
         """
         # Its own process namespace: when the first process of it goes, all go, and their mounts with them.
-        # And before the tests in the queue for the processor: those on a cluster wait for it, and are the longest.
-        first = ["nice", "--adjustment=-8"]
+        # And before the tests in the queue for the processor: those on a cluster wait for it, and are the longest. Where the
+        # kernel shares the processor among sessions first, niceness counts within one alone, and a session has one of its own.
+        of_session = 'echo -8 > /proc/self/autogroup; exec "$@"'
+        first = [*(["sh", "-c", of_session, "sh"] if log is not None else []), "nice", "--adjustment=-8"]
         isolated = ["setpriv", "--pdeathsig", "SIGKILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         what = "all" if images else "binaries"
         program = [sys.executable, "-m", "tests.support.images", what, *map(str, sockets)]
