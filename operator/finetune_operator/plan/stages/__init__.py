@@ -1,1 +1,1 @@
-"""The stages of a job (validate, prepare, train, publish): its next step, from what is desired and observed. Pure."""
+"""The stages of a job (validate, prepare, train, publish): its next step, from the desired and the observed objects. Pure."""

@@ -22,7 +22,7 @@ from finetune_trainer.contract.prepared import PrepareSummary
 from finetune_trainer.contract.records import Cause, Reason
 
 QUICK = timedelta(seconds=RETRY_MAX_SECONDS)
-"""Time after the creation of a Job in which an edit that replaces it counts as one of a row."""
+"""Time after the creation of a Job in which an edit that replaces it is a quick one: a row of these makes the pause longer."""
 EDITED_AGAIN = (
     "the spec was edited again: a prepare Job of what it says now is made after a pause, which grows with each edit"
 )
@@ -64,7 +64,7 @@ def prepare(round: Round) -> Step | PrepareOutcome:
 
 
 def planned(round: Round) -> tuple[Manifest, ...]:
-    """Return the prepare Job that there is or will be first; none where node 0 of the attempt prepares."""
+    """Return the newest prepare Job, or the first one to be made; none where node 0 of the attempt prepares."""
     if not manifests.needs_prepare_job(round.job, round.settings):
         return ()
     stage = _stage(round)
@@ -73,7 +73,7 @@ def planned(round: Round) -> tuple[Manifest, ...]:
 
 def _stage(round: Round) -> Stage:
     job, settings = round.job, round.settings
-    # The Service too: if its name is taken we know it now.
+    # The Service too, so that a taken name shows now.
     beside = (manifests.claim(job), manifests.config_map(job, settings), manifests.service(job))
     return Stage(
         role="prepare",
@@ -89,9 +89,9 @@ def _stage(round: Round) -> Stage:
 
 
 def _replaced(stage: Stage, round: Round, gang: Gang) -> Step:
-    """Make a Job from what an edited spec says now, at once; what failed before does not count.
+    """Make a Job of the edited spec at once; earlier failures do not count.
 
-    Edits that follow one another quickly are not all followed: the pause grows, as before any other repetition.
+    Not each of many quick edits gets a Job: the pause before the next one grows, as before any other repetition.
     """
     made_at = single_pod_job.made_at(round, gang)
     edits = round.status.budget.quick_edits if round.now < made_at + QUICK else 0
@@ -117,13 +117,13 @@ def _succeeded(status: FineTuneJobStatus, gang: Gang) -> PrepareOutcome:
 
 
 def done(summary: PrepareSummary | None) -> Fact:
-    """Make the fact that preparing is over, with what it gave."""
+    """Make the fact that preparing is over, with its summary."""
     text = "model and data are prepared"
     return Fact(True, "Prepared", f"{text}: {summary.text}" if summary is not None else text)
 
 
 def _fallen(stage: Stage, round: Round, gang: Gang) -> Step:
-    """Try again what may succeed then; what the user must mend fails at once."""
+    """Try again where that may succeed; fail at once where the user must mend the cause."""
     fall = single_pod_job.fallen(stage, round, gang)
     if isinstance(fall, Step):
         return fall

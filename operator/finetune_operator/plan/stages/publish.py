@@ -29,7 +29,7 @@ PODS_SECONDS = 5.0
 """Seconds between two looks at training pods that have not ended; the watch tells earlier."""
 DEADLINE_REASON = "PublishDeadlineExceeded"
 RECORDS_MAX = 2
-"""Repetitions of a Job that is complete and whose pod told nothing: publishing again finds its own commit."""
+"""Repetitions, at most, of a complete Job whose pod left no record: publishing again finds its own commit."""
 
 ADVICE = {
     Reason.ACCESS_DENIED: (
@@ -65,7 +65,7 @@ def started_again(round: Round) -> Round:
 def publish(round: Round) -> Step:
     """Take one step of a job whose training has succeeded."""
     publish_spec, written, status = round.job.spec.publish, round.written, round.status
-    if publish_spec is None:  # taken out of the spec after it had failed
+    if publish_spec is None:  # taken out of the spec after publishing had failed
         return _finished(round)
     if (written.phase, written.budget.publish_started) != (status.phase, status.budget.publish_started):
         return Step(status, facts={ConditionType.PUBLISHED: beginning(publish_spec)}, requeue_after_seconds=0.0)
@@ -116,7 +116,7 @@ def _stage(round: Round, publish_spec: PublishSpec) -> Stage:
 
 
 def _deadline(round: Round, publish_spec: PublishSpec) -> datetime:
-    """Return until when what may pass is tried again: the same for all Jobs."""
+    """Return the time until which publishing is tried again: the same for all Jobs."""
     began = round.status.budget.publish_started or stamp(round.now)
     return began + timedelta(seconds=publish_spec.deadline_seconds)
 
@@ -132,7 +132,7 @@ def _wait_for_pods(round: Round, holding: tuple[PodView, ...]) -> Step:
 
 
 def _holding(round: Round) -> tuple[PodView, ...]:
-    """List the training pods that may hold accelerators, but none that was told to end so long ago that its end can't show any more."""
+    """List the training pods that may hold accelerators. One that was told to end long ago is left out: its end will not show."""
     lost, patience = lost_nodes(round.observed), evidence_patience(round.settings)
     return tuple(
         pod
@@ -159,7 +159,7 @@ def _stop_training(round: Round) -> tuple[tuple[Suspend, ...], float | None]:
 def _under_way(stage: Stage, round: Round, publish_spec: PublishSpec, gang: Gang) -> Step:
     """Wait for the publish Job as long as there is time, then fail."""
     step = single_pod_job.under_way(stage, round, gang)
-    # A pod that runs ends by itself, with the reason.
+    # A pod that runs ends by itself at the deadline, and tells the reason.
     slack = timedelta(0) if gang.first is None else evidence_patience(round.settings)
     left = seconds_until(_deadline(round, publish_spec) + slack, round.now)
     if left > 0:
@@ -172,7 +172,7 @@ def _under_way(stage: Stage, round: Round, publish_spec: PublishSpec, gang: Gang
 
 
 def _written_fact(observed: Observed) -> Fact | None:
-    """Return what the condition Published says now."""
+    """Return the fact of the condition Published as it is written."""
     condition = conditions.find(observed.job.status, ConditionType.PUBLISHED)
     return Fact(False, condition.reason, condition.message) if condition is not None else None
 
@@ -201,7 +201,7 @@ def _finished(round: Round, fact: Fact | None = None) -> Step:
 
 
 def _fallen(stage: Stage, round: Round, publish_spec: PublishSpec, gang: Gang) -> Step:
-    """Try again what may pass, as long as there is time; what the user must mend fails at once."""
+    """Try again while there is time; fail at once where the user must mend the cause."""
     fall = single_pod_job.fallen(stage, round, gang)
     if isinstance(fall, Step):
         return fall
@@ -220,7 +220,7 @@ def _fallen(stage: Stage, round: Round, publish_spec: PublishSpec, gang: Gang) -
 
 
 def _failed(round: Round, diagnosis: Diagnosis) -> Step:
-    """End the job as failed. The model stays where it is: what to do ends with how it is published without training."""
+    """End the job as failed. The model stays on the claim: the advice ends with how to publish it without training."""
     advice = next((text for reason, text in ADVICE.items() if reason == diagnosis.reason), diagnosis.resolution)
     retry = "" if "`spec.retry`" in advice else " Then raise `spec.retry`."
     kept = f"{retry} The model is kept: it is published without training again."

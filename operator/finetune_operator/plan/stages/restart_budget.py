@@ -84,7 +84,7 @@ def may_go_on(round: Round, verdict: Verdict, attempt: int) -> bool:
 
 
 def close_attempt(round: Round, gang: Gang) -> Round:
-    """Remember how far an attempt got that is over, and whether that was farther than any before."""
+    """Note how far an attempt got that is over, and whether that was farther than any before."""
     status, progress = round.status, round.progress(gang.number)
     steps = [record.step for record in gang.records.values()]
     steps.append(progress.step if progress else None)

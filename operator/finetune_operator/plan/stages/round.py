@@ -59,7 +59,7 @@ class Round:
         return self.with_status(self.status.model_copy(update=fields))
 
     def with_budget(self, **fields: object) -> Round:
-        """Return the round with these fields of the status' budget changed."""
+        """Return the round with these fields of the status's budget changed."""
         assert fields.keys() <= Budget.model_fields.keys(), fields
         return self.with_fields(budget=self.status.budget.model_copy(update=fields))
 

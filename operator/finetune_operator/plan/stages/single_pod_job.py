@@ -1,6 +1,6 @@
 """A stage that is one Job of one pod at a time: it is made, watched, explained while it waits, and made again where that may help.
 
-Preparing and publishing are such stages. What their success means, and when they are over without it, is theirs to say.
+Preparing and publishing are such stages. Their own modules say what success means, and when the stage has failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from finetune_operator.plan.types import Action, Delete, Manifest, Ref, Suspend
 from finetune_trainer.contract.records import Cause
 
 LONG_AGO = timedelta(seconds=300)
-"""Age of a Job that is gone and that an older operator made, which noted no time: longer than every pause."""
+"""Age that is assumed of a Job that is gone and whose creation no status notes (an older operator made it): longer than every pause."""
 OF_NO_MATTER: Mapping[str, bool | set[str]] = {
     "retry": True,
     "backoff_limit": True,
@@ -46,7 +46,7 @@ OF_NO_MATTER: Mapping[str, bool | set[str]] = {
     "storage": {"size", "storage_class_name", "access_mode", "retain"},
     "publish": {"deadline_seconds"},
 }
-"""Fields of the spec that change nothing of what a Job of these stages does."""
+"""Fields of the spec on which the work of these stages' Jobs does not depend."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Stage:
     doing: str
     """Work of the Job in words: `prepares model and data`."""
     make: Callable[[int], Manifest]
-    """Maker of the Job of a number."""
+    """Function that makes the Job of a number."""
     digest: str
-    """Digest of what the user asks of its Jobs: an edit that changes nothing of it needs no new one."""
+    """Digest of the spec as far as the stage's Jobs depend on it: an edit that leaves it as it is needs no new Job."""
     beside: tuple[Manifest, ...]
     """Objects that a Job needs, made with it."""
 
@@ -74,7 +74,7 @@ class Stage:
         return max(getattr(round.status, self.number_field) or 0, round.owned.highest(self.role))
 
     def manifest(self, number: int) -> Manifest:
-        """Make the Job, marked with what it was made from."""
+        """Make the Job, marked with the digest of the spec that it is made from."""
         manifest = self.make(number)
         manifest["metadata"].setdefault("annotations", {})[SPEC_DIGEST] = self.digest
         return manifest
@@ -83,7 +83,7 @@ class Stage:
         return single_gang(round.observed, round.owned, self.role, number)
 
     def outdated(self, gang: Gang) -> bool:
-        """Return whether the Job was made from another spec. One that says nothing of it was made by an older operator, and stays."""
+        """Return whether the Job was made from another spec. One without a digest was made by an older operator, and stays."""
         return gang.job is not None and gang.job.spec_digest not in (None, self.digest)
 
     def status(self, round: Round, number: int) -> FineTuneJobStatus:
@@ -92,8 +92,8 @@ class Stage:
 
 
 def digest_of(job: FineTuneJob) -> str:
-    """Digest what the user wrote, as far as it matters: not an administrator's settings, not how this version of the
-    operator makes a Job, so that neither another operator nor an upgrade finds a Job outdated.
+    """Digest the user's spec as far as the Jobs depend on it. An administrator's settings and this version's way to make a
+    Job are left out, so that neither another operator nor an upgrade finds a Job outdated.
     """
     written = job.spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=OF_NO_MATTER)
     return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
@@ -113,7 +113,7 @@ def start(stage: Stage, round: Round, number: int) -> Step:
 
 
 def _retire(stage: Stage, owned: OwnedObjects, number: int) -> tuple[Action, ...]:
-    """Stop the Job before and remove older ones. Repeated until it is so: an operator may have died over it."""
+    """Stop the Job before and remove older ones. Each step does so until it is done: an operator may have died in between."""
     older = [job for job in owned.jobs if job.role == stage.role and job.number < number]
     gone = [job for job in older if job.number < number - 1 and not job.deleting]
     return (
@@ -152,7 +152,7 @@ class Fall:
 
     diagnosis: Diagnosis
     fact: Fact
-    """Fact that the stage's condition shows of it."""
+    """Fact that the stage's condition shows of the fall."""
     ended: datetime
     due: datetime
     """Time from which the next Job may be made."""
@@ -180,7 +180,7 @@ def fallen(stage: Stage, round: Round, gang: Gang) -> Step | Fall:
 
 
 def again(stage: Stage, round: Round, gang: Gang, fall: Fall) -> Step | None:
-    """Make the next Job, where it is due and what there is was listed; None where it must be waited for."""
+    """Make the next Job where it is due, after a list; None where it is not due yet."""
     if round.now < fall.due:
         return None
     if not round.observed.listed:
@@ -200,7 +200,7 @@ def paused(stage: Stage, round: Round, gang: Gang, fall: Fall) -> Step:
 
 
 def caught_up(stage: Stage, round: Round, number: int, counted: Callable[[Round, Diagnosis], Round]) -> Round:
-    """Catch up with a Job that was made before the status could be written: why the tries before had failed is said now."""
+    """Catch up with a Job that was made before the status could be written: count and show the failures of the Jobs before it."""
     first = max(getattr(round.status, stage.number_field) or number, stage.first)
     for earlier in range(first, number):
         gang = stage.gang(round, earlier)
@@ -222,7 +222,7 @@ def _in_words(verdict: Verdict) -> Diagnosis:
 
 
 def made_at(round: Round, gang: Gang) -> datetime:
-    """Return when the present Job was made. One that is gone tells nothing itself."""
+    """Return when the present Job was made; where it is gone, as the status tells."""
     if gang.job is not None:
         return gang.job.created
     return round.status.budget.last_made or round.now - LONG_AGO

@@ -1,4 +1,4 @@
-"""Checks of a spec that need the cluster: whether what it names is there and fits, and whether its names are free.
+"""Checks of a spec that need the cluster: whether the objects that it names exist and fit, and its own objects' names are free.
 
 Problems are values. Those that something from outside can mend keep the job waiting; the others fail it.
 """
@@ -27,34 +27,34 @@ class SpecProblem:
 
 
 def needed(job: FineTuneJob, known: Mapping[Ref, Manifest | None] = MappingProxyType({})) -> tuple[Ref, ...]:
-    """List the objects that the spec names and the operator may read, and those that the ones that are `known` wait for.
+    """List the objects that the spec names and the operator may read, and the storage classes that `known` claims wait for.
 
-    Secrets it may not read: pods' events tell of those.
+    The operator may not read Secrets: the events of pods tell where one is missing.
     """
     spec = job.spec
-    names: list[Ref] = []
+    refs: list[Ref] = []
     if spec.storage.claim_name is not None:
-        names.append(Ref(CLAIM, spec.storage.claim_name))
+        refs.append(Ref(CLAIM, spec.storage.claim_name))
     elif spec.storage.storage_class_name:
-        names.append(Ref("StorageClass", spec.storage.storage_class_name))
+        refs.append(Ref("StorageClass", spec.storage.storage_class_name))
     for volume in spec.volumes:
         if volume.claim_name is not None:
-            names.append(Ref(CLAIM, volume.claim_name))
+            refs.append(Ref(CLAIM, volume.claim_name))
         if volume.config_map is not None:
-            names.append(Ref("ConfigMap", volume.config_map))
-    names.extend(Ref("ConfigMap", name) for name, _, _ in _keys(job))
-    waited_for = (_class_waited_for(known.get(ref)) for ref in names if ref.kind == CLAIM)
-    names.extend(Ref("StorageClass", name) for name in waited_for if name is not None)
-    return tuple(dict.fromkeys(names))
+            refs.append(Ref("ConfigMap", volume.config_map))
+    refs.extend(Ref("ConfigMap", name) for name, _, _ in _keys(job))
+    waited_for = (_class_waited_for(known.get(ref)) for ref in refs if ref.kind == CLAIM)
+    refs.extend(Ref("StorageClass", name) for name in waited_for if name is not None)
+    return tuple(dict.fromkeys(refs))
 
 
 def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[SpecProblem, ...]:
-    """Find all that is wrong now. `observed.references` holds everything `needed`; `planned` is what is about to be made."""
+    """Find all problems. `observed.references` holds all objects that are `needed`; `planned`: the objects to be made next."""
     job = observed.job
     return (
         *_template(job, observed.settings),
         *(SpecProblem("AcceleratorUnknown", text) for text in manifests.accelerator_problems(job, observed.settings)),
-        *_names(observed, planned),
+        *(problem for manifest in planned if (problem := taken(observed, manifest)) is not None),
         *_storage(observed),
         *_volumes(job, observed.references),
         *_variables(observed),
@@ -62,14 +62,14 @@ def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[SpecPro
 
 
 def _template(job: FineTuneJob, settings: PlanSettings) -> tuple[SpecProblem, ...]:
-    """Check the template: what can't be done fails the job; what it may not do waits, for an edit or for the administrator."""
+    """Check the template: an invalid one fails the job; one that asks for too much waits, for an edit or for the administrator."""
     if wrong := manifests.template_problems(job):
         return tuple(SpecProblem("TemplateInvalid", text, mendable=False) for text in wrong)
     return tuple(SpecProblem("TemplateNotAllowed", text) for text in manifests.template_off_limits(job, settings))
 
 
 def taken(observed: Observed, planned: Manifest) -> SpecProblem | None:
-    """Say whether somebody else's object has the name of a planned one."""
+    """Return the problem of a planned object whose name somebody else's object has; None where the name is free."""
     present = find(observed, planned["kind"], planned["metadata"]["name"])
     if present is None or manifests.is_controlled_by(present, observed.job):
         return None
@@ -119,12 +119,6 @@ def _class_waited_for(claim: Manifest | None) -> str | None:
     if status.get("phase") != "Pending" or spec.get("volumeName"):
         return None
     return spec.get("storageClassName") or None
-
-
-def _names(observed: Observed, planned: tuple[Manifest, ...]) -> Iterator[SpecProblem]:
-    for manifest in planned:
-        if (problem := taken(observed, manifest)) is not None:
-            yield problem
 
 
 def _storage(observed: Observed) -> Iterator[SpecProblem]:
@@ -208,9 +202,9 @@ def _variables(observed: Observed) -> Iterator[SpecProblem]:
         if config_map is None:
             yield SpecProblem("ConfigMapNotFound", f"{field}: there is no ConfigMap {name!r}; create it")
         elif key not in (config_map.get("data") or {}):
-            has = ", ".join(sorted(config_map.get("data") or {})) or "none"
+            keys = ", ".join(sorted(config_map.get("data") or {})) or "none"
             yield SpecProblem(
-                "ConfigMapKeyNotFound", f"{field}: ConfigMap {name!r} has no key {key!r}; its keys: {has}"
+                "ConfigMapKeyNotFound", f"{field}: ConfigMap {name!r} has no key {key!r}; its keys: {keys}"
             )
 
 

@@ -28,7 +28,7 @@ SILENCE = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Step:
-    """Next status of a job, the facts that it states, and what is to be done and read: the fields of a `Decision`."""
+    """Next status of a job, the facts that it states, its actions and look-ups: the fields of a `Decision`."""
 
     status: FineTuneJobStatus
     facts: Mapping[ConditionType, Fact] = field(default_factory=dict)
@@ -41,8 +41,8 @@ class Step:
 
 
 def wants_list(round: Round) -> Step:
-    """Do and write nothing before the children have been listed: what comes next can't be undone."""
-    machines = tuple(Ref("Node", name) for name in sorted(round.observed.nodes or ()))  # what they showed may be why
+    """Do and write nothing before the children have been listed, because the next step can't be undone."""
+    machines = tuple(Ref("Node", name) for name in sorted(round.observed.nodes or ()))  # the state of one may be why
     return Step(round.written, wants_list=True, wants_references=machines)
 
 
@@ -54,7 +54,7 @@ def retry_delay(times: int) -> timedelta:
 
 
 def creates(round: Round, planned: tuple[Manifest, ...]) -> tuple[Create, ...]:
-    """Create those of the planned objects that are not there yet, and that the API server has not just refused."""
+    """Create the planned objects that do not exist yet, except those that the API server has just refused."""
     observed = round.observed
     refused = {refusal.ref for refusal in observed.refusals}
     names = ((manifest, Ref.of(manifest)) for manifest in planned)
@@ -79,21 +79,21 @@ def refused(round: Round, planned: tuple[Manifest, ...]) -> Step | None:
 
 
 def _refusal_fact(refusal: Refusal) -> Fact:
-    what, words = f"{refusal.ref.kind} {refusal.ref.name!r}", refusal.message.rstrip(". ")
+    subject, words = f"{refusal.ref.kind} {refusal.ref.name!r}", refusal.message.rstrip(". ")
     if refusal.reason == UNANSWERED:
         text = (
-            f"the API server has not answered yet to the creation of {what}, or to those before it in this namespace. "
+            f"the API server has not answered yet to the creation of {subject}, or to those before it in this namespace. "
             "What to do: nothing if it comes; else look at the API server and its admission webhooks, one may be slow."
         )
         return Fact(False, "CreateUnanswered", text)
     if refusal.passes:
         text = (
-            f"the API server could not create {what} now: {words}. What to do: nothing if it passes; else look at the API "
+            f"the API server could not create {subject} now: {words}. What to do: nothing if it passes; else look at the API "
             "server, or the admission webhook that the message names. It is tried again."
         )
         return Fact(False, "CreateUnavailable", text)
     text = (
-        f"the API server refused {what}: {words}. "
+        f"the API server refused {subject}: {words}. "
         "What to do: change what the message names (quota, admission rule, `spec.template`). It is tried again."
     )
     return Fact(False, f"Create{refusal.reason}", text)
@@ -113,7 +113,7 @@ def blocked(round: Round, planned: tuple[Manifest, ...]) -> Step | None:
 
 
 def stop_all(owned: OwnedObjects) -> tuple[Suspend, ...]:
-    """Give everything back that a Job still holds."""
+    """Suspend all Jobs that may still hold pods."""
     return tuple(Suspend(job.name) for job in owned.jobs if job.active)
 
 
@@ -125,7 +125,7 @@ def fail(
     verdict: str | None = None,
     facts: Mapping[ConditionType, Fact] | None = None,
 ) -> Step:
-    """End the job as failed: `diagnosis` is of what failed last, `verdict` the reason of the whole if it is another."""
+    """End the job as failed: `diagnosis` is that of the last failure, `verdict` the reason of the job's, if it is another."""
     if not round.observed.listed:
         return wants_list(round)
     status, owned = round.status, round.owned
@@ -142,7 +142,7 @@ def fail(
 
 
 def _without_ready(status: FineTuneJobStatus) -> Nodes | None:
-    """Return the nodes, none of them ready: nothing runs any more. Those that have succeeded stay counted."""
+    """Return the nodes, none of them ready: nothing runs any more. Nodes that have succeeded stay counted."""
     if status.nodes is None or status.model is not None:
         return status.nodes
     return status.nodes.model_copy(update={"ready": 0})

@@ -1,6 +1,6 @@
 """The stage of training: one gang at a time, replaced as a whole when it falls, until success or the budget's end.
 
-An attempt is created at once when the one before falls; why that one fell is settled when its evidence is in. Every
+An attempt is created at once when the one before falls; the cause of that fall is charged when its evidence is in. Every
 state can be told from status and objects alone, also when a status write was lost after its actions were carried out.
 """
 
@@ -79,8 +79,8 @@ def succeed(round: Round, gang: Gang) -> Step:
         nodes=Nodes(desired=gang.nodes, ready=gang.nodes),
         model=ModelStatus(claim_name=manifests.claim_name(round.job), path=_within_claim(round, gang.number, path)),
     )
-    own = gang.job.uid if gang.job else None
-    others = tuple(Suspend(job.name) for job in round.owned.jobs if job.active and job.uid != own)
+    own_uid = gang.job.uid if gang.job else None
+    others = tuple(Suspend(job.name) for job in round.owned.jobs if job.active and job.uid != own_uid)
     facts = {
         ConditionType.PREPARED: _prepared(round.status, progress),
         ConditionType.RUNNING: Fact(False, "Succeeded", "training is over"),
@@ -90,13 +90,13 @@ def succeed(round: Round, gang: Gang) -> Step:
     if round.job.spec.publish is not None:
         facts[ConditionType.PUBLISHED] = publish.beginning(round.job.spec.publish)
         return Step(publish.begin(done, 1).status, facts=facts, actions=others, requeue_after_seconds=0.0)
-    over = done.with_fields(phase=Phase.SUCCEEDED, completion_time=stamp(round.now))
+    finished = done.with_fields(phase=Phase.SUCCEEDED, completion_time=stamp(round.now))
     grace = float(round.settings.grace_period_seconds)
-    return Step(over.status, facts=facts, actions=others, requeue_after_seconds=grace)
+    return Step(finished.status, facts=facts, actions=others, requeue_after_seconds=grace)
 
 
 def _prepared(status: FineTuneJobStatus, progress: Progress | None) -> Fact:
-    """Return what the prepare Job said of model and data; where node 0 prepared, what that said."""
+    """Return the fact of the condition Prepared: that of the prepare Job, or of node 0 where it prepared."""
     old = conditions.find(status, ConditionType.PREPARED)
     if old is not None and old.status == "True":
         return Fact(True, old.reason, old.message)

@@ -1,4 +1,4 @@
-"""An attempt that is over without success: who pays, whether there is another, and when."""
+"""An attempt that is over without success: who pays, whether another follows, and when."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ def fallen(round: Round, gang: Gang) -> Step:
     if round.now >= due and (accounted or may_go_on):
         return _prepare_again(round, gang) if _needs_preparing(round, gang) else start(round, gang.number + 1, {})
     again = max(0.1, seconds_until(due if round.now < due else guess_due, round.now))
+    diagnosis = verdict.diagnosis
+    text = f"attempt {gang.number} ended: {with_way_out(diagnosis.message, diagnosis.resolution)}"
     return Step(
         from_training.with_nodes(round.status, gang, round.now),
-        facts={ConditionType.RUNNING: _fallen_fact(gang, verdict.diagnosis)} if not gave_up else {},
+        facts={ConditionType.RUNNING: Fact(False, str(diagnosis.reason), text)} if not gave_up else {},
         actions=(Suspend(gang.job.name),) if gang.job is not None and gang.job.active else (),
         requeue_after_seconds=soonest(again, look_at_nodes_again(round.observed, gang)),
         wants_references=doubtful_nodes(round.observed, gang),
@@ -57,7 +59,7 @@ def _needs_preparing(round: Round, gang: Gang) -> bool:
 
 
 def _prepare_again(round: Round, gang: Gang) -> Step:
-    """Go back to preparing, within the same budget: what it makes anew is what the next attempt begins with."""
+    """Go back to preparing, within the same budget: the next attempt begins with the data that it makes anew."""
     failed = round.status.failure
     assert failed is not None
     ahead = round.with_budget(first_attempt=gang.number + 1, first_prepare=(round.status.prepare_attempt or 0) + 1)
@@ -71,7 +73,7 @@ def _prepare_again(round: Round, gang: Gang) -> Step:
 
 
 def give_up(round: Round, gang: Gang) -> Step:
-    """End an attempt whose pods did not start in time: what they hold goes back, and it costs nothing."""
+    """End an attempt whose pods did not start in time: they give back what they hold, and the attempt costs nothing."""
     running = find(round.status, ConditionType.RUNNING)
     why = f" ({running.reason}: {running.message})" if running is not None and running.reason != "Starting" else ""
     reason = ClusterReason.START_DEADLINE
@@ -101,8 +103,3 @@ def fail_by(round: Round, accounts: restart_budget.Accounts) -> Step:
     verdict = ClusterReason.BACKOFF_LIMIT if accounts.over_budget else None
     facts = {ConditionType.RUNNING: Fact(False, str(fatal.reason), fatal.message)}
     return fail(round.with_status(accounts.status), fatal, attempt=accounts.attempt, verdict=verdict, facts=facts)
-
-
-def _fallen_fact(gang: Gang, diagnosis: Diagnosis) -> Fact:
-    text = f"attempt {gang.number} ended: {with_way_out(diagnosis.message, diagnosis.resolution)}"
-    return Fact(False, str(diagnosis.reason), text)

@@ -20,7 +20,7 @@ from finetune_trainer.contract.run_config import PORT
 
 POLL_STARTING_SECONDS = 1.0
 SILENCE_SHOWN = timedelta(seconds=60)
-"""Time for which it is no news that node 0 does not answer: it does so a moment after its container has started."""
+"""Time after which the silence of node 0 is shown: usually it answers a moment after its container has started."""
 UNREACHABLE = (
     f"all pods run, but node 0 can't be asked how far it is. What to do: let the operator reach port {PORT} of the pods "
     "(network policy), or let it ask through the API server."
@@ -36,7 +36,7 @@ PHASES = {
 
 
 def alive(round: Round, gang: Gang) -> Step:
-    """Show how far an attempt is whose pods stand, and what it waits for."""
+    """Show how far an attempt has come whose pods stand, and what it waits for."""
     progress = round.progress(gang.number)
     lost_checkpoint = from_training.checkpoint_fact(round.status, progress)
     if progress is not None:
@@ -53,7 +53,7 @@ def alive(round: Round, gang: Gang) -> Step:
     if waiting.known or unseen or begun:
         facts[ConditionType.RUNNING] = fact
     missing: tuple[Action, ...] = ()
-    if not begun:  # what is made beside the Job may have been refused, or its name be taken
+    if not begun:  # an object beside the Job may have been refused, or its name be taken
         needed = planned(round, gang.number)
         missing = creates(round, needed)
         stopped = blocked(round, needed)
@@ -73,7 +73,7 @@ def alive(round: Round, gang: Gang) -> Step:
 
 
 def expired_by(round: Round, gang: Gang) -> bool:
-    """Return whether the pods have had their time to start. What they fall by after that is the operator's own doing."""
+    """Return whether the pods have had their time to start. A fall after that is the operator's own doing."""
     status, progress = round.status, round.progress(gang.number)
     if (
         status.attempt_begun is not None
@@ -104,7 +104,7 @@ def _deadlines(round: Round) -> tuple[float | None, ...]:
 
 
 def _running_fact(status: FineTuneJobStatus, gang: Gang, progress: Progress | None, age: timedelta) -> Fact:
-    """Make the fact that the condition Running shows of a gang that nothing keeps."""
+    """Make the fact that the condition Running shows of a gang without an obstacle."""
     begun = status.attempt_begun is not None
     if progress is not None and progress.phase in PHASES and (begun or age >= WAITING_SHOWN):
         reason, text = PHASES[progress.phase]

@@ -1,4 +1,4 @@
-"""The start of an attempt: the objects that it needs, and what becomes of the attempts before it."""
+"""The start of an attempt: the objects that it needs, and the end of the attempts before it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _planned(
 
 def start(round: Round, attempt: int, facts: Facts) -> Step:
     """Create an attempt. The one before is stopped and keeps its logs; older ones go once they are accounted for."""
-    manifests, status = planned(round, attempt), round.status
-    if (waiting := blocked(round, manifests)) is not None:
+    needed, status = planned(round, attempt), round.status
+    if (waiting := blocked(round, needed)) is not None:
         return waiting
     if attempt > 1 and not round.observed.listed:
         return wants_list(round)
@@ -48,13 +48,13 @@ def start(round: Round, attempt: int, facts: Facts) -> Step:
     return Step(
         from_training.with_nodes(started.status, round.attempt(attempt), round.now),
         facts={**facts, ConditionType.RUNNING: fact},
-        actions=(*creates(round, manifests), *retire(round, attempt)),
+        actions=(*creates(round, needed), *retire(round, attempt)),
         requeue_after_seconds=round.settings.pod_diagnosis_seconds,
     )
 
 
 def retire(round: Round, current: int) -> tuple[Action, ...]:
-    """Stop the attempt before, remove older ones once a written status accounts for them. Repeated until it is so."""
+    """Stop the attempt before, remove older ones once a written status accounts for them. Each step does so until it is done."""
     actions: list[Action] = []
     accounted = round.written.budget.settled_attempt
     for job in round.owned.jobs:

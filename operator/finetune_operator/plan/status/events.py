@@ -1,4 +1,4 @@
-"""Events: what changed between the status that was and the one that will be, in sentences for `kubectl describe`.
+"""Events: the changes from the old status to the new one, in sentences for `kubectl describe`.
 
 Nothing but the two statuses decides, so no restart posts an event twice, and each transition that is written is told.
 """
@@ -19,7 +19,7 @@ from finetune_operator.plan.types import EventNote
 MESSAGE_MAX = 1024
 """Characters of an event's message: the API server takes no longer one."""
 ROOM = MESSAGE_MAX - 64
-"""Characters for what happened and what to do, beside which attempt it was."""
+"""Characters for a message and its way out; the others name the attempt."""
 
 
 def transitions(job: FineTuneJob, old: FineTuneJobStatus, new: FineTuneJobStatus) -> tuple[EventNote, ...]:

@@ -1,4 +1,4 @@
-"""The part of a status that is about training: progress, evaluation, checkpoint, what names turned out to be.
+"""The part of a status that is about training: progress, evaluation, checkpoint, resolved names.
 
 Values that JSON can't carry (a loss that is not a number) become null; nothing else is changed or guessed.
 """
@@ -33,7 +33,7 @@ def with_progress(status: FineTuneJobStatus, progress: records.Progress) -> Fine
         update["progress"] = _progress(progress)
     if progress.evaluation:
         update["evaluation"] = finite(progress.evaluation)
-    if progress.begun is not None and status.attempt_begun is None:  # an attempt begins once: its first word holds
+    if progress.begun is not None and status.attempt_begun is None:  # an attempt begins once: its first answer holds
         update["attempt_begun"] = progress.begun
         update["resumed_from"] = _checkpoint(progress.resumed_from) if progress.resumed_from else None
         if lost_checkpoint(status, progress) is not None:
@@ -65,7 +65,7 @@ def with_record(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobS
 
 
 def _with_checkpoint(budget: api.Budget, newest: records.CheckpointRef | None, sealed_by: int) -> api.Budget:
-    """Return the budget after a checkpoint became known that attempt `sealed_by` has sealed; 0 where that was none of these."""
+    """Return the budget after a checkpoint became known. `sealed_by`: attempt that has sealed it; 0 where an earlier one may have."""
     if newest is None or newest.step <= budget.checkpoint_step:
         return budget
     attempt = max(sealed_by, budget.checkpoint_attempt)
@@ -81,7 +81,7 @@ def lost_checkpoint(status: FineTuneJobStatus, progress: records.Progress) -> ap
 
 
 def checkpoint_fact(status: FineTuneJobStatus, progress: records.Progress | None) -> Fact | None:
-    """Return what the condition CheckpointLost says now; None where nothing has changed. `status` is that before `progress`."""
+    """Return what the condition CheckpointLost says now; None where nothing has changed. `status`: as it was before `progress`."""
     if progress is None:
         return None
     lost = lost_checkpoint(status, progress)
@@ -89,15 +89,16 @@ def checkpoint_fact(status: FineTuneJobStatus, progress: records.Progress | None
         outcome = (
             f"goes on from step {progress.resumed_from.step}" if progress.resumed_from is not None else "begins anew"
         )
-        what = f"the checkpoint of step {lost.step} ({lost.path}) can't be used or is not on the volume: "
-        return Fact(True, "NotOnVolume", f"{what}attempt {progress.attempt} {outcome}. What to do: {LOST_ADVICE}")
+        subject = f"the checkpoint of step {lost.step} ({lost.path})"
+        text = f"{subject} can't be used or is not on the volume: attempt {progress.attempt} {outcome}"
+        return Fact(True, "NotOnVolume", f"{text}. What to do: {LOST_ADVICE}")
     if holds(status, ConditionType.CHECKPOINT_LOST) and progress.checkpoint is not None:
         return Fact(False, "Sealed", f"a checkpoint of step {progress.checkpoint.step} has been sealed since")
     return None
 
 
 def with_final_step(status: FineTuneJobStatus, record: ResultRecord) -> FineTuneJobStatus:
-    """Put the last step into the status of a training that is over: the last one that was polled is an earlier one."""
+    """Put the last step into the status of a training that is over: the last progress that was read is of an earlier step."""
     if record.step is None:
         return status
     old = status.progress or api.ProgressStatus()

@@ -1,6 +1,6 @@
 """The status of a FineTuneJob that this operator's models refuse: made for another version, or past an older CRD.
 
-It must be told to the user, and must not end the operator. Pure; what stands in the status already is kept.
+The user must be told, and the operator must not end by it. Pure; the other fields of the status are kept.
 """
 
 from __future__ import annotations
