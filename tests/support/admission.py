@@ -1,4 +1,4 @@
-"""An admission webhook as a tenant's cluster may have one: real to the API server, slow or broken as the test says."""
+"""An admission webhook as a tenant's cluster may have one: a real server, slow or broken as the test says."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.support.serving import Handler, serving
 
 PROBE = "probe-of-the-webhook"
 TIMEOUT_SECONDS = 30
-"""The API server waits no longer for a webhook."""
+"""Longest time that the API server waits for a webhook."""
 
 
 class Admission:
-    """What the webhook does. Change it at any time."""
+    """The behaviour of the webhook. A test may change it at any time."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
-        """No request is answered before."""
+        """Event before which no request is answered."""
         self.open.set()
         self.broken = False
-        """Answers 500."""
+        """Whether it answers 500."""
         self.refused: frozenset[str] = frozenset()
         """Operations that are refused: CREATE, UPDATE, DELETE."""
 
@@ -52,7 +52,7 @@ class _Webhook(Handler):
 
 @contextmanager
 def webhook_on_jobs(cluster: ControlPlane, api: Api) -> Iterator[Admission]:
-    """Put a webhook in force that is asked about each Job of one namespace; yield it."""
+    """Install a webhook that is asked about each Job of one namespace; yield it."""
     admission = Admission()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(cluster.pki / "api.crt", cluster.pki / "api.key")

@@ -1,4 +1,4 @@
-"""A cluster's API as a test speaks it: one request, one dict. Quicker than kubectl, and not the operator's client."""
+"""A client of a cluster's API for tests: one request, one dict. Quicker than kubectl, and not the operator's client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATHS = {
 
 
 class ApiFailed(Exception):
-    """The API server refused a request."""
+    """An error that the API server answered a request with."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")

@@ -1,4 +1,4 @@
-"""What the API server was asked for in one namespace, in the order of its answers."""
+"""The requests to the API server about one namespace, in the order of its answers."""
 
 from __future__ import annotations
 

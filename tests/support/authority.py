@@ -1,4 +1,4 @@
-"""An authority of a company: its certificate, and a server on this machine that it has vouched for. Needs openssl."""
+"""A company's certificate authority: its certificate, and a server on this machine that it has certified. Needs openssl."""
 
 from __future__ import annotations
 

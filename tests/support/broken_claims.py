@@ -27,7 +27,7 @@ class BrokenClaims:
         self._claim(name)
 
     def of_root(self, name: str) -> None:
-        """Make a claim of root's, as an NFS export that nobody has handed over: kubelet sets no group on a folder of the host."""
+        """Make a claim that root owns, as an NFS export nobody has handed over may be: kubelet sets no group on a folder of the host."""
         self._folder(name).chmod(0o755)
         self._claim(name)
 
@@ -38,7 +38,7 @@ class BrokenClaims:
         self._claim(name)
 
     def small(self, name: str) -> None:
-        """Make a claim with room for the prepared data, and for less than a checkpoint in all: waiting does not help."""
+        """Make a claim with room for the prepared data, but not for a checkpoint: waiting does not help."""
         self._mount(self._folder(name), f"size={SMALL_BYTES},mode=1777")
         self._claim(name)
 

@@ -1,4 +1,4 @@
-"""The user's cache folder: what takes minutes to make, kept by content, so that a second run costs seconds.
+"""The user's cache folder: files that take minutes to make, kept by content, so that a second run costs seconds.
 
 binaries/<hash>/   programs of the test cluster
 images/            buildah's storage
@@ -18,7 +18,7 @@ from tests.support.commands import output
 
 
 def cache_folder(*parts: str) -> Path:
-    """Return a folder below the cache of this project; make it where it is not there."""
+    """Return a folder below the cache of this project; create it where it is missing."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base, "finetune-operator", *parts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,5 +51,5 @@ def keep_newest(folder: Path, count: int) -> None:
 
 
 def size_bytes(folder: Path) -> int:
-    """Return what a folder takes on the disk, hard links counted once."""
+    """Return the bytes of a folder on the disk, hard links counted once."""
     return int(output("du", "-s", "--block-size=1", folder).split()[0])

@@ -37,7 +37,7 @@ def run_config(uid: str = "u", **fields: object) -> RunConfig:
 
 
 def prepared(labels: tuple[str, ...] = ("bad", "good"), data: str = "a", model: str = "m", key: str = "k") -> Prepared:
-    """Return what an attempt trains on."""
+    """Return the prepared data of an attempt."""
     return Prepared(
         config_digest="0",
         data=f"/output/.finetune/prepared/{key}",
@@ -56,7 +56,7 @@ def begin(
     model: str | None = None,
     resume: CheckpointRef | None = None,
 ) -> AttemptRecord:
-    """Write the mark of an attempt."""
+    """Write the record of an attempt's beginning."""
     mark = AttemptRecord(
         uid=run.uid,
         attempt=attempt,
@@ -80,8 +80,8 @@ def stage(
     trained_on: Prepared | None = None,
     weights: Sequence[float] | None = None,
 ) -> tuple[str, ...]:
-    """What ranks write into staging; an older release leaves no word of what it was trained on. Without `weights` the files
-    hold no tensors.
+    """Write the files of ranks into staging. Without `trained_on` no note names the data, as in an older release; without
+    `weights` the files hold no tensors.
     """
     folder = make_folder(run.attempt(attempt).staging / f"checkpoint-{step}")
     names = ("model.safetensors", "optimizer.pt", "rng_state_0.pth")
@@ -104,7 +104,7 @@ def seal(
     weights: Sequence[float] | None = None,
     noted: bool = True,
 ) -> Path:
-    """Stage, place and seal a checkpoint; not `noted`: as an older release, which did not look for what is not finite."""
+    """Stage, place and seal a checkpoint; not `noted`: as an older release, which did not look for values that are not finite."""
     names = stage(run, attempt, step, trained_on, weights)
     own = run.attempt(attempt)
     final = own.checkpoint(step)
@@ -146,7 +146,7 @@ def layout(folder: Path, uid: str = "u") -> Layout:
 
 
 def two_sealed(place: Layout) -> None:
-    """Leave an attempt 1 with checkpoints of steps 10 and 20."""
+    """Leave attempt 1 with checkpoints of steps 10 and 20."""
     begin(place.run, 1)
     seal(place.run, 1, 10)
     seal(place.run, 1, 20)

@@ -1,4 +1,4 @@
-"""Run commands and wait for conditions, with errors that say what failed. Knows nothing of clusters or images."""
+"""Functions that run commands and wait for conditions, with errors that say what failed. Knows nothing of clusters or images."""
 
 import subprocess
 import time
@@ -11,11 +11,11 @@ Argument = str | Path | int
 
 
 class CommandFailed(Exception):
-    """A command ended with an error; the message holds what it printed."""
+    """An error for a command that failed; the message holds its output."""
 
 
 class NotReady(Exception):
-    """Something did not become ready in time; the message says what, and why it last was not."""
+    """An error for something that was not ready in time; the message names it, with the last reason."""
 
 
 def run(

@@ -1,4 +1,4 @@
-"""What volumes and people do to a file: each function takes one that is there and has some hundred bytes."""
+"""Damage that volumes and people do to a file: each function takes an existing file of some hundred bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def flip(file: Path, place: float = 0.5) -> None:
-    """Flip one bit, at a place between the first byte (0.0) and the last one (1.0). The time of the file stays."""
+    """Flip one bit, between the first byte (0.0) and the last one (1.0). The file keeps its time."""
     before = file.stat()
     content = bytearray(file.read_bytes())
     content[min(len(content) - 1, int(place * len(content)))] ^= 1
@@ -27,7 +27,7 @@ def empty(file: Path) -> None:
 
 
 def zero(file: Path) -> None:
-    """Zero the content, as after a power cut: the length is there, the content is not."""
+    """Zero the content, as after a power cut: the length stays, the content is lost."""
     file.write_bytes(bytes(file.stat().st_size))
 
 

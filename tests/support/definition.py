@@ -1,4 +1,4 @@
-"""Change the definition of FineTuneJob in a running cluster, and put it right again."""
+"""Changes of the definition of FineTuneJob in a running cluster, which are undone afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the end-to-end tests do with a cluster: put data on claims, follow a job, look at what it left."""
+"""Steps of the end-to-end tests: put data on claims, follow a job, look at the files that it left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA_CLAIM = "reviews-data"
 TRAIN_ROWS = 960
 BATCH = 8
 STEPS = 300
-"""Long enough that something can happen while it trains, on machines twice as fast as this one."""
+"""Steps of a job: enough that something can happen while it trains, also on machines twice as fast as this one."""
 SAVE_STEPS = 60
 NEVER_BACKWARDS = ["Pending", "Preparing", "Starting", "Running", "Restarting", "Starting", "Running", "Succeeded"]
 
@@ -77,7 +77,7 @@ def job_manifest(name: str, *, nodes: int = 2, batch: int = BATCH, arguments: Ma
 
 
 class Story:
-    """All statuses that a job has had, in order, as a watch shows them. Use as a context."""
+    """All statuses of a job in order, as a watch shows them. Use as a context."""
 
     def __init__(self, cluster: NodeCluster, namespace: str, name: str) -> None:
         where = (f"--kubeconfig={cluster.kubeconfig}", f"--namespace={namespace}")
@@ -98,7 +98,7 @@ class Story:
 
     @property
     def phases(self) -> list[str]:
-        """The phases in the order in which they followed each other."""
+        """Phases in order."""
         seen = [status["phase"] for status in list(self.statuses) if "phase" in status]
         return [phase for index, phase in enumerate(seen) if index == 0 or seen[index - 1] != phase]
 
@@ -123,7 +123,7 @@ class Story:
         return subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
 
     def _read(self) -> None:
-        """Read the watch; the API server ends that of a definition that changes: then another one is begun."""
+        """Read the watch; where the API server ends it because the definition has changed, begin another one."""
         while True:
             assert self._process.stdout is not None
             pending = ""
@@ -160,13 +160,13 @@ def run_undisturbed(
 
 
 def is_in_order(seen: list[str], allowed: list[str]) -> bool:
-    """Tell whether the phases seen are some of the allowed ones, in their order."""
+    """Return whether the phases seen are some of the allowed ones, in their order."""
     rest = iter(allowed)
     return all(phase in rest for phase in seen)
 
 
 def attempt_folder(volume: Path, job: str, attempt: int) -> Path:
-    """Return what an attempt of the only run of this job has left on its volume."""
+    """Return the folder of an attempt of the only run of this job on its volume."""
     (run,) = (volume / job / "runs").iterdir()
     return run / "attempts" / str(attempt)
 
@@ -227,14 +227,14 @@ def node_pod(api: Api, job: str, node: int, attempt: int) -> Manifest:
 
 
 def children(api: Api) -> dict[str, list[str]]:
-    """Return what is in the namespace, of all kinds that jobs make, without what Kubernetes puts into each."""
+    """Return the objects of the namespace of all kinds that jobs make, without those that Kubernetes puts into each namespace."""
     kinds = ("FineTuneJob", "Job", "Pod", "ConfigMap", "Service", "PersistentVolumeClaim")
     named = {kind: [item["metadata"]["name"] for item in api.list(kind)] for kind in kinds}
     return {kind: left for kind, names in named.items() if (left := sorted({*names} - {"kube-root-ca.crt"}))}
 
 
 def wait_until_only(api: Api, expected: dict[str, list[str]], timeout_seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until garbage collection has left nothing but this."""
+    """Wait until garbage collection has left only the expected objects."""
     deadline = time.monotonic() + timeout_seconds
     while (left := children(api)) != expected:
         assert time.monotonic() < deadline, f"still in the namespace: {left}, expected {expected}"
@@ -242,7 +242,7 @@ def wait_until_only(api: Api, expected: dict[str, list[str]], timeout_seconds: f
 
 
 def evidence(cluster: NodeCluster, namespace: str) -> str:
-    """Return all that may explain a failure: objects, statuses, events, the logs of all pods."""
+    """Return the evidence about a failure: objects, statuses, events, the logs of all pods."""
     shown = [
         cluster.kubectl("get", "finetunejobs,jobs,pods,persistentvolumeclaims", "-o=wide", "-n", namespace),
         cluster.kubectl("get", "finetunejobs", "--output=jsonpath={.items[*].status}", "-n", namespace),

@@ -1,4 +1,4 @@
-"""Golden cases of diagnosis: what a real cluster showed when something went wrong, and what is said about it.
+"""Golden cases of diagnosis: the objects of a real cluster when something went wrong, and what the operator says about them.
 
 The e2e tests write them (`UPDATE_GOLDEN=1 pytest tests/e2e/...`), unit tests read them. Of the objects only what
 decisions read is kept; uids, the namespace and addresses of the cluster they come from are replaced.
@@ -29,7 +29,7 @@ from tests.support.recorder import Recorder
 
 FOLDER = DATA / "failures"
 HERE = f"on a real cluster, cgroup v{2 if UNIFIED else 1}"
-"""What a case says of where it was recorded."""
+"""Origin of a case that is recorded here."""
 SETTINGS = PlanSettings(trainer_image="docker.io/finetune/trainer:dev", lost_node_seconds=20)
 """The settings with which the end-to-end tests install the operator."""
 METADATA = (
@@ -54,7 +54,7 @@ SAID_OF_CONTAINER = ("containerID",)
 
 @dataclass(frozen=True)
 class Case:
-    """A file of what a cluster showed."""
+    """A file with the objects that a cluster showed."""
 
     name: str
     document: Manifest
@@ -87,7 +87,7 @@ class Case:
         return Gang(role, number, nodes=1, job=job, pods=pods, lost=lost_nodes(observed))
 
     def said(self) -> Manifest:
-        """Return what the pure functions say of it."""
+        """Return what the pure functions say of the case."""
         gang, observed = self.gang, self.observed
         if gang.fallen:
             verdict = diagnose(gang)
@@ -110,7 +110,7 @@ class Case:
         return {"waiting": {"reason": str(waiting.fact.reason), "message": waiting.fact.message}}
 
     def assert_said(self) -> None:
-        """Compare with what the file expects; `UPDATE_GOLDEN=1` writes it anew."""
+        """Compare with the expectation in the file; `UPDATE_GOLDEN=1` writes the file anew."""
         words = self.said()
         if os.environ.get("UPDATE_GOLDEN"):
             write(self.name, {**self.document, "said": words})
@@ -212,7 +212,7 @@ def _container(status: Manifest) -> Manifest:
 
 
 def _anonymous(value: Any, uids: dict[str, str], namespace: str) -> Any:
-    """Remove what belongs to the one cluster that it was recorded on."""
+    """Replace the names of the one cluster on which the case was recorded."""
     if isinstance(value, dict):
         return {_text(key, uids, namespace): _anonymous(item, uids, namespace) for key, item in value.items()}
     if isinstance(value, list):

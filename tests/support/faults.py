@@ -24,35 +24,35 @@ HOP_HEADERS = frozenset(
 
 
 class Fault(Enum):
-    """What happens to one request."""
+    """A fault that one request meets."""
 
     CUT_AFTER = auto()
-    """The API server carries it out; the operator dies before it sees the answer."""
+    """The request is carried out; the operator dies before it sees the answer."""
     LOSE_ANSWER = auto()
-    """The API server carries it out; the connection breaks before the answer."""
+    """The request is carried out; the connection breaks before the answer."""
     EXPIRED = auto()
-    """401: the credentials have run out, and the API server never sees it."""
+    """401: the credentials have expired, and the API server never sees the request."""
     UNAVAILABLE = auto()
-    """503, and the API server never sees it."""
+    """503, and the API server never sees the request."""
 
 
 class FaultProxy:
-    """Forwards everything but what `fault` names. Use as a context."""
+    """A proxy that forwards all requests but those for which `fault` names a fault. Use as a context."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self.fault: Callable[[str, str, Manifest], Fault | None] = lambda method, path, body: None
-        """What happens to a changing request."""
+        """Function that returns the fault of a changing request."""
         self.cut: Callable[[], None] = lambda: None
-        """Kills the operator."""
+        """Function that kills the operator."""
         self.changes: list[str] = []
         """Changing requests so far, as `METHOD path`."""
         self.away = False
-        """While true, nothing is answered, as while the API server restarts."""
+        """Whether nothing is answered, as while the API server restarts."""
         self.lost = 0
-        """Requests that came meanwhile."""
+        """Number of requests while the API server was away."""
         self.silent = False
-        """While true, watches show nothing, old and new ones alike."""
+        """Whether watches show nothing, old and new ones alike."""
         self._connections: set[asyncio.BaseTransport] = set()
         self._deaf: frozenset[asyncio.BaseTransport] = frozenset()
         self._watches: set[asyncio.Task[None]] = set()
@@ -76,7 +76,7 @@ class FaultProxy:
         self._thread.join(PATIENCE_SECONDS)
 
     def kubeconfig(self, folder: Path) -> Path:
-        """Write a kubeconfig for an operator with the credentials of the API that was given."""
+        """Write a kubeconfig for an operator, with this proxy as the server and the credentials of the real API server."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -98,7 +98,7 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(self._sighted.set)
 
     def deafen(self) -> None:
-        """Deafen the connections that there are: they take every request from now on and answer none; new ones are well."""
+        """Deafen the open connections: they take every request from now on and answer none; new connections work."""
         self._deaf = frozenset(self._connections)
 
     def leave(self) -> None:
@@ -180,7 +180,7 @@ class FaultProxy:
         except asyncio.CancelledError:
             if self._sighted.is_set():
                 raise
-            await self._sighted.wait()  # what happens meanwhile is missed
+            await self._sighted.wait()  # the watch misses what happens meanwhile
             gone = {
                 "type": "ERROR",
                 "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"},

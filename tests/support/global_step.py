@@ -1,4 +1,4 @@
-"""The optimizer steps of an epoch as so many ranks and accumulation steps would see them, in one process; evaluations too.
+"""The optimizer steps of an epoch as a number of ranks and accumulation steps would see them, in one process; evaluations too.
 
 The parts are those of a rank: the order of rows, the collator, the model, the loss of the task. Weights stay as they are.
 """
@@ -30,7 +30,7 @@ WORLDS = ((1, 1), (1, 2), (2, 1))
 @dataclass(frozen=True)
 class Step:
     rows: tuple[int, ...]
-    """The rows that count, in order."""
+    """Rows that count, in order."""
     loss: float
 
 
@@ -44,7 +44,7 @@ def training(config: RunConfig, prepared: Prepared) -> Training:
 
 
 def rows_of(run: Training, role: str = "train") -> PreparedDataset:
-    """Return prepared rows as the model takes them."""
+    """Return prepared rows as inputs of the model."""
     rows = PreparedDataset.from_file(Path(run.prepared.data) / f"{role}.arrow")
     return rows.reading(set(inspect.signature(run.model.forward).parameters))
 
@@ -72,7 +72,7 @@ def steps(run: Training, *, ranks: int, accumulation: int, batch_rows: int = 8) 
 
 
 def evaluated(run: Training, role: str = "validation", batch_rows: int = 4) -> Evaluated:
-    """Return what an evaluation of a split gathers, as the Trainer does: from long to short, filled up with -100."""
+    """Return the outputs that an evaluation of a split gathers as the Trainer does: from long to short, filled up with -100."""
     task = tasks.find(run.config.task)
     data = Path(run.prepared.data)
     rows = rows_of(run, role)

@@ -1,4 +1,4 @@
-"""Golden files: what a pure function makes, as YAML that a person can review.
+"""Golden files: results of pure functions, as YAML that a person can review.
 
 `UPDATE_GOLDEN=1 pytest ...` writes them anew; the diff then goes through review.
 """

@@ -1,4 +1,4 @@
-"""Models of which only the headers of the weights are there: as large as they say, without a byte of them."""
+"""Models with headers of weights alone: as large as the headers say, without a byte of the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chart as real Helm deals with it: linted, rendered, installed, upgraded, uninstalled."""
+"""The chart under real Helm: linted, rendered, installed, upgraded, uninstalled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HelmFailed = helm_python.HelmError
 
 
 def render(values: Manifest | None = None, *, name: str = RELEASE, chart: Path = CHART) -> list[Manifest]:
-    """Return what `helm template` prints."""
+    """Return the objects that `helm template` prints."""
     with helm_python.Chart.load(chart) as loaded:
         files = loaded.render(values, name=name, namespace=SYSTEM_NAMESPACE)
     texts = [text for file, text in sorted(files.items()) if not file.endswith("NOTES.txt")]
@@ -39,18 +39,18 @@ def render(values: Manifest | None = None, *, name: str = RELEASE, chart: Path =
 
 
 def notes(values: Manifest | None = None) -> str:
-    """Return what Helm says after an installation."""
+    """Return Helm's notes after an installation."""
     with helm_python.Chart.load(CHART) as loaded:
         return loaded.render(values, name=RELEASE, namespace=SYSTEM_NAMESPACE)[f"{CHART.name}/templates/NOTES.txt"]
 
 
 def rights(values: Manifest | None = None) -> list[Manifest]:
-    """Return the service account of a release and what it may do."""
+    """Return the service account of a release and its rights."""
     return [document for document in render(values) if document["kind"] in RBAC]
 
 
 def lint(values: Manifest | None = None) -> list[str]:
-    """Return what `helm lint --strict` objects to."""
+    """Return the objections of `helm lint --strict`."""
     report = helm_python.lint(CHART, values, strict=True)
     errors: list[str] = report["errors"]
     return [*(finding["error"] for finding in report["messages"] if finding["severity"] > 1), *errors]

@@ -1,4 +1,4 @@
-"""A training image that lies: what a tenant may make his own pod answer to the operator."""
+"""A training image that lies: answers that a tenant may let his own pod give to the operator."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ CHUNK = b"x" * 2**16
 
 @dataclass
 class HostilePod:
-    """What it answers, and what it was asked for."""
+    """A lying pod: its answers, and the requests that it got."""
 
     address: str
     says: dict[str, Any] = field(default_factory=dict)
-    """What an honest answer would hold."""
+    """Content of an honest answer."""
     way: str = "redirect"
     asked: Counter[str] = field(default_factory=Counter)
-    """The count of requests by way, or by path where it is not the one of progress."""
+    """Number of requests by way; by path where that is not the path of progress."""
     sent: int = 0
     """Bytes of endless answers."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def answer(self) -> dict[str, Any]:
-        """Return the answer of those ways that answer with JSON."""
+        """Return the answer, for the ways that answer with JSON."""
         number = next(self.numbers)
         progress = {**self.says, "updated": datetime.now(UTC).isoformat(), "step": number}
         if self.way == "metrics":

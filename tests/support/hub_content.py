@@ -1,4 +1,4 @@
-"""What is on the Hub of the tests: good models and datasets of owner `us`, and ones with something missing."""
+"""The content of the Hub of the tests: good models and datasets of owner `us`, and some with something missing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def datasets(folder: Path) -> dict[str, Repository]:
 
 
 def closed_doors(hub: StubHub) -> None:
-    """Return what is there and not for `me`: gated repositories where nobody was let in, and one of somebody else."""
+    """Return the repositories that `me` may not read: gated ones where nobody was let in, and one of somebody else."""
     tiny, rows = hub.models["us/tiny"].folder, hub.datasets["us/reviews"].folder
     hub.models["us/closed"] = Repository(tiny, gated=True, granted=set())
     hub.datasets["us/closed"] = Repository(rows, gated=True, granted=set())

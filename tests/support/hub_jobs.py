@@ -1,7 +1,7 @@
 """Jobs as their manifests say, prepared in this process from the Hub of the tests; one claim for all of them.
 
-`prepare` runs as in its pod, but the client libraries are imported already: what they read from the environment then is
-set in them.
+`prepare` runs as in its pod, but the client libraries are imported already: the settings that they have read from the
+environment are set in them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONSTANTS = "huggingface_hub.constants"
 
 @contextmanager
 def hub_of_this_process(hub: StubHub, cache: Path) -> Iterator[None]:
-    """Let the client libraries talk to the stub within the block, and keep what they fetch in `cache`."""
+    """Let the client libraries talk to the stub within the block, with their downloads in `cache`."""
     from datasets.utils.logging import disable_progress_bar
     from huggingface_hub import HfFileSystem, set_client_factory
     from huggingface_hub.utils._http import default_client_factory
@@ -39,7 +39,7 @@ def hub_of_this_process(hub: StubHub, cache: Path) -> Iterator[None]:
     values = {
         f"{CONSTANTS}.ENDPOINT": hub.endpoint,
         f"{CONSTANTS}.HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        "transformers.utils.hub._hf_api": None,  # it has the endpoint of when it was made
+        "transformers.utils.hub._hf_api": None,  # it keeps the endpoint with which it was made
         f"{CONSTANTS}.HF_HUB_DISABLE_XET": True,
         f"{CONSTANTS}.HF_HUB_CACHE": str(cache / "hub"),
         "datasets.config.HF_ENDPOINT": hub.endpoint,
@@ -64,7 +64,7 @@ class HubJobs:
     hub: StubHub
     folder: Path
     token: str | None = TOKEN
-    """What the Secret holds; None where the job names none."""
+    """Token in the Secret; None where the job names no Secret."""
     endpoint: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ VALUES: Manifest = {
     "progress": {"intervalSeconds": 1},
     "log": {"level": "debug"},
 }
-"""The values of every installation: the images of this source tree, and little to wait for."""
+"""Values of every installation: the images of this source tree, and short waits."""
 LABEL = f"app.kubernetes.io/instance={helm.RELEASE}"
 IN_SYSTEM = f"--namespace={helm.SYSTEM_NAMESPACE}"
 
@@ -41,7 +41,7 @@ class InstalledOperator:
         self._release.uninstall()
 
     def pod(self) -> str:
-        """Return the uid of its pod, once there is one alone and it is ready."""
+        """Return the uid of the operator's pod, once there is only one and it is ready."""
 
         def ready() -> list[str]:
             pods = self._cluster.get("pods", f"--selector={LABEL}", IN_SYSTEM)["items"]
@@ -55,11 +55,11 @@ class InstalledOperator:
         return uid
 
     def kill(self) -> None:
-        """Kill it at once, without a word; the Deployment starts another one."""
+        """Kill the pod at once, without a grace period; the Deployment starts another one."""
         self._cluster.kubectl("delete", "pod", f"--selector={LABEL}", IN_SYSTEM, "--grace-period=0", "--force")
 
     def log(self, lines: int = 100) -> str:
-        """Return the end of its log."""
+        """Return the end of the operator's log."""
         asked = ("logs", f"--selector={LABEL}", IN_SYSTEM, f"--tail={lines}")
         return self._cluster.kubectl(*asked, check=False).stdout
 

@@ -1,4 +1,4 @@
-"""FineTuneJobs for tests of the operator, and how to wait for what becomes of them."""
+"""FineTuneJobs for tests of the operator, and functions that wait for their status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def finetune_job(name: str = "yelp", **spec: Any) -> Manifest:
         "nodes": 2,
         "volumes": [{"name": "data", "mountPath": "/data", "readOnly": True, "claimName": "shared"}],
         "storage": {"claimName": "shared"},
-        # Nobody gives these pods a machine, also where there are machines: the tests play kubelet.
+        # No node takes these pods, also where there are nodes: the tests play kubelet.
         "template": {"spec": {"schedulerName": "nobody"}},
     }
     metadata = {"name": name}
@@ -54,7 +54,7 @@ def condition(api: Api, kind: str, name: str = "yelp") -> Manifest:
 def eventually(
     what: str, check: Callable[[], T | None], seconds: float = PATIENCE_SECONDS, show: Callable[[], object] = lambda: ""
 ) -> T:
-    """Return the first true answer of `check`; raise an AssertionError that says what was there if none comes in time."""
+    """Return the first true answer of `check`; raise an AssertionError with the last state if none comes in time."""
     deadline = time.monotonic() + seconds
     while True:
         if answer := check():
@@ -64,7 +64,7 @@ def eventually(
 
 
 def wait_for_phase(api: Api, wanted: str, name: str = "yelp", seconds: float = PATIENCE_SECONDS) -> Manifest:
-    """Wait for a phase; return the status in which the job first has it."""
+    """Wait for a phase; return the first status with it."""
 
     def check() -> Manifest | None:
         seen = status(api, name)

@@ -32,7 +32,7 @@ from tests.support.runs import run_config
 from tests.support.tiny_kinds import POSITIONS
 
 TEXTS = ["the quick brown fox", "hello", "abcd " * POSITIONS]
-"""The last is longer than what a tiny model reads: it is cut to all that fits."""
+"""Texts of a batch; the last is longer than a tiny model reads, so it is cut."""
 TAGS = pa.array([[0] * len(text.split()) for text in TEXTS], pa.list_(pa.int32()))
 ANSWERS = [{"text": [text[:4]], "answer_start": [0]} for text in TEXTS]
 ROWS: Mapping[str, Mapping[str, Any]] = {
@@ -48,30 +48,30 @@ OF_POSITIONS = re.compile(
     r"(^|\.)((embeddings|encoder|decoder)\.)?(position_embeddings|embed_positions|positions_embed|wpe)$"
 )
 OF_OTHERS = re.compile(r"vision|visual|image|audio|entity|layout|preprocessor")
-"""Embeddings of places in pictures, sounds and the like."""
+"""Names of embeddings of positions in pictures, sounds and the like."""
 LABELS = {"text-classification": ("bad", "good", "so so"), "token-classification": ("O", "B-PER", "I-PER")}
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a model."""
+    """The outcome of a model's run."""
 
     loss: float
     idle: tuple[str, ...]
-    """Weights that would be trained and got no gradient."""
+    """Trainable weights that got no gradient."""
     moved: int
-    """Weights that are others after the step."""
+    """Number of weights that the step has changed."""
     towers_moved: tuple[str, ...]
     judged: tuple[int, ...]
-    """Rows of each part of what metrics are made of."""
+    """Number of rows of each input of the metrics."""
     rows: int
-    """The rows of the batch."""
+    """Number of rows of the batch."""
     lost: tuple[str, ...]
-    """Weights that are others, or not there, once the saved model is loaded."""
+    """Weights that differ, or are missing, once the saved model is loaded."""
     padding_lost: tuple[str, ...]
-    """The weights of which only the row of the token for padding is another."""
+    """Weights that differ only in the row of the padding token."""
     kinds: tuple[str, ...]
-    """The kind of the model as it was taken, as it was trained, and as it was loaded again."""
+    """Kind of the model as it was made, as it was trained, and as it was loaded again."""
 
 
 def job_for(task: str, folder: Path) -> RunConfig:
@@ -100,7 +100,7 @@ def outline(job: RunConfig, config: Any) -> Any:
 
 
 def places_for_tokens(model: Any) -> int | None:
-    """Count the tokens that the embeddings of positions of a text have places for; None for a model that has none."""
+    """Return the number of positions that a model has embeddings for; None for a model without them."""
     places = [
         embedding.num_embeddings - (0 if embedding.padding_idx is None else embedding.padding_idx + 1)
         for name, embedding in model.named_modules()
@@ -205,7 +205,7 @@ def _different(trained: Mapping[str, Any], loaded: Mapping[str, Any]) -> tuple[s
 
 
 def _different_in_row(row: int, trained: Mapping[str, Any], loaded: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return weights that differ in one row alone."""
+    """Return the weights that differ in one row alone."""
     names = [name for name in _different(trained, loaded) if name in trained and name in loaded]
     differing = {
         name: (trained[name] != loaded[name]).flatten(1).any(dim=1).nonzero().flatten().tolist() for name in names

@@ -1,6 +1,6 @@
-"""Plays kubelet and the training container for pods of a control plane without nodes.
+"""A kubelet, and the training container, played for pods of a control plane without nodes.
 
-The pods are real objects and their status goes through the real API server; only nobody runs them. Node 0 answers
+The pods are real objects and their status goes through the real API server; only no node runs them. Node 0 answers
 `/progress` on a loopback address that is its pod IP.
 """
 
@@ -22,7 +22,7 @@ IMAGE_ID = "sha256:" + "0" * 64
 
 
 class PlayedKubelet:
-    """Pods of one FineTuneJob, by attempt and index. Use as a context, so that its servers end."""
+    """The kubelet of the pods of one FineTuneJob. Use as a context, so that its servers end."""
 
     _addresses = 0
 
@@ -30,7 +30,7 @@ class PlayedKubelet:
         self.api = api
         self.job = job
         self.progress: dict[int, Progress] = {}
-        """What node 0 of an attempt answers."""
+        """Attempt -> answer of its node 0."""
         self._servers = ExitStack()
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ class PlayedKubelet:
         self._terminate(pod, 0 if record.outcome is Outcome.SUCCEEDED else 1, record.to_json())
 
     def record(self, attempt: int, role: Any, index: int, outcome: Outcome, **more: Any) -> ResultRecord:
-        """Return what the container of a node leaves behind; `more` is of node 0 alone."""
+        """Return the result record of a node's container; `more` is of node 0 alone."""
         body = self.api.get("FineTuneJob", self.job)
         assert body is not None
         now = datetime.now(UTC)
@@ -115,7 +115,7 @@ class PlayedKubelet:
         try:
             self._write(pod, {"phase": "Succeeded" if exit_code == 0 else "Failed", **_containers(state, ready=False)})
         except ApiFailed as error:
-            if error.status != 404:  # the cluster was quicker: it takes the others of a gang away when one falls
+            if error.status != 404:  # the cluster was quicker: it deletes the other pods of a gang when one fails
                 raise
 
     def _write(self, pod: Manifest, status: Manifest) -> Manifest:
@@ -131,7 +131,7 @@ class PlayedKubelet:
 
     @classmethod
     def _address(cls) -> str:
-        """Return an address of this process alone: tests of several processes may run on a machine."""
+        """Return a loopback address that only this process uses: tests of several processes may run on a machine."""
         cls._addresses += 1
         return f"127.{16 + os.getpid() % 200}.{os.getpid() // 200 % 250}.{cls._addresses % 250 + 1}"
 

@@ -25,7 +25,7 @@ def opinions(count: int, *, seed: int = 0) -> list[Row]:
     for _ in range(count):
         labels = [label for label in OPINIONS if source.random() < 0.4]
         words = source.choices(FILLER, k=source.choice((1, 2, 3)))
-        for label, triggers in OPINIONS.items():  # a text's length tells nothing
+        for label, triggers in OPINIONS.items():  # so that the length of a text tells nothing
             words += source.choices(triggers if label in labels else FILLER, k=2)
         source.shuffle(words)
         rows.append({"review": " ".join(words), "about": labels})
@@ -46,7 +46,7 @@ def ratings(count: int, *, seed: int = 0) -> list[Row]:
 
 
 def tagged(count: int, *, seed: int = 0, ids: bool = False) -> list[Row]:
-    """Return words of which dishes (of one or two words) and praise are tagged: `{"tokens": [words], "ner_tags": [tags]}`."""
+    """Return words with tags for dishes (of one or two words) and praise: `{"tokens": [words], "ner_tags": [tags]}`."""
     source = random.Random(seed)
     rows = []
     for _ in range(count):

@@ -86,7 +86,7 @@ class NodeProcess:
 
 @dataclass
 class Launches:
-    """Starts attempts of one job on one claim."""
+    """A starter of the attempts of one job on one claim."""
 
     folder: Path
     nodes: int = 1
@@ -97,7 +97,7 @@ class Launches:
     resume_from: str = "auto"
     start_code: str = START
     host: str = "127.0.0.1"
-    """The address at which the nodes listen."""
+    """Address at which the nodes listen."""
     started: list[NodeProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class Launches:
         )
 
     def prepare(self) -> None:
-        """Leave what the prepare step leaves."""
+        """Write the files that the prepare step leaves."""
         make_folder(self.layout.run.folder)
         digest = sealed_data(self.data) if not self.data.exists() else content_of(read_meta(self.data))
         summary = PrepareSummary(train_rows=8, labels=("bad", "good"))

@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Link:
-    """Forwards connections to a port of this machine. Silent, it swallows what is sent, and breaks nothing: as a cut cable."""
+    """A forwarder of connections to a port of this machine. While silent it swallows all bytes and breaks no connection, as a cut cable."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -37,7 +37,7 @@ class Link:
         self._silent = True
 
     def mend(self) -> None:
-        """Mend the link for new connections; what was sent meanwhile is lost."""
+        """Mend the link for new connections; bytes that were sent meanwhile are lost."""
         self._silent = False
 
     def _accept(self) -> None:
@@ -55,7 +55,7 @@ class Link:
                 near.close()
                 continue
             self._open.append(far)
-            dead = threading.Event()  # a connection that was silent once stays so
+            dead = threading.Event()  # a connection that was silent once stays silent
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._forward, args=(source, sink, dead), daemon=True).start()
 

@@ -41,7 +41,7 @@ class LocalRun:
 
     @property
     def temporary(self) -> Path:
-        """The machine's temporary folder, as the run sees it."""
+        """Temporary folder of the machine, as the run sees it."""
         return self.folder / "tmp"
 
     @property
@@ -63,7 +63,7 @@ class LocalRun:
         return path
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        """Start `finetune run`; what it prints goes to files of its number."""
+        """Start `finetune run`; its output goes to files with its number."""
         number = len(self.started)
         command = [*FINETUNE, "run", str(self.manifest()), "--work-dir", str(self.work_dir), *options]
         with self._file(number, "out").open("w") as out, self._file(number, "err").open("w") as err:
@@ -126,6 +126,6 @@ class LocalRun:
 
 
 def _as_in_a_terminal() -> None:
-    """Turn Ctrl-C on, as in a terminal: a shell that runs these tests in the background has it off, which the run would honour."""
+    """Turn Ctrl-C on, as in a terminal: a shell that runs these tests in the background has turned it off, and the run would obey."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What this machine can do, and what it lacks, in the words of whoever has to mend it.
+"""The abilities of this machine, and what it lacks, in words for the person who has to mend it.
 
 A tier that cannot run is skipped with the reason, or fails where CI=true: a green run there means that everything ran.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.cache import cache_folder, locked
 from tests.support.commands import run
 
-# Command -> Debian package that brings it.
+# Command -> Debian package that holds it.
 FOR_CONTROL_PLANE = {"openssl": "openssl"}
 FOR_NODES = {
     "containerd": "containerd",
@@ -27,12 +27,12 @@ FOR_IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap", "containers-st
 
 
 def in_ci() -> bool:
-    """Tell whether a tier that cannot run is a failure."""
+    """Return whether a tier that cannot run is a failure."""
     return os.environ.get("CI", "").lower() in {"1", "true"}
 
 
 def why_no_own_cluster() -> str | None:
-    """Say what keeps this machine from running a cluster of its own; None if nothing does."""
+    """Return why this machine can't run a cluster of its own; None if it can."""
     if sys.platform != "linux":
         return "a cluster of its own needs Linux"
     if os.geteuid() != 0:
@@ -43,7 +43,7 @@ def why_no_own_cluster() -> str | None:
 
 
 def has_cuda() -> bool:
-    """Tell whether torch sees a CUDA device; torch is imported only where there may be one."""
+    """Return whether torch sees a CUDA device; torch is imported only where there may be one."""
     if not shutil.which("nvidia-smi") and not Path("/dev/nvidiactl").exists():
         return False
     import torch
@@ -58,7 +58,7 @@ def given_kubeconfig() -> Path | None:
 
 
 def missing_packages(commands: dict[str, str]) -> list[str]:
-    """Return the packages whose commands are not here."""
+    """Return the packages whose commands are missing."""
     return sorted({package for command, package in commands.items() if not shutil.which(command)})
 
 

@@ -23,7 +23,7 @@ class Operator:
     def __init__(
         self, kubeconfig: Path, log: Path, namespace: str | None, under: Sequence[str] = (), /, **settings: object
     ) -> None:
-        """Start it; `under` is a command that starts it in turn."""
+        """Start the operator; `under` is a command that starts it in turn."""
         self.log = log
         self.metrics_port = free_port("127.0.0.1")
         variables = {
@@ -51,7 +51,7 @@ class Operator:
         wait_for(f"the operator (see {self.log})", self._ready, interval_seconds=0.02)
 
     def metrics(self) -> dict[str, float]:
-        """Return its samples by name and labels."""
+        """Return the operator's samples by name and labels."""
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=PATIENCE_SECONDS
         ) as answer:
@@ -59,7 +59,7 @@ class Operator:
         return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
     def rss_bytes(self) -> int:
-        """Return its resident memory."""
+        """Return the operator's resident memory."""
         return int(self.metrics()["process_resident_memory_bytes"])
 
     def kill(self) -> None:
@@ -67,7 +67,7 @@ class Operator:
         self.process.wait(PATIENCE_SECONDS)
 
     def terminate(self) -> None:
-        """Send SIGTERM, and wait for its end."""
+        """Send SIGTERM, and wait for the end of the process."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE_SECONDS)
 
@@ -86,7 +86,7 @@ class Operator:
 def running_operator(
     kubeconfig: Path, log: Path, namespace: str | None = None, **settings: object
 ) -> Iterator[Operator]:
-    """Run an operator that serves one namespace (or all), ended with SIGKILL: nothing may depend on a good end."""
+    """Run an operator that serves one namespace (or all); end it with SIGKILL: nothing may depend on an orderly end."""
     operator = Operator(kubeconfig, log, namespace, **settings)
     try:
         operator.wait_until_ready()

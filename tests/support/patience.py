@@ -1,6 +1,6 @@
-"""How long tests wait for what is sure to come: so long that no machine is too busy, only so that a hang ends.
+"""The time that tests wait for what is sure to come: long enough for the busiest machine, and only so that a hang ends.
 
-No test measures how quick something is: it asserts an order, a count, or that something came before what is slower.
+No test measures how quick something is: it asserts an order, a count, or that one thing came before a slower one.
 Times are measured by the benchmarks.
 """
 

@@ -1,4 +1,4 @@
-"""A proxy as companies have it: connections go through it, those of people whom it knows."""
+"""A proxy as companies have it, which forwards the connections of people whom it knows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.serving import Handler, serving
 @dataclass
 class Proxy:
     account: str = ""
-    """`name:password` of who may; empty: everybody."""
+    """`name:password` of the user who may connect; empty: everybody may."""
     asked: list[str] = field(default_factory=list)
     """`host:port` of the connections that went through it."""
     endpoint: str = ""

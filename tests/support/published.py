@@ -1,4 +1,4 @@
-"""A trained model on a volume, ready to be published, and how it is published in this process."""
+"""A trained model on a volume, ready to be published, and its publishing in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILES: dict[str, bytes] = {
     "tokenizer.json": b"{}\n",
     "tokenizer_config.json": b"{}\n",
 }
-"""A model's folder as far as the Hub cares."""
+"""Files of a model's folder, as far as the Hub looks at them."""
 
 
 def report(**fields: Any) -> TrainingReport:
@@ -129,7 +129,7 @@ class Publishing:
 
 @contextmanager
 def hub_with_base(folder: Path) -> Iterator[StubHub]:
-    """Serve a Hub that has the card of the base model, and so its licence."""
+    """Serve a Hub with the card of the base model, and so with its licence."""
     (folder / "tiny").mkdir()
     (folder / "tiny/README.md").write_text("---\nlicense: mit\n---\n")
     with stub_hub() as stub:

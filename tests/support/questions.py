@@ -1,4 +1,4 @@
-"""Questions about reviews whose answers stand in them: what a tiny BERT learns in a minute, and runs that train on it."""
+"""Questions about reviews, with answers in their texts, which a tiny BERT learns in a minute; and runs that train on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def questions(
 
 
 def at(answer: str, context: str) -> dict[str, list[Any]]:
-    """Return one answer, where it stands."""
+    """Return one answer with its position."""
     return {"text": [answer], "answer_start": [context.index(answer)]}
 
 

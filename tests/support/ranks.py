@@ -1,4 +1,4 @@
-"""Ranks under a real torchrun, with the least of a `launch` beside them: it answers, and copies checkpoints."""
+"""Ranks under a real torchrun, with a minimal `launch` beside them that answers and copies checkpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = "for-the-ranks-of-this-test"
 
 @dataclass
 class Heard:
-    """What the ranks have said."""
+    """The reports of the ranks."""
 
     progress: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
@@ -59,17 +59,17 @@ class Finished:
 
     @property
     def failure(self) -> dict[str, Any]:
-        """The failure of the first rank that failed."""
+        """Failure of the first rank that failed."""
         return next(result["failure"] for _, result in sorted(self.heard.results.items()) if "failure" in result)
 
     @property
     def report(self) -> TrainingReport:
-        """The report beside the final model."""
+        """Report beside the final model."""
         return TrainingReport.model_validate_json((self.model / REPORT_FILE).read_text(encoding="utf-8"))
 
     @property
     def predictions(self) -> list[dict[str, Any]]:
-        """The rows of the test split, as they were predicted."""
+        """Predictions for the rows of the test split."""
         return [json.loads(line) for line in (self.model / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()]
 
     def checkpoint(self, step: int) -> Path:
@@ -98,7 +98,7 @@ def run_ranks(
     """Prepare in this process, then train with `world` ranks; at step `kill_after_checkpoint` all are SIGKILLed.
 
     `sealed_before` holds checkpoints of earlier attempts, which lie on the volume like those to come. `happens` is called after
-    each thing that a rank has said.
+    each report of a rank.
     """
     staging, sealed = folder / "staging", folder / "sealed"
     staging.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Everything that happens in one namespace, as watches show it: what was there remains here after it was deleted."""
+"""A record of all that happens in one namespace, as watches show it, with the objects that were deleted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = ("FineTuneJob", "Job", "Pod", "Event")
 
 
 class Recorder:
-    """Watches the FineTuneJobs of a namespace with their Jobs, pods and events. Use as a context."""
+    """A recorder of the FineTuneJobs of a namespace with their Jobs, pods and events. Use as a context."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -80,7 +80,7 @@ class Recorder:
                 self._take(change["type"], {"kind": kind, **change["object"]})
 
     def _opened(self, request: urllib.request.Request, context: ssl.SSLContext) -> Any:
-        """Open the stream, once the API server gives it: of a kind that was just defined it says 429 for a moment."""
+        """Open the stream once the API server allows it: it answers 429 for a moment where the kind was just defined."""
         while True:
             try:
                 return urllib.request.urlopen(request, context=context)  # noqa: S310
@@ -121,5 +121,5 @@ def sayings(job: Manifest) -> list[tuple[str, str]]:
 
 
 def says(reason: str, message: str, job: Manifest) -> bool:
-    """Tell whether a state of a FineTuneJob says this."""
+    """Return whether a state of a FineTuneJob says this."""
     return any(word == reason and message in text for word, text in sayings(job))

@@ -20,7 +20,7 @@ _SECRET = {"name": "s", "key": "k"}
 _FILES = {"dataset.name": None, "dataset.files": {"train": ["/data/a.csv"], "validation": ["/data/b.csv"]}}
 
 SURROUNDINGS: dict[str, Patch] = {
-    # Beginning of a path -> what must be around it for the spec to be good.
+    # Beginning of a path -> fields that a good spec then needs.
     "dataset.files": _FILES,
     "dataset.field": _FILES,
     "dataset.labelColumns": {"problemType": "multi_label_classification"},
@@ -85,7 +85,7 @@ WRONG_TYPES: dict[str, Any] = {
 
 
 def schema_cases() -> Iterator[Case]:
-    """Return every case that the schema of spec gives rise to."""
+    """Return every case that follows from the schema of spec."""
     spec: Schema = crd.schema()["properties"]["spec"]
     for name, schema in spec["properties"].items():
         yield from _cases(schema, name)
@@ -198,7 +198,7 @@ def other_value(schema: Schema, path: str) -> Any:
 
 
 def _text(path: str, length: int) -> str:
-    """Return a good string of a length for a field: of a few kinds the one that fits."""
+    """Return a good string of this length for a field, of the kind that fits the field."""
     two = "a" * (length // 2) + "/" + "a" * (length - length // 2 - 1)
     kinds = ("a" * length, two, "/" + "a" * (length - 1), "https://a".ljust(length, "a"), "auto", "1" * length)
     accepted = [kind for kind in kinds if not validate(manifest(good_patch(path, kind)))]
@@ -217,13 +217,13 @@ def _items(path: str, count: int) -> list[Any]:
 
 
 def _resources(path: str, count: int) -> dict[str, int]:
-    """Return devices; who prepares and publishes has none, but pages of many sizes."""
+    """Return resources: devices, or pages of many sizes for the steps that prepare and publish."""
     name = "hugepages-{}Mi" if path.startswith("helperResources") else "example.com/device{}"
     return {name.format(number): 1 for number in range(count)}
 
 
 def good_patch(path: str, value: Any) -> Patch:
-    """Return a patch that sets a field, with all around it that a good spec needs."""
+    """Return a patch that sets a field, with the other fields that a good spec then needs."""
     if path.startswith("resources.requests") and isinstance(value, dict):
         return {path: value, "resources.limits": value}
     if path == "trainingArguments.metric_for_best_model":
@@ -262,7 +262,7 @@ def _option_patch(path: str, value: Any) -> Patch:
 
 
 def patch(path: str, value: Any) -> Patch:
-    """Return a patch that sets a field, `[]` being the first of a list, within what must be around it."""
+    """Return a patch that sets a field, with the fields around it that it needs; `[]` is the first item of a list."""
     around: Patch = {}
     for beginning, surroundings in SURROUNDINGS.items():
         if path == beginning or path.startswith((f"{beginning}.", f"{beginning}[")):

@@ -105,7 +105,7 @@ class InProcess:
                 optimizer.zero_grad()
 
     def judge(self, role: str = "validation", batch_rows: int = 8) -> Evaluated:
-        """Evaluate as the Trainer does: from long to short, what batches give joined together."""
+        """Evaluate as the Trainer does: from long to short, with the outputs of all batches joined."""
         import torch
 
         from finetune_trainer.data.sampler import by_length

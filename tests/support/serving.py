@@ -1,4 +1,4 @@
-"""HTTP servers of tests: what each would otherwise do again to start, answer, and end with the test."""
+"""The common part of the tests' HTTP servers: their start, their answers, and their end with the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def serving(
     tls: ssl.SSLContext | None = None,
     **known: Any,
 ) -> Iterator[str]:
-    """Serve until the block ends; yield the address. What is `known` is an attribute of the handlers."""
+    """Serve until the block ends; yield the address. `known` values are attributes of the handlers."""
     methods = {f"do_{method}": handler.serve for method in handler.methods}
     server = _Server((host, port), type(handler.__name__, (handler,), {**known, **methods}))
     if tls is not None:
@@ -37,13 +37,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that hang up or are killed in the middle of a request: that is what tests are about."""
+        """Ignore clients that hang up or are killed in the middle of a request: tests do that on purpose."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves requests of its methods on connections that stay open, and keeps no log of its own."""
+    """A handler of requests on connections that stay open; it keeps no log."""
 
     methods: tuple[str, ...] = ("GET", "HEAD")
     protocol_version = "HTTP/1.1"
@@ -70,7 +70,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def part_of(content: bytes, asked: str) -> tuple[bytes, dict[str, str]] | None:
-    """Return what a Range header asks for, and the header that says so. Empty: it begins behind the end. None: it asks for all."""
+    """Return the part of the content that a Range header asks for, and the header of the answer.
+
+    The part is empty where the range begins behind the end. Return None where the header names no range.
+    """
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
     if match is None:
         return None

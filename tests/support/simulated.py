@@ -33,7 +33,7 @@ from tests.support.simulated_cluster import NAMESPACE, START, UID, SimulatedClus
 
 SETTINGS = PlanSettings(trainer_image="registry.example/finetune/trainer:1")
 ROUNDS = 12
-"""Decisions that one wake-up may take before it must come to rest."""
+"""Decisions that one wake-up may take until it must come to rest."""
 
 SPEC: Manifest = {
     "task": "text-classification",
@@ -43,17 +43,17 @@ SPEC: Manifest = {
     "storage": {"claimName": "shared"},
 }
 HUB_SPEC: Manifest = {**SPEC, "model": {"name": "google-bert/bert-base-cased"}}
-"""Needs a prepare Job."""
+"""Spec that needs a prepare Job."""
 PUBLISH_SPEC: Manifest = {
     **HUB_SPEC,
     "hub": {"tokenSecretRef": {"name": "hf", "key": "token"}},
     "publish": {"repoId": "me/reviews"},
 }
-"""Needs a prepare Job and a publish Job."""
+"""Spec that needs a prepare Job and a publish Job."""
 
 
 class Killed(Exception):
-    """The operator was killed."""
+    """The end of an operator that was killed."""
 
 
 @dataclass
@@ -67,31 +67,31 @@ class World(SimulatedCluster):
     cluster: dict[Ref, Manifest] = field(
         default_factory=lambda: {Ref("PersistentVolumeClaim", "shared"): claim("shared")}
     )
-    """What the spec may name."""
+    """Objects that the spec may name."""
     events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     """Warning events by uid, as the API server holds them."""
     refusals: tuple[Refusal, ...] = ()
     actions: list[Action] = field(default_factory=list)
-    """All that were carried out."""
+    """Actions that were carried out."""
     notes: list[EventNote] = field(default_factory=list)
-    """All that were posted."""
+    """Events that were posted."""
     phases: list[str] = field(default_factory=list)
-    """The phases as they were written, without repetitions."""
+    """Phases as they were written, without repetitions."""
     writes: int = 0
     lists: int = 0
     asked_events: int = 0
     kill_after: int | None = None
-    """The operator dies before it carries out this effect (counted from 0)."""
+    """Number of effects after which the operator dies."""
     effects: int = 0
     decision: Decision = field(default_factory=Decision)
     known: dict[Ref, Manifest | None] = field(default_factory=dict)
     asked_nodes: set[str] = field(default_factory=set)
     read_events: dict[str, tuple[PodEvent, ...]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
-    """uids of objects that no watch shows: somebody else's, found when their name is wanted."""
+    """uids of somebody else's objects that no watch shows; they are found when a child needs their name."""
     conflict: bool = False
     _posted: set[tuple[int, EventNote]] = field(default_factory=set)
-    """An event's name follows from the state that was decided on: posted again it is the same one."""
+    """Events by the state that was decided on, from which their names follow: an event that is posted again is the same one."""
 
     # --- the operator ---------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class World(SimulatedCluster):
         raise AssertionError(f"no rest after {ROUNDS} decisions: {decision}")
 
     def restart(self) -> None:
-        """Start another operator process: what only the memory of the old one held is gone."""
+        """Start another operator process: the memory of the old one is lost."""
         self.kill_after, self.effects = None, 0
         for uid in self.gone:
             del self.objects[uid]

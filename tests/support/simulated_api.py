@@ -1,4 +1,4 @@
-"""The API server as the operator's client shows it: one FineTuneJob and the simulated cluster behind it, in memory."""
+"""An API server in memory with the interface of the operator's client: one FineTuneJob and the simulated cluster behind it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.simulated_cluster import NAMESPACE, UID, SimulatedCluster, cl
 
 
 class SimulatedApi:
-    """Answers the requests of one operator. What `watch` would show of an object is that object with its `resourceVersion`."""
+    """An API server that answers the requests of one operator. Each object has its `resourceVersion`, as in a watch."""
 
     def __init__(self, spec: Manifest, claims: tuple[str, ...] = ()) -> None:
         self.cluster = SimulatedCluster(now=datetime.now(UTC))
         self.claims = claims
         self.requests: list[str] = []
-        """What was asked, in order."""
+        """Requests, in order."""
         self.version = 1
         self._written = asyncio.Event()
         metadata = {
@@ -40,7 +40,7 @@ class SimulatedApi:
         return [self._stored(item) for item in self.cluster.objects.values() if item["kind"] == "Pod"]
 
     async def until_phase(self, phase: str) -> None:
-        """Return when the job's status shows a phase."""
+        """Wait until the job's status shows a phase."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.job["status"].get("phase") != phase:
                 self._written.clear()

@@ -1,7 +1,7 @@
-"""A cluster in memory: objects as real ones look, and what can happen to them. Tests of decisions drive it.
+"""A cluster in memory: objects that look like real ones, and events that can happen to them. Tests of decisions drive it.
 
-It knows no more of Kubernetes than decisions read: Jobs make pods, suspended Jobs end theirs, deleted objects go. What
-real components do is proved by the cluster and e2e tiers.
+It knows only the parts of Kubernetes that decisions read: Jobs make pods, suspended Jobs end theirs, deleted objects go.
+The cluster and e2e tiers test real components.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UID = "6f1c5d1e-0000-4000-8000-000000000001"
 NAMESPACE = "team"
 IMAGE = "registry.example/finetune/trainer@sha256:abc"
 HUB = {"repo_id": "me/reviews", "url": "https://huggingface.co/me/reviews", "commit": "c" * 40}
-"""What a publish pod tells of the model on the Hub."""
+"""Report of a publish pod about the model on the Hub."""
 UNREACHABLE = "node.kubernetes.io/unreachable"
 INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -69,7 +69,7 @@ class SimulatedCluster:
     nodes: dict[str, Manifest] | None = field(default_factory=dict)
     """Machines that tests have made silent; None where they can't be read."""
     progress: Progress | None = None
-    """What node 0 answers."""
+    """Answer of node 0."""
     made: int = 0
 
     # --- the cluster ----------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class SimulatedCluster:
         )
 
     def create(self, manifest: Manifest) -> Manifest:
-        """POST an object. A name that is there already answers 409, which is success where the object is ours."""
+        """POST an object. A name that is taken answers 409, which is a success where the object is ours."""
         existing = self.find(manifest["kind"], manifest["metadata"]["name"])
         if existing is not None:
             return existing
@@ -137,7 +137,7 @@ class SimulatedCluster:
             del self.objects[item["metadata"]["uid"]]
 
     def pods_of(self, job: str) -> list[Manifest]:
-        """Return living pods of a Job."""
+        """Return the living pods of a Job."""
         living = [item for uid, item in self.objects.items() if item["kind"] == "Pod" and uid not in self.gone]
         return [pod for pod in living if pod["metadata"]["ownerReferences"][0]["name"] == job]
 

@@ -1,4 +1,4 @@
-"""Work done by a user who is not root: root may read and write everything, so that no permission keeps it from anything."""
+"""Work done by a user who is not root, whom no permission would hinder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 USER = 10001
-"""The user id of the pods."""
+"""User id of the pods."""
 
 
 def as_somebody_else(folder: Path, work: Callable[[], T], *, may_write: bool = True) -> T:
     """Run `work` in a forked process of the pods' user, who owns `folder` if he may write there; return its result.
 
-    Below a folder that everybody may enter, which pytest's own is not. Not as root, it is done by the present user.
+    `folder` must lie below folders that everybody may enter, which pytest's own are not. Where the tests do not run as root, the
+    present user does the work.
     """
     owner = USER if may_write else 0
     if os.getuid() == 0:

@@ -1,4 +1,4 @@
-"""A good FineTuneJob, and cases: one changed so that it is accepted, and so that it is refused."""
+"""A good FineTuneJob, and cases: changes of it that are accepted, each with one that is refused."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Case:
     good: Patch
     bad: Patch
     field: str
-    """What the message begins with."""
+    """Beginning of the message."""
     message: str
     """Part of the message."""
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Metadata of the bad one, in place of a spec."""
+    """Metadata of the bad job, in place of a spec."""
 
     def good_manifest(self) -> dict[str, Any]:
         return manifest(self.good)

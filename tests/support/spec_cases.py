@@ -1,7 +1,7 @@
 """One table of good and bad FineTuneJobs: every rule, enum and bound, for the API server and for `finetune validate`.
 
-`RULE_CASES` has a case or more for each CEL rule; those of data and tasks are in `spec_cases_data` and `spec_cases_tasks`.
-Those of enums, bounds, types and required fields are made from the schema, in `schema_cases`.
+`RULE_CASES` has a case or more for each CEL rule; the cases of data and tasks are in `spec_cases_data` and `spec_cases_tasks`.
+Cases of enums, bounds, types and required fields are made from the schema, in `schema_cases`.
 """
 
 from __future__ import annotations
@@ -608,7 +608,7 @@ RENAMED_CASES = tuple(
 
 
 def _reference(path: str, value: str) -> Patch:
-    """Return a case of a field that names an object, within what must be around it."""
+    """Return a case of a field that names an object, with the fields around it that it needs."""
     match path.split("."):
         case ["storage", "claimName"]:
             return {"storage": {"claimName": value}}

@@ -1,4 +1,4 @@
-"""What goes with which task, and what does not: a case or more for each rule, made from the facts of the tasks."""
+"""Fields that fit a task, and fields that do not: a case or more for each rule, made from the facts of the tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _of(task: str, **fields: Any) -> Patch:
 _SEVERAL = "multi_label_classification"
 _QUANTIZED = {"quantization": {"bits": 4}, "peft": {"r": 16}}
 _TOGETHER = (("prompt", "completion"), ("tools", "messages"))
-"""Roles of which none is good without the others; of the second pair the first needs the second."""
+"""Pairs of roles: neither of the first pair is good alone; the first of the second pair needs the second."""
 _ROLE_CASES = tuple(
     Case(
         f"column-{to_camel(role)}-of-{other}",

@@ -1,4 +1,4 @@
-"""Another value for each field of a spec: of those that are fixed once training has started, and of those that are not."""
+"""Another value for each field of a spec: for the fields that are fixed once training has started, and for the others."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""S3 as its clients see it: HEAD, GET of a range, listings a page at a time, refusals in XML. Buckets are dictionaries.
+"""An S3 for its clients: HEAD, GET of a range, listings a page at a time, refusals in XML. Buckets are dictionaries.
 
 A request without a signature of the known key is refused, unless its bucket is public. Signatures are not computed again:
-that is the client library's business; that one is sent is ours.
+that is the client library's business; ours is that one is sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class StubS3:
     buckets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     public: set[str] = field(default_factory=set)
     failing: int = 0
-    """Requests to answer with 503 before it works again."""
+    """Number of requests to answer with 503 from now on."""
     asked: list[str] = field(default_factory=list)
     """`METHOD /bucket/key range`."""
     endpoint: str = ""

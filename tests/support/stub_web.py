@@ -17,18 +17,18 @@ class StubWeb:
     files: dict[str, bytes] = field(default_factory=dict)
     """Path -> content."""
     tags: bool = True
-    """Whether it tells an ETag."""
+    """Whether the server sends an ETag."""
     parts: bool = True
-    """Whether it answers requests for a part of a file."""
+    """Whether the server answers requests for a part of a file."""
     heads: bool = True
-    """Whether it answers HEAD."""
+    """Whether the server answers HEAD."""
     cuts: int = 0
     """Answers to break off half way."""
     statuses: dict[str, int] = field(default_factory=dict)
-    """Path -> what it answers in place of the file."""
+    """Path -> status of the answer in place of the file."""
     kind: str = "application/octet-stream"
     encoding: str = ""
-    """How it says that it has packed what it sends."""
+    """Content encoding that the answers claim to have."""
     asked: list[str] = field(default_factory=list)
     """`METHOD /path range`."""
     endpoint: str = ""

@@ -1,6 +1,6 @@
 """A tiny BERT and reviews to train it on: deterministic, offline, made in a second.
 
-The tokenizer's words are those of the reviews, so that a model of a few thousand parameters learns them in a few steps.
+The tokenizer knows the words of the reviews, so that a model of a few thousand parameters learns them in a few steps.
 """
 
 from __future__ import annotations

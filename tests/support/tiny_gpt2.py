@@ -20,7 +20,7 @@ POSITIONS = 64
 
 
 def story(start: int, words: int) -> str:
-    """Return so many words of the cycle, from one of them on."""
+    """Return this many words of the cycle, from `start` on."""
     return " ".join(WORDS[(start + index) % len(WORDS)] for index in range(words))
 
 

@@ -1,4 +1,4 @@
-"""A tiny model of any kind that transformers knows: its configuration shrunk field by field, a byte tokenizer beside it."""
+"""A tiny model of any kind that transformers knows: its configuration shrunk field by field, with a byte tokenizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 POSITIONS = 96
-"""What a kind reads at most, where its configuration says so."""
+"""Most tokens that a kind reads, where its configuration sets a limit."""
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>", "<image>")
 VOCABULARY = 320
 WIDTH, HEADS, LAYERS, EXPERTS = 32, 2, 2, 4
@@ -69,7 +69,7 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         "hidden_size_per_layer_input": 8,
         "laurel_rank": 4,
     },
-    # What every published one has, and the kind no default for.
+    # Fields that every published model has, and for which the kind has no default.
     "esm": {"pad_token_id": 0, "mask_token_id": 4},
     "t5": {"decoder_start_token_id": 0},
     "longt5": {"decoder_start_token_id": 0},
@@ -118,7 +118,7 @@ def tiny_config(kind: str, **overrides: Any) -> Any:
 
 
 def _shrunk(config: Any, overrides: Mapping[str, Any], usual: Mapping[str, Any] | None = None) -> Any:
-    """Return a configuration of a class; `usual` is what a whole sets in it as its part, as large as published."""
+    """Return a configuration of a class; `usual` has the values that a whole sets in its part, as large as published."""
     values: dict[str, Any] = dict(usual or {})
     parts = config.sub_configs_defaults
     for field in dataclasses.fields(config):
@@ -138,7 +138,7 @@ def _shrunk(config: Any, overrides: Mapping[str, Any], usual: Mapping[str, Any] 
 
 
 def _chosen_parts(config: Any) -> dict[str, Any]:
-    """Return part -> class of its configuration, of parts that are of any kind and are chosen as the configuration is made."""
+    """Return the classes of the configurations of parts that may be of any kind, by part."""
     open_parts = [name for name in config.sub_configs if name not in config.sub_configs_defaults]
     if not open_parts:
         return {}

@@ -13,25 +13,25 @@ TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n{{ message['content'] }}<|done|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-"""Each turn between marks; what was said before stays as it was."""
+"""Template with each turn between marks; earlier turns stay as they were."""
 MARKED_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ message['content'] }}<|done|>{% endgeneration %}{% else %}{{ message['content'] }}<|done|>"
     "{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-"""The same, saying itself what the assistant generates."""
+"""The same template with marks for what the assistant generates."""
 THINKING_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' and loop.last %}<t>\n\n</t>\n\n{% endif %}{{ message['content'] }}<|done|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-"""Puts an empty thought before what the assistant says last, and before nothing that was said earlier."""
+"""Template that puts an empty thought before the assistant's last turn, and before no earlier turn."""
 FORGETFUL_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' and not loop.last %}...{% else %}{{ message['content'] }}{% endif %}"
     "<|done|>\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-"""Leaves out what the assistant said before."""
+"""Template that leaves out the assistant's earlier turns."""
 
 _CALLS = "{% for call in message['tool_calls'] or [] %}"
 CALLING_TEMPLATE = (
@@ -42,7 +42,7 @@ CALLING_TEMPLATE = (
     + "<call>{{ {'name': call.function.name, 'arguments': call.function.arguments} | tojson }}</call>{% endfor %}<|done|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-"""Writes tools, thoughts and calls, arguments as the object that they are: the way of Qwen, Llama and others."""
+"""Template that writes tools, thoughts and calls, with arguments as an object: the way of Qwen, Llama and others."""
 TEXT_CALLING_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
     "{% if message['role'] == 'assistant' and message['content'] is none %}"
@@ -51,11 +51,11 @@ TEXT_CALLING_TEMPLATE = (
     "{% else %}{{ message['content'] }}{% endif %}<|done|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
-"""Wants arguments as text, and knows a call by its content, which is null: the way of DeepSeek."""
+"""Template that takes arguments as text, and knows a call by its null content: the way of DeepSeek."""
 
 
 def pairs(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Return a word, and the one that follows it in the cycle of `tiny_gpt2`: `{"prompt": ..., "completion": ...}`."""
+    """Return pairs of a word and the word that follows it in the cycle of `tiny_gpt2`: `{"prompt": ..., "completion": ...}`."""
     random_source = random.Random(seed)
     starts = [random_source.randrange(len(WORDS)) for _ in range(count)]
     return [{"prompt": f"after {WORDS[i]}", "completion": f" {WORDS[(i + 1) % len(WORDS)]}"} for i in starts]

@@ -1,6 +1,6 @@
 """A tiny T5 and stories to summarise: deterministic, offline, made in a second.
 
-A story is noise around what it is of and how that was; its summary is a sentence of these two.
+A story is noise around a thing and an opinion of it; its summary is a sentence of these two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def stories(count: int, *, seed: int = 0) -> list[Row]:
 
 
 def t5_tokenizer() -> Any:
-    """Return T5's own tokenizer, whose words are those of the stories, with letters for all others."""
+    """Return T5's own tokenizer with the words of the stories, and letters for all other words."""
     from transformers import T5Tokenizer
 
     words = sorted({*TOPICS, *VERDICTS, *NOISE, *SUMMARY, PREFIX.strip()})

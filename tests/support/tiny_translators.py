@@ -112,7 +112,7 @@ def tiny_multilingual(folder: Path, family: str, *, seed: int = 0) -> Path:
         else (M2M100Config, M2M100ForConditionalGeneration)
     )
     start = {"decoder_start_token_id": 2} if family == "mbart50" else {}
-    size = max(tokenizer.get_vocab().values()) + 120  # those of M2M100 are numbered beyond its vocabulary
+    size = max(tokenizer.get_vocab().values()) + 120  # M2M100 numbers them beyond its vocabulary
     config = plain(vocab_size=size, max_position_embeddings=64, **_shape(), **DROPOUT, **start)
     model(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -120,7 +120,7 @@ def tiny_multilingual(folder: Path, family: str, *, seed: int = 0) -> Path:
 
 
 def tiny_of_kind(folder: Path, kind: str, *, seed: int = 0) -> Path:
-    """Save another architecture that writes, with the tokenizer of `tiny_bart`."""
+    """Save a model of another kind that writes text, with the tokenizer of `tiny_bart`."""
     import transformers
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, set_seed
 

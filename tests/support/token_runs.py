@@ -38,7 +38,7 @@ def token_config(
     suffix: str = "jsonl",
     **preprocessing: Any,
 ) -> RunConfig:
-    """Return a run on rows that are written down here."""
+    """Return a run on rows that are written into `folder`."""
     splits = {"train": train, "validation": validation, "test": test}
     files = {role: (str(write_rows(folder / f"{role}.{suffix}", rows)),) for role, rows in splits.items() if rows}
     (folder / "output").mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ class Ready:
         return Collator(self.task.collator(self.run), keep_draw=self.task.draws)
 
     def evaluated(self, role: str) -> Evaluated:
-        """Return what an evaluation of a split gives, a batch at a time."""
+        """Return the outputs of an evaluation of a split, a batch at a time."""
         import numpy as np
         import torch
 
@@ -93,14 +93,14 @@ class Ready:
         return Evaluated(gathered, None, rows, examples(self.run.prepared, role))
 
     def first_step(self, ranks: int, accumulation: int) -> Step:
-        """Return what a global batch is made of, and what it gives, shared among so many."""
+        """Return the rows of the first global batch and its results, shared among these ranks and steps."""
         order = GlobalBatchOrder(lengths=self.rows.lengths, batch_rows=GLOBAL_ROWS, seed=7)
         sampler = MicroBatchSampler(order, batch_size=GLOBAL_ROWS // ranks // accumulation, world_size=ranks)
         picks = [pick for _, pick in zip(range(ranks * accumulation), sampler, strict=False)]
         return self._step(picks)
 
     def last_step(self, ranks: int, accumulation: int) -> Step:
-        """Return the same of the last global batch of the epoch, which fillers fill up."""
+        """Return the same for the last global batch of the epoch, which is filled up."""
         order = GlobalBatchOrder(lengths=self.rows.lengths, batch_rows=GLOBAL_ROWS, seed=7)
         sampler = MicroBatchSampler(order, batch_size=GLOBAL_ROWS // ranks // accumulation, world_size=ranks)
         full = order.rows // GLOBAL_ROWS * ranks * accumulation
@@ -152,7 +152,7 @@ def ready(config: RunConfig, **arguments: Any) -> Ready:
 
 
 def require_same_step(of: Ready) -> None:
-    """Require that the first and the last global batch hold the same and give the same, whoever shares them."""
+    """Require the same rows and results of the first and the last global batch, however they are shared."""
     import torch
 
     for step in (of.first_step, of.last_step):

@@ -1,6 +1,6 @@
-"""Time that passes only while nobody has anything to do: asyncio code that waits is tested at once, on any machine.
+"""A clock that moves only while no task can run: asyncio code that waits is tested without waiting, on any machine.
 
-For code without input and output: a socket would never be given the time to answer.
+It is for code without input and output: a socket would never get the time to answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def virtual_time() -> Iterator[None]:
     clock = _Clock()
 
     class Selector(selectors.DefaultSelector):
-        """Where the loop would sleep until its next timer, the clock moves on to it."""
+        """A selector that moves the clock to the loop's next timer, in place of sleeping."""
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             ready = super().select(0 if timeout is not None else None)

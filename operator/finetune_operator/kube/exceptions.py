@@ -49,4 +49,4 @@ class LeadershipLost(OperatorError):
 
 
 class Undecided(OperatorError):
-    """Decisions and actions did not come to rest within the rounds of one reconcile."""
+    """An error for decisions and actions that did not come to rest within the rounds of one reconcile."""

@@ -1,8 +1,8 @@
-"""The matrix of bad input: every mistake that a user can make, who says so, and the words.
+"""The matrix of bad input: every mistake that a user can make, who reports it, and the words.
 
-A module for each tier holds the rows that its tests make and look for: `api` and `operator` (the cluster tier), `hub`
-and `data` (the training tier), `pods` (the e2e tier). `docs/bad-input.md` is written from all of them. The modules are
-read only when all rows are asked for, so that each tier's tests need their own alone.
+Each tier has modules with the rows of its tests: `api` and `operator` (the cluster tier), `hub`
+and `data` (the training tier), `pods` (the e2e tier). `docs/bad-input.md` is written from all of them. All modules are
+imported only when all rows are needed, so that the tests of a tier import only their own.
 """
 
 from __future__ import annotations

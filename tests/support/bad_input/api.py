@@ -1,4 +1,4 @@
-"""What the API server refuses when it is applied. The tests are in `tests/cluster`.
+"""Mistakes that the API server refuses when the job is applied. The tests are in `tests/cluster`.
 
 A row's `spec` differs from the job of `tests.support.spec_cases`, which has one case more for each rule, bound and enum of
 the schema.
@@ -244,7 +244,7 @@ CHANGED: tuple[BadInput, ...] = tuple(
     )
     for field, edit in IMMUTABLE.items()
 )
-"""One for each field that is fixed then; `tests/cluster/test_crd_life.py` changes them."""
+"""Changes, one for each field that is fixed then; `tests/cluster/test_crd_life.py` makes them."""
 
 REFUSED: tuple[BadInput, ...] = (*SHAPE, *OF_DATA, *OF_TASKS, *ARGUMENTS, *SIZES, *NAMES, *REFERENCES, *TAKEN)
 ROWS = (*REFUSED, *CHANGED)

@@ -1,4 +1,4 @@
-"""What the API server refuses of `spec.trainingArguments`, and how a row of its is written."""
+"""Mistakes in `spec.trainingArguments` that the API server refuses, and the way to write a row of the API server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.bad_input.row import BadInput, SaidBy
 
 
 def refused(name: str, what: str, field: str, message: str, **spec: Any) -> BadInput:
-    """Return a row that `finetune validate` says too; `__` in a keyword is a dot of the path."""
+    """Return a row whose message `finetune validate` shows too; `__` in a keyword is a dot of the path."""
     patch = {path.replace("__", "."): value for path, value in spec.items()}
     return BadInput(name, what, SaidBy.API_SERVER, message, reason=field, spec=patch, on_laptop=True)
 

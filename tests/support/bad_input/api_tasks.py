@@ -1,4 +1,4 @@
-"""What the API server refuses of the data and of what goes with a task."""
+"""Mistakes in the data, and in the fields of a task, that the API server refuses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the prepare step says of data and models, before a rank starts. The tests are in `tests/training`.
+"""Mistakes in data and models that the prepare step reports, before a rank starts. The tests are in `tests/training`.
 
 The good job reads `/data/train.csv` and `/data/validation.jsonl` with the columns `review` and `stars`, and trains
-`/models/base`. What cannot work is refused; what can, but is not what the user will have meant, is said (`Notice`).
+`/models/base`. A job that cannot work is refused; one that can work, but not as the user will have meant it, gets a `Notice`.
 """
 
 from __future__ import annotations
@@ -20,4 +20,4 @@ from tests.support.bad_input.place import makers_of, rows_of
 _ALL = (*FILES, *FORMATS, *VALUES, *LABELS, *MODELS, *TOKENS, *ANSWERS, *PAIRS, *TRAINING)
 ROWS = rows_of(_ALL)
 MAKERS = makers_of(_ALL)
-"""`BadInput.setup` -> what makes the row's files."""
+"""`BadInput.setup` -> function that makes the row's files."""

@@ -1,4 +1,4 @@
-"""Questions whose answers are not where they are said to be, or not said in a way that could be learnt."""
+"""Questions whose answers are not at the given places, or are not given in a way that could be learnt."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def _parquet_without_rows(place: Place) -> None:
 
 
 def _parquet_in_latin_1(place: Place) -> None:
-    """Write Parquet as programs in C++ do that do not check the encoding."""
+    """Write Parquet as a program in C++ does that does not check the encoding."""
     texts = pa.array([b"good", "caf\u00e9".encode("latin-1")])
     text = pa.Array.from_buffers(pa.string(), 2, texts.buffers())
     pq.write_table(pa.table({"review": text, "stars": [1, 0]}), place.local("/data/train.parquet"))

@@ -1,6 +1,6 @@
-"""What the prepare step says of the Hub: names that are not there, repositories that are closed, tokens that do not do.
+"""Mistakes about the Hub that the prepare step reports: unknown names, closed repositories, tokens without the right.
 
-The tests are in `tests/training`; `setup` there is what the job's Secret holds. The Hub has, of owner `us`, the models `tiny` (good),
+The tests are in `tests/training`; `setup` is the token in the job's Secret. The Hub has, of owner `us`, the models `tiny` (good),
 `gated`, `closed` (gated, and nobody was let in), `private` and some that are none; datasets `reviews` (good), `configs`
 (`plain` and `short`), `gated`, `closed` and some that are none; `me/kept` and
 `somebody/model`. The account `me` is in the organisation `team`.

@@ -1,7 +1,7 @@
-"""What the operator says in the condition `Validated`. The tests are in `tests/cluster`.
+"""Mistakes that the operator reports in the condition `Validated`. The tests are in `tests/cluster`.
 
-A row's `spec` differs from the job of `tests.support.jobs`. Objects that a row is about have the row's name; what makes
-and mends them is in `operator_objects`.
+A row's `spec` differs from the job of `tests.support.jobs`. Objects that a row is about have the row's name; the functions
+that make and mend them are in `operator_objects`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes what the rows of `operator` are about, and mends it. Each function takes the API and the row's name."""
+"""Functions that make the objects of the rows of `operator`, and mend them. Each takes the API and the row's name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _created(make: Callable[[str], Manifest]) -> Act:
 
 
 def _lost(name: str) -> Manifest:
-    """Make a claim that was bound once, to a volume that is no more: the controller calls it lost."""
+    """Make a claim that was bound to a volume that is gone: the controller calls the claim lost."""
     bound = {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
     return claim(name, bound, volumeName=f"{name}-no-more")
 
@@ -59,7 +59,7 @@ def _delete(kind: str) -> Act:
         try:
             api.delete(kind, name)
         except ApiFailed as error:
-            if error.status != 404:  # taking the finalizer away was enough
+            if error.status != 404:  # it went when its finalizer was removed
                 raise
         eventually(f"{kind} {name} is gone", lambda: api.get(kind, name) is None)
 
@@ -82,7 +82,7 @@ def _create_class(api: Api, name: str) -> None:
 
 
 def delete_classes(api: Api) -> None:
-    """Delete the storage classes: they are the cluster's, and do not go with the namespace."""
+    """Delete the storage classes: they belong to the cluster, and do not go with the namespace."""
     for item in api.request("GET", STORAGE_CLASSES)["items"]:
         if item["provisioner"] == "test.finetune.dev/nobody":
             api.request("DELETE", f"{STORAGE_CLASSES}/{item['metadata']['name']}")

@@ -1,4 +1,4 @@
-"""Where the rows of `data` happen: the volumes of one job as folders of this machine, and its good files on them."""
+"""The volumes of one job as folders of this machine, with its good files, for the rows of `data`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.bad_input.row import BadInput, SaidBy
 from tests.support.tiny import reviews, write_rows
 
 NOTICE = "Notice"
-"""Reason of the event where a job goes on and something is said."""
+"""Reason of the event about a job that goes on."""
 GOOD_CSV = "review,stars\nthe soup was good,1\nthe bread was cold,0\n"
 
 
@@ -27,7 +27,7 @@ class Place:
     base: Path
     """A good model."""
     as_pods_user: bool = False
-    """Whether the mistake shows to the pods' user alone (root may read everything)."""
+    """Whether only the pods' user meets the mistake (root may read everything)."""
 
     @property
     def paths(self) -> dict[str, str]:
@@ -54,7 +54,7 @@ class Place:
         write_rows(self.local("/data/validation.jsonl"), reviews(6, seed=1))
 
     def show_to_pods_user(self) -> None:
-        """Hand the claim to the pods' user: root would not meet the mistake. What the rows before have left is that user's, too."""
+        """Hand the claim, with the files of earlier rows, to the pods' user: root would not meet the mistake."""
         self.as_pods_user = True
         for folder, _, _ in os.walk(self.claim):
             os.chmod(folder, 0o777)
@@ -69,7 +69,7 @@ Make = Callable[[Place], object]
 
 @dataclass(frozen=True)
 class Mistake:
-    """A row, and what makes its files."""
+    """A row, and the function that makes its files."""
 
     row: BadInput
     make: Make

@@ -1,4 +1,4 @@
-"""What shows in the pods alone: kubelet, scheduler and kernel say it, the job's status repeats it in the user's words.
+"""Mistakes that only the pods show: kubelet, scheduler and kernel report them, the job's status repeats them in the user's words.
 
 The tests are in `tests/e2e`. Each job is the good one with one thing wrong, on a claim of its own.
 """

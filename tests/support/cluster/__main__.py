@@ -20,7 +20,7 @@ from tests.support.images.store import store_folder
 
 
 def main() -> int:
-    """Parse the command line and do it."""
+    """Run the command that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.cluster")
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start a cluster and print how to reach it")

@@ -1,4 +1,4 @@
-"""Build what a cluster is made of, from Go modules: no registry offers these programs ready-made."""
+"""The programs of a cluster, built from Go modules: no registry offers them ready-made."""
 
 import io
 import json
@@ -19,7 +19,7 @@ SOURCES = Path(__file__).parent
 KUBERNETES = "v1.34.4"
 PAUSE_IMAGE = "docker.io/finetune/pause:1"
 MODULES = ("kube", "dns", "pause")
-# Nobody debugs these programs, and what a debugger needs takes a twelfth of the time of a build.
+# Nobody debugs these programs, and data for a debugger takes a twelfth of the time of a build.
 FLAGS = ("-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
 # Without these the server calls itself v0.0.0, and clients complain.
 VERSION = "k8s.io/component-base/version"
@@ -55,7 +55,7 @@ class Binaries:
 
 @cache
 def present() -> Binaries:
-    """Return the folder of the programs of the present sources, where they are once they are built."""
+    """Return the folder of the programs of the present sources, built or not."""
     sources = [file for module in MODULES for file in (SOURCES / module).iterdir()]
     return Binaries(cache_folder("binaries") / content_hash(sources, output("go", "version"), LINKER, *FLAGS))
 

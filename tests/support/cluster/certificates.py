@@ -8,7 +8,7 @@ from tests.support.commands import run
 EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 NAMES = "localhost kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local"
 ADDRESSES = f"127.0.0.1 {SERVICE_ADDRESS} {CONTROL_ADDRESS}"
-ADMIN_TOKEN = "admin-token"  # of a server that lives for one test run and listens to this machine's tests
+ADMIN_TOKEN = "admin-token"  # of a server for the tests of one run on this machine
 
 
 def make(folder: Path) -> None:

@@ -34,7 +34,7 @@ class Cgroup:
         return (ROOT if UNIFIED else ROOT / "pids") / self.name
 
     def exists(self) -> bool:
-        """Tell whether the group has been made."""
+        """Return whether the group has been made."""
         return self.processes.exists()
 
     def create(self) -> None:
@@ -55,7 +55,7 @@ class Cgroup:
         """Start a program inside this group; return its pid. It outlives its parent, and ends with the group."""
         self.processes.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
-        # A shell enters the group and becomes the program: nothing that it starts can be born outside.
+        # A shell enters the group and becomes the program: no process of it can start outside.
         enter = ["sh", "-c", 'echo 0 > "$0" && exec "$@"', str(self.processes / "cgroup.procs")]
         files = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -76,7 +76,7 @@ class Cgroup:
         return pids
 
     def kill(self) -> None:
-        """End every process below, also those that are born meanwhile."""
+        """End every process below, also those that start meanwhile."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (pids := self.pids() - {0}) and time.monotonic() < deadline:
             for pid in pids:
@@ -87,7 +87,7 @@ class Cgroup:
             time.sleep(0.05)
 
     def remove(self) -> None:
-        """Remove the empty groups, those below first; a process that was just killed leaves a moment later."""
+        """Remove the empty groups, the lowest first; a process that was just killed leaves a moment later."""
         for hierarchy in _hierarchies():
             top = hierarchy / self.name
             if top.exists():

@@ -1,4 +1,4 @@
-"""Speak to a cluster: the same few members whether the tests started it or found it."""
+"""A client of a cluster, with the same few members whether the tests started the cluster or found it."""
 
 import json
 import subprocess
@@ -49,11 +49,11 @@ class Client:
         wait_for(f"the service account of {name}", lambda: self._has_account(name))
 
     def delete_namespace(self, name: str) -> None:
-        """Delete a namespace; what is in it goes in the background."""
+        """Delete a namespace; its objects go in the background."""
         self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
     def kubeconfig_of(self, account: str, namespace: str, folder: Path) -> Path:
-        """Write a kubeconfig for a service account: what it does is in the audit log under its own name."""
+        """Write a kubeconfig for a service account: the audit log has the account's requests under its own name."""
         token = self.kubectl("create", "token", account, f"--namespace={namespace}", "--duration=4h").stdout.strip()
         config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "--output=json").stdout)
         config["users"] = [{"name": config["contexts"][0]["context"]["user"], "user": {"token": token}}]

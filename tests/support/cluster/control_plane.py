@@ -33,7 +33,7 @@ class ControlPlane(Client):
         self.port = 0
 
     def start(self) -> None:
-        """Start everything and wait until the API server answers and makes service accounts."""
+        """Start all programs and wait until the API server answers and makes service accounts."""
         self.folder.mkdir(parents=True, exist_ok=True)
         certificates.make(self.pki)
         self.port, etcd_port, peer_port = (free_port("127.0.0.1") for _ in range(3))
@@ -81,7 +81,7 @@ class ControlPlane(Client):
             f"--audit-policy-file={policy}",
             "--authorization-mode=Node,RBAC",
             f"--client-ca-file={self.pki}/ca.crt",
-            # Whoever makes an owner wait for its children must have a right to it: so it is in OpenShift.
+            # As in OpenShift: who makes an owner wait for its children must have a right to the owner.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             f"--etcd-servers={etcd}",
             f"--kubelet-client-certificate={self.pki}/admin.crt",

@@ -1,4 +1,4 @@
-"""End clusters, and see to it that one ends when the process that started it does, however that happens.
+"""The end of clusters: a guard ends a cluster when the process that started it ends, however that happens.
 
 A guard is a small process that waits for the end of its standard input. The other end of the pipe is held by the test
 run: closing it, Ctrl-C, SIGKILL all end in the same teardown.
@@ -24,9 +24,9 @@ NODES = ".nodes"  # held by the guard of the one cluster with nodes: bridges and
 
 @contextmanager
 def guarded(folder: Path, *, with_nodes: bool = False) -> Iterator[None]:
-    """Let a cluster be in `folder`; afterwards, and after the death of this process, there is none.
+    """Guard a cluster in `folder`: it is gone afterwards, and after the death of this process.
 
-    The cluster with nodes of another test run is waited for. Raise LookupError for one that was started by hand.
+    Wait for the end of another test run's cluster with nodes; raise LookupError for one that was started by hand.
     """
     command = [sys.executable, "-m", "tests.support.cluster", "guard", str(folder)]
     if with_nodes:
@@ -52,7 +52,7 @@ def serve(folder: Path, *, with_nodes: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with ExitStack() as held:
-        with locked(folder.parent):  # nobody takes this folder for a dead run's before it has its guard
+        with locked(folder.parent):  # so that nobody takes this folder for a dead run's before it has its guard
             folder.mkdir()
             held.enter_context(_held(folder / LOCK))
         if with_nodes:
@@ -60,13 +60,13 @@ def serve(folder: Path, *, with_nodes: bool) -> None:
         held.callback(down, folder)
         sweep()
         if with_nodes:
-            refuse_second()  # by hand: that one has no end that one could wait for
+            refuse_second()  # one that was started by hand has no end to wait for
         print("ready", flush=True)
         sys.stdin.read()
 
 
 def down(folder: Path) -> None:
-    """End a cluster, in whatever state it is, and keep nothing of it but its logs."""
+    """End a cluster, in whatever state it is, and keep only its logs."""
     group = cgroup_of(folder)
     group.kill()
     group.remove()
@@ -78,7 +78,7 @@ def down(folder: Path) -> None:
 
 
 def sweep() -> None:
-    """End what was left by a test run whose guard was killed as well (a reboot, an out-of-memory kill)."""
+    """End the clusters of test runs whose guards were killed as well (a reboot, an out-of-memory kill)."""
     with locked(cache_folder("clusters")):
         for folder in running():
             if not (folder / "by-hand").exists() and not _is_guarded(folder):
@@ -91,7 +91,7 @@ def running() -> list[Path]:
 
 
 def refuse_second() -> None:
-    """Raise LookupError where there is a cluster with nodes already, a test run's or one that was started by hand."""
+    """Raise LookupError where a cluster with nodes runs already, a test run's or one that was started by hand."""
     for other in running():
         if (other / "has-nodes").exists():
             ends = "`make cluster-down` ends it" if (other / "by-hand").exists() else "another test run has it"

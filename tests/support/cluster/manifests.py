@@ -1,4 +1,4 @@
-"""What a cluster's programs read, as values: kubeconfigs, configuration files, audit policy, volumes."""
+"""Files that a cluster's programs read, as values: kubeconfigs, configuration files, audit policy, volumes."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The bridges that the pods of each node hang on, and what must be taken away by hand when a cluster ends."""
+"""The bridges to which the pods of each node are connected, and the parts that must be removed when a cluster ends."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def set_bridge_down(index: int) -> None:
 def unplug(index: int) -> None:
     """Remove the pods' veth pairs. Most go with their network namespace, but unsent FINs can hold one for minutes."""
     for port in (LINKS / f"cni{index}" / "brif").glob("*"):
-        run("ip", "link", "delete", port.name, check=False)  # it may be going at this very moment
+        run("ip", "link", "delete", port.name, check=False)  # it may be gone by now
 
 
 def remove_all() -> None:
@@ -34,4 +34,4 @@ def remove_all() -> None:
         unplug(int(link.name.removeprefix("cni")))
         run("ip", "link", "delete", link.name)
     for family in ("ip", "ip6"):
-        run("nft", "delete", "table", family, "kube-proxy", check=False)  # it may never have come to make one
+        run("nft", "delete", "table", family, "kube-proxy", check=False)  # it may have ended before it made one

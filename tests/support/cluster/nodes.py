@@ -64,7 +64,7 @@ class NodeCluster(ControlPlane):
         )
 
     def start_node(self, index: int) -> None:
-        """Start a node, for the first time or again after `kill_node`."""
+        """Start a node for the first time, or again after `kill_node`."""
         node = self.folder / f"node{index}"
         state, socket = self.runtime / f"node{index}", self._socket(index)
         (node / "cni").mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class NodeCluster(ControlPlane):
 
     @contextmanager
     def silent(self, nodes: Sequence[int]) -> Iterator[None]:
-        """Silence these nodes: their kubelets report nothing, as where the control plane is cut off; containers run on."""
+        """Silence these nodes: their kubelets report nothing, as when the control plane is cut off; containers run on."""
         for index in nodes:
             os.kill(self._kubelets[index], signal.SIGSTOP)
         try:
@@ -139,7 +139,7 @@ class NodeCluster(ControlPlane):
         return Path(paths[0])
 
     def recycle_volumes(self) -> None:
-        """Empty the volumes whose claims are gone, and offer them again."""
+        """Empty the volumes whose claims are gone, so that they can be bound again."""
         for volume in self.get("persistentvolumes")["items"]:
             if volume["status"].get("phase") == "Released":
                 path = Path(volume["spec"]["local"]["path"])
@@ -161,7 +161,7 @@ class NodeCluster(ControlPlane):
             copy_store(self._image_store, self.folder / f"node{index}" / "containerd")
 
     def _make_namespace(self, index: int, state: Path) -> tuple[str, ...]:
-        """Make the namespace that keeps private what a node has at fixed paths of the host, and that ends with it."""
+        """Make the mount namespace for a node's files at fixed paths of the host; it ends with the node."""
         state.mkdir(parents=True, exist_ok=True)
         private = [state, "/run/containerd", "/var/lib/cni", "/var/log/containers"]
         mounts = " && ".join(f"mkdir -p {path} && mount -t tmpfs tmpfs {path}" for path in private)

@@ -1,4 +1,4 @@
-"""What the examples name, made small: models of the same architectures, data of the same columns, on the Hub of the tests.
+"""Small stand-ins for the names of the examples: models of the same architectures, data of the same columns, on the Hub of the tests.
 
-The manifests stay as they are but for where the Hub is, how long is trained, and on what machine.
+The manifests change only in the address of the Hub, the length of the training, and the machine.
 """

@@ -105,7 +105,7 @@ def no_robots(folder: Path) -> None:
 
 
 def wikitext(folder: Path) -> None:
-    """Make rows of which half are empty, as in the real data."""
+    """Make rows, half of them empty, as in the real data."""
 
     def rows(count: int, seed: int) -> Rows:
         return [row for story in stories(count, seed=seed) for row in ({"text": ""}, {"text": f" {story['text']} \n"})]

@@ -1,4 +1,4 @@
-"""Untrained models of a few thousand parameters under the names of those that the examples fine-tune."""
+"""Untrained models of a few thousand parameters under the names of the models that the examples fine-tune."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the examples name on the Hub, made small: under the same names, of the same architectures and columns."""
+"""Small stand-ins for the examples' models and datasets on the Hub: same names, architectures and columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.stub_hub import Repository, StubHub
 
 
 def offer(hub: StubHub, folder: Path) -> None:
-    """Make all of it in a folder, and put it on the Hub."""
+    """Make all stand-ins in a folder, and put them on the Hub."""
     for name, make in MODELS.items():
         make(folder / "models" / name)
         hub.models[name] = Repository(folder / "models" / name)

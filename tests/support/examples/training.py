@@ -39,7 +39,7 @@ def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
 
 
 def _forget_the_world() -> None:
-    """Forget the process group of one, and what accelerate keeps of it: the next training makes its own."""
+    """Forget the process group, and accelerate's copy of its state: the next training makes its own."""
     import torch.distributed as dist
     from accelerate.state import AcceleratorState
 

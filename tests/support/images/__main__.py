@@ -1,4 +1,4 @@
-"""Build what test clusters run: `python -m tests.support.images binaries|all [SOCKET ...]`.
+"""The build of binaries and images for test clusters: `python -m tests.support.images binaries|all [SOCKET ...]`.
 
 Started by `background`, isolated. The images also go to the containerds at the sockets.
 """

@@ -1,4 +1,4 @@
-"""Build binaries and images in the background, so that tests which need neither run meanwhile."""
+"""A background build of binaries and images, so that tests that need neither run meanwhile."""
 
 import subprocess
 import sys
@@ -22,9 +22,9 @@ class Preparation:
 
     @classmethod
     def begin(cls, *, images: bool, log: str | None = "preparation", sockets: Sequence[Path] = ()) -> "Preparation":
-        """Start to build the cluster's binaries, and where asked for the images too; what is there is not built.
+        """Start to build the cluster's binaries, and where asked for the images too, unless they are built already.
 
-        What it says goes to the log file of this name, or to standard error. The images also go to the running
+        The output goes to the log file of this name, or to standard error. The images also go to the running
         containerds at these sockets.
         """
         # Its own process namespace: when the first process of it goes, all go, and their mounts with them.
@@ -46,7 +46,7 @@ class Preparation:
         return cls(process, file)
 
     def has_built(self, tier: str) -> bool:
-        """Tell whether the tests of this tier could begin without waiting; they also begin, and say so, if building failed."""
+        """Return whether the tests of this tier could begin without waiting; where the build failed, they begin and report that."""
         if self.process.poll() is not None:
             return True
         images = tier != "e2e" or store.sources() == build.sources_hash()

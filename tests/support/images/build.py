@@ -1,4 +1,4 @@
-"""Run the Dockerfile with buildah: one image a target."""
+"""The build of the Dockerfile with buildah: one image a target."""
 
 import sys
 from functools import cache
@@ -10,15 +10,15 @@ from tests.support.images.base import base_image
 from tests.support.images.storage import Storage
 
 TARGETS = ("operator", "trainer")
-# What a build needs of this machine to reach package registries; none of it stays in an image.
+# Variables and files of this machine that a build needs to reach package registries; no image keeps them.
 HOST_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf", "/etc/uv")
-# What the Dockerfile reads, and what reads the Dockerfile.
+# Files that the Dockerfile reads, and the code that reads the Dockerfile.
 SOURCES = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "operator", "trainer_image")
 BUILDERS = Path(__file__).parent
 
 
 def image_name(target: str) -> str:
-    """Return the name under which a target of the Dockerfile is known to the nodes."""
+    """Return the name of a target's image on the nodes."""
     return f"docker.io/finetune/{target}:dev"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.cache import cache_folder, size_bytes
 from tests.support.commands import output, run
 
-# Two generations of the training image's dependencies; then it is quicker to start again than to keep on collecting.
+# Two generations of the training image's dependencies; with more it is quicker to start again than to collect garbage.
 LIMIT_BYTES = 16_000_000_000
 
 
@@ -36,7 +36,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Storage:
-    """A storage folder, and a folder for what lasts as long as the process."""
+    """A storage folder, and a folder for state that lasts as long as the process."""
 
     root: Path
     runtime: Path
@@ -46,7 +46,7 @@ class Storage:
         """Open the cached storage; start with an empty one where it has grown too large."""
         root, runtime = cache_folder("images") / "storage", Path("/run/finetune-images")
         runtime.mkdir(parents=True, exist_ok=True)
-        run("mount", "-t", "tmpfs", "tmpfs", runtime)  # what it says of mounts is true in this mount namespace only
+        run("mount", "-t", "tmpfs", "tmpfs", runtime)  # its records of mounts are true in this mount namespace only
         storage = cls(root, runtime)
         storage.buildah("rm", "--all")  # what an interrupted build has left
         if root.exists() and size_bytes(root) > LIMIT_BYTES:
@@ -63,7 +63,7 @@ class Storage:
         return ["containers-storage", *where, "diff", "--uncompressed", layer.id]
 
     def has(self, name: str) -> bool:
-        """Tell whether there is an image of this name."""
+        """Return whether there is an image of this name."""
         return run("buildah", *self._where(), "inspect", "--type", "image", name, check=False).returncode == 0
 
     def image(self, name: str) -> Image:

@@ -26,7 +26,7 @@ def store_folder() -> Path:
 
 
 def sources() -> str | None:
-    """Return what the images in the store were made from (`build.sources_hash`)."""
+    """Return the hash of the sources of the images in the store (`build.sources_hash`)."""
     return _held().get(SOURCES)
 
 
@@ -69,14 +69,14 @@ def _fill(storage: Storage, names: Sequence[str]) -> None:
         for name in names:
             sent = load(storage, name, ctr)
             print(f"{name}: {sent / 1e6:.1f} MB loaded", file=sys.stderr, flush=True)
-        # What the new tags no longer name is collected with the next image that is removed.
+        # Content that no tag names any more is collected when the next image is removed.
         run(*ctr, "images", "tag", "--force", names[0], "localhost/garbage:1")
         run(*ctr, "images", "rm", "--sync", "localhost/garbage:1")
 
 
 @contextmanager
 def _running_containerd() -> Iterator[tuple[str, ...]]:
-    """Run containerd on the store, without any network or kubelet; yield the command to ask it with."""
+    """Run containerd on the store, without any network or kubelet; yield the command that talks to it."""
     state = Path("/run/finetune-images/containerd")
     state.mkdir(parents=True, exist_ok=True)
     config, socket, log = state / "config.toml", state / "containerd.sock", cache_folder("logs") / "image-store.log"

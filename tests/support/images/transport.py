@@ -1,7 +1,7 @@
-"""Bring an image into containerd, sending only the layers that it lacks.
+"""The transport of an image into containerd, which sends only the layers that containerd lacks.
 
 buildah's own push writes, and compresses, every layer of an image each time. Here the layers come straight out of its
-storage as a partial OCI archive; containerd takes what is not in it from its own store. After a change of source this
+storage as a partial OCI archive; containerd takes the other layers from its own store. After a change of source this
 sends some kilobytes in place of gigabytes.
 """
 

@@ -37,14 +37,14 @@ DEFAULTS: dict[str, Any] = {
     "leave": None,  # {"step", "file"}: make a file
     "await": None,  # {"step", "file"}: wait until somebody has made it
     "until": None,  # a file: train on until somebody has made it
-    "signs": True,  # say that this rank gets on
-    "nan": False,  # the final model holds a number that is none
+    "signs": True,  # report that this rank makes progress
+    "nan": False,  # the final model holds a number that is not finite
     "fetch": [],  # steps of checkpoints that this rank asks for at the end, as it does for the best one
 }
 
 
 class RefusedError(Exception):
-    """launch said no."""
+    """A refusal by launch."""
 
 
 def ask(method: str, path: str, body: Document | dict[str, Any] | None = None) -> bytes:

@@ -1,7 +1,7 @@
-"""A Hub that speaks the real HTTP protocol: models and datasets, uploads, tokens by role, gates, bad days to order.
+"""A Hub that speaks the real HTTP protocol: models and datasets, uploads, tokens by role, gates, faults to order.
 
-`state` is what a test sets up and looks at; `server` moves bytes and orders faults; `routes` finds who answers a request;
-`reading` and `writing` answer; `access` decides who may. Everything is in memory but what was given as a folder.
+`state` is set up and read by tests; `server` moves bytes and plays faults; `routes` finds the function that answers a
+request; `reading` and `writing` answer; `access` decides who may. All is in memory but repositories that are folders.
 """
 
 from tests.support.stub_hub.server import stub_hub

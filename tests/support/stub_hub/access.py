@@ -1,4 +1,4 @@
-"""Who may read and write what, refused in the words and with the codes of the real Hub."""
+"""Rights to read and write repositories; refusals have the words and codes of the real Hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def account_of(hub: StubHub, request: Request) -> Account | None:
 
 
 def owns(account: Account, namespace: str) -> bool:
-    """Tell whether a namespace is the account's own or that of an organisation of its."""
+    """Return whether a namespace is the account's own, or that of one of its organisations."""
     return namespace in (account.name, *account.orgs)
 
 
@@ -55,7 +55,7 @@ def writable(hub: StubHub, kind: str, name: str, account: Account | None) -> Rep
 
 
 def may_write(account: Account, name: str) -> bool:
-    """Tell whether the token may change, or make, a repository of this name."""
+    """Return whether the token may change, or make, a repository of this name."""
     namespace = name.split("/")[0]
     if account.role == "fineGrained":
         return name in account.writes or namespace in account.writes
@@ -63,7 +63,7 @@ def may_write(account: Account, name: str) -> bool:
 
 
 def whoami(account: Account | None) -> dict[str, Any]:
-    """Return what the Hub tells about a token."""
+    """Return the Hub's answer about a token."""
     if account is None:
         raise Refused(401, "Invalid username or password.")
     token: dict[str, Any] = {"displayName": "test", "role": account.role}

@@ -12,7 +12,7 @@ LFS_BYTES = 10_000_000
 
 
 def is_lfs(path: str, size: int) -> bool:
-    """Tell whether the Hub keeps a file outside git. An empty one never."""
+    """Return whether the Hub keeps a file outside git; it never does so with an empty file."""
     return size > 0 and (path.endswith(LFS_SUFFIXES) or size > LFS_BYTES)
 
 
@@ -39,10 +39,10 @@ class Blob:
 
     @cached_property
     def git_oid(self) -> str:
-        """What git calls the blob."""
+        """Git's name of the blob."""
         return hashlib.sha1(b"blob %d\0" % self.size + self.content, usedforsecurity=False).hexdigest()
 
     @property
     def etag(self) -> str:
-        """What the Hub answers as ETag, and the client compares in order not to upload or download again."""
+        """ETag of the Hub, which the client compares in order not to upload or download again."""
         return self.sha256 if self.lfs else self.git_oid

@@ -1,4 +1,4 @@
-"""The metadata on top of a card, and what the Hub finds wrong with it."""
+"""The metadata on top of a card, and the Hub's objections to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def metadata(text: str) -> dict[str, Any]:
 
 
 def problems(text: str) -> list[str]:
-    """Return what the Hub would refuse: YAML that cannot be read, types, and an incomplete `model-index`."""
+    """Return the Hub's objections: YAML that cannot be read, types, and an incomplete `model-index`."""
     block = _block(text)
     if block is None:
         return []

@@ -12,9 +12,9 @@ from typing import Any
 class Request:
     method: str
     path: str
-    """The path without the query, percent-decoded."""
+    """Path without the query, percent-decoded."""
     parts: tuple[str, ...]
-    """The path between slashes, decoded after it was split: a branch may have a slash in its name."""
+    """Parts of the path between slashes, decoded after the split: a branch may have a slash in its name."""
     query: str
     headers: Mapping[str, str]
     """Headers by names in lower case."""
@@ -26,7 +26,7 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """How the client calls this server: what it must find in links."""
+        """Address by which the client calls this server, and which links must have."""
         return f"http://{self.headers['host']}"
 
     def json(self) -> Any:
@@ -46,7 +46,7 @@ def answer(body: Any, status: int = 200) -> Answer:
 
 
 class Refused(Exception):
-    """The request is refused; the server turns it into the answer that the real Hub would give."""
+    """A refusal, which the server turns into the answer of the real Hub."""
 
     def __init__(self, status: int, message: str, code: str = "", **body: Any) -> None:
         super().__init__(message)

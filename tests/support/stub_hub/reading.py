@@ -1,4 +1,4 @@
-"""What the Hub answers to those who read: information, listings, references, files."""
+"""Answers of the Hub to readers: information, listings, references, files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.stub_hub.state import Repository
 
 
 def commit_of(repository: Repository, revision: str) -> str:
-    """Return the commit of a revision, which must be there."""
+    """Return the commit of an existing revision."""
     commit = repository.commit_of(revision)
     if commit is None:
         raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")

@@ -1,4 +1,4 @@
-"""Which function answers a request: the table of the Hub's addresses."""
+"""The table of the Hub's addresses, with the function that answers each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def respond(hub: StubHub, request: Request) -> Answer:
 
 
 def _named(hub: StubHub, kind: str, parts: list[str]) -> tuple[str, list[str]]:
-    """Return the repository's name, with an owner or without, and what follows it."""
+    """Return the repository's name, with an owner or without, and the parts after it."""
     owned = 1 if parts[0] in hub.repositories(kind) else 2
     return "/".join(parts[:owned]), parts[owned:]
 

@@ -1,4 +1,4 @@
-"""The Hub as a server: bytes in, bytes out, and the bad days that a test has ordered."""
+"""The Hub as a server: bytes in, bytes out, and the faults that a test has ordered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on the Hub, who may use it, and what was asked of it: what a test sets up and looks at."""
+"""The state of the Hub, which tests set up and read: its repositories, its accounts, and the requests to it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from tests.support.stub_hub.blobs import Blob
 
 TOKEN = "hf_token_of_the_test"
-"""The token of account `me`, which is in the organisation `team`: may write."""
+"""Token of account `me`, which is in the organisation `team`: may write."""
 READ_TOKEN = "hf_token_that_may_only_read"
-"""A token of the same account that may only read."""
+"""Token of the same account that may only read."""
 FINE_GRAINED_TOKEN = "hf_token_for_one_repository"
-"""A token of the same account: may read, and write to `me/granted` alone."""
+"""Token of the same account: may read, and write to `me/granted` alone."""
 OTHER_TOKEN = "hf_token_of_somebody_else"
-"""The token of account `somebody`, who owns whatever is below `somebody/`."""
+"""Token of account `somebody`, who owns all repositories below `somebody/`."""
 
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 """Branch `main` and tag `v1` of every repository that was given as a folder -> commit."""
 INITIAL_COMMIT = "c" * 40
-"""The first commit of every repository that was made through the API; it holds .gitattributes, as on the real Hub."""
+"""First commit of every repository that was made through the API; it holds .gitattributes, as on the real Hub."""
 GIT_ATTRIBUTES = b"*.bin filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 
 @dataclass(frozen=True)
 class Account:
-    """What a token stands for."""
+    """The account of a token."""
 
     name: str
     role: str = "write"
@@ -36,7 +36,7 @@ class Account:
     orgs: tuple[str, ...] = ()
     """Organisations in which the account may write."""
     writes: tuple[str, ...] = ()
-    """The scope of a fine-grained token: repositories or namespaces that it may write to."""
+    """Scope of a fine-grained token: repositories or namespaces that it may write to."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class Commit:
 
 @dataclass
 class Repository:
-    """A model or dataset. Given a folder, its files are those of the folder until something is committed."""
+    """A model or dataset. Its files are those of its folder, if it has one, until something is committed."""
 
     folder: Path | None = None
     gated: bool = False
     private: bool = False
     granted: set[str] = field(default_factory=lambda: {"me"})
-    """Accounts that may read it where it is gated or private; owners may always."""
+    """Accounts that may read the repository where it is gated or private; owners always may."""
     commits: list[Commit] = field(default_factory=list)
-    """What was committed through the API, oldest first, on any branch; the Hub's own initial commit is not among them."""
+    """Commits through the API, oldest first, on any branch; the Hub's own initial commit is not among them."""
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     lfs: dict[str, bytes] = field(default_factory=dict)
-    """SHA-256 -> content of what was uploaded, committed or not."""
+    """SHA-256 -> content of each upload, committed or not."""
 
     def __post_init__(self) -> None:
         if not self.branches:
@@ -89,14 +89,14 @@ class Repository:
         return {str(path.relative_to(self.folder)): Blob(path.name, path) for path in files}
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
-        """Return what a branch holds now: path -> content."""
+        """Return the files of a branch now: path -> content."""
         oid = self.commit_of(revision)
         return {path: blob.content for path, blob in self.tree(oid).items()} if oid else {}
 
 
 @dataclass
 class Fault:
-    """A bad answer to order. The first that matches a request is used; after `times` requests it is used up."""
+    """A fault that a test orders. A request meets the first that matches it; after `times` requests a fault is used up."""
 
     method: str = ".*"
     """Regular expression that the whole method matches."""
@@ -104,19 +104,19 @@ class Fault:
     """Regular expression that is searched in the path."""
     times: int = 1
     status: int | None = 503
-    """None: the request is answered as always (after the delay). 200: with a web page, as something that is no Hub would."""
+    """Status of the answer. None: the normal answer (after the delay). 200: a web page, as from a server that is no Hub."""
     headers: Mapping[str, str] = field(default_factory=dict)
     error: str = "The Hub is over capacity"
     cut: bool = False
-    """The connection is closed in the middle of the request's body; where it has none, in the middle of the answer's."""
+    """Whether the connection is closed in the middle of the request's body or, where that has none, of the answer's."""
     lost: bool = False
-    """The request is carried out, but the connection is closed before the answer."""
+    """Whether the request is carried out, but the connection closed before the answer."""
     delay_seconds: float = 0.0
-    """How long the answer takes; together with `status=None` a Hub that is only slow."""
+    """Delay of the answer; with `status=None` the Hub is only slow."""
     held: threading.Event | None = None
-    """The request is carried out, and its answer sent, when this is set."""
+    """Event for which the request waits before it is carried out and answered."""
     done: bool = False
-    """Whether a request that met it has been carried out."""
+    """Whether a request that met the fault has been carried out."""
 
 
 @dataclass
@@ -124,12 +124,12 @@ class StubHub:
     models: dict[str, Repository] = field(default_factory=dict)
     datasets: dict[str, Repository] = field(default_factory=dict)
     failing: int = 0
-    """Requests to answer with 503 before it works again."""
+    """Number of requests to answer with 503 from now on."""
     faults: list[Fault] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     """`METHOD path` of each request."""
     tokens: set[str] = field(default_factory=set)
-    """Tokens that were sent; the empty one where none was."""
+    """Tokens that were sent; an empty text stands for none."""
     endpoint: str = ""
     accounts: dict[str, Account] = field(
         default_factory=lambda: {
@@ -139,7 +139,7 @@ class StubHub:
             OTHER_TOKEN: Account("somebody"),
         }
     )
-    """Token -> whose it is and what it may do."""
+    """Token -> account and rights."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def repositories(self, kind: str) -> dict[str, Repository]:
@@ -147,7 +147,7 @@ class StubHub:
         return self.datasets if kind == "datasets" else self.models
 
     def fault_for(self, method: str, path: str) -> Fault | None:
-        """Take the fault that is due for a request, if one is."""
+        """Return the fault that is due for a request, if there is one, and count it."""
         with self.lock:
             if self.failing > 0:
                 self.failing -= 1

@@ -1,4 +1,4 @@
-"""What the Hub does for those who write: repositories, branches, LFS objects, commits."""
+"""Answers of the Hub to writers: repositories, branches, LFS objects, commits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def validate_yaml(request: Request) -> Answer:
 
 
 def preupload(repository: Repository, revision: str, request: Request) -> Answer:
-    """Answer `POST /api/models/{id}/preupload/{revision}`: how each file is to be sent, and what is there under its path."""
+    """Answer `POST /api/models/{id}/preupload/{revision}`: how each file is to be sent, and the blob that is at its path."""
     tree = repository.tree(commit_of(repository, revision))
     files: list[dict[str, Any]] = []
     gitignore = tree[".gitignore"].content.decode() if ".gitignore" in tree else ""
@@ -63,7 +63,7 @@ def preupload(repository: Repository, revision: str, request: Request) -> Answer
 
 
 def lfs_batch(repository: Repository, prefix: str, request: Request) -> Answer:
-    """Answer `POST /{id}.git/info/lfs/objects/batch`: where to send what is not there yet."""
+    """Answer `POST /{id}.git/info/lfs/objects/batch`: where to send the objects that are missing."""
     stored = repository.lfs.keys() | {blob.sha256 for blob in _newest(repository).values() if blob.lfs}
     objects = []
     for wanted in request.json()["objects"]:
