@@ -1,4 +1,4 @@
-"""Columns: those that a reader is asked for, and those of prepared rows."""
+"""Columns that a reader is asked for, and columns of prepared rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 LABELS, LENGTH = "labels", "length"
 """Columns of prepared rows that every task writes: what is to be learnt, and tokens per row (for grouping)."""
 OWN = "_"
-"""Columns whose names begin so are not the model's: they are for metrics and predictions."""
+"""Prefix of columns that are not for the model, but for metrics and predictions."""
 IGNORED_LABEL = -100
 """The label that losses, metrics and the count of items leave out."""
 
@@ -28,6 +28,6 @@ class ColumnRequest:
     optional: tuple[str, ...] = ()
     """The needed columns that may be absent: then they are null in all rows."""
     beside: tuple[str, ...] = ()
-    """Columns that would mean something beside the needed ones: the user is told that they are there."""
+    """Columns that have a meaning beside the needed ones, but are not read: the user is told where the data has them."""
     tell: Callable[[str], None] = lambda _: None
-    """The function that is told what the user should know of how a file was read."""
+    """The function that takes messages for the user about how a file was read."""

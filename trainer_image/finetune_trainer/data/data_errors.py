@@ -1,4 +1,4 @@
-"""How preparing fails: the user's mistakes, which no retry mends, and the world's, which pass."""
+"""Parts of messages about wrong data, and the errors that several readers raise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names(values: object, limit: int = 20) -> str:
 
 
 def _plain(value: object) -> str:
-    """Write a name as it is; as Python does where it would not be seen as it is (white space around it, what does not print)."""
+    """Write a name as it is, or as a string of Python where a part would not be seen (white space around it, control characters)."""
     text = str(value)
     return text if text and text == text.strip() and text.isprintable() else repr(text)
 
@@ -76,7 +76,7 @@ def column_missing(column: str, columns: Sequence[str], name: str, hint: str = "
 
 
 def _around(name: str) -> str:
-    """Say that white space is around a name: quotes alone are easily overlooked."""
+    """Say that a name has white space around it: between quotes alone it is easily overlooked."""
     begins, ends = name != name.lstrip(), name != name.rstrip()
     if not begins and not ends:
         return ""

@@ -1,6 +1,4 @@
-"""Several columns of 0 and 1, one for each label that a text may have: from whatever type they came in, and every way in
-which they can be wrong.
-"""
+"""Several columns of 0 and 1 of any type, one for each label that a text may have, and every way in which they can be wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def ids(split: Split, columns: Sequence[str]) -> pa.ChunkedArray:
 
 
 def about(split: Split, columns: Sequence[str], labels: pa.ChunkedArray) -> tuple[str, ...]:
-    """Say which labels training never shows. Raise ExpectedError where it shows none at all."""
+    """Say which labels the training data never has. Raise ExpectedError where it has none at all."""
     used = set(pc.unique(pc.list_flatten(labels)).to_pylist())
     missing = [column for number, column in enumerate(columns) if number not in used]
     if not used:

@@ -1,6 +1,6 @@
 """Lists of labels: the tags of a text's words, or the labels of which a text has several.
 
-What is wrong with a single label is `labels`' business; here it is found in which row's list it stands.
+`labels` finds what is wrong with a single label; this module finds the row in whose list the label stands.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from finetune_trainer.shared.failures import ExpectedError
 SEPARATORS = ("|", ";", ",")
 """Separators of lists that are written as text: the first of them that occurs anywhere is taken."""
 BRACKETS = "[]"
-"""The mark, in place of a separator, that each text is a list as JSON or Python write it (there also a tuple, or a set)."""
+"""Value in place of a separator where each text is a list as JSON or Python writes it (in Python also a tuple, or a set)."""
 _ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?[0-9]+"""
 _LIST = re.compile(rf"\s*[\[({{]\s*(?:(?:{_ITEM})\s*(?:,\s*(?:{_ITEM})\s*)*,?\s*)?[\])}}]\s*", re.DOTALL)
 TAG = "tag"
 """What messages call the label of a word."""
 NOT_COUNTED = -100
-"""Number of a tag that does not count: how data that was aligned with tokens marks their later parts."""
+"""Number of a tag that does not count: data that was aligned with tokens has it at the later tokens of a word."""
 
 
 class Lists:
-    """A column of lists of labels, looked at as one long row of items."""
+    """A column of lists of labels, read as one long row of items."""
 
     def __init__(self, split: Split, column: str, values: pa.ChunkedArray, noun: str) -> None:
         self._lengths = pc.list_value_length(values).cast(pa.int64())
         self._counted: np.ndarray[Any, Any] | None = None
-        """Number of each item among all that are written, where some do not count."""
+        """Number of each item that counts, among all items; None where all count."""
         flat = _items(split, column, values, self._row, noun)
         self._written = len(flat)
         if noun == TAG:
@@ -51,13 +51,17 @@ class Lists:
 
     @classmethod
     def read(cls, split: Split, column: str, *, noun: str, separator: str | None = None) -> Lists:
-        """Read a column as it came; with `separator` it may be text."""
+        """Read a column of lists; with a `separator` the column may also be text."""
         values = split.table.column(column)
         if separator is not None and _is_text(values.type):
             cut = _parsed(split, column, values) if separator == BRACKETS else _parts(values, separator)
             return cls(split, column, cut, noun)
         if not is_list(values.type):
-            raise _no_list(split, column, values.type, noun)
+            raise ExpectedError(
+                Reason.LABELS_INVALID,
+                f"{split.place(0)}: column {column!r} holds {values.type} where lists of {noun}s are needed. {split.lists}; or name "
+                "the right column in spec.dataset.columns.",
+            )
         if values.null_count:
             row = pc.index(pc.is_null(values), True).as_py()
             raise ExpectedError(
@@ -74,11 +78,11 @@ class Lists:
 
     @property
     def not_counted(self) -> int:
-        """Items that are marked as what does not count."""
+        """Number of items that are marked as not counting."""
         return self._written - len(self.items.values)
 
     def names(self, *, at_least: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the names of the classes by id; and what to tell the user."""
+        """Return the names of the classes by id, and messages for the user."""
         items = self.items
         if len(items.values) == 0:
             raise ExpectedError(
@@ -91,7 +95,7 @@ class Lists:
         return class_names
 
     def ids(self, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
-        """Return the same lists with the ids of the classes; what does not count stays what it is."""
+        """Return the same lists with the ids of the classes; items that do not count stay as they are."""
         ids = pa.concat_arrays([pa.array([], pa.int32()), *ids_of(self.items, class_labels).cast(pa.int32()).chunks])
         if self._counted is not None:
             whole = np.full(self._written, NOT_COUNTED, np.int32)
@@ -102,7 +106,7 @@ class Lists:
         return pa.chunked_array([lists])
 
     def require_no_doubles(self) -> None:
-        """Refuse lists with a repeated label: they are a 0 or a 1 for each class, which look like lists of ids otherwise."""
+        """Refuse lists with a repeated label: most are a 0 or a 1 for each class, which would pass for lists of ids."""
         items = self.items
         if not items.integers or len(items.values) == 0:
             return
@@ -159,14 +163,14 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _parts(values: pa.ChunkedArray, sign: str) -> pa.ChunkedArray:
-    """Cut text at a sign, without the white space around; no text is no label. Numbers of classes are taken for those."""
+    """Cut texts at a sign, without the white space around; an empty text has no label. Numbers of classes become integers."""
     lists = [[part for part in map(str.strip, (text or "").split(sign)) if part] for text in values.to_pylist()]
     cut = pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
     return cut.cast(pa.list_(pa.int64())) if are_ids(pc.unique(pc.list_flatten(cut))) else cut
 
 
 def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Parse lists that are written as text; no text is no label."""
+    """Parse lists that are written as text; an empty text has no label."""
     lists: list[list[Any]] = []
     for row, text in enumerate(values.to_pylist()):
         items = _list(text) if text and text.strip() else []
@@ -185,7 +189,7 @@ def _parsed(split: Split, column: str, values: pa.ChunkedArray) -> pa.ChunkedArr
 
 
 def _list(text: str) -> list[Any] | None:
-    """Parse the list of texts or numbers that a text is."""
+    """Parse a text that is a list of texts or integers; None where it is none."""
     try:
         items = json.loads(text)
     except (ValueError, RecursionError):
@@ -234,11 +238,3 @@ def _items(
             f"{split.place(items.row(empty))}: a {noun} in column {column!r} is empty. Name each, or leave such rows out.",
         )
     return flat
-
-
-def _no_list(split: Split, column: str, kind: pa.DataType, noun: str) -> ExpectedError:
-    return ExpectedError(
-        Reason.LABELS_INVALID,
-        f"{split.place(0)}: column {column!r} holds {kind} where lists of {noun}s are needed. {split.lists}; or name "
-        "the right column in spec.dataset.columns.",
-    )

@@ -1,6 +1,6 @@
 """Class labels: from names, text or numbers in the data to ids from 0, and every way in which they can be wrong.
 
-One label a row here; `label_lists` has those of which a row has several.
+Here each row has one label; `label_lists` is for rows with several.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from finetune_trainer.data.split import Split
 from finetune_trainer.shared.failures import ExpectedError
 
 NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
-"""A whole number as it is written; what has zeros in front (007) is a code."""
+"""Pattern of a whole number; text with zeros in front (007) is a code."""
 SECRET = " Splits of which the labels are kept secret hold -1: choose another split."
 FLOAT = r"^[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?$"
 WHOLE = r"^[+-]?\d+(\.0*)?$"
 SERIALISED = r"""(?s)^\s*(?:\[.*\]|\(\s*['"].*\)|\{\s*['"].*\})\s*$"""
-"""A list as Python or JSON write it; or a tuple or a set."""
+"""Pattern of a list as Python or JSON writes it, or of a tuple or a set."""
 GROUPS_SHOWN = 3
 MISSING = ("nan", "none", "null", "n/a", "#n/a", "<na>", "nat")
-"""What pandas, Excel and databases write as text where a value is missing."""
+"""Texts that pandas, Excel and databases write where a value is missing."""
 MANY = 20
-"""The number of labels below which it says nothing that each occurs once."""
+"""The number of labels below which it means nothing that each occurs once."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class Items:
         """Names of the classes, where the data has them."""
         return self.split.class_names.get(self.column)
 
-    def wrong(self, item: int, message: str, *, name: str = "") -> ExpectedError:
-        """Make the error at an item; `name` stands before its value: `the label 'ugly' in column 'stars' ...`."""
+    def wrong(self, item: int, message: str, *, article: str = "") -> ExpectedError:
+        """Make the error at an item; with an `article` its value is in quotes: `the label 'ugly' in column 'stars' ...`."""
         value = self.values[item].as_py()
-        shown_value = shown(value) if name else value
+        shown_value = shown(value) if article else value
         where = self.split.place(self.row(item))
         return ExpectedError(
-            Reason.LABELS_INVALID, f"{where}: {name}{self.noun} {shown_value} in column {self.column!r} {message}"
+            Reason.LABELS_INVALID, f"{where}: {article}{self.noun} {shown_value} in column {self.column!r} {message}"
         )
 
 
 def class_names(split: Split, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the classes by id, as the training rows have them; and what to tell the user."""
+    """Return the names of the classes by id, as the training rows have them, and messages for the user."""
     items = Items(split, column, _values(split, column))
     classes, messages = names_of(items)
     if len(pc.unique(items.values)) < 2:
@@ -79,7 +79,7 @@ def class_ids(split: Split, column: str, class_labels: tuple[str, ...]) -> pa.Ch
 
 
 def names_of(items: Items) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the classes by id, as the data declares them or as they occur; and what to tell the user."""
+    """Return the names of the classes by id, as the data declares them or as they occur, and messages for the user."""
     if items.declared is not None:
         require_range(items, len(items.declared))
         return items.declared, ()
@@ -100,35 +100,35 @@ def _by_number(digits: str) -> tuple[int, str, str]:
 def ids_of(items: Items, class_labels: tuple[str, ...]) -> pa.ChunkedArray:
     """Return the id of each item's class."""
     if items.integers and (items.declared == class_labels or class_labels == numbered(len(class_labels))):
-        # They are ids: the data declares these names for them, or they were numbers in training, too.
+        # The integers are ids: the data declares these names for them, or they were numbers in training, too.
         require_range(items, len(class_labels))
         return items.values.cast(pa.int64())
     values = items.values.cast(pa.string())
-    if items.integers and items.declared is not None:  # names in another order, or others
+    if items.integers and items.declared is not None:  # the same names in another order, or other names
         require_range(items, len(items.declared))
         values = pc.take(pa.array(items.declared, pa.string()), items.values)
     ids = pc.index_in(values, value_set=pa.array(class_labels, type=values.type))
     if ids.null_count:
         item = pc.index(pc.is_null(ids), True).as_py()
         hint = SECRET if values[item].as_py() == "-1" else ""
-        as_integers = Items(items.split, items.column, values, items.row, items.noun)
-        raise as_integers.wrong(
-            item, f"does not occur in the training data, which has {names(list(class_labels))}.{hint}", name="the "
+        as_text = Items(items.split, items.column, values, items.row, items.noun)
+        raise as_text.wrong(
+            item, f"does not occur in the training data, which has {names(list(class_labels))}.{hint}", article="the "
         )
     return ids.cast(pa.int64())
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Name classes that have none but their numbers."""
+    """Name classes by their numbers."""
     return tuple(str(label) for label in range(count))
 
 
 def alike(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
-    """Warn of classes whose names a person would take for one."""
+    """Warn of classes whose names a person would take for one name."""
     groups: dict[str, list[str]] = {}
     for name in classes:
         groups.setdefault(_plain(name), []).append(name)
-    several = [" and ".join(_told_apart(name, group) for name in group) for group in groups.values() if len(group) > 1]
+    several = [" and ".join(_distinct(name, group) for name in group) for group in groups.values() if len(group) > 1]
     if not several:
         return ()
     more = f" (and {len(several) - GROUPS_SHOWN} more such groups)" if len(several) > GROUPS_SHOWN else ""
@@ -140,19 +140,19 @@ def alike(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plain(name: str) -> str:
-    """Return what a person sees of a name; marks without a width (category Cf) are not seen."""
+    """Return a name as a person sees it, without characters that have no width (category Cf)."""
     normal = unicodedata.normalize("NFKC", name).casefold()
     return " ".join("".join(sign for sign in normal if unicodedata.category(sign) != "Cf").split())
 
 
-def _told_apart(name: str, group: Sequence[str]) -> str:
-    """Write a name as it is, or in escapes where another one looks like it."""
+def _distinct(name: str, group: Sequence[str]) -> str:
+    """Write a name as it is, or in escapes where another name looks the same."""
     forms = [unicodedata.normalize("NFKC", other) for other in group]
     return shown(name) if forms.count(unicodedata.normalize("NFKC", name)) == 1 else ascii(name)
 
 
 def _missing(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
-    """Warn of a class whose name is what programs write where there is none."""
+    """Warn of a class whose name is what programs write where a label is missing."""
     written = [name for name in classes if name.strip().casefold() in MISSING]
     if not written or items.declared is not None:
         return ()
@@ -215,7 +215,7 @@ def without_nulls(split: Split, column: str) -> pa.ChunkedArray:
     values = split.table.column(column)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    if pa.types.is_floating(values.type):  # how pandas marks what is missing
+    if pa.types.is_floating(values.type):  # pandas marks missing values as NaN
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     if values.null_count:
         row = pc.index(pc.is_null(values), True).as_py()
@@ -274,7 +274,7 @@ def _from_text(split: Split, column: str, values: pa.ChunkedArray) -> pa.Chunked
 
 
 def are_ids(distinct: pa.Array) -> bool:
-    """Tell whether text is the numbers of classes, counted from 0 (or is meant to be, and a negative one is among them)."""
+    """Tell whether texts are the numbers of classes, counted from 0 (or are meant to be, where one is negative)."""
     if not len(distinct) or not pc.all(pc.match_substring_regex(distinct, NUMBER)).as_py():
         return False
     numbers = sorted(int(number) for number in distinct.to_pylist())
@@ -282,12 +282,12 @@ def are_ids(distinct: pa.Array) -> bool:
 
 
 def _other_than_ids(distinct: Sequence[int]) -> bool:
-    """Tell whether numbers, ascending, begin above 0 or leave out too many to be those of classes."""
+    """Tell whether numbers, ascending, begin above 0 or leave out too many to be numbers of classes."""
     return distinct[0] > 0 or distinct[-1] + 1 > 2 * len(distinct)
 
 
 def _fraction(items: Items, row: int, *, whole: bool) -> ExpectedError:
-    """Make the error for numbers in place of classes; `whole`: nothing is behind any decimal point."""
+    """Make the error for numbers in place of classes; `whole`: all are whole numbers with a decimal point."""
     way_out = (
         f" Write classes without it (pandas adds it where a value is missing): df[{items.column!r}].astype('Int64')."
     )
@@ -295,7 +295,7 @@ def _fraction(items: Items, row: int, *, whole: bool) -> ExpectedError:
         row,
         "is a number with a decimal point; text-classification takes text or whole numbers from 0. For numbers to be "
         f"predicted set spec.problemType: regression.{way_out if whole else ''}",
-        name="the ",
+        article="the ",
     )
 
 

@@ -1,4 +1,4 @@
-"""The model as `prepare` needs it: its configuration, its tokenizer, its limit; weights are only looked for.
+"""The model as `prepare` needs it: its configuration, its tokenizer, its limit; weights are checked, not loaded.
 
 Knows nothing of tasks and data.
 """
@@ -21,7 +21,7 @@ from finetune_trainer.shared.paths import to_local, to_pod
 NO_LIMIT = 1_000_000
 """The limit from which on a tokenizer has none of its own: such tokenizers say 10^30."""
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_encoder_position_embeddings")
-"""What configurations call the number of their positions."""
+"""Names that configurations have for the number of positions."""
 BEHIND_PADDING = frozenset(
     [
         *(
@@ -39,8 +39,8 @@ BEHIND_PADDING = frozenset(
         *("prophetnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"),
     ]
 )
-"""Kinds that number positions from behind the padding index, so that fewer tokens fit than there are positions. Prepare imports no
-torch and can't ask the embeddings; a test asks those of every kind that transformers has.
+"""Kinds that number positions from behind the padding index, so that fewer tokens fit than there are positions. `prepare` imports no
+torch and can't ask the embeddings; a test asks the embeddings of every kind that transformers has.
 """
 FIXED_PADDING = {"mpnet": 1}
 """Kinds among them with a padding index of their own, whatever the configuration says."""
@@ -95,7 +95,7 @@ def load(folder: Path, name: str) -> ModelDescription:
     tokenizer_files = [entry for entry in files if _is_tokenizer_file(entry)]
     _require_readable(folder, ["config.json", *tokenizer_files], name)
     try:
-        # Without a word on remote code transformers asks on the terminal.
+        # Without this argument transformers asks on the terminal whether it may run remote code.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ExpectedError(
@@ -114,7 +114,7 @@ def load(folder: Path, name: str) -> ModelDescription:
         raise ExpectedError(
             Reason.MODEL_NOT_FOUND, f"{name}: its tokenizer cannot be loaded: {_one_line(error)}"
         ) from error
-    # One that reads bytes or characters has no vocabulary. Any other is made empty where its files are missing.
+    # A tokenizer of bytes or characters has no vocabulary. Any other is made empty where its files are missing.
     if not tokenizer_files and type(tokenizer).vocab_files_names:
         raise missing
     return ModelDescription(
@@ -123,7 +123,7 @@ def load(folder: Path, name: str) -> ModelDescription:
 
 
 def _one_line(error: Exception) -> str:
-    """Write an error's text on one line; what it says of code that comes with a model is no way out here."""
+    """Write an error's text on one line. Its advice on code that comes with a model is replaced: such code never runs here."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
         return (
@@ -145,7 +145,7 @@ def _is_tokenizer_file(name: str) -> bool:
 
 
 def text_config(config: Any) -> Any:
-    """Return what a configuration says of its text: a part of it, where the model reads pictures or sounds too."""
+    """Return the configuration of the model's text: a part of the whole, where the model reads pictures or sounds too."""
     try:
         return config.get_text_config()
     except ValueError:  # several of its parts are text
@@ -153,7 +153,7 @@ def text_config(config: Any) -> Any:
 
 
 def quantization_of(config: Any) -> dict[str, Any] | None:
-    """Return how another library has put the weights into few bits, as the model or its part for text has it; None for plain ones."""
+    """Return how the weights were quantised, as the configuration of the model or of its text says; None for plain weights."""
     owners = (config, text_config(config))
     return next(
         (quantization for owner in owners if (quantization := getattr(owner, "quantization_config", None)) is not None),

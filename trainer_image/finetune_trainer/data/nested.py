@@ -1,6 +1,6 @@
-"""Lists and objects in a column as Python has them, or as JSON text: what Arrow has added to them is taken away.
+"""Lists and objects in a column as Python has them, or as JSON text, without the keys that Arrow has added.
 
-Arrow gives every object the keys of all of them, null where an object has none, and wants one type for each key. As text
+Arrow gives every object the keys of all objects, null where an object lacks one, and wants one type for each key. As text
 an object keeps its own keys, so that calls of different functions fit into one column.
 """
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 
 def values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Return the values of a column, objects without the keys that are null, JSON text that is marked as such (`arrow.json`) parsed."""
+    """Return the values of a column: objects without the keys that are null, text of the type `arrow.json` parsed."""
     return [_value(value, column.type) for value in column.to_pylist()]
 
 
@@ -32,7 +32,7 @@ def text(value: Any) -> str | None:
 
 
 def without_nulls(value: Any) -> Any:
-    """Drop keys that are null from a value: what writes JSON from a table gives every object the keys of all."""
+    """Drop keys that are null from a value: libraries that write JSON from a table give every object the keys of all."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value

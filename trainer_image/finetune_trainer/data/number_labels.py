@@ -1,4 +1,4 @@
-"""Numbers that a model is to predict: from whatever type they came in, and every way in which they can be wrong."""
+"""Numbers that a model is to predict, from columns of any type, and every way in which they can be wrong."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ class PreparedDataset(Dataset[dict[str, Any]]):
         return PreparedDataset(self._table, order, self._columns)
 
     def reading(self, columns: Collection[str]) -> PreparedDataset:
-        """Return the same rows with the labels and, of the rest, only what a model of these arguments takes."""
+        """Return the same rows with the labels and, of the other columns, only those that are arguments of a model."""
         return PreparedDataset(self._table, self._order, columns)
 
     @property
     def columns(self) -> Collection[str]:
-        """What a model takes, of which these rows give what they have."""
+        """Columns that a model takes; these rows give those that they have."""
         return self._table.column_names if self._columns is None else self._columns
 
     @property
@@ -62,8 +62,8 @@ class PreparedDataset(Dataset[dict[str, Any]]):
         return index if self._order is None else int(self._order[index])
 
     def own(self, index: int, name: str) -> Any:
-        """Return what a task has kept beside a row, in a column of its own."""
-        chunk, offset = self._place(self.number(index))
+        """Return a value that a task has kept beside a row, in a column of its own."""
+        chunk, offset = self._chunk_of(self.number(index))
         return chunk.column(name)[offset].as_py()
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class PreparedDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int | Pick) -> dict[str, Any]:
         pick = index if isinstance(index, Pick) else Pick(int(index))
         number = self.number(pick.row)
-        chunk, offset = self._place(number)
+        chunk, offset = self._chunk_of(number)
         row = {name: _value(chunk.column(name), offset) for name in self._names}
         row[DRAW] = (pick.epoch, number)
         return row if pick.counts else {**row, LABELS: _ignored(row[LABELS])}
@@ -81,13 +81,13 @@ class PreparedDataset(Dataset[dict[str, Any]]):
         """Return a whole batch to torch's fetcher."""
         return [self[index] for index in indices]
 
-    def _place(self, number: int) -> tuple[pa.RecordBatch, int]:
-        place = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._chunks[place], number - int(self._starts[place])
+    def _chunk_of(self, number: int) -> tuple[pa.RecordBatch, int]:
+        chunk = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._chunks[chunk], number - int(self._starts[chunk])
 
 
 class Collator:
-    """A task's collator, given what it takes; an object, because loader processes need to unpickle it."""
+    """A task's collator, given the columns that it takes; an object, because loader processes need to unpickle it."""
 
     def __init__(self, collate: Any, *, keep_draw: bool) -> None:
         self._collate = collate

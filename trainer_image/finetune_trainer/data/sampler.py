@@ -5,8 +5,8 @@ the batch of one process, so that with another world size hardly a step holds th
 function of seed and epoch, so that a resumed run needs no state to go on with it. No torch in here.
 
 The longest batches come first, as transformers' own sampler has it: what does not fit into memory then shows in the first
-steps, where among shuffled batches it showed in the middle of an epoch, after hours. A pass over that batch beside the
-training would cost its time at each start, and find less: the optimizer's states are there from the second step on.
+steps, where among shuffled batches it showed in the middle of an epoch, after hours. A separate pass
+over that batch would cost time at each start, and find less: the optimizer's states are there from the second step on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Pick(NamedTuple):
     epoch: int = 0
     """The epoch: what is drawn at random for a row (which tokens are masked) differs from one to the next."""
     counts: bool = True
-    """False for one that only fills up a batch."""
+    """False for a row that only fills up a batch."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class GlobalBatchOrder:
     strategy: Strategy = Strategy.GROUPED
     drop_last: bool = False
     longest_first: bool = True
-    """Whether the first epoch begins with its longest batches. Not where a training goes on that began without."""
+    """Whether the first epoch begins with its longest batches. False where a training resumes that began without."""
 
     @property
     def rows(self) -> int:
@@ -102,14 +102,14 @@ class GlobalBatchOrder:
         batches, rest = order[: full * self.batch_rows].reshape(full, self.batch_rows), order[full * self.batch_rows :]
         if not full:
             return order
-        for place in range(min(LEADING_BATCHES, full)):
-            lengths = self.lengths[batches[place:]]
-            longest = place + int(np.lexsort((-lengths.sum(axis=1), -lengths.max(axis=1)))[0])
-            batches[[place, longest]] = batches[[longest, place]]
+        for leading in range(min(LEADING_BATCHES, full)):
+            lengths = self.lengths[batches[leading:]]
+            longest = leading + int(np.lexsort((-lengths.sum(axis=1), -lengths.max(axis=1)))[0])
+            batches[[leading, longest]] = batches[[longest, leading]]
         if len(rest) and self.lengths[rest].max() > self.lengths[batches[0]].max():
             # The incomplete batch at the end is filled up, so that it is as large as any other.
-            place = int(self.lengths[rest].argmax())
-            batches[0, 0], rest[place] = rest[place], batches[0, 0]
+            longest = int(self.lengths[rest].argmax())
+            batches[0, 0], rest[longest] = rest[longest], batches[0, 0]
         return np.concatenate([batches.reshape(-1), rest])
 
     def tokens(self, first_step: int, last_step: int) -> int:
@@ -132,13 +132,13 @@ class GlobalBatchOrder:
 class MicroBatchSampler:
     """Batches of one forward pass of one rank, in the order in which ranks take turns: a batch sampler.
 
-    All are of one size and their number is a multiple of the world size, so that whoever deals them out to ranks has
-    nothing to even out. The last global batch of an epoch is spread over all ranks and filled up with rows that do not
+    All are of one size and their number is a multiple of the world size, so that accelerate, which deals them out
+    to ranks, has nothing to even out. The last global batch of an epoch is spread over all ranks and filled up with rows that do not
     count.
     """
 
     drop_last = True
-    """What accelerate must believe: there is no incomplete batch to repeat rows for."""
+    """Value for accelerate: there is no incomplete batch for which it would repeat rows."""
 
     def __init__(self, order: GlobalBatchOrder, *, batch_size: int, world_size: int) -> None:
         if order.batch_rows % (batch_size * world_size):
@@ -168,8 +168,8 @@ class MicroBatchSampler:
         rest = rows[full:].tolist()
         parts = self._last(len(rest))
         for part in range(parts):
-            mine = [Pick(row, epoch) for row in rest[part::parts]]
-            yield mine + [Pick(rest[0], epoch, counts=False)] * (self.batch_size - len(mine))
+            picks = [Pick(row, epoch) for row in rest[part::parts]]
+            yield picks + [Pick(rest[0], epoch, counts=False)] * (self.batch_size - len(picks))
 
 
 def by_length(lengths: Sequence[int] | npt.NDArray[np.int32]) -> Indices:

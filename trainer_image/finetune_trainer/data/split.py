@@ -1,4 +1,4 @@
-"""Rows of one split as an Arrow table, and where each of them came from.
+"""Rows of one split as an Arrow table, and the place that each came from.
 
 The one shape in which data travels inside `prepare`, wherever it was read from.
 """
@@ -42,9 +42,9 @@ class Split:
     picked: npt.NDArray[np.int64] | None = None
     """Rows of the sources that the table holds, where it does not hold all of them."""
     untyped: bool = False
-    """Its files know text alone (csv, tsv): `1` may be a number or not."""
+    """Whether its files know text alone (csv, tsv): `1` may be a number or not."""
     messages: tuple[str, ...] = ()
-    """What the user should know of how it was read."""
+    """Messages for the user about how the split was read."""
 
     def place(self, row: int) -> str:
         """Name where a row of the split came from: `/data/train.csv, line 17`."""
@@ -64,7 +64,7 @@ class Split:
 
     @property
     def lists(self) -> str:
-        """How a column of lists is written in such data: a way out where it holds something else."""
+        """Advice on how to write a column of lists in such data, for columns that hold something else."""
         if self.untyped:
             return "Csv has no lists: use json lines or parquet"
         return 'Write each as a list, ["a", "b"] (in Python text.split() or ast.literal_eval makes one of text)'

@@ -18,7 +18,7 @@ SERIALISED = {
     "an object": r"""(?s)^\s*\{\s*['"].*\}\s*$""",
 }
 MOST = 0.5
-"""Share of the texts beyond which what they look like is said."""
+"""Share of the texts that must look like another value before the user is told."""
 
 
 def strings(split: Split, column: str) -> pa.ChunkedArray:
@@ -50,24 +50,24 @@ def require_text(split: Split, column: str) -> pa.ChunkedArray:
     if count:
         row = pc.index(blank, True).as_py()
         value = values[row].as_py()
-        what = "has no text" if value is None else f"holds {shown(value)}, no text"
+        problem = "has no text" if value is None else f"holds {shown(value)}, no text"
         raise ExpectedError(
             Reason.DATA_INVALID,
-            f"{split.place(row)}: column {column!r} {what}{others(count)}. Leave such rows out.",
+            f"{split.place(row)}: column {column!r} {problem}{others(count)}. Leave such rows out.",
         )
     return values
 
 
 def serialised(split: Split, column: str, hint: str = "") -> tuple[str, ...]:
-    """Warn of texts that are another value, as Python or JSON write it: brackets and quotes would be learnt."""
+    """Warn of texts that are another value as Python or JSON writes it: its brackets and quotes would be learnt."""
     values = strings(split, column)
-    for what, pattern in SERIALISED.items():
+    for kind, pattern in SERIALISED.items():
         matches = pc.fill_null(pc.match_substring_regex(values, pattern), False)
         count = pc.sum(matches).as_py() or 0
         if count > MOST * len(values):
             example = shown(values[pc.index(matches, True).as_py()].as_py(), 60)
             return (
-                f"{count} of {len(values)} texts in column {column!r} look like {what} written as text, such as {example}: they "
+                f"{count} of {len(values)} texts in column {column!r} look like {kind} written as text, such as {example}: they "
                 f"are read as they stand. Write the text itself into the column if that is not meant.{hint}",
             )
     return ()

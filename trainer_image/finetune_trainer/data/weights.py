@@ -14,13 +14,13 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_pod
 
 LOADED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""What transformers looks for, in this order; the index of a model in parts names them."""
+"""Files that transformers looks for, in this order; an index names the parts of a model."""
 ADAPTER = "adapter_config.json"
 GIT_LFS = b"version https://git-lfs"
 
 
 def check(folder: Path, listing: Sequence[str], name: str) -> None:
-    """Raise what is wrong with the weights in `folder`, which holds `listing`; `name` is what messages call the model."""
+    """Raise ExpectedError for what is wrong with the weights in `folder`, which holds `listing`; `name` is what messages call the model."""
     first = next((file for file in LOADED if file in listing), None)
     if first is None:
         hint = " It is an adapter: merge it into its base model and save that." if ADAPTER in listing else ""
@@ -70,5 +70,5 @@ def _problem(file: Path) -> str | None:
     return None if first else "is empty"
 
 
-def _damaged(name: str, what: str) -> ExpectedError:
-    return ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} has damaged weights: {what}. Copy the model again.")
+def _damaged(name: str, problem: str) -> ExpectedError:
+    return ExpectedError(Reason.MODEL_NOT_FOUND, f"{name} has damaged weights: {problem}. Copy the model again.")
