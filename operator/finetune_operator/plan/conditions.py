@@ -162,7 +162,7 @@ def _derived(status: FineTuneJobStatus, facts: Facts, verdict: str) -> dict[Cond
 
 
 def _failed_reason(status: FineTuneJobStatus) -> str:
-    """Return the reason for which the job failed: too many attempts may have, where `status.failure` is that of the last one."""
+    """Return the reason for which the job failed. `status.failure` has that of the last attempt: it differs after too many crashes."""
     old = find(status, ConditionType.FAILED)
     if old is not None and old.status == "True":
         return old.reason

@@ -127,7 +127,7 @@ def claim(job: FineTuneJob) -> Manifest | None:
 
 
 def prepare_job(job: FineTuneJob, settings: PlanSettings, number: int) -> Manifest:
-    """Make the Job that prepares: one pod without accelerators, where training can run too, so that a late volume binds there."""
+    """Make the Job that prepares: one pod without accelerators, placed where training can run: a volume that binds late binds there."""
     return _single_pod_job(job, settings, Role.PREPARE, prepare_job_name(job, number), number)
 
 

@@ -94,7 +94,7 @@ def template_off_limits(job: FineTuneJob, settings: PlanSettings) -> tuple[str, 
 
 
 def _with_users(template: dict[str, Any], job: FineTuneJob, settings: PlanSettings) -> dict[str, Any]:
-    """Merge the job's template in; where jobs may not be privileged, its containers are not by saying nothing either."""
+    """Merge the job's template in. Where jobs may not be privileged, neither are its containers that say nothing about it."""
     merged = merge_template(template, job.spec.template)
     if Capability.PRIVILEGED in settings.template_allows:
         return merged

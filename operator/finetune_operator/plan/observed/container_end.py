@@ -14,7 +14,7 @@ NEVER_RAN = frozenset({"StartError", "ContainerCannotRun"})
 SIGKILLED = 137
 NO_TRAINER = re.compile(r'exec: "?python"?: |No module named \'?finetune_trainer|exec format error')
 RUNTIME_PREFIX = re.compile(r"^failed to create .*?(?=exec: )", re.DOTALL)
-"""Words of the container runtime about itself, before it says why."""
+"""Words of the container runtime about itself, before the reason."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Diagnosis:
     message: str
     resolution: str
     node: int | None = None
-    """Index of the node where it began."""
+    """Index of the node where the failure began."""
     rank: int | None = None
     exit_code: int | None = None
 

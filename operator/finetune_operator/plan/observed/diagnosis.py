@@ -127,7 +127,7 @@ def _findings(gang: Gang) -> Iterator[Finding]:
 
 
 def _from_record(gang: Gang, record: ResultRecord, pod: PodView | None) -> Iterator[Finding]:
-    """Find what `launch` said of its own end."""
+    """Yield the finding of a result record, in which `launch` tells of its own end."""
     if record.outcome is Outcome.SUCCEEDED:
         return
     failure = record.failure
@@ -158,7 +158,7 @@ def _weight(failure: Failure) -> Weight:
 
 
 def _of_failure(failure: Failure, node: int, nodes: int) -> Diagnosis:
-    """Diagnose a failure of a record. In a gang of several nodes the text says on which it was, unless each would fall by it."""
+    """Diagnose a failure of a record. In a gang of several nodes the text names the node, unless each would fail so."""
     node = node if failure.node is None else failure.node
     message = failure.message
     if nodes > 1 and failure.cause is not Cause.USER and f"node {node}" not in message.lower():
@@ -175,7 +175,7 @@ def _of_failure(failure: Failure, node: int, nodes: int) -> Diagnosis:
 
 
 def _from_container(pod: PodView) -> Finding | None:
-    """Find out about a container that ended without a record: one that is out of memory takes `launch` with it."""
+    """Return the finding of a container that ended without a record: one that is out of memory takes `launch` with it."""
     failed = next((container for container in pod.others if container.ended and container.exit_code != 0), None)
     trainer = pod.trainer
     if trainer is None or not trainer.ended:
@@ -196,7 +196,7 @@ def _from_container(pod: PodView) -> Finding | None:
 
 
 def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
-    """Find what the cluster says that it did to the pod."""
+    """Return the finding of an act on the pod that the cluster tells of; None where there is none."""
     where = pod.who + (f" on {pod.node}" if pod.node else "")
     at = pod.deleted_at or (pod.trainer.ended_at if pod.trainer else None) or FOREVER
     message = (pod.disruption_message or pod.status_message).strip()
@@ -232,7 +232,7 @@ def _from_cluster(gang: Gang, pod: PodView) -> Finding | None:
 
 
 def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
-    """Find whether somebody deleted the pod. After the Job has failed or was suspended it was the Job controller: no cause."""
+    """Return the finding of a deleted pod; None where the Job controller deleted it, after the Job had failed or was suspended."""
     if pod.deleted_at is None and not pod.gone:
         return None
     deletion_order = LAST if pod.deletion_order is None else pod.deletion_order
@@ -245,8 +245,8 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
         return None
     trainer = pod.trainer
     if trainer and trainer.ended_at and trainer.ended_at <= pod.deleted_at and not _tells_nothing(trainer):
-        # It had ended before, be it in the same second: while its pod still shows as running the Job is suspended for it,
-        # and that deletes the pod too.
+        # The container ended first, if only within the same second. For its end the Job was suspended, and that deletes a pod
+        # that still shows as running.
         return None
     same_second = bool(stops) and pod.deleted_at == min(stops)
     others = (
@@ -256,7 +256,9 @@ def _from_deletion(gang: Gang, pod: PodView) -> Finding | None:
     )
     stopped = bool(stops) or (gang.job is not None and not gang.job.active)
     if stopped and any(_ended_by(other, pod.deleted_at) for other in others):
-        return None  # another one fell first, and the Job was stopped for it: it deletes pods before it says so
+        return (
+            None  # another pod fell first, and the Job was stopped for it: a Job deletes pods before its status says so
+        )
     text = f"{pod.pod} was deleted"
     diagnosis = _cluster(ClusterReason.POD_DELETED, Cause.PREEMPTION, text, pod.index)
     ended = pod.trainer.ended_at if pod.trainer is not None else None

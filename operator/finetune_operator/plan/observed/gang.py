@@ -82,7 +82,7 @@ class Gang:
         return tuple(pod for pod in self.pods if pod.node in self.silent and not pod.succeeded and not pod.ended)
 
     def ready(self, now: datetime, patience: timedelta) -> int:
-        """Count the nodes whose container runs. A part of the gang counts after `patience`: one that starts together is one write."""
+        """Count the nodes whose container runs. While others are missing, a node counts after `patience`: a quick start is one write."""
         since = {
             pod.index: pod.trainer.running_since or now for pod in self.pods if pod.running and pod.trainer is not None
         }

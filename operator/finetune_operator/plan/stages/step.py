@@ -42,7 +42,9 @@ class Step:
 
 def wants_list(round: Round) -> Step:
     """Do and write nothing before the children have been listed, because the next step can't be undone."""
-    machines = tuple(Ref("Node", name) for name in sorted(round.observed.nodes or ()))  # the state of one may be why
+    machines = tuple(
+        Ref("Node", name) for name in sorted(round.observed.nodes or ())
+    )  # their state may have led to this step
     return Step(round.written, wants_list=True, wants_references=machines)
 
 
@@ -125,7 +127,7 @@ def fail(
     verdict: str | None = None,
     facts: Mapping[ConditionType, Fact] | None = None,
 ) -> Step:
-    """End the job as failed: `diagnosis` is that of the last failure, `verdict` the reason of the job's, if it is another."""
+    """End the job as failed: `diagnosis` is that of the last failure, `verdict` the reason for which the job fails, if another."""
     if not round.observed.listed:
         return wants_list(round)
     status, owned = round.status, round.owned
