@@ -44,9 +44,9 @@ def main(repeats: int = REPEATS) -> tuple[Table, ...]:
             counts = asyncio.run(requests_until_running(cluster, RUNNING))
 
     def compared(
-        what: str, baseline: list[float], target: float | None, value: Callable[[list[float]], float]
+        name: str, baseline: list[float], target: float | None, value: Callable[[list[float]], float]
     ) -> Figure:
-        return Figure(what, spread(baseline), spread(ours), value(ours) / value(baseline), target)
+        return Figure(name, spread(baseline), spread(ours), value(ours) / value(baseline), target)
 
     return (
         Table(

@@ -29,9 +29,9 @@ def main(rounds: int = ROUNDS) -> tuple[Table, ...]:
     ours = [record for record in measured if record["reporting"]]
     step = median(seconds for record in silent for seconds in record["step_seconds"])
 
-    def figure(what: str, before: float, after: float, target: float | None) -> Figure:
+    def figure(name: str, before: float, after: float, target: float | None) -> Figure:
         share = (after - before) / step * 100
-        return Figure(what, f"{before * 1e3:.3f} ms", f"{after * 1e3:.3f} ms", share, target, "% of a step")
+        return Figure(name, f"{before * 1e3:.3f} ms", f"{after * 1e3:.3f} ms", share, target, "% of a step")
 
     def average(rounds: list[dict[str, Any]], name: str) -> float:
         return float(mean(record[name] for record in rounds))

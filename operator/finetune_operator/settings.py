@@ -89,8 +89,8 @@ class OperatorSettings(BaseSettings):
     @field_validator("accelerator_memory")
     @classmethod
     def _are_quantities(cls, memory: dict[str, str]) -> dict[str, str]:
-        if wrong := [f"{name}: {size}" for name, size in memory.items() if not is_quantity(size) or parse(size) <= 0]:
-            raise ValueError(f"no quantity of memory, such as 80Gi: {', '.join(wrong)}")
+        if invalid := [f"{name}: {size}" for name, size in memory.items() if not is_quantity(size) or parse(size) <= 0]:
+            raise ValueError(f"no quantity of memory, such as 80Gi: {', '.join(invalid)}")
         return memory
 
     @field_validator("pod_template")

@@ -15,9 +15,9 @@ def job_of(path: str) -> tuple[FineTuneJob, dict[str, Any]]:
     jobs = [document for document in manifest_files.read(path) if is_fine_tune_job(document)]
     if len(jobs) != 1:
         raise CommandError(f"{path}: holds {len(jobs)} {KIND}s; exactly one is taken at a time")
-    wrong = problems(jobs[0])
-    if wrong:
-        raise CommandError("\n".join(f"{path}: {problem}" for problem in wrong), ExitCode.FAILED)
+    job_problems = problems(jobs[0])
+    if job_problems:
+        raise CommandError("\n".join(f"{path}: {problem}" for problem in job_problems), ExitCode.FAILED)
     body = completed(jobs[0])
     if "name" not in body["metadata"]:
         raise CommandError(f"{path}: metadata.name is needed here: it is what a second run finds the first one by")

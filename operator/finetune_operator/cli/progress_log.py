@@ -96,8 +96,8 @@ def gist(text: str) -> str:
     first, last = lines[0], lines[-1]
     if first.endswith(LAST_LINES):
         return first.removesuffix(LAST_LINES)
-    where, separator, traceback = first.partition(":   File ")
-    return f"{where}: {last}" if separator and traceback else first
+    prefix, separator, traceback = first.partition(":   File ")
+    return f"{prefix}: {last}" if separator and traceback else first
 
 
 def steps(status: Mapping[str, Any]) -> str:

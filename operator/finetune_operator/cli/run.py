@@ -177,16 +177,16 @@ def _print_interrupted(saved: state.State, stream: TextIO) -> None:
     steps = [record.checkpoint.step for record in records if record.checkpoint is not None]
     known = saved.status.get("checkpoint")
     steps += [known["step"]] if known else []
-    where = f"the checkpoint of step {max(steps)}" if steps else "the start: there is no checkpoint yet"
-    print(f"Interrupted. The same command goes on from {where}.", file=stream)
+    start = f"the checkpoint of step {max(steps)}" if steps else "the start: there is no checkpoint yet"
+    print(f"Interrupted. The same command goes on from {start}.", file=stream)
 
 
 def _print_failed(saved: state.State, local_volumes: volumes.Volumes) -> None:
     failure = saved.status.get("failure") or {}
-    where = ", ".join(
+    source = ", ".join(
         f"{name} {failure[key]}" for name, key in (("node", "node"), ("rank", "rank")) if failure.get(key) is not None
     )
-    print(f"Failed: {failure.get('reason', 'Unknown')}{f' ({where})' if where else ''}", file=sys.stderr)
+    print(f"Failed: {failure.get('reason', 'Unknown')}{f' ({source})' if source else ''}", file=sys.stderr)
     for key in ("message", "resolution"):
         if failure.get(key):
             print(failure[key], file=sys.stderr)
@@ -233,5 +233,5 @@ def _model_at(status: Manifest, local_volumes: volumes.Volumes) -> Path:
 
 def _short(path: Path) -> str:
     """Return the path relative to the current folder where it lies in it."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    current = Path.cwd()
+    return str(path.relative_to(current)) if path.is_relative_to(current) else str(path)

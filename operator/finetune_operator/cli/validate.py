@@ -48,10 +48,10 @@ def _check(path: str, volumes: Volumes | None) -> ExitCode:
     if not jobs:
         raise CommandError(f"{path}: holds no {KIND}", ExitCode.FAILED)
     for job in jobs:
-        wrong = problems(job)
-        for problem in wrong:
+        job_problems = problems(job)
+        for problem in job_problems:
             print(f"{path}: {_name(job)}{problem}" if len(jobs) > 1 else f"{path}: {problem}", file=sys.stderr)
-        if wrong:
+        if job_problems:
             code = ExitCode.FAILED
             continue
         for warning in (*warnings(job), *_asks_too_much(job)):
@@ -92,8 +92,8 @@ def warnings(document: dict[str, Any]) -> tuple[str, ...]:
 
 def problems(document: dict[str, Any]) -> tuple[str, ...]:
     """Return why the API server would refuse the manifest, or else why the operator would."""
-    wrong = tuple(str(problem) for problem in validate(document))
-    return wrong or template_problems(FineTuneJob.parse(completed(document)))
+    api_problems = tuple(str(problem) for problem in validate(document))
+    return api_problems or template_problems(FineTuneJob.parse(completed(document)))
 
 
 def _asks_too_much(document: dict[str, Any]) -> tuple[str, ...]:

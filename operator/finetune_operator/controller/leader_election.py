@@ -111,8 +111,8 @@ class Leadership:
             doubt()
 
         def timer() -> asyncio.TimerHandle:
-            left = self._seen_at + self._seconds * DOUBT_AFTER - time.monotonic()
-            return loop.call_later(max(left, 0), begin_to_doubt)  # on time even while a try is running
+            remaining_seconds = self._seen_at + self._seconds * DOUBT_AFTER - time.monotonic()
+            return loop.call_later(max(remaining_seconds, 0), begin_to_doubt)  # on time even while a try is running
 
         watchdog = timer()
         try:

@@ -156,12 +156,12 @@ async def _watch_once(registry: kopf.OperatorRegistry, namespaces: tuple[str, ..
     finally:
         running.cancel()
         while True:  # more than once: a watch that ends at that moment for another reason forgets that it was cancelled
-            left = {task for task in asyncio.all_tasks() if task.get_name().startswith(WATCHER)}
-            if not left and running.done():
+            remaining = {task for task in asyncio.all_tasks() if task.get_name().startswith(WATCHER)}
+            if not remaining and running.done():
                 break
-            for task in left:
+            for task in remaining:
                 task.cancel()
-            await asyncio.wait({running, *left}, timeout=0.5)
+            await asyncio.wait({running, *remaining}, timeout=0.5)
     running.result()
 
 

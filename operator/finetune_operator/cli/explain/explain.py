@@ -90,6 +90,6 @@ def _settings(job: FineTuneJob) -> PlanSettings:
     try:
         settings = OperatorSettings().plan()
     except ValidationError as error:
-        wrong = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
-        raise CommandError(f"a variable FINETUNE_OPERATOR_... is wrong: {wrong}") from error
+        problems = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
+        raise CommandError(f"a variable FINETUNE_OPERATOR_... is wrong: {problems}") from error
     return dataclasses.replace(settings, operator=job.status.operator or "")

@@ -126,8 +126,8 @@ def _name(document: Manifest) -> str:
 def _body(document: Manifest, source: str) -> Manifest:
     """Return the job as the API server holds it. A job without a uid was in no cluster yet, so it is checked as `validate` does."""
     if not untrusted.mapping(document.get("metadata")).get("uid"):
-        if wrong := problems(document):
-            raise CommandError("\n".join(f"{source}: {problem}" for problem in wrong), ExitCode.FAILED)
+        if job_problems := problems(document):
+            raise CommandError("\n".join(f"{source}: {problem}" for problem in job_problems), ExitCode.FAILED)
         document = {**completed(document), "status": document.get("status")}
     if not _name(document):
         raise CommandError(f"{source}: metadata.name is needed here: the job's objects are found by it")

@@ -204,9 +204,9 @@ class LocalCluster:
             "CUDA_VISIBLE_DEVICES": ",".join(self.devices[index]) if _role(pod) == "train" and self.devices else "",
         }
         ranks = nodes * (self.job.spec.processes_per_node or 1)
-        own = container_environment(pod.manifest["spec"]["containers"][0], self.volumes)
+        container_variables = container_environment(pod.manifest["spec"]["containers"][0], self.volumes)
         inherited = inherited_environment(ranks, reads_data=_role(pod) == "prepare")
-        return {**inherited, **own, **local}
+        return {**inherited, **container_variables, **local}
 
     def _delete(self, ref: Ref, *, at_once: bool) -> None:
         deleted = self.others.pop(ref, None)

@@ -51,28 +51,30 @@ def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
     if spec.storage.claim_name is not None:
         yield from _missing_claim("spec.storage.claimName", spec.storage.claim_name, volumes)
     for volume in spec.volumes:
-        where = f"spec.volumes[{volume.name}]"
+        field_path = f"spec.volumes[{volume.name}]"
         if volume.sub_path is not None and ".." in PurePosixPath(volume.sub_path).parts:
-            yield f"{where}.subPath: must not contain '..'"
+            yield f"{field_path}.subPath: must not contain '..'"
         if volume.claim_name is not None:
-            yield from _missing_claim(f"{where}.claimName", volume.claim_name, volumes)
+            yield from _missing_claim(f"{field_path}.claimName", volume.claim_name, volumes)
         elif volume.config_map is not None:
-            yield from _missing_folder(where, "ConfigMap", volume.config_map, volumes.config_map(volume.config_map))
+            yield from _missing_folder(
+                field_path, "ConfigMap", volume.config_map, volumes.config_map(volume.config_map)
+            )
         elif volume.secret is not None:
-            yield from _missing_folder(where, "Secret", volume.secret, volumes.secret(volume.secret))
+            yield from _missing_folder(field_path, "Secret", volume.secret, volumes.secret(volume.secret))
     credentials = spec.dataset.credentials_secret_ref
     if credentials is not None:
-        where, folder = "spec.dataset.credentialsSecretRef", volumes.secret(credentials.name)
-        yield from _missing_folder(where, "Secret", credentials.name, folder)
+        field_path, folder = "spec.dataset.credentialsSecretRef", volumes.secret(credentials.name)
+        yield from _missing_folder(field_path, "Secret", credentials.name, folder)
     for variable in spec.env:
-        source, where = variable.value_from, f"spec.env[{variable.name}]"
+        source, field_path = variable.value_from, f"spec.env[{variable.name}]"
         if source is not None and source.secret_key_ref is not None:
             ref = source.secret_key_ref
-            yield from _missing_key(where, "Secret", ref.name, volumes.secret(ref.name) / ref.key)
+            yield from _missing_key(field_path, "Secret", ref.name, volumes.secret(ref.name) / ref.key)
         elif source is not None and source.config_map_key_ref is not None:
             selector = source.config_map_key_ref
             file = volumes.config_map(selector.name) / selector.key
-            yield from _missing_key(where, "ConfigMap", selector.name, file)
+            yield from _missing_key(field_path, "ConfigMap", selector.name, file)
 
 
 def hub_token(job: FineTuneJob, volumes: Volumes) -> str | Path | None:
@@ -154,27 +156,27 @@ def _mounted(mount: Mapping[str, Any], volume: Mapping[str, Any], volumes: Volum
     return {mount_path: str(folder / mount.get("subPath", ""))}
 
 
-def _missing_claim(where: str, name: str, volumes: Volumes) -> Iterator[str]:
-    yield from _bad_name(where, name)
+def _missing_claim(field_path: str, name: str, volumes: Volumes) -> Iterator[str]:
+    yield from _bad_name(field_path, name)
     folder = volumes.claim(name)
     if not folder.is_dir():
-        yield f"{where}: claim {name} has no folder here; make {folder}, or say --volume {name}=FOLDER"
+        yield f"{field_path}: claim {name} has no folder here; make {folder}, or say --volume {name}=FOLDER"
 
 
-def _missing_folder(where: str, kind: str, name: str, folder: Path) -> Iterator[str]:
-    yield from _bad_name(where, name)
+def _missing_folder(field_path: str, kind: str, name: str, folder: Path) -> Iterator[str]:
+    yield from _bad_name(field_path, name)
     if not folder.is_dir():
         option = "--secret" if kind == "Secret" else "--config-map"
-        yield f"{where}: {kind} {name} is not here; say {option} {name}=FOLDER (a folder with a file per key)"
+        yield f"{field_path}: {kind} {name} is not here; say {option} {name}=FOLDER (a folder with a file per key)"
 
 
-def _missing_key(where: str, kind: str, name: str, file: Path) -> Iterator[str]:
-    problems = list(_missing_folder(where, kind, name, file.parent))
+def _missing_key(field_path: str, kind: str, name: str, file: Path) -> Iterator[str]:
+    problems = list(_missing_folder(field_path, kind, name, file.parent))
     yield from problems
     if not problems and not file.is_file():
-        yield f"{where}: {kind} {name} has no key {file.name} in {file.parent}"
+        yield f"{field_path}: {kind} {name} has no key {file.name} in {file.parent}"
 
 
-def _bad_name(where: str, name: str) -> Iterator[str]:
+def _bad_name(field_path: str, name: str) -> Iterator[str]:
     if OBJECT_NAME.fullmatch(name) is None:
-        yield f"{where}: {name!r} is no name of a Kubernetes object"
+        yield f"{field_path}: {name!r} is no name of a Kubernetes object"
