@@ -1,8 +1,8 @@
-"""What can be trained: a module for each task, found by its name in the resource, each with one class of one shape.
+"""Tasks that can be trained: a module for each, found by the task's name in the resource.
 
-`base` is that shape. `prepare` calls the first half of it (columns, checks, tokens), the ranks the second (model,
-batches, loss, metrics). A module imports torch, transformers and metric libraries where it uses them: preparing must
-not pay for them.
+All tasks implement `task.Task`. `prepare` calls the first half of it (columns, checks, tokens), the ranks the second (model,
+batches, loss, metrics). A module imports torch, transformers and metric libraries in the functions that use them: preparing
+must not pay for them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers of a data set: text and the character of the context at which it begins, and every way in which they are wrong.
+"""Answers of a dataset: text and the character of the context at which it begins, and every way in which they can be wrong.
 
 No torch in here: `prepare` reads with it.
 """
@@ -34,11 +34,11 @@ class Read:
     longest: int
     """Characters of the longest answer."""
     moved: list[int] = field(default_factory=list)
-    """Rows in which an answer stands elsewhere in the context than said."""
+    """Rows in which an answer stands elsewhere in the context than the data says."""
 
 
 def read(split: Split, answers: str, context: str) -> Read:
-    """Read the answers of a split, and compare them with their contexts. ExpectedError for one that is not there."""
+    """Read the answers of a split, and compare them with their contexts. Raise ExpectedError for one that is not in its context."""
     require_shape(split, answers)
     parts, unanswerable, longest, moved = [], 0, 0, []
     columns = pa.table([split.table.column(answers), split.table.column(context)], names=["answers", "context"])
@@ -86,7 +86,7 @@ def moved_message(split: Split, role: str, rows: list[int]) -> str:
 
 @dataclass(frozen=True)
 class _AnswerRow:
-    """A row of answers, which messages can name."""
+    """Row of the answers, with what messages need to name it."""
 
     split: Split
     row: int

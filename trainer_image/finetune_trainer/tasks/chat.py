@@ -1,12 +1,11 @@
-"""Conversations as people have them: what a good one is, and what of it is kept.
+"""Conversations of the data: what is wrong with them, and what of them is kept.
 
-Knows nothing of how a chat template writes them (`chat_template`), nor of what calls and tools look like (`tools`).
+This module knows neither how a chat template writes them (`chat_template`), nor what calls and tools look like (`tools`).
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,20 +40,20 @@ BESIDE = (
 WEIGHTS, SWITCHES = ("weight", "loss_weight"), ("train", "training", "loss")
 """Keys of a message that say whether it is learnt: 0 or 1, false or true."""
 SAMPLES = 8
-"""Conversations of each key that are looked at, to see whether a template writes the key."""
+"""Conversations with a key that are written with and without it, to see whether a template writes the key."""
 BATCH_ROWS = 1000
 Message = dict[str, Any]
 
 
 @dataclass
 class Seen:
-    """What conversations hold beside role and content, and which rows show it."""
+    """Keys that messages have beside role and content, and rows that have them."""
 
     rows: dict[str | None, list[int]] = field(default_factory=dict)
     """Key of a message, None for tools beside the messages -> the first rows that have it."""
 
     def add(self, row: int, messages: Sequence[Message], has_tools: bool) -> None:
-        """Note what a conversation has."""
+        """Note the keys of a conversation."""
         keys = {key: None for message in messages for key, value in message.items() if not _is_read(key, value)}
         for key in (*([None] if has_tools else []), *sorted(keys)):
             rows = self.rows.setdefault(key, [])
@@ -64,7 +63,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Conversations:
-    """The conversations of a split, each looked at."""
+    """The conversations of a split, each checked."""
 
     table: pa.Table
     seen: Seen
@@ -119,15 +118,12 @@ def _conversation(value: Any, where: str) -> list[Message]:
             f"{where} has no message of the role assistant: there is nothing to learn from it. Leave such rows out."
         )
     if not any(is_learnt(message) for message in spoken):
+        marks = dict.fromkeys(key for message in spoken for key in (*WEIGHTS, *SWITCHES) if key in message)
         raise bad(
-            f"{where} marks all that the assistant says as not to be learnt ({names(_marks(spoken))}): there is nothing to "
+            f"{where} marks all that the assistant says as not to be learnt ({names(marks)}): there is nothing to "
             "learn from it. Leave such rows out."
         )
     return messages
-
-
-def _marks(messages: Sequence[Message]) -> list[str]:
-    return list(Counter(key for message in messages for key in (*WEIGHTS, *SWITCHES) if key in message))
 
 
 def _message(raw: Message, where: str) -> Message:
@@ -144,14 +140,14 @@ def _message(raw: Message, where: str) -> Message:
         raise bad(f"{where}: its content is {shown(content)}, not text.")
     if CALLS in message:
         calls = tools.calls(message.pop(CALLS), where)
-        message |= {CALLS: calls} if calls else {}  # to have none is what most templates ask by the key
+        message |= {CALLS: calls} if calls else {}  # most templates ask for the key, not for what it holds
     _require_content(message, where)
     _require_weight(message, where)
     return message
 
 
 def _require_content(message: Message, where: str) -> None:
-    """Raise where a turn says nothing that should. Where it may, its content is there: templates write a missing one as it comes."""
+    """Raise where a turn says nothing that should. One that may gets an empty content: templates differ over a missing one."""
     role = message["role"]
     if role in MAY_BE_EMPTY:
         message.setdefault("content", "")

@@ -1,6 +1,7 @@
-"""What the model's chat template makes of a conversation, and which characters of it are the assistant's.
+"""Conversations as the model's chat template writes them, and the characters that are the assistant's.
 
-Templates differ in what they take: how calls come is tried out once, and what a template leaves out is found by comparison.
+Templates differ in what they take: the form of calls is tried out once, and keys that a template leaves out are found by
+comparison.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.tasks.chat import ASSISTANT, MESSAGES, PLACE, TOOLS, Conversations, Message, is_learnt
 from finetune_trainer.tasks.tools import CALLS, FUNCTION, Call, bad, with_arguments
 
-SAYS_ITSELF = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""Mark in templates that tell themselves what the assistant generates."""
+GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""Tag of templates that mark themselves what the assistant generates."""
 REFUSALS = (TemplateError, TypeError, ValueError, AttributeError)
 """Exceptions by which a template refuses a conversation."""
 Spans = list[tuple[int, int]]
@@ -81,15 +82,15 @@ class _Writer:
     def of(cls, model: ModelDescription, has_tools: bool) -> _Writer:
         """Find the form of calls in which the template writes name and arguments; the usual form where it writes none."""
         template = model.tokenizer.get_chat_template(tools=[{}] if has_tools else None)
-        ways = [cls(model, template, text, null) for text in (False, True) for null in (False, True)]
-        return next((way for way in ways if way._writes_calls()), ways[0])
+        writers = [cls(model, template, text, null) for text in (False, True) for null in (False, True)]
+        return next((writer for writer in writers if writer._writes_calls()), writers[0])
 
     def _writes_calls(self) -> bool:
         try:
             text = self.text(_PROBE, [])
         except REFUSALS:
             return False
-        # A quote of Python's around the key: an object was written as it is, which is no JSON.
+        # With a quote of Python's around the key, the object was written as Python does, which is no JSON.
         return _NAME in text and _KEY in text and f"'{_KEY}'" not in text
 
     def text(self, messages: Sequence[Message], tools: Sequence[Call], **options: Any) -> str:
@@ -98,7 +99,7 @@ class _Writer:
 
     def with_spans(self, messages: list[Message], tools: list[Call], place: str) -> tuple[str, Spans]:
         """Write the conversation as text, and tell which spans of it are learnt."""
-        if SAYS_ITSELF.search(self.template):
+        if GENERATION_TAG.search(self.template):
             return self._marked(messages, tools, place)
         return self._compared(messages, tools, place)
 
@@ -198,7 +199,7 @@ def _is_written(key: str | None, part: Conversations, model: ModelDescription) -
             if write(messages, tools) != write(without, [] if key is None else tools):
                 return True
         except REFUSALS:
-            return True  # who renders it in earnest says why
+            return True  # `rendered` says why
     return False
 
 
@@ -210,18 +211,18 @@ _WAY_OUT = "Put {% generation %} ... {% endgeneration %} around it in tokenizer.
 def _turn_end(text: str, before: str, after: str, content: str | None, model: ModelDescription) -> int | None:
     """Find where a turn that begins behind `before` ends in the whole text; `after` is the text where the turn is the last one.
 
-    Some templates put more around the last turn than around earlier ones (an empty thought): then the content and what
-    follows it decide. None where that is not there either.
+    Some templates put more around the last turn than around earlier ones (an empty thought): then the content and the text
+    that follows it decide. None where the whole text does not hold them either.
     """
     if not text.startswith(before):
         return None
     if text.startswith(after) and after.startswith(before):
         return _end(after, len(before), model)
     stripped = (content or "").strip()
-    place = after.rfind(stripped)
-    if not stripped or place < 0:
+    content_start = after.rfind(stripped)
+    if not stripped or content_start < 0:
         return None
-    closing = after[place + len(stripped) :]
+    closing = after[content_start + len(stripped) :]
     start = text.find(stripped + closing, len(before))
     # The content of a later turn may be the same; then this one's end lies between.
     if not closing.strip() or start < 0 or closing.strip() in text[len(before) : start]:

@@ -1,6 +1,6 @@
-"""What a label of a text is: one class, several at once, or a number. Labels, loss, choice and scores of each.
+"""Kinds of labels of a text: one class, several at once, or a number. Labels, loss, choice and scores of each.
 
-Chosen by `problemType`; texts are `text_classification`'s business. Metrics are those of scikit-learn.
+`problemType` chooses the kind; `text_classification` reads the texts. Metrics are those of scikit-learn.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LabelProblem(ABC):
 
     @abstractmethod
     def read(self, splits: Mapping[str, Split], column: str) -> Labels:
-        """Look at every label."""
+        """Check and return every label."""
 
     @abstractmethod
     def prepared(self, labels: pa.Array, classes: int) -> pa.Array:
@@ -166,7 +166,7 @@ class MultiLabel(LabelProblem):
 
     @staticmethod
     def read_columns(splits: Mapping[str, Split], columns: Sequence[str]) -> Labels:
-        """Look at every label where each has a column of its own, of 0 and 1."""
+        """Check and return every label where each has a column of its own, of 0 and 1."""
         ids = {role: label_columns.ids(split, columns) for role, split in splits.items()}
         return Labels(tuple(columns), ids, label_columns.about(splits["train"], columns, ids["train"]))
 
@@ -234,7 +234,7 @@ class MultiLabel(LabelProblem):
 
 
 class Regression(LabelProblem):
-    """A number: squared error, and how well predictions and numbers go together."""
+    """A number: squared error, and the correlation of predictions and numbers."""
 
     name: ProblemType = "regression"
 
@@ -283,8 +283,8 @@ class Regression(LabelProblem):
         if not np.isfinite(chosen).all():
             return {"mse": math.nan, "pearson": math.nan}
         # Without a spread on either side there is no correlation: 0.
-        together = r_regression(chosen.astype(np.float64).reshape(-1, 1), labels.astype(np.float64))
-        return {"mse": float(mean_squared_error(labels, chosen)), "pearson": float(together[0])}
+        correlation = r_regression(chosen.astype(np.float64).reshape(-1, 1), labels.astype(np.float64))
+        return {"mse": float(mean_squared_error(labels, chosen)), "pearson": float(correlation[0])}
 
     def readable(self, value: Any, names: Sequence[str]) -> Any:
         return float(value)

@@ -1,4 +1,4 @@
-"""What the tasks that tell classes apart share: a model with a head for them, weights of classes, rows in their order.
+"""Parts of the tasks that tell classes apart: a model with a head for them, weights of classes, rows in their order.
 
 Knows neither texts nor words.
 """
@@ -54,7 +54,7 @@ def truncated(encoded: Any, limit: int | None) -> int:
 def balanced(counts: Sequence[int]) -> list[float]:
     """Return weights by which all classes have the same share of the loss; their mean over the rows is 1.
 
-    As scikit-learn's `balanced`; a class that training does not have weighs 1.
+    As scikit-learn's `balanced`; a class without training rows weighs 1.
     """
     present = sum(count > 0 for count in counts)
     total = sum(counts)
@@ -63,10 +63,10 @@ def balanced(counts: Sequence[int]) -> list[float]:
 
 def in_order(evaluated: Evaluated) -> list[int]:
     """Return for each row of the data its index among the predictions."""
-    places = [0] * len(evaluated.rows)
-    for place in range(len(evaluated.rows)):
-        places[evaluated.rows.number(place)] = place
-    return places
+    indices = [0] * len(evaluated.rows)
+    for index in range(len(evaluated.rows)):
+        indices[evaluated.rows.number(index)] = index
+    return indices
 
 
 def examples(evaluated: Evaluated) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What tokenizers give, as prepared rows have it, and no more work for them than that takes. No torch in here."""
+"""Output of tokenizers as prepared rows have it, without work for any other output. No torch in here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _WithoutOffsets:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """What a tokenizer puts around each text by itself, as it is written in text."""
+    """Tokens that a tokenizer puts around each text by itself, as text."""
 
     begin: tuple[str, ...]
     end: tuple[str, ...]
@@ -66,7 +66,7 @@ class SpecialTokens:
 
 
 def unmarked(texts: Iterable[str], begin: tuple[str, ...], end: tuple[str, ...]) -> list[str]:
-    """Return texts without the marks that the tokenizer adds itself: data may hold them, and none should be there twice."""
+    """Return texts without the special tokens that the tokenizer adds itself: data may hold them, and none should be there twice."""
     return [_without(text, begin, end) for text in texts]
 
 
@@ -77,7 +77,7 @@ def _without(text: str, begin: tuple[str, ...], end: tuple[str, ...]) -> str:
 
 
 def inputs_of(encoded: Any, tokenizer: Any) -> dict[str, pa.Array]:
-    """Return what the model reads of rows that are not padded; a mask that the tokenizer does not give is all ones."""
+    """Return the columns that the model reads, not padded; a mask that the tokenizer does not give is all ones."""
     inputs = {
         name: pa.array(encoded[name], type=pa.list_(pa.int32() if name == IDS else pa.int8()))
         for name in tokenizer.model_input_names

@@ -85,7 +85,7 @@ class FillMask(TokenTask):
             read = _MaskedRows(reading, around)
             texts = _texts(batch, reading)
             if packer is not None:
-                # What ends a text stands between two of them, so that they are told apart.
+                # The token that ends a text stands between two texts, so that the model can tell them apart.
                 for row in packer.add(_ended(text, around, reading) for text in texts):
                     read.add(0, row)
             else:
@@ -106,13 +106,13 @@ class FillMask(TokenTask):
 
     def collator(self, run: Training) -> Any:
         """Return the collator, which draws the tokens to hide and then pads."""
-        wanted, tokenizer = run.config.preprocessing.mask_probability, run.tokenizer
-        known = getattr(run.model.config, "vocab_size", None) or len(tokenizer)
+        probability, tokenizer = run.config.preprocessing.mask_probability, run.tokenizer
+        vocabulary = getattr(run.model.config, "vocab_size", None) or len(tokenizer)
         return MaskingCollator(
             padded=plain_text.PaddingCollator.of(run, DEFAULT_TOKENS),
             mask=tokenizer.mask_token_id,
-            tokens=min(len(tokenizer), known),
-            probability=PROBABILITY if wanted is None else wanted,
+            tokens=min(len(tokenizer), vocabulary),
+            probability=PROBABILITY if probability is None else probability,
             seed=run.arguments.data_seed if run.arguments.data_seed is not None else run.arguments.seed,
         )
 
@@ -126,7 +126,7 @@ class FillMask(TokenTask):
 
 @dataclass
 class _MaskedRows:
-    """Rows with what goes around a text; channels are ids, labels, and whether a token goes on with a word."""
+    """Rows with the tokens that go around a text; channels are ids, labels, and whether a token goes on with a word."""
 
     reading: Reading
     around: packing.Affixes
@@ -194,11 +194,11 @@ def _texts(batch: pa.RecordBatch, reading: Reading) -> Iterator[packing.Row]:
 
 
 def _continues(text: str, encoding: Any) -> list[int]:
-    """Tell which tokens continue a word: by the tokenizer's own words, or by white space where it takes the whole text for one."""
+    """Tell which tokens continue a word: by the tokenizer's words, or by white space where it takes the whole text for one word."""
     words = encoding.word_ids
     if len(set(words)) > 1 or not any(letter.isspace() for letter in text.strip()):
         return [0, *(int(now == before and now is not None) for before, now in pairwise(words))][: len(words)]
-    # Such tokens bring the space before a word with them: a word begins where it is.
+    # Such tokens include the space before a word: a word begins where a space is.
     spans = encoding.offsets
     return [0, *(int(not _begins_word(text, *span)) for span in spans[1:])][: len(spans)]
 

@@ -1,6 +1,6 @@
 """Text that a model writes: how it is generated, and how token ids become text again.
 
-What evaluation uses is what the saved model carries, so that a plain `generate` gives the texts that were measured.
+Evaluation uses the settings that the saved model carries, so that a plain `generate` gives the texts that were measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def wanted(config: RunConfig) -> bool:
     return config.training_arguments.get("predict_with_generate") is not False
 
 
-def settle(settings: Any, config: RunConfig, target_tokens: int) -> None:
+def configure(settings: Any, config: RunConfig, target_tokens: int) -> None:
     """Write length and beams as the user wants them into a model's generation config."""
     arguments = config.training_arguments
     length = arguments.get("generation_max_length")
@@ -43,7 +43,7 @@ def writer(model: Any) -> Callable[..., Any]:
     settings = copy.deepcopy(model.generation_config)
     settings.do_sample = False  # an evaluation that is run again gives the same metrics
     _drop_idle(settings)
-    experts = hasattr(model.config, "num_experts")  # their encoders give more, which generation asks for
+    experts = hasattr(model.config, "num_experts")  # their encoders have more outputs, which generation needs
 
     def write(model: Any, inputs: dict[str, Any], outputs: Any) -> Any:
         from transformers.modeling_outputs import BaseModelOutput
@@ -57,7 +57,7 @@ def writer(model: Any) -> Callable[..., Any]:
 
 
 def texts(tokenizer: Any, tokens: npt.NDArray[np.int64], language: int | None) -> list[str]:
-    """Decode what was written, row by row, without special tokens and the code of the language."""
+    """Decode the written tokens, row by row, without special tokens and the code of the language."""
     dropped = (tokens < 0) if language is None else (tokens < 0) | (tokens == language)
     filled = np.where(dropped, tokenizer.pad_token_id, tokens)
     return [text.strip() for text in tokenizer.batch_decode(filled, skip_special_tokens=True)]

@@ -21,7 +21,7 @@ CODE = re.compile(r"__(\w+)__|([a-z]{2,3}_[A-Z][A-Za-z]{1,3})")
 MARKED = re.compile(r">>(\S+)<<")
 """How multilingual Marian models name the target at the start of each source text."""
 FIELDS = ("source_language", "target_language")
-SPELT = {"source_language": "preprocessing.sourceLanguage", "target_language": "preprocessing.targetLanguage"}
+YAML_PATHS = {"source_language": "preprocessing.sourceLanguage", "target_language": "preprocessing.targetLanguage"}
 
 
 def check(model: ModelDescription, config: RunConfig) -> None:
@@ -32,7 +32,7 @@ def check(model: ModelDescription, config: RunConfig) -> None:
         _check_marked(model, wanted)
         return
     if None in chosen(model.tokenizer, config):
-        missing = [SPELT[field] for field in FIELDS if wanted[field] is None]
+        missing = [YAML_PATHS[field] for field in FIELDS if wanted[field] is None]
         raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
             f"{model.name} reads and writes many languages and must be told which: set {' and '.join(missing)}. "
@@ -62,13 +62,13 @@ def chosen(tokenizer: Any, config: RunConfig) -> tuple[str | None, str | None]:
 
 
 def set_languages(tokenizer: Any, config: RunConfig) -> None:
-    """Make a multilingual tokenizer read the source as the one language and the target as the other."""
+    """Set the languages in which a multilingual tokenizer reads source and target."""
     if _has_languages(tokenizer):
         tokenizer.src_lang, tokenizer.tgt_lang = chosen(tokenizer, config)
 
 
 def prefix(tokenizer: Any, config: RunConfig) -> str:
-    """Return what stands before each source text: the code that a Marian model asks for, and the user's prefix."""
+    """Return the text before each source text: the code that a Marian model asks for, and the user's prefix."""
     marked = getattr(tokenizer, "supported_language_codes", None) and config.preprocessing.target_language
     return (f">>{marked}<< " if marked else "") + (config.preprocessing.source_prefix or "")
 
@@ -82,8 +82,8 @@ def unmarked(tokenizer: Any, config: RunConfig) -> bool:
 def begin_targets(model: Any, tokenizer: Any) -> None:
     """Make generation begin as the targets in training do, also when others load the saved model.
 
-    Tokenizers put the language either first in the target, then it is forced as the first token, or last, then training shifts
-    it to where decoding starts.
+    Some tokenizers put the language first in the target: then generation is forced to begin with it. Others put it last: then
+    training shifts it to where decoding starts.
     """
     if not _has_languages(tokenizer):
         return
@@ -108,9 +108,9 @@ def _has_languages(tokenizer: Any) -> bool:
 
 def _id_of(tokenizer: Any, code: str) -> int | None:
     for token in (f"__{code}__", code):  # `en` alone is also a piece of words
-        number = tokenizer.convert_tokens_to_ids(token)
-        if number is not None and number != tokenizer.unk_token_id:
-            return int(number)
+        token_id = tokenizer.convert_tokens_to_ids(token)
+        if token_id is not None and token_id != tokenizer.unk_token_id:
+            return int(token_id)
     return None
 
 
@@ -119,7 +119,9 @@ def _check_marked(model: ModelDescription, wanted: dict[str, str | None]) -> Non
     if known and target is not None and target not in known:
         raise _unknown(model, "target_language", target, known)
     wrong = [
-        SPELT[field] for field in FIELDS if wanted[field] is not None and not (known and field == "target_language")
+        YAML_PATHS[field]
+        for field in FIELDS
+        if wanted[field] is not None and not (known and field == "target_language")
     ]
     if wrong:
         raise ExpectedError(
@@ -130,10 +132,10 @@ def _check_marked(model: ModelDescription, wanted: dict[str, str | None]) -> Non
 
 
 def _unknown(model: ModelDescription, field: str, code: str, known: list[str]) -> ExpectedError:
-    begins = [other for other in known if other.casefold().startswith(code.casefold()[:2])]
-    close = get_close_matches(code, begins or known, 1, 0.3)
+    same_start = [other for other in known if other.casefold().startswith(code.casefold()[:2])]
+    close = get_close_matches(code, same_start or known, 1, 0.3)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return ExpectedError(
         Reason.ARGUMENTS_INVALID,
-        f"{model.name} has no language {code!r} ({SPELT[field]}).{meant} Its codes: {names(known, 30)}.",
+        f"{model.name} has no language {code!r} ({YAML_PATHS[field]}).{meant} Its codes: {names(known, 30)}.",
     )

@@ -1,7 +1,7 @@
-"""How many tokens of source and target are taken, and the tokens themselves.
+"""Limits of the tokens of source and target, and the tokenising of both.
 
 Where positions are embedded by number a model cannot read beyond them; T5's relative ones have no end, so that a limit
-in its tokenizer is advice. No torch in here.
+in its tokenizer is only advice. No torch in here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TEXT_KINDS = ("t5", "bart", "mbart", "pegasus", "marian", "m2m_100", "mt5", "led
 START_OF_THEIR_OWN = ("mbart", "plbart", "fsmt", "t5gemma", "t5gemma2")
 """Kinds whose decoder starts with a token that is not `decoder_start_token_id`."""
 LOOKS_AHEAD = {"prophetnet": 2}
-"""Kind whose decoder numbers positions from behind the padding index on, and reads the place of the next token too."""
+"""Kind -> positions that its decoder lacks: it numbers them from behind the padding index on, and reads the next one, too."""
 
 
 def source_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
@@ -39,8 +39,8 @@ def target_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
 
 
 def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
-    """Return both limits, and messages about them, about a prefix that is missing and about languages that are."""
-    tokenizer, wished = model.tokenizer, config.preprocessing
+    """Return both limits, and messages about them, and about a missing prefix or missing languages."""
+    tokenizer, preprocessing = model.tokenizer, config.preprocessing
     languages.set_languages(tokenizer, config)
     bounds = Limits(source_limit(config, model.config, tokenizer), target_limit(config, model.config, tokenizer))
     before = len(tokenizer(languages.prefix(tokenizer, config))["input_ids"])
@@ -51,8 +51,8 @@ def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[st
     messages = [
         f"preprocessing.{field} is {wanted}, the model has {taken} positions: {taken} is used."
         for field, wanted, taken in (
-            ("maxSourceLength", wished.max_source_length, bounds.tokens),
-            ("maxTargetLength", wished.max_target_length, bounds.target_tokens),
+            ("maxSourceLength", preprocessing.max_source_length, bounds.tokens),
+            ("maxTargetLength", preprocessing.max_target_length, bounds.target_tokens),
         )
         if wanted is not None and taken is not None and wanted > taken
     ]
@@ -83,7 +83,7 @@ def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool 
     tokenizer.truncation_side = side
     if encoded.encodings:
         return encoded, sum(bool(encoding.overflowing) for encoding in encoded.encodings) if limit else 0
-    # Tokenizers written in Python do not tell: a text that fills its limit is one that was cut, or just fits.
+    # Tokenizers written in Python do not tell which texts were cut: a text that fills its limit may also just fit.
     full = [text for text, ids in zip(texts, encoded["input_ids"], strict=True) if len(ids) == limit]
     whole = tokenizer(**{role: full})["input_ids"] if full else []
     return encoded, sum(len(ids) > (limit or 0) for ids in whole)
@@ -94,7 +94,7 @@ def _within(tokens: int, positions: int | None) -> int:
 
 
 def _positions(config: Any, side: str, tokenizer: Any) -> int | None:
-    """Return how many positions encoder or decoder have; None where there is no end to them."""
+    """Return how many positions encoder or decoder have; None where their number has no end."""
     if getattr(config, "relative_attention_num_buckets", None):
         return None
     part = getattr(config, side, None)
@@ -108,11 +108,11 @@ def _positions(config: Any, side: str, tokenizer: Any) -> int | None:
     return own
 
 
-def _require_room(field: str, limit: int | None, taken: int, what: str) -> None:
+def _require_room(field: str, limit: int | None, taken: int, takers: str) -> None:
     if limit is not None and limit <= taken:
         raise ExpectedError(
             Reason.ARGUMENTS_INVALID,
-            f"preprocessing.{field} is {limit}, of which {what} take {taken}: no room is left for text. "
+            f"preprocessing.{field} is {limit}, of which {takers} take {taken}: no room is left for text. "
             f"Choose at least {taken + 1}, or leave it out.",
         )
 

@@ -9,10 +9,10 @@ from typing import Any
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.model import quantization_of
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.tasks.task import pad_with_what_there_is
+from finetune_trainer.tasks.task import ensure_pad_token
 
-MADE_WHOLE = ("fp8", "mxfp8", "mxfp4")
-"""What transformers calls weights in small floats that it can make whole again."""
+DEQUANTIZED = ("fp8", "mxfp8", "mxfp4")
+"""Names of the quantizations to small floats that transformers can undo."""
 
 
 def load(
@@ -22,7 +22,7 @@ def load(
     options: Mapping[str, Any],
     tokenizer_options: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """Load model and tokenizer; `auto` is a class of transformers, `purpose` says what a model without one cannot do.
+    """Load model and tokenizer; `auto` is a class of transformers, `purpose` ends the message `The model cannot ...`.
 
     Weights are in fp32 however they were saved, unless `options` say otherwise.
     """
@@ -35,19 +35,19 @@ def load(
             folder, local_files_only=True, **(tokenizer_options or {})
         )
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        model = model_class(auto, config).from_pretrained(folder, **_made_whole(config), **wanted)
+        model = model_class(auto, config).from_pretrained(folder, **_dequantized(config), **wanted)
     except Exception as error:
         if may_pass(error):
             raise
         raise _refusal(error, purpose) from error
-    pad_with_what_there_is(model, tokenizer)
+    ensure_pad_token(model, tokenizer)
     return model, tokenizer
 
 
 def model_class(auto: str, config: Any) -> Any:
-    """Return the class with a head for a configuration, or the class that chooses it. For a model with pictures or sounds it is the whole.
+    """Return the class with a head for a configuration, or the class that chooses one: for the whole model.
 
-    Left to itself transformers takes the text part out of some of them, which is saved as a model of another kind later.
+    Of some models with pictures or sounds transformers would load the text part, which is saved as a model of another kind.
     """
     import transformers
 
@@ -58,15 +58,15 @@ def model_class(auto: str, config: Any) -> Any:
     return transformers.AutoModelForMultimodalLM._model_mapping.get(type(config), chooses)
 
 
-def _made_whole(config: Any) -> dict[str, Any]:
-    """Return the options under which weights in 8 or 4 bit floats are made whole as they are loaded.
+def _dequantized(config: Any) -> dict[str, Any]:
+    """Return the options with which weights in 8 or 4 bit floats are dequantized as they are loaded.
 
-    What computes with them as they are comes from the Hub, where ranks don't go, is compiled as it runs, and does not train.
+    Kernels that compute with such weights come from the Hub, which ranks don't reach, are compiled at run time, and don't train.
     """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
     saved = quantization_of(config)
-    if saved is None or saved.get("quant_method") not in MADE_WHOLE:
+    if saved is None or saved.get("quant_method") not in DEQUANTIZED:
         return {}
     kind: Any = AUTO_QUANTIZATION_CONFIG_MAPPING[saved["quant_method"]]
     return {"quantization_config": kind.from_dict({**saved, "dequantize": True})}
@@ -84,7 +84,7 @@ def skeleton(auto: str, folder: Path) -> Any:
 
 
 def may_pass(error: Exception) -> bool:
-    """Tell whether loading the same model again, here or elsewhere, may go well: the volume, memory or a device was at fault."""
+    """Tell whether loading the same model again, here or elsewhere, may succeed: the volume, memory or a device was at fault."""
     import torch
 
     if isinstance(error, OSError):

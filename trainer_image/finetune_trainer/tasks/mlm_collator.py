@@ -1,4 +1,4 @@
-"""Hiding tokens of a row, by a draw that depends on (seed, epoch, row) alone, and making a batch of such rows."""
+"""Collator that hides tokens of each row, by a draw that depends on (seed, epoch, row) alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBABILITY, HIDDEN, REPLACED = 0.15, 0.8, 0.1
 
 @dataclass(frozen=True)
 class MaskingCollator:
-    """Hides tokens of each row, then makes a batch; an object, because loader processes need to unpickle it."""
+    """Collator that hides tokens of each row, then makes a batch; an object, because loader processes need to unpickle it."""
 
     padded: plain_text.PaddingCollator
     mask: int
@@ -40,16 +40,16 @@ class MaskingCollator:
         """
         random = np.random.default_rng([self.seed, *draw])
         ids, labels = np.array(row["input_ids"], dtype=np.int64), np.array(row[LABELS], dtype=np.int64)
-        may = labels != IGNORED_LABEL
+        maskable = labels != IGNORED_LABEL
         words = np.cumsum(1 - np.asarray(row.get(CONTINUES, np.zeros(len(ids))), dtype=np.int64)) - 1
         count = int(words[-1]) + 1
         chosen, fate = random.random(count) < self.probability, random.random(count)
         others = random.integers(self.tokens, size=len(ids))
         fallback = random.random()
-        if may.any() and not (chosen[words] & may).any():
-            candidates = np.unique(words[may])
+        if maskable.any() and not (chosen[words] & maskable).any():
+            candidates = np.unique(words[maskable])
             chosen[candidates[int(fallback * len(candidates))]] = True
-        hidden = chosen[words] & may
+        hidden = chosen[words] & maskable
         ids = np.where(hidden & (fate[words] < HIDDEN), self.mask, ids)
         replaced = hidden & (fate[words] >= HIDDEN) & (fate[words] < HIDDEN + REPLACED)
         return {

@@ -1,7 +1,7 @@
 """Rows of tokens to continue: which of them are learnt, in texts, in prompts with completions, in conversations.
 
-Labels stand under their own token, the first of a row always ignored, so that who counts them with and who without it
-counts the same.
+Labels stand under their own token. The first of a row is always ignored, so that a count with it and one without it are the
+same.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def tokenised(rows: pa.Table, kind: str, reading: Reading) -> Iterator[Tokenised
         return
     first = 0
     for batch in plain_text.batches(rows):
-        read = _READ[kind](batch, reading)
+        read = _READERS[kind](batch, reading)
         if wanted and not judged:
-            together = list(packing.joined(read.rows, reading.limits.tokens or DEFAULT_TOKENS))
-            yield _tokenised(together, read)
+            packed = list(packing.joined(read.rows, reading.limits.tokens or DEFAULT_TOKENS))
+            yield _tokenised(packed, read)
         else:
             numbers = [first + number for number in read.numbers] if judged else None
             yield _tokenised(read.rows, read, numbers)
@@ -147,7 +147,7 @@ def _chats(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
     return read
 
 
-_READ: dict[str, Callable[[pa.RecordBatch, Reading], _TokenRows]] = {
+_READERS: dict[str, Callable[[pa.RecordBatch, Reading], _TokenRows]] = {
     TEXT: _single_texts,
     PROMPT: _pairs,
     MESSAGES: _chats,

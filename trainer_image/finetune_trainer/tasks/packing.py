@@ -1,6 +1,6 @@
-"""Rows of tokens: what goes around a text, cutting, joining, and what they look like in Arrow.
+"""Rows of tokens: the tokens around a text, cutting, joining, and columns of rows in Arrow.
 
-A row is an array of channels by tokens: token ids first, then what goes with each token. Knows nothing of tasks.
+A row is an array of channels by tokens: token ids first, then values for each token. Knows nothing of tasks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Affixes:
 
 
 def affixes(tokenizer: Any) -> Affixes:
-    """Find what a tokenizer puts around a text by looking at one: tokenizers tell it in too many ways."""
+    """Find the tokens that a tokenizer puts around a text by tokenising one: tokenizers declare them in too many ways."""
     plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     whole = list(tokenizer("a")["input_ids"])
     for start in range(len(whole) - len(plain) + 1):

@@ -1,4 +1,4 @@
-"""What the two tasks share that learn from plain text: its checks, batches, and scores row by row."""
+"""Parts of the two tasks that learn from plain text: its checks, batches, and scores row by row."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ class PaddingCollator:
         ids = torch.full((len(rows), width), self.pad)
         labels = torch.full((len(rows), width), IGNORED_LABEL)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             length = len(row["input_ids"])
-            ids[place, :length] = torch.as_tensor(row["input_ids"])
-            labels[place, :length] = torch.as_tensor(row[LABELS])
-            mask[place, :length] = 1
+            ids[index, :length] = torch.as_tensor(row["input_ids"])
+            labels[index, :length] = torch.as_tensor(row[LABELS])
+            mask[index, :length] = 1
         return {"input_ids": ids, **({"attention_mask": mask} if self.masked else {}), LABELS: labels}
 
 

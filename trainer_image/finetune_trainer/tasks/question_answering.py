@@ -35,7 +35,7 @@ STEP_TOKENS = 8
 """The least by which a window must move on."""
 BATCH_ROWS = 500
 CANDIDATES = 20
-"""First and last tokens of an answer that are looked at."""
+"""Most likely first and last tokens of an answer that are combined."""
 
 
 class QuestionAnswering(Task):
@@ -117,11 +117,11 @@ class QuestionAnswering(Task):
         room = tokens - special - _shared(config, tokens)
         if room < 2 * STEP_TOKENS:
             most = tokens - special - 2 * STEP_TOKENS
-            what = f"preprocessing.stride is {wanted.stride}: windows" if wanted.stride is not None else "windows"
+            subject = f"preprocessing.stride is {wanted.stride}: windows" if wanted.stride is not None else "windows"
             way_out = f"stride of at most {most}, or a larger" if wanted.stride is not None and most >= 0 else "larger"
             raise ExpectedError(
                 Reason.ARGUMENTS_INVALID,
-                f"{what} of {tokens} tokens, of which {special} are special tokens of the model and "
+                f"{subject} of {tokens} tokens, of which {special} are special tokens of the model and "
                 f"{_shared(config, tokens)} are shared with the window before, leave too little room for a question and "
                 f"its context. Choose a {way_out} preprocessing.maxLength.",
             )
@@ -156,7 +156,7 @@ class QuestionAnswering(Task):
     def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
         """Load a model with a head for first and last tokens that leaves out padding."""
         head = {"num_labels": 2, "ignore_mismatched_sizes": True, **options}
-        # Question first, at the same place whatever fills up the batch: also for who uses the model later.
+        # The question comes first in each row, whatever fills up the batch: also for later users of the model.
         sides = {"padding_side": "right"}
         model, tokenizer = load(self.facts.model_class, folder, "answer questions", head, sides)
         model.register_forward_hook(_without_padding, with_kwargs=True)
@@ -185,7 +185,7 @@ class QuestionAnswering(Task):
         """Keep the most likely first and last tokens, the score of no answer, and the loss of each window."""
 
         def compute(outputs: Any, labels: Any) -> Any:
-            # Of ranks with shorter windows the Trainer has filled up the logits.
+            # The Trainer has filled up the logits of ranks with shorter windows.
             starts, ends = (logits.masked_fill(logits == IGNORED_LABEL, -np.inf) for logits in outputs[:2])
             losses = _sums(starts, ends, labels, run.label_smoothing) / 2
             no_answer = (starts[:, NO_ANSWER_TOKEN] + ends[:, NO_ANSWER_TOKEN]).float()
@@ -274,7 +274,7 @@ def _examples(evaluated: Evaluated) -> pa.Table:
 
 
 def _answered(evaluated: Evaluated) -> tuple[spans.Scored, list[str], list[list[str]]]:
-    """Return what was kept of each window, the answer that was found to each question, and the right answers."""
+    """Return the scores of each window, the answer that was found to each question, and the right answers."""
     examples, scored = _examples(evaluated), spans.Scored(*evaluated.predictions)
     references = [answer[answers.TEXT] for answer in examples.column(ANSWERS).to_pylist()]
     return scored, spans.answers(scored, evaluated.rows, examples), references

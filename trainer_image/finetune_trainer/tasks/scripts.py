@@ -1,4 +1,4 @@
-"""What texts are written in, as far as metrics that count words must know. Knows nothing of tasks."""
+"""Scripts of texts, as far as metrics that count words must know them. Knows nothing of tasks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A text read, another one written: what summarization and translation share.
+"""Tasks that read a text and write another: the common part of summarization and translation.
 
 Sources and targets are tokenised apart, each with its own limit. Training scores the target's tokens; evaluation also
-generates, and the task compares what was written with the reference as it stands in the data. What the text is compared by
-is the task's own.
+generates, and the task compares the written text with the reference in the data, by scores of its own.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class SequenceToSequence(TokenTask):
         return Checked(tables, messages=(*serialised(splits["train"], columns[0]), *self.data_messages(tables)))
 
     def data_messages(self, tables: dict[str, pa.Table]) -> tuple[str, ...]:
-        """Tell the user what matters of the texts."""
+        """Return messages for the user about the texts."""
         return ()
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
@@ -145,7 +144,7 @@ class SequenceToSequence(TokenTask):
         languages.set_languages(tokenizer, config)
         languages.begin_targets(model, tokenizer)
         make_generation_savable(model)
-        generation.settle(model.generation_config, config, lengths.target_limit(config, model.config, tokenizer))
+        generation.configure(model.generation_config, config, lengths.target_limit(config, model.config, tokenizer))
         return model, tokenizer
 
     def collator(self, run: Training) -> Any:
@@ -164,7 +163,7 @@ class SequenceToSequence(TokenTask):
         )
 
     def generate(self, run: Training) -> Callable[..., Any] | None:
-        """Return what writes text as the saved model's generation config says; None where the user wants no text."""
+        """Return the function that writes text as the saved model's generation config says; None where the user wants no text."""
         return generation.writer(run.model) if generation.wanted(run.config) else None
 
     def metrics(self, run: Training, evaluated: Evaluated) -> dict[str, float]:
@@ -182,8 +181,8 @@ class SequenceToSequence(TokenTask):
             return
         source, target = (self._texts(evaluated, role) for role in self.roles)
         written = self._written(run, evaluated)
-        in_data = np.argsort([evaluated.rows.number(index) for index in range(len(written))])
-        for index in in_data.tolist():
+        data_order = np.argsort([evaluated.rows.number(index) for index in range(len(written))])
+        for index in data_order.tolist():
             yield {self.roles[0]: source[index], "prediction": written[index], "reference": target[index]}
 
     def _written(self, run: Training, evaluated: Evaluated) -> list[str]:

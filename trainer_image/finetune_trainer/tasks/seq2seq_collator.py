@@ -22,7 +22,7 @@ PROBE = (11, 12, 13)
 
 @dataclass(frozen=True)
 class Shift:
-    """How labels become what the decoder reads: one to the right, after a start token."""
+    """Shift from labels to what the decoder reads: one to the right, after a start token."""
 
     start: int | None
     """Start token; None is the last token of the labels, which is the language of the target."""
@@ -31,7 +31,7 @@ class Shift:
     @classmethod
     def of(cls, model: Any, pad: int) -> Shift:
         """Ask the model how it shifts targets, where it tells; others shift as their configuration says."""
-        start = getattr(model.config, "decoder_start_token_id", None)  # some kinds have no such name
+        start = getattr(model.config, "decoder_start_token_id", None)  # configurations of some kinds lack the field
         shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
         if shift is not None:
             import torch
@@ -68,17 +68,15 @@ class Seq2SeqCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         labels = [row[LABELS] for row in rows]
         width = self._width(labels, self.target_tokens)
+        source_width = self._width([row["input_ids"] for row in rows], self.source_tokens)
         batch = {
-            name: _filled([row[name] for row in rows], self.fill.get(name, 0), self._width_of(rows), left=self.left)
+            name: _filled([row[name] for row in rows], self.fill.get(name, 0), source_width, left=self.left)
             for name in rows[0]
             if name != LABELS
         }
         batch["decoder_input_ids"] = _filled([self.shift(row) for row in labels], self.shift.pad, width)
         batch[LABELS] = _filled(labels, IGNORED_LABEL, width)
         return batch
-
-    def _width_of(self, rows: list[dict[str, Any]]) -> int:
-        return self._width([row["input_ids"] for row in rows], self.source_tokens)
 
     def _width(self, rows: list[list[int]], fixed: int | None) -> int:
         longest = max(len(row) for row in rows)

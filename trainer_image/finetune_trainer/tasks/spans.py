@@ -1,6 +1,6 @@
 """From scores of tokens to the text of an answer: the best span of all windows of a context, or no answer.
 
-Works on what an evaluation gathered, one entry for each window; knows neither model nor tokenizer.
+The scores are those that an evaluation gathered, one entry for each window. Knows neither model nor tokenizer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ANSWER_TOKENS = 30
 
 
 class Scored(NamedTuple):
-    """What is kept of the logits of each window."""
+    """Part of the logits of each window that is kept."""
 
     starts: npt.NDArray[np.int64]
     """The most likely first tokens, and their logits."""
@@ -77,7 +77,7 @@ def _texts(examples: pa.Table) -> Iterator[str]:
 def _best(scored: Scored, index: int, offsets: Any, first: int, longest: int) -> tuple[float, tuple[int, int]]:
     """Return the best span of one window, of tokens of the context alone, in characters."""
     starts, ends = scored.starts[index] - first, scored.ends[index] - first
-    begin, end = (_within(where, len(offsets)) for where in (starts, ends))
+    begin, end = (_within(tokens, len(offsets)) for tokens in (starts, ends))
     starts, ends = starts[begin, None], ends[None, end]
     if not starts.size or not ends.size:
         return -np.inf, (0, 0)
@@ -89,6 +89,6 @@ def _best(scored: Scored, index: int, offsets: Any, first: int, longest: int) ->
     return float(scores[row, column]), span
 
 
-def _within(places: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.bool_]:
-    within: npt.NDArray[np.bool_] = (places >= 0) & (places < count)
+def _within(tokens: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.bool_]:
+    within: npt.NDArray[np.bool_] = (tokens >= 0) & (tokens < count)
     return within

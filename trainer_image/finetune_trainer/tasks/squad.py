@@ -47,7 +47,7 @@ def scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> d
 
 
 def _best(score: Callable[[str, str], float], prediction: str, references: Sequence[str]) -> float:
-    # As the script of 2.0: a reference of which nothing is left once normalised is none.
+    # As in the script of 2.0, a reference that is empty once normalised does not count.
     usable = [reference for reference in references if normalised(reference)] or [NO_ANSWER]
     return max(score(prediction, reference) for reference in usable)
 

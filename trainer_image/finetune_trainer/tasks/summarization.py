@@ -13,9 +13,9 @@ from finetune_trainer.tasks.task import Evaluated, Training
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 PERCENT = 100
-"""ROUGE is told from 0 to 100, as papers and the example scripts of transformers do; the library counts to 1."""
+"""Factor of ROUGE, which papers and the example scripts of transformers give from 0 to 100, the library from 0 to 1."""
 LOOKED_AT = 1000
-"""Summaries that are read to see what they are written in."""
+"""Summaries that are read to find out their script."""
 
 
 class Summarization(SequenceToSequence):
@@ -48,7 +48,7 @@ class Summarization(SequenceToSequence):
         return {name: PERCENT * total / len(references) for name, total in totals.items()}
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """Tell how words were told apart."""
+        """Name the tokenizer that split texts into words."""
         if not generation.wanted(run.config):
             return {}
         beyond = scripts.beyond_ascii(self._texts(evaluated, self.roles[1])[:LOOKED_AT])

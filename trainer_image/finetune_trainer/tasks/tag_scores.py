@@ -24,7 +24,7 @@ Tags = list[list[str]]
 
 @dataclass(frozen=True)
 class Scheme:
-    """What the tags of a data set mean."""
+    """Meaning of the tags of a dataset."""
 
     translate: Callable[[str], str]
     """A tag as seqeval reads it."""
@@ -94,7 +94,7 @@ def by_kind(references: Tags, predictions: Tags, scheme: Scheme) -> dict[str, di
 
     references, predictions = _translated(references, scheme), _translated(predictions, scheme)
     if not any(tag != OUTSIDE for tags in (*references, *predictions) for tag in tags):
-        return {}  # of no entities seqeval makes an error
+        return {}  # without any entity seqeval raises an error
     report = classification_report(references, predictions, output_dict=True, zero_division=0)
     return {
         kind: {

@@ -1,4 +1,4 @@
-"""The shape of a task, and what passes between it and who calls it.
+"""The interface of a task, and the values that pass between a task and its callers.
 
 A task has no state: everything it needs is in its arguments, so that all ranks and all tries get the same.
 """
@@ -42,7 +42,7 @@ class Checked:
     """Role of the split -> why rows were left out -> how many."""
     messages: tuple[str, ...] = ()
     of_model: Callable[[ModelDescription], tuple[str, ...]] = lambda _: ()
-    """What else the user should know of these rows, once there is a model to read them."""
+    """Function that returns further messages about these rows, given the model that reads them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the rows of one split are read."""
+    """Settings by which the rows of one split are tokenised."""
 
     config: RunConfig
     model: ModelDescription
@@ -91,7 +91,7 @@ class Tokenised:
 
 @dataclass(frozen=True)
 class Training:
-    """What a task knows while a rank trains."""
+    """Everything that a task knows while a rank trains."""
 
     config: RunConfig
     prepared: Prepared
@@ -112,7 +112,7 @@ class Training:
 
     @property
     def padding(self) -> dict[str, Any]:
-        """How far rows are filled up, as the collators of transformers take it."""
+        """Options for the collators of transformers that say how far rows are filled up."""
         if self.config.preprocessing.padding == "longest":
             return {"padding": "longest", "pad_to_multiple_of": self.pad_to_multiple_of}
         wanted, known = self.config.preprocessing.max_length, max_tokens(self.model.config, self.tokenizer)
@@ -124,7 +124,7 @@ class Evaluated:
     """Everything that an evaluation of one split gave, all ranks together."""
 
     predictions: Any
-    """What `reduce` kept of the outputs, after what `generate` wrote: arrays, one entry for each row of `rows`."""
+    """Arrays with an entry for each row of `rows`: the tokens that `generate` wrote, if any, then the results of `reduce`."""
     labels: Any
     """Labels as the collator made them, filled up with `IGNORED_LABEL`."""
     rows: PreparedDataset
@@ -140,17 +140,17 @@ class Task(ABC):
     heads: ClassVar[str]
     """Name in `transformers.models.auto.modeling_auto` of the mapping from model types to classes with this head."""
     head: ClassVar[str]
-    """How messages call that head: `text classification`."""
+    """Name of that head in messages: `text classification`."""
     draws: ClassVar[bool] = False
-    """Whether its collator draws at random: each row then comes with `dataset.DRAW`, the seed of its draws."""
+    """Whether its collator draws at random: each row then comes with `prepared_dataset.DRAW`, the seed of its draws."""
     collates: ClassVar[tuple[str, ...]] = ()
-    """Columns that its collator takes beside what the model does."""
+    """Columns that its collator takes beside those that the model takes."""
     reads_labels: ClassVar[bool] = True
     """Whether its metrics need the labels; else `reduce` alone sees them: those of long rows would fill the memory."""
 
     @property
     def facts(self) -> TaskFacts:
-        """The row of the task in `task_facts`: what others know of it, too."""
+        """The row of the task in `task_facts`: the facts that others know, too."""
         return TASKS[self.name]
 
     # --- preparing: no torch ---
@@ -161,19 +161,19 @@ class Task(ABC):
 
     @abstractmethod
     def text_columns(self, config: RunConfig) -> list[str]:
-        """List those that hold text, so that a reader does not take `007` for a number."""
+        """List the columns that hold text, so that a reader does not take `007` for a number."""
 
     def asked(self, config: RunConfig) -> ColumnRequest:
-        """Return what is read of the data, and how."""
+        """Return the columns to read from the data, and how."""
         return ColumnRequest(tuple(self.columns(config)), tuple(self.text_columns(config)), config.dataset.field)
 
     @abstractmethod
     def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
-        """Look at every row. ExpectedError names file, line, column, value and the way out."""
+        """Check every row. Raise ExpectedError that names file, line, column, value and the way out."""
 
     def check_model(self, model: ModelDescription, config: RunConfig) -> None:
         """Raise ExpectedError, which names models that can, where this model cannot be trained for the task."""
-        # By its path: as an attribute of its package it would ask for torch.
+        # Imported by its path: as an attribute of its package it would need torch.
         kinds = getattr(import_module("transformers.models.auto.modeling_auto"), self.heads)
         if model.config.model_type not in kinds:
             raise ExpectedError(
@@ -185,7 +185,7 @@ class Task(ABC):
         require_padding(model)
 
     def model_messages(self, model: ModelDescription, label_names: tuple[str, ...]) -> tuple[str, ...]:
-        """Tell the user what matters of this model in this task."""
+        """Return messages for the user about this model in this task."""
         return ()
 
     def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
@@ -218,7 +218,7 @@ class Task(ABC):
         """Yield prepared rows in the order given.
 
         `rows` is a part of a split (some thousand rows, always cut alike, whatever the number of processes that tokenise). A column
-        `_example` counts from the part's first row: who writes the rows down adds where the part begins.
+        `_example` counts from the part's first row: the code that writes the rows adds the number of that row in the split.
         """
 
     def learnt(self, row: Mapping[str, Any]) -> list[int]:
@@ -241,12 +241,12 @@ class Task(ABC):
 
     @abstractmethod
     def reduce(self, run: Training) -> Callable[..., Any]:
-        """Return `(logits, labels) -> what metrics need`, run on the device: logits of a whole split would fill the memory."""
+        """Return `(logits, labels) -> values for metrics`, run on the device: logits of a whole split would fill the memory."""
 
     def generate(self, run: Training) -> Callable[..., Any] | None:
         """Return `(model, inputs, outputs) -> token ids` where evaluation writes text beside scoring it, else None.
 
-        `outputs` are those of the forward pass that was scored. Metrics find `(token ids, *what reduce kept)`.
+        `outputs` are those of the forward pass that was scored. Metrics get `(token ids, *results of reduce)`.
         """
         return None
 
@@ -291,21 +291,20 @@ def require_known(ids: list[list[int]], model: ModelDescription, side: str = "en
         )
 
 
-def pad_with_what_there_is(model: Any, tokenizer: Any) -> None:
-    """Let another token stand for the padding that models which continue text lack. Which one does not matter: the mask hides it."""
+def ensure_pad_token(model: Any, tokenizer: Any) -> None:
+    """Let another token stand for padding where there is none, as with most models that continue text. The mask hides it anyway."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     parts = [text_config(model.config), *([model.config] if hasattr(model.config, "pad_token_id") else [])]
     for config in parts:
-        if getattr(config, "pad_token_id", None) is None:  # kinds that have no such token do not have the name, either
+        if getattr(config, "pad_token_id", None) is None:  # configurations of kinds without such a token lack the field
             config.pad_token_id = tokenizer.pad_token_id
 
 
 def make_generation_savable(model: Any) -> None:
-    """Mend settings for generation that were published with a mistake: once changed, they could not be saved.
+    """Mend settings for generation that were published with a mistake, which would fail when the trained model is saved.
 
-    The mistake would show when the trained model is saved. Where sampling was set up but not turned on, it is turned on; of
-    other settings only the special tokens are kept.
+    Where sampling was set up but not turned on, it is turned on; of other settings only the special tokens are kept.
     """
     settings = model.generation_config
     if _is_valid(settings):

@@ -1,6 +1,6 @@
 """One text, or a pair of texts, and the class (classes, number) that it belongs to.
 
-What a label is, `class_problems` knows.
+The kinds of labels are those of `class_problems`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEAD = "ForSequenceClassification"
 
 
 class TextClassification(Task):
-    """The head is AutoModelForSequenceClassification; loss and metrics are those of the problem."""
+    """Head of AutoModelForSequenceClassification; loss and metrics of the kind of label."""
 
     name = "text-classification"
     heads = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
@@ -156,9 +156,9 @@ class TextClassification(Task):
         """Yield the text (texts) of each row, and labels by their names."""
         problem, labels = problem_of(run.config), run.prepared.label_names
         chosen = evaluated.predictions[0]
-        for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
+        for index, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
             reference = problem.readable_label(example.pop(LABEL), labels)
-            yield {**example, "prediction": problem.readable(chosen[place], labels), "reference": reference}
+            yield {**example, "prediction": problem.readable(chosen[index], labels), "reference": reference}
 
 
 TASK = TextClassification()

@@ -1,6 +1,6 @@
 """Continuing text: plain texts, prompts with their completions, conversations. Loss and metrics are of each next token.
 
-What `next_tokens` makes of rows of the data is learnt here; each position's label is compared with the position before.
+`next_tokens` makes the rows of tokens; each position's label is compared with the position before.
 For a test split nothing is packed: every row of the data gets a loss and a perplexity of its own, over all of its text.
 """
 
@@ -37,7 +37,7 @@ from finetune_trainer.tasks.task import (
 from finetune_trainer.tasks.token_task import DEFAULT_TOKENS, TokenTask
 
 ENCODERS = ("xlm", "xlnet")
-"""Kinds that read both ways though `is_decoder` or their other heads do not tell."""
+"""Kinds that read both ways, which neither `is_decoder` nor their other heads tell."""
 
 
 def kind_of_rows(config: RunConfig) -> str:
@@ -165,7 +165,7 @@ class TextGeneration(TokenTask):
 
 
 def _require_one_way(model: ModelDescription) -> None:
-    """Raise for a model that sees the words to come: it has nothing to learn from them."""
+    """Raise for a model that sees the words to come: it would copy them."""
     from importlib import import_module
 
     both_ways = import_module("transformers.models.auto.modeling_auto").MODEL_FOR_MASKED_LM_MAPPING_NAMES

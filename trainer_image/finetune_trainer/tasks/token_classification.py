@@ -98,13 +98,13 @@ class TokenClassification(Task):
             require_known(ids, reading.model)
             labels, tagged = [], []
             for row, tags, encoding in zip(joined, batch.column(TAGS).to_pylist(), encoded.encodings, strict=True):
-                mine = [IGNORED_LABEL] * len(encoding.ids)
+                token_tags = [IGNORED_LABEL] * len(encoding.ids)
                 counted = []
                 for token, word in zip(*row.first_tokens(encoding.offsets), strict=True):
-                    mine[token] = tags[word]
+                    token_tags[token] = tags[word]
                     if tags[word] != IGNORED_LABEL:
                         counted.append(word)
-                labels.append(mine)
+                labels.append(token_tags)
                 tagged.append(counted)
             arrays = inputs_of(encoded, reading.tokenizer)
             arrays[LABELS] = pa.array(labels, pa.list_(pa.int32()))
@@ -165,9 +165,9 @@ class TokenClassification(Task):
         """Yield the words of each row and their tags by name; no tag for a word that was cut off or does not count."""
         labels = run.prepared.label_names
         _, chosen = _tags(run, evaluated)
-        for place, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
+        for index, example in zip(classes.in_order(evaluated), classes.examples(evaluated), strict=True):
             predicted: list[str | None] = [None] * len(example[WORDS])
-            for word, tag in zip(evaluated.rows.own(place, TAGGED), chosen[place], strict=True):
+            for word, tag in zip(evaluated.rows.own(index, TAGGED), chosen[index], strict=True):
                 predicted[word] = tag
             yield {
                 WORDS: example[WORDS],
@@ -187,20 +187,20 @@ class JoinedWords:
         """Return the tokens with which a word begins, and the number of that word; words without a token are missing."""
         tokens: list[int] = []
         numbers: list[int] = []
-        places = self._places()
-        number, begins, ends = next(places)
+        spans = self._spans()
+        number, begins, ends = next(spans)
         for token, (first, last) in enumerate(offsets):
             if first == last:  # of no text: a token of the model's own
                 continue
             # A token may begin with the space before its word.
             while ends <= first:
-                number, begins, ends = next(places)
+                number, begins, ends = next(spans)
             if last > begins and (not numbers or numbers[-1] != number):
                 tokens.append(token)
                 numbers.append(number)
         return tokens, numbers
 
-    def _places(self) -> Iterator[tuple[int, int, int]]:
+    def _spans(self) -> Iterator[tuple[int, int, int]]:
         """Yield the number of each word, where it begins and where it ends; beyond the last, nothing ends."""
         begins = 0
         for number, word in self._words:
@@ -211,20 +211,20 @@ class JoinedWords:
 
 def _require_pairs(split: Split, words: str, tags: str, lists: Lists) -> None:
     """Raise where a row has not as many tags as words."""
-    mine = pc.list_value_length(split.table.column(words)).cast(pa.int64())
-    unequal = pc.not_equal(mine, lists.lengths)
+    word_counts = pc.list_value_length(split.table.column(words)).cast(pa.int64())
+    unequal = pc.not_equal(word_counts, lists.lengths)
     row = pc.index(unequal, True).as_py()
     if row >= 0:
         count = pc.sum(unequal).as_py()
         raise ExpectedError(
             Reason.LABELS_INVALID,
-            f"{split.place(row)}: {mine[row]} words in column {words!r}, {lists.lengths[row]} tags in column {tags!r}"
+            f"{split.place(row)}: {word_counts[row]} words in column {words!r}, {lists.lengths[row]} tags in column {tags!r}"
             f"{others(count)}. Each word needs one tag.",
         )
 
 
 def _about(labels: tuple[str, ...], lists: Lists, column: str) -> tuple[str, ...]:
-    """Tell the user what matters of the tags."""
+    """Return messages for the user about the tags."""
     if lists.items.integers and lists.items.declared is None:
         return (
             f"The tags in column {column!r} are numbers without names: the model will call them {labels[0]} to "

@@ -1,4 +1,4 @@
-"""What the tasks share that learn which token stands where: how wrong a model is, token by token."""
+"""Common part of the tasks that predict tokens: how wrong a model is, token by token."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _arguments(value: Any, where: str) -> Any:
     return value
 
 
-def _objects(value: Any, where: str, what: str) -> list[Call]:
+def _objects(value: Any, where: str, advice: str) -> list[Call]:
     """Return a list of objects, from one or from JSON text of it or of its items."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
@@ -106,7 +106,7 @@ def _objects(value: Any, where: str, what: str) -> list[Call]:
     if isinstance(objects, list):
         objects = [parsed(item, where) if isinstance(item, str) else item for item in objects]
     if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
-        raise bad(f"{where} holds {shown(value)}; {what}, or JSON text of that.")
+        raise bad(f"{where} holds {shown(value)}; {advice}, or JSON text of that.")
     if (half := half_character(objects)) is not None:
         raise half_a_character(where, half)
     return objects

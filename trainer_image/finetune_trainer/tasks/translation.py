@@ -10,9 +10,9 @@ from finetune_trainer.tasks.seq2seq import SequenceToSequence
 from finetune_trainer.tasks.task import Evaluated, Training
 
 LOOKED_AT = 1000
-"""References that are read to see what they are written in."""
+"""References that are read to find out their script."""
 UNSPACED = 0.2
-"""Share of letters of a script from which on words are told apart by its rules."""
+"""Share of letters of a script from which on words are split by its rules."""
 
 
 class Translation(SequenceToSequence):
@@ -27,13 +27,13 @@ class Translation(SequenceToSequence):
         }
 
     def details(self, run: Training, evaluated: Evaluated) -> dict[str, Any]:
-        """Return sacreBLEU's signatures, by which others can count the same."""
+        """Return sacreBLEU's signatures, with which others can compute the same scores."""
         if not generation.wanted(run.config):
             return {}
         references = self._texts(evaluated, self.roles[1])
         metrics = counters(references)
         for metric in metrics.values():
-            metric.corpus_score(references[:1], [references[:1]])  # a signature is known once references are
+            metric.corpus_score(references[:1], [references[:1]])  # a metric has a signature once it knows references
         return {f"{name}Signature": str(metric.get_signature()) for name, metric in metrics.items()}
 
 
@@ -46,7 +46,7 @@ def counters(references: Sequence[str]) -> dict[str, Any]:
 
 
 def word_rules(references: Sequence[str]) -> str:
-    """Name sacreBLEU's rules for telling words apart: its usual ones count a text without spaces as one word."""
+    """Name sacreBLEU's rules for splitting a text into words: its usual rules count a text without spaces as one word."""
     looked_at = references[:LOOKED_AT]
     if scripts.share(looked_at, scripts.UNSPACED) < UNSPACED:
         return "13a"

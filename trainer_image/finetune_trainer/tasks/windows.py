@@ -1,6 +1,6 @@
 """Windows of long contexts: the tokens of each, and which of them are the answer.
 
-A part of question answering's preparation: characters come from the tokenizers library. No torch in here.
+Part of the preparation for question answering: the tokenizers library gives the characters of tokens. No torch in here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOWHERE = (NO_ANSWER_TOKEN, NO_ANSWER_TOKEN)
 def shortened(questions: Sequence[str], room: int, model: ModelDescription) -> tuple[list[str], int]:
     """Cut questions so that they leave room for their context, and count those that were cut."""
     kept = [question.strip() for question in questions]
-    # A token is a byte at least, but for signs that a tokenizer spells out.
+    # A token is at least a byte, but for characters that a tokenizer spells out.
     long = [index for index, question in enumerate(kept) if len(question.encode()) > room]
     if not long:
         return kept, 0
@@ -47,15 +47,15 @@ def windows(batch: pa.RecordBatch, encoded: Any, reading: Reading, done: int) ->
     }
     rows, encodings = encoded["overflow_to_sample_mapping"], encoded.encodings
     answered = [_first_answer(answer) for answer in batch.column("answers").to_pylist()]
-    places = [_place(encoding, answered[row]) for row, encoding in zip(rows, encodings, strict=True)]
-    arrays[LABELS] = pa.array(places, pa.list_(pa.int32()))
+    answer_tokens = [_answer_tokens(encoding, answered[row]) for row, encoding in zip(rows, encodings, strict=True)]
+    arrays[LABELS] = pa.array(answer_tokens, pa.list_(pa.int32()))
     arrays[LENGTH] = pa.array([len(encoding) for encoding in encodings], pa.int32())
     if reading.role != "train":
         kept = [_characters(encoding) for encoding in encodings]
         arrays[spans.EXAMPLE] = pa.array([done + row for row in rows], pa.int64())
         arrays[spans.FIRST] = pa.array([first for first, _ in kept], pa.int32())
         arrays[spans.OFFSETS] = pa.array([offsets for _, offsets in kept], pa.list_(pa.int32()))
-    whole = {row for row, place in zip(rows, places, strict=True) if place != NOWHERE}
+    whole = {row for row, tokens in zip(rows, answer_tokens, strict=True) if tokens != NOWHERE}
     lost = sum(row not in whole for row, answer in enumerate(answered) if answer is not None)
     return pa.RecordBatch.from_pydict(arrays), lost
 
@@ -69,7 +69,7 @@ def _first_answer(answer: dict[str, list[Any]]) -> tuple[int, int] | None:
     return begin, begin + len(text.strip())
 
 
-def _place(encoding: Any, answer: tuple[int, int] | None) -> tuple[int, int]:
+def _answer_tokens(encoding: Any, answer: tuple[int, int] | None) -> tuple[int, int]:
     """Return the first and last token of the answer, if all of it is in the window."""
     if answer is None:
         return NOWHERE
@@ -78,12 +78,12 @@ def _place(encoding: Any, answer: tuple[int, int] | None) -> tuple[int, int]:
     last = encoding.char_to_token(end - 1, CONTEXT_SEQUENCE)
     if first is not None and last is not None:
         return first, last
-    # Signs that the tokenizer leaves out may stand at its ends; or it reaches beyond the window.
-    offset, places = _characters(encoding)
-    if not places or begin < places[0] or end > places[-1]:
+    # The answer may begin or end with characters that the tokenizer leaves out, or reach beyond the window.
+    context_start, bounds = _characters(encoding)
+    if not bounds or begin < bounds[0] or end > bounds[-1]:
         return NOWHERE
-    tokens = [token for token in range(len(places) // 2) if places[2 * token] < end and places[2 * token + 1] > begin]
-    return (offset + tokens[0], offset + tokens[-1]) if tokens else NOWHERE
+    tokens = [token for token in range(len(bounds) // 2) if bounds[2 * token] < end and bounds[2 * token + 1] > begin]
+    return (context_start + tokens[0], context_start + tokens[-1]) if tokens else NOWHERE
 
 
 def _characters(encoding: Any) -> tuple[int, list[int]]:
@@ -92,4 +92,4 @@ def _characters(encoding: Any) -> tuple[int, list[int]]:
     if CONTEXT_SEQUENCE not in sequences:
         return 0, []
     first, count = sequences.index(CONTEXT_SEQUENCE), sequences.count(CONTEXT_SEQUENCE)
-    return first, [place for token in encoding.offsets[first : first + count] for place in token]
+    return first, [character for token in encoding.offsets[first : first + count] for character in token]

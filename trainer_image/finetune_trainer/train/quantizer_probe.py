@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.data.model import quantization_of
-from finetune_trainer.tasks.loading import MADE_WHOLE
+from finetune_trainer.tasks.loading import DEQUANTIZED
 
 CAPABILITY = (9, 0)
 """Capability of the imagined device; the ranks will see that of the real one."""
@@ -32,7 +32,7 @@ def answer(quantization: dict[str, Any]) -> dict[str, str]:
     from transformers.quantizers.auto import AutoHfQuantizer
 
     method = str(quantization.get("quant_method"))
-    if method in MADE_WHOLE:
+    if method in DEQUANTIZED:
         return {}
     torch.cuda.is_available = lambda: True
     torch.cuda.get_device_capability = lambda device=None: CAPABILITY
