@@ -103,7 +103,7 @@ class Prepared(Document):
     """Training rows (tokens) of each label, by label id."""
     summary: Annotated[PrepareSummary, Effect.NOTHING]
     splits: Annotated[dict[str, SplitReport], Effect.NOTHING] = Field(default_factory=dict)
-    """Role of the split -> what was prepared of it."""
+    """Role of the split -> report on its prepared rows."""
     resolved: Annotated[Resolved, Effect.NOTHING] = Resolved()
     messages: Annotated[tuple[str, ...], Effect.NOTHING] = ()
     """What the user should know: rows clamped, texts truncated, ..."""

@@ -194,8 +194,8 @@ class Env(StrEnum):
     ATTEMPT = "FINETUNE_ATTEMPT"
     """Number of the attempt (prepare: number of the try), from 1."""
     FIRST_ATTEMPT = "FINETUNE_FIRST_ATTEMPT"
-    """Number of the first attempt since the job was made or tried again by hand: where node 0 prepares, it looks at model and
-    data anew in each such round, and goes on with what it has prepared within one."""
+    """Number of the first attempt since the job was made or tried again by hand: where node 0 prepares, it checks model and
+    data again in each such round, and within a round goes on with the data that it has prepared."""
     NODE = "JOB_COMPLETION_INDEX"
     """Index of the node, from 0; set by Kubernetes in the pods of an Indexed Job."""
     PEERS = "FINETUNE_PEERS"

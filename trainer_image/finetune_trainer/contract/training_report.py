@@ -49,7 +49,7 @@ class TrainingReport(Document):
     """Step of the weights that were saved: an earlier one than `steps` where the best checkpoint was kept."""
     summary: PrepareSummary | None = None
     splits: dict[str, SplitReport] = Field(default_factory=dict)
-    """Role of the split -> what was prepared of it."""
+    """Role of the split -> report on its prepared rows."""
     test: FiniteMetrics | None = None
     """Metrics of the test split."""
     details: dict[str, Any] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Whether the pods' user may read a file or folder, and what to say where it may not."""
+"""Check of whether the pods' user may read a file or folder, and the message where it may not."""
 
 from __future__ import annotations
 

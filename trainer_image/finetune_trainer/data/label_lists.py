@@ -142,7 +142,7 @@ class Lists:
 
 
 def separator(splits: Iterable[Split], column: str) -> str | None:
-    """Find what separates labels where lists are written as text; None where they are lists."""
+    """Find the sign that separates labels where lists are written as text; None where no column is text."""
     texts = [split.table.column(column) for split in splits]
     texts = [values for values in texts if _is_text(values.type)]
     if not texts:

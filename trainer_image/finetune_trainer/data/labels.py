@@ -152,7 +152,7 @@ def _distinct(name: str, group: Sequence[str]) -> str:
 
 
 def _missing(items: Items, classes: Sequence[str]) -> tuple[str, ...]:
-    """Warn of a class whose name is what programs write where a label is missing."""
+    """Warn of a class whose name programs write where a value is missing."""
     written = [name for name in classes if name.strip().casefold() in MISSING]
     if not written or items.declared is not None:
         return ()

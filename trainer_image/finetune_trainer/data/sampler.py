@@ -1,4 +1,4 @@
-"""Which rows make which batch, decided from the global batch alone.
+"""Choice of the rows of each batch, made from the global batch alone.
 
 Neither the number of ranks nor gradient accumulation changes what an optimizer step sees: the stock samplers group by
 the batch of one process, so that with another world size hardly a step holds the same rows. The order of an epoch is a

@@ -43,7 +43,7 @@ def blanks(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def require_text(split: Split, column: str) -> pa.ChunkedArray:
-    """Return a column of which every value is text. Raise ExpectedError where one is not, or there is none."""
+    """Return a column of which every value is text. Raise ExpectedError where a value is missing or blank, or is no text."""
     values = strings(split, column)
     blank = blanks(values)
     count = pc.sum(blank).as_py()

@@ -1,4 +1,4 @@
-"""A model's weights, looked at without loading them: are they there, whole, and may the pods read them?"""
+"""Checks of a model's weights without loading them: are they there, whole, and may the pods read them?"""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def reachable(addresses: Iterable[str]) -> str | None:
 
 
 def interface_of(address: str) -> str | None:
-    """Return the name of the network interface that holds an address: what gloo and NCCL must be told."""
+    """Return the name of the network interface that holds an address: gloo and NCCL need it."""
     for name, entries in psutil.net_if_addrs().items():
         if any(entry.address.partition("%")[0] == address for entry in entries):
             return name

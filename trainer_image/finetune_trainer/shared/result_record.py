@@ -42,7 +42,7 @@ def fit(record: ResultRecord, limit: int = RESULT_RECORD_MAX_BYTES) -> ResultRec
 
 
 def fit_gang(records: Iterable[ResultRecord], limit: int = EARLIER_MAX_BYTES) -> tuple[ResultRecord, ...]:
-    """Select as many of a gang's records as fit in `limit` bytes: node 0's first, then those that may tell the cause, each short."""
+    """Select as many of a gang's records as fit in `limit` bytes: node 0's first, then records that may tell the cause, each short."""
     kept, size = [], 0
     for record in sorted(records, key=lambda record: (record.node != 0, _is_echo(record), record.node)):
         shown = record if record.node == 0 else _short(record)

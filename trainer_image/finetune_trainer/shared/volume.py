@@ -50,7 +50,7 @@ PASSING = DISK_FULL | LINKS_BROKEN | {errno.EROFS}
 NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors that say that no file has the name, or that none can have it."""
 NOT_A_FILE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
-"""Errors that say that something else has the file's name: a matter of what lies there, not of whether it can be read."""
+"""Errors that say that something other than a file has the name, so that there is no file to read."""
 
 D = TypeVar("D", bound=Document)
 
@@ -89,7 +89,7 @@ class Attempt:
 
     @property
     def record_copy(self) -> Path:
-        """The same once more: the record says what later attempts may read, so that one torn file must not lose it."""
+        """The record once more: it says what later attempts may read, so a single torn file must not lose it."""
         return self.folder / "attempt.copy.json"
 
     @property

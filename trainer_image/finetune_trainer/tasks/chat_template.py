@@ -163,7 +163,7 @@ class _Writer:
 
 
 def _writers(model: ModelDescription) -> Callable[[bool], _Writer]:
-    """Return the writer for conversations that offer tools, and for those that do not: a tokenizer may have a template for each."""
+    """Return the function that gives the writer for conversations with or without tools: a tokenizer may have a template for each."""
     return cache(partial(_Writer.of, model))
 
 

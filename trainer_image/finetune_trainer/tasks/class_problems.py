@@ -299,5 +299,5 @@ PROBLEMS: dict[ProblemType, LabelProblem] = {
 
 
 def problem_of(config: RunConfig) -> LabelProblem:
-    """Return the problem of a run: what its labels are."""
+    """Return the problem of a run, by the kind of its labels."""
     return PROBLEMS[config.problem_type or "single_label_classification"]

@@ -28,7 +28,7 @@ def configure(settings: Any, config: RunConfig, target_tokens: int) -> None:
     """Write length and beams as the user wants them into a model's generation config."""
     arguments = config.training_arguments
     length = arguments.get("generation_max_length")
-    # The start token is among the tokens that max_length counts, and not among those of a target.
+    # The start token is among the tokens that max_length counts, but not among the tokens of a target.
     settings.max_length = length if isinstance(length, int) else target_tokens + 1
     settings.max_new_tokens = None
     if settings.min_length is not None:

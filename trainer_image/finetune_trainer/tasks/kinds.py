@@ -1,6 +1,6 @@
 """Kinds of models that have a head for a task and still can't be trained here: known before an accelerator is taken.
 
-transformers lists heads by the name of a kind. What it does not list is what a forward pass of text alone makes of them.
+transformers lists heads by the name of a kind. It does not list which of them need more than text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOT_BY_TEXT_ALONE = {
     "layoutlmv2": "the picture of a page",
     "lxmert": "what was seen in a picture",
 }
-"""Kind -> what it needs beside a text."""
+"""Kind -> input that it needs beside a text."""
 
 
 def require_text_alone(model: ModelDescription) -> None:

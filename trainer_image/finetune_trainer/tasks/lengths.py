@@ -70,7 +70,7 @@ def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[st
 
 
 def encode(tokenizer: Any, texts: list[str], limit: int | None, *, target: bool = False) -> tuple[Any, int]:
-    """Tokenise texts, and count those that were cut. Targets keep their beginning whichever end of sources is cut."""
+    """Tokenise texts, and count the texts that were cut. Targets keep their beginning whichever end of sources is cut."""
     role, side = "text_target" if target else "text", tokenizer.truncation_side
     marks = SpecialTokens.of(tokenizer)
     texts = unmarked(texts, marks.begin, marks.end)

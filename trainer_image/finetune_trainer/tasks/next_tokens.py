@@ -106,7 +106,7 @@ def _pairs(batch: pa.RecordBatch, reading: Reading) -> _TokenRows:
     """Make rows in which the prompt is read, and the completion and its end are learnt.
 
     Both are tokenised as one text where the prompt's tokens stay what they are alone, as generation will have them;
-    where a token would reach across the border, each by itself.
+    where a token would reach across the border, each is tokenised by itself.
     """
     read, tokenizer = _TokenRows(PROMPT), reading.tokenizer
     begin, end = packing.affixes(tokenizer).begin, tokenizer.eos_token_id

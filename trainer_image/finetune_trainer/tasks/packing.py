@@ -73,7 +73,7 @@ class Packer:
         return full
 
     def finish(self) -> list[Row]:
-        """Return what is left over: a shorter row (at times with the end of the row before)."""
+        """Return the tokens that are left over: a shorter row (at times with the end of the row before)."""
         left, self._rest = self._rest, []
         return _last(left[0], self._limit) if left else []
 

@@ -116,7 +116,7 @@ class SequenceToSequence(TokenTask):
         return lengths.limits(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
-        """Yield token ids of the source, those of the target as labels, and the length of both together."""
+        """Yield token ids of the source, token ids of the target as labels, and the length of both together."""
         model, limits, tokenizer = reading.model, reading.limits, reading.tokenizer
         languages.set_languages(tokenizer, reading.config)
         prefix = languages.prefix(tokenizer, reading.config)

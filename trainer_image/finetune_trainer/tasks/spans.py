@@ -1,4 +1,4 @@
-"""From scores of tokens to the text of an answer: the best span of all windows of a context, or no answer.
+"""Text of an answer by the scores of tokens: the best span of all windows of a context, or no answer.
 
 The scores are those that an evaluation gathered, one entry for each window. Knows neither model nor tokenizer.
 """

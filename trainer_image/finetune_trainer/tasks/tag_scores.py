@@ -1,7 +1,7 @@
 """Scores of tags: seqeval's, given tags in the one form that it understands.
 
 seqeval takes the first letter of a tag for its place in an entity, whatever the tag: `NOUN` would be an `OUN` at `N`,
-`OTHER` no entity at all, and neighbours of one tag a single entity. So what a set of tags means is found out first.
+`OTHER` no entity at all, and neighbours of one tag a single entity. So `scheme_of` finds out first what a set of tags means.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Reading:
     limits: Limits
     label_names: tuple[str, ...]
     role: str
-    """`train`, `validation` or `test`: what metrics need is kept for the last two."""
+    """`train`, `validation` or `test`: columns that metrics need are kept for the last two."""
 
     @property
     def tokenizer(self) -> Any:
@@ -146,7 +146,7 @@ class Task(ABC):
     collates: ClassVar[tuple[str, ...]] = ()
     """Columns that its collator takes beside those that the model takes."""
     reads_labels: ClassVar[bool] = True
-    """Whether its metrics need the labels; else `reduce` alone sees them: those of long rows would fill the memory."""
+    """Whether its metrics need the labels; else `reduce` alone sees them: labels of long rows would fill the memory."""
 
     @property
     def facts(self) -> TaskFacts:

@@ -144,7 +144,7 @@ class TextGeneration(TokenTask):
         return model, tokenizer
 
     def collator(self, run: Training) -> Any:
-        """Return the collator, which pads on the right: what comes after a token changes nothing for it."""
+        """Return the collator, which pads on the right: later tokens change nothing for earlier ones."""
         return plain_text.PaddingCollator.of(run, DEFAULT_TOKENS)
 
     def predictions(self, run: Training, evaluated: Evaluated) -> Iterable[dict[str, Any]]:

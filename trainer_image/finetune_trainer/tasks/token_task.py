@@ -10,7 +10,7 @@ from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks.task import Evaluated, Limits, Task, Training
 
 DEFAULT_TOKENS = 1024
-"""Limit of rows where nobody gave one: models read more, but longer rows are for those who ask for them."""
+"""Limit of rows where the job gives none: models read more, but only a job that asks for longer rows gets them."""
 
 
 class TokenTask(Task):

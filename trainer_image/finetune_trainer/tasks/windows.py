@@ -22,7 +22,7 @@ NOWHERE = (NO_ANSWER_TOKEN, NO_ANSWER_TOKEN)
 
 
 def shortened(questions: Sequence[str], room: int, model: ModelDescription) -> tuple[list[str], int]:
-    """Cut questions so that they leave room for their context, and count those that were cut."""
+    """Cut questions so that they leave room for their context, and count the questions that were cut."""
     kept = [question.strip() for question in questions]
     # A token is at least a byte, but for characters that a tokenizer spells out.
     long = [index for index, question in enumerate(kept) if len(question.encode()) > room]

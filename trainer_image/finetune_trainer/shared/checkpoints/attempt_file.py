@@ -1,7 +1,7 @@
 """The record of an attempt and the result records of its nodes on the volume: who has begun, who is over, who is the newest.
 
-Node 0 writes the record when the attempt begins. Later attempts read nothing of the attempt but what stands in its record. There
-are two copies, each with its own digest: the remains of a file after a power cut are no record, and must not pass for one.
+Node 0 writes the record when the attempt begins. From then on the record says which checkpoints of earlier attempts may be read.
+There are two copies, each with its own digest: the remains of a file after a power cut are no record, and must not pass for one.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def why(error: Exception) -> str:
 
 
 def unfit(folder: Path) -> str | None:
-    """Say why nothing may go on from a sealed folder; None if it is what was sealed, and all its numbers are finite."""
+    """Say why nothing may resume from a sealed folder; None if it is what was sealed, and all its numbers are finite."""
     try:
         poison = not_finite(folder, verified(folder))
     except (BrokenError, OSError) as error:
