@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, TaskConfig
 from finetune_trainer.shared.host import free_port
 from tests.support.cluster.client import REPOSITORY
 
@@ -64,9 +64,9 @@ def train_by_hand(folder: Path, script: str, *arguments: str, ranks: int = 1, wa
     return Measured(**run([sys.executable, *torchrun, *rank], environment))
 
 
-def run_config(folder: Path, **more: Any) -> RunConfig:
+def run_config(folder: Path, **more: Any) -> TaskConfig:
     """Make the run config of one node that prepares inline and trains on the CPU; model and data lie in `folder`."""
-    return RunConfig.model_validate(
+    return TaskConfig.model_validate(
         {
             "namespace": "bench",
             "job": "bench",
@@ -87,7 +87,7 @@ def run_config(folder: Path, **more: Any) -> RunConfig:
     )
 
 
-def run_launch(folder: Path, config: RunConfig, rank: tuple[str, ...], **more: str) -> Any:
+def run_launch(folder: Path, config: TaskConfig, rank: tuple[str, ...], **more: str) -> Any:
     """Run a launch to its end; ranks run the module `rank[0]`. Return what one of them measured."""
     (folder / "run.json").write_text(config.to_json())
     environment = {

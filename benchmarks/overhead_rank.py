@@ -22,12 +22,13 @@ from transformers.integrations.integration_utils import KubeflowCallback
 
 from benchmarks.stopwatch import Stopwatch
 from finetune_trainer.contract.launch_protocol import RankEnv, RankResult
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Outcome
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, TaskConfig
 from finetune_trainer.data.sampler import MicroBatchSampler
+from finetune_trainer.shared.launch_client import LaunchClient
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback
-from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.progress_reporter import Reporter
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.volume_trouble import Save
@@ -81,11 +82,11 @@ class Bench:
     """The parts that a rank is made of, as `recipe.train` puts them together."""
 
     def __init__(self) -> None:
-        self.config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text())
+        self.config = TaskConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text())
         self.client = LaunchClient.from_environment()
         self.world = World.from_environment(accelerators=False)
         self.plan = defaults.plan(self.config, cuda=False)
-        self.prepared = self.client.prepared()
+        self.prepared = self.client.prepared(PreparedTask)
         self.world.form(60)
         self.launch = psutil.Process(int(os.environ["LAUNCH_PID"]))
 

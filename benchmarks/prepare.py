@@ -23,7 +23,7 @@ import psutil
 from benchmarks.common import Figure, Table
 from benchmarks.material import minilm, skewed_rows, small_model
 from benchmarks.one_node import run, run_config
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, TaskConfig
 from tests.support.cluster.client import REPOSITORY
 from tests.support.tiny import write_rows
 
@@ -99,7 +99,7 @@ def make(folder: Path, task: str, rows: int) -> None:
     write_rows(folder / "train.jsonl", examples)
 
 
-def config(folder: Path, task: str, number: int, uid: str | None = None) -> RunConfig:
+def config(folder: Path, task: str, number: int, uid: str | None = None) -> TaskConfig:
     """Make a run config; each run has a claim of its own."""
     columns = {"text-classification": {"text": "text", "label": "stars"}, "text-generation": {"text": "text"}}
     limits = {
@@ -137,7 +137,7 @@ def by_hand_again(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def product(folder: Path, job: RunConfig) -> tuple[dict[str, float], float, float]:
+def product(folder: Path, job: TaskConfig) -> tuple[dict[str, float], float, float]:
     """Run `prepare`; return its figures, the seconds of the whole process, and the peak memory of all its processes in MiB."""
     (folder / "run.json").write_text(job.to_json())
     result = folder / "ours.json"

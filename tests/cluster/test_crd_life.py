@@ -67,7 +67,12 @@ def training(control_plane: Client, namespace: str) -> Job:
 
 
 def test_before_training_everything_may_change(job: Job) -> None:
-    same = {"storage": {"size": None, "claimName": "x"}, "dataset": {"name": "imdb"}, "task": "text-classification"}
+    same = {
+        "storage": {"size": None, "claimName": "x"},
+        "dataset": {"name": "imdb"},
+        "task": "text-classification",
+        "script": None,
+    }
 
     assert job.change({"task": CHANGES["task"]}, "--dry-run=server") == ""
     assert job.change(CHANGES | ALWAYS | same) == ""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary
 from finetune_trainer.contract.records import CheckpointRef
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.launch import sealing
 from finetune_trainer.launch.resume_decision import decide
 from finetune_trainer.shared.checkpoints import training_note
@@ -19,7 +19,7 @@ from finetune_trainer.shared.volume import Layout, Run, make_folder
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def run_config(uid: str = "u", **fields: object) -> RunConfig:
+def run_config(uid: str = "u", **fields: object) -> TaskConfig:
     base: dict[str, object] = {
         "namespace": "default",
         "job": "reviews",
@@ -33,12 +33,14 @@ def run_config(uid: str = "u", **fields: object) -> RunConfig:
         "output": "/output",
         "prepare": "job",
     }
-    return RunConfig.model_validate(base | fields)
+    return TaskConfig.model_validate(base | fields)
 
 
-def prepared(labels: tuple[str, ...] = ("bad", "good"), data: str = "a", model: str = "m", key: str = "k") -> Prepared:
+def prepared(
+    labels: tuple[str, ...] = ("bad", "good"), data: str = "a", model: str = "m", key: str = "k"
+) -> PreparedTask:
     """Return the prepared data of an attempt."""
-    return Prepared(
+    return PreparedTask(
         config_digest="0",
         data=f"/output/.finetune/prepared/{key}",
         data_digest=data,
@@ -77,7 +79,7 @@ def stage(
     run: Run,
     attempt: int,
     step: int,
-    trained_on: Prepared | None = None,
+    trained_on: PreparedTask | None = None,
     weights: Sequence[float] | None = None,
 ) -> tuple[str, ...]:
     """Write the files of ranks into staging. Without `trained_on` no note names the data, as in an older release; without
@@ -100,7 +102,7 @@ def seal(
     step: int,
     *,
     best: bool = False,
-    trained_on: Prepared | None = None,
+    trained_on: PreparedTask | None = None,
     weights: Sequence[float] | None = None,
     noted: bool = True,
 ) -> Path:

@@ -16,8 +16,8 @@ import torch
 from transformers.trainer_pt_utils import nested_concat, nested_numpify
 
 from finetune_trainer import tasks
-from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.prepared import PreparedTask
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS
 from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
@@ -34,7 +34,7 @@ class Step:
     loss: float
 
 
-def training(config: RunConfig, prepared: Prepared) -> Training:
+def training(config: TaskConfig, prepared: PreparedTask) -> Training:
     """Return what a task knows while a rank trains."""
     torch.manual_seed(0)  # the head's weights are drawn while loading
     model, tokenizer = tasks.find(config.task).load(Path(prepared.model), prepared, config, {})

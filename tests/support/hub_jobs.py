@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.desired.manifests import run_config
 from finetune_operator.plan.desired.pod_template import OUTPUT_PATH, TOKEN_FILE
 from finetune_operator.plan.types import PlanSettings
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Failure
 from finetune_trainer.prepare.prepare_command import attempt
+from tests.support.run_configs import task_config
 from tests.support.stub_hub import TOKEN, StubHub
 
 CONSTANTS = "huggingface_hub.constants"
@@ -74,7 +74,7 @@ class HubJobs:
     def claim(self) -> Path:
         return self.folder / "claim"
 
-    def prepare(self, spec: Mapping[str, Any] | None = None, name: str = "reviews") -> Prepared | Failure:
+    def prepare(self, spec: Mapping[str, Any] | None = None, name: str = "reviews") -> PreparedTask | Failure:
         """Prepare the good job with these changes: dotted path below spec -> value, None takes it away."""
         from huggingface_hub import HfFileSystem
 
@@ -100,7 +100,7 @@ class HubJobs:
         mounts = {OUTPUT_PATH: str(self.claim), str(Path(TOKEN_FILE).parent): str(secret)}
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FINETUNE_PATHS", json.dumps(mounts))
-            return attempt(run_config(job, PlanSettings(trainer_image="trainer")))
+            return attempt(task_config(job, PlanSettings(trainer_image="trainer")))
 
     def good_spec(self) -> dict[str, Any]:
         spec: dict[str, Any] = {

@@ -16,8 +16,8 @@ import torch
 from transformers import AutoConfig, TrainingArguments
 
 from finetune_trainer import tasks
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data import model as prepare_model
 from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler
@@ -74,13 +74,13 @@ class Taken:
     """Kind of the model as it was made, as it was trained, and as it was loaded again."""
 
 
-def job_for(task: str, folder: Path) -> RunConfig:
+def job_for(task: str, folder: Path) -> TaskConfig:
     """Return a run of a task on the model in `folder`/model."""
     config = run_config(folder / "output", model=folder / "model")
-    return RunConfig.model_validate({**config.model_dump(), "task": task})
+    return TaskConfig.model_validate({**config.model_dump(), "task": task})
 
 
-def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
+def check(job: TaskConfig, config: Any, tokenizer: Any) -> None:
     """Raise ExpectedError where prepare does; it needs no weights for that."""
     folder = Path(job.model.name)
     config.save_pretrained(folder)
@@ -92,7 +92,7 @@ def check(job: RunConfig, config: Any, tokenizer: Any) -> None:
     )
 
 
-def outline(job: RunConfig, config: Any) -> Any:
+def outline(job: TaskConfig, config: Any) -> Any:
     """Return the model with the head of the task, without weights."""
     chosen = model_class(tasks.find(job.task).facts.model_class, config)
     with torch.device("meta"):
@@ -109,7 +109,7 @@ def places_for_tokens(model: Any) -> int | None:
     return min(places, default=None)
 
 
-def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
+def take(job: TaskConfig, config: Any, tokenizer: Any) -> Taken:
     """Make the model with the head of the task, and take it through a run."""
     folder, task = Path(job.model.name), tasks.find(job.task)
     chosen = model_class(task.facts.model_class, config)
@@ -143,7 +143,7 @@ def take(job: RunConfig, config: Any, tokenizer: Any) -> Taken:
     )
 
 
-def _prepared(job: RunConfig) -> tuple[PreparedDataset, Prepared]:
+def _prepared(job: TaskConfig) -> tuple[PreparedDataset, PreparedTask]:
     """Return rows of tokens as prepare makes them of the task's rows, each as long as the model can read at most."""
     task, folder = tasks.find(job.task), Path(job.model.name)
     loaded = prepare_model.load(folder, "The model")
@@ -152,7 +152,7 @@ def _prepared(job: RunConfig) -> tuple[PreparedDataset, Prepared]:
     reading = Reading(job, loaded, limits, labels, "train")
     batches = [made.batch for made in task.tokenise(pa.table(dict(ROWS[job.task])), reading) if made.batch.num_rows]
     summary = PrepareSummary(train_rows=len(TEXTS))
-    prepared = Prepared(config_digest="", data="/", model=str(folder), label_names=labels, summary=summary)
+    prepared = PreparedTask(config_digest="", data="/", model=str(folder), label_names=labels, summary=summary)
     return PreparedDataset(pa.Table.from_batches(batches)), prepared
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, TaskConfig
 from tests.support.tiny import BAD, GOOD, NEUTRAL, Row
 
 DISHES = ("soup", "bread")
@@ -78,11 +78,11 @@ def config(
     preprocessing: Mapping[str, Any] | None = None,
     processes: int = 1,
     **fields: Any,
-) -> RunConfig:
+) -> TaskConfig:
     """Return a run on local files, by the role of the split."""
     folder.mkdir(parents=True, exist_ok=True)
     source = {"files": {role: (str(path),) for role, path in files.items()}, "columns": dict(columns or {})}
-    return RunConfig.model_validate(
+    return TaskConfig.model_validate(
         {
             "namespace": "default",
             "job": "labels",

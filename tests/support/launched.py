@@ -15,9 +15,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary
 from finetune_trainer.contract.records import Progress, ResultRecord
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, TaskConfig
 from finetune_trainer.launch.launch_settings import Peer
 from finetune_trainer.shared.data_digests import content_of, read_meta
 from finetune_trainer.shared.host import free_port
@@ -116,8 +116,8 @@ class Launches:
         """The prepared data."""
         return self.claim / "d"
 
-    def config(self) -> RunConfig:
-        return RunConfig.model_validate(
+    def config(self) -> TaskConfig:
+        return TaskConfig.model_validate(
             {
                 "namespace": "default",
                 "job": "reviews",
@@ -141,7 +141,7 @@ class Launches:
         make_folder(self.layout.run.folder)
         digest = sealed_data(self.data) if not self.data.exists() else content_of(read_meta(self.data))
         summary = PrepareSummary(train_rows=8, labels=("bad", "good"))
-        prepared = Prepared(
+        prepared = PreparedTask(
             config_digest="0",
             data=f"/output/{self.data.relative_to(self.claim)}",
             data_digest=digest,

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_trainer.contract.prepared import PrepareSummary, Resolved
 from finetune_trainer.contract.records import PublishedModel
-from finetune_trainer.contract.run_config import Publish, RunConfig
+from finetune_trainer.contract.run_config import Publish, ScriptConfig, TaskConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, Evaluation, TrainingReport
 from finetune_trainer.launch import sealing
 from finetune_trainer.publish.retries import BACKOFF
@@ -59,7 +59,7 @@ def report(**fields: Any) -> TrainingReport:
     return TrainingReport(**{**base, **fields})
 
 
-def config(output: Path | str, *, publish: Mapping[str, Any] | None = None, **fields: Any) -> RunConfig:
+def config(output: Path | str, *, publish: Mapping[str, Any] | None = None, **fields: Any) -> TaskConfig:
     """Return a run on models and data of the Hub that publishes to `me/reviews`."""
     return checkpoints.run_config(
         **{
@@ -83,6 +83,7 @@ def seal_model(
     ours = {} if whole else {**FILES, REPORT_FILE: report().to_json().encode()}
     content = {**ours, **(files or {})}
     for name, value in content.items():
+        make_folder((staged / name).parent)
         (staged / name).write_bytes(value)
     placed = sealing.place(staged, own.model, sorted(content))
     sealing.seal(run, own.model, Manifest(step=26, attempt=attempt, world_size=2, time=MOMENT, files=placed))
@@ -102,7 +103,7 @@ class Publishing:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def config(self, *, publish: Mapping[str, Any] | None = None, **fields: Any) -> RunConfig:
+    def config(self, *, publish: Mapping[str, Any] | None = None, **fields: Any) -> TaskConfig:
         (self.folder / "token").write_text(self.token + "\n", encoding="utf-8")
         hub = {"endpoint": self.endpoint, "token_file": str(self.folder / "token")}
         return config(self.folder / "output", publish=publish, **{"hub": hub, **fields})
@@ -119,12 +120,19 @@ class Publishing:
         publish: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> PublishedModel:
-        """Publish; raise as the product does."""
+        """Publish the model of a task; raise as the product does."""
+        config = self.config(publish=publish, **fields)
+        return self.publish(config, seconds=seconds, first_seconds=first_seconds)
+
+    def publish(
+        self, config: TaskConfig | ScriptConfig, *, seconds: float = 20.0, first_seconds: float = 0.01
+    ) -> PublishedModel:
+        """Publish a run; raise as the product does."""
         from finetune_trainer.publish.publish_run import publish as run_publish
 
         backoff = replace(BACKOFF, deadline=time.monotonic() + seconds, first_seconds=first_seconds, most_seconds=0.1)
         with _without_xet():
-            return run_publish(self.config(publish=publish, **fields), backoff, self.traffic, self.messages.append)
+            return run_publish(config, backoff, self.traffic, self.messages.append)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, TaskConfig
 from tests.support.tiny import BAD, GOOD, NEUTRAL, Row
 
 QUESTIONS = ("what was the food", "was the service very slow")
@@ -48,10 +48,10 @@ def config(
     columns: Mapping[str, str] | None = None,
     processes: int = 1,
     **fields: Any,
-) -> RunConfig:
+) -> TaskConfig:
     """Return a run that answers questions, with windows of 32 tokens."""
     folder.mkdir(parents=True, exist_ok=True)
-    return RunConfig(
+    return TaskConfig(
         namespace="default",
         job="questions",
         uid="22222222-bbbb",

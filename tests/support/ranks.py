@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.prepared import PreparedTask
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.host import free_port
@@ -84,14 +84,14 @@ class Finished:
 
 def run_ranks(
     folder: Path,
-    config: RunConfig,
+    config: TaskConfig,
     *,
     world: int = 1,
     resume: Path | None = None,
     sealed_before: Path | None = None,
     kill_after_checkpoint: int | None = None,
     environment: dict[str, str] | None = None,
-    prepared: Prepared | None = None,
+    prepared: PreparedTask | None = None,
     happens: Callable[[str, dict[str, Any]], None] = lambda path, body: None,
     timeout_seconds: float = PATIENCE_SECONDS,
 ) -> Finished:
@@ -159,7 +159,7 @@ class PlayedLaunch:
     """`launch` as far as ranks see it."""
 
     heard: Heard
-    prepared: Prepared
+    prepared: PreparedTask
     staging: Path
     sealed: Path
     world: int

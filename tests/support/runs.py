@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.run_config import DatasetSource, HubSettings, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, HubSettings, ModelSource, Preprocessing, TaskConfig
 from finetune_trainer.prepare import image
 
 
@@ -23,7 +23,7 @@ def run_config(
     accelerators: bool = False,
     hub: Mapping[str, Any] | None = None,
     checkpoint_interval_seconds: int = 600,
-) -> RunConfig:
+) -> TaskConfig:
     """Return a run that classifies column `review` into column `stars`."""
     output.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -32,7 +32,7 @@ def run_config(
     if validation is not None:
         files["validation"] = (str(validation),)
     source = {"files": files, "columns": {"text": "review", "label": "stars"}, **(dataset or {})}
-    return RunConfig(
+    return TaskConfig(
         namespace="default",
         job="reviews",
         uid="11111111-aaaa",
@@ -51,7 +51,7 @@ def run_config(
     )
 
 
-def check_image(config: RunConfig) -> tuple[str, ...]:
+def check_image(config: TaskConfig) -> tuple[str, ...]:
     """Check the image for what the fields of a run need, as `prepare` does."""
     return image.check_arguments(
         config.training_arguments,

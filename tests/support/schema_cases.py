@@ -14,6 +14,7 @@ from finetune_operator.api.structural import INT_OR_STRING, PRESERVE_UNKNOWN, Sc
 from finetune_operator.cli.validate import validate
 from finetune_trainer.contract.task_facts import TASKS, metrics
 from tests.support.spec_cases import Case, Patch, manifest
+from tests.support.spec_cases_scripts import ACCELERATE, CODE, MODULE, SCRIPT
 
 _EVALUATED = {"trainingArguments.eval_strategy": "epoch"}
 _SECRET = {"name": "s", "key": "k"}
@@ -52,6 +53,11 @@ SURROUNDINGS: dict[str, Patch] = {
     "volumes[]": {"volumes": [{"name": "data", "mountPath": "/data", "claimName": "c"}]},
     "volumes[].configMap": {"volumes": [{"name": "data", "mountPath": "/data"}]},
     "volumes[].secret": {"volumes": [{"name": "data", "mountPath": "/data"}]},
+    "script": SCRIPT,
+    "script.configMap": CODE,
+    "script.module": MODULE,
+    "script.accelerateConfig": ACCELERATE,
+    "script.preflight": ACCELERATE,
     "hub.tokenSecretRef": {"hub.tokenSecretRef": _SECRET},
     "publish": {"hub.tokenSecretRef": _SECRET, "publish.repoId": "me/x"},
     "trainingArguments": {"trainingArguments.dataloader_num_workers": 1, **_EVALUATED},
@@ -70,6 +76,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
 USUAL_OBJECTS: dict[str, Any] = {
     "dataset": {"name": "yelp_review_full"},
     "storage": {"size": "1Gi"},
+    "script": {"path": "/code/train.py"},
     "env[]": {"name": "A", "value": "1"},
     "env[].valueFrom": {"secretKeyRef": _SECRET},
     "volumes[]": {"name": "data", "mountPath": "/data", "claimName": "c"},
@@ -200,7 +207,17 @@ def other_value(schema: Schema, path: str) -> Any:
 def _text(path: str, length: int) -> str:
     """Return a good string of this length for a field, of the kind that fits the field."""
     two = "a" * (length // 2) + "/" + "a" * (length - length // 2 - 1)
-    kinds = ("a" * length, two, "/" + "a" * (length - 1), "https://a".ljust(length, "a"), "auto", "1" * length)
+    pattern, option = "(?P<step>.)".ljust(length, "a"), "--".ljust(length, "a")
+    kinds = (
+        "a" * length,
+        two,
+        pattern,
+        option,
+        "/" + "a" * (length - 1),
+        "https://a".ljust(length, "a"),
+        "auto",
+        "1" * length,
+    )
     accepted = [kind for kind in kinds if not validate(manifest(good_patch(path, kind)))]
     assert accepted, (path, length, validate(manifest(good_patch(path, kinds[0]))))
     return accepted[0]

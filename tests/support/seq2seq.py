@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from finetune_trainer import tasks
-from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.prepared import PreparedTask
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, TaskConfig
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.tasks.task import Evaluated, Task, Training
@@ -35,12 +35,12 @@ def pair_config(
     arguments: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
     processes: int = 1,
-) -> RunConfig:
+) -> TaskConfig:
     """Return a run on rows that are written into `folder`."""
     splits = {"train": train, "validation": validation, "test": test}
     files = {name: (str(write_rows(folder / f"{name}.jsonl", rows)),) for name, rows in splits.items() if rows}
     (folder / "output").mkdir(parents=True, exist_ok=True)
-    return RunConfig.model_validate(
+    return TaskConfig.model_validate(
         {
             "namespace": "default",
             "job": "pairs",
@@ -63,13 +63,13 @@ def pair_config(
 class InProcess:
     """A prepared run with its model."""
 
-    config: RunConfig
-    prepared: Prepared
+    config: TaskConfig
+    prepared: PreparedTask
     task: Task
     run: Training
 
     @classmethod
-    def of(cls, config: RunConfig, *, label_smoothing: float = 0.0) -> InProcess:
+    def of(cls, config: TaskConfig, *, label_smoothing: float = 0.0) -> InProcess:
         prepared, task = prepare(config), tasks.find(config.task)
         model, tokenizer = task.load(to_local(prepared.model), prepared, config, {})
         arguments = SimpleNamespace(label_smoothing_factor=label_smoothing)

@@ -13,6 +13,7 @@ from finetune_operator.api.rules.names import KEYS, NAMED_OBJECTS
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
 from tests.support.spec_case import BASE, FILES, GPU, TRAIN_ONLY, Case, Patch, manifest, of_arguments
 from tests.support.spec_cases_data import DATASET_CASES
+from tests.support.spec_cases_scripts import SCRIPT, SCRIPT_CASES
 from tests.support.spec_cases_tasks import TASK_CASES
 
 __all__ = ["BASE", "RULE_CASES", "Case", "Patch", "manifest"]
@@ -334,7 +335,7 @@ RESOURCE_CASES = (
             {"resources.limits": {"cpu": 1, "vpc.amazonaws.com/efa": 1, "rdma/hca": 1}},
             {"resources.limits": {"cpu": 1, unusable: 4}},
             "spec.resources.limits",
-            f'"{unusable}" is no device that training runs on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1',
+            f'"{unusable}" is no device that tasks run on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1',
         )
         for number, unusable in enumerate(
             (
@@ -618,6 +619,8 @@ def _reference(path: str, value: str) -> Patch:
             return {"env": [{"name": "A", "valueFrom": {source: {"name": "a", "key": "a", part: value}}}]}
         case ["dataset", "credentialsSecretRef", "name"]:
             return {"dataset.credentialsSecretRef": {"name": value}}
+        case ["script", "configMap", part]:
+            return {**SCRIPT, "script": {"configMap": {"name": "a", "key": "a", part: value}}}
         case ["hub", "tokenSecretRef", part]:
             return {"hub.tokenSecretRef": {"name": "a", "key": "a", part: value}}
         case _:
@@ -652,6 +655,7 @@ RULE_CASES: tuple[Case, ...] = (
     *SOURCE_CASES,
     *DATASET_CASES,
     *TASK_CASES,
+    *SCRIPT_CASES,
     *STORAGE_CASES,
     *PUBLISH_CASES,
     *ENV_CASES,

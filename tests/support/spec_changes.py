@@ -22,6 +22,7 @@ CHANGES: dict[str, Any] = {
     "image": "example.com/trainer:2",
     "env": [{"name": "A", "value": "1"}],
     "volumes": [{"name": "data", "mountPath": "/data", "claimName": "c"}],
+    "script": {"path": "/code/other.py"},
     "template": {"spec": {"nodeSelector": {"zone": "a"}}},
     "storage": {"claimName": "other"},
     "hub": {"endpoint": "https://hub.example.com", "tokenSecretRef": {"name": "hf", "key": "token"}},
@@ -29,6 +30,7 @@ CHANGES: dict[str, Any] = {
     "checkpointIntervalSeconds": 60,
     "backoffLimit": 5,
     "startDeadlineSeconds": 60,
+    "terminationGracePeriodSeconds": 120,
     "resumeFrom": "never",
 }
 ALWAYS = {"activeDeadlineSeconds": 60, "retry": 3, "helperResources": {"limits": {"memory": "16Gi"}}}

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from finetune_trainer import tasks
-from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, RunConfig
+from finetune_trainer.contract.prepared import PreparedTask
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, Preprocessing, TaskConfig
 from finetune_trainer.data.column_request import IGNORED_LABEL
 from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, Pick
@@ -37,12 +37,12 @@ def token_config(
     processes: int = 1,
     suffix: str = "jsonl",
     **preprocessing: Any,
-) -> RunConfig:
+) -> TaskConfig:
     """Return a run on rows that are written into `folder`."""
     splits = {"train": train, "validation": validation, "test": test}
     files = {role: (str(write_rows(folder / f"{role}.{suffix}", rows)),) for role, rows in splits.items() if rows}
     (folder / "output").mkdir(exist_ok=True)
-    return RunConfig.model_validate(
+    return TaskConfig.model_validate(
         {
             "namespace": "default",
             "job": "words",
@@ -61,7 +61,7 @@ def token_config(
     )
 
 
-def prepared_rows(prepared: Prepared, role: str = "train") -> PreparedDataset:
+def prepared_rows(prepared: PreparedTask, role: str = "train") -> PreparedDataset:
     return PreparedDataset.from_file(Path(prepared.data) / f"{role}.arrow")
 
 
@@ -142,7 +142,7 @@ class Step:
     gradient: dict[str, Any]
 
 
-def ready(config: RunConfig, **arguments: Any) -> Ready:
+def ready(config: TaskConfig, **arguments: Any) -> Ready:
     """Prepare, and load the model."""
     prepared, task = prepare(config), tasks.find(config.task)
     model, tokenizer = task.load(Path(prepared.model), prepared, config, {})

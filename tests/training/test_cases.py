@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Failure, Reason
-from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.contract.run_config import Peft, TaskConfig
 from finetune_trainer.prepare.prepare_command import attempt
 from tests.support import global_step
 from tests.support.labelled import config
@@ -40,21 +40,21 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("models") / "llama", positions=256)
 
 
-def job(folder: Path, model: Path, task: str, columns: dict[str, str], **fields: Any) -> RunConfig:
+def job(folder: Path, model: Path, task: str, columns: dict[str, str], **fields: Any) -> TaskConfig:
     """Make a run on the files that are in a folder, each called after its split."""
     files = {path.stem: path for path in sorted(folder.iterdir()) if path.stem in ("train", "validation", "test")}
     return config(folder / "output", task=task, model=model, files=files, columns=columns, **fields)
 
 
-def classified(folder: Path, model: Path, name: str, content: str, columns: dict[str, str]) -> Prepared | Failure:
+def classified(folder: Path, model: Path, name: str, content: str, columns: dict[str, str]) -> PreparedTask | Failure:
     """Prepare a file for text classification; returns what that comes to."""
     (folder / name).write_text(content, encoding="utf-8")
     return attempt(job(folder, model, "text-classification", columns))
 
 
-def labels(outcome: Prepared | Failure) -> dict[str, int]:
+def labels(outcome: PreparedTask | Failure) -> dict[str, int]:
     """Count the training rows that have each label."""
-    assert isinstance(outcome, Prepared), outcome
+    assert isinstance(outcome, PreparedTask), outcome
     return outcome.splits["train"].labels
 
 
@@ -146,7 +146,7 @@ def test_tabs_and_quotes(seventh: str, bert: Path, tmp_path: Path) -> None:
     content = "review\tstars\n" + "".join(f"{text}\t{'np'[number % 2]}\n" for number, text in enumerate(texts))
     outcome = classified(tmp_path, bert, "train.tsv", content, REVIEW)
     assert labels(outcome) == {"n": 4, "p": 4}
-    assert isinstance(outcome, Prepared)
+    assert isinstance(outcome, PreparedTask)
     assert any("are read as characters like any other" in message for message in outcome.messages)
 
 
@@ -164,7 +164,7 @@ def test_words_without_tokens(bert: Path, tmp_path: Path) -> None:
         write_rows(tmp_path / f"{role}.jsonl", rows)
     made = job(tmp_path, bert, "token-classification", {"words": "tokens", "tags": "ner_tags"})
     prepared = attempt(made)
-    assert isinstance(prepared, Prepared), prepared
+    assert isinstance(prepared, PreparedTask), prepared
     run = global_step.training(made, prepared)
     assert np.isfinite([step.loss for step in global_step.steps(run, ranks=2, accumulation=1)]).all()
     predictions = list(tasks.find(made.task).predictions(run, global_step.evaluated(run)))
@@ -201,7 +201,7 @@ def test_a_question_longer_than_a_window(bert: Path, tmp_path: Path) -> None:
     )
     columns = {name: name for name in ("question", "context", "answers")}
     outcome = attempt(job(tmp_path, bert, "question-answering", columns))
-    assert isinstance(outcome, Prepared), outcome
+    assert isinstance(outcome, PreparedTask), outcome
     assert outcome.splits["train"].truncated == 1
     assert any(
         message.startswith("1 of 3 train rows are longer than 64 tokens and are cut") for message in outcome.messages
@@ -223,7 +223,7 @@ def test_tools_of_a_conversation(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.jsonl", [row] * 2)
     model = tiny_llama(tmp_path / "calling", template=CALLING_TEMPLATE, positions=1024)
     outcome = attempt(job(tmp_path, model, "text-generation", {"messages": "messages"}))
-    assert isinstance(outcome, Prepared), outcome
+    assert isinstance(outcome, PreparedTask), outcome
     example = outcome.splits["train"].example or ""
     assert "Height of the tide" in example
     assert '"arguments": {"harbour": "Ostend"}' in example
@@ -245,7 +245,7 @@ def test_empty_turns(messages: list[dict[str, Any]], llama: Path, tmp_path: Path
     """An empty system prompt, and a tool that gave nothing back. Right: accepted."""
     write_rows(tmp_path / "train.jsonl", [{"messages": [*messages, {"role": "assistant", "content": "done"}]}] * 2)
     outcome = attempt(job(tmp_path, llama, "text-generation", {"messages": "messages"}))
-    assert isinstance(outcome, Prepared), outcome
+    assert isinstance(outcome, PreparedTask), outcome
 
 
 TEXTS, KINDS = ["a good day", "a bad day", "good bread", "bad soup"], ["good", "bad", "good", "bad"]
@@ -352,7 +352,7 @@ def test_a_classifier_of_a_model_without_padding(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.jsonl", rows)
     made = job(tmp_path, model, "text-classification", REVIEW)
     prepared = attempt(made)
-    assert isinstance(prepared, Prepared), prepared
+    assert isinstance(prepared, PreparedTask), prepared
     run = global_step.training(made, prepared)
     task, data = tasks.find(made.task), global_step.rows_of(run)
     optimizer = torch.optim.AdamW(run.model.parameters(), lr=1e-2)

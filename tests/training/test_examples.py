@@ -11,17 +11,17 @@ import pytest
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.manifest_files import read
-from finetune_operator.plan.desired.manifests import run_config
 from finetune_operator.plan.types import PlanSettings
 from finetune_trainer.contract import task_facts
-from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.prepared import PreparedTask
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.prepare.prepare_command import attempt
 from tests.support.examples import data
 from tests.support.examples.stand_ins import offer
 from tests.support.examples.training import train_here
 from tests.support.hub_jobs import hub_of_this_process
+from tests.support.run_configs import task_config
 from tests.support.stub_hub import StubHub, stub_hub
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -39,12 +39,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubHub]:
         yield stub
 
 
-def small(path: Path, hub: StubHub, folder: Path) -> RunConfig:
+def small(path: Path, hub: StubHub, folder: Path) -> TaskConfig:
     """Return the run that the example's manifest plans, on one rank without an accelerator, two steps long."""
     (manifest,) = read(str(path))
     metadata = {"namespace": "default", "uid": path.stem, "creationTimestamp": "2026-01-01T00:00:00Z"}
     manifest = {**manifest, "metadata": {**manifest["metadata"], **metadata}}
-    planned = run_config(FineTuneJob.model_validate(manifest), PlanSettings(trainer_image="trainer:dev"))
+    planned = task_config(FineTuneJob.model_validate(manifest), PlanSettings(trainer_image="trainer:dev"))
     files = {
         split: tuple(name.replace("/data/", f"{folder}/data/") for name in names)
         for split, names in planned.dataset.files.items()
@@ -67,7 +67,7 @@ def test_an_example_trains_from_end_to_end(path: Path, hub: StubHub, tmp_path: P
     data.reports(tmp_path / "data")
     config = small(path, hub, tmp_path)
     prepared = attempt(config)
-    assert isinstance(prepared, Prepared), prepared
+    assert isinstance(prepared, PreparedTask), prepared
     model = train_here(tmp_path / "run", config, prepared)
 
     report = TrainingReport.model_validate_json((model / REPORT_FILE).read_text())

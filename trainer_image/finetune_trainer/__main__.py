@@ -1,4 +1,4 @@
-"""`python -m finetune_trainer launch | prepare | train | publish`: what the training image runs.
+"""`python -m finetune_trainer launch | prepare | train | script | publish`: what the training image runs.
 
 Each command imports only its own part: `launch` must be up long before torch could be.
 """
@@ -35,6 +35,15 @@ def _train() -> int:
     return main()
 
 
+def _script() -> int:
+    from finetune_trainer.launch.rank_output import attach
+
+    attach()
+    from finetune_trainer.script import main
+
+    return main()
+
+
 def _publish() -> int:
     from finetune_trainer.publish import main
 
@@ -45,6 +54,7 @@ COMMANDS = {
     "launch": (_launch, "pid 1 of a training pod: waits for its peers, runs torchrun, seals checkpoints"),
     "prepare": (_prepare, "resolve, download, check and tokenise, once for all ranks"),
     "train": (_train, "one rank; torchrun starts it"),
+    "script": (_script, "one rank of the user's own program; its launcher starts it"),
     "publish": (_publish, "the finished model to the Hub, with its card, in one commit"),
 }
 
@@ -56,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (_, text) in COMMANDS.items():
         commands.add_parser(name, help=text, description=text)
     command = parser.parse_args(arguments).command
-    if command != "train":  # torchrun ends its ranks itself
+    if command not in ("train", "script"):  # their launcher ends them
         _end_when_told()
     run, _ = COMMANDS[command]
     return run()

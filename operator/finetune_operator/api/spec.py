@@ -11,6 +11,7 @@ from finetune_operator.api.api_model import ApiModel, Name
 from finetune_operator.api.dataset_spec import Dataset, PreprocessingSpec
 from finetune_operator.api.methods import EarlyStoppingSpec, PeftSpec, QuantizationSpec
 from finetune_operator.api.mutability import FIXED, NEW_JOB, PUBLISHING, Decides, Immutable, Mutable
+from finetune_operator.api.script_spec import ScriptSpec
 from finetune_operator.api.training_arguments import TrainingArguments
 from finetune_trainer.contract.task_facts import ProblemType, TaskName
 
@@ -22,6 +23,7 @@ _BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-ke
 MAX_SECONDS = 2_147_483_647
 """Longest duration, sixty-eight years: its sum with a date is still within a calendar's range."""
 Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
+GraceSeconds = Annotated[int, Field(ge=1, le=86400)]
 RanksPerNode = Annotated[int, Field(ge=1, le=64)]
 ImageName = Annotated[str, Field(min_length=1, max_length=1024)]
 
@@ -138,15 +140,19 @@ class PublishSpec(ApiModel):
 class FineTuneJobSpec(ApiModel):
     """What to train, on what, with what. Fixed once training has started, except where a field says otherwise."""
 
-    task: Annotated[TaskName, FIXED]
-    """What the model learns to do."""
+    task: Annotated[TaskName | None, FIXED] = None
+    """What the model learns to do. Exactly one of `task` and `script`."""
+    script: Annotated[ScriptSpec | None, FIXED] = None
+    """Your own training program. Exactly one of `task` and `script`."""
     problem_type: Annotated[ProblemType | None, FIXED] = None
     """What a label is: one class of several, a list of classes, or a number; default: one class. For
     text-classification."""
-    model: Annotated[ModelSpec, FIXED]
-    """The pretrained model to start from."""
-    dataset: Annotated[Dataset, FIXED]
-    """The data to train and evaluate on."""
+    model: Annotated[ModelSpec | None, FIXED] = None
+    """The pretrained model to start from. Every task needs it; beside a `script` it is optional: it is downloaded before
+    training, and the program finds it without the Hub under the same name."""
+    dataset: Annotated[Dataset | None, FIXED] = None
+    """The data to train and evaluate on. Every task needs it; beside a `script` it is optional: it is downloaded before
+    training, and lies in the program's DATA_DIR."""
     preprocessing: Annotated[PreprocessingSpec, FIXED] = PreprocessingSpec()
     """How text becomes tokens, once, before training."""
     training_arguments: Annotated[TrainingArguments, FIXED] = TrainingArguments()
@@ -217,6 +223,9 @@ class FineTuneJobSpec(ApiModel):
     start_deadline_seconds: Annotated[Seconds, FIXED, Decides("when a gang whose pods have not met is given up")] = 1800
     """Seconds in which all pods of an attempt must have met. Then it gives its accelerators back and is tried again,
     uncounted."""
+    termination_grace_period_seconds: Annotated[GraceSeconds | None, FIXED] = None
+    """Seconds that the pods have to end after SIGTERM, to save a checkpoint for example; then they are killed. Default: the
+    operator's setting `gracePeriodSeconds`, 30. Machines that can be taken away at any time may give less."""
     resume_from: Annotated[
         str,
         Field(pattern=r"^(auto|required|never|/.+)$", max_length=1024),

@@ -20,10 +20,11 @@ HIDDEN = ("runtime", "per_second", "epoch", "step")
 def metric_lines(job: FineTuneJob, status: Manifest, prepared: PrepareSummary | None) -> Iterator[str]:
     """Yield the metrics of the last evaluation and of the test, the task's own metrics first."""
     evaluation = status.get("evaluation") or {}
-    task_metrics = task_facts.metrics(job.spec.task, job.spec.problem_type)
+    task = job.spec.task
+    task_metrics = task_facts.metrics(task, job.spec.problem_type) if task is not None else {}
     guess = prepared.majority_share if prepared is not None else None
     accuracy = of_name(evaluation, "accuracy")
-    if accuracy is not None and guess is not None and task_facts.TASKS[job.spec.task].labels_rows:
+    if accuracy is not None and guess is not None and task is not None and task_facts.TASKS[task].labels_rows:
         yield f"accuracy   {accuracy:.3f} (guessing the commonest label: {guess:.3f})"
     evaluated = {name: value for name, value in evaluation.items() if not name.startswith(TEST)}
     tested = {name.removeprefix(TEST): value for name, value in evaluation.items() if name.startswith(TEST)}

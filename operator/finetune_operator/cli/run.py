@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any, TextIO
 
@@ -40,6 +40,7 @@ def run(manifest: str, local_volumes: volumes.Volumes, *, as_json: bool) -> Exit
     job, body = job_of(manifest)
     require_trainer("training on this machine")
     placement = devices.place(job, SETTINGS, devices.present())
+    local_volumes = volumes.with_program_beside(job, local_volumes, Path(manifest).parent)
     problems = list(volumes.missing(job, local_volumes))
     if problems:
         raise CommandError("\n".join(problems))
@@ -80,7 +81,7 @@ def _train(
             folder=saved.pods,
             devices=placement.devices,
             token_file=token,
-            grace_seconds=SETTINGS.grace_period_seconds,
+            grace_seconds=SETTINGS.of_job(job).grace_period_seconds,
         )
         if saved.replaces:
             display.line(Line("the manifest is not that of the run that was interrupted: a new run begins", "Note"))
@@ -95,7 +96,7 @@ def _train(
             if not over:
                 display.line(Line("the pods end in order; Ctrl-C again ends them at once", "Stopping"))
             elif saved.status["phase"] == "Succeeded":
-                cluster.drain(SETTINGS.grace_period_seconds)
+                cluster.drain(SETTINGS.of_job(job).grace_period_seconds)
         finally:
             cluster.stop(at_once=lambda: interruption.count > 1)
             saved.objects = cluster.saved()
@@ -108,7 +109,7 @@ def _introduce(display: Display, placement: devices.Placement) -> None:
     nodes, each = job.spec.nodes, processes_per_node(job, SETTINGS)
     devices_text = f"{accelerators(job, SETTINGS)} accelerator(s) per node" if accelerators(job, SETTINGS) else "CPU"
     ranks = f"{nodes} node{'s' if nodes > 1 else ''} x {each} process{'es' if each > 1 else ''}, {devices_text}"
-    display.line(Line(f"{job.metadata.name}: {job.spec.task}, {ranks}", "Job"))
+    display.line(Line(f"{job.metadata.name}: {_program(job)}, {ranks}", "Job"))
     if placement.warning is not None:
         display.line(Line(placement.warning, "Warning", warning=True))
     spec = job.spec
@@ -124,6 +125,14 @@ def _introduce(display: Display, placement: devices.Placement) -> None:
     names = [name for name, is_set in ignored.items() if is_set]
     if names:
         display.line(Line(f"no meaning on this machine: {', '.join(names)}", "Ignored"))
+
+
+def _program(job: FineTuneJob) -> str:
+    """Return the task, or what the user's own program is called."""
+    script = job.spec.script
+    if script is None:
+        return str(job.spec.task)
+    return script.module or (script.config_map.key if script.config_map else PurePosixPath(str(script.path)).name)
 
 
 def _end_leftovers(folder: Path, display: Display) -> None:
@@ -213,10 +222,10 @@ def _print_succeeded(
     if "model" in status:
         folder = _short(_model_at(status, local_volumes))
         print(f"model      {folder}", file=stream)
-        base = volumes.behind(job, job.spec.model.name, local_volumes)
+        base = volumes.behind(job, job.spec.model.name, local_volumes) if job.spec.model is not None else None
         labels = len(prepared.labels) if prepared else None
         code = try_snippet.code(job, folder, labels, _short(base) if base is not None else None)
-        if try_snippet.stands_in_quotes(code):
+        if code and try_snippet.stands_in_quotes(code):
             print(f'try it     {_short(Path(sys.executable))} -c "{code}"', file=stream)
         hub = status["model"].get("hub")
         if hub is not None:

@@ -7,10 +7,12 @@ from finetune_trainer.contract import try_model
 
 
 def code(job: FineTuneJob, folder: str, labels: int | None = None, base: str | None = None) -> str:
-    """Return Python that loads the model in `folder` and tries it.
+    """Return Python that loads the model in `folder` and tries it; nothing for a model of the user's own program.
 
     `labels` is the number of labels, `base` the folder of the base model on this machine.
     """
+    if job.spec.task is None:
+        return ""
     adapter = job.spec.peft is not None and not job.spec.peft.save_merged
     return try_model.line(
         job.spec.task,

@@ -33,6 +33,7 @@ def decide(observed: Observed) -> Decision:
     job = observed.job
     if job.metadata.deletion_timestamp is not None:
         return Decision(status=to_json(job.status))  # garbage collection does the cleaning
+    observed = replace(observed, settings=observed.settings.of_job(job))
     round = _started_again(Round.of(observed))
     if round.status.phase in conditions.TERMINAL:
         step = _rest(round)

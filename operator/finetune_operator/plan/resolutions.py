@@ -52,11 +52,12 @@ RESOLUTIONS: Mapping[str, str] = {
     Reason.DATASET_NOT_FOUND: "Correct `spec.dataset`: the id, config and revision on the Hub, or the files.",
     Reason.ACCESS_DENIED: (
         "Give a token with access in `spec.hub.tokenSecretRef`, and accept the terms on the page of the model or "
-        "dataset. For files at addresses, give keys with access in `spec.dataset.credentialsSecretRef`."
+        "dataset. For files at addresses, give keys with access in `spec.dataset.credentialsSecretRef`; for packages, an address "
+        "of the index with a name and a password in `spec.env`, from a Secret."
     ),
     Reason.HUB_UNAVAILABLE: (
-        "Check that pods reach the Hub (or `spec.hub.endpoint`, or the addresses in `spec.dataset.files`): network policy, "
-        "proxy, DNS. It is tried again by itself; "
+        "Check that pods reach the Hub (or `spec.hub.endpoint`, the addresses in `spec.dataset.files`, the index of packages): "
+        "network policy, proxy, DNS. It is tried again by itself; "
         "where `spec.publish.deadlineSeconds` have passed, raise `spec.retry`."
     ),
     Reason.CERTIFICATE_NOT_TRUSTED: (
@@ -83,6 +84,21 @@ RESOLUTIONS: Mapping[str, str] = {
     Reason.MODEL_TOO_LARGE: (
         "Train an adapter (`spec.peft`, with `spec.quantization` on four bits), ask for accelerators with more memory, or choose "
         f"a smaller model: the message has the arithmetic. After training has started, {_ANEW}."
+    ),
+    Reason.REQUIREMENTS_INVALID: (
+        "Correct `spec.script.requirements` as the last lines say: a package that the image has in another version can't be "
+        "replaced, so ask for one that goes with it, or name an image in `spec.image` that has what the program needs."
+    ),
+    Reason.SCRIPT_INVALID: (
+        "Mend the program as the message says, bring it back to its ConfigMap, volume or image, then raise `spec.retry`."
+    ),
+    Reason.PREFLIGHT_FAILED: (
+        "Look at the last lines: a firewall or network policy between the nodes, a wrong network interface (NCCL_SOCKET_IFNAME in "
+        "`spec.env`), a device that does not work, or `spec.script.accelerateConfig`. Then raise `spec.retry`."
+    ),
+    Reason.NOTHING_TRAINED: (
+        "Let the program save its model below OUTPUT_DIR (--output_dir=$(OUTPUT_DIR) in `spec.script.args`), or name where it "
+        "does in `spec.script.outputs.model`; then raise `spec.retry`."
     ),
     Reason.ARGUMENTS_INVALID: "Correct `spec.trainingArguments` or `spec.preprocessing` as the message says.",
     Reason.NOT_IN_IMAGE: (

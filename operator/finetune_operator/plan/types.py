@@ -61,6 +61,11 @@ class PlanSettings:
     operator: str = ""
     """Mark of this operator on the jobs that it serves: `namespace/name` of its lease; empty where it has none."""
 
+    def of_job(self, job: FineTuneJob) -> PlanSettings:
+        """Return the settings for one job, with what its spec says in the place of a setting."""
+        own = job.spec.termination_grace_period_seconds
+        return self if own is None else replace(self, grace_period_seconds=own)
+
     def in_crowd(self, running: int) -> PlanSettings:
         """Return the settings for so many running jobs: all write progress at most `PROGRESS_WRITES_PER_SECOND` times a second."""
         least_seconds = running / PROGRESS_WRITES_PER_SECOND

@@ -24,13 +24,13 @@ def _named(name: str, what: str, value: str) -> BadInput:
 
 
 SHAPE = (
-    refused("no-task", "no task", "spec.task", "Required value", task=None),
+    refused("no-task", "neither a task nor a script", "spec", "give exactly one of task", task=None),
     refused("unknown-task", "a task that there is not", "spec.task", "supported values", task="summarize"),
     refused("no-storage", "nowhere to write to", "spec.storage", "Required value", storage=None),
     refused("field-misspelt", "a misspelt field", "spec.volums", "unknown field", volums=[]),
-    refused("later-field-script", "a field of a later version: script", "spec.script", "unknown field", script={}),
+    refused("later-field-queue", "a field of a later version: queue", "spec.queue", "unknown field", queue="a"),
     refused("argument-beside-spec", "an argument in spec", "spec.learning_rate", "unknown field", learning_rate=5e-5),
-    refused("null-model", "no model", "spec.model", "Required value", model=None),
+    refused("null-model", "no model", "spec.model", "is what a task works on: give model", model=None),
     refused(
         "dataset-of-both-kinds",
         "data from the Hub and from files",
@@ -115,7 +115,7 @@ SIZES = (
         "accelerator-unusable",
         "a TPU, which the training program cannot compute on",
         "spec.resources.limits",
-        '"google.com/tpu" is no device that training runs on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1',
+        '"google.com/tpu" is no device that tasks run on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1',
         resources={"limits": {"google.com/tpu": 4}},
     ),
     refused(

@@ -7,14 +7,14 @@ from pathlib import Path
 from unittest import mock
 
 from finetune_trainer.contract.launch_protocol import RankEnv
-from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.prepared import PreparedTask
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.shared.host import free_port
-from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.shared.launch_client import LaunchClient
 from tests.support.ranks import TOKEN, Heard, PlayedLaunch
 
 
-def train_here(folder: Path, config: RunConfig, prepared: Prepared) -> Path:
+def train_here(folder: Path, config: TaskConfig, prepared: PreparedTask) -> Path:
     """Train; return the folder of the finished model."""
     from finetune_trainer.train.progress_reporter import Reporter
     from finetune_trainer.train.recipe import train

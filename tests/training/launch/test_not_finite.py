@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.contract.records import Outcome
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
 from finetune_trainer.shared.checkpoints import manifest
 from tests.support.labelled import ratings
@@ -22,7 +22,7 @@ REAL = "import sys; from finetune_trainer.__main__ import main; sys.exit(main(['
 class Ratings(Launches):
     """A node that trains a tiny model on numbers. A number of the validation data is so large that its error is infinite."""
 
-    def config(self) -> RunConfig:
+    def config(self) -> TaskConfig:
         roles = ("train", "validation", "test")
         files = {role: (str(self.folder / f"{role}.jsonl"),) for role in roles}
         fields: dict[str, Any] = {
@@ -31,7 +31,7 @@ class Ratings(Launches):
             "model": {"name": str(self.folder / "model")},
             "dataset": {"files": files, "columns": {"text": "review", "label": "score"}},
         }
-        return RunConfig.model_validate(super().config().model_dump() | fields)
+        return TaskConfig.model_validate(super().config().model_dump() | fields)
 
 
 def strictly(file: Path) -> Any:

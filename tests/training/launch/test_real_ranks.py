@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.contract.records import Outcome, Reason, ResultRecord
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.checkpoints.attempt_file import read_attempt_record
 from tests.support.damage import flip, replace_by_folder, tear, zero
@@ -34,13 +34,13 @@ ARGUMENTS = {
 class Reviews(Launches):
     """Two nodes that train a tiny model on reviews, prepared by node 0."""
 
-    def config(self) -> RunConfig:
+    def config(self) -> TaskConfig:
         data = self.folder.parent / "data"
         files = {"train": (str(data / "train.csv"),), "validation": (str(data / "validation.csv"),)}
         dataset = {"files": files, "columns": {"text": "review", "label": "stars"}}
         model = {"name": str(data / "model")}
         base = super().config().model_dump()
-        return RunConfig.model_validate(base | {"prepare": "inline", "model": model, "dataset": dataset})
+        return TaskConfig.model_validate(base | {"prepare": "inline", "model": model, "dataset": dataset})
 
 
 @pytest.fixture(scope="module")

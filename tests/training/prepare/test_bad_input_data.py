@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from finetune_operator.api.resource import FineTuneJob
-from finetune_operator.plan.desired.manifests import run_config
 from finetune_operator.plan.types import PlanSettings
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Failure
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, TaskConfig
 from finetune_trainer.prepare.prepare_command import attempt
 from tests.support.bad_input.data import MAKERS, ROWS
 from tests.support.bad_input.place import NOTICE, Place
 from tests.support.bad_input.row import BadInput
+from tests.support.run_configs import task_config
 from tests.support.tiny import tiny_bert
 
 POD_USER = 10001
@@ -47,7 +47,7 @@ def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return made
 
 
-def config(name: str, spec: dict[str, Any]) -> RunConfig:
+def config(name: str, spec: dict[str, Any]) -> TaskConfig:
     """Return the run config of the good job with what a row changes in its spec, as the operator makes it."""
     body: dict[str, Any] = {
         "task": "text-classification",
@@ -69,7 +69,7 @@ def config(name: str, spec: dict[str, Any]) -> RunConfig:
         else:
             holder[last] = value
     metadata = {"name": "reviews", "namespace": "default", "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    return run_config(FineTuneJob.model_validate({"metadata": metadata, "spec": body}), SETTINGS)
+    return task_config(FineTuneJob.model_validate({"metadata": metadata, "spec": body}), SETTINGS)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def test_prepare_says_what_is_wrong_and_a_good_job_follows(
     with as_user(POD_USER if place.as_pods_user else os.getuid()):
         outcome = attempt(config(row.name, dict(row.spec)))
     if row.reason == NOTICE:
-        assert isinstance(outcome, Prepared), outcome
+        assert isinstance(outcome, PreparedTask), outcome
         assert expected(row, place) in outcome.messages
     else:
         assert isinstance(outcome, Failure), outcome
@@ -116,7 +116,7 @@ def test_prepare_says_what_is_wrong_and_a_good_job_follows(
     place.claim.chmod(0o777)
     place.make_good()
     good = attempt(config(f"{row.name}-good", {}))
-    assert isinstance(good, Prepared), good
+    assert isinstance(good, PreparedTask), good
     assert good.summary.train_rows == 16
     assert good.messages == ()
     assert not list(place.claim.glob(".finetune/prepared/*.partial*")), "nothing is left behind"

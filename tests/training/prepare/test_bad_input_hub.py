@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Failure
 from tests.support.bad_input.hub import ROWS
 from tests.support.bad_input.row import BadInput
@@ -48,7 +48,7 @@ def test_prepare_says_what_is_wrong(row: BadInput, jobs: HubJobs) -> None:
 def test_a_good_job_in_the_same_claim(jobs: HubJobs) -> None:
     jobs.token = TOKEN
     prepared = jobs.prepare({"publish": {"repoId": "me/model"}}, "good")
-    assert isinstance(prepared, Prepared), prepared
+    assert isinstance(prepared, PreparedTask), prepared
     assert prepared.resolved.model_revision == prepared.resolved.dataset_revision == COMMITS["main"]
     assert "me/model" not in jobs.hub.models
 
@@ -60,5 +60,5 @@ def test_gated_and_private_with_a_token_that_was_let_in(jobs: HubJobs) -> None:
         "private": {"model.name": "us/private", "dataset.name": "us/configs", "dataset.config": "plain"},
     }.items():
         prepared = jobs.prepare(spec, name)
-        assert isinstance(prepared, Prepared), prepared
+        assert isinstance(prepared, PreparedTask), prepared
         assert Path(prepared.model).parts[-3] == f"models--us--{name}"

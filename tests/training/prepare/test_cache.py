@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Exit, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.prepare import cores, eviction, lease, store, workers
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared import data_digests
@@ -48,7 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
 
 
-def job(name: str, config: RunConfig) -> RunConfig:
+def job(name: str, config: TaskConfig) -> TaskConfig:
     return config.model_copy(update={"job": name, "uid": f"uid-of-{name}"})
 
 
@@ -196,7 +196,7 @@ def test_what_is_prepared_is_found_without_looking_at_the_model_again(
 # --- two jobs --------------------------------------------------------------------------------------------------------
 
 
-def started(config: RunConfig, folder: Path, hook: str = "") -> subprocess.Popen[str]:
+def started(config: TaskConfig, folder: Path, hook: str = "") -> subprocess.Popen[str]:
     """Prepare in a process of its own, with a few lines of test code before it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(config.to_json())
@@ -326,7 +326,7 @@ def test_a_damaged_note_of_what_was_prepared_is_written_again(
     damage(note)
     assert eviction.in_use(Layout.of(config)) <= {Path(first.data).name}
     assert prepare(config).data_digest == first.data_digest
-    assert read_checked(note, Prepared) == first
+    assert read_checked(note, PreparedTask) == first
 
 
 def test_what_is_damaged_only_at_first_sight_stays(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.prepare import holdout, splits
 from finetune_trainer.prepare.content import local
@@ -332,7 +332,7 @@ def test_a_pattern_takes_the_files_that_fit_by_name(model: Path, tmp_path: Path)
 # --- splits ---
 
 
-def rows_of(prepared: Prepared, role: str) -> list[int]:
+def rows_of(prepared: PreparedTask, role: str) -> list[int]:
     """Return the numbers that the rows were given, told by how many words they have."""
     table = pa.ipc.open_stream(pa.memory_map(f"{prepared.data}/{role}.arrow")).read_all()
     return [length - 2 for length in table.column("length").to_pylist()]

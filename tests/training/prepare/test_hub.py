@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Failure, Reason, ResultRecord
-from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, TaskConfig
 from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.split import Source, Split, row_place
 from finetune_trainer.prepare import hub as hub_module
@@ -101,7 +101,7 @@ def hub(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 def config(
     hub: StubHub, folder: Path, *, model: str = "us/tiny", token: str | None = None, **dataset: Any
-) -> RunConfig:
+) -> TaskConfig:
     access: dict[str, Any] = {"endpoint": hub.endpoint}
     if token is not None:
         (folder / "token").write_text(token + "\n")
@@ -109,7 +109,7 @@ def config(
     return run_config(folder / "output", model=model, dataset={"name": "us/reviews", **dataset}, hub=access)
 
 
-def command(config: RunConfig, folder: Path) -> tuple[ResultRecord, str]:
+def command(config: TaskConfig, folder: Path) -> tuple[ResultRecord, str]:
     """Run `prepare` as its pod does: in a process of its own, which reads the endpoint from the run config alone."""
     (folder / "run.json").write_text(config.to_json())
     (folder / "sitecustomize.py").write_text(LOOK_UPS)
@@ -130,7 +130,7 @@ def test_model_and_dataset_come_from_the_hub(hub: StubHub, tmp_path: Path) -> No
     run = config(hub, tmp_path, token=TOKEN, revision="v1", splits={"train": "train", "validation": "test"})
     record, output = command(run, tmp_path)
     assert record.failure is None, output
-    prepared = read_checked(tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json", Prepared)
+    prepared = read_checked(tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json", PreparedTask)
     assert prepared is not None
     assert prepared.resolved.model_revision == COMMITS["main"]
     assert prepared.resolved.dataset_revision == COMMITS["v1"]
@@ -165,7 +165,7 @@ def test_xet_is_the_users_to_turn_off_and_no_mirror_need_speak_it(hub: StubHub, 
     assert environment(mirrored.hub, tmp_path)["HF_HUB_DISABLE_XET"] == "1"
 
 
-def read_splits(run: RunConfig, asked: ColumnRequest, folder: Path) -> dict[str, Split]:
+def read_splits(run: TaskConfig, asked: ColumnRequest, folder: Path) -> dict[str, Split]:
     client = HubReader(run.hub)
     data_source = splits.find(run.dataset, client, folder / "output/.finetune/hub")
     return splits.read(run.dataset, client, data_source, asked, folder / "scratch", seed=42)
@@ -301,7 +301,7 @@ def test_each_request_may_fail_once(jobs: HubJobs) -> None:
     jobs.hub.datasets["us/reviews"].gated = True
     jobs.hub.faults += [Fault(method=method, path=path) for method, paths in routes.items() for path in paths]
     prepared = jobs.prepare()
-    assert isinstance(prepared, Prepared), prepared
+    assert isinstance(prepared, PreparedTask), prepared
     assert prepared.summary.train_rows == 40
     unused = [fault.path for fault in jobs.hub.faults if fault.times]
     assert unused in ([], ["^/api/datasets/us/reviews/paths-info/"])
@@ -312,14 +312,14 @@ def test_a_busy_hub_is_asked_again_when_it_says(jobs: HubJobs) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
     jobs.hub.faults.append(Fault(path="^/api/datasets/us/reviews$", status=503, headers={"Retry-After": date}))
     started = time.monotonic()
-    assert isinstance(jobs.prepare(), Prepared)
+    assert isinstance(jobs.prepare(), PreparedTask)
     assert time.monotonic() - started > 1.9
 
 
 def test_a_mirror_that_cannot_say_who_may_read_or_what_there_is(jobs: HubJobs) -> None:
     jobs.hub.datasets["us/reviews"].gated = True
     jobs.hub.faults.append(Fault(path="auth-check|/refs|/api/models$", status=404, times=1000))
-    assert isinstance(jobs.prepare(), Prepared)
+    assert isinstance(jobs.prepare(), PreparedTask)
     for spec, says in (
         ({"model.revision": "v9"}, "The model 'us/tiny' has no revision 'v9'. Set spec.model.revision"),
         ({"model.name": "us/tinny"}, "The model 'us/tinny' is not on the Hub. If it is private"),
@@ -352,7 +352,7 @@ def test_slow_answers_are_waited_for_and_silence_is_not(jobs: HubJobs, monkeypat
     slow = Fault(path="^/api/models/us/tiny$", status=None, delay_seconds=0.4)
     silent = Fault(path="^/api/models/us/tiny$", status=None, held=released)
     jobs.hub.faults.append(slow)
-    assert isinstance(jobs.prepare(name="slow"), Prepared)
+    assert isinstance(jobs.prepare(name="slow"), PreparedTask)
     jobs.hub.faults += [replace(silent, times=1) for _ in range(3)]
     failure = jobs.prepare(name="silent")
     released.set()
@@ -365,7 +365,7 @@ def test_a_download_that_is_cut_is_finished(jobs: HubJobs) -> None:
     jobs.hub.faults.append(Fault(method="GET", path="/resolve/.*safetensors", cut=True))
     jobs.hub.faults.append(Fault(method="GET", path="/resolve/.*train.parquet", cut=True))
     prepared = jobs.prepare()
-    assert isinstance(prepared, Prepared), prepared
+    assert isinstance(prepared, PreparedTask), prepared
     weights = jobs.claim / ".finetune/hub/hub/models--us--tiny/snapshots" / COMMITS["main"] / "model.safetensors"
     repository = jobs.hub.models["us/tiny"].folder
     assert repository is not None
@@ -373,7 +373,7 @@ def test_a_download_that_is_cut_is_finished(jobs: HubJobs) -> None:
 
 
 def test_a_dataset_that_cannot_be_reached_is_not_another_commit_of_it(jobs: HubJobs) -> None:
-    assert isinstance(jobs.prepare(), Prepared)
+    assert isinstance(jobs.prepare(), PreparedTask)
     jobs.hub.faults.append(Fault(path=f"^/api/datasets/us/reviews/tree/{COMMITS['v1']}", status=400, times=1000))
     failure = jobs.prepare({"dataset.revision": "v1"}, "again")
     assert isinstance(failure, Failure), failure
@@ -382,10 +382,10 @@ def test_a_dataset_that_cannot_be_reached_is_not_another_commit_of_it(jobs: HubJ
 
 def test_a_moved_branch_is_no_news_to_a_job_that_is_prepared(jobs: HubJobs) -> None:
     first = jobs.prepare()
-    assert isinstance(first, Prepared)
+    assert isinstance(first, PreparedTask)
     jobs.hub.models["us/tiny"].branches["main"] = COMMITS["v1"]
     again = jobs.prepare(name="another")
-    assert isinstance(again, Prepared)
+    assert isinstance(again, PreparedTask)
     assert first.resolved.model_revision == COMMITS["main"]
     assert again.resolved.model_revision == COMMITS["v1"]
     assert again.data == first.data.replace("/reviews/", "/another/")

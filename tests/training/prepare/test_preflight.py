@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.prepare import preflight
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
@@ -32,17 +32,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
         yield stub
 
 
-def job(hub: StubHub, folder: Path, token: str = TOKEN, **publish: Any) -> RunConfig:
+def job(hub: StubHub, folder: Path, token: str = TOKEN, **publish: Any) -> TaskConfig:
     (folder / "token").write_text(token)
     access = {"endpoint": hub.endpoint, "token_file": str(folder / "token")}
     return config(folder / "output", publish=publish, hub=access, model={"name": str(folder / "no-such-model")})
 
 
-def checked(run: RunConfig) -> tuple[str, ...]:
+def checked(run: TaskConfig) -> tuple[str, ...]:
     return preflight.check(run.publish, run.hub)
 
 
-def refusal(run: RunConfig) -> ExpectedError:
+def refusal(run: TaskConfig) -> ExpectedError:
     with pytest.raises(ExpectedError) as raised:
         preflight.check(run.publish, run.hub)
     assert raised.value.cause is Cause.USER

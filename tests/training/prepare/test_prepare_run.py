@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.prepare import warnings
 from finetune_trainer.prepare.prepare_command import attempt
 from finetune_trainer.prepare.prepare_run import prepare
@@ -48,7 +48,7 @@ def test_leaves_what_the_ranks_need(model: Path, data: Path, tmp_path: Path) -> 
         tmp_path / "output", model=model, train=data, validation=data.with_name("validation.jsonl"), max_length=12
     )
     prepared = prepare(config)
-    assert read_checked(tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json", Prepared) == prepared
+    assert read_checked(tmp_path / "output/reviews/runs/11111111-aaaa/prepared.json", PreparedTask) == prepared
     assert prepared.label_names == ("negative", "positive")
     assert prepared.model == str(model)
     assert prepared.summary.model_dump(exclude={"token_lengths", "truncated_share"}) == {
@@ -76,7 +76,7 @@ def test_every_split_is_told_in_the_log_and_for_the_report(
     validation = write_rows(tmp_path / "validation.csv", [*rows[:3], *reviews(17, seed=1)])
     config = run_config(tmp_path / "output", model=model, train=train, validation=validation, max_length=16)
     prepared = attempt(config)
-    assert isinstance(prepared, Prepared)
+    assert isinstance(prepared, PreparedTask)
     split = prepared.splits["train"]
     assert (split.rows, split.sequences, split.labels) == (41, None, {"negative": 20, "neutral": 1, "positive": 20})
     assert prepared.label_counts == (20, 1, 20)
@@ -157,16 +157,16 @@ def test_other_content_has_another_name(
     assert prepare(other).data != first.data
 
 
-def changed(config: RunConfig, part: str, **update: Any) -> RunConfig:
+def changed(config: TaskConfig, part: str, **update: Any) -> TaskConfig:
     return config.model_copy(update={part: getattr(config, part).model_copy(update=update)})
 
 
-def with_other_rows(config: RunConfig) -> RunConfig:
+def with_other_rows(config: TaskConfig) -> TaskConfig:
     write_rows(Path(config.dataset.files["train"][0]), reviews(51))
     return config
 
 
-def with_other_tokenizer(config: RunConfig, model: Path) -> RunConfig:
+def with_other_tokenizer(config: TaskConfig, model: Path) -> TaskConfig:
     path = model / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     tokenizer["model"]["vocab"]["another"] = max(tokenizer["model"]["vocab"].values()) + 1
@@ -302,7 +302,9 @@ def test_the_command_maps_paths_and_leaves_a_record_without_torch(model: Path, d
     paths = {"/models/mine": str(model), "/data": str(data.parent), "/output": str(tmp_path / "claim")}
     code, record, imports = command(config, tmp_path, paths)
     assert (code, record.outcome, record.attempt, record.role) == (0, Outcome.SUCCEEDED, 3, "prepare")
-    prepared = Prepared.model_validate_json((tmp_path / "claim/reviews/runs/11111111-aaaa/prepared.json").read_text())
+    prepared = PreparedTask.model_validate_json(
+        (tmp_path / "claim/reviews/runs/11111111-aaaa/prepared.json").read_text()
+    )
     assert prepared.model == "/models/mine"
     assert prepared.data.startswith("/output/.finetune/prepared/")
     loaded = {line.rpartition("|")[2].strip() for line in imports.splitlines() if line.startswith("import time:")}

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.prepare import hub as hub_module
 from finetune_trainer.prepare import remote, s3, streamed
 from finetune_trainer.prepare import web as web_files
@@ -80,7 +80,7 @@ def web() -> Iterator[StubWeb]:
         yield stub
 
 
-def job(model: Path, folder: Path, *train: str, validation: str | None = None, **dataset: Any) -> RunConfig:
+def job(model: Path, folder: Path, *train: str, validation: str | None = None, **dataset: Any) -> TaskConfig:
     files = {"train": train} | ({"validation": (validation,)} if validation else {})
     return run_config(folder / "output", model=model, dataset={"files": files, **dataset})
 
@@ -90,7 +90,7 @@ def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "output/.finetune/downloads").rglob("*") if path.is_file())
 
 
-def tokens(prepared: Prepared) -> list[list[int]]:
+def tokens(prepared: PreparedTask) -> list[list[int]]:
     table = pa.ipc.open_stream(pa.memory_map(f"{prepared.data}/train.arrow")).read_all()
     return [list(ids) for ids in table.column("input_ids").to_pylist()]
 
@@ -306,7 +306,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubHub]:
             yield stub
 
 
-def of_hub(hub: StubHub, run: RunConfig) -> RunConfig:
+def of_hub(hub: StubHub, run: TaskConfig) -> TaskConfig:
     """Return the run with the stub as its Hub."""
     return run.model_copy(update={"hub": run.hub.model_copy(update={"endpoint": hub.endpoint})})
 
@@ -328,7 +328,7 @@ def test_files_of_a_hub_dataset_are_read_at_a_commit(hub: StubHub, model: Path, 
         assert raised.value.reason is reason
 
 
-def streamed_job(hub: StubHub, model: Path, folder: Path, seed: int = 1, **dataset: Any) -> RunConfig:
+def streamed_job(hub: StubHub, model: Path, folder: Path, seed: int = 1, **dataset: Any) -> TaskConfig:
     source = {"name": "us/reviews", "streaming": True, "max_samples": {"train": 30}, **dataset}
     run = run_config(folder / "output", model=model, dataset=source, arguments={"seed": seed})
     return of_hub(hub, run.model_copy(update={"uid": f"{folder.name}-{seed}-{len(dataset)}"}))

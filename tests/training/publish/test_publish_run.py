@@ -10,7 +10,9 @@ import yaml
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.volume import Layout
 from tests.support.published import FILES, Publishing, seal_model
+from tests.support.script_jobs import script_config
 from tests.support.stub_hub import FINE_GRAINED_TOKEN, READ_TOKEN, TOKEN, Fault, Repository, StubHub, stub_hub
 
 CARD = b"---\nlicense: mit\nlanguage: en\n---\n# Tiny\n"
@@ -217,3 +219,26 @@ def test_a_damaged_model_is_not_published(hub: StubHub, publishing: Publishing) 
     (publishing.layout.run.attempt(1).model / "model.safetensors").write_bytes(b"other")
     assert refusal(publishing).reason is Reason.MODEL_DAMAGED
     assert not hub.asked
+
+
+def test_a_model_of_the_users_own_program_goes_with_the_card_that_it_has(hub: StubHub, tmp_path: Path) -> None:
+    publishing = Publishing(tmp_path / "job", hub.endpoint, TOKEN)
+    run = script_config(
+        tmp_path / "job/output",
+        script={"arguments": ("--key=secret",)},
+        model={"name": "us/tiny"},
+        publish={"repo_id": "me/reviews"},
+        hub=publishing.config().hub.model_dump(),
+    )
+    left = {"model.keras": b"weights", "runs/events.out": b"log", "arguments.pkl": b"pickled"}
+    seal_model(Layout.of(run), left, whole=True)
+    published = publishing.publish(run)
+    (commit,) = hub.models["me/reviews"].commits
+    assert published.commit == commit.oid
+    assert commit.files.keys() == {"model.keras", "README.md", ".gitattributes"}
+    card = commit.files["README.md"].decode()
+    metadata = yaml.safe_load(card.split("---\n")[1])
+    assert (metadata["license"], metadata["base_model"], metadata["library_name"]) == ("mit", "us/tiny", "keras")
+    assert "secret" not in card
+    assert "not uploaded: arguments.pkl, runs/events.out" in publishing.messages
+    assert publishing.publish(run).commit == commit.oid

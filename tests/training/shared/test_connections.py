@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultRecord
-from finetune_trainer.contract.run_config import ModelSource, RunConfig
+from finetune_trainer.contract.run_config import ModelSource, TaskConfig
 from finetune_trainer.prepare import web as web_files
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.prepare.preflight import check
@@ -59,7 +59,7 @@ def hub(company: Authority, tmp_path: Path) -> Iterator[StubHub]:
         yield stub
 
 
-def config(hub: StubHub, folder: Path) -> RunConfig:
+def config(hub: StubHub, folder: Path) -> TaskConfig:
     dataset = {"name": "us/reviews"}
     return run_config(folder / "output", model="us/tiny", dataset=dataset, hub={"endpoint": hub.endpoint})
 

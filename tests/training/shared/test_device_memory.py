@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from finetune_operator.api.training_arguments import TrainingArguments as Accepted
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary, Resolved
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.run_config import Peft
 from finetune_trainer.prepare.prepare_run import prepare
@@ -61,7 +61,7 @@ def test_frozen_weights_take_what_is_reckoned(tmp_path: Path) -> None:
         update={"task": "text-generation", "peft": Peft(target_modules=("q_proj",))}
     )
     task = tasks.find(config.task)
-    prepared = Prepared(
+    prepared = PreparedTask(
         config_digest="0",
         data="/none",
         model=str(folder),

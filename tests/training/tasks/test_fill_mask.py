@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data.column_request import IGNORED_LABEL
 from finetune_trainer.data.prepared_dataset import DRAW
@@ -44,7 +44,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Callable[..., RunConfig]:
+def config(tmp_path: Path) -> Callable[..., TaskConfig]:
     return lambda **options: token_config(tmp_path, "fill-mask", **options)
 
 
@@ -80,7 +80,7 @@ def test_shares_are_those_of_bert() -> None:
     assert len(np.unique(ids[hidden][changed])) > 500, "any token may stand for it"
 
 
-def test_the_share_is_the_users_to_choose(config: Callable[..., RunConfig], bert: Path) -> None:
+def test_the_share_is_the_users_to_choose(config: Callable[..., TaskConfig], bert: Path) -> None:
     labels = np.stack([masked(probability=0.4).hidden(long_row(), (0, i))["labels"] for i in range(100)])
     assert (labels[:, 1:-1] != IGNORED_LABEL).mean() == pytest.approx(0.4, abs=0.01)
     of = ready(config(model=bert, train=reviews(40), columns=TEXT, mask_probability=0.4))
@@ -120,7 +120,7 @@ def test_words_are_hidden_as_wholes() -> None:
     assert np.mean(shares) == pytest.approx(0.15, abs=0.01)
 
 
-def test_words_are_those_of_the_tokenizer(config: Callable[..., RunConfig], bert: Path) -> None:
+def test_words_are_those_of_the_tokenizer(config: Callable[..., TaskConfig], bert: Path) -> None:
     run = config(model=bert, train=[{"text": "the zoo, delicious"}], whole_word_mask=True)
     row = prepared_rows(prepare(run)).reading({"input_ids", CONTINUES})[0]
     from transformers import AutoTokenizer
@@ -144,7 +144,7 @@ def test_words_of_a_tokenizer_that_knows_none() -> None:
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
-def test_packed_rows_hold_all_texts(config: Callable[..., RunConfig], bert: Path) -> None:
+def test_packed_rows_hold_all_texts(config: Callable[..., TaskConfig], bert: Path) -> None:
     texts = reviews(60)
     prepared = prepare(config(model=bert, train=texts, columns=TEXT, packing=True, max_length=20))
     rows = prepared_rows(prepared)
@@ -164,12 +164,12 @@ def test_packed_rows_hold_all_texts(config: Callable[..., RunConfig], bert: Path
         assert (labels == np.where(np.isin(ids, tokenizer.all_special_ids), IGNORED_LABEL, ids)).all()
 
 
-def test_marks_of_begin_and_end_that_texts_hold_are_there_once(config: Callable[..., RunConfig], bert: Path) -> None:
+def test_marks_of_begin_and_end_that_texts_hold_are_there_once(config: Callable[..., TaskConfig], bert: Path) -> None:
     rows = prepared_rows(prepare(config(model=bert, train=[{"text": "the soup"}, {"text": "[CLS]the soup[SEP]"}])))
     assert rows[0]["input_ids"] == rows[1]["input_ids"]
 
 
-def test_long_texts_are_cut_and_said_and_blank_ones_left_out(config: Callable[..., RunConfig], bert: Path) -> None:
+def test_long_texts_are_cut_and_said_and_blank_ones_left_out(config: Callable[..., TaskConfig], bert: Path) -> None:
     rows = [{"text": "the food " * 9}, {"text": ""}, {"text": "soup"}, {"text": "! ?"}]
     prepared = prepare(config(model=bert, train=rows, max_length=8))
     kept = prepared_rows(prepared)
@@ -184,14 +184,14 @@ def test_long_texts_are_cut_and_said_and_blank_ones_left_out(config: Callable[..
 
 @pytest.mark.parametrize("whole_word_mask", [False, True])
 def test_a_step_is_the_same_whoever_shares_it(
-    config: Callable[..., RunConfig], bert: Path, whole_word_mask: bool
+    config: Callable[..., TaskConfig], bert: Path, whole_word_mask: bool
 ) -> None:
     of = ready(config(model=bert, train=reviews(43), columns=TEXT, whole_word_mask=whole_word_mask))
     require_same_step(of)
     assert of.first_step(1, 1).loss == pytest.approx(np.log(len(of.run.tokenizer)), rel=0.1)
 
 
-def test_an_evaluation_hides_the_same_every_time(config: Callable[..., RunConfig], bert: Path) -> None:
+def test_an_evaluation_hides_the_same_every_time(config: Callable[..., TaskConfig], bert: Path) -> None:
     import torch
 
     of = ready(config(model=bert, train=reviews(4), validation=reviews(31, seed=1), columns=TEXT))
@@ -211,7 +211,7 @@ def test_an_evaluation_hides_the_same_every_time(config: Callable[..., RunConfig
     assert metrics["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
 
 
-def test_the_test_split_is_scored_row_by_row(config: Callable[..., RunConfig], bert: Path) -> None:
+def test_the_test_split_is_scored_row_by_row(config: Callable[..., TaskConfig], bert: Path) -> None:
     rows = [*reviews(9, seed=3), {"review": "!"}]
     of = ready(config(model=bert, train=reviews(4), test=rows, columns=TEXT, max_length=9, packing=True))
     evaluated = of.evaluated("test")
@@ -256,7 +256,7 @@ def test_models_that_have_no_mask(tmp_path: Path, bert: Path) -> None:
     ],
 )
 def test_rows_that_are_none(
-    config: Callable[..., RunConfig], bert: Path, rows: list[dict[str, Any]], message: str
+    config: Callable[..., TaskConfig], bert: Path, rows: list[dict[str, Any]], message: str
 ) -> None:
     with pytest.raises(ExpectedError) as caught:
         prepare(config(model=bert, train=rows))

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from finetune_trainer.contract import task_facts
-from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.run_config import Peft, Preprocessing, RunConfig
+from finetune_trainer.contract.prepared import PreparedTask
+from finetune_trainer.contract.run_config import Peft, Preprocessing, TaskConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE
 from finetune_trainer.data.prepared_dataset import PreparedDataset
 from finetune_trainer.prepare.prepare_run import prepare
@@ -54,12 +54,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def run_config(
     folder: Path, model: Path, rows: dict[str, list[Row]], suffix: str = "jsonl", **fields: Any
-) -> RunConfig:
+) -> TaskConfig:
     files = {role: write_rows(folder / f"{role}.{suffix}", split) for role, split in rows.items()}
     return config(folder / "output", model=model, files=files, **fields)
 
 
-def windows(prepared: Prepared, role: str = "train") -> list[dict[str, Any]]:
+def windows(prepared: PreparedTask, role: str = "train") -> list[dict[str, Any]]:
     with pa.memory_map(f"{prepared.data}/{role}.arrow") as source:
         return list(pa.ipc.open_stream(source).read_all().to_pylist())
 

@@ -13,9 +13,9 @@ import torch
 
 from finetune_trainer import tasks
 from finetune_trainer.contract import task_facts
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.prepare.hub_dataset import _split
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
@@ -53,7 +53,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def run_config(folder: Path, model: Path, problem: str, files: dict[str, Path], **fields: Any) -> RunConfig:
+def run_config(folder: Path, model: Path, problem: str, files: dict[str, Path], **fields: Any) -> TaskConfig:
     columns = fields.pop("columns", COLUMNS[problem])
     return config(
         folder / "output",
@@ -76,7 +76,7 @@ def ready(folder: Path, model: Path, problem: str, rows: list[Row] | None = None
     return global_step.training(made, prepare(made))
 
 
-def table(prepared: Prepared, role: str = "train") -> pa.Table:
+def table(prepared: PreparedTask, role: str = "train") -> pa.Table:
     return pa.ipc.open_stream(pa.memory_map(f"{prepared.data}/{role}.arrow")).read_all()
 
 
@@ -326,7 +326,7 @@ def test_predictions_are_in_the_order_of_the_data(problem: str, models: dict[str
 # --- data --------------------------------------------------------------------------------------------------------
 
 
-def multi_hot(prepared: Prepared) -> list[list[float]]:
+def multi_hot(prepared: PreparedTask) -> list[list[float]]:
     return list(table(prepared).column("labels").to_pylist())
 
 

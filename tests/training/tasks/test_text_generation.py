@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data.column_request import IGNORED_LABEL
 from finetune_trainer.data.model import load as load_model
@@ -52,7 +52,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Callable[..., RunConfig]:
+def config(tmp_path: Path) -> Callable[..., TaskConfig]:
     return lambda **options: token_config(tmp_path, "text-generation", **options)
 
 
@@ -74,7 +74,7 @@ def taught(model: Path, row: dict[str, Any]) -> str:
     return "".join(token for token, counts in learnt(model, row) if counts)
 
 
-def all_rows(prepared: Prepared, role: str = "train") -> list[dict[str, Any]]:
+def all_rows(prepared: PreparedTask, role: str = "train") -> list[dict[str, Any]]:
     rows: PreparedDataset = prepared_rows(prepared, role)
     return [rows[index] for index in range(len(rows))]
 
@@ -83,7 +83,7 @@ def all_rows(prepared: Prepared, role: str = "train") -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("max_length", [2, 7, 16, 64])
-def test_packing_loses_nothing(config: Callable[..., RunConfig], gpt2: Path, max_length: int) -> None:
+def test_packing_loses_nothing(config: Callable[..., TaskConfig], gpt2: Path, max_length: int) -> None:
     texts = stories(37)
     prepared = prepare(config(model=gpt2, train=[{"text": " "}, *texts, {"text": ""}], max_length=max_length))
     rows = all_rows(prepared)
@@ -104,13 +104,13 @@ def test_long_texts_are_tokenised_a_few_at_a_time(monkeypatch: pytest.MonkeyPatc
     assert [[len(text) for text in batch] for batch in batches] == [[4, 4], [4], [30], [1, 9], [10, 0], [1]]
 
 
-def test_a_row_is_never_too_short_to_learn_from(config: Callable[..., RunConfig], gpt2: Path) -> None:
+def test_a_row_is_never_too_short_to_learn_from(config: Callable[..., TaskConfig], gpt2: Path) -> None:
     # 8 words and the end make 9 tokens: one more than a row.
     rows = all_rows(prepare(config(model=gpt2, train=stories(1, lengths=(8,)), max_length=8)))
     assert [len(row["input_ids"]) for row in rows] == [7, 2]
 
 
-def test_texts_that_are_not_packed_are_cut_and_counted(config: Callable[..., RunConfig], gpt2: Path) -> None:
+def test_texts_that_are_not_packed_are_cut_and_counted(config: Callable[..., TaskConfig], gpt2: Path) -> None:
     texts = stories(20, lengths=(5, 21))
     long = sum(len(row["text"].split()) == 21 for row in texts)
     prepared = prepare(config(model=gpt2, train=texts, packing=False, max_length=10))
@@ -123,7 +123,7 @@ def test_texts_that_are_not_packed_are_cut_and_counted(config: Callable[..., Run
         assert text == f"{source['text']}{END}" if len(source["text"].split()) == 5 else source["text"].startswith(text)
 
 
-def test_the_left_end_is_cut_but_for_what_opens_a_text(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_the_left_end_is_cut_but_for_what_opens_a_text(config: Callable[..., TaskConfig], llama: Path) -> None:
     text = " ".join(WORDS)
     prepared = prepare(config(model=llama, train=[{"text": text}], packing=False, max_length=6, truncation_side="left"))
     assert "".join(decoded(llama, all_rows(prepared)[0]["input_ids"])) == "<|begin|> tales of distant lands<|end|>"
@@ -140,7 +140,7 @@ def test_without_a_limit_rows_stay_short(tmp_path: Path) -> None:
 # --- prompts with completions ------------------------------------------------------------------------------------
 
 
-def test_the_completion_and_its_end_are_learnt(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_the_completion_and_its_end_are_learnt(config: Callable[..., TaskConfig], llama: Path) -> None:
     rows = [
         {"prompt": "king of", "completion": " distant lands"},
         {"prompt": "once ", "completion": "there"},  # as one text the border would be within a token
@@ -159,7 +159,7 @@ def test_the_completion_and_its_end_are_learnt(config: Callable[..., RunConfig],
 
 @pytest.mark.parametrize("packing", [True, False])
 def test_marks_of_begin_and_end_that_texts_hold_are_there_once(
-    config: Callable[..., RunConfig], llama: Path, packing: bool
+    config: Callable[..., TaskConfig], llama: Path, packing: bool
 ) -> None:
     plain = ["king of lands", "an old <|end|> king"]
     texts = [f"<|begin|>{plain[0]}<|end|>", f"<|begin|>{plain[1]}"]
@@ -171,7 +171,7 @@ def test_marks_of_begin_and_end_that_texts_hold_are_there_once(
     assert "".join(decoded(llama, marked[0]["input_ids"])).startswith("<|begin|>king of lands<|end|>")
 
 
-def test_marks_of_begin_and_end_that_pairs_hold_are_there_once(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_marks_of_begin_and_end_that_pairs_hold_are_there_once(config: Callable[..., TaskConfig], llama: Path) -> None:
     rows = [
         {"prompt": "<|begin|>king of", "completion": " distant lands<|end|>"},
         {"prompt": "a<|end|>", "completion": "b"},
@@ -181,14 +181,14 @@ def test_marks_of_begin_and_end_that_pairs_hold_are_there_once(config: Callable[
     assert [token for token, _ in learnt_rows[1]] == ["<|begin|>", "a", "<|end|>", "b", "<|end|>"]
 
 
-def test_words_that_touch_are_said(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_words_that_touch_are_said(config: Callable[..., TaskConfig], llama: Path) -> None:
     rows = [{"prompt": "once", "completion": "there"}] * 3
     messages = prepare(config(model=llama, train=rows, columns=PAIR)).messages
     assert any(message.startswith("3 of 3 training rows have no white space between") for message in messages)
 
 
 def test_what_is_cut_is_counted_and_what_teaches_nothing_left_out(
-    config: Callable[..., RunConfig], llama: Path
+    config: Callable[..., TaskConfig], llama: Path
 ) -> None:
     rows = [
         {"prompt": "once there", "completion": " lived an"},
@@ -203,7 +203,7 @@ def test_what_is_cut_is_counted_and_what_teaches_nothing_left_out(
     assert prepared.summary.dropped_rows == 1
 
 
-def test_pairs_can_be_packed_whole(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_pairs_can_be_packed_whole(config: Callable[..., TaskConfig], llama: Path) -> None:
     source_rows = pairs(20)
     single = prepare(config(model=llama, train=source_rows, columns=PAIR))
     lengths = [len(row["input_ids"]) for row in all_rows(single)]
@@ -216,7 +216,7 @@ def test_pairs_can_be_packed_whole(config: Callable[..., RunConfig], llama: Path
     assert taught_of_all == "".join(f"{row['completion']}<|end|>" for row in source_rows)
 
 
-def single_to_packed(config: RunConfig) -> RunConfig:
+def single_to_packed(config: TaskConfig) -> TaskConfig:
     return config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"packing": True})})
 
 
@@ -264,7 +264,7 @@ def test_conversations_come_as_text_in_csv(tmp_path: Path, llama: Path) -> None:
     assert all_rows(prepare(config.model_copy(update={"dataset": source}))) == as_objects
 
 
-def test_content_may_come_in_parts(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_content_may_come_in_parts(config: Callable[..., TaskConfig], llama: Path) -> None:
     parts = [{"type": "text", "text": "old"}, {"type": "text", "text": " king"}]
     chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": parts}]
     rows = all_rows(prepare(config(model=llama, train=[{"messages": chat}], columns=CHAT)))
@@ -272,7 +272,7 @@ def test_content_may_come_in_parts(config: Callable[..., RunConfig], llama: Path
 
 
 def test_a_conversation_that_is_cut_before_the_answer_is_left_out(
-    config: Callable[..., RunConfig], llama: Path
+    config: Callable[..., TaskConfig], llama: Path
 ) -> None:
     short = [{"role": "user", "content": "old"}, {"role": "assistant", "content": "king"}]
     long = [{"role": "user", "content": " ".join(WORDS)}, {"role": "assistant", "content": "king"}]
@@ -311,14 +311,14 @@ def test_the_loss_in_chunks_is_that_of_torch(monkeypatch: pytest.MonkeyPatch, la
     torch.testing.assert_close(gradient, wanted)
 
 
-def test_the_first_label_never_counts(config: Callable[..., RunConfig], gpt2: Path) -> None:
+def test_the_first_label_never_counts(config: Callable[..., TaskConfig], gpt2: Path) -> None:
     # The Trainer counts labels without the first where it takes a model for one that shifts them.
     of = ready(config(model=gpt2, train=stories(40), max_length=16))
     labels = of.collate([of.rows[index] for index in range(len(of.rows))])["labels"]
     assert int((labels != IGNORED_LABEL).sum()) == int((labels[:, 1:] != IGNORED_LABEL).sum()) > 0
 
 
-def test_loss_and_perplexity_are_those_of_the_model_itself(config: Callable[..., RunConfig], gpt2: Path) -> None:
+def test_loss_and_perplexity_are_those_of_the_model_itself(config: Callable[..., TaskConfig], gpt2: Path) -> None:
     import torch
 
     of = ready(config(model=gpt2, train=stories(4), validation=stories(30, seed=1), max_length=16))
@@ -334,7 +334,7 @@ def test_loss_and_perplexity_are_those_of_the_model_itself(config: Callable[...,
     assert 0 <= metrics["accuracy"] < 0.2, "untrained"
 
 
-def test_a_batch_is_filled_up_on_the_right(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_a_batch_is_filled_up_on_the_right(config: Callable[..., TaskConfig], llama: Path) -> None:
     of = ready(config(model=llama, train=chats(2) + chats(2, turns=1), columns=CHAT, max_length=60))
     batch = of.collate([of.rows[0], of.rows[2]])
     longer, shorter = (len(of.rows[index]["input_ids"]) for index in (0, 2))
@@ -348,17 +348,17 @@ def test_a_batch_is_filled_up_on_the_right(config: Callable[..., RunConfig], lla
     assert ready(always).collate([of.rows[2]])["input_ids"].shape == (1, 60)
 
 
-def test_a_step_is_the_same_whoever_shares_it_gpt2(config: Callable[..., RunConfig], gpt2: Path) -> None:
+def test_a_step_is_the_same_whoever_shares_it_gpt2(config: Callable[..., TaskConfig], gpt2: Path) -> None:
     of = ready(config(model=gpt2, train=stories(41), packing=False))
     require_same_step(of)
     assert of.first_step(1, 1).loss == pytest.approx(np.log(len(of.run.tokenizer)), rel=0.05)
 
 
-def test_a_step_is_the_same_whoever_shares_it_llama(config: Callable[..., RunConfig], llama: Path) -> None:
+def test_a_step_is_the_same_whoever_shares_it_llama(config: Callable[..., TaskConfig], llama: Path) -> None:
     require_same_step(ready(config(model=llama, train=chats(11) + chats(10, turns=1), columns=CHAT)))
 
 
-def test_the_test_split_is_scored_row_by_row(config: Callable[..., RunConfig], gpt2: Path) -> None:
+def test_the_test_split_is_scored_row_by_row(config: Callable[..., TaskConfig], gpt2: Path) -> None:
     rows = stories(9, seed=3)
     of = ready(config(model=gpt2, train=stories(30), test=rows, max_length=10))
     evaluated = of.evaluated("test")
@@ -407,7 +407,7 @@ SAID = {"role": "assistant", "content": "king"}
     ],
 )
 def test_a_conversation_that_is_none(
-    config: Callable[..., RunConfig], llama: Path, messages: Any, refusal: str
+    config: Callable[..., TaskConfig], llama: Path, messages: Any, refusal: str
 ) -> None:
     good: Any = json.dumps([USER, SAID]) if isinstance(messages, str) else [USER, SAID]
     rows = [{"messages": good}, {"messages": messages}]
@@ -455,7 +455,7 @@ def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
     ],
 )
 def test_rows_that_are_none(
-    config: Callable[..., RunConfig], llama: Path, rows: list[dict[str, Any]], columns: dict[str, str], message: str
+    config: Callable[..., TaskConfig], llama: Path, rows: list[dict[str, Any]], columns: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ExpectedError) as caught:
         prepare(config(model=llama, train=rows, columns=columns))

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from finetune_trainer.contract import task_facts
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE, TrainingReport
 from finetune_trainer.data import model as prepare_model
 from finetune_trainer.prepare.hub_dataset import _split
@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def run_config(folder: Path, model: Path, files: dict[str, Path], **fields: Any) -> RunConfig:
+def run_config(folder: Path, model: Path, files: dict[str, Path], **fields: Any) -> TaskConfig:
     return config(folder / "output", task="token-classification", model=model, files=files, **fields)
 
 
@@ -56,7 +56,7 @@ def ready(folder: Path, model: Path, rows: list[Row] | None = None, **fields: An
     return global_step.training(made, prepare(made))
 
 
-def rows_of(prepared: Prepared, role: str = "train") -> list[dict[str, Any]]:
+def rows_of(prepared: PreparedTask, role: str = "train") -> list[dict[str, Any]]:
     return list(pa.ipc.open_stream(pa.memory_map(f"{prepared.data}/{role}.arrow")).read_all().to_pylist())
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import datasets
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import IGNORED_LABEL
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
@@ -43,16 +43,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     }
 
 
-def chat(folder: Path, model: Path, rows: Sequence[dict[str, Any]]) -> RunConfig:
+def chat(folder: Path, model: Path, rows: Sequence[dict[str, Any]]) -> TaskConfig:
     return token_config(folder, "text-generation", model=model, train=rows, columns=CHAT)
 
 
-def texts(config: RunConfig, *, learnt: bool = False) -> list[str]:
+def texts(config: TaskConfig, *, learnt: bool = False) -> list[str]:
     """Return the rows as the model reads them, or that of them which it learns."""
     return _texts(config, prepare(config), learnt=learnt)
 
 
-def _texts(config: RunConfig, prepared: Prepared, *, learnt: bool) -> list[str]:
+def _texts(config: TaskConfig, prepared: PreparedTask, *, learnt: bool) -> list[str]:
     from transformers import AutoTokenizer
 
     tokenizer, rows = AutoTokenizer.from_pretrained(config.model.name), prepared_rows(prepared)

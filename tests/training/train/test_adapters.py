@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from finetune_trainer import tasks
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary, Resolved
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import EarlyStopping, Peft, Quantization, RunConfig
+from finetune_trainer.contract.run_config import EarlyStopping, Peft, Quantization, TaskConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
@@ -165,8 +165,8 @@ def test_a_pipeline_with_the_adapter_scores_what_was_reported(runs: Runs, undist
 # --- in this process ---------------------------------------------------------------------------------------------
 
 
-def prepared_of(model: Path, labels: tuple[str, ...] = ()) -> Prepared:
-    return Prepared(
+def prepared_of(model: Path, labels: tuple[str, ...] = ()) -> PreparedTask:
+    return PreparedTask(
         config_digest="",
         data="/data",
         model=str(model),
@@ -185,7 +185,7 @@ def adapted(
     from finetune_trainer.train.adapters import Adapters
 
     config = run_config(folder / "output", model=name or model)
-    config = RunConfig.model_validate({**config.model_dump(), "task": task, "peft": peft.model_dump()})
+    config = TaskConfig.model_validate({**config.model_dump(), "task": task, "peft": peft.model_dump()})
     config = config.model_copy(update={"quantization": Quantization()} if bits else {})
     prepared = prepared_of(model, LABELS if task.endswith("classification") else ())
     adapters = Adapters(tasks.find(config.task), config, prepared, "fp32", "cpu")

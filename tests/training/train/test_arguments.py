@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import EarlyStopping, Env, Peft, RunConfig
+from finetune_trainer.contract.run_config import EarlyStopping, Env, Peft, TaskConfig
 from finetune_trainer.data.sampler import Strategy
 from finetune_trainer.prepare import arguments
 from finetune_trainer.prepare.prepare_run import prepare
@@ -195,7 +195,7 @@ def test_who_stops_early_gets_the_best_weights(user_arguments: dict[str, Any], b
     assert planned.arguments["metric_for_best_model"] == "loss"
 
 
-def asking(tmp_path: Path, *, accelerators: bool = False, **arguments: Any) -> RunConfig:
+def asking(tmp_path: Path, *, accelerators: bool = False, **arguments: Any) -> TaskConfig:
     return run_config(tmp_path / "output", model="/m", arguments=arguments, accelerators=accelerators)
 
 

@@ -14,9 +14,9 @@ import pytest
 from finetune_trainer import tasks
 from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE, REPORT_FILE
+from finetune_trainer.shared.launch_client import LaunchError
 from finetune_trainer.tasks import Task
 from finetune_trainer.train import predict, strict_json
-from finetune_trainer.train.launch_client import LaunchError
 from tests.support import ranks
 from tests.support.published import Publishing, seal_model
 from tests.support.ranks import Finished, run_ranks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.train import defaults
 from finetune_trainer.train.report_of_training import differing, evaluations
 from tests.support.checkpoints import run_config
@@ -19,11 +19,11 @@ HISTORY: list[dict[str, Any]] = [
 ]
 
 
-def arguments(**training_arguments: Any) -> RunConfig:
+def arguments(**training_arguments: Any) -> TaskConfig:
     return run_config(training_arguments=training_arguments)
 
 
-def reported_arguments(config: RunConfig) -> dict[str, Any]:
+def reported_arguments(config: TaskConfig) -> dict[str, Any]:
     return differing(defaults.plan(config, cuda=False), config.training_arguments)
 
 

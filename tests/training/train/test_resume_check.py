@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.data.sampler import GlobalBatchOrder
 from finetune_trainer.shared.checkpoints import training_note
@@ -37,7 +37,7 @@ ORDER = GlobalBatchOrder(lengths=np.ones(120, dtype=np.int32), batch_rows=16, se
 ORDER_OF_OTHER_BATCH = replace(ORDER, batch_rows=8)
 
 
-def prepared_by_older_release(finished: Finished) -> Prepared:
+def prepared_by_older_release(finished: Finished) -> PreparedTask:
     """Return what an older release recorded, which did not tell one content from another."""
     labels = tuple(training_note.read(finished.checkpoint(20))["labels"])
     return prepared(labels).model_copy(update={"data_digest": None, "model_digest": None})

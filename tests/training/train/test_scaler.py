@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.sampler import MicroBatchSampler
 from finetune_trainer.prepare.prepare_run import prepare
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.launch_client import LaunchClient
 from finetune_trainer.train import defaults, recipe
 from finetune_trainer.train.callback import RankCallback
-from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.progress_reporter import Reporter
 from finetune_trainer.train.pulse import Pulse
 from finetune_trainer.train.trainer import RankTrainer
@@ -44,11 +44,11 @@ class Told(Reporter):
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[..., RunConfig], Prepared]:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[..., TaskConfig], PreparedTask]:
     folder = tmp_path_factory.mktemp("scaler")
     model, train = tiny_bert(folder / "model"), write_rows(folder / "train.csv", reviews(64))
 
-    def config(**arguments: Any) -> RunConfig:
+    def config(**arguments: Any) -> TaskConfig:
         common = {"logging_steps": 1, "per_device_train_batch_size": 4, "max_grad_norm": 0, "learning_rate": 1e-3}
         return run_config(folder / "output", model=model, train=train, arguments={**common, **arguments})
 
@@ -56,7 +56,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Callable[..., RunCo
 
 
 def trained(
-    ready: tuple[Callable[..., RunConfig], Prepared], folder: Path, *, steps: int, bad: Container[int]
+    ready: tuple[Callable[..., TaskConfig], PreparedTask], folder: Path, *, steps: int, bad: Container[int]
 ) -> tuple[RankTrainer, Told]:
     """Train with a scaler; the logits of the steps that are `bad` overflow, as half precision has it."""
     make, prepared = ready
@@ -81,7 +81,7 @@ def trained(
 
 
 def test_a_step_whose_loss_is_not_finite_is_left_out_and_said(
-    ready: tuple[Callable[..., RunConfig], Prepared], tmp_path: Path
+    ready: tuple[Callable[..., TaskConfig], PreparedTask], tmp_path: Path
 ) -> None:
     trainer, reporter = trained(ready, tmp_path, steps=8, bad={3})
     assert trainer.state.global_step == 8
@@ -105,7 +105,7 @@ def test_a_step_whose_loss_is_not_finite_is_left_out_and_said(
     ids=["from some step on", "a short training"],
 )
 def test_where_it_goes_on_training_ends_in_words(
-    steps: int, bad: range, message: str, ready: tuple[Callable[..., RunConfig], Prepared], tmp_path: Path
+    steps: int, bad: range, message: str, ready: tuple[Callable[..., TaskConfig], PreparedTask], tmp_path: Path
 ) -> None:
     with pytest.raises(ExpectedError, match=message) as raised:
         trained(ready, tmp_path, steps=steps, bad=bad)

@@ -9,7 +9,7 @@ import pytest
 from transformers import BartConfig, TrainingArguments
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.contract.run_config import Peft, TaskConfig
 from finetune_trainer.shared import layerdrop
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train.unused_weights import adjust_arguments
@@ -98,7 +98,7 @@ def test_layers_are_left_out_where_any_part_of_a_configuration_says_so(tmp_path:
 
 
 def test_what_ranks_cannot_do_is_known_before_they_start(tmp_path: Path) -> None:
-    run: RunConfig = run_config(tmp_path, model="/m", arguments={"ddp_static_graph": True}, processes=2)
+    run: TaskConfig = run_config(tmp_path, model="/m", arguments={"ddp_static_graph": True}, processes=2)
     assert "trainingArguments.ddp_static_graph: true says" in (layerdrop.problem(run, DROPS) or "")
     assert layerdrop.problem(run, {}) is None
     assert layerdrop.problem(run.model_copy(update={"processes_per_node": 1}), DROPS) is None

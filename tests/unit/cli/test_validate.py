@@ -126,7 +126,7 @@ def test_a_name_that_yaml_reads_as_something_else(word: str, advice: str) -> Non
 
 
 def test_several_problems_at_once() -> None:
-    assert len(problems({"nodes": 0, "task": None, "env": [{"name": "RANK", "value": "1"}]})) == 3
+    assert len(problems({"nodes": 0, "storage": None, "env": [{"name": "RANK", "value": "1"}]})) == 3
 
 
 @pytest.mark.parametrize(
@@ -210,4 +210,6 @@ def test_other_kinds_are_told_apart() -> None:
 
 
 def test_a_choice_that_is_missing_names_the_choices() -> None:
-    assert problems({"task": None}) == [f"spec.task: Required value: one of {', '.join(TASKS)}"]
+    assert problems({"task": None}) == [
+        f'spec: Invalid value: "object": give exactly one of task ({", ".join(TASKS)}) and script (your own program)'
+    ]

@@ -50,7 +50,7 @@ def test_what_can_not_be_read_is_said_field_by_field() -> None:
     condition = unreadable_status(present, unreadable(present), NOW)["conditions"][0]
     assert (condition["type"], condition["status"], condition["observedGeneration"]) == ("Validated", "False", 3)
     assert "spec.nodes: " in condition["message"]
-    assert "spec.model: Field required" in condition["message"]
+    assert "spec.storage: Field required" in condition["message"]
 
 
 def test_what_stands_in_the_status_is_kept() -> None:

@@ -153,6 +153,61 @@ def test_missing_reference_keeps_job_waiting(
     assert world.reasons()[:2] == [reason, "Validated"]
 
 
+SCRIPT_SPEC: dict[str, Any] = {
+    "script": {"configMap": {"name": "code", "key": "train.py"}},
+    "storage": {"claimName": "shared"},
+}
+CODE = {
+    Ref("ConfigMap", "code"): {"kind": "ConfigMap", "metadata": {"name": "code"}, "data": {"train.py": "", "b.py": ""}}
+}
+
+
+def with_script(**fields: Any) -> dict[str, Any]:
+    return {**SCRIPT_SPEC, "script": {**SCRIPT_SPEC["script"], **fields}}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(?P<step>[0-9]+", "(?P<step>*)", "(?P<step>a)(?P<step>b)", "(?P<step>a){99999999999}", "(?P<step>" * 100],
+)
+def test_progress_pattern_that_python_refuses_is_told_at_once(pattern: str) -> None:
+    world = World(spec=with_script(progressPattern=pattern), cluster={CLAIM: claim("shared"), **CODE})
+    world.wake()
+    validated = world.condition("Validated")
+    assert (validated["status"], validated["reason"]) == ("False", "ScriptInvalid")
+    assert "spec.script.progressPattern" in validated["message"]
+    assert pattern[:20] in validated["message"]
+    assert (world.phase, world.names("Job")) == ("Failed", []), "nothing from outside mends it"
+
+
+def test_progress_pattern_that_python_takes_starts_the_program() -> None:
+    pattern = "step (?P<step>[0-9]+)/(?P<total>[0-9]+)"
+    world = World(spec=with_script(progressPattern=pattern), cluster={CLAIM: claim("shared"), **CODE})
+    world.wake()
+    assert (world.phase, world.condition("Validated")["status"]) == ("Starting", "True")
+
+
+@pytest.mark.parametrize(
+    ("key", "cluster", "reason", "words"),
+    [
+        ("train.py", {}, "ConfigMapNotFound", ["spec.script.configMap", "'code'"]),
+        ("a.py", CODE, "ConfigMapKeyNotFound", ["spec.script.configMap", "'a.py'", "its keys: b.py, train.py"]),
+    ],
+)
+def test_program_that_is_not_there_yet_is_waited_for(
+    key: str, cluster: dict[Ref, Manifest], reason: str, words: list[str]
+) -> None:
+    world = World(spec=with_script(configMap={"name": "code", "key": key}), cluster={CLAIM: claim("shared"), **cluster})
+    world.wake()
+    validated = world.condition("Validated")
+    assert (world.phase, validated["reason"], world.names("Job")) == ("Pending", reason, [])
+    assert [word for word in words if word not in validated["message"]] == []
+    code = {"kind": "ConfigMap", "metadata": {"name": "code"}, "data": {key: ""}}
+    world.cluster |= {Ref("ConfigMap", "code"): code}
+    world.after(2)
+    assert world.phase == "Starting"
+
+
 def test_the_longer_a_job_waits_the_more_rarely_we_look() -> None:
     world = World(cluster={})
     world.wake()

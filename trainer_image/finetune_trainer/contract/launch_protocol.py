@@ -143,6 +143,8 @@ class Join(Document):
     node: int = Field(ge=0)
     port: int
     """Port of the peer's own `launch`; its address is that of the connection."""
+    worker_port: int | None = None
+    """Free port for a program that opens one on each node itself."""
 
 
 class Begin(Document):
@@ -154,6 +156,8 @@ class Begin(Document):
     resume: CheckpointRef | None = None
     model: PodPath | None = None
     """A sealed model of this run: there is nothing left to train."""
+    workers: tuple[str, ...] = ()
+    """`host:port` of each node, node 0 first, for programs that meet without torchrun."""
 
 
 class FileDigest(Document):

@@ -83,29 +83,43 @@ class SplitReport(Document):
 
 
 class Prepared(Document):
-    """Document that `prepare` leaves at `<run>/prepared.json` for the ranks."""
+    """Document that `prepare` leaves at `<run>/prepared.json` for the ranks. Those of a task get a `PreparedTask`."""
 
     config_digest: Annotated[str, Effect.NOTHING]
     """SHA-256 of the parts of the RunConfig that the data depends on: with another digest `prepare` runs again."""
-    data: Annotated[PodPath, Effect.NOTHING]
-    """Folder with the tokenised splits as Arrow files."""
+    data: Annotated[PodPath | None, Effect.NOTHING] = None
+    """Folder with the tokenised splits as Arrow files; for a script, of the files that `dataset` names."""
     data_digest: Annotated[str | None, Effect.TRAINING] = None
     """Digest of the rows that are learnt from, in their order, and of the names of the classes: a checkpoint belongs to them."""
-    model: Annotated[PodPath, Effect.NOTHING]
+    model: Annotated[PodPath | None, Effect.NOTHING] = None
     """Folder to load model and tokenizer from, offline."""
+    packages: Annotated[PodPath | None, Field(exclude_if=lambda value: value is None), Effect.NOTHING] = None
+    """Folder of the Python packages that a script requires."""
+    hub_home: Annotated[PodPath | None, Field(exclude_if=lambda value: value is None), Effect.NOTHING] = None
+    """Folder for HF_HOME of a script, in which the ids of model and dataset lead to the commits in `resolved`; null where neither
+    is on the Hub."""
     model_digest: Annotated[str | None, Effect.TRAINING] = None
     """Digest that tells one base model from another, whatever they are called."""
     first_attempt: Annotated[int | None, Effect.NOTHING] = None
     """First attempt of the round in which node 0 looked at model and data; null where a prepare Job did."""
-    label_names: Annotated[tuple[str, ...], Effect.TRAINING]
+    label_names: Annotated[tuple[str, ...], Effect.TRAINING] = ()
     """Class names by label id."""
     label_counts: Annotated[tuple[int, ...], Effect.NOTHING] = ()
     """Training rows (tokens) of each label, by label id."""
-    summary: Annotated[PrepareSummary, Effect.NOTHING]
+    summary: Annotated[PrepareSummary | None, Effect.NOTHING] = None
     splits: Annotated[dict[str, SplitReport], Effect.NOTHING] = Field(default_factory=dict)
     """Role of the split -> report on its prepared rows."""
     resolved: Annotated[Resolved, Effect.NOTHING] = Resolved()
     messages: Annotated[tuple[str, ...], Effect.NOTHING] = ()
     """What the user should know: rows clamped, texts truncated, ..."""
     content_digest: Annotated[str | None, Effect.NOTHING] = None
-    """Digest of the rest of the file: a file that has changed on the volume is not used."""
+    """Digest of the rest of the file: one that has changed on the volume is not believed."""
+
+
+class PreparedTask(Prepared):
+    """What `prepare` leaves for the ranks of a task."""
+
+    data: Annotated[PodPath, Effect.NOTHING]
+    model: Annotated[PodPath, Effect.NOTHING]
+    label_names: Annotated[tuple[str, ...], Effect.TRAINING]
+    summary: Annotated[PrepareSummary, Effect.NOTHING]

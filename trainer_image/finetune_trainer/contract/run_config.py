@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from finetune_trainer.contract.effects import LEARNING, RESOLVED, ROWS, Effect
 from finetune_trainer.contract.frozen_document import Document, PodPath, Scalar
+from finetune_trainer.contract.script import Launcher, Script
 from finetune_trainer.contract.task_facts import ProblemType, TaskName
 
 PORT = 8080
@@ -135,7 +137,10 @@ class Publish(Document):
 
 
 class RunConfig(Document):
-    """Everything that the pods of a job must know. The same for every attempt and every role, so it is content-addressed."""
+    """Everything that the pods of a job must know. The same for every attempt and every role, so it is content-addressed.
+
+    It has a task, a model and a dataset (`TaskConfig`), or a script (`ScriptConfig`). What holds for both takes this class.
+    """
 
     schema_version: Annotated[Literal[1], Effect.TRAINING] = 1
     namespace: Annotated[str, Effect.NOTHING]
@@ -143,11 +148,14 @@ class RunConfig(Document):
     """`metadata.name` of the FineTuneJob."""
     uid: Annotated[str, Effect.NOTHING]
     """`metadata.uid` of the FineTuneJob: the identity of a run on the volume."""
-    task: Annotated[TaskName, ROWS]
+    task: Annotated[TaskName | None, ROWS] = None
+    """Null where `script` is given."""
     problem_type: Annotated[ProblemType | None, ROWS] = None
     """Text classification: what a label is; null is one class of several."""
-    model: Annotated[ModelSource, RESOLVED]
-    dataset: Annotated[DatasetSource, ROWS]
+    model: Annotated[ModelSource | None, RESOLVED] = None
+    """A script may do without."""
+    dataset: Annotated[DatasetSource | None, ROWS] = None
+    """A script may do without."""
     preprocessing: Annotated[Preprocessing, ROWS] = Preprocessing()
     training_arguments: Annotated[dict[str, Scalar | dict[str, Scalar | None] | list[str] | None], LEARNING] = Field(
         default_factory=dict
@@ -169,8 +177,9 @@ class RunConfig(Document):
     checkpoint_interval_seconds: Annotated[int, Effect.NOTHING] = 600
     resume_from: Annotated[str, Effect.NOTHING] = "auto"
     """`auto`, `required` (as `auto`, but never anew where there was a checkpoint), `never`, or an absolute path of one."""
-    prepare: Annotated[Literal["job", "inline"], Effect.NOTHING]
-    """`job`: a Job before training prepares. `inline`: node 0 of the attempt does, beside the ranks' imports."""
+    prepare: Annotated[Literal["job", "inline", "none"], Effect.NOTHING]
+    """`job`: a Job before training prepares. `inline`: node 0 of the attempt does, beside the ranks' imports. `none`: a script
+    needs nothing that is prepared."""
     peers: Annotated[str | None, Effect.NOTHING] = None
     """Address of node i as a format with `{attempt}` and `{node}`, e.g. `yelp-train-{attempt}-{node}.yelp:8080`; null for one node."""
     port: Annotated[int, Effect.NOTHING] = PORT
@@ -179,11 +188,43 @@ class RunConfig(Document):
     """`terminationGracePeriodSeconds` of the pods."""
     hub: HubSettings = HubSettings()
     publish: Annotated[Publish | None, Effect.NOTHING] = None
+    script: Annotated[Script | None, Field(exclude_if=lambda value: value is None), LEARNING] = None
+    """The user's own program in place of `task`."""
 
     @property
     def world_size(self) -> int:
         """Number of ranks."""
         return self.nodes * self.processes_per_node
+
+    @property
+    def launcher(self) -> Launcher:
+        """Program that starts the ranks."""
+        return self.script.launcher if self.script is not None else Launcher.TORCHRUN
+
+    @property
+    def rank_command(self) -> str:
+        """Command of this package that each rank runs."""
+        return "train" if self.script is None else "script"
+
+
+class TaskConfig(RunConfig):
+    """The run config of a task."""
+
+    task: Annotated[TaskName, ROWS]
+    model: Annotated[ModelSource, RESOLVED]
+    dataset: Annotated[DatasetSource, ROWS]
+
+
+class ScriptConfig(RunConfig):
+    """The run config of a user's own program."""
+
+    script: Annotated[Script, LEARNING]
+
+
+def parse_run_config(text: str | bytes) -> TaskConfig | ScriptConfig:
+    """Parse a run config. Raises ValueError for one that is neither of a task nor of a script."""
+    kind = ScriptConfig if "script" in json.loads(text) else TaskConfig
+    return kind.model_validate_json(text)
 
 
 class Env(StrEnum):

@@ -60,12 +60,20 @@ class ModelDescription:
 
 def local_model(path: PodPath) -> Path:
     """Return the folder of a model on a mounted volume. Raise ExpectedError with what is wrong with it."""
-    folder = to_local(path)
-    refusal = access.refusal(folder, path)
+    folder = on_volume(path)
+    if not folder.is_dir():
+        raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{path} is a file; spec.model.name takes the folder of a model.")
+    return folder
+
+
+def on_volume(path: PodPath) -> Path:
+    """Return a model on a mounted volume, a folder or a file. Raise ExpectedError where it can't be read."""
+    place = to_local(path)
+    refusal = access.refusal(place, path)
     if refusal:
         raise ExpectedError(Reason.MODEL_NOT_FOUND, f"The model {path} cannot be read: {refusal}")
-    if not folder.exists():
-        parent = folder.parent
+    if not place.exists():
+        parent = place.parent
         siblings = names(sorted(entry.name for entry in parent.iterdir())) if parent.is_dir() else None
         hint = (
             f"{os.path.dirname(path)} holds {siblings or 'nothing'}."
@@ -73,9 +81,7 @@ def local_model(path: PodPath) -> Path:
             else "Is the volume mounted?"
         )
         raise ExpectedError(Reason.MODEL_NOT_FOUND, f"The model folder {path} does not exist. {hint}")
-    if not folder.is_dir():
-        raise ExpectedError(Reason.MODEL_NOT_FOUND, f"{path} is a file; spec.model.name takes the folder of a model.")
-    return folder
+    return place
 
 
 def load(folder: Path, name: str) -> ModelDescription:

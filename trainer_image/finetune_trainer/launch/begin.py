@@ -19,7 +19,7 @@ import structlog
 from finetune_trainer.contract.launch_protocol import Begin, Superseded
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, PodPhase, Reason
-from finetune_trainer.launch import preparation
+from finetune_trainer.launch import output_folder, preparation
 from finetune_trainer.launch.checkpoints import sweep
 from finetune_trainer.launch.fencing import until_over
 from finetune_trainer.launch.launch_settings import Peer
@@ -94,12 +94,14 @@ async def _as_node_zero(node: Node, session: aiohttp.ClientSession) -> tuple[Beg
     record = await decide_and_record(node, session, addresses)
     node.node_zero_parts().coordinator.attempt_record = record
     master = _LOOPBACK if settings.config.nodes == 1 else address
+    await asyncio.to_thread(output_folder.restore, settings.layout.run, record.resume)
     started = Begin(
         begun=record.begun,
         master_address=master,
         master_port=host.free_port(master),
         resume=record.resume,
         model=record.model,
+        workers=roster.workers(str(Peer(master, host.free_port(master)))),
     )
     roster.begin.set_result(started)
     return started, address
@@ -208,6 +210,8 @@ async def _prepared_data(node: Node) -> Prepared | None:
     damaged: then no rank will start.
     """
     settings = node.settings
+    if settings.config.prepare == "none":
+        return None
     left = await asyncio.to_thread(preparation.left_by_job, settings.layout.run)
     if isinstance(left, Failure):
         if settings.config.prepare == "job":

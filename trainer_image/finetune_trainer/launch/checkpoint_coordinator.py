@@ -26,19 +26,29 @@ from finetune_trainer.contract.launch_protocol import (
     Saved,
 )
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.launch import sealing
+from finetune_trainer.launch import output_folder, sealing
 from finetune_trainer.launch.attempt_metrics import AttemptMetrics
 from finetune_trainer.launch.background import Background
 from finetune_trainer.launch.checkpoints import move_aside, rotate
 from finetune_trainer.launch.launch_settings import Settings
+from finetune_trainer.launch.output_folder import Look, Written
 from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.sealing import SupersededError
 from finetune_trainer.shared.checkpoints import finite
 from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
-from finetune_trainer.shared.checkpoints.manifest import Manifest
+from finetune_trainer.shared.checkpoints.manifest import NAME, Manifest
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
-from finetune_trainer.shared.volume import DISK_FULL, VolumeError, explain, passes, replace_link, sync_folder
+from finetune_trainer.shared.volume import (
+    DISK_FULL,
+    NOT_A_FILE,
+    NOTHING,
+    VolumeError,
+    explain,
+    passes,
+    replace_link,
+    sync_folder,
+)
 
 log = structlog.get_logger()
 
@@ -135,6 +145,10 @@ class CheckpointCoordinator:
         self._done: dict[int, asyncio.Future[Path | None]] = {}
         self._lock = asyncio.Lock()
         self._given_up: int | None = None
+        self._written: dict[tuple[Path, str], int] = {}
+        """Row of checkpoints whose numbers are not steps -> number of the newest that was sealed."""
+        self._written_step = -1
+        """Step that the newest of them was sealed as."""
         self.attempt_record: AttemptRecord | None = None
         """Record of the attempt, set when it has begun."""
 
@@ -201,7 +215,7 @@ class CheckpointCoordinator:
     def _without_faults_of_base(self, files: dict[FileName, FileDigest]) -> dict[FileName, FileDigest]:
         """Return the files, each without those tensors that were not finite in the base model either."""
         prepared = self._progress_state.prepared
-        if prepared is None or not any(file.not_finite for file in files.values()):
+        if prepared is None or prepared.model is None or not any(file.not_finite for file in files.values()):
             return files
         base = to_local(prepared.model)
         try:
@@ -274,6 +288,65 @@ class CheckpointCoordinator:
                 return
         for folder in deleted:
             log.info("old checkpoint deleted", path=to_pod(folder))
+
+    async def seal_written(self, found: Written, seen: Look) -> bool:
+        """Seal a copy of a checkpoint that a user's own program has written. False where the program changed it meanwhile."""
+        if found.number < self._written.get(found.kind, 0):  # an older epoch that was touched is no newer checkpoint
+            return True
+        step = found.number if found.counts_steps else self._step_of_epoch(found.number)
+        final = self._attempt.checkpoint(step)
+        staged = self._attempt.staging / final.name
+        names = list(seen.files)
+
+        def work() -> Manifest | None:
+            if NAME in names:
+                raise ValueError(
+                    f"{found.folder.name}/{NAME} has the name of a file of the system: let the program call it otherwise"
+                )
+            output_folder.copy(found.folder, names, staged)
+            if output_folder.look(found.folder) != seen:
+                return None
+            files = sealing.place(staged, final, names)
+            # The numbers of somebody else's program mean what it wants: a mask may well be infinite.
+            files = {name: file.model_copy(update={"not_finite": ()}) for name, file in files.items()}
+            sealed = Manifest(
+                step=step,
+                attempt=self._settings.attempt,
+                world_size=self._settings.config.world_size,
+                time=datetime.now(UTC),
+                finite=True,
+                files=files,
+                written_as=found.folder.relative_to(self._layout.run.output).as_posix(),
+            )
+            sealing.seal(self._layout.run, final, sealed)
+            return sealed
+
+        async with self._lock:
+            if final.is_dir():
+                return True
+            try:
+                sealed = await asyncio.to_thread(work)
+            except (OSError, ValueError, SupersededError) as error:
+                if not isinstance(error, OSError) or error.errno not in NOTHING | NOT_A_FILE:
+                    await self._give_up(step, error)
+                    return True
+                sealed = None  # the program has deleted or replaced a file
+            await asyncio.to_thread(sealing.discard, staged)
+            if sealed is not None:
+                if not found.counts_steps:
+                    self._written[found.kind], self._written_step = found.number, step
+                self._sealed(sealed, final)
+                await self._rotate()
+        return sealed is not None
+
+    def _step_of_epoch(self, number: int) -> int:
+        """Return the step that a checkpoint is sealed as whose name counts epochs: the newest that was reported.
+
+        It is higher than that of the epoch before, also where the program reports no steps or counts them anew in each epoch.
+        """
+        reported, resumed = self._progress_state.step, self._progress_state.resumed_from
+        before = max(self._written_step, resumed.step if resumed is not None else -1)
+        return max(number if reported is None else reported, before + 1)
 
     async def seal_model(self, report: RankModel) -> PodPath:
         """Seal `staging/model`, and point the user's link to it. Raise ExpectedError where its numbers are not finite."""

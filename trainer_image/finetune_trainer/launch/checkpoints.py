@@ -148,7 +148,8 @@ def _out_of_the_way(run: Run, folder: Path, why: str) -> str:
 def move_aside(run: Run, folder: Path, why: str) -> Path:
     """Move a damaged folder to where no later search looks; its content is not changed."""
     make_folder(run.broken, run.broken)
-    name = f"attempt-{folder.parent.parent.name}-{folder.name}" if CHECKPOINT.match(folder.name) else folder.name
+    attempt = folder.parent.parent.name
+    name = f"attempt-{attempt}-{folder.name}" if CHECKPOINT.match(folder.name) and is_number(attempt) else folder.name
     target, number = run.broken / name, 1
     while exists(target):
         number += 1

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_trainer.contract.records import TERMINATION_LOG
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, RunConfig, parse_run_config
 from finetune_trainer.shared.volume import Layout
 
 DEFAULT_SAVE_TOTAL_LIMIT = 2
-RANK_COMMAND = ("-m", "finetune_trainer", "train")
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,15 @@ class Settings:
     termination_log: Path
     first_attempt: int | None = None
     """First attempt of the round that this attempt belongs to; None where it is not known."""
-    rank_command: tuple[str, ...] = RANK_COMMAND
-    """Command that torchrun runs as a rank, after `python`."""
+    rank_command: tuple[str, ...] = ("-m", "finetune_trainer", "train")
+    """Command that the launcher runs as a rank, after `python`."""
     expected_step: int | None = None
     """Step of the newest checkpoint that the job has sealed, as far as the operator knows."""
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str], rank_command: tuple[str, ...] = RANK_COMMAND) -> Settings:
+    def from_env(cls, env: Mapping[str, str], rank_command: tuple[str, ...] | None = None) -> Settings:
         config_file = Path(env[Env.CONFIG])
-        config = RunConfig.model_validate_json(config_file.read_text(encoding="utf-8"))
+        config = parse_run_config(config_file.read_text(encoding="utf-8"))
         attempt, node = int(env[Env.ATTEMPT]), int(env.get(Env.NODE, "0"))
         peers = _peers(config, attempt, env.get(Env.PEERS))
         return cls(
@@ -65,7 +64,7 @@ class Settings:
             bind=peers[node].host if env.get(Env.PEERS) else None,
             termination_log=Path(env.get(Env.TERMINATION_LOG, TERMINATION_LOG)),
             first_attempt=int(env[Env.FIRST_ATTEMPT]) if Env.FIRST_ATTEMPT in env else None,
-            rank_command=rank_command,
+            rank_command=rank_command or ("-m", "finetune_trainer", config.rank_command),
             expected_step=int(env[Env.CHECKPOINT_STEP]) if env.get(Env.CHECKPOINT_STEP) else None,
         )
 

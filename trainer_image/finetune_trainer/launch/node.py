@@ -6,7 +6,9 @@ The first end counts; `run` acts on it.
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from finetune_trainer.contract.frozen_document import PodPath
-from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankResult
+from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankProgress, RankResult
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Outcome, PodPhase, Reason
 from finetune_trainer.launch.attempt_metrics import AttemptMetrics
@@ -23,6 +25,7 @@ from finetune_trainer.launch.checkpoint_coordinator import CheckpointCoordinator
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.node_roster import NodeRoster
+from finetune_trainer.launch.output_watch import OutputWatch
 from finetune_trainer.launch.peers import NodeZero, PeerLostError
 from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.ranks import Ranks
@@ -83,13 +86,18 @@ class Node:
         self.temporary = temporary
         self.progress_state = ProgressState(settings.config.uid, settings.attempt)
         self.metrics = AttemptMetrics()
-        self.ranks = Ranks(settings, children, temporary)
+        self.ranks = Ranks(settings, children, temporary, self._printed)
         self.checkpoint_writer = NodeCheckpointWriter(settings, self.metrics, self._report_checkpoint, self.went_wrong)
         self.background = Background(self.went_wrong)
         first = settings.node == 0
         self.roster = NodeRoster(settings.config.nodes) if first else None
         self.coordinator = (
             CheckpointCoordinator(settings, self.progress_state, self.metrics, self.went_wrong) if first else None
+        )
+        self.output_watch = (
+            OutputWatch(settings.layout.run, settings.config.world_size, self.coordinator.seal_written)
+            if self.coordinator is not None
+            else None
         )
         self.secret: str | None = None
         """Secret of the attempt, which other nodes must know to talk to this one."""
@@ -175,6 +183,11 @@ class Node:
             self.end(Ending.RANK_FAILED, f"rank {result.rank}: {in_short(result.failure)}")
         elif all(rank in self.ranks.results for rank in self.settings.local_ranks):
             self.end(Ending.RANKS_DONE)
+
+    def _printed(self, report: RankProgress) -> None:
+        """Take what rank 0 has printed of its progress."""
+        if self.progress_state.absorb_printed(report, datetime.now(UTC)):
+            self.metrics.absorb(report, time.time())
 
     def prepared_as(self, prepared: Prepared | Failure) -> None:
         """Take the result of preparing, good or bad."""

@@ -15,15 +15,17 @@ class NodeRoster:
         self._nodes = nodes
         self._changed = asyncio.Condition()
         self._waiting: dict[int, str] = {}
+        self._worker_ports: dict[int, int | None] = {}
         self.begin: asyncio.Future[Begin] = asyncio.get_running_loop().create_future()
         self.ended: dict[int, ResultRecord] = {}
         self.seen_as: str | None = None
         """Our own address, as the last peer that joined has reached it."""
 
-    async def joined(self, node: int, address: str, seen_as: str) -> None:
+    async def joined(self, node: int, address: str, seen_as: str, worker_port: int | None = None) -> None:
         """Note a peer that waits with an open connection."""
         async with self._changed:
             self._waiting[node] = address
+            self._worker_ports[node] = worker_port
             self.seen_as = seen_as
             self._changed.notify_all()
 
@@ -42,6 +44,13 @@ class NodeRoster:
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._waiting) == self._nodes - 1)
             return dict(self._waiting)
+
+    def workers(self, own: str) -> tuple[str, ...]:
+        """Return `host:port` for a program of each node, node 0 (`own`) first; nothing where a peer has named no port."""
+        ports = {node: self._worker_ports.get(node) for node in sorted(self._waiting)}
+        if None in ports.values():
+            return ()
+        return (own, *(f"{self._waiting[node].rpartition(':')[0]}:{port}" for node, port in ports.items()))
 
     async def has_ended(self, record: ResultRecord) -> None:
         async with self._changed:

@@ -18,11 +18,12 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, PodPhase, Reason, ResultRecord
-from finetune_trainer.launch import launch_log, preparation
+from finetune_trainer.launch import launch_log, preflight, preparation
 from finetune_trainer.launch.begin import begin, tell_superseded
 from finetune_trainer.launch.children import Children
-from finetune_trainer.launch.launch_settings import RANK_COMMAND, Settings
+from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.node import Ending, Node
 from finetune_trainer.launch.outcome import record_of
 from finetune_trainer.launch.peers import NodeZero
@@ -48,7 +49,7 @@ _RESERVE_SECONDS = 4.0
 """Part of the grace period for sealing and for the record."""
 
 
-def main(rank_command: tuple[str, ...] = RANK_COMMAND) -> int:
+def main(rank_command: tuple[str, ...] | None = None) -> int:
     """Run this node; the exit code is 0 only when the record says success."""
     settings = Settings.from_env(os.environ, rank_command)
     launch_log.configure(settings.node, settings.attempt)
@@ -142,10 +143,16 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
         node.end(Ending.NOTHING_TO_DO, started.model)
         await _wait_for_peers(node)
         return
+    if node.output_watch is not None:
+        await node.output_watch.begin()
+        node.background.start(node.output_watch.watch())
     inline = node.settings.config.prepare == "inline" and not node.prepared.done()
     node.progress_state.phase = PodPhase.PREPARING if inline else PodPhase.STARTING
     node.background.start(_prepare(node))
     node.background.start(tell_superseded(node, session) if node.roster is not None else _watch_node_zero(node))
+    if not await preflight.passed(node, started, endpoint.interface):
+        await _wind_down(node)
+        return
     await node.ranks.start(started, endpoint.interface, lambda: node.end(Ending.TORCHRUN_ENDED))
     await asyncio.shield(node.ended)
     await _wind_down(node)
@@ -178,6 +185,9 @@ async def _writable(node: Node) -> bool:
 
 async def _prepare(node: Node) -> None:
     if node.prepared.done():  # before the attempt began
+        return
+    if node.settings.config.prepare == "none":
+        node.prepared_as(Prepared(config_digest=""))
         return
     if node.roster is not None and node.settings.config.prepare == "inline":
         # Inline preparing has checked the data itself.
@@ -212,6 +222,8 @@ async def _wind_down(node: Node) -> None:
         case _:
             await node.ranks.end(patience_seconds=node.seconds_left(3, FAILURE_SECONDS), graceful_seconds=2)
     if ending is not Ending.SUPERSEDED:
+        if node.output_watch is not None and ending is not Ending.RANKS_DONE:
+            await node.output_watch.look(program_has_ended=True)
         await _wait_for_sealing(node)
     if node.coordinator is not None and node.progress_state.model_path is not None:
         await node.coordinator.tidy()

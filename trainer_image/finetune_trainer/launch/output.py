@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _LINE_MAX = 2000
 _CHUNK_BYTES = 1 << 16
 _DRAIN_SECONDS = 1.0
 
+OnLine = Callable[[str], None]
+
 
 class Tail:
     """The last lines of a stream; of a line that overwrites itself, such as a progress bar, the last state."""
@@ -28,10 +31,13 @@ class Tail:
         self._lines: deque[str] = deque(maxlen=lines)
         self._rest = ""
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> list[str]:
+        """Take a part of the stream; return the lines that it has ended."""
         *lines, self._rest = (self._rest + chunk.decode("utf-8", "replace")).split("\n")
-        self._lines.extend(line.rstrip("\r").rsplit("\r", 1)[-1][:_LINE_MAX] for line in lines)
+        ended = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines]
+        self._lines.extend(line[:_LINE_MAX] for line in ended)
         self._rest = self._rest[-_LINE_MAX:]
+        return ended
 
     def text(self) -> str:
         rest = self._rest.rsplit("\r", 1)[-1]
@@ -42,8 +48,10 @@ class Tail:
 class RankOutputs:
     """A FIFO for each local rank, because torchrun passes no descriptors on. It is read until its last writer is gone."""
 
-    def __init__(self, folder: Path, ranks: range) -> None:
+    def __init__(self, folder: Path, ranks: range, on_line: OnLine = lambda line: None) -> None:
+        """`on_line` is called with each line of rank 0."""
         folder.mkdir(mode=0o700)
+        self._on_line = on_line
         self.folder = folder
         self._ranks = ranks
         self._tails = {rank: Tail() for rank in ranks}
@@ -61,7 +69,9 @@ class RankOutputs:
             pipe = os.fdopen(reading, "rb", buffering=0)
             protocol = asyncio.StreamReaderProtocol(stream)
             await asyncio.get_running_loop().connect_read_pipe(partial(_same, protocol), pipe)
-            self._tasks.append(asyncio.create_task(follow(stream, self._tails[rank], echo=rank == 0)))
+            first = rank == 0
+            on_line = self._on_line if first else None
+            self._tasks.append(asyncio.create_task(follow(stream, self._tails[rank], echo=first, on_line=on_line)))
 
     async def close(self) -> None:
         """Read what is left; a process that still holds a stream is not waited for long."""
@@ -92,10 +102,12 @@ def print_block(title: str, text: str) -> None:
     sys.stdout.flush()
 
 
-async def follow(stream: asyncio.StreamReader, tail: Tail, *, echo: bool) -> None:
+async def follow(stream: asyncio.StreamReader, tail: Tail, *, echo: bool, on_line: OnLine | None = None) -> None:
     """Read a stream to its end."""
     while chunk := await stream.read(_CHUNK_BYTES):
-        tail.feed(chunk)
+        for line in tail.feed(chunk):
+            if on_line is not None:
+                on_line(line)
         if echo:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()

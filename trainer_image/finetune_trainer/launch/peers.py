@@ -15,6 +15,7 @@ from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Failure, ResultRecord
 from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.meeting import Meeting
+from finetune_trainer.shared import host
 
 HOLD_SECONDS = 5.0
 """Time that node 0 holds a request that it can't answer yet."""
@@ -68,7 +69,13 @@ class NodeZero:
     async def _wait_to_begin(self) -> Begin | None:
         """Return the answer of node 0 when the attempt begins; None where it does not answer any more, or does not know us."""
         settings = self._settings
-        body = Join(uid=settings.config.uid, attempt=settings.attempt, node=settings.node, port=settings.port)
+        body = Join(
+            uid=settings.config.uid,
+            attempt=settings.attempt,
+            node=settings.node,
+            port=settings.port,
+            worker_port=host.free_port(settings.bind or "127.0.0.1"),
+        )
         while True:
             try:
                 status, answer = await self._request("POST", "/peer/join", body)

@@ -38,7 +38,9 @@ def left_by_job(run: Run) -> Prepared | Failure:
 
 def checked(prepared: Prepared | Failure) -> Prepared | Failure:
     """Return the prepared data once every byte of it was read and agrees with its digest; else a failure."""
-    if isinstance(prepared, Failure) or prepared.data_digest is None:  # an older release noted none
+    if (
+        isinstance(prepared, Failure) or prepared.data is None or prepared.data_digest is None
+    ):  # an older release noted none
         return prepared
     problem = data_digests.problem(to_local(prepared.data), prepared.data_digest)
     if problem is None:

@@ -88,6 +88,7 @@ class ProgressState:
         self._updated: datetime | None = None
         self._first: tuple[int, datetime] | None = None
         self._detailed = False
+        self._posted = False
 
     @property
     def step(self) -> int | None:
@@ -126,9 +127,17 @@ class ProgressState:
         """Take a report of the stock callback, unless our own reports have more detail."""
         if self._detailed:
             return None
+        self._posted = True
         report = status.as_report()
         self._take(report, now)
         return report
+
+    def absorb_printed(self, report: RankProgress, now: datetime) -> bool:
+        """Take what a line of the log tells, unless the program reports by itself. Return whether it was taken."""
+        if self._detailed or self._posted:
+            return False
+        self._take(report, now)
+        return True
 
     def _take(self, report: RankProgress, now: datetime) -> None:
         values = {name: value for name in report.model_fields_set if (value := getattr(report, name)) is not None}
@@ -177,7 +186,7 @@ class ProgressState:
             resumed_from=self.resumed_from,
             model_path=self.model_path,
             resolved=self.resolved,
-            prepared=_short(self.prepared.summary) if self.prepared else None,
+            prepared=_short(self.prepared.summary) if self.prepared and self.prepared.summary else None,
             messages=self.messages,
             earlier=self.earlier,
         )

@@ -149,6 +149,7 @@ class _FromRanks:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/rank/prepared", self.prepared),
+            web.get("/rank/stopping", self.stopping),
             web.post("/rank/progress", self.progress),
             web.post("/rank/advanced", self.advanced),
             web.post("/rank/checkpoint", self.checkpoint),
@@ -161,6 +162,9 @@ class _FromRanks:
     async def prepared(self, _: web.Request) -> web.Response:
         prepared = await asyncio.shield(self._node.prepared)
         return _json(prepared, 409 if isinstance(prepared, Failure) else 200)
+
+    async def stopping(self, _: web.Request) -> web.Response:
+        return web.Response(text="true" if self._node.stopped.is_set() else "false")
 
     async def progress(self, request: web.Request) -> web.Response:
         report = await _body(request, RankProgress)
@@ -242,7 +246,7 @@ class _FromPeers:
             raise web.HTTPConflict(text=f"this is attempt {settings.attempt} of {settings.config.uid}")
         own = request.transport.get_extra_info("sockname")[0] if request.transport else ""
         address = str(Peer(_plain(request.remote or ""), join.port))
-        await roster.joined(join.node, address, _plain(own))
+        await roster.joined(join.node, address, _plain(own), join.worker_port)
         try:
             begun = await _held(roster.begin)
         except asyncio.CancelledError:

@@ -85,7 +85,7 @@ def in_use(layout: Layout) -> set[str]:
 
 def _named_by(run: Run) -> str | None:
     """Return the entry that a run has named; None where that can't be told: such a run prepares again before it goes on."""
-    try:  # not as `Prepared`: another release may have written it
+    try:  # not as `PreparedTask`: another release may have written it
         return PurePosixPath(json.loads(run.prepared.read_bytes())["data"]).name
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -23,6 +23,7 @@ from finetune_trainer.shared.failures import ExpectedError
 
 HUB = "hf://"
 DATASETS = "hf://datasets/"
+WEB = ("https://", "http://")
 DOWNLOADS = "downloads"
 """The name of the folder, beside the Hub's cache on the claim, for files that were fetched from other servers."""
 
@@ -31,6 +32,8 @@ DOWNLOADS = "downloads"
 class FileSource:
     """A file that was found, and not been read yet."""
 
+    name: str
+    """The name in messages: the pods' path, or the address without what is secret in it."""
     identity: object
     """The identity of its content, as JSON: another value means other content."""
     content: Callable[[], Content]
@@ -39,17 +42,28 @@ class FileSource:
     """The commit of the dataset on the Hub that it belongs to."""
 
 
-def find(paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming: bool) -> Iterator[FileSource]:
-    """Find the files that paths, patterns and addresses mean, in the order given."""
+def is_address(path: str) -> bool:
+    """Return whether a file lies on no volume."""
+    return path.startswith((s3.SCHEME, HUB, *WEB))
+
+
+def find(
+    paths: Sequence[str], client: HubReader, hub_cache: Path, *, streaming: bool, any_kind: bool = False
+) -> Iterator[FileSource]:
+    """Find the files that paths, patterns and addresses mean, in the order given.
+
+    At an address may be `any_kind` of file where a user's own program reads it.
+    """
     cache = downloads(hub_cache)
+    check = _any if any_kind else _require_known_kind
     for path in paths:
         if path.startswith(s3.SCHEME):
-            yield from (_remote(file, cache, streaming=streaming) for file in s3.find(path))
+            yield from (_remote(file, cache, check, streaming=streaming) for file in s3.find(path))
         elif path.startswith(HUB):
-            yield from _of_hub(path, client, hub_cache, streaming=streaming)
-        elif path.startswith(("https://", "http://")):
-            _require_known_kind(shown(path))
-            yield _remote(web.find(path), cache, streaming=streaming)
+            yield from _of_hub(path, client, hub_cache, check, streaming=streaming)
+        elif path.startswith(WEB):
+            check(shown(path))
+            yield _remote(web.find(path), cache, check, streaming=streaming)
         elif streaming:
             raise ExpectedError(
                 Reason.DATA_INVALID,
@@ -63,30 +77,32 @@ def _local(content: Content) -> FileSource:
     assert content.path is not None
     digest = file_digest(content.path)
     identity = {"digest": digest, "kind": content.kind, "compression": content.compression}
-    return FileSource(identity, lambda: content)
+    return FileSource(content.name, identity, lambda: content)
 
 
-def _remote(file: Remote, cache: Path, *, streaming: bool) -> FileSource:
-    _require_known_kind(file.name)
+def _remote(file: Remote, cache: Path, check: Callable[[str], None], *, streaming: bool) -> FileSource:
+    check(file.name)
     if file.size == 0:
         raise ExpectedError(Reason.DATA_INVALID, f"{file.name} is empty.")
     if streaming:
         content = remote.far(file)
-        return FileSource([file.name, file.version, file.size], lambda: content)
+        return FileSource(file.name, [file.name, file.version, file.size], lambda: content)
     if file.version is None:  # nothing but the content itself tells whether it has changed
         return _local(remote.fetched(file, cache))
-    return FileSource([file.name, file.version, file.size], lambda: remote.fetched(file, cache))
+    return FileSource(file.name, [file.name, file.version, file.size], lambda: remote.fetched(file, cache))
 
 
-def _of_hub(address: str, client: HubReader, cache: Path, *, streaming: bool) -> Iterator[FileSource]:
+def _of_hub(
+    address: str, client: HubReader, cache: Path, check: Callable[[str], None], *, streaming: bool
+) -> Iterator[FileSource]:
     if not address.startswith(DATASETS):
         raise ExpectedError(
             Reason.DATASET_NOT_FOUND, f"{address}: of the Hub data is read from datasets: {DATASETS}owner/name/path."
         )
     for file in client.dataset_files(address.removeprefix(DATASETS)):
-        _require_known_kind(file.name)
+        check(file.name)
         fetch = _read_from_hub if streaming else _fetched_from_hub
-        yield FileSource([file.name, file.commit], partial(fetch, file, client, cache), file.commit)
+        yield FileSource(file.name, [file.name, file.commit], partial(fetch, file, client, cache), file.commit)
 
 
 def _fetched_from_hub(file: HubFile, client: HubReader, cache: Path) -> Content:
@@ -101,6 +117,10 @@ def _read_from_hub(file: HubFile, client: HubReader, cache: Path) -> Content:
 def downloads(hub_cache: Path) -> Path:
     """Return the claim's folder of files that were fetched: shared by its jobs, safe to empty between runs."""
     return hub_cache.parent / DOWNLOADS
+
+
+def _any(_: str) -> None:
+    """Take a file whatever its name says."""
 
 
 def _require_known_kind(name: str) -> None:

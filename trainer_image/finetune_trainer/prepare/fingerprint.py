@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_trainer.contract.effects import Effect, parts
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import RunConfig, TaskConfig
 
 FORMAT = 5
 """The version of the files: raised with every change of the code that makes other files from the same input."""
@@ -76,7 +76,7 @@ def config_digest(config: RunConfig) -> str:
     )
 
 
-def data_key(config: RunConfig, *, data: Any, model: Any, limits: tuple[int | None, ...]) -> str:
+def data_key(config: TaskConfig, *, data: Any, model: Any, limits: tuple[int | None, ...]) -> str:
     """Return the name of the folder of prepared data.
 
     `data` says which rows there are (commit or digests of files, and what `spec.dataset` says of them), `model` what tokens

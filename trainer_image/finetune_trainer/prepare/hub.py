@@ -19,9 +19,9 @@ from finetune_trainer.contract.records import Cause
 from finetune_trainer.contract.run_config import DatasetSource, HubSettings, ModelSource
 from finetune_trainer.data.split import Split
 from finetune_trainer.prepare import hub_errors
-from finetune_trainer.prepare.hub_dataset import load, stream
+from finetune_trainer.prepare.hub_dataset import cached, load, stream
 from finetune_trainer.prepare.hub_errors import Wanted, translated
-from finetune_trainer.prepare.hub_model import check_files, needed_files
+from finetune_trainer.prepare.hub_model import check_files, files_of_one_form, needed_files
 from finetune_trainer.prepare.patterns import fitting, is_pattern
 from finetune_trainer.prepare.remote import tell_of_pause
 from finetune_trainer.shared import connections, retry
@@ -67,21 +67,37 @@ class HubReader:
         set_client_factory(_client)
         return HfApi(endpoint=self._endpoint, token=self._token or False)
 
-    def model(self, source: ModelSource, cache: Path) -> tuple[Path, str]:
-        """Download the files that training needs; return their folder and the commit."""
+    def model(self, source: ModelSource, cache: Path, *, of_task: bool = True) -> tuple[Path, str]:
+        """Download the files that training needs; return their folder and the commit.
+
+        What a program reads that is not a task's nobody knows: all but its weights in further forms.
+        """
         wanted = Wanted.of(source, self._endpoint)
         info = self._ask(
             lambda: self._api.model_info(source.name, revision=source.revision, timeout=SILENCE_SECONDS), wanted
         )
         commit, files = str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
-        check_files(wanted, files)
-        folder = self._ask(
-            lambda: self._api.snapshot_download(
-                source.name, revision=commit, allow_patterns=needed_files(files), cache_dir=cache / "hub", max_workers=4
-            ),
-            wanted,
-        )
-        return Path(folder), commit
+        if of_task:
+            check_files(wanted, files)
+        needed = needed_files(files) if of_task else files_of_one_form(files)
+        return self._snapshot(wanted, commit, cache, needed), commit
+
+    def dataset_folder(self, source: DatasetSource, commit: str, cache: Path) -> Path:
+        """Download all files of a dataset; returns the folder."""
+        return self._snapshot(Wanted.of(source, self._endpoint), commit, cache)
+
+    def _snapshot(self, wanted: Wanted, commit: str, cache: Path, files: list[str] | None = None) -> Path:
+        def download() -> str:
+            return self._api.snapshot_download(
+                wanted.name,
+                repo_type=wanted.kind,
+                revision=commit,
+                allow_patterns=files,
+                cache_dir=cache / "hub",
+                max_workers=4,
+            )
+
+        return Path(self._ask(download, wanted))
 
     def dataset_commit(self, source: DatasetSource) -> str:
         """Return the commit that a dataset's revision stands for now. Raise ExpectedError for who may not read the dataset."""
@@ -145,6 +161,11 @@ class HubReader:
         """Load all splits of the dataset at a commit, by their names on the Hub."""
         wanted = Wanted.of(source, self._endpoint)
         return self._ask(lambda: load(wanted, source.config, commit, self._token), wanted)
+
+    def dataset_cache(self, source: DatasetSource, commit: str) -> Path:
+        """Let the `datasets` library load the dataset at a commit; returns the folder in its cache."""
+        wanted = Wanted.of(source, self._endpoint)
+        return self._ask(lambda: cached(wanted, source.config, commit, self._token), wanted)
 
     def streamed(self, source: DatasetSource, commit: str, take: Callable[[Any], T]) -> T:
         """Return what `take` makes of the streams of a dataset's splits; nothing of the dataset is kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from finetune_trainer.contract.records import Reason
@@ -26,6 +27,16 @@ def load(wanted: Wanted, config: str | None, commit: str, token: str | None) -> 
     except Exception as error:
         raise _unreadable(error, wanted) from error
     return {split: _split(rows, f"split {split!r} of {wanted.name}") for split, rows in loaded.items()}
+
+
+def cached(wanted: Wanted, config: str | None, commit: str, token: str | None) -> Path:
+    """Load a dataset into the library's cache, in which it finds it offline; returns the folder."""
+    builder = _builder(wanted, config, commit, token)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise _unreadable(error, wanted) from error
+    return Path(builder.cache_dir)
 
 
 def stream(wanted: Wanted, config: str | None, commit: str, token: str | None, take: Callable[[Any], T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.data_errors import names
@@ -14,6 +15,25 @@ WEIGHTS = {"model": ".safetensors", "pytorch_model": ".bin"}
 """Beginning of the names of weight files that transformers loads -> their ending; the first kind that a model has is taken."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
 """The file that a tokenizer of bytes or characters has, which has no vocabulary."""
+FORMS = (
+    ("*.safetensors",),
+    ("pytorch_model*.bin", "*/pytorch_model*.bin", "diffusion_pytorch_model*.bin", "*/diffusion_pytorch_model*.bin"),
+    ("tf_model*.h5", "*/tf_model*.h5"),
+    ("flax_model*.msgpack", "*/flax_model*.msgpack"),
+)
+"""Patterns of weights that transformers and diffusers read, the form that they prefer first."""
+EXPORTED = (
+    "*.onnx",
+    "*.onnx_data",
+    "*.gguf",
+    "*.ot",
+    "*.tflite",
+    "*.mlmodel",
+    "*.mlpackage/*",
+    "openvino*",
+    "original/*",
+)
+"""Patterns of the same weights for other programs, and as they were before transformers had them."""
 TEXT_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
@@ -22,6 +42,17 @@ def needed_files(files: Sequence[str]) -> list[str]:
     top = [name for name in files if "/" not in name]
     kind = next((stem for stem in WEIGHTS if any(_is_weight(name, stem) for name in top)), None)
     return [name for name in top if name.endswith(TEXT_FILES) or (kind and _is_weight(name, kind))]
+
+
+def files_of_one_form(files: Sequence[str]) -> list[str]:
+    """Select of a model's files all but weights in a further form; all files where none is a form that transformers reads."""
+    held = [form for form in FORMS if any(_fits(name, form) for name in files)]
+    others = (*(pattern for form in held[1:] for pattern in form), *EXPORTED) if held else ()
+    return [name for name in files if not _fits(name, others)]
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def check_files(wanted: Wanted, files: Sequence[str]) -> None:

@@ -141,10 +141,14 @@ def held(
     job: str,
     *,
     done: Callable[[], bool],
+    content: str = "data",
     waiting: Callable[[str], None] = _tell_nobody,
     waited: Callable[[str], None] = _tell_nobody,
 ) -> Iterator[Lease | None]:
-    """Hold the lease for making `target`, once nobody else has it; yield None where `target` is done meanwhile."""
+    """Hold the lease for making `target`, once nobody else has it; yield None where `target` is done meanwhile.
+
+    `content` is what messages call it.
+    """
     make_folder(target.parent)
     watch = _Watch()
     lease = None
@@ -156,10 +160,14 @@ def held(
         now = time.monotonic()
         if watch.last_told is None or now - reminded > REMIND_SECONDS:
             watch.last_told, reminded = watch.text, now
-            waiting(f"{_name(watch.text)} is preparing the same data: waiting for it ({now - began:.0f} s so far).")
+            waiting(
+                f"{_name(watch.text)} is preparing the same {content}: waiting for it ({now - began:.0f} s so far)."
+            )
         time.sleep(POLL_SECONDS)
     if watch.last_told is not None:
-        waited(f"Waited {time.monotonic() - began:.0f} s for {_name(watch.last_told)}, which prepared the same data.")
+        waited(
+            f"Waited {time.monotonic() - began:.0f} s for {_name(watch.last_told)}, which prepared the same {content}."
+        )
     if lease is None:
         yield None
         return

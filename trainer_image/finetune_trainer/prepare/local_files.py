@@ -18,24 +18,38 @@ from finetune_trainer.shared.paths import to_local, to_pod
 
 def find(pod_path: PodPath) -> list[Content]:
     """Return the files that a path means: itself, or all that fit a pattern, by name."""
+    return [existing(path) for path in _meant(pod_path)]
+
+
+def readable(pod_path: PodPath) -> list[Path]:
+    """Return the local files and folders that a path means, whatever they hold."""
+    return [_readable(path) for path in _meant(pod_path)]
+
+
+def _meant(pod_path: PodPath) -> list[PodPath]:
     if not glob.has_magic(pod_path) or to_local(pod_path).exists():
-        return [existing(pod_path)]
+        return [pod_path]
     matches = sorted(glob.glob(str(to_local(pod_path)), recursive=True))
     if not matches:
         raise ExpectedError(Reason.FILE_NOT_FOUND, _nothing_fits(pod_path))
-    return [existing(to_pod(Path(match))) for match in matches]
+    return [to_pod(Path(match)) for match in matches]
 
 
-def existing(pod_path: PodPath) -> Content:
-    """Return the local file. Raise ExpectedError with what is wrong where it cannot be used."""
+def _readable(pod_path: PodPath) -> Path:
     path = to_local(pod_path)
     refusal = access.refusal(path, pod_path)
     if refusal:
         raise ExpectedError(Reason.FILE_NOT_FOUND, refusal)
-    if path.is_dir():
-        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pod_path} is a folder; {_files_in(path)}")
     if not path.exists():
         raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pod_path} does not exist. {_neighbours(path, pod_path)}")
+    return path
+
+
+def existing(pod_path: PodPath) -> Content:
+    """Return the local file. Raise ExpectedError with what is wrong where it cannot be used."""
+    path = _readable(pod_path)
+    if path.is_dir():
+        raise ExpectedError(Reason.FILE_NOT_FOUND, f"{pod_path} is a folder; {_files_in(path)}")
     if problem := unknown_kind(pod_path):
         raise ExpectedError(Reason.DATA_INVALID, f"{pod_path}: {problem}.")
     if not path.is_file():

@@ -9,8 +9,9 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import overload
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import Prepared, PreparedTask
 from finetune_trainer.contract.records import (
     Cause,
     Exit,
@@ -19,7 +20,7 @@ from finetune_trainer.contract.records import (
     Reason,
     ResultRecord,
 )
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, ScriptConfig, TaskConfig, parse_run_config
 from finetune_trainer.contract.text import log_line
 from finetune_trainer.shared import connections, startup
 from finetune_trainer.shared.failures import ExpectedError
@@ -35,9 +36,9 @@ def main() -> int:
     started = datetime.now(UTC)
     # Process 1 of a container is not ended by a signal that it does not handle. An exit also removes what was begun.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.STOPPED))
-    config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
+    config = parse_run_config(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update({**connections.environment(os.environ), **environment(config.hub, Layout.of(config).hub_cache)})
-    if config.dataset.name is None:
+    if config.dataset is not None and config.dataset.name is None:
         startup.use_arrow_without_pandas()
     first_attempt = os.environ.get(Env.FIRST_ATTEMPT)  # set where a node of an attempt prepares
     outcome = attempt(config, import_transformers, None if first_attempt is None else int(first_attempt))
@@ -69,15 +70,26 @@ def import_transformers() -> None:
         is_torch_available()  # transformers remembers the answer
 
 
+@overload
 def attempt(
-    config: RunConfig, before_model: Callable[[], None] = lambda: None, first_attempt: int | None = None
-) -> Prepared | Failure:
-    """Prepare; an expected failure is a value. `before_model` is called once a model has to be looked at."""
-    from finetune_trainer.prepare.prepare_run import prepare
-    from finetune_trainer.prepare.summary import lines
+    config: TaskConfig, before_model: Callable[[], None] = ..., first_attempt: int | None = None
+) -> PreparedTask | Failure: ...
 
+
+@overload
+def attempt(
+    config: ScriptConfig, before_model: Callable[[], None] = ..., first_attempt: int | None = None
+) -> Prepared | Failure: ...
+
+
+def attempt(
+    config: TaskConfig | ScriptConfig,
+    before_model: Callable[[], None] = lambda: None,
+    first_attempt: int | None = None,
+) -> Prepared | Failure:
+    """Prepare; an expected failure is a value. `before_model` is called once the model of a task has to be looked at."""
     try:
-        prepared = prepare(config, before_model, first_attempt)
+        prepared = _prepared(config, before_model, first_attempt)
     except ExpectedError as error:
         log_line("prepare", f"{error.failure.reason}: {error}")
         return error.failure
@@ -90,10 +102,23 @@ def attempt(
         return Failure(reason=Reason.OUT_OF_MEMORY, cause=Cause.ERROR, message="Preparing the data ran out of memory.")
     except Exception as error:  # noqa: BLE001 - the outermost frame: the record must say what it was
         return unexpected(error)
-    for line in lines(prepared.splits):
-        log_line("prepare", line)
     for message in prepared.messages:
         log_line("prepare", message)
+    return prepared
+
+
+def _prepared(
+    config: TaskConfig | ScriptConfig, before_model: Callable[[], None], first_attempt: int | None
+) -> Prepared:
+    if isinstance(config, ScriptConfig):
+        from finetune_trainer.prepare import script_run
+
+        return script_run.prepare(config, first_attempt)
+    from finetune_trainer.prepare import prepare_run, summary
+
+    prepared = prepare_run.prepare(config, before_model, first_attempt)
+    for line in summary.lines(prepared.splits):
+        log_line("prepare", line)
     return prepared
 
 

@@ -1,66 +1,49 @@
-"""Preparing as one function: from a run config to `Prepared`, on the volume.
+"""Preparing as one function: from a run config to `PreparedTask`, on the volume.
 
 Four steps: the model, the data's identity, rows that are checked, tokens on disk. Results of earlier tries are used again.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary, Resolved, SplitReport
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary, Resolved, SplitReport
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import ModelSource, RunConfig
-from finetune_trainer.contract.text import log_line
+from finetune_trainer.contract.run_config import ModelSource, TaskConfig
 from finetune_trainer.data import model
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.prepare import (
     arguments,
     build,
-    eviction,
     image,
-    lease,
     model_cache,
     preflight,
+    shared_folder,
     splits,
     store,
     warnings,
 )
 from finetune_trainer.prepare.fingerprint import config_digest, model_digest
 from finetune_trainer.prepare.hub import HubReader
+from finetune_trainer.prepare.notes import GONE, Notes, left_by_earlier_try, with_messages
 from finetune_trainer.prepare.run_parts import RunParts
 from finetune_trainer.shared import data_digests, layerdrop
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import (
-    DISK_FULL,
     Layout,
     has_worked,
     make_folder,
     probe,
-    read_checked,
     write_checked,
 )
 
-GONE = frozenset(
-    {
-        Reason.HUB_UNAVAILABLE,
-        Reason.ACCESS_DENIED,
-        Reason.FILE_NOT_FOUND,
-        Reason.DATASET_NOT_FOUND,
-        Reason.MODEL_NOT_FOUND,
-    }
-)
-"""Reasons why model and data can't be looked at again, for which data that was prepared of them is used nevertheless."""
-
 
 def prepare(
-    config: RunConfig, before_model: Callable[[], None] = lambda: None, first_attempt: int | None = None
-) -> Prepared:
+    config: TaskConfig, before_model: Callable[[], None] = lambda: None, first_attempt: int | None = None
+) -> PreparedTask:
     """Prepare a run, or find it prepared. Raises ExpectedError.
 
     Model and data are looked at anew, in case they have changed, but for the later attempts of a round, which begins with
@@ -77,13 +60,13 @@ def prepare(
             quantization=config.quantization is not None,
         ),
     )
-    notes = _Notes()
-    earlier = _earlier(layout)
+    notes = Notes()
+    earlier = left_by_earlier_try(layout, PreparedTask)
     if earlier is not None and (earlier.config_digest != digest or not _is_there(earlier, notes)):
         earlier = None
     if earlier is not None and first_attempt is not None and earlier.first_attempt == first_attempt:
         lacks = image.check_model(config.model.name, to_local(earlier.model), accelerators=config.accelerators)
-        return _with_messages(earlier, (*messages, *notes.messages, *lacks))
+        return with_messages(earlier, (*messages, *notes.messages, *lacks))
     hub = HubReader(config.hub)  # a token that can't be read fails in any case
     try:
         prepared = _resolved(RunParts.of(config), digest, hub, layout, before_model, notes)
@@ -95,26 +78,12 @@ def prepare(
     prepared = prepared.model_copy(update={"first_attempt": first_attempt})
     make_folder(layout.run.folder)
     write_checked(layout.run.prepared, prepared)
-    return _with_messages(prepared, (*messages, *notes.messages))
-
-
-@dataclass
-class _Notes:
-    """Notes of this try."""
-
-    messages: list[str] = field(default_factory=list)
-    """Messages about what happened: a wait, room that was made, data that was damaged."""
-    sound: set[Path] = field(default_factory=set)
-    """Prepared data of which every byte was read, and was as it was sealed."""
-
-    def say(self, text: str) -> None:
-        self.messages.append(text)
-        _say(text)
+    return with_messages(prepared, (*messages, *notes.messages))
 
 
 def _resolved(
-    run: RunParts, digest: str, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: _Notes
-) -> Prepared:
+    run: RunParts, digest: str, hub: HubReader, layout: Layout, before_model: Callable[[], None], notes: Notes
+) -> PreparedTask:
     """Resolve model and data, and find or make their prepared data."""
     folder, commit = _model_folder(run.model, hub, layout.hub_cache)
     of_memory = _check_memory(run, folder) if run.accelerators else ()
@@ -124,13 +93,13 @@ def _resolved(
     source = splits.find(run.data.dataset, hub, layout.hub_cache)
     cache_file = model_cache.file_for(layout, digest, folder, _rows_identity(run, source))
     facts = model_cache.read(cache_file) if cache_file is not None else None
-    if facts is None or not _is_sound(layout.prepared(facts.key), notes):
+    if facts is None or not shared_folder.is_sound(layout.prepared(facts.key), notes):
         before_model()
         facts = _made_from(run, layout, hub, folder, source, notes)
     if cache_file is not None:
         model_cache.write(cache_file, facts)
     resolved = Resolved(model_revision=commit, dataset_revision=source.commit)
-    return _with_messages(_prepared(run.data.training, digest, layout, facts, folder, resolved), of_memory)
+    return with_messages(_prepared(run.data.training, digest, layout, facts, folder, resolved), of_memory)
 
 
 def _check_memory(run: RunParts, folder: Path) -> tuple[str, ...]:
@@ -144,7 +113,7 @@ def _check_memory(run: RunParts, folder: Path) -> tuple[str, ...]:
 
 
 def _made_from(
-    run: RunParts, layout: Layout, hub: HubReader, folder: Path, source: splits.DataSource, notes: _Notes
+    run: RunParts, layout: Layout, hub: HubReader, folder: Path, source: splits.DataSource, notes: Notes
 ) -> model_cache.Known:
     """Load the model's configuration and find or make the prepared data; return what a later try needs to find the data."""
     loaded = model.load(folder, f"The model {run.model.name}")
@@ -157,7 +126,10 @@ def _made_from(
         model=_in_tokens(loaded),
         limits=(limits.tokens, limits.target_tokens),
     )
-    meta = _made(build.Job(run.data, run_task, hub, source, loaded, limits), layout, layout.prepared(key), notes)
+    job, place = build.Job(run.data, run_task, hub, source, loaded, limits), layout.prepared(key)
+    meta = shared_folder.made(
+        place, layout, notes, lambda partial, make_room: build.make(job, place, partial, make_room)
+    )
     of_labels = run_task.task.model_messages(loaded, tuple(meta["labelNames"]))
     return model_cache.Known(key=key, messages=(*of_limits, *of_labels))
 
@@ -169,14 +141,14 @@ def _prepared(
     facts: model_cache.Known,
     model: Path,
     resolved: Resolved,
-) -> Prepared:
+) -> PreparedTask:
     """Describe the prepared data to ranks and people."""
     folder = layout.prepared(facts.key)
     meta = store.read_meta(folder)
     assert meta is not None, "it was found, and is not evicted so soon"
     reports = {role: SplitReport.model_validate(report) for role, report in meta["splits"].items()}
     rows = {role: report.sequences or report.rows for role, report in reports.items()}
-    return Prepared(
+    return PreparedTask(
         config_digest=digest,
         data=to_pod(folder),
         data_digest=data_digests.content_of(meta),
@@ -215,71 +187,13 @@ def _in_tokens(loaded: ModelDescription) -> object:
     ]
 
 
-def _with_messages(prepared: Prepared, messages: tuple[str, ...]) -> Prepared:
-    """Add messages that concern this try alone, and are not kept on the volume."""
-    return prepared.model_copy(update={"messages": (*messages, *prepared.messages)})
-
-
-def _earlier(layout: Layout) -> Prepared | None:
-    """Read what an earlier try of this run has left; what can't be read is prepared again."""
-    try:
-        return read_checked(layout.run.prepared, Prepared)
-    except (OSError, ValueError):
-        return None
-
-
-def _is_there(prepared: Prepared, notes: _Notes) -> bool:
-    if not _is_sound(to_local(prepared.data), notes) or not to_local(prepared.model).is_dir():
+def _is_there(prepared: PreparedTask, notes: Notes) -> bool:
+    if not shared_folder.is_sound(to_local(prepared.data), notes) or not to_local(prepared.model).is_dir():
         return False
     return data_digests.content_of(data_digests.read_meta(to_local(prepared.data))) == prepared.data_digest
-
-
-def _is_sound(folder: Path, notes: _Notes) -> bool:
-    """Tell whether prepared data is there, every byte as it was sealed. Data that is not is set aside."""
-    if not os.path.lexists(folder):
-        return False
-    if eviction.touch(folder) and (folder in notes.sound or data_digests.problem(folder) is None):
-        notes.sound.add(folder)
-        return True
-    problem = store.set_aside(folder)
-    if problem is not None:
-        notes.say(f"The prepared data {folder.name[:12]} can't be used ({problem}): it is set aside and made again.")
-    return problem is None and eviction.touch(folder)
 
 
 def _model_folder(source: ModelSource, hub: HubReader, hub_cache: Path) -> tuple[Path, str | None]:
     if source.name.startswith("/"):
         return model.local_model(source.name), None
     return hub.model(source, hub_cache)
-
-
-def _made(job: build.Job, layout: Layout, folder: Path, notes: _Notes) -> dict[str, Any]:
-    """Make the prepared data where it is missing, or not as it was sealed; return the notes that are kept beside it."""
-
-    def make_room(wanted: int) -> bool:
-        messages = eviction.make_room(layout, wanted)
-        for message in messages:
-            notes.say(message)
-        return bool(messages)
-
-    def done() -> bool:
-        return _is_sound(folder, notes)
-
-    while True:
-        if done() and (meta := store.read_meta(folder)) is not None:
-            return meta
-        with lease.held(folder, layout.job, done=done, waiting=_say, waited=notes.say) as mine:
-            if mine is None:
-                continue
-            try:
-                build.make(job, folder, mine.partial, make_room)
-                notes.sound.add(folder)  # it was digested as it was written
-            except OSError as error:
-                # A lease is lost by being asleep for so long that somebody took this process for dead, and removed
-                # what it had written.
-                if not mine.is_lost() and not (error.errno in DISK_FULL and make_room(sys.maxsize)):
-                    raise
-
-
-def _say(text: str) -> None:
-    log_line("prepare", text)

@@ -14,7 +14,7 @@ from typing import Any
 
 from finetune_trainer import tasks
 from finetune_trainer.contract.effects import Effect, parts
-from finetune_trainer.contract.run_config import DatasetSource, ModelSource, RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, ModelSource, TaskConfig
 from finetune_trainer.contract.task_facts import TASKS, ProblemType, TaskName, metrics
 from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.model import ModelDescription
@@ -39,7 +39,7 @@ class RunTask:
     """The constructor of a `Reading`, from the model, its limits, the names of the labels and the role of the split."""
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunTask:
+    def of(cls, config: TaskConfig) -> RunTask:
         task = tasks.find(config.task)
         return cls(
             task=task,
@@ -81,7 +81,7 @@ class RunParts:
     layerdrop_problem: Callable[[Mapping[str, float]], str | None]
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunParts:
+    def of(cls, config: TaskConfig) -> RunParts:
         training = TrainingSettings(
             training_arguments=config.training_arguments,
             early_stopping=config.early_stopping is not None,

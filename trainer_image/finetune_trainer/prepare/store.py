@@ -1,4 +1,4 @@
-"""Prepared splits on disk: Arrow files that every rank maps into memory, complete or not there at all.
+"""PreparedTask splits on disk: Arrow files that every rank maps into memory, complete or not there at all.
 
 They are written under a name of the try's own, forced to disk, then renamed: only that rename makes prepared data exist.
 Who may write, and what becomes of tries that were killed, is `lease`'s business.
@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from finetune_trainer.shared import data_digests
 from finetune_trainer.shared.data_digests import META
 from finetune_trainer.shared.volume import sync_file, sync_folder, with_digest
 
+SYNC_THREADS = 8
+"""The number of files that are forced to disk at once: packages are thousands of small ones, and a server answers each."""
 DAMAGED = ".damaged-"
 """The part of a name that marks prepared data which was set aside."""
 
@@ -56,8 +59,9 @@ def building(partial: Path) -> Iterator[Path]:
 
 def seal(partial: Path, folder: Path, meta: Mapping[str, Any]) -> None:
     """Note `meta` and the digests of all files beside the data, and give all of it its name."""
-    for path in partial.iterdir():
-        sync_file(path)
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        for _ in pool.map(sync_file, partial.rglob("*")):
+            pass
     noted = with_digest({**meta, data_digests.FILES: data_digests.of_folder(partial)})
     (partial / META).write_text(json.dumps(noted, sort_keys=True, ensure_ascii=False), encoding="utf-8")
     sync_file(partial / META)

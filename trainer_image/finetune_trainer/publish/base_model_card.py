@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from finetune_trainer.contract.frozen_document import Document
-from finetune_trainer.contract.run_config import RunConfig
 from finetune_trainer.publish.retries import until_hub_answers
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.hub.refusals import Passing, clean
@@ -65,11 +64,11 @@ def _text(value: Any) -> str | None:
 
 
 def known(
-    config: RunConfig, commit: str | None, api: HfApi, memory: Path, backoff: Backoff, say: Callable[[str], None]
+    name: str, commit: str | None, api: HfApi, memory: Path, backoff: Backoff, say: Callable[[str], None]
 ) -> BaseFacts:
     """Return the facts that an earlier try has kept in `memory`, else ask the Hub. Facts that stay unknown are no failure."""
-    if config.model.name.startswith("/"):
-        card = to_local(config.model.name) / CARD
+    if name.startswith("/"):
+        card = to_local(name) / CARD
         return facts_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else NOTHING
     try:
         remembered = read_document(memory, BaseFacts)
@@ -77,7 +76,7 @@ def known(
         remembered = None
     if remembered is not None:
         return remembered
-    facts = _ask(config.model.name, commit, api, backoff, say)
+    facts = _ask(name, commit, api, backoff, say)
     remember(memory, facts, say)
     return facts
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_trainer.contract import try_model
 from finetune_trainer.contract.prepared import Resolved
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import DatasetSource, TaskConfig
 from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.contract.training_report import Evaluation, TrainingReport
 from finetune_trainer.publish.base_model_card import BaseFacts
@@ -35,7 +35,7 @@ def is_local(name: str) -> bool:
 
 
 def render(
-    config: RunConfig, report: TrainingReport | None, base: BaseFacts, *, repo_id: str, endpoint: str | None
+    config: TaskConfig, report: TrainingReport | None, base: BaseFacts, *, repo_id: str, endpoint: str | None
 ) -> str:
     """Render the card's text, its metadata in front."""
     import jinja2
@@ -55,8 +55,8 @@ def render(
         ),
         task=config.task,
         adapter=is_adapter(config),
-        base=_base(config.model.name, resolved.model_revision, hub),
-        data=_data(config, resolved, hub),
+        base=base_model(config.model.name, resolved.model_revision, hub),
+        data=data_source(config.dataset, resolved.dataset_revision, hub),
         report=report,
         validation_split=cell(config.dataset.splits.get("validation", "validation")),
         metrics=[
@@ -71,12 +71,12 @@ def render(
     return str(text).rstrip() + "\n"
 
 
-def is_adapter(config: RunConfig) -> bool:
+def is_adapter(config: TaskConfig) -> bool:
     """Tell whether the trained model is an adapter, which is loaded on top of the base model."""
     return config.peft is not None and not config.peft.save_merged
 
 
-def _model_options(config: RunConfig, report: TrainingReport | None) -> str | None:
+def _model_options(config: TaskConfig, report: TrainingReport | None) -> str | None:
     """Return the options for loading an adapter: without them, number and names of the labels would be the base model's."""
     labels = report.summary.labels if report is not None and report.summary is not None else ()
     if not is_adapter(config) or not TASKS[config.task].labelled or not labels:
@@ -85,16 +85,12 @@ def _model_options(config: RunConfig, report: TrainingReport | None) -> str | No
     return repr(known if len(labels) <= LABELS_IN_CODE else {"num_labels": len(labels)})
 
 
-def _metadata(config: RunConfig, report: TrainingReport | None, base: BaseFacts, repo_id: str) -> Any:
+def _metadata(config: TaskConfig, report: TrainingReport | None, base: BaseFacts, repo_id: str) -> Any:
     from huggingface_hub import ModelCardData
 
-    language = list(base.language)
     metrics = [name for name in (report.evaluation or {}) if name != LOSS] if report else []
     return ModelCardData(
-        language=language[0] if len(language) == 1 else language or None,
-        license=base.license,
-        license_name=base.license_name,
-        license_link=base.license_link,
+        **licence_of(base),
         library_name=ADAPTER_LIBRARY if is_adapter(config) else LIBRARY,
         pipeline_tag=config.task,
         base_model=None if is_local(config.model.name) else config.model.name,
@@ -107,7 +103,18 @@ def _metadata(config: RunConfig, report: TrainingReport | None, base: BaseFacts,
     )
 
 
-def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
+def licence_of(base: BaseFacts) -> dict[str, Any]:
+    """Return the metadata that a model has from its base model."""
+    language = list(base.language)
+    return {
+        "language": language[0] if len(language) == 1 else language or None,
+        "license": base.license,
+        "license_name": base.license_name,
+        "license_link": base.license_link,
+    }
+
+
+def _result(config: TaskConfig, report: TrainingReport, metric: str) -> Any:
     from huggingface_hub import EvalResult
 
     kind = config.dataset.name or _format(config)
@@ -126,14 +133,14 @@ def _result(config: RunConfig, report: TrainingReport, metric: str) -> Any:
     )
 
 
-def _format(config: RunConfig) -> str:
+def _format(config: TaskConfig) -> str:
     """Return the name of the files' format in the datasets library, which stands in place of a dataset's id."""
     files = config.dataset.files.get("validation") or next(iter(config.dataset.files.values()), ())
     suffixes = PurePosixPath(address_shown(files[0])).suffixes if files else []
     return next((FORMATS[suffix] for suffix in reversed(suffixes) if suffix in FORMATS), "text")
 
 
-def _base(name: str, commit: str | None, hub: str) -> str:
+def base_model(name: str, commit: str | None, hub: str) -> str:
     """Return the base model in Markdown: a link and its commit, or the name of its folder."""
     if is_local(name):
         return f"{code(PurePosixPath(name).name)} (a folder on a volume)"
@@ -146,11 +153,11 @@ def _linked(name: str, commit: str | None, hub: str, kind: str = "") -> str:
     return f"[{cell(name)}]({address(f'{hub}/{kind}{name}')}){at}"
 
 
-def _data(config: RunConfig, resolved: Resolved, hub: str) -> str:
-    source = config.dataset
+def data_source(source: DatasetSource, commit: str | None, hub: str) -> str:
+    """Return the data in Markdown: a link and its commit, or the names of its files."""
     if source.name:
         part = f" ({code(source.config)})" if source.config else ""
-        return _linked(source.name, resolved.dataset_revision, hub, "datasets/") + part
+        return _linked(source.name, commit, hub, "datasets/") + part
     names = [code(PurePosixPath(address_shown(path)).name) for files in source.files.values() for path in files]
     return _listed(names)
 
@@ -161,7 +168,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
-def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, str]]:
+def _setup(config: TaskConfig, report: TrainingReport | None) -> list[tuple[str, str]]:
     """Return the rows of the table on the training."""
     if report is None:
         return []
@@ -184,7 +191,7 @@ def _setup(config: RunConfig, report: TrainingReport | None) -> list[tuple[str, 
     return rows
 
 
-def _method(config: RunConfig) -> list[tuple[str, str]]:
+def _method(config: TaskConfig) -> list[tuple[str, str]]:
     if config.peft is None:
         return []
     peft = config.peft
@@ -225,8 +232,12 @@ def _history(evaluations: tuple[Evaluation, ...], kept_step: int | None, task: s
 
 def title(metric: str, task: str) -> str:
     """Return the name of a metric in a table."""
-    name = TITLES.get(metric, metric.replace("_", " "))
-    return f"{name} (macro)" if metric in TASKS[task].class_means else name
+    return f"{plain_title(metric)} (macro)" if metric in TASKS[task].class_means else plain_title(metric)
+
+
+def plain_title(metric: str) -> str:
+    """Return the name of a metric of which nothing else is known."""
+    return TITLES.get(metric, metric.replace("_", " "))
 
 
 def number(value: float | None) -> str:

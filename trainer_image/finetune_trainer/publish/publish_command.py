@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, PublishedModel, Reason, ResultRecord
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, RunConfig, ScriptConfig, TaskConfig, parse_run_config
 from finetune_trainer.contract.text import log_line
 from finetune_trainer.publish.retries import BACKOFF
 from finetune_trainer.shared import connections
@@ -56,7 +56,7 @@ def main() -> int:
     result = Result()
     signal.signal(signal.SIGTERM, result.stop)  # process 1 ignores it otherwise
     started = datetime.now(UTC)
-    config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
+    config = parse_run_config(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     os.environ.update(environment(config))
     from finetune_trainer.publish.publish_run import deadline_of
 
@@ -83,7 +83,7 @@ def environment(config: RunConfig) -> dict[str, str]:
     return {**trusted, **hub_environment(config.hub, Layout.of(config).hub_cache), **quiet}
 
 
-def work(config: RunConfig, deadline: datetime, result: Result) -> None:
+def work(config: TaskConfig | ScriptConfig, deadline: datetime, result: Result) -> None:
     """Publish in a thread, and leave the result."""
     try:
         from finetune_trainer.publish.publish_run import publish, size

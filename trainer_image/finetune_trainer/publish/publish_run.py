@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from finetune_trainer.contract.records import PublishedModel, Reason
-from finetune_trainer.contract.run_config import RunConfig
-from finetune_trainer.publish import base_model_card, card, sealed
+from finetune_trainer.contract.run_config import RunConfig, ScriptConfig, TaskConfig
+from finetune_trainer.publish import base_model_card, card, script_card, sealed
 from finetune_trainer.publish.base_model_card import NOTHING, BaseFacts
 from finetune_trainer.publish.repository import Target
 from finetune_trainer.publish.retries import until_hub_answers
@@ -31,7 +31,9 @@ BASE_CARD_SECONDS = 30.0
 """The time for which the base model's card is asked for while the Hub answers: its licence is not worth more."""
 
 
-def publish(config: RunConfig, backoff: Backoff, traffic: Traffic, say: Callable[[str], None]) -> PublishedModel:
+def publish(
+    config: TaskConfig | ScriptConfig, backoff: Backoff, traffic: Traffic, say: Callable[[str], None]
+) -> PublishedModel:
     """Publish the run's model. Raise ExpectedError, and OSError of the volume."""
     from huggingface_hub import HfApi
 
@@ -57,18 +59,20 @@ def publish(config: RunConfig, backoff: Backoff, traffic: Traffic, say: Callable
 def _base_facts(
     config: RunConfig, model: SealedModel, api: HfApi, backoff: Backoff, say: Callable[[str], None]
 ) -> BaseFacts:
-    commit = model.report.resolved.model_revision if model.report else config.model.revision
+    if config.model is None:
+        return NOTHING
+    commit = model.resolved.model_revision or config.model.revision
     soon = replace(backoff, deadline=time.monotonic() + BASE_CARD_SECONDS)
-    return base_model_card.known(config, commit, api, Layout.of(config).run.base_facts, soon, say)
+    return base_model_card.known(config.model.name, commit, api, Layout.of(config).run.base_facts, soon, say)
 
 
-def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable[[], BaseFacts]) -> PublishedModel:
+def _push(
+    target: Target, config: TaskConfig | ScriptConfig, model: SealedModel, facts: Callable[[], BaseFacts]
+) -> PublishedModel:
     """Make one try. The base model's card is asked for once the Hub answers: its time must not pass while the Hub is down."""
 
     def text(known: Callable[[], BaseFacts]) -> Callable[[str], str]:
-        return lambda repo_id: card.render(
-            config, model.report, known(), repo_id=repo_id, endpoint=endpoint_of(config.hub)
-        )
+        return lambda repo_id: _card(config, model, known(), repo_id)
 
     message = target.publish.commit_message or f"Model of FineTuneJob {config.job}"
     try:
@@ -79,6 +83,14 @@ def _push(target: Target, config: RunConfig, model: SealedModel, facts: Callable
         # somebody else's licence or language that the Hub does not know must not keep the model back
         target.say("the Hub refuses licence or language of the base model's card: left out")
         return target.push(model, text(lambda: NOTHING), message)
+
+
+def _card(config: TaskConfig | ScriptConfig, model: SealedModel, base: BaseFacts, repo_id: str) -> str:
+    endpoint = endpoint_of(config.hub)
+    if isinstance(config, ScriptConfig):
+        trained = script_card.Trained(model.manifest, model.library, model.resolved)
+        return script_card.render(config, trained, base, repo_id=repo_id, endpoint=endpoint)
+    return card.render(config, model.report, base, repo_id=repo_id, endpoint=endpoint)
 
 
 def size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Digests of prepared data: computed when the data is sealed, compared when a run takes it.
+"""Digests of prepared data (and of the packages and files of scripts): computed when it is sealed, compared when a run takes it.
 
 Each is the digest of a block, so that all cores of a node work on one large file. Process 1 of a training pod imports this
 module too, so it imports no library that reads the files.
@@ -22,6 +22,9 @@ FILES = "files"
 LEARNT_FROM = ("train.arrow", "validation.arrow")
 """Files that decide what is learnt: the best checkpoint is chosen by the second one. The test split is not among them."""
 
+COMPILED = "__pycache__"
+"""The folder of what Python makes of a module when it is imported: it may change, and nothing depends on it."""
+
 BLOCK_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
 THREADS_MOST = 8
@@ -29,8 +32,9 @@ THREADS_MOST = 8
 
 
 def of_folder(folder: Path) -> dict[str, Any]:
-    """Compute size and digests of each file but `META`, as JSON: what `problem` compares with."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != META)
+    """Compute size and digests of each file but `META` and what Python compiles by itself, as JSON: what `problem` compares with."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    names = sorted(file.as_posix() for file in files if file.name != META and COMPILED not in file.parts)
     sizes = {name: (folder / name).stat().st_size for name in names}
     with ThreadPoolExecutor(_threads()) as pool:
         digests = pool.map(lambda block: _digest(folder / block[0], block[1]), _blocks(sizes.items()))

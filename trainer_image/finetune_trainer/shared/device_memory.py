@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.task_facts import TASKS
 
 WEIGHT_BYTES = 4
@@ -58,7 +58,7 @@ class Need:
         return math.ceil(self.parameters * self.bytes_each)
 
 
-def problem(config: RunConfig, model: Path, device_bytes: int) -> str | None:
+def problem(config: TaskConfig, model: Path, device_bytes: int) -> str | None:
     """Say why the model cannot fit into a device of `device_bytes`; None where it may."""
     parameters = parameters_of(model, config.task)
     if parameters is None:
@@ -72,7 +72,7 @@ def problem(config: RunConfig, model: Path, device_bytes: int) -> str | None:
     )
 
 
-def note(config: RunConfig, model: Path) -> str | None:
+def note(config: TaskConfig, model: Path) -> str | None:
     """Say how much memory a rank needs, where that is much; for a job whose devices nobody knows."""
     parameters = parameters_of(model, config.task)
     need = needed(config, parameters) if parameters is not None else None
@@ -81,7 +81,7 @@ def note(config: RunConfig, model: Path) -> str | None:
     return f"Each device needs more than {_gib(need.total_bytes)} of memory: {_text(config, need)}."
 
 
-def needed(config: RunConfig, parameters: int) -> Need:
+def needed(config: TaskConfig, parameters: int) -> Need:
     """Return the need of a model of `parameters` weights, trained as the job says."""
     if config.quantization is not None:
         return Need(parameters, FOUR_BIT_BYTES, "four bits")
@@ -134,13 +134,13 @@ def _files(model: Path) -> list[Path]:
     return [model / part for part in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
 
 
-def _text(config: RunConfig, need: Need) -> str:
+def _text(config: TaskConfig, need: Need) -> str:
     how = "holding" if config.peft is not None else "training all of"
     each = f"{need.bytes_each:g} bytes each ({need.made_of})" if config.quantization is None else "four bits each"
     return f"{how} its {need.parameters / 1e9:.2f} billion weights takes {each}, {_gib(need.total_bytes)} in all before the first row"
 
 
-def _ways_out(config: RunConfig, parameters: int, device_bytes: int) -> str:
+def _ways_out(config: TaskConfig, parameters: int, device_bytes: int) -> str:
     """Name ways to train the model that need less memory and may fit."""
     adapter = WEIGHT_BYTES * parameters
     full = config.peft is None and config.quantization is None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 
 ENDING = "layerdrop"
 """The end of the fields' names: `encoder_layerdrop`, `decoder_layerdrop`, `layerdrop`."""
@@ -39,7 +39,7 @@ def shares_of(model: Path) -> dict[str, float]:
     return shares(config) if isinstance(config, Mapping) else {}
 
 
-def problem(run: RunConfig, left_out: Mapping[str, float]) -> str | None:
+def problem(run: TaskConfig, left_out: Mapping[str, float]) -> str | None:
     """Say why several ranks cannot train a model that leaves layers out as the user wants it; None where they can."""
     if run.world_size == 1 or not left_out:
         return None

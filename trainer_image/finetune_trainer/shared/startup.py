@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 
 FOR_EVALUATION = ("datasets", "pandas", "scipy", "sklearn", "nltk", "peft", "bitsandbytes")
 """Libraries that transformers and accelerate import where they find them, and that a rank needs when it evaluates at the earliest.
@@ -19,7 +19,7 @@ EIGHT_BIT_OPTIMIZERS = ("8bit", "paged")
 """Parts of the names of optimizers that come from bitsandbytes."""
 
 
-def packages_of(config: RunConfig) -> tuple[str, ...]:
+def packages_of(config: TaskConfig) -> tuple[str, ...]:
     """List the packages of `FOR_EVALUATION` that a run trains with: transformers must see them when it is imported."""
     adapters = ("peft",) if config.peft is not None else ()
     optimizer = str(config.training_arguments.get("optim"))

@@ -156,9 +156,24 @@ class Run:
         return self.folder / "publish" / "base.json"
 
     @property
+    def output(self) -> Path:
+        """OUTPUT_DIR of the user's own program: the same folder in every attempt."""
+        return self.folder / "output"
+
+    @property
+    def output_checkpoints(self) -> Path:
+        """CHECKPOINT_DIR of the user's own program."""
+        return self.output / "checkpoints"
+
+    @property
     def broken(self) -> Path:
         """Checkpoints whose manifest does not hold, moved aside."""
         return self.folder / "broken"
+
+    @property
+    def hub_home(self) -> Path:
+        """HF_HOME of a script: the ids that it loads lead to the commits of this run, whatever other jobs of the claim have fetched."""
+        return self.folder / "hub"
 
     def attempt(self, number: int) -> Attempt:
         return Attempt(self.attempts / str(number))
@@ -203,6 +218,14 @@ class Layout:
     def prepared(self, key: str) -> Path:
         """Return the folder of tokenised splits by content: made under another name, then renamed."""
         return self.all_prepared / key
+
+    def packages(self, key: str) -> Path:
+        """Return the folder of the packages that scripts require, by what they were installed from: shared by the jobs of a claim."""
+        return self.output / ".finetune" / "packages" / key
+
+    def files(self, key: str) -> Path:
+        """Return the folder of the files of a script that were fetched, by content: shared by the jobs of a claim."""
+        return self.output / ".finetune" / "files" / key
 
     @property
     def model_link(self) -> Path:
@@ -505,8 +528,10 @@ def passes(error: BaseException) -> bool:
 
 
 def concerns(error: OSError, output: Path) -> bool:
-    """Tell whether an error is about the volume: one that names a file elsewhere is not."""
-    return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(output)
+    """Tell whether an error is about the volume: one that names a file elsewhere is not. A relative name is one of this process."""
+    if not isinstance(error.filename, str | bytes):  # nothing, or the number of an open file
+        return True
+    return Path(os.path.abspath(os.fsdecode(error.filename))).is_relative_to(output)
 
 
 def is_of_volume(error: OSError, output: Path) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.task_facts import ProblemType
 from finetune_trainer.data import label_columns, label_lists, number_labels
 from finetune_trainer.data.column_request import IGNORED_LABEL
@@ -41,7 +41,7 @@ class LabelProblem(ABC):
 
     name: ProblemType
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: TaskConfig) -> None:
         """Raise ExpectedError where a setting has no meaning for such labels."""
         return
 
@@ -238,7 +238,7 @@ class Regression(LabelProblem):
 
     name: ProblemType = "regression"
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: TaskConfig) -> None:
         if config.loss_weights:
             raise ExpectedError(
                 Reason.ARGUMENTS_INVALID, "spec.lossWeights: a regression has no classes to balance. Leave it out."
@@ -298,6 +298,6 @@ PROBLEMS: dict[ProblemType, LabelProblem] = {
 }
 
 
-def problem_of(config: RunConfig) -> LabelProblem:
+def problem_of(config: TaskConfig) -> LabelProblem:
     """Return the problem of a run, by the kind of its labels."""
     return PROBLEMS[config.problem_type or "single_label_classification"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks.loading import load
 from finetune_trainer.tasks.task import Evaluated
@@ -20,7 +20,7 @@ SHOWN_CLASSES = 100
 
 
 def load_with_labels(
-    head: str, folder: Path, purpose: str, labels: tuple[str, ...], config: RunConfig, options: Mapping[str, Any]
+    head: str, folder: Path, purpose: str, labels: tuple[str, ...], config: TaskConfig, options: Mapping[str, Any]
 ) -> tuple[Any, Any]:
     """Load model and tokenizer with a head for the labels; a head for other classes is left behind."""
     named = {

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, LENGTH
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.data.split import Split
@@ -44,17 +44,17 @@ class FillMask(TokenTask):
 
     # --- preparing ---
 
-    def columns(self, config: RunConfig) -> list[str]:
+    def columns(self, config: TaskConfig) -> list[str]:
         return [config.dataset.columns.get(TEXT, TEXT)]
 
-    def text_columns(self, config: RunConfig) -> list[str]:
+    def text_columns(self, config: TaskConfig) -> list[str]:
         return self.columns(config)
 
-    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+    def check(self, splits: dict[str, Split], config: TaskConfig) -> Checked:
         """Drop blank texts, of which corpora are full."""
         return plain_text.texts(splits, self.columns(config)[0])
 
-    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: TaskConfig) -> None:
         super().check_model(model, config)
         if model.tokenizer.mask_token_id is None:
             raise ExpectedError(
@@ -69,7 +69,7 @@ class FillMask(TokenTask):
                 "word. Leave preprocessing.wholeWordMask out, or choose a model with a fast tokenizer (tokenizer.json).",
             )
 
-    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: TaskConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Return the tokens at most: packed rows have a limit also where neither user nor model has one."""
         return self.limits_by_default(config, model) if config.preprocessing.packing else super().limits(config, model)
 
@@ -101,7 +101,9 @@ class FillMask(TokenTask):
 
     # --- training ---
 
-    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    def load(
+        self, folder: Path, prepared: PreparedTask, config: TaskConfig, options: dict[str, Any]
+    ) -> tuple[Any, Any]:
         return load(self.facts.model_class, folder, "fill in words", options)
 
     def collator(self, run: Training) -> Any:

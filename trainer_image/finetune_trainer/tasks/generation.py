@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 BEAMS = ("early_stopping", "length_penalty")
 """Settings without effect outside sampling or beam search; transformers refuses to save them there."""
 
 
-def wanted(config: RunConfig) -> bool:
+def wanted(config: TaskConfig) -> bool:
     """Tell whether evaluation generates. It does unless the user says no: without text there is neither ROUGE nor BLEU."""
     return config.training_arguments.get("predict_with_generate") is not False
 
 
-def configure(settings: Any, config: RunConfig, target_tokens: int) -> None:
+def configure(settings: Any, config: TaskConfig, target_tokens: int) -> None:
     """Write length and beams as the user wants them into a model's generation config."""
     arguments = config.training_arguments
     length = arguments.get("generation_max_length")

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.shared.failures import ExpectedError
@@ -24,7 +24,7 @@ FIELDS = ("source_language", "target_language")
 YAML_PATHS = {"source_language": "preprocessing.sourceLanguage", "target_language": "preprocessing.targetLanguage"}
 
 
-def check(model: ModelDescription, config: RunConfig) -> None:
+def check(model: ModelDescription, config: TaskConfig) -> None:
     """Raise ExpectedError where languages are missing, unknown, or given to a tokenizer that has none."""
     wanted = {field: getattr(config.preprocessing, field) for field in FIELDS}
     known = codes(model.tokenizer)
@@ -54,26 +54,26 @@ def codes(tokenizer: Any) -> list[str]:
     return sorted({*(token.strip("_") for token in known), *special})
 
 
-def chosen(tokenizer: Any, config: RunConfig) -> tuple[str | None, str | None]:
+def chosen(tokenizer: Any, config: TaskConfig) -> tuple[str | None, str | None]:
     """Return source and target language: what the user gave, else the pair that the tokenizer was saved with."""
     saved = tuple(tokenizer.init_kwargs.get(name) for name in ("src_lang", "tgt_lang"))
     source, target = saved if None not in saved else (None, None)
     return config.preprocessing.source_language or source, config.preprocessing.target_language or target
 
 
-def set_languages(tokenizer: Any, config: RunConfig) -> None:
+def set_languages(tokenizer: Any, config: TaskConfig) -> None:
     """Set the languages in which a multilingual tokenizer reads source and target."""
     if _has_languages(tokenizer):
         tokenizer.src_lang, tokenizer.tgt_lang = chosen(tokenizer, config)
 
 
-def prefix(tokenizer: Any, config: RunConfig) -> str:
+def prefix(tokenizer: Any, config: TaskConfig) -> str:
     """Return the text before each source text: the code that a Marian model asks for, and the user's prefix."""
     marked = getattr(tokenizer, "supported_language_codes", None) and config.preprocessing.target_language
     return (f">>{marked}<< " if marked else "") + (config.preprocessing.source_prefix or "")
 
 
-def unmarked(tokenizer: Any, config: RunConfig) -> bool:
+def unmarked(tokenizer: Any, config: TaskConfig) -> bool:
     """Tell whether a Marian model of several target languages is given none of them by this run."""
     known = getattr(tokenizer, "supported_language_codes", None)
     return bool(known) and not MARKED.match(prefix(tokenizer, config))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.task_facts import TASKS
 from finetune_trainer.data.data_errors import shown
 from finetune_trainer.data.model import ModelDescription, max_tokens
@@ -27,18 +27,18 @@ LOOKS_AHEAD = {"prophetnet": 2}
 """Kind -> positions that its decoder lacks: it numbers them from behind the padding index on, and reads the next one, too."""
 
 
-def source_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
+def source_limit(config: TaskConfig, model: Any, tokenizer: Any) -> int:
     """Return the tokens of a source at most; `model` is the model's configuration."""
     usual = min(max_tokens(model, tokenizer) or SOURCE_TOKENS, SOURCE_TOKENS)
     return _within(config.preprocessing.max_source_length or usual, _positions(model, "encoder", tokenizer))
 
 
-def target_limit(config: RunConfig, model: Any, tokenizer: Any) -> int:
+def target_limit(config: TaskConfig, model: Any, tokenizer: Any) -> int:
     """Return the tokens of a target at most."""
     return _within(config.preprocessing.max_target_length or TARGET_TOKENS, _positions(model, "decoder", tokenizer))
 
 
-def limits(config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
+def limits(config: TaskConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
     """Return both limits, and messages about them, and about a missing prefix or missing languages."""
     tokenizer, preprocessing = model.tokenizer, config.preprocessing
     languages.set_languages(tokenizer, config)
@@ -117,7 +117,7 @@ def _require_room(field: str, limit: int | None, taken: int, takers: str) -> Non
         )
 
 
-def _check_generation(config: RunConfig, positions: int | None) -> None:
+def _check_generation(config: TaskConfig, positions: int | None) -> None:
     length = config.training_arguments.get("generation_max_length")
     if not isinstance(length, int):
         return
@@ -134,7 +134,7 @@ def _check_generation(config: RunConfig, positions: int | None) -> None:
         )
 
 
-def _prefix_messages(config: RunConfig, model: ModelDescription) -> tuple[str, ...]:
+def _prefix_messages(config: TaskConfig, model: ModelDescription) -> tuple[str, ...]:
     if languages.unmarked(model.tokenizer, config):
         known = languages.codes(model.tokenizer)
         return (

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS
 from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
@@ -45,7 +45,7 @@ class QuestionAnswering(Task):
     heads = "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"
     head = "question answering"
 
-    def columns(self, config: RunConfig) -> list[str]:
+    def columns(self, config: TaskConfig) -> list[str]:
         named = config.dataset.columns
         wanted = [*self.text_columns(config), named.get(ANSWERS, ANSWERS), *([named[ID]] if ID in named else [])]
         twice = sorted({column for column in wanted if wanted.count(column) > 1})
@@ -55,11 +55,11 @@ class QuestionAnswering(Task):
             )
         return wanted
 
-    def text_columns(self, config: RunConfig) -> list[str]:
+    def text_columns(self, config: TaskConfig) -> list[str]:
         named = config.dataset.columns
         return [named.get(QUESTION, QUESTION), named.get(CONTEXT, CONTEXT)]
 
-    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+    def check(self, splits: dict[str, Split], config: TaskConfig) -> Checked:
         """Raise where an answer does not stand in its context."""
         question, context = self.text_columns(config)
         column = config.dataset.columns.get(ANSWERS, ANSWERS)
@@ -89,7 +89,7 @@ class QuestionAnswering(Task):
             tables[role] = pa.table({**chosen, **facts})
         return Checked(tables, messages=tuple(messages))
 
-    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: TaskConfig) -> None:
         """Raise for a tokenizer that does not tell characters: answers are found by them."""
         super().check_model(model, config)
         require_decoder_start(model)
@@ -100,10 +100,10 @@ class QuestionAnswering(Task):
                 "token stands for, which question-answering needs. Choose a model with a tokenizer.json.",
             )
 
-    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: TaskConfig) -> int:
         return int(model.tokenizer.num_special_tokens_to_add(pair=True))
 
-    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: TaskConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Return the tokens of a window: fewer than the model reads, as most contexts are short; overlaps leave it room to move."""
         wanted = config.preprocessing
         decoder = getattr(model.config, "max_decoder_position_embeddings", None)
@@ -153,7 +153,9 @@ class QuestionAnswering(Task):
         begin, end = row[LABELS]
         return [] if (begin, end) == NOWHERE else list(row["input_ids"][begin : end + 1])
 
-    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    def load(
+        self, folder: Path, prepared: PreparedTask, config: TaskConfig, options: dict[str, Any]
+    ) -> tuple[Any, Any]:
         """Load a model with a head for first and last tokens that leaves out padding."""
         head = {"num_labels": 2, "ignore_mismatched_sizes": True, **options}
         # The question comes first in each row, whatever fills up the batch: also for later users of the model.
@@ -223,7 +225,7 @@ class QuestionAnswering(Task):
                 row += 1
 
 
-def _shared(config: RunConfig, tokens: int) -> int:
+def _shared(config: TaskConfig, tokens: int) -> int:
     """Count the tokens that a window shares with the one before."""
     stride = config.preprocessing.stride
     return min(SHARED_TOKENS, tokens // 3) if stride is None else stride

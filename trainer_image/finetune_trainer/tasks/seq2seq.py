@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import LABELS, LENGTH
 from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
@@ -59,7 +59,7 @@ class SequenceToSequence(TokenTask):
 
     # --- preparing ---
 
-    def columns(self, config: RunConfig) -> list[str]:
+    def columns(self, config: TaskConfig) -> list[str]:
         wanted = [config.dataset.columns.get(role, str(self.facts.roles[role])) for role in self.roles]
         if wanted[0] == wanted[1]:
             raise ExpectedError(
@@ -67,10 +67,10 @@ class SequenceToSequence(TokenTask):
             )
         return wanted
 
-    def text_columns(self, config: RunConfig) -> list[str]:
+    def text_columns(self, config: TaskConfig) -> list[str]:
         return self.columns(config)
 
-    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+    def check(self, splits: dict[str, Split], config: TaskConfig) -> Checked:
         """Raise where a source or a target is no text."""
         columns = self.columns(config)
         for split in splits.values():
@@ -86,7 +86,7 @@ class SequenceToSequence(TokenTask):
         """Return messages for the user about the texts."""
         return ()
 
-    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: TaskConfig) -> None:
         """Raise for a model without an encoder, without a decoder that knows where to start, or without the languages asked for."""
         super().check_model(model, config)
         kind = model.config.model_type
@@ -111,7 +111,7 @@ class SequenceToSequence(TokenTask):
             )
         languages.check(model, config)
 
-    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: TaskConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Return the tokens of source and target, and messages about them and about the prefix."""
         return lengths.limits(config, model)
 
@@ -138,7 +138,9 @@ class SequenceToSequence(TokenTask):
 
     # --- training ---
 
-    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    def load(
+        self, folder: Path, prepared: PreparedTask, config: TaskConfig, options: dict[str, Any]
+    ) -> tuple[Any, Any]:
         """Load the model, and tell it how its targets begin and how long they get."""
         model, tokenizer = load(self.facts.model_class, folder, "write text", options)
         languages.set_languages(tokenizer, config)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.task_facts import TASKS, TaskFacts, TaskName
 from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, ColumnRequest
 from finetune_trainer.data.data_errors import names
@@ -58,7 +58,7 @@ class Limits:
 class Reading:
     """Settings by which the rows of one split are tokenised."""
 
-    config: RunConfig
+    config: TaskConfig
     model: ModelDescription
     limits: Limits
     label_names: tuple[str, ...]
@@ -93,8 +93,8 @@ class Tokenised:
 class Training:
     """Everything that a task knows while a rank trains."""
 
-    config: RunConfig
-    prepared: Prepared
+    config: TaskConfig
+    prepared: PreparedTask
     arguments: Any
     """The TrainingArguments."""
     model: Any
@@ -156,22 +156,22 @@ class Task(ABC):
     # --- preparing: no torch ---
 
     @abstractmethod
-    def columns(self, config: RunConfig) -> list[str]:
+    def columns(self, config: TaskConfig) -> list[str]:
         """List all columns of the data that are read."""
 
     @abstractmethod
-    def text_columns(self, config: RunConfig) -> list[str]:
+    def text_columns(self, config: TaskConfig) -> list[str]:
         """List the columns that hold text, so that a reader does not take `007` for a number."""
 
-    def asked(self, config: RunConfig) -> ColumnRequest:
+    def asked(self, config: TaskConfig) -> ColumnRequest:
         """Return the columns to read from the data, and how."""
         return ColumnRequest(tuple(self.columns(config)), tuple(self.text_columns(config)), config.dataset.field)
 
     @abstractmethod
-    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+    def check(self, splits: dict[str, Split], config: TaskConfig) -> Checked:
         """Check every row. Raise ExpectedError that names file, line, column, value and the way out."""
 
-    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: TaskConfig) -> None:
         """Raise ExpectedError, which names models that can, where this model cannot be trained for the task."""
         # Imported by its path: as an attribute of its package it would need torch.
         kinds = getattr(import_module("transformers.models.auto.modeling_auto"), self.heads)
@@ -188,11 +188,11 @@ class Task(ABC):
         """Return messages for the user about this model in this task."""
         return ()
 
-    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: TaskConfig) -> int:
         """Count the tokens of each row that are not text."""
         return int(model.tokenizer.num_special_tokens_to_add(pair=False))
 
-    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: TaskConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Return the tokens at most and messages for the user: a wish above what the model reads is cut down to that."""
         wanted, limit = config.preprocessing.max_length, model.max_tokens
         special = self.special_tokens(model, config)
@@ -228,7 +228,9 @@ class Task(ABC):
     # --- training ---
 
     @abstractmethod
-    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    def load(
+        self, folder: Path, prepared: PreparedTask, config: TaskConfig, options: dict[str, Any]
+    ) -> tuple[Any, Any]:
         """Load the model, with weights in fp32 however they were saved, and the tokenizer; `options` go to `from_pretrained`."""
 
     @abstractmethod

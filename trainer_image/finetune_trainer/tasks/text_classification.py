@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import LABELS, LENGTH
 from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
@@ -37,7 +37,7 @@ class TextClassification(Task):
     heads = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
     head = "text classification"
 
-    def columns(self, config: RunConfig) -> list[str]:
+    def columns(self, config: TaskConfig) -> list[str]:
         wanted = [*self._texts(config), *self._labels(config)]
         twice = sorted({column for column in wanted if wanted.count(column) > 1})
         if twice:
@@ -46,18 +46,18 @@ class TextClassification(Task):
             )
         return wanted
 
-    def text_columns(self, config: RunConfig) -> list[str]:
+    def text_columns(self, config: TaskConfig) -> list[str]:
         return self._texts(config)
 
-    def _texts(self, config: RunConfig) -> list[str]:
+    def _texts(self, config: TaskConfig) -> list[str]:
         columns = config.dataset.columns
         pair = columns.get(TEXT_PAIR)
         return [columns.get(TEXT, TEXT), *([pair] if pair else [])]
 
-    def _labels(self, config: RunConfig) -> Sequence[str]:
+    def _labels(self, config: TaskConfig) -> Sequence[str]:
         return config.dataset.label_columns or [config.dataset.columns.get(LABEL, LABEL)]
 
-    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+    def check(self, splits: dict[str, Split], config: TaskConfig) -> Checked:
         """Raise where a text is no text, or a label is none of the training labels."""
         problem = problem_of(config)
         problem.check(config)
@@ -79,14 +79,14 @@ class TextClassification(Task):
         messages = [message for column in texts for message in serialised(splits["train"], column)]
         return Checked(tables, labels.names, messages=(*messages, *labels.messages))
 
-    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: TaskConfig) -> None:
         super().check_model(model, config)
         require_decoder_start(model)
 
     def model_messages(self, model: ModelDescription, label_names: tuple[str, ...]) -> tuple[str, ...]:
         return classes.head_message(model, HEAD, len(label_names) or 1)
 
-    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: TaskConfig) -> int:
         return int(model.tokenizer.num_special_tokens_to_add(pair=TEXT_PAIR in config.dataset.columns))
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
@@ -106,7 +106,9 @@ class TextClassification(Task):
             arrays[LENGTH] = pa.array([len(row) for row in ids], type=pa.int32())
             yield Tokenised(pa.RecordBatch.from_pydict(arrays), classes.truncated(encoded, limit))
 
-    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    def load(
+        self, folder: Path, prepared: PreparedTask, config: TaskConfig, options: dict[str, Any]
+    ) -> tuple[Any, Any]:
         problem, labels = problem_of(config), prepared.label_names
         wanted = {**options, "num_labels": problem.outputs(len(labels)), "problem_type": problem.name}
         head, purpose = self.facts.model_class, "classify text"

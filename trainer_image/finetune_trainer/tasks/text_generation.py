@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import ColumnRequest
 from finetune_trainer.data.data_errors import names
 from finetune_trainer.data.model import ModelDescription
@@ -40,7 +40,7 @@ ENCODERS = ("xlm", "xlnet")
 """Kinds that read both ways, which neither `is_decoder` nor their other heads tell."""
 
 
-def kind_of_rows(config: RunConfig) -> str:
+def kind_of_rows(config: TaskConfig) -> str:
     """Return `text`, `prompt` or `messages`, by the columns that were named."""
     named = [role for role in (TEXT, PROMPT, COMPLETION, MESSAGES) if role in config.dataset.columns]
     kinds = {PROMPT if role == COMPLETION else role for role in named}
@@ -69,7 +69,7 @@ class TextGeneration(TokenTask):
 
     # --- preparing ---
 
-    def columns(self, config: RunConfig) -> list[str]:
+    def columns(self, config: TaskConfig) -> list[str]:
         kind, columns = kind_of_rows(config), config.dataset.columns
         if kind == PROMPT:
             if columns[PROMPT] == columns[COMPLETION]:
@@ -81,17 +81,17 @@ class TextGeneration(TokenTask):
             return [columns[MESSAGES], columns.get(chat.TOOLS, chat.TOOLS)]
         return [columns.get(kind, kind)]
 
-    def text_columns(self, config: RunConfig) -> list[str]:
+    def text_columns(self, config: TaskConfig) -> list[str]:
         return [] if kind_of_rows(config) == MESSAGES else self.columns(config)
 
-    def asked(self, config: RunConfig) -> ColumnRequest:
+    def asked(self, config: TaskConfig) -> ColumnRequest:
         asked = super().asked(config)
         if kind_of_rows(config) != MESSAGES:
             return asked
         optional = () if chat.TOOLS in config.dataset.columns else (chat.TOOLS,)
         return replace(asked, nested=asked.columns, optional=optional, beside=chat.BESIDE)
 
-    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+    def check(self, splits: dict[str, Split], config: TaskConfig) -> Checked:
         """Drop blank texts, of which corpora are full; raise for half a pair or half a conversation, which is a mistake."""
         kind, columns = kind_of_rows(config), self.columns(config)
         if kind == MESSAGES:
@@ -112,7 +112,7 @@ class TextGeneration(TokenTask):
         }
         return Checked(tables, messages=_unseparated(tables["train"]))
 
-    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: TaskConfig) -> None:
         super().check_model(model, config)
         _require_one_way(model)
         if model.tokenizer.eos_token_id is None:
@@ -124,10 +124,10 @@ class TextGeneration(TokenTask):
         if kind_of_rows(config) == MESSAGES:
             chat_template.require_template(model)
 
-    def special_tokens(self, model: ModelDescription, config: RunConfig) -> int:
+    def special_tokens(self, model: ModelDescription, config: TaskConfig) -> int:
         return len(packing.affixes(model.tokenizer).begin) + 1
 
-    def limits(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
+    def limits(self, config: TaskConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         return self.limits_by_default(config, model)
 
     def tokenise(self, rows: pa.Table, reading: Reading) -> Iterator[Tokenised]:
@@ -136,7 +136,9 @@ class TextGeneration(TokenTask):
 
     # --- training ---
 
-    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    def load(
+        self, folder: Path, prepared: PreparedTask, config: TaskConfig, options: dict[str, Any]
+    ) -> tuple[Any, Any]:
         model, tokenizer = load(self.facts.model_class, folder, "write text", options)
         make_generation_savable(model)
         if model.generation_config.pad_token_id is None:

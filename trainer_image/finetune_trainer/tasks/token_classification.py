@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.column_request import IGNORED_LABEL, LABELS, LENGTH
 from finetune_trainer.data.data_errors import names, others
 from finetune_trainer.data.label_lists import TAG, Lists
@@ -42,7 +42,7 @@ class TokenClassification(Task):
     heads = "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"
     head = "token classification"
 
-    def columns(self, config: RunConfig) -> list[str]:
+    def columns(self, config: TaskConfig) -> list[str]:
         wanted = [config.dataset.columns.get(role, name) for role, name in DEFAULT_COLUMNS.items()]
         if wanted[0] == wanted[1]:
             raise ExpectedError(
@@ -50,10 +50,10 @@ class TokenClassification(Task):
             )
         return wanted
 
-    def text_columns(self, config: RunConfig) -> list[str]:
+    def text_columns(self, config: TaskConfig) -> list[str]:
         return []  # words are lists
 
-    def check(self, splits: dict[str, Split], config: RunConfig) -> Checked:
+    def check(self, splits: dict[str, Split], config: TaskConfig) -> Checked:
         """Raise where a row has no words, other than as many tags, or a tag that is none of the training tags."""
         words, tags = self.columns(config)
         blank = {role: require_words(split, words) for role, split in splits.items()}
@@ -76,7 +76,7 @@ class TokenClassification(Task):
         }
         return Checked(tables, labels, messages=tuple(notes))
 
-    def check_model(self, model: ModelDescription, config: RunConfig) -> None:
+    def check_model(self, model: ModelDescription, config: TaskConfig) -> None:
         super().check_model(model, config)
         if not model.tokenizer.is_fast:
             raise ExpectedError(
@@ -113,7 +113,9 @@ class TokenClassification(Task):
                 arrays[TAGGED] = pa.array(tagged, pa.list_(pa.int32()))
             yield Tokenised(pa.RecordBatch.from_pydict(arrays), classes.truncated(encoded, limit))
 
-    def load(self, folder: Path, prepared: Prepared, config: RunConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    def load(
+        self, folder: Path, prepared: PreparedTask, config: TaskConfig, options: dict[str, Any]
+    ) -> tuple[Any, Any]:
         labels = prepared.label_names
         wanted = {**options, "num_labels": len(labels)}
         head = self.facts.model_class

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.data.model import ModelDescription
 from finetune_trainer.tasks.task import Evaluated, Limits, Task, Training
 
@@ -35,7 +35,7 @@ class TokenTask(Task):
 
         return token_loss.metrics(evaluated)
 
-    def limits_by_default(self, config: RunConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
+    def limits_by_default(self, config: TaskConfig, model: ModelDescription) -> tuple[Limits, tuple[str, ...]]:
         """Return the tokens at most: without a wish no more than `DEFAULT_TOKENS`, which a message says."""
         limits, messages = super().limits(config, model)
         if config.preprocessing.max_length is not None or (limits.tokens or DEFAULT_TOKENS + 1) <= DEFAULT_TOKENS:

@@ -19,9 +19,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 from transformers.pytorch_utils import Conv1D
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import Peft, RunConfig
+from finetune_trainer.contract.run_config import Peft, TaskConfig
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.tasks.loading import skeleton
@@ -44,8 +44,8 @@ class Adapters:
     """The adapters of one run."""
 
     task: Task
-    config: RunConfig
-    prepared: Prepared
+    config: TaskConfig
+    prepared: PreparedTask
     precision: str
     device: int | str
     """Number of this rank's accelerator."""

@@ -14,7 +14,7 @@ from finetune_trainer.contract.launch_protocol import RankCheckpoint
 from finetune_trainer.contract.records import PodPhase, Reason
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler
 from finetune_trainer.shared.failures import ExpectedError
-from finetune_trainer.train.launch_client import LaunchClient
+from finetune_trainer.shared.launch_client import LaunchClient
 from finetune_trainer.train.progress_reporter import Reporter, SignsOfLife
 from finetune_trainer.train.pulse import Beat, Pulse
 from finetune_trainer.train.startup_timer import StartupTimer

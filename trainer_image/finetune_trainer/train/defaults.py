@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_trainer.contract import task_facts
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import LORA_LEARNING_RATE, RunConfig
+from finetune_trainer.contract.run_config import LORA_LEARNING_RATE, TaskConfig
 from finetune_trainer.data.sampler import Strategy
 from finetune_trainer.shared.failures import ExpectedError
 
@@ -52,7 +52,7 @@ class Plan:
     messages: tuple[str, ...]
 
 
-def plan(config: RunConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -> Plan:
+def plan(config: TaskConfig, *, cuda: bool, bf16: bool = False, cores: int = 1) -> Plan:
     """Resolve the training arguments of a run. `bf16` says whether all accelerators support it, `cores` how many a rank has."""
     user_arguments = {name: value for name, value in config.training_arguments.items() if value is not None}
     if user_arguments.get("max_steps") == 0:
@@ -104,7 +104,7 @@ def _accelerator_arguments(user_arguments: dict[str, Any], *, bf16: bool, cores:
     return arguments
 
 
-def _best_metric_arguments(config: RunConfig, user_arguments: dict[str, Any], *, timed: bool) -> dict[str, Any]:
+def _best_metric_arguments(config: TaskConfig, user_arguments: dict[str, Any], *, timed: bool) -> dict[str, Any]:
     """Return the metric that says what is best, and its direction; a training that may stop early keeps its best weights."""
     arguments: dict[str, Any] = {}
     if config.early_stopping is not None and _saves_what_it_evaluates(user_arguments, timed=timed):

@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.training_report import PREDICTIONS_FILE
 from finetune_trainer.data.prepared_dataset import PreparedDataset
 from finetune_trainer.data.sampler import by_length
 from finetune_trainer.shared import startup
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.launch_client import LaunchError
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.tasks.task import Evaluated, Task, Training
-from finetune_trainer.train.launch_client import LaunchError
 from finetune_trainer.train.strict_json import as_json
 from finetune_trainer.train.trainer import RankTrainer
 from finetune_trainer.train.volume_trouble import until_written
@@ -133,7 +133,7 @@ def kept_without(name: str, make: Callable[[], T], otherwise: T, tell: Callable[
         return otherwise
 
 
-def examples(prepared: Prepared, role: str) -> pa.Table | None:
+def examples(prepared: PreparedTask, role: str) -> pa.Table | None:
     """Return the rows of a split as they were before they became tokens, where they were kept."""
     path = to_local(prepared.data) / f"{role}.examples.arrow"
     if not path.is_file():

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from finetune_trainer.contract.frozen_document import left_out
 from finetune_trainer.contract.launch_protocol import RankProgress, Saved
-from finetune_trainer.train.launch_client import LaunchClient, LaunchError
+from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
 
 PERIOD_SECONDS = 1.0
 SIGN_SECONDS = 5.0

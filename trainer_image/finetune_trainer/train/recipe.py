@@ -19,20 +19,20 @@ from transformers.utils import logging as transformers_logging
 
 from finetune_trainer import tasks
 from finetune_trainer.contract.launch_protocol import RankEnv, RankModel
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import PodPhase, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.contract.training_report import REPORT_FILE, TrainingReport
 from finetune_trainer.data.prepared_dataset import Collator, PreparedDataset
 from finetune_trainer.data.sampler import GlobalBatchOrder, MicroBatchSampler, by_length
 from finetune_trainer.shared import host, startup
 from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.tasks.task import Training
 from finetune_trainer.train import balance, defaults, precision, resume_check, towers, unused_weights
 from finetune_trainer.train.callback import RankCallback, plain
 from finetune_trainer.train.early_stopping import EarlyStopper
-from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 from finetune_trainer.train.predict import Judge, Tested, kept_without
 from finetune_trainer.train.progress_reporter import Reporter
 from finetune_trainer.train.pulse import Pulse
@@ -58,7 +58,7 @@ class Trained:
     evaluation: dict[str, float] | None
 
 
-def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Trained:
+def train(config: TaskConfig, client: LaunchClient, reporter: Reporter) -> Trained:
     """Train as one rank; every rank of the world runs this."""
     started = datetime.now(UTC)
     startup_timer = StartupTimer()
@@ -76,7 +76,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     arguments = defaults.training_arguments(plan, str(staging))
     world.check(arguments)
     startup_timer.done("process group")
-    prepared = client.prepared()
+    prepared = client.prepared(PreparedTask)
     startup_timer.done("data")
     world.require_room(config, to_local(prepared.model))
     reporter.tell(*world.messages, *plan.messages, precision=plan.precision, phase=PodPhase.STARTING)
@@ -135,7 +135,7 @@ def train(config: RunConfig, client: LaunchClient, reporter: Reporter) -> Traine
     return Trained(trainer.state.global_step, evaluation_and_test)
 
 
-def _timeout_seconds(config: RunConfig) -> float:
+def _timeout_seconds(config: TaskConfig) -> float:
     """Return the timeout of an exchange between ranks."""
     timeout = config.training_arguments.get("ddp_timeout")
     return float(timeout) if isinstance(timeout, int | float) else DEFAULT_TIMEOUT_SECONDS
@@ -146,9 +146,9 @@ class _Run:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: TaskConfig,
         plan: defaults.Plan,
-        prepared: Prepared,
+        prepared: PreparedTask,
         arguments: Any,
         world: World,
         tell: Callable[[str], None],
@@ -229,7 +229,7 @@ class _Run:
             raise ExpectedError(Reason.ARGUMENTS_INVALID, f"trainingArguments: {error}") from error
 
 
-def _early_stopping(config: RunConfig, plan: defaults.Plan, reporter: Reporter) -> list[TrainerCallback]:
+def _early_stopping(config: TaskConfig, plan: defaults.Plan, reporter: Reporter) -> list[TrainerCallback]:
     if config.early_stopping is None:
         return []
     return [

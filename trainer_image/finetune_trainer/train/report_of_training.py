@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.training_report import Evaluation, TrainingReport
 from finetune_trainer.train.callback import plain
 from finetune_trainer.train.defaults import OWNED, Plan
@@ -32,7 +32,7 @@ def training_report(
     task: str,
     plan: Plan,
     user_arguments: Mapping[str, Any],
-    prepared: Prepared,
+    prepared: PreparedTask,
     state: Any,
     world: World,
     batch_rows: int,

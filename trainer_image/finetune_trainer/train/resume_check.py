@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.data.sampler import GlobalBatchOrder
 from finetune_trainer.shared.checkpoints import training_note
@@ -18,7 +18,7 @@ REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 """Files without which the Trainer would go on with a new optimizer or scheduler."""
 
 
-def note(order: GlobalBatchOrder, prepared: Prepared) -> dict[str, Any]:
+def note(order: GlobalBatchOrder, prepared: PreparedTask) -> dict[str, Any]:
     """Return the note that a resume must agree with."""
     return _of_order(order) | training_note.of(prepared)
 
@@ -39,7 +39,7 @@ def order_of(checkpoint: Path, order: GlobalBatchOrder) -> GlobalBatchOrder:
     return replace(order, longest_first=bool(training_note.read(checkpoint).get(LONGEST_FIRST)))
 
 
-def check(checkpoint: Path, order: GlobalBatchOrder, prepared: Prepared) -> None:
+def check(checkpoint: Path, order: GlobalBatchOrder, prepared: PreparedTask) -> None:
     """Raise CheckpointMismatch with the differences, where the checkpoint does not fit."""
     missing = [name for name in REQUIRED if not (checkpoint / name).is_file()]
     if missing:

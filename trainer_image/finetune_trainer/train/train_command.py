@@ -14,16 +14,16 @@ from typing import NoReturn
 
 from finetune_trainer.contract.launch_protocol import RankResult
 from finetune_trainer.contract.records import Exit, Failure, Outcome
-from finetune_trainer.contract.run_config import Env, RunConfig
+from finetune_trainer.contract.run_config import Env, TaskConfig
 from finetune_trainer.shared import startup
+from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 
 
 def main() -> NoReturn:
     """Run the rank that torchrun's environment describes."""
     rank = int(os.environ["RANK"])
-    config = RunConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
+    config = TaskConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     client = LaunchClient.from_environment()
     result = _run(config, client, rank)
     try:
@@ -35,7 +35,7 @@ def main() -> NoReturn:
     os._exit(Exit.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else Exit.FAILED)
 
 
-def _run(config: RunConfig, client: LaunchClient, rank: int) -> RankResult:
+def _run(config: TaskConfig, client: LaunchClient, rank: int) -> RankResult:
     from finetune_trainer.shared.rank_failures import failure_of
     from finetune_trainer.train.progress_reporter import Reporter
 

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.shared import layerdrop
 from finetune_trainer.shared.failures import ExpectedError
 
 REENTRANT = "use_reentrant"
 
 
-def adjust_arguments(arguments: Any, run: RunConfig, model: Any) -> str | None:
+def adjust_arguments(arguments: Any, run: TaskConfig, model: Any) -> str | None:
     """Set the Trainer's arguments to what several ranks can do; return a message for the user where that is something else.
 
     `model` is without adapters. Raise ExpectedError where what the user wants can't be done.
@@ -46,7 +46,7 @@ def adjust_arguments(arguments: Any, run: RunConfig, model: Any) -> str | None:
     return why
 
 
-def _looks_for_unused(arguments: Any, run: RunConfig, left_out: Mapping[str, float]) -> str | None:
+def _looks_for_unused(arguments: Any, run: TaskConfig, left_out: Mapping[str, float]) -> str | None:
     """Return why ranks must search for weights without a part, as a message on the reentrant way; None where they need not."""
     if left_out:
         why = f"of a model that leaves out layers at random ({layerdrop.described(left_out)})"

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from finetune_trainer.contract.records import Cause, Reason
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.shared import device_memory
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.train import device_messages
@@ -52,7 +52,7 @@ class World:
             messages=device_messages.messages(accelerators=accelerators, seen=seen, ranks=ranks),
         )
 
-    def require_room(self, config: RunConfig, model: Path) -> None:
+    def require_room(self, config: TaskConfig, model: Path) -> None:
         """Raise ExpectedError where this rank's device can't hold what the training of this model takes."""
         if not self.cuda:
             return

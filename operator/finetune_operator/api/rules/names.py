@@ -23,12 +23,14 @@ NAMED_OBJECTS: dict[str, str] = {
     "spec.volumes[].secret": "Secret",
     "spec.env[].valueFrom.secretKeyRef.name": "Secret",
     "spec.env[].valueFrom.configMapKeyRef.name": "ConfigMap",
+    "spec.script.configMap.name": "ConfigMap",
     "spec.hub.tokenSecretRef.name": "Secret",
     "spec.dataset.credentialsSecretRef.name": "Secret",
 }
 KEYS = (
     "spec.env[].valueFrom.secretKeyRef.key",
     "spec.env[].valueFrom.configMapKeyRef.key",
+    "spec.script.configMap.key",
     "spec.hub.tokenSecretRef.key",
 )
 

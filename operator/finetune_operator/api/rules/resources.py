@@ -38,6 +38,7 @@ _OVER_LIMIT = f"{_COMPARABLE} && {_COMPARED} > 0"
 _ONLY, _OVER = first("self.requests", _ONLY_REQUESTED), first("self.requests", _OVER_LIMIT)
 _FRACTION = first("self", f"{_EXTENDED} && !{whole('self[k]')}")
 _SEVERAL = f"k.matches('{PARTS}') && {whole('self[k]')} && !(string(self[k]) in ['0', '1'])"
+_LIMITS = "self.resources.limits"
 _UNUSABLE = f"k.matches('{UNUSABLE}')"
 
 
@@ -65,11 +66,12 @@ RESOURCES = (
     ),
     *(_misspelt(right, pattern) for right, pattern in MISSPELT_ACCELERATORS.items()),
     Rule(
-        "spec.resources.limits",
-        f"!self.exists(k, {_UNUSABLE})",
-        "is no device that training runs on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1, or leave it out and "
-        "train on the CPU",
-        first("self", _UNUSABLE),
+        "spec",
+        f"!has(self.task) || !has(self.resources) || !has(self.resources.limits) || !{_LIMITS}.exists(k, {_UNUSABLE})",
+        "is no device that tasks run on: ask for GPUs of NVIDIA or AMD, such as nvidia.com/gpu: 1, or leave it out and "
+        "train on the CPU; a program of your own (script) may use it",
+        first(_LIMITS, _UNUSABLE),
+        field=".resources.limits",
     ),
     Rule(
         "spec.resources.limits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -58,6 +58,14 @@ class Rule:
         if self.optional_old_self:
             entry["optionalOldSelf"] = True
         return entry
+
+
+def of_tasks(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Let rules that are attached to spec speak of jobs with a task alone, whose dataset another rule asks for."""
+    return tuple(
+        replace(rule, rule=f"!has(self.task) || !has(self.dataset) || ({rule.rule})") if rule.at == "spec" else rule
+        for rule in rules
+    )
 
 
 def cel_list(values: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic.alias_generators import to_camel
 
-from finetune_operator.api.rules.rule import Rule, cel_list, cel_map, listed
+from finetune_operator.api.rules.rule import Rule, cel_list, cel_map, listed, of_tasks
 from finetune_operator.api.rules.training import EVALUATES
 from finetune_trainer.contract.run_config import Preprocessing
 from finetune_trainer.contract.task_facts import TASKS, metrics
@@ -259,4 +259,4 @@ METHODS = (
     ),
 )
 
-RULES = (*COLUMNS, *DISTINCT, *LABEL_COLUMNS, *PREPROCESS, *LABELS, *METRICS, *METHODS)
+RULES = of_tasks((*COLUMNS, *DISTINCT, *LABEL_COLUMNS, *PREPROCESS, *LABELS, *METRICS, *METHODS))

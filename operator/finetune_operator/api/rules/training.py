@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_operator.api.deprecated import SUCCESSORS
-from finetune_operator.api.rules.rule import Rule
+from finetune_operator.api.rules.rule import Rule, of_tasks
 from finetune_operator.api.training_arguments import SCHEDULER_OPTIONS
 from finetune_trainer.contract.run_config import LEARNING_RATE, LORA_LEARNING_RATE
 
@@ -188,4 +188,4 @@ RENAMED = tuple(
     for old, new in SUCCESSORS.items()
 )
 
-RULES = (*PRECISION, *EVALUATION, *SCHEDULER, *STEPS, *LOADER, *RENAMED)
+RULES = of_tasks((*PRECISION, *EVALUATION, *SCHEDULER, *STEPS, *LOADER, *RENAMED))

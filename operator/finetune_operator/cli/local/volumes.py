@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,6 +45,16 @@ class Volumes:
         return self.config_maps.get(name) or self.work_dir / "configmaps" / name
 
 
+def with_program_beside(job: FineTuneJob, volumes: Volumes, folder: Path) -> Volumes:
+    """Take the folder of the manifest for the ConfigMap with the user's own program, where nobody named another and it has the
+    file: in Git the two lie side by side.
+    """
+    program = job.spec.script.config_map if job.spec.script is not None else None
+    if program is None or volumes.config_map(program.name).is_dir() or not (folder / program.key).is_file():
+        return volumes
+    return replace(volumes, config_maps={**volumes.config_maps, program.name: folder.resolve()})
+
+
 def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
     """Yield each folder and key that the job needs and that is missing, with what to do about it."""
     spec = job.spec
@@ -62,7 +72,12 @@ def missing(job: FineTuneJob, volumes: Volumes) -> Iterator[str]:
             )
         elif volume.secret is not None:
             yield from _missing_folder(field_path, "Secret", volume.secret, volumes.secret(volume.secret))
-    credentials = spec.dataset.credentials_secret_ref
+    if spec.script is not None and spec.script.config_map is not None:
+        code = spec.script.config_map
+        yield from _missing_key(
+            "spec.script.configMap", "ConfigMap", code.name, volumes.config_map(code.name) / code.key
+        )
+    credentials = spec.dataset.credentials_secret_ref if spec.dataset is not None else None
     if credentials is not None:
         field_path, folder = "spec.dataset.credentialsSecretRef", volumes.secret(credentials.name)
         yield from _missing_folder(field_path, "Secret", credentials.name, folder)

@@ -23,6 +23,8 @@ CONFIG_KEY = "run.json"
 CONFIG_PATH = "/etc/finetune"
 OUTPUT_PATH = "/output"
 TOKEN_FILE = "/var/run/finetune/hub/token"
+SCRIPT_PATH = "/var/run/finetune/script"
+"""Folder of the user's own program, where a ConfigMap holds it."""
 
 USER_ID = 10001
 """uid and gid of the pods, and the group that volumes are handed to."""
@@ -114,7 +116,7 @@ def _system_template(
     """Make the pod template of a role, before the administrator's and the job's part are merged in."""
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": settings.grace_period_seconds,
+        "terminationGracePeriodSeconds": settings.of_job(job).grace_period_seconds,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -169,7 +171,7 @@ def _environment(variables: tuple[EnvVar, ...], number: int) -> list[dict[str, A
 
 def _credentials(job: FineTuneJob, role: Role) -> dict[str, Any]:
     """Return `envFrom` with the Secret of the dataset's credentials, for pods that read data. A variable in `env` goes before it."""
-    reference = job.spec.dataset.credentials_secret_ref
+    reference = job.spec.dataset.credentials_secret_ref if job.spec.dataset is not None else None
     if role is not Role.PREPARE or reference is None:
         return {}
     return {"envFrom": [{"secretRef": {"name": reference.name}}]}
@@ -236,6 +238,8 @@ def _mounts(job: FineTuneJob, role: Role, claim: str) -> list[dict[str, Any]]:
     if role in TALKS_TO_HUB and job.spec.hub.token_secret_ref is not None:
         folder = TOKEN_FILE.rpartition("/")[0]
         mounts.append({"name": f"{SYSTEM_VOLUME_PREFIX}hub-token", "mountPath": folder, "readOnly": True})
+    if role is Role.TRAIN and _script_config_map(job) is not None:
+        mounts.append({"name": f"{SYSTEM_VOLUME_PREFIX}script", "mountPath": SCRIPT_PATH, "readOnly": True})
     shared = _claim_volumes(job, claim)
     for volume in job.spec.volumes:
         name = shared[volume.claim_name] if volume.claim_name is not None else volume.name
@@ -267,10 +271,19 @@ def _volumes(job: FineTuneJob, role: Role, config_map: str, claim: str) -> list[
                 },
             }
         )
+    script = _script_config_map(job)
+    if role is Role.TRAIN and script is not None:
+        volumes.append({"name": f"{SYSTEM_VOLUME_PREFIX}script", "configMap": {"name": script}})
     shared = set(_claim_volumes(job, claim).values())
     written = {volume.claim_name for volume in job.spec.volumes if not volume.read_only}
     users = (volume for volume in job.spec.volumes if volume.claim_name is None or volume.name in shared)
     return [*volumes, *(_users_volume(volume, written) for volume in users)]
+
+
+def _script_config_map(job: FineTuneJob) -> str | None:
+    """Return the name of the ConfigMap with the user's own program."""
+    script = job.spec.script
+    return script.config_map.name if script is not None and script.config_map is not None else None
 
 
 def _users_volume(volume: Volume, written: set[str | None]) -> dict[str, Any]:

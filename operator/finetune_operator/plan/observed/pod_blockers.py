@@ -226,7 +226,10 @@ def _field_of(pod: PodView, kind: str, name: str) -> str:
     spec, token = pod.job.spec, pod.job.spec.hub.token_secret_ref
     if kind == "Secret" and token is not None and token.name == name:
         return "spec.hub.tokenSecretRef"
-    credentials = spec.dataset.credentials_secret_ref
+    script = spec.script.config_map if spec.script is not None else None
+    if kind == "ConfigMap" and script is not None and script.name == name:
+        return "spec.script.configMap"
+    credentials = spec.dataset.credentials_secret_ref if spec.dataset is not None else None
     if kind == "Secret" and credentials is not None and credentials.name == name and pod.role == "prepare":
         return "spec.dataset.credentialsSecretRef"
     for variable in spec.env:

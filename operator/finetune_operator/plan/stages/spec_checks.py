@@ -5,6 +5,7 @@ Problems are values. Those that something from outside can mend keep the job wai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -58,6 +59,7 @@ def problems(observed: Observed, planned: tuple[Manifest, ...]) -> tuple[SpecPro
         *_storage(observed),
         *_volumes(job, observed.references),
         *_variables(observed),
+        *_script(job),
     )
 
 
@@ -196,6 +198,18 @@ def _usable(
         )
 
 
+def _script(job: FineTuneJob) -> Iterator[SpecProblem]:
+    """Check what neither the schema nor a rule can: whether Python takes the pattern as a regular expression."""
+    pattern = job.spec.script.progress_pattern if job.spec.script is not None else None
+    if pattern is None:
+        return
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        text = f"spec.script.progressPattern: {pattern!r} is no regular expression of Python: {error}"
+        yield SpecProblem("ScriptInvalid", text, mendable=False)
+
+
 def _variables(observed: Observed) -> Iterator[SpecProblem]:
     for name, key, field in _keys(observed.job):
         config_map = observed.references.get(Ref("ConfigMap", name))
@@ -209,7 +223,10 @@ def _variables(observed: Observed) -> Iterator[SpecProblem]:
 
 
 def _keys(job: FineTuneJob) -> Iterator[tuple[str, str, str]]:
-    """Yield ConfigMap, key, and field of environment variables."""
+    """Yield ConfigMap, key, and field of environment variables, and of the user's own program."""
+    script = job.spec.script
+    if script is not None and script.config_map is not None:
+        yield script.config_map.name, script.config_map.key, "spec.script.configMap"
     for variable in job.spec.env:
         ref = variable.value_from.config_map_key_ref if variable.value_from else None
         if ref is not None:

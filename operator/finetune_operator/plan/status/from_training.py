@@ -129,7 +129,7 @@ def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStat
     progress, nodes = status.progress, status.nodes
     restarts = status.restarts
     dataset = job.spec.dataset
-    files = dataset.files.train if dataset.files else ()
+    files = dataset.files.train if dataset is not None and dataset.files else ()
     more = f" (+{len(files) - 1})" if len(files) > 1 else ""
     summary = api.Summary(
         reason=_reason(status),
@@ -138,7 +138,8 @@ def with_summary(status: FineTuneJobStatus, job: FineTuneJob) -> FineTuneJobStat
         loss=f"{progress.loss:.4f}" if progress and progress.loss is not None else None,
         eta=_eta(status),
         restarts=str(restarts.preemption + restarts.node + restarts.error + restarts.volume),
-        dataset=dataset.name or (files[0].rsplit("/", 1)[-1] + more if files else None),
+        dataset=(dataset.name if dataset is not None else None)
+        or (files[0].rsplit("/", 1)[-1] + more if files else None),
     )
     return status.model_copy(update={"summary": summary})
 

@@ -10,8 +10,9 @@ import pytest
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.cli.command_errors import CommandError
 from finetune_operator.cli.local.pod_environment import container_environment, free_addresses, inherited_environment
-from finetune_operator.cli.local.volumes import Volumes, hub_token, missing, pod_paths
+from finetune_operator.cli.local.volumes import Volumes, hub_token, missing, pod_paths, with_program_beside
 from finetune_operator.plan.desired.manifests import prepare_job, train_job
+from finetune_operator.plan.desired.pod_template import SCRIPT_PATH
 from finetune_operator.plan.types import PlanSettings
 from tests.support.golden import load
 
@@ -126,3 +127,61 @@ def test_keys_to_the_data_are_for_who_reads_it(monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_node_has_an_address_of_its_own() -> None:
     assert len(set(free_addresses(8))) == 8
+
+
+# --- programs of the user's own ---------------------------------------------------------------------------------------
+
+
+def script_job(**script: Any) -> FineTuneJob:
+    body = load("job-local.yaml")
+    source = script or {"configMap": {"name": "code", "key": "train.py"}}
+    return FineTuneJob.parse({**body, "spec": {"script": source, "storage": {"size": "1Gi"}}})
+
+
+def test_program_beside_the_manifest_is_that_of_the_config_map(tmp_path: Path) -> None:
+    manifests = tmp_path / "git"
+    manifests.mkdir()
+    (manifests / "train.py").touch()
+    given = Volumes(tmp_path / "work", config_maps={"other": tmp_path})
+    taken = with_program_beside(script_job(), given, manifests)
+    assert taken.config_map("code") == manifests
+    assert taken.config_map("other") == tmp_path
+    assert given.config_map("code") == tmp_path / "work" / "configmaps" / "code", "what was given is not changed"
+    assert list(missing(script_job(), taken)) == []
+    pod = train_job(script_job(), SETTINGS, 1)["spec"]["template"]["spec"]
+    assert pod_paths(script_job(), pod, taken, None)[SCRIPT_PATH] == str(manifests)
+
+
+def test_relative_folder_of_the_manifest_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods have other working folders."""
+    (tmp_path / "train.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert with_program_beside(script_job(), Volumes(tmp_path / "work"), Path()).config_map("code") == tmp_path
+
+
+@pytest.mark.parametrize("where", ["option", "work folder"])
+def test_config_map_that_somebody_named_goes_before_the_file_beside(tmp_path: Path, where: str) -> None:
+    (tmp_path / "train.py").touch()
+    mine = tmp_path / "mine" if where == "option" else tmp_path / "work" / "configmaps" / "code"
+    mine.mkdir(parents=True)
+    given = Volumes(tmp_path / "work", config_maps={"code": mine} if where == "option" else {})
+    assert with_program_beside(script_job(), given, tmp_path) is given
+
+
+@pytest.mark.parametrize("script", [{}, {"path": "/code/train.py"}, {"module": "trl.scripts.sft"}])
+def test_without_such_a_file_nothing_is_taken(tmp_path: Path, script: dict[str, Any]) -> None:
+    if script:
+        (tmp_path / "train.py").touch()
+    given = Volumes(tmp_path / "work")
+    assert with_program_beside(script_job(**script), given, tmp_path) is given
+    assert with_program_beside(job("job-local.yaml"), given, tmp_path) is given
+
+
+def test_program_that_is_missing_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (problem,) = missing(script_job(), Volumes(tmp_path))
+    assert problem == (
+        "spec.script.configMap: ConfigMap code is not here; say --config-map code=FOLDER (a folder with a file per key)"
+    )
+    (tmp_path / "configmaps" / "code").mkdir(parents=True)
+    (problem,) = missing(script_job(), Volumes(tmp_path))
+    assert problem == f"spec.script.configMap: ConfigMap code has no key train.py in {tmp_path / 'configmaps' / 'code'}"

@@ -12,9 +12,12 @@ import pytest
 
 from finetune_operator.api.resource import FineTuneJob
 from finetune_operator.plan.desired import manifests
+from finetune_operator.plan.desired.pod_template import SCRIPT_PATH
 from finetune_operator.plan.types import Manifest, PlanSettings
-from finetune_trainer.contract.run_config import Peft, Publish, RunConfig
+from finetune_trainer.contract.run_config import Peft, Publish, RunConfig, ScriptConfig
+from finetune_trainer.contract.script import Launcher, Script
 from tests.support.golden import assert_golden, load
+from tests.support.run_configs import task_config
 
 DEADLINE = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 SETTINGS = PlanSettings(trainer_image="registry.example/finetune-trainer:0.1.0")
@@ -85,7 +88,7 @@ TASK_COLUMNS = [
 @pytest.mark.parametrize(("task", "named", "columns"), TASK_COLUMNS)
 def test_columns_are_the_tasks_own_under_their_roles(task: str, named: dict[str, str], columns: dict[str, str]) -> None:
     """The task itself chooses what the user did not name, where it can be given its text in several ways."""
-    made = manifests.run_config(job(task=task, dataset={"name": "data", "columns": named}), SETTINGS)
+    made = task_config(job(task=task, dataset={"name": "data", "columns": named}), SETTINGS)
     assert made.dataset.columns == columns
 
 
@@ -100,7 +103,7 @@ def test_a_run_config_says_nothing_of_what_the_job_does_not_use() -> None:
         "dataset": {"name": "a", "streaming": True, "maxSamples": {"train": 1}},
         "peft": {},
     }
-    config = RunConfig.model_validate_json(manifests.run_config(job(**used), SETTINGS).to_json())
+    config = task_config(job(**used), SETTINGS)
     assert (config.preprocessing.whole_word_mask, config.preprocessing.padding) == (True, "max_length")
     assert config.dataset.streaming
     assert config.peft == Peft()
@@ -435,3 +438,110 @@ def test_names_fit_the_longest_job() -> None:
     longest = FineTuneJob.parse({**body, "metadata": {**body["metadata"], "name": "a" * 46}})
     train = manifests.train_job(longest, SETTINGS, 99999)
     assert len(f"{train['metadata']['name']}-999") <= 63
+
+
+# --- programs of the user's own ---------------------------------------------------------------------------------------
+
+CODE = {"configMap": {"name": "code", "key": "train.py"}}
+DATA = {"name": "data", "mountPath": "/data", "readOnly": True, "claimName": "reviews-data"}
+
+
+def script_job(script: dict[str, Any] | None = None, **spec: Any) -> FineTuneJob:
+    body = load("job-local.yaml")
+    base = {"script": {**CODE, **(script or {})}, "storage": {"size": "1Gi"}, "volumes": [DATA]}
+    return FineTuneJob.parse({**body, "spec": {**base, **spec}})
+
+
+@pytest.mark.parametrize(
+    ("script", "spec", "prepare"),
+    [
+        ({}, {}, "none"),
+        ({}, {"nodes": 4}, "none"),
+        ({}, {"resources": {"limits": {"nvidia.com/gpu": 8}}}, "none"),
+        ({}, {"model": {"name": "/data/model"}, "dataset": {"files": {"train": ["/data/train.csv"]}}}, "none"),
+        ({}, {"model": {"name": "google-bert/bert-base-cased"}}, "job"),
+        ({}, {"dataset": {"name": "imdb"}}, "job"),
+        ({}, {"dataset": {"files": {"train": ["/data/a.csv"], "test": ["https://example.com/b.csv"]}}}, "job"),
+        ({"requirements": ["evaluate==0.4.6"]}, {}, "job"),
+        ({}, {"publish": {"repoId": "me/x"}, "hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}}, "job"),
+        ({}, {"hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}}, "job"),
+    ],
+)
+def test_program_is_prepared_for_only_where_something_is_fetched(
+    script: dict[str, Any], spec: dict[str, Any], prepare: str
+) -> None:
+    """Accelerators do not wait for what lies on a volume: nobody tokenises it."""
+    made = script_job(script, **spec)
+    assert manifests.needs_prepare_job(made, SETTINGS) is (prepare == "job")
+    config = ScriptConfig.model_validate_json(manifests.run_config(made, SETTINGS).to_json())
+    assert config.prepare == prepare
+
+
+def test_program_in_a_config_map_is_mounted_in_the_pods_that_train_alone() -> None:
+    made = script_job(publish={"repoId": "me/x"}, hub={"tokenSecretRef": {"name": "hf", "key": "token"}})
+    train = manifests.train_job(made, SETTINGS, 1)
+    (volume,) = (volume for volume in pod(train)["volumes"] if volume.get("configMap", {}).get("name") == "code")
+    (mount,) = (mount for mount in trainer(train)["volumeMounts"] if mount["name"] == volume["name"])
+    assert (mount["mountPath"], mount["readOnly"]) == (SCRIPT_PATH, True)
+    config = ScriptConfig.model_validate_json(manifests.run_config(made, SETTINGS).to_json())
+    assert config.script.path == f"{SCRIPT_PATH}/train.py"
+    for other in (manifests.prepare_job(made, SETTINGS, 1), manifests.publish_job(made, SETTINGS, 1, DEADLINE)):
+        assert all(volume.get("configMap", {}).get("name") != "code" for volume in pod(other)["volumes"])
+        assert all(mount["mountPath"] != SCRIPT_PATH for mount in trainer(other)["volumeMounts"])
+
+
+@pytest.mark.parametrize("source", [{"path": "/data/train.py"}, {"module": "trl.scripts.sft"}])
+def test_program_elsewhere_mounts_nothing(source: dict[str, str]) -> None:
+    made = script_job({"configMap": None, **source})
+    assert all(
+        mount["mountPath"] != SCRIPT_PATH for mount in trainer(manifests.train_job(made, SETTINGS, 1))["volumeMounts"]
+    )
+    config = ScriptConfig.model_validate_json(manifests.run_config(made, SETTINGS).to_json())
+    assert (config.script.path, config.script.module) == (source.get("path"), source.get("module"))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "spec", "processes"),
+    [
+        ("python", {"resources": {"limits": {"nvidia.com/gpu": 8}}}, 1),
+        ("python", {}, 1),
+        ("torchrun", {"resources": {"limits": {"nvidia.com/gpu": 8}}}, 8),
+        ("accelerate", {"resources": {"limits": {"nvidia.com/gpu": 8}}}, 8),
+        ("torchrun", {"processesPerNode": 2}, 2),
+        ("torchrun", {}, 1),
+    ],
+)
+def test_python_is_one_process_a_node(launcher: str, spec: dict[str, Any], processes: int) -> None:
+    made = manifests.run_config(script_job({"launcher": launcher}, nodes=2, **spec), SETTINGS)
+    assert (made.processes_per_node, made.world_size) == (processes, 2 * processes)
+
+
+def test_pods_are_told_all_of_the_script() -> None:
+    script = {
+        "launcher": "accelerate",
+        "args": ["--out=$(OUTPUT_DIR)"],
+        "requirements": ["evaluate==0.4.6"],
+        "checkpointArgument": "--resume_from_checkpoint",
+        "outputs": {"model": "final"},
+        "progressPattern": "(?P<step>[0-9]+)",
+        "accelerateConfig": {"mixed_precision": "no", "fsdp_config": {"fsdp_offload_params": False}},
+        "preflight": True,
+    }
+    config = ScriptConfig.model_validate_json(manifests.run_config(script_job(script), SETTINGS).to_json())
+    assert config.script == Script(
+        launcher=Launcher.ACCELERATE,
+        path=f"{SCRIPT_PATH}/train.py",
+        arguments=("--out=$(OUTPUT_DIR)",),
+        requirements=("evaluate==0.4.6",),
+        checkpoint_argument="--resume_from_checkpoint",
+        model_output="final",
+        progress_pattern="(?P<step>[0-9]+)",
+        accelerate_config={"mixed_precision": "no", "fsdp_config": {"fsdp_offload_params": False}},
+        preflight=True,
+    )
+    assert (config.task, config.model, config.dataset) == (None, None, None)
+
+
+def test_run_config_of_a_task_says_nothing_of_a_script() -> None:
+    held = json.loads(manifests.run_config(job(), SETTINGS).to_json())
+    assert "script" not in held

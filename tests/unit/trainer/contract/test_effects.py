@@ -8,7 +8,7 @@ import pytest
 
 from finetune_trainer.contract.effects import Effect, UndeclaredEffectError, effects, parts
 from finetune_trainer.contract.frozen_document import Document
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.launch.resume_decision import trains_the_same
 from finetune_trainer.prepare.fingerprint import config_digest, data_key
 
@@ -23,6 +23,7 @@ BASE: dict[str, Any] = {
     "quantization": {},
     "early_stopping": {},
     "publish": {"repo_id": "me/reviews"},
+    "script": {},
     "nodes": 1,
     "processes_per_node": 1,
     "accelerators": False,
@@ -70,6 +71,16 @@ OTHER_VALUES: dict[str, Any] = {
     "early_stopping.patience": 3,
     "early_stopping.threshold": 0.1,
     "loss_weights": "balanced",
+    "script.launcher": "python",
+    "script.path": "/code/train.py",
+    "script.module": "trl.scripts.sft",
+    "script.arguments": ["--lr=0.1"],
+    "script.requirements": ["trl==0.24.0"],
+    "script.checkpoint_argument": "--resume_from_checkpoint",
+    "script.model_output": "final",
+    "script.progress_pattern": "(?P<step>[0-9]+)",
+    "script.accelerate_config": {"mixed_precision": "bf16"},
+    "script.preflight": True,
     "nodes": 2,
     "processes_per_node": 2,
     "accelerators": True,
@@ -91,16 +102,16 @@ OTHER_VALUES: dict[str, Any] = {
 }
 ONE_VALUE = {"schema_version", "peft.method", "quantization.bits"}
 """Fields that have no other value today."""
-EFFECTS = effects(RunConfig)
+EFFECTS = effects(TaskConfig)
 
 
-def changed(path: str) -> RunConfig:
-    fields, (*parents, name) = RunConfig.model_validate(BASE).model_dump(), path.split(".")
+def changed(path: str) -> TaskConfig:
+    fields, (*parents, name) = TaskConfig.model_validate(BASE).model_dump(), path.split(".")
     holder = fields
     for parent in parents:
         holder = holder[parent]
     holder[name] = OTHER_VALUES[path]
-    return RunConfig.model_validate(fields)
+    return TaskConfig.model_validate(fields)
 
 
 def test_every_field_says_its_effect_and_is_changed_here() -> None:
@@ -109,7 +120,7 @@ def test_every_field_says_its_effect_and_is_changed_here() -> None:
 
 @pytest.mark.parametrize("path", OTHER_VALUES)
 def test_a_change_has_the_effect_that_the_field_says_and_no_other(path: str) -> None:
-    base, other, effect = RunConfig.model_validate(BASE), changed(path), EFFECTS[path]
+    base, other, effect = TaskConfig.model_validate(BASE), changed(path), EFFECTS[path]
     assert base != other
 
     assert (config_digest(base) != config_digest(other)) == bool(effect & (Effect.CHECKS | Effect.RANKS))
@@ -117,7 +128,7 @@ def test_a_change_has_the_effect_that_the_field_says_and_no_other(path: str) -> 
     assert (not trains_the_same(base, other)) == bool(effect & (Effect.TRAINING | Effect.RANKS))
 
 
-def _key(config: RunConfig) -> str:
+def _key(config: TaskConfig) -> str:
     """Return the name of the prepared data: `splits.find` hands the part of the dataset to it beside the data's version."""
     return data_key(config, data=parts(config, Effect.TOKENS)["dataset"], model="", limits=(None, None))
 

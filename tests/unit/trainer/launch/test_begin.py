@@ -17,9 +17,9 @@ import pytest
 from aiohttp import web
 
 from finetune_trainer.contract.launch_protocol import NodeHealth
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Failure, Outcome, Reason, ResultRecord
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.launch import begin as beginning
 from finetune_trainer.launch import fencing
 from finetune_trainer.launch.begin import claim, decide_and_record, named
@@ -109,7 +109,7 @@ def test_an_older_attempt_that_begins_meanwhile_is_fenced_and_read_too(
     looked = []
 
     def decide_while_another_begins(
-        place: Layout, config: RunConfig, attempt: int, of: Prepared | None, expected: int | None
+        place: Layout, config: TaskConfig, attempt: int, of: PreparedTask | None, expected: int | None
     ) -> ResumeDecision:
         looked.append(attempt)
         decision = decide(place, config, attempt, of, expected)
@@ -131,7 +131,7 @@ def test_a_newer_attempt_that_begins_meanwhile_ends_this_one(tmp_path: Path, mon
     run = layout(tmp_path).run
 
     def decide_while_another_begins(
-        place: Layout, config: RunConfig, attempt: int, of: Prepared | None, expected: int | None
+        place: Layout, config: TaskConfig, attempt: int, of: PreparedTask | None, expected: int | None
     ) -> ResumeDecision:
         begin(run, 3)
         return decide(place, config, attempt, of, expected)

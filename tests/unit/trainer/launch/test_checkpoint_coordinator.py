@@ -6,18 +6,21 @@ import asyncio
 import errno
 import math
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankModel, Saved
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary
-from finetune_trainer.contract.records import Cause, Outcome, Reason, ResultRecord
-from finetune_trainer.launch import checkpoint_coordinator, sealing
+from finetune_trainer.contract.launch_protocol import NodeCheckpoint, RankModel, RankProgress, Saved
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary
+from finetune_trainer.contract.records import Cause, CheckpointRef, Outcome, Reason, ResultRecord
+from finetune_trainer.launch import checkpoint_coordinator, output_folder, sealing
 from finetune_trainer.launch.attempt_metrics import AttemptMetrics
 from finetune_trainer.launch.checkpoint_coordinator import CheckpointCoordinator
 from finetune_trainer.launch.launch_settings import Peer, Settings
 from finetune_trainer.launch.node_roster import NodeRoster
+from finetune_trainer.launch.output_folder import Written
 from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.resume_decision import decide
 from finetune_trainer.shared.checkpoints import manifest
@@ -25,6 +28,7 @@ from finetune_trainer.shared.checkpoints.manifest import Manifest
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import VolumeError, make_folder
 from tests.support.checkpoints import START, begin, run_config, safetensors, stage
+from tests.support.scripts import WEIGHTS, contents, write
 
 NAN = math.nan
 
@@ -88,6 +92,26 @@ class Sealing:
             return await node_zero.seal_model(RankModel(files=("model.safetensors", "config.json"), step=9))
 
         return asyncio.run(seal())
+
+    def written(self, *names: str) -> list[bool]:
+        """Seal what a user's own program has written below OUTPUT_DIR under these names, one after the other."""
+
+        async def seal() -> list[bool]:
+            node_zero = CheckpointCoordinator(self.settings, self.progress_state, AttemptMetrics(), self.errors.append)
+            node_zero.attempt_record = self.mark
+            answers = []
+            for name in names:
+                (found,) = (item for item in output_folder.written(self.run) if item.folder == self.run.output / name)
+                answers.append(await node_zero.seal_written(found, output_folder.look(found.folder)))
+            return answers
+
+        return asyncio.run(seal())
+
+    def sealed(self) -> list[tuple[int, str | None]]:
+        """Return step and own name of what is sealed."""
+        folders = self.run.attempt(1).checkpoints.iterdir() if self.run.attempt(1).checkpoints.is_dir() else ()
+        manifests = [manifest.verified(folder) for folder in folders if folder.suffix != ".partial"]
+        return sorted((content.step, content.written_as) for content in manifests)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, number: int, times: int, *, only: str = "") -> None:
@@ -182,8 +206,10 @@ def test_a_volume_without_links_keeps_no_model_back(tmp_path: Path, monkeypatch:
     assert f"The model is at {path}" in message
 
 
-def prepared_with(base: Path) -> Prepared:
-    return Prepared(config_digest="0", data="/d", model=str(base), label_names=(), summary=PrepareSummary(train_rows=1))
+def prepared_with(base: Path) -> PreparedTask:
+    return PreparedTask(
+        config_digest="0", data="/d", model=str(base), label_names=(), summary=PrepareSummary(train_rows=1)
+    )
 
 
 def seal_all(sealer: Sealing, weights: dict[int, dict[str, list[float]]]) -> list[Manifest]:
@@ -248,6 +274,202 @@ def test_a_model_that_is_not_finite_is_no_result_and_is_kept(tmp_path: Path) -> 
     assert decide(sealer.settings.layout, sealer.settings.config, 2).model is None
 
 
+# --- checkpoints of a user's own program ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Sealing:
+    """Return an attempt whose program has written `step_40`."""
+    sealer = Sealing(tmp_path)
+    write(sealer.run.output / "step_40", WEIGHTS)
+    return sealer
+
+
+def leftovers(sealer: Sealing) -> list[str]:
+    """Return what is unfinished of the attempt."""
+    own = sealer.run.attempt(1)
+    return [path.name for path in (*own.staging.rglob("*"), *own.checkpoints.rglob("*.partial"))]
+
+
+def after_copying(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
+    """Let the program change a checkpoint after it was copied, and before anybody has looked again."""
+    real = output_folder.copy
+
+    def copy(folder: Path, names: list[str], target: Path) -> None:
+        real(folder, names, target)
+        change(folder)
+
+    monkeypatch.setattr(output_folder, "copy", copy)
+
+
+def test_written_checkpoint_is_sealed_as_a_copy(programs: Sealing) -> None:
+    write(programs.run.output / "checkpoints" / "checkpoint-50", {"model.bin": b"of step 50"})
+    assert programs.written("step_40", "checkpoints/checkpoint-50") == [True, True]
+    assert programs.sealed() == [(40, "step_40"), (50, "checkpoints/checkpoint-50")]
+    sealed = programs.run.attempt(1).checkpoint(40)
+    assert contents(programs.run.output / "step_40") == WEIGHTS, "the program's own stays"
+    assert {name: (sealed / name).read_bytes() for name in WEIGHTS} == WEIGHTS
+    assert (programs.errors, programs.progress_state.messages, leftovers(programs)) == ([], (), [])
+    assert programs.progress_state.checkpoint is not None
+    assert programs.progress_state.checkpoint.step == 50
+
+
+def test_written_checkpoint_comes_back_under_its_own_name(programs: Sealing) -> None:
+    programs.written("step_40")
+    shutil.rmtree(programs.run.output / "step_40")
+    resume = decide(programs.settings.layout, programs.settings.config, 2).resume
+    assert resume is not None
+    output_folder.restore(programs.run, resume)
+    assert contents(programs.run.output / "step_40") == WEIGHTS
+    assert output_folder.resume_path(programs.run, resume) == programs.run.output / "step_40"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        shutil.rmtree,
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "model.safetensors").write_bytes(b"another one"),
+        lambda folder: os.utime(folder / "model.safetensors", (1, 1)),
+        lambda folder: (folder / "more").write_bytes(b"a file more"),
+    ],
+    ids=["deleted", "a file deleted", "a file written", "a file touched", "a file more"],
+)
+def test_checkpoint_that_changes_under_the_copy_is_not_sealed(
+    programs: Sealing, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    after_copying(monkeypatch, change)
+    assert programs.written("step_40") == [False]
+    assert (programs.sealed(), leftovers(programs)) == ([], [])
+    assert (programs.errors, programs.progress_state.messages) == ([], ()), "nobody is at fault"
+
+
+def replace_by_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+
+
+def replace_file_by_folder(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+
+
+@pytest.mark.parametrize("change", [shutil.rmtree, replace_by_file, replace_file_by_folder])
+def test_checkpoint_that_goes_before_it_is_copied_costs_nothing(
+    programs: Sealing, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    real = output_folder.copy
+
+    def copy(folder: Path, names: list[str], target: Path) -> None:
+        change(folder)
+        real(folder, names, target)
+
+    monkeypatch.setattr(output_folder, "copy", copy)
+    assert programs.written("step_40") == [False]
+    assert (programs.sealed(), leftovers(programs), programs.errors) == ([], [], [])
+
+
+def test_changed_checkpoint_is_sealed_at_the_next_look(programs: Sealing, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        after_copying(patched, lambda folder: (folder / "model.safetensors").write_bytes(b"another one"))
+        assert programs.written("step_40") == [False]
+    assert programs.written("step_40") == [True]
+    sealed = programs.run.attempt(1).checkpoint(40)
+    assert (sealed / "model.safetensors").read_bytes() == b"another one"
+
+
+def test_step_is_sealed_once(programs: Sealing) -> None:
+    assert programs.written("step_40", "step_40") == [True, True]
+    assert programs.sealed() == [(40, "step_40")]
+
+
+def test_epoch_is_sealed_as_the_reported_step(programs: Sealing) -> None:
+    write(programs.run.output / "epoch_2", WEIGHTS)
+    programs.progress_state.absorb(RankProgress(step=750), START)
+    assert programs.written("epoch_2") == [True]
+    assert programs.sealed() == [(750, "epoch_2")]
+
+
+@pytest.mark.parametrize("steps", [(), (100, 100, 100), (100, 3, 2)], ids=["none", "the same", "anew in each epoch"])
+def test_later_epoch_is_the_newer_checkpoint_whatever_is_reported(programs: Sealing, steps: tuple[int, ...]) -> None:
+    names = ["epoch_0", "epoch_1", "epoch_2"]
+
+    async def seal() -> None:
+        node_zero = CheckpointCoordinator(
+            programs.settings, programs.progress_state, AttemptMetrics(), programs.errors.append
+        )
+        node_zero.attempt_record = programs.mark
+        for number, name in enumerate(names):
+            if steps:
+                programs.progress_state.absorb(RankProgress(step=steps[number]), START)
+            folder = write(programs.run.output / name, WEIGHTS)
+            assert await node_zero.seal_written(Written(folder, "epoch_", number), output_folder.look(folder))
+        (folder / "log").write_text("touched")
+        oldest = programs.run.output / "epoch_1"
+        (oldest / "log").write_text("touched")
+        assert await node_zero.seal_written(Written(oldest, "epoch_", 1), output_folder.look(oldest))
+
+    asyncio.run(seal())
+    assert [name for _, name in programs.sealed()] == names[-2:], "two are kept"
+    resume = decide(programs.settings.layout, programs.settings.config, 2).resume
+    assert output_folder.resume_path(programs.run, resume) == programs.run.output / "epoch_2"
+
+
+def test_epoch_after_a_resume_is_newer_than_what_was_resumed_from(programs: Sealing) -> None:
+    write(programs.run.output / "epoch_1", WEIGHTS)
+    programs.progress_state.resumed_from = CheckpointRef(step=500, path="/output/c", time=START)
+    programs.progress_state.absorb(RankProgress(step=20), START)
+    programs.written("epoch_1")
+    assert programs.sealed() == [(501, "epoch_1")]
+
+
+def test_numbers_of_a_programs_own_files_are_not_judged(programs: Sealing) -> None:
+    folder = make_folder(programs.run.output / "step_41")
+    safetensors(folder / "model.safetensors", {"mask": [-math.inf]})
+    assert programs.written("step_41") == [True]
+    assert manifest.unfit(programs.run.attempt(1).checkpoint(41)) is None
+
+
+def test_file_with_the_name_of_the_seal_is_named(programs: Sealing) -> None:
+    write(programs.run.output / "step_41", {"manifest.json": b"{}"})
+    assert programs.written("step_41", "step_40") == [True, True]
+    (message,) = programs.progress_state.messages
+    assert "step_41/manifest.json" in message
+    assert (programs.sealed(), programs.errors) == ([(40, "step_40")], [])
+
+
+def test_program_of_a_superseded_attempt_seals_nothing(programs: Sealing) -> None:
+    begin(programs.run, 2)
+    assert programs.written("step_40") == [True]
+    (error,) = programs.errors
+    assert isinstance(error, sealing.SupersededError)
+    assert (programs.sealed(), leftovers(programs)) == ([], [])
+    assert contents(programs.run.output / "step_40") == WEIGHTS
+
+
+@pytest.mark.parametrize("operation", ["copy_file_range", "fsync", "rename"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE])
+def test_volume_that_takes_no_copy_costs_one_checkpoint(
+    programs: Sealing, monkeypatch: pytest.MonkeyPatch, operation: str, number: int
+) -> None:
+    write(programs.run.output / "step_50", WEIGHTS)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, operation, refuse)
+        assert programs.written("step_40") == [True], "it is given up, and not tried once a second"
+    (message,) = programs.progress_state.messages
+    assert "checkpoint 40 was not saved" in message
+    assert (programs.sealed(), programs.errors, leftovers(programs)) == ([], [], [])
+    assert programs.written("step_50") == [True]
+    assert programs.sealed() == [(50, "step_50")]
+
+
+# --- the end of nodes, and their workers ------------------------------------------------------------------------------
+
+
 def test_an_end_is_noted_once() -> None:
     record = ResultRecord(
         role="train", uid="u", attempt=1, node=1, outcome=Outcome.SUCCEEDED, started=START, finished=START
@@ -261,3 +483,35 @@ def test_an_end_is_noted_once() -> None:
         return list(roster.ended)
 
     assert asyncio.run(run()) == [1]
+
+
+@pytest.mark.parametrize(
+    ("ports", "workers"),
+    [
+        ({}, ("10.0.0.1:7000",)),
+        ({2: 7002, 1: 7001}, ("10.0.0.1:7000", "[fd00::1]:7001", "[fd00::2]:7002")),
+        ({1: 7001, 2: None}, ()),
+    ],
+    ids=["one node", "in the order of nodes", "a peer of an older release"],
+)
+def test_workers_are_all_nodes_or_nothing(ports: dict[int, int | None], workers: tuple[str, ...]) -> None:
+    async def run() -> tuple[str, ...]:
+        roster = NodeRoster(len(ports) + 1)
+        for node, port in ports.items():
+            await roster.joined(node, f"[fd00::{node}]:8080", "10.0.0.1", port)
+        await roster.complete()
+        return roster.workers("10.0.0.1:7000")
+
+    assert asyncio.run(run()) == workers
+
+
+def test_worker_that_left_and_came_back_has_its_new_port() -> None:
+    async def run() -> tuple[str, ...]:
+        roster = NodeRoster(2)
+        await roster.joined(1, "10.0.0.2:8080", "10.0.0.1", 7001)
+        await roster.left(1)
+        assert roster.workers("10.0.0.1:7000") == ("10.0.0.1:7000",)
+        await roster.joined(1, "10.0.0.3:8080", "10.0.0.1", 7009)
+        return roster.workers("10.0.0.1:7000")
+
+    assert asyncio.run(run()) == ("10.0.0.1:7000", "10.0.0.3:7009")

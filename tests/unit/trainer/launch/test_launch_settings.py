@@ -9,7 +9,8 @@ import pytest
 from finetune_trainer.contract.launch_protocol import Begin, RankCheckpoint
 from finetune_trainer.contract.records import CheckpointRef
 from finetune_trainer.launch.launch_settings import Peer, Settings
-from finetune_trainer.launch.ranks import arguments, environment
+from finetune_trainer.launch.launcher import torchrun_arguments
+from finetune_trainer.launch.ranks import environment
 from tests.support.checkpoints import START, run_config
 
 
@@ -53,9 +54,15 @@ def test_addresses_of_both_families() -> None:
     assert Peer.parse("10.0.0.1:8080") == Peer("10.0.0.1", 8080)
 
 
+def began(resume: CheckpointRef | None = None) -> Begin:
+    return Begin(begun=START, master_address="10.0.0.1", master_port=4711, resume=resume)
+
+
 def test_torchrun_has_a_fixed_size_and_no_restarts(tmp_path: Path) -> None:
     own = settings(tmp_path, {"JOB_COMPLETION_INDEX": "1"}, nodes=2, peers="x-{attempt}-{node}.x:8080")
-    options = arguments(own, Begin(begun=START, master_address="10.0.0.1", master_port=4711), tmp_path / "logs")
+    options = torchrun_arguments(
+        own, Begin(begun=START, master_address="10.0.0.1", master_port=4711), tmp_path / "logs"
+    )
     assert options[-3:] == ["-m", "finetune_trainer", "train"]
     for option in ("--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=10.0.0.1", "--max-restarts=0"):
         assert option in options
@@ -66,7 +73,7 @@ def test_what_a_rank_is_told(tmp_path: Path) -> None:
     own = settings(tmp_path, grace_period_seconds=60)
     resume = CheckpointRef(step=5, path="/output/c", time=START)
     base = {"OMP_NUM_THREADS": "7", "MALLOC_TRIM_THRESHOLD_": "0", "HF_HUB_OFFLINE": "0", "FINETUNE_RESUME": "/stale"}
-    env = environment(own, base, "eth0", tmp_path / "token", tmp_path / "output", resume)
+    env = environment(own, base, "eth0", tmp_path / "token", tmp_path / "output", began(resume))
     assert (env["OMP_NUM_THREADS"], env["MALLOC_TRIM_THRESHOLD_"]) == ("7", "0")  # the user's
     assert env["MALLOC_MMAP_THRESHOLD_"] == str(32 * 1024**2)
     assert env["HF_HUB_OFFLINE"] == "1"  # ours
@@ -76,8 +83,8 @@ def test_what_a_rank_is_told(tmp_path: Path) -> None:
     assert env["KUBEFLOW_TRAINER_SERVER_URL"] == "http://127.0.0.1:8080/kubeflow"
     assert env["KUBEFLOW_TRAINER_SERVER_TOKEN"] == str(tmp_path / "token")
     assert json.dumps(env)  # plain text only
-    assert "FINETUNE_RESUME" not in environment(own, base, "lo", tmp_path, tmp_path, None)
-    assert "NCCL_SOCKET_IFNAME" not in environment(own, {}, "lo", tmp_path, tmp_path, None)
+    assert "FINETUNE_RESUME" not in environment(own, base, "lo", tmp_path, tmp_path, began())
+    assert "NCCL_SOCKET_IFNAME" not in environment(own, {}, "lo", tmp_path, tmp_path, began())
 
 
 @pytest.mark.parametrize("users", [{}, {"NO_PROXY": "10.0.0.0/8"}, {"NO_PROXY": "other", "no_proxy": "10.0.0.0/8"}])
@@ -85,7 +92,7 @@ def test_a_rank_reports_past_the_users_proxy(
     users: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = {"HTTP_PROXY": "http://proxy.example.com:3128", **users}
-    env = environment(settings(tmp_path), base, "eth0", tmp_path / "token", tmp_path / "output", None)
+    env = environment(settings(tmp_path), base, "eth0", tmp_path / "token", tmp_path / "output", began())
     assert env["no_proxy"] == env["NO_PROXY"] == ("10.0.0.0/8,127.0.0.1" if users else "127.0.0.1")
     monkeypatch.setenv("no_proxy", env["no_proxy"])
     assert proxy_bypass("127.0.0.1:8080")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.prepared import PreparedTask
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch.checkpoints import rotate
 from finetune_trainer.launch.resume_decision import decide, may_go_on, trains_the_same
@@ -25,7 +25,7 @@ OTHERS = [
 
 
 def earlier_run(
-    folder: Path, uid: str = "old", attempt: int = 1, trained_on: Prepared | None = None, **fields: Any
+    folder: Path, uid: str = "old", attempt: int = 1, trained_on: PreparedTask | None = None, **fields: Any
 ) -> Layout:
     """Make a run of an earlier object, with a sealed checkpoint at step 40."""
     place = layout(folder, uid)
@@ -269,7 +269,7 @@ def test_the_same_global_batch_by_other_means_trains_the_same() -> None:
 
 
 @pytest.mark.parametrize("trained_on", [prepared(), prepared(key="other-files-same-rows"), None])
-def test_checkpoints_of_the_same_data_are_gone_on_from(tmp_path: Path, trained_on: Prepared | None) -> None:
+def test_checkpoints_of_the_same_data_are_gone_on_from(tmp_path: Path, trained_on: PreparedTask | None) -> None:
     """Checkpoints of an older release do not tell their data: within a run they are gone on from too."""
     run = layout(tmp_path).run
     begin(run, 1)
@@ -280,7 +280,7 @@ def test_checkpoints_of_the_same_data_are_gone_on_from(tmp_path: Path, trained_o
 
 
 @pytest.mark.parametrize(("now", "difference"), OTHERS)
-def test_checkpoints_of_other_data_are_left_alone(tmp_path: Path, now: Prepared, difference: str) -> None:
+def test_checkpoints_of_other_data_are_left_alone(tmp_path: Path, now: PreparedTask, difference: str) -> None:
     """The attempts that follow neither read nor remove them."""
     place = layout(tmp_path)
     begin(place.run, 1)
@@ -312,7 +312,7 @@ def test_a_damaged_word_of_its_data_is_damage_and_not_other_data(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("now", "difference"), OTHERS)
-def test_an_earlier_run_of_other_data_is_not_continued(tmp_path: Path, now: Prepared, difference: str) -> None:
+def test_an_earlier_run_of_other_data_is_not_continued(tmp_path: Path, now: PreparedTask, difference: str) -> None:
     place = earlier_run(tmp_path, trained_on=prepared())
     assert decide(layout(tmp_path), run_config(), 1, prepared()).resume is not None
     decision = decide(layout(tmp_path), run_config(), 1, now)
@@ -327,7 +327,7 @@ def test_an_earlier_run_of_other_data_is_not_continued(tmp_path: Path, now: Prep
     [(prepared(data="older"), True), (prepared(key="other", data="older"), False), (None, False)],
 )
 def test_of_an_older_release_what_it_had_prepared_tells(
-    tmp_path: Path, theirs: Prepared | None, *, goes_on: bool
+    tmp_path: Path, theirs: PreparedTask | None, *, goes_on: bool
 ) -> None:
     place = earlier_run(tmp_path)
     if theirs is not None:
@@ -338,7 +338,7 @@ def test_of_an_older_release_what_it_had_prepared_tells(
 
 
 @pytest.mark.parametrize(("now", "difference"), OTHERS)
-def test_a_named_checkpoint_of_other_data_is_refused(tmp_path: Path, now: Prepared, difference: str) -> None:
+def test_a_named_checkpoint_of_other_data_is_refused(tmp_path: Path, now: PreparedTask, difference: str) -> None:
     place = earlier_run(tmp_path / "elsewhere", trained_on=prepared())
     path = str(place.run.attempt(1).checkpoint(40))
     with pytest.raises(VolumeError) as caught:

@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason, ResultRecord
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.launch import fencing, sealing
 from finetune_trainer.launch.begin import claim, decide_and_record
 from finetune_trainer.launch.checkpoints import rotate
@@ -228,7 +228,7 @@ class Fall:
 
 
 def lived(
-    falls: tuple[Fall, ...], config: Callable[[RunConfig], RunConfig] = lambda config: config
+    falls: tuple[Fall, ...], config: Callable[[TaskConfig], TaskConfig] = lambda config: config
 ) -> bytes | VolumeError:
     """Return the final weights of a job with these falls, or what it stopped by."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.contract.run_config import RunConfig
+from finetune_trainer.contract.run_config import TaskConfig
 from finetune_trainer.prepare.fingerprint import config_digest, data_key
 
 SMALL: dict[str, Any] = {
@@ -68,7 +68,7 @@ WHOLE: dict[str, Any] = SMALL | {
 )
 def test_digests_are_those_of_earlier_releases(fields: dict[str, Any], config: str, data: str) -> None:
     """Everything that lies on a volume would be prepared again if a digest changed."""
-    run = RunConfig.model_validate(fields)
+    run = TaskConfig.model_validate(fields)
 
     assert config_digest(run) == config
     assert (

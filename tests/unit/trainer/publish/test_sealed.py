@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from finetune_trainer.contract.prepared import Prepared, Resolved
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.contract.training_report import REPORT_FILE
 from finetune_trainer.publish.sealed import find, is_of_a_model
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_pod
+from finetune_trainer.shared.volume import write_checked
 from tests.support.checkpoints import begin, layout
 from tests.support.published import FILES, seal_model
 
@@ -38,6 +40,18 @@ GOES = [
     "chat_template.jinja",
     "additional_chat_templates/tools.jinja",
     "preprocessor_config.json",
+    "model.keras",
+    "model.weights.h5",
+    "tf_model.h5",
+    "saved_model.pb",
+    "variables/variables.data-00000-of-00001",
+    "flax_model.msgpack",
+    "model.pt",
+    "adapter_model.bin",
+    "second/adapter_config.json",
+    "second/adapter_model.safetensors",
+    "modeling_mine.py",
+    "1_Pooling/config.json",
 ]
 STAYS = [
     "training_args.bin",
@@ -65,6 +79,15 @@ STAYS = [
     "core.1",
     "data/train.csv",
     "hub/model.safetensors",
+    "checkpoint-10/adapter_model.safetensors",
+    "epoch_3/adapter_config.json",
+    "checkpoint-10.keras",
+    "epoch.03.weights.h5",
+    "backup/latest.weights.h5",
+    "train.py",
+    "train.h5",
+    "arguments.pkl",
+    "pytorch_model.py",
 ]
 
 
@@ -101,6 +124,45 @@ def test_a_model_of_a_release_without_reports(tmp_path: Path) -> None:
     place = layout(tmp_path)
     seal_model(place, {REPORT_FILE: b'{"of": "another release"}'})
     assert find(place).report is None
+
+
+@pytest.mark.parametrize(
+    ("files", "library"),
+    [
+        ({"config.json": b'{"model_type": "bert"}', "model.safetensors": b""}, "transformers"),
+        (
+            {"config.json": b'{"model_type": "bert"}', "adapter_config.json": b"{}", "adapter_model.safetensors": b""},
+            "peft",
+        ),
+        ({"config.json": b'{"hidden": 3}', "model.safetensors": b""}, None),
+        ({"config.json": b"[", "model.safetensors": b""}, None),
+        ({"model.pt": b""}, None),
+        ({"model.keras": b""}, "keras"),
+    ],
+)
+def test_the_library_of_a_model_is_told_by_its_files(
+    files: dict[str, bytes], library: str | None, tmp_path: Path
+) -> None:
+    place = layout(tmp_path)
+    seal_model(place, files, whole=True)
+    model = find(place)
+    assert (model.library, model.report, model.resolved) == (library, None, Resolved())
+
+
+def test_the_commits_of_a_program_are_those_that_were_prepared(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    seal_model(place, {"model.safetensors": b""}, whole=True)
+    resolved = Resolved(model_revision="a" * 40)
+    write_checked(place.run.prepared, Prepared(config_digest="0", resolved=resolved))
+    assert find(place).resolved == resolved
+
+
+def test_what_holds_no_weights_is_no_model(tmp_path: Path) -> None:
+    place = layout(tmp_path)
+    seal_model(place, {"config.json": b"{}", "state.pkl": b"", "epoch_3.keras": b""}, whole=True)
+    with pytest.raises(ExpectedError, match=r"\(epoch_3.keras, state.pkl\)") as raised:
+        find(place)
+    assert (raised.value.reason, raised.value.cause) == (Reason.NOTHING_TRAINED, Cause.USER)
 
 
 def test_what_is_damaged_is_not_published(tmp_path: Path) -> None:

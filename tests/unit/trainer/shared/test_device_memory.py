@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.contract.run_config import Peft, Quantization, RunConfig
+from finetune_trainer.contract.run_config import Peft, Quantization, TaskConfig
 from finetune_trainer.shared.device_memory import GIB, note, parameters_of, problem
 from tests.support.checkpoints import run_config
 from tests.support.headers import VOCABULARY, WIDTH, llama_8b, write_headers
@@ -18,7 +18,7 @@ ADAFACTOR: dict[str, Any] = {"training_arguments": {"optim": "adafactor"}}
 TABLE = (VOCABULARY, WIDTH)
 
 
-def job(**fields: Any) -> RunConfig:
+def job(**fields: Any) -> TaskConfig:
     model = {"name": "meta-llama/Llama-3.1-8B"}
     return run_config(**{"model": model, "task": "text-generation", "accelerators": True, **fields})
 

@@ -6,7 +6,7 @@ import pytest
 
 from finetune_trainer.contract.launch_protocol import RankResult
 from finetune_trainer.contract.records import Cause, Failure, Outcome, Reason
-from finetune_trainer.train.launch_client import LaunchClient, LaunchError
+from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
 from tests.support.serving import Handler, serving
 
 

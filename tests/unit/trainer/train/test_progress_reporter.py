@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from finetune_trainer.shared.launch_client import LaunchClient
 from finetune_trainer.train import progress_reporter
-from finetune_trainer.train.launch_client import LaunchClient
 from finetune_trainer.train.progress_reporter import Reporter
 from tests.support.serving import Handler, serving
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
 from finetune_trainer.train import progress_reporter
-from finetune_trainer.train.launch_client import LaunchClient, LaunchError
 from finetune_trainer.train.progress_reporter import SignsOfLife
 from tests.support.patience import PATIENCE_SECONDS
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from finetune_trainer.contract.frozen_document import Document, FiniteMetrics
 from finetune_trainer.contract.launch_protocol import FileDigest, FileName
@@ -37,6 +40,8 @@ class Manifest(Document):
     """Whether all numbers of weights and optimizer were finite; null where nobody looked: an older release sealed it."""
     evaluation: FiniteMetrics | None = None
     files: dict[FileName, FileDigest]
+    written_as: Annotated[FileName | None, Field(exclude_if=lambda name: name is None)] = None
+    """Where a user's own program wrote it, below OUTPUT_DIR: `step_40`. Null for a checkpoint of a task."""
 
     def ref(self, folder: Path) -> CheckpointRef:
         """Return the reference that records and status hold."""

@@ -14,6 +14,8 @@ def environment(settings: HubSettings, cache: Path) -> dict[str, str]:
     """Return the variables that huggingface_hub and datasets read when they are imported."""
     variables = {
         "HF_HOME": str(cache),
+        "HF_HUB_CACHE": str(cache / "hub"),  # whatever the image has set
+        "HF_DATASETS_CACHE": str(cache / "datasets"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # or the name of the dataset goes to a third party, from a mirror too
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from finetune_trainer.contract.effects import Effect, effects
-from finetune_trainer.contract.prepared import Prepared, PrepareSummary
+from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary
 from finetune_trainer.shared.checkpoints import training_note
 
 
 def test_note_holds_each_field_that_training_depends_on() -> None:
     assert {
-        name for name, effect in effects(Prepared).items() if Effect.TRAINING in effect
+        name for name, effect in effects(PreparedTask).items() if Effect.TRAINING in effect
     } == training_note.KEYS.keys()
 
 
 def test_note_is_as_earlier_releases_wrote_it() -> None:
-    prepared = Prepared(
+    prepared = PreparedTask(
         config_digest="c",
         data="/d",
         data_digest="d" * 64,

@@ -9,6 +9,7 @@ import http.client
 import os
 from http import HTTPStatus
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from finetune_trainer.contract.frozen_document import Document
@@ -22,8 +23,10 @@ from finetune_trainer.contract.launch_protocol import (
     SealedCheckpoint,
 )
 from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Progress
 from finetune_trainer.shared.paths import to_local
 
+P = TypeVar("P", bound=Prepared)
 REPORT_SECONDS = 10.0
 """Timeout for progress, which is reported again."""
 ONCE_SECONDS = 120.0
@@ -52,9 +55,9 @@ class LaunchClient:
         token = Path(os.environ[RankEnv.TOKEN_FILE]).read_text(encoding="utf-8").strip()
         return cls(os.environ[RankEnv.LAUNCH_URL], token)
 
-    def prepared(self) -> Prepared:
-        """Return the prepared data, once it exists. Raise LaunchError with status 409 if preparing has failed."""
-        return Prepared.model_validate_json(self._ask("GET", "/rank/prepared", timeout=None))
+    def prepared(self, kind: type[P]) -> P:
+        """Return what prepare has left, once it exists. Raise LaunchError with status 409 if preparing has failed."""
+        return kind.model_validate_json(self._ask("GET", "/rank/prepared", timeout=None))
 
     def progress(self, progress: RankProgress) -> Saved:
         """Report progress; return what became of checkpoints."""
@@ -79,6 +82,14 @@ class LaunchClient:
     def model(self, model: RankModel) -> None:
         """Seal the final model; return when it is on the volume."""
         self._ask("POST", "/rank/model", model, timeout=None)
+
+    def is_stopping(self) -> bool:
+        """Return whether this pod was asked to end: then a program that ends has not come to its end."""
+        return self._ask("GET", "/rank/stopping") == b"true"
+
+    def step(self) -> int | None:
+        """Return the newest step that anybody has reported of this attempt."""
+        return Progress.model_validate_json(self._ask("GET", "/progress")).step
 
     def result(self, result: RankResult) -> None:
         """Report the result of this rank."""

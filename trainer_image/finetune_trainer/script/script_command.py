@@ -1,0 +1,67 @@
+"""The command `python -m finetune_trainer script`: run the user's program as one rank, report the result to `launch`, and end."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from finetune_trainer.contract.launch_protocol import RankModel, RankResult
+from finetune_trainer.contract.prepared import Prepared
+from finetune_trainer.contract.records import Exit, Outcome
+from finetune_trainer.contract.run_config import Env, ScriptConfig
+from finetune_trainer.contract.script import ScriptEnv
+from finetune_trainer.script import model_files, program, program_failures
+from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
+from finetune_trainer.shared.volume import Layout
+
+
+def main() -> NoReturn:
+    """Run the rank that the launcher's environment describes."""
+    rank = int(os.environ.get("RANK") or os.environ[ScriptEnv.NODE_RANK])
+    config = ScriptConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
+    client = LaunchClient.from_environment()
+    result = _run(config, client, rank)
+    try:
+        client.result(result)
+    except LaunchError as error:
+        print(f"the result was not delivered: {error}", file=sys.stderr)  # noqa: T201
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # As a rank of a task ends: gloo sometimes aborts when the interpreter exits after a good run.
+    os._exit(Exit.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else Exit.FAILED)
+
+
+def _run(config: ScriptConfig, client: LaunchClient, rank: int) -> RankResult:
+    try:
+        prepared = client.prepared(Prepared) if config.prepare == "job" else Prepared(config_digest="")
+        try:
+            program.run(config, prepared)
+        except SystemExit as error:
+            if not program_failures.is_success(error):
+                raise
+        atexit._run_exitfuncs()
+        if client.is_stopping():
+            return RankResult(rank=rank, outcome=Outcome.STOPPED)
+        if rank == 0:
+            _hand_over(config, client)
+    except BaseException as error:  # noqa: BLE001 - the outermost frame: launch must hear of it, whatever it was
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        failure = program_failures.failure_of(error, rank, config)
+        return RankResult(rank=rank, outcome=Outcome.FAILED, failure=failure)
+    return RankResult(rank=rank, outcome=Outcome.SUCCEEDED)
+
+
+def _hand_over(config: ScriptConfig, client: LaunchClient) -> None:
+    """Hand the model over to `launch`, which seals it. Raises ExpectedError where the program has left nothing."""
+    run = Layout.of(config).run
+    attempt = run.attempt(int(os.environ[Env.ATTEMPT]))
+    step = client.step()
+    files = model_files.stage(run, config.script.model_output, attempt.staging / "model")
+    if not files:
+        raise program_failures.nothing_left(config.script, trained=step is not None)
+    client.model(RankModel(files=tuple(files), step=step or 0))
