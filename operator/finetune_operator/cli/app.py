@@ -99,6 +99,34 @@ def validate(
     _exit_with(command)
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def init(
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="-- COMMAND...", help="What trains on one machine; without it questions are asked."),
+    ] = [],  # noqa: B006
+    name: Annotated[str | None, typer.Option(help="Name of the job; default: the program's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default: standard output.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    with_configmap: Annotated[
+        bool, typer.Option("--with-configmap", help="Write the ConfigMap with the program into the same file.")
+    ] = False,
+) -> None:
+    """Write the manifest of a job that does what a command line does on one machine.
+
+    finetune init -o job.yaml -- torchrun --nproc_per_node 8 run_summarization.py --model_name_or_path t5-small ...
+    """
+
+    def run_command() -> ExitCode:
+        from finetune_operator.cli.init import command as module
+
+        return module.init(command, name=name, output=output, force=force, with_config_map=with_configmap)
+
+    _exit_with(run_command)
+
+
 @app.command()
 def explain(
     manifests: Annotated[

@@ -83,6 +83,20 @@ def dump(manifests: Iterable[Manifest]) -> str:
     return text
 
 
+def dump_inline(value: Any) -> str:
+    """Return the YAML of a value on one line, to be put behind a key or a hyphen."""
+    every = json.dumps(value, ensure_ascii=False)
+    text: str = yaml.dump(
+        value,
+        Dumper=_InlineDumper,
+        sort_keys=False,
+        default_flow_style=True,
+        width=sys.maxsize,
+        allow_unicode=every.isprintable(),
+    )
+    return text.removesuffix("...\n").rstrip("\n")
+
+
 def _where(source: str, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark
     position = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
@@ -179,6 +193,19 @@ class _ManifestDumper(yaml.SafeDumper):
         return node
 
 
+class _InlineDumper(_ManifestDumper):
+    """A dumper that needs one line for each value."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        if text.isprintable():
+            return super().represent_text(text)
+        node: yaml.ScalarNode = self.represent_scalar(f"{_TAG}str", text, style='"')
+        return node
+
+
 def _binary(loader: _Loader, node: yaml.ScalarNode) -> str:
     return base64.b64decode(node.value).decode("utf-8", "replace")
 
@@ -188,6 +215,7 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
 
 
 _ManifestDumper.add_representer(str, _ManifestDumper.represent_text)
+_InlineDumper.add_representer(str, _InlineDumper.represent_text)
 _Loader.add_constructor(f"{_TAG}plain", _Loader.construct_plain)
 _Loader.add_constructor(f"{_TAG}str", _Loader.construct_text)
 _Loader.add_constructor(f"{_TAG}int", _Loader.construct_number)
