@@ -34,7 +34,7 @@ from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.output_folder import Look, Written
 from finetune_trainer.launch.progress_state import ProgressState
 from finetune_trainer.launch.sealing import SupersededError
-from finetune_trainer.shared.checkpoints import finite
+from finetune_trainer.shared.checkpoints import finite, manifest
 from finetune_trainer.shared.checkpoints.attempt_file import AttemptRecord
 from finetune_trainer.shared.checkpoints.manifest import NAME, Manifest
 from finetune_trainer.shared.failures import ExpectedError
@@ -236,7 +236,9 @@ class CheckpointCoordinator:
             log.error("checkpoint is not finite", step=sealed.step, path=to_pod(folder), tensors=sealed.not_finite)
             return
         ref = sealed.ref(folder)
-        self._progress_state.checkpoint = ref
+        newest = self._progress_state.checkpoint
+        if newest is None or newest.step <= ref.step:  # a program may finish an older one later
+            self._progress_state.checkpoint = ref
         self._metrics.last_checkpoint_time.set(ref.time.timestamp())
         log.info("checkpoint sealed", step=ref.step, path=ref.path)
 
@@ -316,13 +318,13 @@ class CheckpointCoordinator:
                 time=datetime.now(UTC),
                 finite=True,
                 files=files,
-                written_as=found.folder.relative_to(self._layout.run.output).as_posix(),
+                written_as=self._name_of(found),
             )
-            sealing.seal(self._layout.run, final, sealed)
+            (sealing.seal_again if final.is_dir() else sealing.seal)(self._layout.run, final, sealed)
             return sealed
 
         async with self._lock:
-            if final.is_dir():
+            if final.is_dir() and not await asyncio.to_thread(self._was_torn, final, found):
                 return True
             try:
                 sealed = await asyncio.to_thread(work)
@@ -338,6 +340,18 @@ class CheckpointCoordinator:
                 self._sealed(sealed, final)
                 await self._rotate()
         return sealed is not None
+
+    def _was_torn(self, final: Path, found: Written) -> bool:
+        """Return whether the newest checkpoint was sealed before its writer was done: it is the same one, and has changed since.
+
+        Nobody knows when a writer of its own is done, and a volume that hangs looks as if it were.
+        """
+        newest, content = self._progress_state.checkpoint, manifest.read(final)
+        same = content is not None and content.written_as == self._name_of(found)
+        return same and newest is not None and newest.path == to_pod(final)
+
+    def _name_of(self, found: Written) -> str:
+        return found.folder.relative_to(self._layout.run.output).as_posix()
 
     def _step_of_epoch(self, number: int) -> int:
         """Return the step that a checkpoint is sealed as whose name counts epochs: the newest that was reported.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from finetune_trainer.contract.launch_protocol import FileDigest, FileName
-from finetune_trainer.launch.checkpoints import PARTIAL
+from finetune_trainer.launch.checkpoints import PARTIAL, REMOVED
 from finetune_trainer.shared.checkpoints import finite, manifest
 from finetune_trainer.shared.checkpoints.attempt_file import successor
 from finetune_trainer.shared.checkpoints.manifest import Manifest
@@ -84,6 +84,22 @@ def seal(run: Run, final: Path, sealed: Manifest) -> None:
     assert_newest(run, sealed.attempt)
     os.rename(folder, final)
     sync_folder(final.parent)
+
+
+def seal_again(run: Run, final: Path, sealed: Manifest) -> None:
+    """Seal `<final>.partial` in the place of `final`, which comes back where that fails.
+
+    Between the two renames neither has the name: a crash there costs the newest checkpoint, and the one before is used.
+    """
+    old = final.with_name(final.name + REMOVED)
+    discard(old)
+    os.rename(final, old)
+    try:
+        seal(run, final, sealed)
+    except BaseException:
+        os.rename(old, final)
+        raise
+    discard(old)
 
 
 def discard(*folders: Path) -> None:

@@ -7,12 +7,11 @@ import re
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from finetune_trainer.contract.frozen_document import PodPath
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
-from finetune_trainer.contract.run_config import DatasetSource, ScriptConfig
+from finetune_trainer.contract.run_config import ScriptConfig
 from finetune_trainer.contract.script import Script, ScriptEnv
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
@@ -27,8 +26,7 @@ def run(config: ScriptConfig, prepared: Prepared) -> None:
     """Run the program to its end. Raises what it raises, SystemExit too, and ExpectedError where there is no such program."""
     script, output = config.script, Layout.of(config).run.output
     make_folder(output)
-    data = prepared.data or _folder_of_files(config.dataset)
-    os.environ[ScriptEnv.DATA_DIR] = str(to_local(data)) if data is not None else ""
+    os.environ[ScriptEnv.DATA_DIR] = str(to_local(prepared.data)) if prepared.data is not None else ""
     if prepared.hub_home is not None:
         _use_hub_home(to_local(prepared.hub_home))
     if prepared.packages is not None:
@@ -68,12 +66,6 @@ def expanded(text: str, env: Mapping[str, str]) -> str:
         return env.get(match[2], match[0])
 
     return _REFERENCE.sub(value, text)
-
-
-def _folder_of_files(dataset: DatasetSource | None) -> PodPath | None:
-    """Return the folder of the first file of a dataset whose files lie on volumes: nobody needs to prepare that."""
-    files = next(iter(dataset.files.values()), ()) if dataset is not None else ()
-    return str(PurePosixPath(files[0]).parent) if files and files[0].startswith("/") else None
 
 
 def _expand_variables(env: os._Environ[str]) -> None:

@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 def _run(config: ScriptConfig, client: LaunchClient, rank: int) -> RankResult:
     try:
-        prepared = client.prepared(Prepared) if config.prepare == "job" else Prepared(config_digest="")
+        prepared = client.prepared(Prepared) if config.prepare != "none" else Prepared(config_digest="")
         try:
             program.run(config, prepared)
         except SystemExit as error:

@@ -54,7 +54,8 @@ def _fetches(job: FineTuneJob) -> bool:
 def _prepared_by(job: FineTuneJob, settings: PlanSettings) -> Literal["job", "inline", "none"]:
     if needs_prepare_job(job, settings):
         return "job"
-    return "inline" if job.spec.script is None else "none"
+    needs_nothing = job.spec.script is not None and job.spec.model is None and job.spec.dataset is None
+    return "none" if needs_nothing else "inline"
 
 
 def addresses(job: FineTuneJob) -> tuple[str, ...]:

@@ -458,7 +458,8 @@ def script_job(script: dict[str, Any] | None = None, **spec: Any) -> FineTuneJob
         ({}, {}, "none"),
         ({}, {"nodes": 4}, "none"),
         ({}, {"resources": {"limits": {"nvidia.com/gpu": 8}}}, "none"),
-        ({}, {"model": {"name": "/data/model"}, "dataset": {"files": {"train": ["/data/train.csv"]}}}, "none"),
+        ({}, {"model": {"name": "/data/model"}, "dataset": {"files": {"train": ["/data/train.csv"]}}}, "inline"),
+        ({}, {"dataset": {"files": {"train": ["/data/train.csv"]}}}, "inline"),
         ({}, {"model": {"name": "google-bert/bert-base-cased"}}, "job"),
         ({}, {"dataset": {"name": "imdb"}}, "job"),
         ({}, {"dataset": {"files": {"train": ["/data/a.csv"], "test": ["https://example.com/b.csv"]}}}, "job"),
@@ -467,7 +468,7 @@ def script_job(script: dict[str, Any] | None = None, **spec: Any) -> FineTuneJob
         ({}, {"hub": {"tokenSecretRef": {"name": "hf", "key": "token"}}}, "job"),
     ],
 )
-def test_program_is_prepared_for_only_where_something_is_fetched(
+def test_program_is_prepared_for_only_where_it_names_something(
     script: dict[str, Any], spec: dict[str, Any], prepare: str
 ) -> None:
     """Accelerators do not wait for what lies on a volume: nobody tokenises it."""

@@ -383,6 +383,76 @@ def test_step_is_sealed_once(programs: Sealing) -> None:
     assert programs.sealed() == [(40, "step_40")]
 
 
+def seal_story(programs: Sealing, *story: Callable[[], str]) -> None:
+    """Let the program write something, and seal the checkpoint that it names, again and again in one attempt."""
+
+    async def seal() -> None:
+        node_zero = CheckpointCoordinator(
+            programs.settings, programs.progress_state, AttemptMetrics(), programs.errors.append
+        )
+        node_zero.attempt_record = programs.mark
+        for write_some in story:
+            folder = programs.run.output / write_some()
+            (found,) = (item for item in output_folder.written(programs.run) if item.folder == folder)
+            assert await node_zero.seal_written(found, output_folder.look(folder))
+
+    asyncio.run(seal())
+
+
+def writes(programs: Sealing, name: str, content: bytes) -> Callable[[], str]:
+    def write_some() -> str:
+        write(programs.run.output / name, {"model.safetensors": content})
+        return name
+
+    return write_some
+
+
+def model_of(programs: Sealing, step: int) -> bytes:
+    folder = programs.run.attempt(1).checkpoint(step)
+    assert manifest.problem(folder) is None
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_checkpoint_that_was_sealed_half_written_is_sealed_again(programs: Sealing) -> None:
+    """A volume that hangs for long makes an unknown writer look as if it were done."""
+    seal_story(programs, writes(programs, "step_40", b"half"), writes(programs, "step_40", b"half and half"))
+    assert (programs.sealed(), model_of(programs, 40)) == ([(40, "step_40")], b"half and half")
+    assert os.listdir(programs.run.attempt(1).checkpoints) == ["checkpoint-40"]
+    assert (programs.errors, leftovers(programs)) == ([], [])
+
+
+def test_older_checkpoint_that_is_touched_stays_as_it_was_sealed(programs: Sealing) -> None:
+    story = [writes(programs, "step_40", b"a"), writes(programs, "step_50", b"b"), writes(programs, "step_40", b"late")]
+    seal_story(programs, *story)
+    assert (model_of(programs, 40), model_of(programs, 50)) == (b"a", b"b")
+    assert programs.progress_state.checkpoint is not None
+    assert programs.progress_state.checkpoint.step == 50
+
+
+def test_same_step_under_another_name_does_not_replace_it(programs: Sealing) -> None:
+    seal_story(programs, writes(programs, "step_40", b"a"), writes(programs, "checkpoint-40", b"b"))
+    assert (programs.sealed(), model_of(programs, 40)) == ([(40, "step_40")], b"a")
+
+
+def test_older_checkpoint_that_is_finished_later_is_not_the_newest(programs: Sealing) -> None:
+    seal_story(programs, writes(programs, "step_50", b"b"), writes(programs, "step_40", b"a"))
+    assert programs.progress_state.checkpoint is not None
+    assert programs.progress_state.checkpoint.step == 50
+
+
+@pytest.mark.parametrize("only", ["manifest.json", "checkpoint-40"])
+def test_volume_that_takes_no_second_copy_keeps_the_first(
+    programs: Sealing, monkeypatch: pytest.MonkeyPatch, only: str
+) -> None:
+    def fail_and_write() -> str:
+        failing(monkeypatch, errno.ENOSPC, 1, only=only)
+        return writes(programs, "step_40", b"more")()
+
+    seal_story(programs, writes(programs, "step_40", b"first"), fail_and_write)
+    assert model_of(programs, 40) == b"first"
+    assert "checkpoint 40 was not saved" in programs.progress_state.messages[0]
+
+
 def test_epoch_is_sealed_as_the_reported_step(programs: Sealing) -> None:
     write(programs.run.output / "epoch_2", WEIGHTS)
     programs.progress_state.absorb(RankProgress(step=750), START)

@@ -268,6 +268,14 @@ def test_checkpoint_of_a_task_stays_where_it_is(run: Run) -> None:
     assert list(written(run)) == []
 
 
+@pytest.mark.parametrize("parent", ["", "checkpoints", "results"])
+@pytest.mark.parametrize("name", ["step_40", None])
+def test_copy_of_a_killed_attempt_is_removed(run: Run, parent: str, name: str | None) -> None:
+    write(run.output / parent / ".finetune-restoring", WEIGHTS)
+    restore(run, seal_as(run, name, 40) if name is not None else None)
+    assert not (run.output / parent / ".finetune-restoring").exists()
+
+
 def test_sealed_checkpoint_that_has_changed_is_an_error(run: Run) -> None:
     resume = seal_as(run, "step_40", 40)
     (to_local(resume.path) / "model.safetensors").write_bytes(b"wEights")

@@ -117,13 +117,6 @@ def test_program_finds_its_packages_its_data_and_its_checkpoint(tmp_path: Path, 
     assert shown["env"]["PYTHONPATH"].split(":") == [str(packages), str(PACKAGES)], "for processes that it starts"
 
 
-def test_files_on_a_volume_are_the_data_without_preparing(tmp_path: Path, code: Path) -> None:
-    dataset = {"files": {"train": ["/data/csv/train.csv"]}}
-    config = {"output": tmp_path / "v", "script": {"path": str(code / "train.py")}, "dataset": dataset}
-    shown = run(config, FINETUNE_PATHS=json.dumps({"/data": str(tmp_path / "mounted")}))
-    assert shown["env"]["DATA_DIR"] == str(tmp_path / "mounted" / "csv")
-
-
 def test_missing_file_is_named(tmp_path: Path) -> None:
     failure = run({"output": tmp_path / "volume", "script": {"path": "/code/missing.py"}})
     assert (failure["reason"], failure["cause"]) == ("FileNotFound", "user")
