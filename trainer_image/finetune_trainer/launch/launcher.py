@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from finetune_trainer.contract.launch_protocol import Begin
 from finetune_trainer.contract.script import Launcher, ScriptEnv
 from finetune_trainer.launch import output_folder
 from finetune_trainer.launch.launch_settings import Settings
 
-ACCELERATE_CONFIG = "accelerate.yaml"
+ACCELERATE_CONFIG = "accelerate.json"
 _ONE_PROCESS = ("NO", "MULTI_CPU")
 """Kinds of worlds that `accelerate launch` starts as one plain process, or through MPI."""
 
@@ -50,7 +48,7 @@ def command(settings: Settings, begin: Begin, temporary: Path) -> list[str]:
 def accelerate_launch(settings: Settings, begin: Begin, temporary: Path, program: Sequence[str]) -> list[str]:
     """Return the command line that runs a program on all nodes with the job's configuration, which it writes to `temporary`."""
     file = temporary / ACCELERATE_CONFIG
-    file.write_text(yaml.safe_dump(accelerate_config(settings, begin)), encoding="utf-8")
+    file.write_text(json.dumps(accelerate_config(settings, begin)), encoding="utf-8")
     return [sys.executable, "-m", "accelerate.commands.launch", f"--config_file={file}", *program]
 
 

@@ -27,12 +27,30 @@ _METRICS_MAX = 64
 """Metrics of a program at most: each is a series of /metrics for as long as the attempt lasts."""
 
 
+SECONDS_MAX = 0.1
+"""Time that a pattern may take on a line: some patterns try more ways than there are seconds, and `launch` does nothing meanwhile."""
+TOO_SLOW = f"script.progressPattern took longer than {SECONDS_MAX} s on a line of the log: no progress is read from there any more."
+
+
+def _compiled(pattern: str) -> Any:
+    """Compile a pattern with `regex`, which has a time limit. It is imported where a job has a pattern: it takes 0.1 s.
+
+    Raises ValueError for what is no pattern.
+    """
+    import regex
+
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(str(error)) from error
+
+
 class LogProgress:
     """Finds progress in lines."""
 
     def __init__(self, pattern: str | None) -> None:
-        """`pattern`: a regular expression with groups `step`, `total`, `epoch`, `loss`. Raises re.error."""
-        self._pattern = re.compile(pattern) if pattern is not None else None
+        """`pattern`: a regular expression with groups `step`, `total`, `epoch`, `loss`. Raises ValueError."""
+        self._pattern = _compiled(pattern) if pattern is not None else None
         self._metrics: set[str] = set()
 
     def of_line(self, line: str) -> RankProgress | None:
@@ -42,7 +60,13 @@ class LogProgress:
         text = line.strip()
         if text.startswith("{") and text.endswith("}"):
             return self._report(_parsed(text))
-        match = self._pattern.search(line) if self._pattern is not None else None
+        if self._pattern is None:
+            return None
+        try:
+            match = self._pattern.search(line, timeout=SECONDS_MAX)
+        except TimeoutError:
+            self._pattern = None
+            return RankProgress(messages=(TOO_SLOW,))
         return self._report(match.groupdict()) if match is not None else None
 
     def _report(self, values: Mapping[str, Any]) -> RankProgress | None:

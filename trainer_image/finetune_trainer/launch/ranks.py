@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import secrets
 import signal
 import sys
@@ -94,7 +93,7 @@ def _log_progress(settings: Settings) -> LogProgress:
     script = settings.config.script
     try:
         return LogProgress(script.progress_pattern if script is not None else None)
-    except re.error as error:
+    except ValueError as error:
         log.error("progressPattern is no regular expression here", error=str(error))
         return LogProgress(None)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from finetune_trainer.contract.launch_protocol import Begin, RankEnv
 from finetune_trainer.launch import launcher, ranks
@@ -63,8 +62,8 @@ def test_accelerate_reads_the_configuration_from_a_file(tmp_path: Path) -> None:
     command = launcher.command(own, began(), tmp_path)
     file = tmp_path / launcher.ACCELERATE_CONFIG
     assert command == [sys.executable, "-m", "accelerate.commands.launch", f"--config_file={file}", *RANK]
-    assert yaml.safe_load(file.read_text()) == launcher.accelerate_config(own, began())
-    assert yaml.safe_load(file.read_text())["mixed_precision"] == "no", "a word, although YAML has it for false"
+    assert json.loads(file.read_text()) == launcher.accelerate_config(own, began())
+    assert json.loads(file.read_text())["mixed_precision"] == "no"
 
 
 def test_accelerate_is_told_the_world_of_the_job(tmp_path: Path) -> None:

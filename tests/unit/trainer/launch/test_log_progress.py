@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from finetune_trainer.contract.launch_protocol import RankProgress
 from finetune_trainer.contract.records import PodPhase
 from finetune_trainer.launch.attempt_metrics import AttemptMetrics
-from finetune_trainer.launch.log_progress import LINE_MAX, LogProgress
+from finetune_trainer.launch.log_progress import LINE_MAX, TOO_SLOW, LogProgress
 from finetune_trainer.launch.output import Tail
 from finetune_trainer.launch.progress_state import ProgressState
 
@@ -117,6 +117,14 @@ def test_other_lines_are_none(line: str) -> None:
 )
 def test_pattern_of_the_user(line: str, figures: dict[str, Any] | None) -> None:
     assert of(line, PATTERN) == figures
+
+
+def test_pattern_that_tries_too_many_ways_is_given_up() -> None:
+    log = LogProgress(r"^(?:x|xx|x*)*(?P<step>[0-9])$")
+    report = log.of_line("x" * 60 + "z")
+    assert report is not None
+    assert report.messages == (TOO_SLOW,)
+    assert log.of_line("xx7") is None, "it is not tried again"
 
 
 def test_group_may_have_any_of_the_names() -> None:
