@@ -24,6 +24,7 @@ MINUTES = {
     "generation": 1,
     "loss": 1,
     "overhead": 2,
+    "scripts": 3,
     "first_step": 4,
 }
 """Benchmark -> about how long it takes on two quiet cores, with programs and images built."""
