@@ -25,8 +25,10 @@ from tests.support.run_configs import task_config
 from tests.support.stub_hub import StubHub, stub_hub
 
 FOLDER = Path(__file__).parents[2] / "examples"
-EXAMPLES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "reviews.yaml")
-"""The examples but for the demo, which has tests of its own."""
+EXAMPLES = sorted(
+    path for path in FOLDER.glob("*.yaml") if path.name != "reviews.yaml" and "task" in read(str(path))[0]["spec"]
+)
+"""The examples with a task, but for the demo, which has tests of its own. Those with a script run the programs of `scripts/`."""
 QUICK = {"max_steps": 2, "logging_steps": 1, "save_steps": 1, "save_strategy": "steps", "eval_strategy": "steps"}
 IGNORED_HERE = ("num_train_epochs", "fp16")
 

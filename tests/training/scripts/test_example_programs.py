@@ -13,10 +13,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.support.example_programs import Finished, Programs, programs
+from finetune_operator.cli.manifest_files import read
+from tests.support.example_programs import SCRIPTS, Finished, Programs, programs
 from tests.support.tiny import reviews, tiny_bert, write_rows
 from tests.support.tiny_t5 import PREFIX, stories, tiny_t5
 
+JOBS = sorted(
+    path
+    for path in SCRIPTS.parent.glob("*.yaml")
+    if "configMap" in read(str(path))[0]["spec"].get("script", {})  # modules are of other projects
+)
+"""Jobs of the examples that run one of the programs."""
 CHANCE = 0.5
 """Accuracy of who guesses: half of the reviews are good ones."""
 VALIDATION_STORIES = 15
@@ -88,6 +95,21 @@ def assert_same_weights(folder: Path, other: Path, *, tolerance: float = 0.0) ->
     assert weights.keys() == others.keys()
     for name, tensor in weights.items():
         assert np.abs(tensor - others[name]).max() <= tolerance, name
+
+
+@pytest.mark.parametrize("path", JOBS, ids=[path.stem for path in JOBS])
+def test_job_of_an_example_gives_its_program_arguments_that_it_has(path: Path) -> None:
+    from transformers import Seq2SeqTrainingArguments
+
+    (manifest,) = read(str(path))
+    script = manifest["spec"]["script"]
+    source = (SCRIPTS / script["configMap"]["key"]).read_text(encoding="utf-8")
+    names = [argument.partition("=")[0] for argument in script["args"]]
+    own = set(re.findall(r'"(--\w+)"', source)) | {
+        f"--{name}" for name in re.findall(r"^ {4}(\w+): ", source, re.MULTILINE)
+    }
+    of_trainer = {f"--{name}" for name in Seq2SeqTrainingArguments.__dataclass_fields__}
+    assert set(names) <= (own | of_trainer if "Seq2SeqTrainingArguments" in source else own)
 
 
 def test_native_loop_resumed_after_a_kill_ends_as_undisturbed(material: Material, tmp_path: Path) -> None:
