@@ -81,7 +81,7 @@ def test_explain_describes_every_field_of_spec(control_plane: Client) -> None:
     assert undescribed == []
     for name in ("learning_rate", "processesPerNode", "tokenSecretRef", "claimName"):
         assert f"{name}\t<" in explained
-    assert "-required-" in next(line for line in explained.splitlines() if line.strip().startswith("task\t"))
+    assert "-required-" in next(line for line in explained.splitlines() if line.strip().startswith("storage\t"))
 
 
 def test_explain_reads_like_documentation(control_plane: Client) -> None:
