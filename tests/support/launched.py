@@ -17,7 +17,7 @@ from typing import Any
 
 from finetune_trainer.contract.prepared import PreparedTask, PrepareSummary
 from finetune_trainer.contract.records import Progress, ResultRecord
-from finetune_trainer.contract.run_config import Env, TaskConfig
+from finetune_trainer.contract.run_config import Env, RunConfig, TaskConfig
 from finetune_trainer.launch.launch_settings import Peer
 from finetune_trainer.shared.data_digests import content_of, read_meta
 from finetune_trainer.shared.host import free_port
@@ -116,7 +116,7 @@ class Launches:
         """The prepared data."""
         return self.claim / "d"
 
-    def config(self) -> TaskConfig:
+    def config(self) -> RunConfig:
         return TaskConfig.model_validate(
             {
                 "namespace": "default",

@@ -33,6 +33,8 @@ class LocalRun:
     """Training arguments that differ from the example's."""
     spec: dict[str, Any] = field(default_factory=dict)
     """Other fields of the spec that differ."""
+    script: dict[str, Any] | None = None
+    """`spec.script`: a program of the user's own in place of the example's task, its model and its data."""
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -56,8 +58,11 @@ class LocalRun:
 
     def manifest(self) -> Path:
         body = yaml.safe_load(EXAMPLE.read_text())
+        if self.script is not None:
+            body["spec"] = {"script": self.script, "storage": body["spec"]["storage"]}
         body["spec"] |= self.spec
-        body["spec"]["trainingArguments"] |= self.arguments
+        if self.script is None:
+            body["spec"]["trainingArguments"] |= self.arguments
         path = self.folder / "job.yaml"
         path.write_text(yaml.safe_dump(body))
         return path

@@ -142,6 +142,15 @@ def _out_of_memory(evidence: Evidence, rank: int | None) -> Failure:
 
 def _torchrun_failure(evidence: Evidence) -> Failure:
     code = evidence.torchrun_exit
+    if code == 0:
+        last = next(filter(None, evidence.tails.values()), before_remarks(evidence.torchrun_tail))
+        message = (
+            "The program has ended its process itself with exit code 0 (os._exit, or by becoming another program), so whether it came "
+            f"to its end is not known, and no model was taken. Let it end by its last line or sys.exit.{_last_lines(last)}"
+        )
+        return Failure(
+            reason=Reason.RANK_FAILED, cause=Cause.ERROR, message=message, node=evidence.node, exit_code=code
+        )
     last = evidence.torchrun_tail or next(iter(evidence.tails.values()), "")
     reason = Reason.PEER_LOST if _BECAUSE_OF_A_PEER.search(evidence.torchrun_tail) else Reason.RANK_FAILED
     message = f"torchrun ended with exit code {code} and no rank reported success.{_last_lines(last)}"

@@ -11,15 +11,11 @@ from contextlib import suppress
 
 import psutil
 
-_PR_SET_PDEATHSIG = 1
+from finetune_trainer.shared.parent_death import die_with_parent
+
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_AGAIN_SECONDS = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends: ranks live in sessions of their own, out of reach."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Children:

@@ -86,6 +86,9 @@ def environment(settings: Settings, begin: Begin) -> dict[str, str]:
         ScriptEnv.NODES: str(config.nodes),
         ScriptEnv.NODE_RANK: str(settings.node),
     }
+    if config.launcher is Launcher.ACCELERATE and accelerate_config(settings, begin)["use_cpu"]:
+        # Where it starts several processes, it does not pass this on: each would take itself for the only one.
+        variables["ACCELERATE_USE_CPU"] = "true"
     if config.launcher is Launcher.PYTHON and len(begin.workers) > 1:
         task = {"type": "worker", "index": settings.node}
         variables["TF_CONFIG"] = json.dumps({"cluster": {"worker": list(begin.workers)}, "task": task})

@@ -36,6 +36,10 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import explain, has_worked, is_of_volume
 
+OTHERS_SECONDS = 600.0
+"""Time after the end of rank 0 of a user's own program in which the other ranks must have ended."""
+_OTHERS_LOOK_SECONDS = 0.1
+_LATE_NAMED_MAX = 10
 _LINE_MAX = 300
 
 log = structlog.get_logger()
@@ -183,6 +187,22 @@ class Node:
             self.end(Ending.RANK_FAILED, f"rank {result.rank}: {in_short(result.failure)}")
         elif all(rank in self.ranks.results for rank in self.settings.local_ranks):
             self.end(Ending.RANKS_DONE)
+
+    async def others_ended(self) -> str | None:
+        """Wait until all ranks but 0 have reported that they ended well, or the node's work is over; name those that are late."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + OTHERS_SECONDS
+        while not self.ended.done():
+            ranks = [rank for rank in self.settings.local_ranks if rank != 0 and rank not in self.ranks.results]
+            ended = self.node_zero_parts().roster.ended
+            nodes = [node for node in range(1, self.settings.config.nodes) if node not in ended]
+            if not ranks and not nodes:
+                return None
+            if clock() >= until:
+                late = [*(f"rank {rank}" for rank in ranks), *(f"node {node}" for node in nodes)]
+                return ", ".join(late[:_LATE_NAMED_MAX])
+            await asyncio.sleep(_OTHERS_LOOK_SECONDS)
+        return None
 
     def _printed(self, report: RankProgress) -> None:
         """Take what rank 0 has printed of its progress."""

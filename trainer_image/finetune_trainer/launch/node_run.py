@@ -26,6 +26,8 @@ from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.launch_settings import Settings
 from finetune_trainer.launch.node import Ending, Node
 from finetune_trainer.launch.outcome import record_of
+from finetune_trainer.launch.output_folder import Completeness
+from finetune_trainer.launch.output_watch import OutputWatch
 from finetune_trainer.launch.peers import NodeZero
 from finetune_trainer.launch.server import application
 from finetune_trainer.shared import result_record
@@ -223,10 +225,19 @@ async def _wind_down(node: Node) -> None:
             await node.ranks.end(patience_seconds=node.seconds_left(3, FAILURE_SECONDS), graceful_seconds=2)
     if ending is not Ending.SUPERSEDED:
         if node.output_watch is not None and ending is not Ending.RANKS_DONE:
-            await node.output_watch.look(program_has_ended=True)
+            await _look_at_output(node, node.output_watch)
         await _wait_for_sealing(node)
     if node.coordinator is not None and node.progress_state.model_path is not None:
         await node.coordinator.tidy()
+
+
+async def _look_at_output(node: Node, watch: OutputWatch) -> None:
+    """Have the last checkpoints sealed of a program that has failed, or has ended because it was asked to."""
+    has_ended_well, alone = node.ranks.all_reported(Outcome.STOPPED), node.settings.config.nodes == 1
+    await watch.look(program_has_ended=True, has_ended_well=has_ended_well and alone)
+    if has_ended_well and not alone:  # ranks of other nodes may still write their parts
+        await asyncio.sleep(node.seconds_left(2, Completeness.WHOLE.value))
+        await watch.look(has_ended_well=True)
 
 
 async def _wait_for_sealing(node: Node) -> None:

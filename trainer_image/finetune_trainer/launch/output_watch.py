@@ -47,19 +47,22 @@ class OutputWatch:
             await asyncio.sleep(LOOK_SECONDS)
             await self.look()
 
-    async def look(self, *, program_has_ended: bool = False) -> None:
-        """Have all finished checkpoints sealed, older ones first. A program that has ended changes nothing any more."""
+    async def look(self, *, program_has_ended: bool = False, has_ended_well: bool = False) -> None:
+        """Have all finished checkpoints sealed, older ones first. A program that has ended changes nothing any more; one that has
+        ended well has written the last file of its newest checkpoint, too.
+        """
         async with self._looking:
             try:
                 present = await asyncio.to_thread(lambda: list(written(self._run)))
                 newest = {kind: max(found.number for found in of_kind) for kind, of_kind in _by_kind(present).items()}
                 for found in sorted(present, key=lambda one: (not one.counts_steps, one.number)):
                     is_newest = found.number == newest[found.kind]
-                    await self._look_at(found, is_newest=is_newest, program_has_ended=program_has_ended)
+                    is_written = not is_newest or has_ended_well
+                    await self._look_at(found, is_written=is_written, program_has_ended=program_has_ended)
             except OSError as error:  # a volume that is away for a while, or a program that deletes while we look
                 log.info("OUTPUT_DIR can't be looked at", error=str(error))
 
-    async def _look_at(self, found: Written, *, is_newest: bool, program_has_ended: bool) -> None:
+    async def _look_at(self, found: Written, *, is_written: bool, program_has_ended: bool) -> None:
         now = asyncio.get_running_loop().time()
         seen = await asyncio.to_thread(look, found.folder)
         if self._over.get(found.folder) == seen:
@@ -69,7 +72,7 @@ class OutputWatch:
             since = now
         self._seen[found.folder] = seen, since
         state = completeness(seen, self._world_size)
-        if state is Completeness.UNKNOWN and not is_newest:  # a program writes one after the other
+        if state is Completeness.UNKNOWN and is_written:  # a program writes one after the other
             state = Completeness.WHOLE
         is_quiet = now - since >= state.value
         if (is_quiet or (program_has_ended and state is Completeness.WHOLE)) and await self._seal(found, seen):

@@ -150,6 +150,7 @@ class _FromRanks:
         return [
             web.get("/rank/prepared", self.prepared),
             web.get("/rank/stopping", self.stopping),
+            web.get("/rank/others", self.others),
             web.post("/rank/progress", self.progress),
             web.post("/rank/advanced", self.advanced),
             web.post("/rank/checkpoint", self.checkpoint),
@@ -165,6 +166,14 @@ class _FromRanks:
 
     async def stopping(self, _: web.Request) -> web.Response:
         return web.Response(text="true" if self._node.stopped.is_set() else "false")
+
+    async def others(self, _: web.Request) -> web.Response:
+        late = await self._node.others_ended()
+        if self._node.ended.done():
+            raise web.HTTPConflict(text="another rank has not ended well")
+        if late is not None:
+            raise web.HTTPRequestTimeout(text=late)
+        return web.Response()
 
     async def progress(self, request: web.Request) -> web.Response:
         report = await _body(request, RankProgress)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from finetune_trainer.contract.records import Reason
@@ -18,6 +20,7 @@ LEFT_OUT = frozenset(
     {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin", "scaler.pt"}
 )
 """Files beside a model that only go on with a training; the first is pickled, and tells paths and names of machines."""
+_TRAINER_STATE = "trainer_state.json"
 
 
 def of_output(output: Path, name: str | None) -> Iterator[Path]:
@@ -36,6 +39,15 @@ def of_output(output: Path, name: str | None) -> Iterator[Path]:
 def _is_checkpoint(folder: Path, output: Path) -> bool:
     name = folder.name
     return name.startswith(".") or CHECKPOINT_NAME.match(name) is not None or folder == output / "checkpoints"
+
+
+def trainer_step(run: Run) -> int | None:
+    """Return the step at which the Trainer has ended, as its own state tells: its callback reports one every five seconds."""
+    steps = []
+    for file in (run.output / _TRAINER_STATE, *run.output.glob(f"checkpoint-*/{_TRAINER_STATE}")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            steps.append(int(json.loads(file.read_text(encoding="utf-8"))["global_step"]))
+    return max(steps, default=None)
 
 
 def stage(run: Run, name: str | None, staged: Path) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+from http import HTTPStatus
 from types import TracebackType
 
 from finetune_trainer.contract.records import Cause, Failure, Reason
@@ -13,6 +16,16 @@ from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.paths import to_local
 from finetune_trainer.shared.volume import is_of_volume
 
+_LAUNCHERS = frozenset(
+    {
+        "torchrun",
+        "torch.distributed.run",
+        "torch.distributed.launch",
+        "accelerate",
+        "accelerate.commands.launch",
+        "deepspeed",
+    }
+)
 _USAGE = 2
 """Exit code of argparse, and of most programs, where an argument is wrong."""
 
@@ -39,6 +52,17 @@ def nothing_left(script: Script, *, trained: bool) -> ExpectedError:
         "--output_dir=$(OUTPUT_DIR) in spec.script.args, or the variable OUTPUT_DIR."
     )
     return ExpectedError(Reason.NOTHING_TRAINED, message)
+
+
+def of_others(status: int | None, answer: str) -> ExpectedError:
+    """Make the error for rank 0 of a program that has ended well, and not on other ranks."""
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        message = (
+            f"The program has ended on rank 0, and has not reported its end on {answer} for a long time: let it come to its end on "
+            "every rank, by its last line or sys.exit."
+        )
+        return ExpectedError(Reason.RANK_FAILED, message, cause=Cause.ERROR)
+    return ExpectedError(Reason.PEER_LOST, f"The program has ended on rank 0: {answer}.", cause=Cause.ERROR)
 
 
 def _of_program(error: BaseException, config: ScriptConfig) -> Failure | None:
@@ -83,8 +107,27 @@ def _is_of_runpy(error: ImportError) -> bool:
     return frames is not None and frames.tb_frame.f_globals.get("__name__") == "runpy"
 
 
+def _of_own_launcher(error: BaseException) -> Failure | None:
+    """Return the failure where the program starts ranks by itself, beside those that the job has started."""
+    if not isinstance(error, subprocess.CalledProcessError):
+        return None
+    words = error.cmd.split() if isinstance(error.cmd, str) else [os.fsdecode(word) for word in error.cmd]
+    name = next((name for word in words if (name := os.path.basename(word)) in _LAUNCHERS), None)
+    if name is None:
+        return None
+    message = (
+        f"The program starts {name} by itself. The job has started a process for each rank already: give the program that is to run "
+        "on each of them in spec.script, and the number of processes in spec.nodes and spec.processesPerNode.\n"
+        f"{rank_failures.last_lines(error)}"
+    )
+    return Failure(reason=Reason.SCRIPT_INVALID, cause=Cause.USER, message=message)
+
+
 def _of_user(error: BaseException, script: Script) -> Failure | None:
     """Return the failure where trying again can't help."""
+    own_launcher = _of_own_launcher(error)
+    if own_launcher is not None:
+        return own_launcher
     if isinstance(error, SyntaxError):
         column = f", column {error.offset}" if error.offset else ""
         where = f"line {error.lineno}{column}" if error.lineno else "an unknown line"

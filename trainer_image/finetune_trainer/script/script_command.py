@@ -16,11 +16,13 @@ from finetune_trainer.contract.run_config import Env, ScriptConfig
 from finetune_trainer.contract.script import ScriptEnv
 from finetune_trainer.script import model_files, program, program_failures
 from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
+from finetune_trainer.shared.parent_death import die_with_parent
 from finetune_trainer.shared.volume import Layout
 
 
 def main() -> NoReturn:
     """Run the rank that the launcher's environment describes."""
+    die_with_parent()  # a program that outlives its launch would write into the OUTPUT_DIR of the next attempt
     rank = int(os.environ.get("RANK") or os.environ[ScriptEnv.NODE_RANK])
     config = ScriptConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     client = LaunchClient.from_environment()
@@ -46,22 +48,28 @@ def _run(config: ScriptConfig, client: LaunchClient, rank: int) -> RankResult:
         atexit._run_exitfuncs()
         if client.is_stopping():
             return RankResult(rank=rank, outcome=Outcome.STOPPED)
-        if rank == 0:
-            _hand_over(config, client)
+        step = _hand_over(config, client) if rank == 0 else None
     except BaseException as error:  # noqa: BLE001 - the outermost frame: launch must hear of it, whatever it was
         if not isinstance(error, SystemExit):
             traceback.print_exc()
         failure = program_failures.failure_of(error, rank, config)
         return RankResult(rank=rank, outcome=Outcome.FAILED, failure=failure)
-    return RankResult(rank=rank, outcome=Outcome.SUCCEEDED)
+    return RankResult(rank=rank, outcome=Outcome.SUCCEEDED, step=step)
 
 
-def _hand_over(config: ScriptConfig, client: LaunchClient) -> None:
-    """Hand the model over to `launch`, which seals it. Raises ExpectedError where the program has left nothing."""
+def _hand_over(config: ScriptConfig, client: LaunchClient) -> int | None:
+    """Hand the model over to `launch`, which seals it, once the program has ended well everywhere. Raises ExpectedError where it has
+    not, or has left nothing.
+    """
+    try:
+        client.others_ended()
+    except LaunchError as error:
+        raise program_failures.of_others(error.status, error.answer) from error
     run = Layout.of(config).run
     attempt = run.attempt(int(os.environ[Env.ATTEMPT]))
-    step = client.step()
+    step = max(filter(None, (client.step(), model_files.trainer_step(run))), default=None)
     files = model_files.stage(run, config.script.model_output, attempt.staging / "model")
     if not files:
         raise program_failures.nothing_left(config.script, trained=step is not None)
     client.model(RankModel(files=tuple(files), step=step or 0))
+    return step

@@ -87,6 +87,12 @@ class LaunchClient:
         """Return whether this pod was asked to end: then a program that ends has not come to its end."""
         return self._ask("GET", "/rank/stopping") == b"true"
 
+    def others_ended(self) -> None:
+        """Wait until the program has ended well on all other ranks. Raise LaunchError with status 409 where it has not on one, with
+        status 408 where one does not end.
+        """
+        self._ask("GET", "/rank/others", timeout=None)
+
     def step(self) -> int | None:
         """Return the newest step that anybody has reported of this attempt."""
         return Progress.model_validate_json(self._ask("GET", "/progress")).step

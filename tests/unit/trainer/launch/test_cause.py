@@ -105,6 +105,13 @@ def test_an_exit_before_a_rank_could_speak_shows_what_it_printed() -> None:
     assert "Root Cause" not in failure.message
 
 
+def test_process_that_ended_itself_with_success_is_told_so() -> None:
+    failure = classify(Evidence(node=1, results={}, torchrun_exit=0, tails={1: "all done"}))
+    assert (failure.reason, failure.node, failure.exit_code) == (Reason.RANK_FAILED, 1, 0)
+    assert "os._exit" in failure.message
+    assert failure.message.endswith("Last lines:\nall done")
+
+
 def test_torchrun_that_ends_without_a_word() -> None:
     failure = classify(Evidence(node=0, results={}, torchrun_exit=2, torchrun_tail="error: unrecognized arguments"))
     assert (failure.reason, failure.exit_code) == (Reason.RANK_FAILED, 2)

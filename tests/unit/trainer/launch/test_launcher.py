@@ -107,6 +107,18 @@ def test_more_than_one_process_is_started_by_torchrun(
     assert (made["distributed_type"], made["use_cpu"]) == (kind, True)
 
 
+@pytest.mark.parametrize(
+    ("accelerators", "given", "expected"),
+    [(False, None, "true"), (True, None, None), (True, {"use_cpu": True}, "true"), (False, {"use_cpu": False}, None)],
+)
+def test_ranks_of_accelerate_know_that_they_compute_on_cpus(
+    tmp_path: Path, *, accelerators: bool, given: dict[str, Any] | None, expected: str | None
+) -> None:
+    script = {"launcher": "accelerate", "accelerate_config": given}
+    own = settings(tmp_path, 0, script, nodes=2, accelerators=accelerators)
+    assert launcher.environment(own, began()).get("ACCELERATE_USE_CPU") == expected
+
+
 def test_users_configuration_stays_but_for_the_nodes(tmp_path: Path) -> None:
     given = {
         "distributed_type": "FSDP",

@@ -88,6 +88,18 @@ def test_checkpoint_without_its_last_file_is_never_sealed(watched: Watched) -> N
     assert watched.sealed == []
 
 
+@pytest.mark.parametrize(("well", "sealed"), [(True, ["step_10"]), (False, [])])
+def test_newest_of_unknown_writer_is_sealed_at_once_where_the_program_has_ended_well(
+    watched: Watched, *, well: bool, sealed: list[str]
+) -> None:
+    async def story() -> None:
+        watched.write("step_10", {"state.json": b"x"})
+        await watched.watch.look(program_has_ended=True, has_ended_well=well)
+
+    play(story)
+    assert [name for _, name in watched.sealed] == sealed
+
+
 def test_every_change_begins_the_wait_anew(watched: Watched) -> None:
     async def story() -> None:
         for size in range(1, 11):

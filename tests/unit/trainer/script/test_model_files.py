@@ -8,7 +8,7 @@ import pytest
 
 from finetune_trainer.contract.records import Cause, Reason
 from finetune_trainer.launch import sealing
-from finetune_trainer.script.model_files import LEFT_OUT, of_output, stage
+from finetune_trainer.script.model_files import LEFT_OUT, of_output, stage, trainer_step
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import Run
@@ -133,3 +133,17 @@ def test_file_with_the_name_of_the_seal_does_not_break_the_model(run: Run, capsy
     seal_as(run, None, 4, contents(run.attempt(1).staging / "model"))
     assert manifest.problem(run.attempt(1).checkpoint(4)) is None
     assert sealing.partial(run.attempt(1).checkpoint(4)).exists() is False
+
+
+@pytest.mark.parametrize(
+    ("files", "step"),
+    [
+        ({}, None),
+        ({"checkpoint-4/trainer_state.json": b'{"global_step": 4}'}, 4),
+        ({"checkpoint-4/trainer_state.json": b'{"global_step": 4}', "trainer_state.json": b'{"global_step": 6}'}, 6),
+        ({"trainer_state.json": b'{"global_step": ', "checkpoint-4/trainer_state.json": b"[]"}, None),
+    ],
+)
+def test_step_of_the_trainer_is_that_of_its_own_state(run: Run, files: dict[str, bytes], step: int | None) -> None:
+    write(run.output, files)
+    assert trainer_step(run) == step

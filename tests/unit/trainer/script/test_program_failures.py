@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import runpy
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from finetune_trainer.contract.records import Cause, Failure, Reason
-from finetune_trainer.script.program_failures import failure_of, is_success, nothing_left
+from finetune_trainer.script.program_failures import failure_of, is_success, nothing_left, of_others
 from finetune_trainer.shared.failures import ExpectedError
 from tests.support.scripts import script_config
 
@@ -194,6 +195,33 @@ def test_lack_of_memory_is_named(error: BaseException) -> None:
 
 def test_lost_peer_is_nobodys_mistake() -> None:
     assert failure(raising(ConnectionResetError(104, "Connection reset by peer"))).reason is Reason.PEER_LOST
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["/usr/bin/torchrun", "--nproc-per-node=2", "train.py"], "torchrun"),
+        ("python -m torch.distributed.run train.py", "torch.distributed.run"),
+        ([Path("accelerate"), b"launch", "train.py"], "accelerate"),
+    ],
+)
+def test_program_that_starts_a_launcher_itself_is_told_that_the_job_has(command: Any, name: str) -> None:
+    made = failure(raising(subprocess.CalledProcessError(1, command)))
+    assert (made.reason, made.cause) == (Reason.SCRIPT_INVALID, Cause.USER)
+    assert made.message.startswith(f"The program starts {name} by itself.")
+
+
+def test_other_command_that_fails_is_an_error_of_the_program() -> None:
+    assert failure(raising(subprocess.CalledProcessError(1, ["rsync", "-a"]))).reason is Reason.RANK_FAILED
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(409, Reason.PEER_LOST), (408, Reason.RANK_FAILED), (None, Reason.PEER_LOST)]
+)
+def test_end_of_rank_0_without_the_others_is_no_success(status: int | None, reason: Reason) -> None:
+    made = of_others(status, "node 3").failure
+    assert (made.reason, made.cause) == (reason, Cause.ERROR)
+    assert "node 3" in made.message
 
 
 def test_expected_error_is_taken_as_it_is() -> None:
