@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,12 @@ def test_contributing_tells_of_every_room() -> None:
     named = {path for path, _ in PATH.findall((ROOT / "CONTRIBUTING.md").read_text())}
     assert len(rooms) > 10
     assert [room for room in rooms if room not in named] == []
+
+
+def test_modules_and_classes_have_names_of_their_own() -> None:
+    """A name that occurs twice makes a reader look for which one is meant."""
+    files = [path for source in SOURCES for path in (ROOT / source).rglob("*.py") if not path.name.startswith("__")]
+    classes = [name for path in files for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(), re.MULTILINE)]
+    assert len(files) > 300
+    for names in ([path.stem for path in files], classes):
+        assert [name for name, count in Counter(names).items() if count > 1] == []

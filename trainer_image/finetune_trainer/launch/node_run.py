@@ -20,7 +20,7 @@ from aiohttp import web
 
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Exit, Failure, Outcome, PodPhase, Reason, ResultRecord
-from finetune_trainer.launch import launch_log, preflight, preparation
+from finetune_trainer.launch import accelerate_test, launch_log, preparation
 from finetune_trainer.launch.begin import begin, tell_superseded
 from finetune_trainer.launch.children import Children
 from finetune_trainer.launch.launch_settings import Settings
@@ -152,7 +152,7 @@ async def _work(node: Node, session: aiohttp.ClientSession) -> None:
     node.progress_state.phase = PodPhase.PREPARING if inline else PodPhase.STARTING
     node.background.start(_prepare(node))
     node.background.start(tell_superseded(node, session) if node.roster is not None else _watch_node_zero(node))
-    if not await preflight.passed(node, started, endpoint.interface):
+    if not await accelerate_test.passed(node, started, endpoint.interface):
         await _wind_down(node)
         return
     await node.ranks.start(started, endpoint.interface, lambda: node.end(Ending.TORCHRUN_ENDED))

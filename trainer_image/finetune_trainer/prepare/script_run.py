@@ -10,7 +10,7 @@ from pathlib import Path
 from finetune_trainer.contract.prepared import Prepared, Resolved
 from finetune_trainer.contract.run_config import ModelSource, ScriptConfig
 from finetune_trainer.data.model import on_volume
-from finetune_trainer.prepare import hub_home, packages, preflight, script_data
+from finetune_trainer.prepare import hub_home, preflight, script_data, script_packages
 from finetune_trainer.prepare.fingerprint import config_digest
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.prepare.hub_home import Pin
@@ -49,7 +49,7 @@ def prepare(config: ScriptConfig, first_attempt: int | None = None) -> Prepared:
 
 def _resolved(config: ScriptConfig, digest: str, hub: HubReader, layout: Layout, notes: Notes) -> Prepared:
     lines, pins = config.script.requirements, list[Pin]()
-    installed = packages.installed(lines, layout, notes) if lines else None
+    installed = script_packages.installed(lines, layout, notes) if lines else None
     model, model_commit = None, None
     if config.model is not None:
         model, model_commit = _model(config.model, hub, layout)
@@ -85,4 +85,4 @@ def _is_there(prepared: Prepared, config: ScriptConfig, layout: Layout, notes: N
     lines = config.script.requirements
     if prepared.packages is None:
         return not lines
-    return packages.are_there(to_local(prepared.packages), lines, layout, notes)
+    return script_packages.are_there(to_local(prepared.packages), lines, layout, notes)

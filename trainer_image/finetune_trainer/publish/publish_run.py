@@ -88,7 +88,7 @@ def _push(
 def _card(config: TaskConfig | ScriptConfig, model: SealedModel, base: BaseFacts, repo_id: str) -> str:
     endpoint = endpoint_of(config.hub)
     if isinstance(config, ScriptConfig):
-        trained = script_card.Trained(model.manifest, model.library, model.resolved)
+        trained = script_card.TrainedProgram(model.manifest, model.library, model.resolved)
         return script_card.render(config, trained, base, repo_id=repo_id, endpoint=endpoint)
     return card.render(config, model.report, base, repo_id=repo_id, endpoint=endpoint)
 

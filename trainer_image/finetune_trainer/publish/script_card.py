@@ -29,7 +29,7 @@ TEMPLATE = Path(__file__).with_name("script_card.md.jinja")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedProgram:
     """What is known of a model besides what its job says."""
 
     manifest: Manifest
@@ -37,7 +37,9 @@ class Trained:
     resolved: Resolved
 
 
-def render(config: ScriptConfig, trained: Trained, base: BaseFacts, *, repo_id: str, endpoint: str | None) -> str:
+def render(
+    config: ScriptConfig, trained: TrainedProgram, base: BaseFacts, *, repo_id: str, endpoint: str | None
+) -> str:
     """Render the card's text, its metadata in front."""
     import jinja2
 

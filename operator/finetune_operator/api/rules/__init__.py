@@ -13,7 +13,7 @@ from finetune_operator.api.rules import (
     names,
     publishing,
     resources,
-    scripts,
+    script_rules,
     tasks,
     training,
     transitions,
@@ -23,7 +23,7 @@ from finetune_operator.api.rules.rule import Rule
 RULES: tuple[Rule, ...] = (
     *fields.RULES,
     *dataset.RULES,
-    *scripts.RULES,
+    *script_rules.RULES,
     *tasks.RULES,
     *resources.RULES,
     *names.RULES,

@@ -10,9 +10,9 @@ from pathlib import Path
 from finetune_operator.cli.command_errors import CommandError, ExitCode
 from finetune_operator.cli.init import launch_command, questions, remarks
 from finetune_operator.cli.init.draft import HUB_SECRET, Draft, comments, document
-from finetune_operator.cli.init.local_files import is_file, is_folder
 from finetune_operator.cli.init.manifest_text import config_map_text, manifest_text
 from finetune_operator.cli.init.program_draft import draft_of
+from finetune_operator.cli.init.program_files import is_file, is_folder
 from finetune_operator.cli.init.secret_words import is_secret_value, without_secrets
 from finetune_operator.cli.terminal import safe
 from finetune_operator.cli.validate import problems

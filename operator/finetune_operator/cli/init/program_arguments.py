@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from finetune_operator.api.rules.fields import RESERVED_ENV, RESERVED_ENV_PREFIXES
-from finetune_operator.cli.init import local_files
+from finetune_operator.cli.init import program_files
 from finetune_operator.cli.init.argument_words import Argument, escaped, grouped
-from finetune_operator.cli.init.local_files import LocalFiles
+from finetune_operator.cli.init.program_files import LocalFiles
 from finetune_operator.cli.init.program_source import ProgramSource
 from finetune_operator.cli.init.remarks import Remark
 from finetune_operator.cli.init.secret_words import (
@@ -75,7 +75,7 @@ def understand(
     `config` holds files that are named elsewhere than in the arguments.
     """
     groups = grouped(words)
-    result = ProgramArguments(files=local_files.find((*groups, *config), folder))
+    result = ProgramArguments(files=program_files.find((*groups, *config), folder))
     for group in groups:
         result.words += _kept(group, result)
     _from_the_hub(groups, result, source)
@@ -84,7 +84,7 @@ def understand(
         Remark(f"{group.option} {shown(value)} is not on this machine: it must be in the image or on a volume")
         for group in (*groups, *config)
         for value in group.values
-        if value not in result.files.paths and local_files.is_missing(group, value)
+        if value not in result.files.paths and program_files.is_missing(group, value)
     ]
     result.remarks += [
         Remark(f"{shown(value)} is not read here: let it have no output_dir, and publish nothing")
@@ -211,7 +211,7 @@ def _from_the_hub(groups: Iterable[Argument], result: ProgramArguments, source: 
     config = _value(groups, *_DATASET_CONFIG_OPTIONS)
     if (
         dataset
-        and dataset not in local_files.KINDS_OF_FILES
+        and dataset not in program_files.KINDS_OF_FILES
         and not result.files.in_pod(dataset)
         and _HUB_NAME.fullmatch(dataset)
     ):
@@ -220,7 +220,7 @@ def _from_the_hub(groups: Iterable[Argument], result: ProgramArguments, source: 
         found = [
             names
             for names in source.datasets
-            if _HUB_NAME.fullmatch(names[0]) and names[0] not in local_files.KINDS_OF_FILES
+            if _HUB_NAME.fullmatch(names[0]) and names[0] not in program_files.KINDS_OF_FILES
         ]
         if len({names[0] for names in found}) == 1:
             name, *configs = found[0]

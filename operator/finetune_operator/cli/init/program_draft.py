@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from finetune_operator.cli.command_errors import CommandError
-from finetune_operator.cli.init import accelerate_config, environment, local_files, program_arguments, program_source
+from finetune_operator.cli.init import (
+    accelerate_config,
+    command_variables,
+    program_arguments,
+    program_files,
+    program_source,
+)
 from finetune_operator.cli.init.argument_words import Argument
+from finetune_operator.cli.init.command_variables import Environment
 from finetune_operator.cli.init.draft import Comments, Draft, checked_name, job_name
-from finetune_operator.cli.init.environment import Environment
 from finetune_operator.cli.init.launch_command import NODES_MAX, PROCESSES_MAX, LaunchCommand
-from finetune_operator.cli.init.local_files import is_file, is_folder
 from finetune_operator.cli.init.program_arguments import ProgramArguments
+from finetune_operator.cli.init.program_files import is_file, is_folder
 from finetune_operator.cli.init.program_source import IN_THE_IMAGE, INSTALLED_AS, OTHER_FRAMEWORKS, ProgramSource
 from finetune_operator.cli.init.remarks import Remark
 from finetune_operator.cli.init.secret_words import shown
@@ -46,7 +52,7 @@ def draft_of(command: LaunchCommand, folder: Path, name: str | None) -> Draft:
     arguments = program_arguments.understand(
         command.arguments, program.source, folder, job, _files_of_config(command.accelerate_config)
     )
-    variables = environment.understand(command.environment)
+    variables = command_variables.understand(command.environment)
     launcher = _launcher(command, program.source)
     processes = _processes_per_node(command)
     on_cpu = command.on_cpu or arguments.on_cpu or variables.gpus == 0
@@ -210,7 +216,7 @@ def _volumes(arguments: ProgramArguments, job: str) -> tuple[dict[str, Any], ...
     """Return the volume with the files of this machine that the command names."""
     if not arguments.files.paths:
         return ()
-    return ({"name": "data", "mountPath": local_files.MOUNT_PATH, "readOnly": True, "claimName": f"{job}-data"},)
+    return ({"name": "data", "mountPath": program_files.MOUNT_PATH, "readOnly": True, "claimName": f"{job}-data"},)
 
 
 def _comments(arguments: ProgramArguments, requirements: list[str]) -> Comments:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_operator.cli.init.local_files import is_file, is_folder
+from finetune_operator.cli.init.program_files import is_file, is_folder
 from finetune_operator.cli.init.secret_words import is_secret_value
 
 SOURCE_MAX_BYTES = 4 << 20

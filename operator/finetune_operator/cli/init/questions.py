@@ -16,8 +16,8 @@ from finetune_operator.cli.command_errors import CommandError
 from finetune_operator.cli.init import launch_command
 from finetune_operator.cli.init.draft import STORAGE_SIZE, Draft, checked_name, job_name
 from finetune_operator.cli.init.launch_command import NODES_MAX, PROCESSES_MAX
-from finetune_operator.cli.init.local_files import MOUNT_PATH, is_file, is_folder
 from finetune_operator.cli.init.program_draft import draft_of
+from finetune_operator.cli.init.program_files import MOUNT_PATH, is_file, is_folder
 from finetune_trainer.contract.task_facts import TASKS
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?")

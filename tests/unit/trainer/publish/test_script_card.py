@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from finetune_trainer.contract.prepared import Resolved
 from finetune_trainer.publish import script_card
 from finetune_trainer.publish.base_model_card import NOTHING, BaseFacts
-from finetune_trainer.publish.script_card import Trained
+from finetune_trainer.publish.script_card import TrainedProgram
 from finetune_trainer.shared.checkpoints.manifest import Manifest
 from tests.support.golden import assert_golden_text
 from tests.support.published import MOMENT
@@ -28,14 +28,14 @@ def manifest(**fields: Any) -> Manifest:
 
 def rendered(
     folder: Path,
-    trained: Trained | None = None,
+    trained: TrainedProgram | None = None,
     base: BaseFacts = NOTHING,
     script: dict[str, Any] | None = None,
     **fields: Any,
 ) -> str:
     program = {"path": "/code/secret-project/train.py", "arguments": ARGUMENTS, **(script or {})}
     config = script_config(folder, script=program, nodes=2, processes_per_node=4, **fields)
-    known = trained or Trained(manifest(), None, RESOLVED)
+    known = trained or TrainedProgram(manifest(), None, RESOLVED)
     return script_card.render(config, known, base, repo_id="me/reviews", endpoint=None)
 
 
@@ -44,7 +44,7 @@ def metadata(text: str) -> dict[str, Any]:
 
 
 def test_the_card_as_a_whole(tmp_path: Path) -> None:
-    trained = Trained(manifest(evaluation={"loss": 0.21, "eval_accuracy": 0.91803}), "transformers", RESOLVED)
+    trained = TrainedProgram(manifest(evaluation={"loss": 0.21, "eval_accuracy": 0.91803}), "transformers", RESOLVED)
     base = BaseFacts(license="mit", language=("en",))
     fields = {"model": {"name": "us/tiny"}, "dataset": {"name": "us/reviews", "config": "plain"}}
     text = rendered(tmp_path, trained, base, **fields)
@@ -62,7 +62,7 @@ def test_what_the_program_was_given_is_told_to_nobody(tmp_path: Path) -> None:
 
 
 def test_of_a_program_that_tells_nothing_the_card_says_little(tmp_path: Path) -> None:
-    known = Trained(manifest().model_copy(update={"step": 0}), None, Resolved())
+    known = TrainedProgram(manifest().model_copy(update={"step": 0}), None, Resolved())
     text = rendered(tmp_path, known, script={"path": None, "module": "trl.scripts.dpo", "launcher": "accelerate"})
     assert "A model trained by its author's own program.\n" in text
     assert "| Program | `trl.scripts.dpo`, started by accelerate |" in text
@@ -72,7 +72,9 @@ def test_of_a_program_that_tells_nothing_the_card_says_little(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("library", "relation"), [("peft", "adapter"), ("keras", None)])
 def test_an_adapter_says_what_it_is_loaded_upon(library: str, relation: str | None, tmp_path: Path) -> None:
-    front_matter = metadata(rendered(tmp_path, Trained(manifest(), library, RESOLVED), model={"name": "us/tiny"}))
+    front_matter = metadata(
+        rendered(tmp_path, TrainedProgram(manifest(), library, RESOLVED), model={"name": "us/tiny"})
+    )
     assert (front_matter["library_name"], front_matter.get("base_model_relation")) == (library, relation)
 
 
@@ -85,5 +87,5 @@ def test_what_lay_on_a_volume_is_no_id_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_metric_is_text_whatever_it_is_called(tmp_path: Path) -> None:
-    trained = Trained(manifest(evaluation={"<img src=x>|": 1.0}), None, RESOLVED)
+    trained = TrainedProgram(manifest(evaluation={"<img src=x>|": 1.0}), None, RESOLVED)
     assert "| \\<img src=x\\>\\| | 1 |" in rendered(tmp_path, trained)

@@ -13,7 +13,7 @@ import pytest
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Cause, Failure, Reason
 from finetune_trainer.contract.run_config import Env
-from finetune_trainer.prepare import packages
+from finetune_trainer.prepare import script_packages
 from finetune_trainer.prepare.notes import Notes
 from finetune_trainer.prepare.prepare_command import attempt
 from finetune_trainer.shared.volume import Layout
@@ -31,7 +31,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheel(folder, "grump", "1.0", ("pydantic<2",))
     for name, value in index_of(folder).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(packages, "BACKOFF", replace(packages.BACKOFF, first_seconds=0.01, tries=2))
+    monkeypatch.setattr(script_packages, "BACKOFF", replace(script_packages.BACKOFF, first_seconds=0.01, tries=2))
     return folder
 
 
@@ -74,12 +74,12 @@ def test_packages_are_installed_once_beside_those_of_the_image(
     assert sorted(path.name for path in (claim / ".finetune/packages").iterdir()) == [
         folder.relative_to(claim).parts[2]
     ]
-    monkeypatch.setattr(packages, "_run_pip", no_pip)
+    monkeypatch.setattr(script_packages, "_run_pip", no_pip)
     assert prepared(claim, "sparkle<2").packages == first.packages
     assert prepared(claim, "sparkle<2", uid="another job").packages == first.packages
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://elsewhere.example.com/simple")
     with pytest.raises(AssertionError, match="again"):
-        packages.installed(("sparkle<2",), Layout(claim, "job", "uid"), Notes())
+        script_packages.installed(("sparkle<2",), Layout(claim, "job", "uid"), Notes())
 
 
 def test_a_package_of_the_image_is_not_installed_again(index: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_lines_that_cannot_be_installed_are_the_users(
     for part in ("spec.script.requirements", *parts):
         assert part in found.message
     assert "To fix this you could" not in found.message
-    assert len(found.message.splitlines()) <= packages.LAST_LINES + 1
+    assert len(found.message.splitlines()) <= script_packages.LAST_LINES + 1
     assert not list((tmp_path / "claim/.finetune/packages").iterdir()), "nothing half done is left"
 
 
@@ -170,13 +170,13 @@ def test_an_index_that_comes_back_is_asked_again(index: Path, tmp_path: Path, mo
         monkeypatch.setenv("PIP_INDEX_URL", f"{web.endpoint}/simple")
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.delenv("PIP_FIND_LINKS")
-        monkeypatch.setattr(packages, "tell_of_pause", lambda *_: web.statuses.clear())
+        monkeypatch.setattr(script_packages, "tell_of_pause", lambda *_: web.statuses.clear())
         assert (folder_of(prepared(tmp_path / "claim", "glitter")) / "glitter").is_dir()
 
 
 def test_a_full_volume_is_named(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
-    monkeypatch.setattr(packages, "_run_pip", lambda *_, **__: (1, [last]))
+    monkeypatch.setattr(script_packages, "_run_pip", lambda *_, **__: (1, [last]))
     assert failure(tmp_path / "claim", "glitter").reason is Reason.VOLUME_FULL
 
 
