@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_trainer.shared.host import free_port
-from tests.support.forked_ranks import Rank
+from tests.support.forked_ranks import KILLED, Rank
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "examples" / "scripts"
@@ -29,7 +28,7 @@ class Finished:
 
     @property
     def was_killed(self) -> bool:
-        return set(self.exit_codes) == {-signal.SIGKILL}
+        return KILLED in self.output.splitlines()
 
 
 @dataclass(frozen=True)
