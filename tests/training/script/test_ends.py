@@ -115,3 +115,14 @@ def test_program_that_saves_at_sigterm_is_stopped_and_goes_on_from_there(
     assert record.outcome is Outcome.SUCCEEDED
     assert "goes on from step 3" in scripts.started[1].text()
     assert json.loads((scripts.model / "model.json").read_text()) == {"step": 6}
+
+
+def test_preflight_that_does_not_pass_ends_the_attempt_before_the_program(scripts: ScriptLaunches) -> None:
+    scripts.text = LEAVES_A_MODEL
+    scripts.script = {"launcher": "accelerate", "preflight": True, "accelerate_config": {"no_such_key": 1}}
+    (record,) = scripts.run()
+    assert record.failure is not None
+    assert (record.failure.reason, record.failure.cause) == (Reason.PREFLIGHT_FAILED, Cause.ERROR)
+    assert "no_such_key" in record.failure.message
+    assert not (scripts.output / "model.bin").exists()
+    assert record.model_path is None

@@ -40,3 +40,11 @@ def test_one_node_has_no_tf_config(scripts: ScriptLaunches) -> None:
     (record,) = scripts.run()
     assert record.outcome is Outcome.SUCCEEDED, scripts.started[0].text()
     assert json.loads((scripts.output / "node-0.json").read_text())["TF_CONFIG"] is None
+
+
+def test_program_runs_once_the_preflight_has_passed(scripts: ScriptLaunches) -> None:
+    scripts.text, scripts.script = PROGRAM, {"launcher": "accelerate", "preflight": True}
+    (record,) = scripts.run()
+    text = scripts.started[0].text()
+    assert record.outcome is Outcome.SUCCEEDED, text
+    assert text.index("the pre-flight test has passed") < text.index("ranks started")
