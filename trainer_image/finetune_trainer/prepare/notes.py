@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 from finetune_trainer.contract.prepared import Prepared
 from finetune_trainer.contract.records import Reason
 from finetune_trainer.contract.text import log_line
+from finetune_trainer.shared.failures import ExpectedError
 from finetune_trainer.shared.volume import Layout, read_checked
 
 P = TypeVar("P", bound=Prepared)
@@ -46,6 +48,17 @@ def say(text: str) -> None:
 def with_messages(prepared: P, messages: tuple[str, ...]) -> P:
     """Add what concerns this try alone: it is not kept on the volume."""
     return prepared.model_copy(update={"messages": (*messages, *prepared.messages)})
+
+
+def resolved_or_earlier(resolve: Callable[[], P], earlier: P | None, notes: Notes) -> P:
+    """Return what model and data are now; what an earlier try has left, with a note, where they can't be looked at."""
+    try:
+        return resolve()
+    except ExpectedError as error:
+        if earlier is None or error.reason not in GONE:
+            raise
+        notes.say(f"Whether model and data have changed is not known: {error} What was prepared of them is used.")
+        return earlier
 
 
 def left_by_earlier_try(layout: Layout, kind: type[P]) -> P | None:

@@ -27,7 +27,7 @@ from finetune_trainer.prepare import (
 )
 from finetune_trainer.prepare.fingerprint import config_digest, model_digest
 from finetune_trainer.prepare.hub import HubReader
-from finetune_trainer.prepare.notes import GONE, Notes, left_by_earlier_try, with_messages
+from finetune_trainer.prepare.notes import Notes, left_by_earlier_try, resolved_or_earlier, with_messages
 from finetune_trainer.prepare.run_parts import RunParts
 from finetune_trainer.shared import data_digests, layerdrop
 from finetune_trainer.shared.failures import ExpectedError
@@ -68,13 +68,9 @@ def prepare(
         lacks = image.check_model(config.model.name, to_local(earlier.model), accelerators=config.accelerators)
         return with_messages(earlier, (*messages, *notes.messages, *lacks))
     hub = HubReader(config.hub)  # a token that can't be read fails in any case
-    try:
-        prepared = _resolved(RunParts.of(config), digest, hub, layout, before_model, notes)
-    except ExpectedError as error:
-        if earlier is None or error.reason not in GONE:
-            raise
-        prepared = earlier
-        notes.say(f"Whether model and data have changed is not known: {error} What was prepared of them is used.")
+    prepared = resolved_or_earlier(
+        lambda: _resolved(RunParts.of(config), digest, hub, layout, before_model, notes), earlier, notes
+    )
     prepared = prepared.model_copy(update={"first_attempt": first_attempt})
     make_folder(layout.run.folder)
     write_checked(layout.run.prepared, prepared)

@@ -14,8 +14,7 @@ from finetune_trainer.prepare import hub_home, preflight, script_data, script_pa
 from finetune_trainer.prepare.fingerprint import config_digest
 from finetune_trainer.prepare.hub import HubReader
 from finetune_trainer.prepare.hub_home import Pin
-from finetune_trainer.prepare.notes import GONE, Notes, left_by_earlier_try, with_messages
-from finetune_trainer.shared.failures import ExpectedError
+from finetune_trainer.prepare.notes import Notes, left_by_earlier_try, resolved_or_earlier, with_messages
 from finetune_trainer.shared.paths import to_local, to_pod
 from finetune_trainer.shared.volume import Layout, has_worked, make_folder, probe, write_checked
 
@@ -34,13 +33,7 @@ def prepare(config: ScriptConfig, first_attempt: int | None = None) -> Prepared:
     if earlier is not None and first_attempt is not None and earlier.first_attempt == first_attempt:
         return with_messages(earlier, (*messages, *notes.messages))
     hub = HubReader(config.hub)  # a token that can't be read fails in any case
-    try:
-        prepared = _resolved(config, digest, hub, layout, notes)
-    except ExpectedError as error:
-        if earlier is None or error.reason not in GONE:
-            raise
-        prepared = earlier
-        notes.say(f"Whether model and data have changed is not known: {error} What was prepared of them is used.")
+    prepared = resolved_or_earlier(lambda: _resolved(config, digest, hub, layout, notes), earlier, notes)
     prepared = prepared.model_copy(update={"first_attempt": first_attempt})
     make_folder(layout.run.folder)
     write_checked(layout.run.prepared, prepared)

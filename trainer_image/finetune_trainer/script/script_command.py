@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from finetune_trainer.contract.launch_protocol import RankModel, RankResult
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.records import Exit, Outcome
+from finetune_trainer.contract.records import Outcome
 from finetune_trainer.contract.run_config import Env, ScriptConfig
 from finetune_trainer.contract.script import ScriptEnv
 from finetune_trainer.script import model_files, program, program_failures
@@ -26,15 +25,7 @@ def main() -> NoReturn:
     rank = int(os.environ.get("RANK") or os.environ[ScriptEnv.NODE_RANK])
     config = ScriptConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     client = LaunchClient.from_environment()
-    result = _run(config, client, rank)
-    try:
-        client.result(result)
-    except LaunchError as error:
-        print(f"the result was not delivered: {error}", file=sys.stderr)  # noqa: T201
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # As a rank of a task ends: gloo sometimes aborts when the interpreter exits after a good run.
-    os._exit(Exit.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else Exit.FAILED)
+    client.end(_run(config, client, rank))
 
 
 def _run(config: ScriptConfig, client: LaunchClient, rank: int) -> RankResult:

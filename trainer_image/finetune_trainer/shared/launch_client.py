@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import sys
 from http import HTTPStatus
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from finetune_trainer.contract.frozen_document import Document
@@ -23,7 +24,7 @@ from finetune_trainer.contract.launch_protocol import (
     SealedCheckpoint,
 )
 from finetune_trainer.contract.prepared import Prepared
-from finetune_trainer.contract.records import Progress
+from finetune_trainer.contract.records import Exit, Outcome, Progress
 from finetune_trainer.shared.paths import to_local
 
 P = TypeVar("P", bound=Prepared)
@@ -100,6 +101,20 @@ class LaunchClient:
     def result(self, result: RankResult) -> None:
         """Report the result of this rank."""
         self._ask("POST", "/rank/result", result)
+
+    def end(self, result: RankResult) -> NoReturn:
+        """Report the result of this rank, and end the process with it.
+
+        It ends with `os._exit` and not with a return, because gloo sometimes aborts when the interpreter exits after a good run.
+        So everything that must survive is written and flushed before.
+        """
+        try:
+            self.result(result)
+        except LaunchError as error:
+            print(f"the result was not delivered: {error}", file=sys.stderr)  # noqa: T201
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(Exit.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else Exit.FAILED)
 
     def _ask(
         self, method: str, path: str, body: Document | None = None, *, timeout: float | None = ONCE_SECONDS

@@ -1,22 +1,17 @@
-"""The command `python -m finetune_trainer train`: train as one rank, report the result to `launch`, and end at once.
-
-It ends with `os._exit` and not with a return, because gloo sometimes aborts when the interpreter exits after a good run. So
-everything that must survive is written and flushed before.
-"""
+"""The command `python -m finetune_trainer train`: train as one rank, report the result to `launch`, and end at once."""
 
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from finetune_trainer.contract.launch_protocol import RankResult
-from finetune_trainer.contract.records import Exit, Failure, Outcome
+from finetune_trainer.contract.records import Failure, Outcome
 from finetune_trainer.contract.run_config import Env, TaskConfig
 from finetune_trainer.shared import startup
-from finetune_trainer.shared.launch_client import LaunchClient, LaunchError
+from finetune_trainer.shared.launch_client import LaunchClient
 from finetune_trainer.shared.paths import to_local
 
 
@@ -25,14 +20,7 @@ def main() -> NoReturn:
     rank = int(os.environ["RANK"])
     config = TaskConfig.model_validate_json(Path(os.environ[Env.CONFIG]).read_text(encoding="utf-8"))
     client = LaunchClient.from_environment()
-    result = _run(config, client, rank)
-    try:
-        client.result(result)
-    except LaunchError as error:
-        print(f"the result was not delivered: {error}", file=sys.stderr)  # noqa: T201
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(Exit.SUCCEEDED if result.outcome is Outcome.SUCCEEDED else Exit.FAILED)
+    client.end(_run(config, client, rank))
 
 
 def _run(config: TaskConfig, client: LaunchClient, rank: int) -> RankResult:
