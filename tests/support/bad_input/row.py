@@ -19,7 +19,7 @@ class SaidBy(StrEnum):
 
 @dataclass(frozen=True)
 class BadInput:
-    """One mistake."""
+    """Mistake of a user, and the message that names it."""
 
     name: str
     """Name of the test: lower case, hyphens, unique in the table."""

@@ -116,12 +116,12 @@ def test_packages_that_were_damaged_are_installed_again(index: Path, tmp_path: P
 def test_lines_that_cannot_be_installed_are_the_users(
     lines: tuple[str, ...], parts: tuple[str, ...], index: Path, tmp_path: Path
 ) -> None:
-    found = failure(tmp_path / "claim", *lines)
-    assert (found.reason, found.cause) == (Reason.REQUIREMENTS_INVALID, Cause.USER)
+    refusal = failure(tmp_path / "claim", *lines)
+    assert (refusal.reason, refusal.cause) == (Reason.REQUIREMENTS_INVALID, Cause.USER)
     for part in ("spec.script.requirements", *parts):
-        assert part in found.message
-    assert "To fix this you could" not in found.message
-    assert len(found.message.splitlines()) <= script_packages.LAST_LINES + 1
+        assert part in refusal.message
+    assert "To fix this you could" not in refusal.message
+    assert len(refusal.message.splitlines()) <= script_packages.LAST_LINES + 1
     assert not list((tmp_path / "claim/.finetune/packages").iterdir()), "nothing half done is left"
 
 
@@ -152,10 +152,10 @@ def test_an_index_that_does_not_answer_shows_no_password(
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.delenv("PIP_FIND_LINKS")
         monkeypatch.setenv("PIP_RETRIES", "0")
-        found = failure(tmp_path / "claim", "sparkle")
-    assert (found.reason, found.cause) == (reason, cause)
-    assert f"{web.endpoint}/simple/sparkle/" in found.message
-    assert "pass-of-the-index" not in found.message + "".join(capfd.readouterr())
+        refusal = failure(tmp_path / "claim", "sparkle")
+    assert (refusal.reason, refusal.cause) == (reason, cause)
+    assert f"{web.endpoint}/simple/sparkle/" in refusal.message
+    assert "pass-of-the-index" not in refusal.message + "".join(capfd.readouterr())
 
 
 def test_an_index_that_comes_back_is_asked_again(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +182,9 @@ def test_a_full_volume_is_named(index: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_an_image_without_pip(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    found = failure(tmp_path / "claim", "glitter")
-    assert (found.reason, found.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
-    assert "no pip" in found.message
+    refusal = failure(tmp_path / "claim", "glitter")
+    assert (refusal.reason, refusal.cause) == (Reason.NOT_IN_IMAGE, Cause.USER)
+    assert "no pip" in refusal.message
 
 
 def test_another_image_is_not_judged_by_this_one(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

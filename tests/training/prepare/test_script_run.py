@@ -112,11 +112,11 @@ def commit_of(home: str | None, name: str = "us/tiny", revision: str | None = No
     return Path(file).parent.name
 
 
-def run_program(run: ScriptConfig, found: Prepared, folder: Path) -> str:
+def run_program(run: ScriptConfig, left: Prepared, folder: Path) -> str:
     """Run the program as a rank does, in an image with caches of its own; returns what it prints."""
     (folder / "train.py").write_text(PROGRAM)
     (folder / "run.json").write_text(run.to_json())
-    (folder / "prepared.json").write_text(found.to_json())
+    (folder / "prepared.json").write_text(left.to_json())
     image = {"HF_HOME": str(folder / "of-image"), "HF_DATASETS_CACHE": str(folder / "of-image/datasets")}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(folder / "run.json"), str(folder / "prepared.json")],
@@ -136,11 +136,11 @@ def test_a_program_loads_model_and_dataset_offline_by_their_ids(
         monkeypatch.setenv(name, value)
     program = {"path": f"{tmp_path}/train.py", "requirements": ["sparkle"]}
     run = config(tmp_path, hub, script=program, model={"name": "us/tiny"}, dataset={"name": "us/reviews"})
-    found = prepared(run)
-    assert found.resolved.model_revision == found.resolved.dataset_revision == COMMITS["main"]
-    assert found.hub_home == str(tmp_path / "claim/my-script/runs" / UID / "hub")
+    left = prepared(run)
+    assert left.resolved.model_revision == left.resolved.dataset_revision == COMMITS["main"]
+    assert left.hub_home == str(tmp_path / "claim/my-script/runs" / UID / "hub")
     splits = {"train": 40, "test": 20}
-    assert json.loads(run_program(run, found, tmp_path)) == {
+    assert json.loads(run_program(run, left, tmp_path)) == {
         "package": "2.0",
         "model": "bert",
         "name": splits,
@@ -152,15 +152,15 @@ def test_a_program_loads_model_and_dataset_offline_by_their_ids(
 
 
 def test_a_config_of_a_dataset_is_loaded_by_its_name(hub: StubHub, tmp_path: Path) -> None:
-    found = prepared(config(tmp_path, hub, dataset={"name": "us/configs", "config": "short"}))
-    (loaded,) = Path(str(found.hub_home)).glob("datasets/us___configs/short/*/*")
+    left = prepared(config(tmp_path, hub, dataset={"name": "us/configs", "config": "short"}))
+    (loaded,) = Path(str(left.hub_home)).glob("datasets/us___configs/short/*/*")
     assert json.loads((loaded / "dataset_info.json").read_text())["splits"].keys() == {"train"}
 
 
 def test_what_the_program_may_read_is_fetched_and_its_weights_in_one_form(hub: StubHub, tmp_path: Path) -> None:
-    found = prepared(config(tmp_path, hub, model={"name": "us/tiny"}))
+    left = prepared(config(tmp_path, hub, model={"name": "us/tiny"}))
     files = {
-        path.relative_to(str(found.model)).as_posix() for path in Path(str(found.model)).rglob("*") if path.is_file()
+        path.relative_to(str(left.model)).as_posix() for path in Path(str(left.model)).rglob("*") if path.is_file()
     }
     assert files == {"config.json", "model.safetensors", "modeling_tiny.py", "tokenizer.json", "tokenizer_config.json"}
 
@@ -174,8 +174,8 @@ def test_ids_lead_to_the_commits_of_the_run_whatever_others_resolve(hub: StubHub
 
 
 def test_a_revision_that_the_job_names_is_main_and_itself(hub: StubHub, tmp_path: Path) -> None:
-    found = prepared(config(tmp_path, hub, model={"name": "us/tiny", "revision": "v1"}))
-    assert commit_of(found.hub_home) == commit_of(found.hub_home, revision="v1") == COMMITS["v1"]
+    left = prepared(config(tmp_path, hub, model={"name": "us/tiny", "revision": "v1"}))
+    assert commit_of(left.hub_home) == commit_of(left.hub_home, revision="v1") == COMMITS["v1"]
 
 
 def test_on_a_volume_without_links_ids_lead_to_commits_too(
@@ -185,24 +185,24 @@ def test_on_a_volume_without_links_ids_lead_to_commits_too(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(hub_home, "replace_link", refused)
-    found = prepared(config(tmp_path, hub, model={"name": "us/tiny", "revision": "v1"}))
-    assert found.hub_home == str(tmp_path / "claim/.finetune/hub")
-    assert commit_of(found.hub_home) == COMMITS["v1"]
+    left = prepared(config(tmp_path, hub, model={"name": "us/tiny", "revision": "v1"}))
+    assert left.hub_home == str(tmp_path / "claim/.finetune/hub")
+    assert commit_of(left.hub_home) == COMMITS["v1"]
 
 
 def test_a_dataset_that_needs_a_config_is_there_as_files(hub: StubHub, tmp_path: Path) -> None:
-    found = prepared(config(tmp_path, hub, dataset={"name": "us/configs"}))
-    assert (Path(str(found.data)) / "data/train.parquet").is_file()
-    assert any("load_dataset('us/configs') will not work" in text and "plain, short" in text for text in found.messages)
+    left = prepared(config(tmp_path, hub, dataset={"name": "us/configs"}))
+    assert (Path(str(left.data)) / "data/train.parquet").is_file()
+    assert any("load_dataset('us/configs') will not work" in text and "plain, short" in text for text in left.messages)
     wrong = failure(config(tmp_path, hub, dataset={"name": "us/configs", "config": "shrot"}))
     assert wrong.reason is Reason.DATASET_NOT_FOUND
     assert "Did you mean 'short'?" in wrong.message
 
 
 def test_a_dataset_that_the_library_cannot_read_is_there_as_files(hub: StubHub, tmp_path: Path) -> None:
-    found = prepared(config(tmp_path, hub, dataset={"name": "us/broken"}))
-    assert (Path(str(found.data)) / "train.jsonl").is_file()
-    assert any("load_dataset('us/broken') will not work" in text for text in found.messages)
+    left = prepared(config(tmp_path, hub, dataset={"name": "us/broken"}))
+    assert (Path(str(left.data)) / "train.jsonl").is_file()
+    assert any("load_dataset('us/broken') will not work" in text for text in left.messages)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,8 @@ def test_files_on_a_volume_stay_where_they_are(tmp_path: Path) -> None:
 
 def test_a_model_on_a_volume_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "start.keras").write_bytes(b"weights")
-    found = prepared(config(tmp_path, model={"name": f"{tmp_path}/start.keras"}))
-    assert (found.model, found.hub_home, found.resolved.model_revision) == (f"{tmp_path}/start.keras", None, None)
+    left = prepared(config(tmp_path, model={"name": f"{tmp_path}/start.keras"}))
+    assert (left.model, left.hub_home, left.resolved.model_revision) == (f"{tmp_path}/start.keras", None, None)
 
 
 def test_files_at_addresses_are_fetched_once_into_one_folder(hub: StubHub, tmp_path: Path) -> None:

@@ -141,9 +141,9 @@ def test_loops_learn_on_two_ranks_what_they_learn_on_one(material: Material, tmp
     """Without dropout, whose draws are each rank's own, all that differs is the order in which numbers are added."""
     for run in (material.native, material.accelerate):
         name = run.__name__
-        one = run(tmp_path / f"{name}-one", model="without-dropout", world=1)
-        two = run(tmp_path / f"{name}-two", model="without-dropout", world=2)
-        assert accuracies(one) == accuracies(two)
+        alone = run(tmp_path / f"{name}-one", model="without-dropout", world=1)
+        shared = run(tmp_path / f"{name}-two", model="without-dropout", world=2)
+        assert accuracies(alone) == accuracies(shared)
         assert_same_weights(tmp_path / f"{name}-one" / "final", tmp_path / f"{name}-two" / "final", tolerance=1e-3)
 
 

@@ -12,7 +12,7 @@ from finetune_trainer.contract.prepared import PrepareSummary, Resolved, SplitRe
 
 
 class Evaluation(Document):
-    """One evaluation during training."""
+    """Evaluation during training, with its metrics."""
 
     step: int
     epoch: float

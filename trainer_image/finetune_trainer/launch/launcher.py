@@ -55,15 +55,15 @@ def accelerate_launch(settings: Settings, begin: Begin, temporary: Path, program
 def accelerate_config(settings: Settings, begin: Begin) -> dict[str, Any]:
     """Return the user's configuration of accelerate, with the nodes, addresses and ranks of the job."""
     config, script = settings.config, settings.config.script
-    given = dict(script.accelerate_config or {}) if script is not None else {}
-    kind = str(given.get("distributed_type") or "NO")
+    users_config = dict(script.accelerate_config or {}) if script is not None else {}
+    kind = str(users_config.get("distributed_type") or "NO")
     if config.world_size > 1 and kind in _ONE_PROCESS:  # which starts them by torchrun, on a CPU too
         kind = "MULTI_GPU"
     return {
         "compute_environment": "LOCAL_MACHINE",
         "mixed_precision": "no",
         "use_cpu": not config.accelerators,
-        **given,
+        **users_config,
         "distributed_type": kind,
         "num_machines": config.nodes,
         "num_processes": config.world_size,

@@ -92,27 +92,27 @@ def of_file(text: str, source: str) -> ConfigFile:
     documents = manifest_files.load(text, source)
     if len(documents) != 1:
         raise CommandError(f"{source}: holds {len(documents)} documents; a configuration of accelerate is one")
-    (given,) = documents
+    (document,) = documents
     if (
-        str(given.get("compute_environment", "LOCAL_MACHINE")) != "LOCAL_MACHINE"
-        or "tpu" in str(given.get("distributed_type", "")).lower()
+        str(document.get("compute_environment", "LOCAL_MACHINE")) != "LOCAL_MACHINE"
+        or "tpu" in str(document.get("distributed_type", "")).lower()
     ):
         raise CommandError(f"{source}: a configuration for another environment than machines of one's own")
     try:
         # Anchors of YAML become plain copies.
-        config = json.loads(json.dumps({key: value for key, value in given.items() if key not in _OF_THE_JOB}))
+        config = json.loads(json.dumps({key: value for key, value in document.items() if key not in _OF_THE_JOB}))
     except (ValueError, RecursionError) as error:
         raise CommandError(f"{source}: can't be written as JSON: {error}") from error
-    told = [key for key in _TOLD if given.get(key) not in (None, "all", 0)]
+    keys_of_job = [key for key in _TOLD if document.get(key) not in (None, "all", 0)]
     if str(config.get("distributed_type")) in ("NO", "MULTI_GPU", "MULTI_CPU"):
         del config["distributed_type"]  # follows from the number of processes
     return ConfigFile(
         config={key: value for key, value in config.items() if value is not None and value != {}},
-        nodes=_count(given.get("num_machines")),
-        total_processes=_count(given.get("num_processes")),
-        on_cpu=given.get("use_cpu") is True or given.get("distributed_type") == "MULTI_CPU",
+        nodes=_count(document.get("num_machines")),
+        total_processes=_count(document.get("num_processes")),
+        on_cpu=document.get("use_cpu") is True or document.get("distributed_type") == "MULTI_CPU",
         remarks=tuple(
-            Remark("the job decides it, not accelerate's configuration", f"{key} of {source}") for key in told
+            Remark("the job decides it, not accelerate's configuration", f"{key} of {source}") for key in keys_of_job
         ),
     )
 

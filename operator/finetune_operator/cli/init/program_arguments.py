@@ -217,17 +217,17 @@ def _from_the_hub(groups: Iterable[Argument], result: ProgramArguments, source: 
     ):
         result.dataset = {"name": dataset, **({"config": config} if config else {})}
     elif not dataset and not _value(groups, "train_file"):
-        found = [
+        named = [
             names
             for names in source.datasets
             if _HUB_NAME.fullmatch(names[0]) and names[0] not in program_files.KINDS_OF_FILES
         ]
-        if len({names[0] for names in found}) == 1:
-            name, *configs = found[0]
+        if len({names[0] for names in named}) == 1:
+            name, *configs = named[0]
             config = configs[0] if configs else _value(groups, "task_name") if name.endswith("glue") else ""
             result.dataset = {"name": name, **({"config": config} if config else {})}
         else:
-            result.remarks += _several("datasets", sorted({names[0] for names in found}), "dataset")
+            result.remarks += _several("datasets", sorted({names[0] for names in named}), "dataset")
 
 
 def _several(what: str, names: list[str], field_name: str) -> list[Remark]:

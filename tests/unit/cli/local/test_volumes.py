@@ -142,11 +142,11 @@ def test_program_beside_the_manifest_is_that_of_the_config_map(tmp_path: Path) -
     manifests = tmp_path / "git"
     manifests.mkdir()
     (manifests / "train.py").touch()
-    given = Volumes(tmp_path / "work", config_maps={"other": tmp_path})
-    taken = with_program_beside(script_job(), given, manifests)
+    volumes = Volumes(tmp_path / "work", config_maps={"other": tmp_path})
+    taken = with_program_beside(script_job(), volumes, manifests)
     assert taken.config_map("code") == manifests
     assert taken.config_map("other") == tmp_path
-    assert given.config_map("code") == tmp_path / "work" / "configmaps" / "code", "what was given is not changed"
+    assert volumes.config_map("code") == tmp_path / "work" / "configmaps" / "code", "the ones before are not changed"
     assert list(missing(script_job(), taken)) == []
     pod = train_job(script_job(), SETTINGS, 1)["spec"]["template"]["spec"]
     assert pod_paths(script_job(), pod, taken, None)[SCRIPT_PATH] == str(manifests)
@@ -164,17 +164,17 @@ def test_config_map_that_somebody_named_goes_before_the_file_beside(tmp_path: Pa
     (tmp_path / "train.py").touch()
     mine = tmp_path / "mine" if where == "option" else tmp_path / "work" / "configmaps" / "code"
     mine.mkdir(parents=True)
-    given = Volumes(tmp_path / "work", config_maps={"code": mine} if where == "option" else {})
-    assert with_program_beside(script_job(), given, tmp_path) is given
+    volumes = Volumes(tmp_path / "work", config_maps={"code": mine} if where == "option" else {})
+    assert with_program_beside(script_job(), volumes, tmp_path) is volumes
 
 
 @pytest.mark.parametrize("script", [{}, {"path": "/code/train.py"}, {"module": "trl.scripts.sft"}])
 def test_without_such_a_file_nothing_is_taken(tmp_path: Path, script: dict[str, Any]) -> None:
     if script:
         (tmp_path / "train.py").touch()
-    given = Volumes(tmp_path / "work")
-    assert with_program_beside(script_job(**script), given, tmp_path) is given
-    assert with_program_beside(job("job-local.yaml"), given, tmp_path) is given
+    volumes = Volumes(tmp_path / "work")
+    assert with_program_beside(script_job(**script), volumes, tmp_path) is volumes
+    assert with_program_beside(job("job-local.yaml"), volumes, tmp_path) is volumes
 
 
 def test_program_that_is_missing_is_named_with_the_way_out(tmp_path: Path) -> None:

@@ -101,8 +101,10 @@ class Sealing:
             node_zero.attempt_record = self.mark
             answers = []
             for name in names:
-                (found,) = (item for item in output_folder.written(self.run) if item.folder == self.run.output / name)
-                answers.append(await node_zero.seal_written(found, output_folder.look(found.folder)))
+                (checkpoint,) = (
+                    item for item in output_folder.written(self.run) if item.folder == self.run.output / name
+                )
+                answers.append(await node_zero.seal_written(checkpoint, output_folder.look(checkpoint.folder)))
             return answers
 
         return asyncio.run(seal())
@@ -393,8 +395,8 @@ def seal_story(programs: Sealing, *story: Callable[[], str]) -> None:
         node_zero.attempt_record = programs.mark
         for write_some in story:
             folder = programs.run.output / write_some()
-            (found,) = (item for item in output_folder.written(programs.run) if item.folder == folder)
-            assert await node_zero.seal_written(found, output_folder.look(folder))
+            (checkpoint,) = (item for item in output_folder.written(programs.run) if item.folder == folder)
+            assert await node_zero.seal_written(checkpoint, output_folder.look(folder))
 
     asyncio.run(seal())
 

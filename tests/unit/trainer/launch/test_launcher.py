@@ -52,8 +52,10 @@ def test_python_starts_one_plain_process(tmp_path: Path) -> None:
 # --- accelerate -------------------------------------------------------------------------------------------------------
 
 
-def accelerate(tmp_path: Path, given: dict[str, Any] | None = None, node: int = 0, **fields: Any) -> dict[str, Any]:
-    script = {"launcher": "accelerate", "accelerate_config": given}
+def accelerate(
+    tmp_path: Path, users_config: dict[str, Any] | None = None, node: int = 0, **fields: Any
+) -> dict[str, Any]:
+    script = {"launcher": "accelerate", "accelerate_config": users_config}
     return launcher.accelerate_config(settings(tmp_path, node, script, **fields), began())
 
 
@@ -84,7 +86,7 @@ def test_accelerate_is_told_the_world_of_the_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "nodes", "processes", "kind"),
+    ("users_config", "nodes", "processes", "kind"),
     [
         (None, 1, 1, "NO"),
         (None, 1, 2, "MULTI_GPU"),
@@ -99,28 +101,28 @@ def test_accelerate_is_told_the_world_of_the_job(tmp_path: Path) -> None:
     ],
 )
 def test_more_than_one_process_is_started_by_torchrun(
-    tmp_path: Path, given: object, nodes: int, processes: int, kind: str
+    tmp_path: Path, users_config: object, nodes: int, processes: int, kind: str
 ) -> None:
     """Accelerate starts a world of CPUs through MPI, unless it is told that these are GPUs; `use_cpu` keeps them on the CPU."""
-    configuration = {"distributed_type": given} if given is not None else None
+    configuration = {"distributed_type": users_config} if users_config is not None else None
     made = accelerate(tmp_path, configuration, nodes=nodes, processes_per_node=processes)
     assert (made["distributed_type"], made["use_cpu"]) == (kind, True)
 
 
 @pytest.mark.parametrize(
-    ("accelerators", "given", "expected"),
+    ("accelerators", "users_config", "expected"),
     [(False, None, "true"), (True, None, None), (True, {"use_cpu": True}, "true"), (False, {"use_cpu": False}, None)],
 )
 def test_ranks_of_accelerate_know_that_they_compute_on_cpus(
-    tmp_path: Path, *, accelerators: bool, given: dict[str, Any] | None, expected: str | None
+    tmp_path: Path, *, accelerators: bool, users_config: dict[str, Any] | None, expected: str | None
 ) -> None:
-    script = {"launcher": "accelerate", "accelerate_config": given}
+    script = {"launcher": "accelerate", "accelerate_config": users_config}
     own = settings(tmp_path, 0, script, nodes=2, accelerators=accelerators)
     assert launcher.environment(own, began()).get("ACCELERATE_USE_CPU") == expected
 
 
 def test_users_configuration_stays_but_for_the_nodes(tmp_path: Path) -> None:
-    given = {
+    users_config = {
         "distributed_type": "FSDP",
         "mixed_precision": "bf16",
         "use_cpu": True,
@@ -133,14 +135,14 @@ def test_users_configuration_stays_but_for_the_nodes(tmp_path: Path) -> None:
         "rdzv_backend": "c10d",
         "same_network": False,
     }
-    made = accelerate(tmp_path, given, nodes=2, accelerators=True)
+    made = accelerate(tmp_path, users_config, nodes=2, accelerators=True)
     users = ("distributed_type", "mixed_precision", "use_cpu", "fsdp_config")
-    assert {name: made[name] for name in users} == {name: given[name] for name in users}
+    assert {name: made[name] for name in users} == {name: users_config[name] for name in users}
     own = accelerate(tmp_path, None, nodes=2, accelerators=True)
-    assert {name: made[name] for name in given if name not in users} == {
-        name: own[name] for name in given if name not in users
+    assert {name: made[name] for name in users_config if name not in users} == {
+        name: own[name] for name in users_config if name not in users
     }
-    assert given["num_machines"] == 64, "the user's own is not changed"
+    assert users_config["num_machines"] == 64, "the user's own is not changed"
 
 
 # --- variables --------------------------------------------------------------------------------------------------------
@@ -170,15 +172,15 @@ def test_program_is_told_the_checkpoint_under_its_own_name(tmp_path: Path) -> No
     own = settings(tmp_path)
     make_folder(own.layout.run.folder)
     resume = seal_as(own.layout.run, "checkpoints/step_40", 40)
-    told = launcher.environment(own, began(resume))
-    assert told["RESUME_FROM_CHECKPOINT"] == str(own.layout.run.output / "checkpoints" / "step_40")
+    variables = launcher.environment(own, began(resume))
+    assert variables["RESUME_FROM_CHECKPOINT"] == str(own.layout.run.output / "checkpoints" / "step_40")
 
 
 @pytest.mark.parametrize(("node", "index"), [(0, 0), (1, 1)])
 def test_workers_of_tensorflow_find_one_another(tmp_path: Path, node: int, index: int) -> None:
     own = settings(tmp_path, node, {"launcher": "python"}, nodes=2)
-    told = json.loads(launcher.environment(own, began(workers=WORKERS))["TF_CONFIG"])
-    assert told == {"cluster": {"worker": list(WORKERS)}, "task": {"type": "worker", "index": index}}
+    cluster = json.loads(launcher.environment(own, began(workers=WORKERS))["TF_CONFIG"])
+    assert cluster == {"cluster": {"worker": list(WORKERS)}, "task": {"type": "worker", "index": index}}
 
 
 @pytest.mark.parametrize(

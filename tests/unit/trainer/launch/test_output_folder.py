@@ -48,8 +48,8 @@ def test_checkpoints_are_folders_of_known_names_in_both_places(run: Run) -> None
         make_folder(run.output / name)
     (run.output / "step_9").write_text("a file")
     (run.output / "step_8").symlink_to(run.output / "step_5")
-    found = [item.folder.relative_to(run.output).as_posix() for item in written(run)]
-    assert sorted(found) == sorted([*names, "step_1"])
+    names_written = [item.folder.relative_to(run.output).as_posix() for item in written(run)]
+    assert sorted(names_written) == sorted([*names, "step_1"])
     assert {item.form for item in written(run) if item.counts_steps} == COUNTS_STEPS
 
 
