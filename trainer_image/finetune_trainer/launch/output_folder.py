@@ -22,7 +22,7 @@ from finetune_trainer.contract.script import CHECKPOINT_NAME
 from finetune_trainer.launch.checkpoints import move_aside
 from finetune_trainer.shared.checkpoints import manifest
 from finetune_trainer.shared.paths import to_local
-from finetune_trainer.shared.volume import Run, exists, make_folder, names_in, sync_file, sync_folder
+from finetune_trainer.shared.volume import NOTHING, Run, exists, make_folder, names_in, sync_file, sync_folder
 
 COUNTS_STEPS = frozenset({"checkpoint-", "step_"})
 """Kinds of names whose number is that of an optimizer step."""
@@ -81,9 +81,15 @@ def written(run: Run, *, links: bool = False) -> Iterator[Written]:
 
 
 def _parents(run: Run) -> list[Path]:
-    """List the folders in which checkpoints are looked for."""
-    inner = (run.output / name for name in sorted(names_in(run.output)) if CHECKPOINT_NAME.match(name) is None)
-    return [run.output, *(folder for folder in inner if folder.is_dir() and not folder.is_symlink())]
+    """List the folders in which checkpoints are looked for. A program may have many files there: none is asked for its status."""
+    try:
+        with os.scandir(run.output) as entries:
+            inner = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        if error.errno not in NOTHING:
+            raise
+        return []
+    return [run.output, *(run.output / name for name in sorted(inner) if CHECKPOINT_NAME.match(name) is None)]
 
 
 def look(folder: Path) -> Look:
